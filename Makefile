@@ -1,0 +1,84 @@
+# gamma: all | demo | test | check | bench | install | clean.  See README.md.
+#   make OPENMP=0   without threads          make GLPK=0   dynamic program only
+CC      ?= gcc
+PREFIX  ?= /usr/local
+OPENMP  ?= 1
+GLPK    ?= 1
+OPT     ?= -O3
+WARN    := -Wall -Wextra -Wconversion -Wshadow -Wno-unknown-pragmas
+CFLAGS  := -std=gnu11 -g $(WARN) -ffp-contract=off -fno-math-errno \
+           -fstack-protector-strong -D_FORTIFY_SOURCE=2
+LDLIBS  := -lm
+ifeq ($(OPENMP),1)
+CFLAGS  += -fopenmp
+endif
+ifeq ($(GLPK),1)
+LDLIBS  += -lglpk
+else
+CFLAGS  += -DGM_NO_GLPK
+endif
+
+B    := build/$(CC)-o$(OPENMP)g$(GLPK)
+LIB  := base io tokenizer kernels model quant solver frontier check tables \
+        gamma eval
+LIB  := $(basename $(wildcard $(addsuffix .c,$(LIB))))
+MAIN := $(basename $(wildcard main*.c))
+SAN  := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
+        -fno-omit-frame-pointer -U_FORTIFY_SOURCE
+
+TESTS   := $(filter-out test_grad,$(patsubst tests/%.c,%,$(wildcard tests/test_*.c)))
+BENCHES := $(patsubst bench/%.c,build/bench/%,$(wildcard bench/*.c))
+
+all: gamma
+
+gamma: $(LIB:%=$(B)/%.o) $(MAIN:%=$(B)/%.o)
+	$(CC) $(CFLAGS) $(OPT) $^ $(LDLIBS) -o $@.tmp && mv $@.tmp $@
+
+$(B)/%.o: %.c gamma.h Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(OPT) -c $< -o $@
+
+# Tests: the same sources under the address and undefined-behaviour sanitizers.
+build/test/%.o: %.c gamma.h Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(SAN) -c $< -o $@
+build/test/%.o: tests/%.c gamma.h tests/test.h tests/vec.h Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(SAN) -I. -c $< -o $@
+build/test/gamma: $(LIB:%=build/test/%.o) $(MAIN:%=build/test/%.o)
+	$(CC) $(CFLAGS) $(SAN) $^ $(LDLIBS) -o $@
+build/test/%: build/test/%.o $(LIB:%=build/test/%.o)
+	$(CC) $(CFLAGS) $(SAN) $^ $(LDLIBS) -o $@
+.PRECIOUS: build/test/%.o build/double/%.o
+
+# The double build: gradients against finite differences.
+build/double/%.o: %.c gamma.h Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(OPT) -DGM_DOUBLE -c $< -o $@
+build/double/%.o: tests/%.c gamma.h tests/test.h Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(OPT) -DGM_DOUBLE -I. -c $< -o $@
+build/double/test_grad: build/double/test_grad.o $(LIB:%=build/double/%.o)
+	$(CC) $(CFLAGS) $(OPT) $^ $(LDLIBS) -o $@
+
+TESTBINS := $(TESTS:%=build/test/%) \
+            $(if $(wildcard tests/test_grad.c),build/double/test_grad)
+test: gamma build/test/gamma $(TESTBINS)
+	sh tests/run.sh $(TESTBINS)
+
+demo: gamma
+	sh tests/demo.sh
+
+build/bench/%: bench/%.c $(LIB:%=$(B)/%.o) gamma.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(OPT) -I. $< $(LIB:%=$(B)/%.o) $(LDLIBS) -ldl -o $@
+bench: $(BENCHES)
+	@for b in $(BENCHES); do ./$$b || exit 1; done
+
+install: gamma
+	install -D -m 755 gamma $(DESTDIR)$(PREFIX)/bin/gamma
+
+clean:
+	rm -rf build gamma gamma.tmp
+
+.PHONY: all demo test bench install clean

@@ -1,0 +1,490 @@
+/* gamma.h: every type and every public function, in reading order.
+
+   GAMMA: global bit allocation for mixed-precision models under arbitrary
+   budgets (arXiv 2605.18475), in plain C.  Learn once how much each linear
+   module of a Llama or Qwen checkpoint minds having fewer bits (Stage I,
+   gamma.c); then, for any memory budget, solve an integer program exactly
+   (Stage II, solver.c); write the quantized model (quant.c); measure (eval.c).
+
+   Letters used everywhere (code, comments, docs, tests):
+     L blocks        M = 7 L linear modules     T tokens in one sequence
+     S sequences     d hidden size              n_m weights in module m
+     N = sum_m n_m   K candidates per module    b_k code bits of candidate k
+     W_m weight of module m, [out, in]          Q_mk its candidate k, [out, in]
+     s_mk stored bytes of module m with candidate k
+
+   Calls go downwards only:
+     main > gamma, eval > solver, quant, model > kernels > base, io > base
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef GAMMA_H
+#define GAMMA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define GM_VERSION "0.1"
+
+/* The scalar type of weights and activations.  -DGM_DOUBLE builds the same
+   sources in double: only for comparing gradients with finite differences. */
+#ifdef GM_DOUBLE
+typedef double gm_real;
+#else
+typedef float gm_real;
+#endif
+
+/* ------------------------------------------------------------------ base.c
+   Errors, arenas, random numbers, hashes, exact decimals. */
+
+/* What a function that can fail returns; also the exit code of the program. */
+typedef enum {
+    GM_OK = 0,
+    GM_EINPUT = 1,      /* a file or value says something we cannot accept */
+    GM_EUSAGE = 2,      /* the command line is wrong                       */
+    GM_EINFEASIBLE = 3, /* no assignment meets the budget and constraints  */
+    GM_ELIMIT = 4,      /* time or size limit reached before a proof       */
+    GM_EIO = 5,         /* the operating system refused a read or write    */
+    GM_EMEM = 6,        /* out of memory                                   */
+    GM_EDIFFER = 7      /* a check or comparison ran and did not agree     */
+} gm_status;
+
+/* Caller-owned text of the last failure: file, place, expected, found. */
+typedef struct { char text[1024]; } gm_error;
+
+/* Formats the message into *err (which may be NULL) and returns `status`.
+   Control characters in the result are replaced by '?'. */
+gm_status gm_fail(gm_error *err, gm_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The one message for memory that could not be had. */
+gm_status gm_nomem(gm_error *err);
+
+/* Memory: chunks that only grow and are given back together.  Zero-initialise
+   the struct before use.  `peak` is the largest `used` ever seen. */
+typedef struct gm_arena {
+    struct gm_chunk *chunk;
+    size_t used, peak;
+} gm_arena;
+
+/* count * size zeroed bytes, 64-byte aligned; NULL when the product overflows
+   or memory is exhausted.  count = 0 gives a valid unique pointer. */
+void *gm_alloc(gm_arena *arena, size_t count, size_t size);
+
+/* A position to which the arena can be rewound: frees all allocated since. */
+typedef struct { struct gm_chunk *chunk; size_t fill, used; } gm_mark;
+gm_mark gm_arena_mark(const gm_arena *arena);
+void gm_arena_rewind(gm_arena *arena, gm_mark mark);
+void gm_arena_free(gm_arena *arena);
+
+/* Printf into the arena; NULL when out of memory. */
+char *gm_format(gm_arena *arena, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Counter-based random numbers: a pure function of its three arguments, so
+   that order and thread count cannot matter.  SplitMix64 finaliser applied to
+   seed, stream and counter in turn (Steele, Lea, Flood 2014). */
+uint64_t gm_random(uint64_t seed, uint64_t stream, uint64_t counter);
+double gm_uniform(uint64_t seed, uint64_t stream, uint64_t counter);
+/* ^ in [0, 1), the upper 53 bits of gm_random */
+
+/* SHA-256 (FIPS 180-4); `hex` receives 64 digits and a NUL. */
+typedef struct { uint32_t h[8]; uint64_t length; uint8_t block[64]; } gm_sha;
+void gm_sha_begin(gm_sha *sha);
+void gm_sha_add(gm_sha *sha, const void *data, size_t bytes);
+void gm_sha_end(gm_sha *sha, char hex[65]);
+
+/* Numbers written by people.  The whole of `text` must be a number. `what`
+   names it in the message ("--steps", "config.json: hidden_size"). */
+gm_status gm_parse_long(const char *what, const char *text, long least,
+                        long most, long *out, gm_error *err);
+gm_status gm_parse_double(const char *what, const char *text, double least,
+                          double most, double *out, gm_error *err);
+
+/* floor(decimal * unit) in exact integer arithmetic: "2.5" * 106168320.
+   Accepts digits with at most one point, at most 12 of them after it. */
+gm_status gm_parse_scaled(const char *what, const char *text, int64_t unit,
+                          int64_t *out, gm_error *err);
+
+/* Talk and progress leave the library only through this; any member and the
+   whole pointer may be NULL. `total` = 0: a plain message. */
+typedef struct {
+    void *context;
+    void (*progress)(void *context, const char *what, long done, long total);
+} gm_report;
+void gm_say(const gm_report *report, const char *what, long done, long total);
+
+/* Monotonic seconds since some fixed point.  Never enters a result file. */
+double gm_seconds(void);
+
+/* --------------------------------------------------------------- kernels.c
+   The only file with intrinsics or OpenMP.  Every function gives the same
+   bits for any instruction set, thread count and compiler. */
+
+/* Which instruction set the vector kernels use.  All are specified by the
+   scalar one and tested against it for equality. */
+typedef enum { GM_SCALAR, GM_AVX2, GM_AVX512, GM_ISA_COUNT } gm_isa;
+gm_isa gm_isa_best(void);          /* the widest this machine runs          */
+bool gm_isa_use(gm_isa isa);       /* false, unchanged: not available here  */
+gm_isa gm_isa_now(void);
+const char *gm_isa_name(gm_isa isa);
+
+void gm_threads_use(int count);    /* >= 1; ignored without OpenMP          */
+int gm_threads(void);
+
+/* Calls body(context, i) once for each i in 0..n-1, spread over the threads.
+   Bodies must be independent.  Inside a body, gm_parallel and gm_gemm run on
+   the calling thread alone. */
+void gm_parallel(long n, void (*body)(void *context, long i), void *context);
+
+/* The thread that a body of gm_parallel runs on: 0 .. gm_threads()-1. */
+int gm_thread(void);
+
+/* C[m,n] = A B (add = false) or C += A B (add = true).
+     A(i,k) = a[i*ars + k*acs]   B(k,j) = b[k*brs + j*bcs]   C(i,j) = c[i*ldc+j]
+   Any transpose is a choice of strides.  No overlap of C with A or B.
+   Each C element: k is cut into parts(k) = ceil(k/384) equal parts (rounded up
+   to a multiple of 8); a part is one chain of fma from 0 in k order; parts are
+   added in order to 0 (or C): see gm_gemm_reference in tests. */
+void gm_gemm(long m, long n, long k, const gm_real *a, long ars, long acs,
+             const gm_real *b, long brs, long bcs, gm_real *c, long ldc,
+             bool add);
+
+/* sum_i x_i y_i in double.  Lane l = i mod 8 sums its products by fma in i
+   order; lanes are added as ((0+1)+(2+3))+((4+5)+(6+7)). */
+double gm_dot(long n, const gm_real *x, const gm_real *y);
+
+/* sum_i x_i in double, the same lanes. */
+double gm_sum(long n, const gm_real *x);
+
+/* y_i = exp(x_i), x and y may be the same array.  Float: own polynomial,
+   error bound documented at the definition; < -87.3 gives 0, > 88.7 +inf,
+   NaN gives NaN. */
+void gm_exp(long n, const gm_real *x, gm_real *y);
+
+/* Double-precision elementary functions that do not depend on libm, for the
+   few places where a scalar is needed (theta, RoPE tables). Bounds at the
+   definitions. */
+double gm_expd(double x);
+double gm_logd(double x);                       /* x > 0 */
+void gm_sincosd(double x, double *sine, double *cosine);   /* |x| < 1e7 */
+
+/* ------------------------------------------------------------------- io.c
+   The only file (with tokenizer.c) that sees untrusted bytes: JSON,
+   safetensors, npy, TSV, whole files in, atomic files out. */
+
+/* A file mapped read-only.  `path` is kept for messages. */
+typedef struct { const uint8_t *data; size_t size; const char *path; } gm_map;
+gm_status gm_map_open(gm_arena *arena, const char *path, gm_map *map,
+                      gm_error *err);
+void gm_map_close(gm_map *map);     /* twice is harmless */
+
+typedef enum {
+    GM_JSON_NULL, GM_JSON_BOOL, GM_JSON_NUMBER, GM_JSON_STRING,
+    GM_JSON_ARRAY, GM_JSON_OBJECT
+} gm_json_type;
+
+/* One JSON value.  Members of an object and elements of an array are the list
+   child, child->next, ...; `key` is set on members.  Strings are UTF-8 with a
+   terminating NUL and may contain NULs (hence `length`). */
+typedef struct gm_json {
+    gm_json_type type;
+    const char *key;
+    const char *string;
+    size_t length;              /* bytes of string, or number of children */
+    double number;              /* also 0/1 of a bool                     */
+    int64_t integer;            /* valid when is_integer                  */
+    bool is_integer;
+    const struct gm_json *child, *next;
+} gm_json;
+
+/* RFC 8259, nesting at most 64.  Errors name file, line and column. */
+gm_status gm_json_parse(gm_arena *arena, const char *path, const char *text,
+                        size_t bytes, const gm_json **out, gm_error *err);
+const gm_json *gm_json_get(const gm_json *object, const char *key);
+
+/* A JSON string literal (quotes included) for `text`; NULL: no memory. */
+char *gm_json_quote(gm_arena *arena, const char *text);
+
+typedef enum {
+    GM_F32, GM_F16, GM_BF16, GM_F64, GM_U8, GM_I8, GM_I32, GM_I64, GM_OTHER
+} gm_dtype;
+size_t gm_dtype_bytes(gm_dtype dtype);          /* 0 for GM_OTHER */
+const char *gm_dtype_name(gm_dtype dtype);      /* "F32", "BF16", ... */
+
+float gm_f16_to_f32(uint16_t h);
+uint16_t gm_f32_to_f16(float x);    /* nearest, ties to even, overflow: inf */
+float gm_bf16_to_f32(uint16_t h);
+uint16_t gm_f32_to_bf16(float x);   /* nearest, ties to even */
+
+/* One tensor of a safetensors file: where its bytes are. */
+typedef struct {
+    const char *name;
+    gm_dtype dtype;
+    int rank;
+    int64_t shape[8];
+    const uint8_t *data;        /* little endian, row-major, mapped */
+    size_t bytes;
+    const char *path;           /* the file it lies in */
+} gm_tensor;
+
+/* All tensors of one file or of a checkpoint's shards, sorted by name. */
+typedef struct {
+    gm_tensor *tensor;
+    long count;
+    gm_map *map;
+    long maps;
+    const gm_json *metadata;    /* of the first file, may be NULL */
+} gm_tensors;
+
+/* One .safetensors file. */
+gm_status gm_safetensors_open(gm_arena *arena, const char *path,
+                              gm_tensors *out, gm_error *err);
+/* DIR/model.safetensors, or the shards of DIR/model.safetensors.index.json. */
+gm_status gm_checkpoint_open(gm_arena *arena, const char *dir,
+                             gm_tensors *out, gm_error *err);
+void gm_tensors_close(gm_tensors *tensors);
+const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name);
+
+/* Elements of a float tensor as gm_real; refuses NaN and infinity, naming the
+   tensor and the index. */
+gm_status gm_tensor_read(const gm_tensor *tensor, int64_t first,
+                         int64_t count, gm_real *out, gm_error *err);
+
+/* Stores x in dtype F32, F16 or BF16 (nearest even) at `out`. */
+void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out);
+
+/* SHA-256 over the tensors (name, dtype, shape, bytes) in name order. */
+gm_status gm_tensors_hash(const gm_tensors *tensors, char hex[65],
+                          gm_error *err);
+
+/* A file that appears whole or not at all: written as PATH.partial, flushed,
+   renamed.  After a failed write every further call returns the failure. */
+typedef struct gm_out {
+    FILE *file;
+    const char *path, *partial;
+    int64_t bytes;
+    bool failed;
+} gm_out;
+gm_status gm_out_open(gm_arena *arena, const char *path, gm_out *out,
+                      gm_error *err);
+gm_status gm_out_write(gm_out *out, const void *data, size_t bytes,
+                       gm_error *err);
+gm_status gm_out_print(gm_out *out, gm_error *err, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+gm_status gm_out_commit(gm_out *out, gm_error *err);    /* fsync, rename */
+void gm_out_abandon(gm_out *out);   /* removes the partial file; idempotent */
+gm_status gm_make_dir(const char *path, gm_error *err); /* and its parents */
+gm_status gm_copy_file(gm_arena *arena, const char *from, const char *to,
+                       gm_error *err);
+
+/* Writes a safetensors file of known layout tensor by tensor, in the order of
+   `tensors` (only name, dtype, rank, shape are read).  The header is padded
+   with spaces to at least `header_bytes` (0: only to a multiple of 8).
+   metadata: pairs key, value, NULL-terminated, or NULL. */
+gm_status gm_safetensors_begin(gm_arena *arena, const char *path,
+                               const gm_tensor *tensors, long count,
+                               const char *const *metadata,
+                               size_t header_bytes, gm_out *out,
+                               gm_error *err);
+/* then gm_out_write for each tensor's bytes, then gm_out_commit.
+   Bytes of that header (8-byte length field included) if unpadded: */
+size_t gm_safetensors_header(const gm_tensor *tensors, long count,
+                             const char *const *metadata);
+
+/* A text file of tab-separated lines.  `# key value` lines first (value: the
+   rest of the line), then one line of column names, then rows.  CR LF is
+   accepted, empty lines are skipped.  cell[r * columns + c]. */
+typedef struct {
+    const char *path;
+    long keys, rows, columns;
+    const char **key, **value, **column, **cell;
+    long *line;                 /* line number of each row, for messages */
+} gm_table;
+gm_status gm_table_read(gm_arena *arena, const char *path, gm_table *out,
+                        gm_error *err);
+const char *gm_table_key(const gm_table *table, const char *key);  /* or NULL */
+long gm_table_column(const gm_table *table, const char *name);     /* or -1  */
+
+/* int32 tokens of a 1-D little-endian .npy file. */
+gm_status gm_npy_read(gm_arena *arena, const char *path, int32_t **tokens,
+                      long *count, gm_error *err);
+
+/* ------------------------------------------------------------- tokenizer.c
+   Byte-level BPE from tokenizer.json, equal to the `tokenizers` library with
+   add_special_tokens = False. */
+typedef struct gm_tokenizer gm_tokenizer;
+gm_status gm_tokenizer_open(gm_arena *arena, const char *dir,
+                            gm_tokenizer **out, gm_error *err);
+/* Text must be valid UTF-8; the message names the byte offset where not.
+   Special tokens written out in the text become their single ids. */
+gm_status gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
+                      const char *text, size_t bytes, int32_t **tokens,
+                      long *count, gm_error *err);
+long gm_tokenizer_size(const gm_tokenizer *tokenizer);  /* largest id + 1 */
+
+/* ----------------------------------------------------------------- model.c
+   Llama, Qwen2, Qwen3: configuration, block forward and backward, head. */
+
+typedef enum { GM_LLAMA, GM_QWEN2, GM_QWEN3 } gm_arch;
+typedef enum { GM_ROPE_DEFAULT, GM_ROPE_LINEAR, GM_ROPE_LLAMA3,
+               GM_ROPE_YARN } gm_rope_kind;
+
+typedef struct {
+    gm_rope_kind kind;
+    double theta, factor;
+    double low_freq_factor, high_freq_factor;       /* llama3 */
+    double beta_fast, beta_slow, attention_factor;  /* yarn   */
+    double mscale, mscale_all_dim;                  /* yarn; 0: absent */
+    bool truncate;                                  /* yarn   */
+    long original_max_position;
+} gm_rope;
+
+typedef struct {
+    gm_arch arch;
+    long layers, d, ff, heads, kv_heads, head_dim, vocab, max_position;
+    double norm_eps;
+    bool tied, qkv_bias, o_bias, mlp_bias, qk_norm;
+    gm_rope rope;
+} gm_config;
+
+/* The seven linear modules of a block, in the order used everywhere. */
+enum { GM_Q, GM_K, GM_V, GM_O, GM_GATE, GM_UP, GM_DOWN, GM_LINEARS };
+
+/* Reads DIR/config.json; refuses by field name and value what it does not
+   support (sliding window in use, experts, other model types, ...). */
+gm_status gm_config_read(gm_arena *arena, const char *dir, gm_config *out,
+                         gm_error *err);
+
+/* Shape [out, in] of linear module j of any block. */
+void gm_linear_shape(const gm_config *config, int j, long *out, long *in);
+
+/* A model is its configuration and its mapped tensors; nothing is copied. */
+typedef struct {
+    const char *dir;
+    gm_config config;
+    gm_tensors tensors;
+    char hash[65];              /* of the tensors; filled by gm_model_hash */
+} gm_model;
+
+/* Opens and checks every tensor's presence and shape:
+   "model.layers.3.mlp.up_proj.weight: expected [1536, 576], found ..." */
+gm_status gm_model_open(gm_arena *arena, const char *dir, gm_model *out,
+                        gm_error *err);
+gm_status gm_model_hash(gm_model *model, gm_error *err);
+void gm_model_close(gm_model *model);
+
+/* "model.layers.3.mlp.up_proj" for block 3, linear GM_UP. */
+gm_status gm_linear_name(gm_arena *arena, long layer, int j,
+                         const char **name, gm_error *err);
+/* The weight tensor of module (layer, j). */
+const gm_tensor *gm_linear_tensor(const gm_model *model, long layer, int j);
+
+/* One block's weights as gm_real.  Absent biases and norms are NULL. */
+typedef struct {
+    gm_real *w[GM_LINEARS];             /* [out, in]                    */
+    gm_real *bias[GM_LINEARS];          /* [out] or NULL                */
+    gm_real *norm1, *norm2;             /* [d] before attention, MLP    */
+    gm_real *q_norm, *k_norm;           /* [head_dim] or NULL (Qwen3)   */
+} gm_block;
+gm_status gm_block_alloc(gm_arena *arena, const gm_config *config,
+                         gm_block *out, gm_error *err);
+gm_status gm_block_load(const gm_model *model, long layer, gm_block *out,
+                        gm_error *err);
+
+/* cos and sin of the rotary angles, [T, head_dim/2] each, for positions
+   position[0..T-1] (NULL: 0..T-1).  Computed as transformers does: inverse
+   frequencies rounded to float32, angle = float32 product. The YaRN attention
+   factor is folded in. */
+typedef struct { long T; gm_real *cos, *sin; } gm_rope_table;
+gm_status gm_rope_build(gm_arena *arena, const gm_config *config, long T,
+                        const int32_t *position, gm_rope_table *out,
+                        gm_error *err);
+
+/* Everything the backward pass needs from a forward pass over S sequences of
+   T tokens; R = S T rows.  Allocated once, reused for every block. */
+typedef struct {
+    long S, T;
+    gm_real *x1, *q, *k, *v;        /* [R,d] normed input; q [R,heads*hd] ... */
+    gm_real *q_raw, *k_raw;         /* before q_norm/k_norm; Qwen3 only       */
+    gm_real *attn;                  /* [R, heads*hd] attention output         */
+    gm_real *lse;                   /* [R, heads] log-sum-exp of the scores   */
+    gm_real *mid;                   /* [R, d] after attention + residual      */
+    gm_real *x2;                    /* [R, d] normed mid                      */
+    gm_real *gate, *up, *act;       /* [R, ff]; act = silu(gate) * up         */
+    gm_real *scratch;               /* per-thread attention workspace         */
+    gm_real *d_attn, *d_mid, *d_x;  /* backward workspace, NULL unless asked  */
+    gm_real *d_q, *d_k, *d_v, *d_gate, *d_up, *d_act, *d_x1, *d_x2;
+} gm_acts;
+gm_status gm_acts_alloc(gm_arena *arena, const gm_config *config, long S,
+                        long T, bool backward, gm_acts *out, gm_error *err);
+
+/* y = f(h; W): h, y [S T, d]; y may be h.  Fills `acts`. */
+void gm_block_forward(const gm_config *config, const gm_block *block,
+                      const gm_rope_table *rope, const gm_real *h,
+                      gm_acts *acts, gm_real *y);
+
+/* Given dE/dy, ADDS dE/dW_j into grad->w[j] for the seven linears (and into
+   biases and norms where grad has them non-NULL), and, if d_h is not NULL,
+   ADDS dE/dh into it.  `acts` must hold the forward pass of this block. */
+void gm_block_backward(const gm_config *config, const gm_block *block,
+                       const gm_rope_table *rope, const gm_real *h,
+                       gm_acts *acts, const gm_real *d_y, gm_block *grad,
+                       gm_real *d_h);
+
+/* h[r] = embedding row of token r, r < count. Tokens outside the vocabulary
+   are an error naming the index. */
+gm_status gm_embed(const gm_model *model, const int32_t *tokens, long count,
+                   gm_real *h, gm_error *err);
+
+/* The final norm and output head, loaded once. */
+typedef struct { gm_real *norm, *w; long d, vocab; double eps; } gm_head;
+gm_status gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out,
+                       gm_error *err);
+/* logits[rows, vocab] = norm(h) w^T.  scratch: [rows, d]. */
+void gm_head_forward(const gm_head *head, const gm_real *h, long rows,
+                     gm_real *scratch, gm_real *logits);
+
+/* ----------------------------------------------------------------- quant.c
+   Candidates: RTN; packing; sizes; the candidate file. */
+
+enum { GM_MAX_CANDIDATES = 16 };
+
+/* How candidates are made; what is hashed into every file that uses them. */
+typedef struct {
+    int count;                          /* K                              */
+    int bits[GM_MAX_CANDIDATES];        /* ascending, 1..8, 16 = original */
+    long group;                         /* input columns per scale        */
+} gm_recipe;
+
+/* One packed candidate of a weight [out, in], groups = ceil(in/group):
+   codes: each row is a bit stream, least significant bit first, padded to a
+   byte; scales: fp16 [out, groups]; zeros: like codes, [out, groups]. */
+typedef struct {
+    int bits;
+    long out, in, group;
+    const uint8_t *codes, *zeros;
+    const uint16_t *scales;
+    const gm_tensor *original;      /* bits = 16: the stored weight itself */
+} gm_packed;
+
+/* Stored bytes of the three parts; their sum is s_mk. */
+typedef struct { int64_t codes, scales, zeros; } gm_parts;
+gm_parts gm_packed_parts(long out, long in, int bits, long group);
+
+/* Round to nearest, ties to even, per group of `group` input columns:
+     lo = min(0, min w), hi = max(0, max w), scale = fp16((hi-lo)/(2^b-1))
+     (1 when hi = lo or it rounds to 0), zero = clamp(round(-lo/scale)),
+     code = clamp(round(w/scale) + zero, 0, 2^b - 1)
+   Fills the caller's packed arrays. */
+void gm_rtn(const gm_real *w, long out, long in, int bits, long group,
+            uint8_t *codes, uint16_t *scales, uint8_t *zeros);
+
+/* q = scale * (code - zero) for all of the weight, [out, in].  For the
+   original candidate: the stored weight. */
+gm_status gm_dequantize(const gm_packed *packed, gm_real *q, gm_error *err);
+
+/* ------------------------------------------------------------- gamma.c etc.
+   (declared below as they are written)                                   */
+
+#endif

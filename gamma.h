@@ -487,4 +487,59 @@ gm_status gm_dequantize(const gm_packed *packed, gm_real *q, gm_error *err);
 /* ------------------------------------------------------------- gamma.c etc.
    (declared below as they are written)                                   */
 
+/* ----------------------------------------------------------------- main*.c
+   The command line, nothing else.  Each command is a table of options and a
+   function; options, operands and results all go through these. */
+
+enum { GM_MAX_OPTIONS = 40, GM_MAX_OPERANDS = 8 };
+
+/* "--steps", "N" (NULL: a flag), "60" (NULL: none), what it does: formula,
+   range.  A table ends with a NULL name. */
+typedef struct { const char *name, *value, *fallback, *help; } gm_option;
+
+typedef struct gm_command {
+    const char *name, *operands, *summary, *about;
+    int least_operands, most_operands;
+    const gm_option *options;
+    gm_status (*run)(struct gm_call *call);
+} gm_command;
+
+/* One invocation.  stdout gets results (gm_result_*), stderr talk. */
+typedef struct gm_call {
+    const gm_command *command;
+    const char *value[GM_MAX_OPTIONS];      /* by position in options */
+    bool given[GM_MAX_OPTIONS];
+    const char *operand[GM_MAX_OPERANDS];
+    int operands;
+    bool quiet, json;
+    gm_arena arena;
+    gm_error err;
+    gm_report report;
+} gm_call;
+
+/* Value of an option of this command: its argument, else its fallback, else
+   NULL.  A name that the command's table lacks is our own mistake (assert). */
+const char *gm_arg(const gm_call *call, const char *name);
+bool gm_arg_given(const gm_call *call, const char *name);
+gm_status gm_arg_long(gm_call *call, const char *name, long least, long most,
+                      long *out);
+gm_status gm_arg_double(gm_call *call, const char *name, double least,
+                        double most, double *out);
+
+/* The one table printer.  Columns are named once ("method\tbytes\tppl"); each
+   row is a format giving tab-separated cells.  Prints TSV; aligned columns
+   when stdout is a terminal; an array of objects with --json.  Numbers are
+   those cells that read as JSON numbers. */
+void gm_result_begin(gm_call *call, const char *columns);
+void gm_result_row(gm_call *call, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void gm_result_end(gm_call *call);
+
+/* A line of talk on stderr, unless --quiet. */
+void gm_talk(const gm_call *call, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+extern const gm_command gm_command_info, gm_command_fit, gm_command_solve,
+    gm_command_check, gm_command_quantize, gm_command_eval, gm_command_run;
+
 #endif

@@ -1,0 +1,387 @@
+/* main.c: the command line's dispatcher, option parser and table printer.
+   The commands themselves are in main_*.c.  Only these files print or exit.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static const gm_command *const commands[] = {
+    &gm_command_run,      &gm_command_info,  &gm_command_fit,
+    &gm_command_solve,    &gm_command_check, &gm_command_quantize,
+    &gm_command_eval};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+/* Options that every command takes. */
+static const gm_option common[] = {
+    {"--threads", "N", NULL, "threads, 1..1024 (all cores); no result "
+                             "depends on it"},
+    {"--isa", "NAME", NULL, "scalar, avx2 or avx512 (the widest here); no "
+                            "result depends on it"},
+    {"--json", NULL, NULL, "results as JSON instead of tab-separated lines"},
+    {"--quiet", NULL, NULL, "no talk or progress on stderr"},
+    {"--help", NULL, NULL, "this text"},
+    {0}};
+
+/* ------------------------------------------------------------------- help */
+
+static void print_options(const gm_option *option) {
+    for (; option->name; option++) {
+        char head[80];
+        snprintf(head, sizeof head, "%s %s", option->name,
+                 option->value ? option->value : "");
+        printf("  %-22s ", head);
+        /* wrap the help text at 54 columns */
+        const char *text = option->help;
+        while (strlen(text) > 54) {
+            int cut = 54;
+            while (cut && text[cut] != ' ') cut--;
+            if (!cut) break;
+            printf("%.*s\n%25s", cut, text, "");
+            text += cut + 1;
+        }
+        printf("%s\n", text);
+        if (option->fallback) printf("%25s[%s]\n", "", option->fallback);
+    }
+}
+
+static void print_command_help(const gm_command *command) {
+    printf("gamma %s %s\n\n%s.\n\n%s\n\nOptions [default]:\n", command->name,
+           command->operands, command->summary, command->about);
+    print_options(command->options);
+    printf("\nFor every command:\n");
+    print_options(common);
+}
+
+static void print_help(void) {
+    printf("gamma %s: global bit allocation for mixed-precision models\n\n"
+           "usage: gamma COMMAND ... [--help]\n\n", GM_VERSION);
+    for (int i = 0; i < COMMANDS; i++)
+        printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    printf("\nThe whole path in one command:\n"
+           "  gamma run data/tiny-llama --calib data/calib.txt --eval "
+           "data/test.txt --out out\n\n"
+           "Exit codes: 0 done, 1 bad input, 2 wrong usage, 3 infeasible "
+           "budget,\n4 limit reached before a proof, 5 read or write failed, "
+           "6 out of memory,\n7 a check did not agree.\n");
+}
+
+/* ---------------------------------------------------------------- parsing */
+
+/* Levenshtein distance of short words, for "did you mean". */
+static int distance(const char *a, const char *b) {
+    int row[64];
+    int n = (int)strlen(b);
+    if (n > 60) return 99;
+    for (int j = 0; j <= n; j++) row[j] = j;
+    for (int i = 1; a[i - 1]; i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= n; j++) {
+            int best = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[n];
+}
+
+static gm_status unknown_option(gm_call *call, const char *name) {
+    const gm_option *table[2] = {call->command->options, common};
+    const char *nearest = NULL;
+    int least = 4;
+    for (int t = 0; t < 2; t++)
+        for (const gm_option *o = table[t]; o->name; o++)
+            if (distance(name, o->name) < least)
+                least = distance(name, o->name), nearest = o->name;
+    return gm_fail(&call->err, GM_EUSAGE, "%s: unknown option %s%s%s (gamma %s "
+                   "--help lists them)", call->command->name, name,
+                   nearest ? "; did you mean " : "", nearest ? nearest : "",
+                   call->command->name);
+}
+
+static int option_index(const gm_option *table, const char *name) {
+    for (int i = 0; table[i].name; i++)
+        if (strcmp(table[i].name, name) == 0) return i;
+    return -1;
+}
+
+static gm_status set_common(gm_call *call, const char *name,
+                            const char *value) {
+    if (strcmp(name, "--quiet") == 0) call->quiet = true;
+    if (strcmp(name, "--json") == 0) call->json = true;
+    if (strcmp(name, "--threads") == 0) {
+        long count;
+        gm_status s = gm_parse_long(name, value, 1, 1024, &count, &call->err);
+        if (s) return s;
+        gm_threads_use((int)count);
+    }
+    if (strcmp(name, "--isa") == 0) {
+        for (int isa = 0; isa < GM_ISA_COUNT; isa++)
+            if (strcmp(value, gm_isa_name((gm_isa)isa)) == 0 &&
+                gm_isa_use((gm_isa)isa))
+                return GM_OK;
+        return gm_fail(&call->err, GM_EUSAGE, "--isa: expected scalar, avx2 or "
+                       "avx512, as far as this machine has it; found \"%s\"",
+                       value);
+    }
+    return GM_OK;
+}
+
+/* Takes argv[*at] (and its value) into the call. */
+static gm_status take_option(gm_call *call, char **argv, int *at) {
+    char name[64];
+    const char *word = argv[*at], *value = strchr(word, '=');
+    size_t length = value ? (size_t)(value++ - word) : strlen(word);
+    if (length >= sizeof name) return unknown_option(call, word);
+    memcpy(name, word, length);
+    name[length] = 0;
+    const gm_option *table = call->command->options;
+    int i = option_index(table, name);
+    bool own = i >= 0;
+    if (!own) table = common, i = option_index(common, name);
+    if (i < 0) return unknown_option(call, name);
+    if (!table[i].value && value)
+        return gm_fail(&call->err, GM_EUSAGE, "%s takes no value, found \"%s\"",
+                       name, value);
+    if (table[i].value && !value) value = argv[++*at];
+    if (table[i].value && !value)
+        return gm_fail(&call->err, GM_EUSAGE, "%s: expected %s after it, found "
+                       "the end of the line", name, table[i].value);
+    if (!own) return set_common(call, name, value);
+    if (call->given[i])
+        return gm_fail(&call->err, GM_EUSAGE, "%s is given twice", name);
+    call->given[i] = true;
+    call->value[i] = value;
+    return GM_OK;
+}
+
+static gm_status parse(gm_call *call, char **argv) {
+    for (int i = 0; argv[i]; i++) {
+        if (argv[i][0] == '-' && argv[i][1]) {
+            gm_status s = take_option(call, argv, &i);
+            if (s) return s;
+        } else if (call->operands == call->command->most_operands) {
+            return gm_fail(&call->err, GM_EUSAGE, "%s: one argument too many: "
+                           "\"%s\" (usage: gamma %s %s)", call->command->name,
+                           argv[i], call->command->name,
+                           call->command->operands);
+        } else {
+            call->operand[call->operands++] = argv[i];
+        }
+    }
+    if (call->operands < call->command->least_operands)
+        return gm_fail(&call->err, GM_EUSAGE, "%s: an argument is missing "
+                       "(usage: gamma %s %s)", call->command->name,
+                       call->command->name, call->command->operands);
+    return GM_OK;
+}
+
+static int own_index(const gm_call *call, const char *name) {
+    int i = option_index(call->command->options, name);
+    assert(i >= 0);
+    return i;
+}
+
+const char *gm_arg(const gm_call *call, const char *name) {
+    int i = own_index(call, name);
+    return call->given[i] ? call->value[i] : call->command->options[i].fallback;
+}
+
+bool gm_arg_given(const gm_call *call, const char *name) {
+    return call->given[own_index(call, name)];
+}
+
+gm_status gm_arg_long(gm_call *call, const char *name, long least, long most,
+                      long *out) {
+    return gm_parse_long(name, gm_arg(call, name), least, most, out,
+                         &call->err);
+}
+
+gm_status gm_arg_double(gm_call *call, const char *name, double least,
+                        double most, double *out) {
+    return gm_parse_double(name, gm_arg(call, name), least, most, out,
+                           &call->err);
+}
+
+/* ------------------------------------------------------------------ tables */
+
+/* The table being printed: one at a time, whole in memory when aligned. */
+static struct { char **cell; long cells, room, columns; } table;
+
+static void add_cells(const char *text) {
+    char *copy = strdup(text), *rest = copy;
+    for (char *cell; rest && (cell = strsep(&rest, "\t"));) {
+        if (table.cells == table.room) {
+            long room = table.room ? 2 * table.room : 256;
+            char **more = realloc(table.cell, (size_t)room * sizeof *more);
+            if (!more) break;
+            table.cell = more;
+            table.room = room;
+        }
+        table.cell[table.cells++] = strdup(cell);
+    }
+    free(copy);
+}
+
+static bool is_number(const char *s) {
+    const char *digits = "0123456789";
+    s += *s == '-';
+    size_t n = strspn(s, digits);
+    if (!n || (n > 1 && *s == '0')) return false;
+    s += n;
+    if (*s == '.') {
+        if (!(n = strspn(s + 1, digits))) return false;
+        s += n + 1;
+    }
+    if (*s == 'e' || *s == 'E') {
+        s += 1 + (s[1] == '-' || s[1] == '+');
+        if (!(n = strspn(s, digits))) return false;
+        s += n;
+    }
+    return !*s;
+}
+
+static void print_json(gm_call *call) {
+    for (long i = table.columns; i < table.cells; i++) {
+        long column = i % table.columns;
+        const char *head = i == table.columns ? "[{" : column ? ", " : ",\n {";
+        char *key = gm_json_quote(&call->arena, table.cell[column]);
+        const char *cell = table.cell[i];
+        char *quoted = gm_json_quote(&call->arena, cell);
+        printf("%s%s: %s%s", head, key ? key : "", is_number(cell) ? cell :
+               quoted ? quoted : "", column + 1 == table.columns ? "}" : "");
+    }
+    printf("%s]\n", table.cells <= table.columns ? "[" : "");
+}
+
+static void print_text(bool aligned) {
+    for (long i = 0; i < table.cells; i++) {
+        size_t width = 0;
+        bool last = (i + 1) % table.columns == 0;
+        for (long j = i % table.columns; j < table.cells; j += table.columns)
+            if (strlen(table.cell[j]) > width) width = strlen(table.cell[j]);
+        int pad = aligned && !last ? (int)width : 0;
+        printf("%-*s%s", pad, table.cell[i], last ? "\n" : aligned ? "  "
+               : "\t");
+    }
+}
+
+void gm_result_begin(gm_call *call, const char *columns) {
+    (void)call;
+    add_cells(columns);
+    table.columns = table.cells;
+}
+
+void gm_result_row(gm_call *call, const char *format, ...) {
+    (void)call;
+    char row[4096];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(row, sizeof row, format, list);
+    va_end(list);
+    add_cells(row);
+    assert(table.cells % table.columns == 0);
+}
+
+void gm_result_end(gm_call *call) {
+    if (call->json)
+        print_json(call);
+    else
+        print_text(isatty(STDOUT_FILENO));
+    for (long i = 0; i < table.cells; i++) free(table.cell[i]);
+    free(table.cell);
+    memset(&table, 0, sizeof table);
+    fflush(stdout);
+}
+
+/* -------------------------------------------------------------------- talk */
+
+void gm_talk(const gm_call *call, const char *format, ...) {
+    if (call->quiet) return;
+    va_list list;
+    va_start(list, format);
+    vfprintf(stderr, format, list);
+    va_end(list);
+    fputc('\n', stderr);
+}
+
+/* One line, rewritten, on a terminal; elsewhere a line now and then: at the
+   end and at most every 30 seconds. */
+static void progress(void *context, const char *what, long done, long total) {
+    static const char *now;
+    static double start, last;
+    const gm_call *call = context;
+    double t = gm_seconds();
+    if (call->quiet) return;
+    if (!total) {
+        fprintf(stderr, "%s\n", what);
+        return;
+    }
+    if (!now || strcmp(now, what) != 0) now = what, start = t, last = t;
+    bool terminal = isatty(STDERR_FILENO), end = done == total;
+    if (!end && t - last < (terminal ? 0.2 : 30)) return;
+    last = t;
+    double rate = t > start ? (double)done / (t - start) : 0;
+    double left = rate > 0 ? (double)(total - done) / rate : 0;
+    fprintf(stderr, "%s%s %ld/%ld  %.3g/s  %.0f s left%s", terminal ? "\r" : "",
+            what, done, total, rate, left,
+            terminal && !end ? "\033[K" : terminal ? "\033[K\n" : "\n");
+    if (end) now = NULL;
+}
+
+/* -------------------------------------------------------------------- main */
+
+static const gm_command *find_command(const char *name) {
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(commands[i]->name, name) == 0) return commands[i];
+    return NULL;
+}
+
+static int unknown_command(const char *name) {
+    const char *nearest = NULL;
+    for (int i = 0; i < COMMANDS; i++)
+        if (distance(name, commands[i]->name) < 3) nearest = commands[i]->name;
+    fprintf(stderr, "gamma: unknown command \"%s\"%s%s (gamma --help lists "
+            "them)\n", name, nearest ? "; did you mean " : "",
+            nearest ? nearest : "");
+    return GM_EUSAGE;
+}
+
+int main(int argc, char **argv) {
+    static gm_call call;
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        print_help();
+        return argc < 2 ? GM_EUSAGE : GM_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) return !printf("%s\n", GM_VERSION);
+    if (!(call.command = find_command(argv[1])))
+        return unknown_command(argv[1]);
+    for (int i = 2; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0) {
+            print_command_help(call.command);
+            return GM_OK;
+        }
+    call.report = (gm_report){&call, progress};
+    double start = gm_seconds();
+    gm_status s = parse(&call, argv + 2);
+    if (!s) s = call.command->run(&call);
+    if (s) fprintf(stderr, "gamma: %s\n", call.err.text);
+    struct rusage usage;
+    if (!s && !getrusage(RUSAGE_SELF, &usage))
+        gm_talk(&call, "%.1f s, peak memory %.1f MB", gm_seconds() - start,
+                (double)usage.ru_maxrss / 1024);
+    gm_arena_free(&call.arena);
+    if (fflush(stdout) && !s) {
+        fprintf(stderr, "gamma: standard output could not be written\n");
+        return GM_EIO;
+    }
+    return (int)s;
+}

@@ -453,24 +453,32 @@ enum { GM_MAX_CANDIDATES = 16 };
 /* How candidates are made; what is hashed into every file that uses them. */
 typedef struct {
     int count;                          /* K                              */
-    int bits[GM_MAX_CANDIDATES];        /* ascending, 1..8, 16 = original */
+    int bits[GM_MAX_CANDIDATES];        /* ascending, 1..8; 16 or 32: the
+                                           weight as stored               */
     long group;                         /* input columns per scale        */
 } gm_recipe;
 
+/* "2,3,4" and a group into a recipe; "rtn bits=2,3,4 group=128" back. */
+gm_status gm_recipe_parse(const char *bits, long group, gm_recipe *out,
+                          gm_error *err);
+void gm_recipe_text(const gm_recipe *recipe, char text[128]);
+
 /* One packed candidate of a weight [out, in], groups = ceil(in/group):
    codes: each row is a bit stream, least significant bit first, padded to a
-   byte; scales: fp16 [out, groups]; zeros: like codes, [out, groups]. */
+   byte; scales: fp16 [out, groups], little endian, at any alignment; zeros:
+   like codes, [out, groups]. */
 typedef struct {
     int bits;
     long out, in, group;
-    const uint8_t *codes, *zeros;
-    const uint16_t *scales;
-    const gm_tensor *original;      /* bits = 16: the stored weight itself */
+    const uint8_t *codes, *scales, *zeros;
+    const gm_tensor *original;      /* bits >= 16: the stored weight itself */
 } gm_packed;
 
-/* Stored bytes of the three parts; their sum is s_mk. */
+/* Stored bytes of the three parts; their sum is s_mk.  bits >= 16: all in
+   `codes`. */
 typedef struct { int64_t codes, scales, zeros; } gm_parts;
 gm_parts gm_packed_parts(long out, long in, int bits, long group);
+int64_t gm_packed_bytes(long out, long in, int bits, long group);
 
 /* Round to nearest, ties to even, per group of `group` input columns:
      lo = min(0, min w), hi = max(0, max w), scale = fp16((hi-lo)/(2^b-1))
@@ -480,9 +488,39 @@ gm_parts gm_packed_parts(long out, long in, int bits, long group);
 void gm_rtn(const gm_real *w, long out, long in, int bits, long group,
             uint8_t *codes, uint16_t *scales, uint8_t *zeros);
 
-/* q = scale * (code - zero) for all of the weight, [out, in].  For the
-   original candidate: the stored weight. */
+/* q = scale * (code - zero) for all of the weight, [out, in], float32
+   arithmetic.  For the original candidate: the stored weight. */
 gm_status gm_dequantize(const gm_packed *packed, gm_real *q, gm_error *err);
+
+/* W~ = sum_k p_k Q_k, [out, in], summed in k order in gm_real. */
+gm_status gm_mix(const gm_packed *packed, int K, const double *p, gm_real *w,
+                 gm_error *err);
+
+/* g_k = <G, Q_k>: each row by gm_dot, rows added in order.  row: [out, K]
+   workspace.  scratch as in gm_mix. */
+gm_status gm_inner(const gm_packed *packed, int K, const gm_real *G,
+                   double *row, double *g, gm_error *err);
+
+/* The candidates of a whole model in one safetensors file, block after block,
+   mapped; NAME.b3.codes, NAME.b3.scales, NAME.b3.zeros. */
+typedef struct {
+    gm_recipe recipe;
+    const gm_model *model;
+    gm_tensors tensors;
+    char hash[65];              /* of recipe and model: what they depend on */
+} gm_candidates;
+
+/* Opens DIR/candidates-HASH.safetensors, making it first when it is not there.
+   HASH covers the model's tensors and the recipe. */
+gm_status gm_candidates_open(gm_arena *arena, gm_model *model,
+                             const gm_recipe *recipe, const char *dir,
+                             const gm_report *report, gm_candidates *out,
+                             gm_error *err);
+void gm_candidates_close(gm_candidates *candidates);
+
+/* Candidate k of module (layer, j). */
+gm_status gm_candidate(const gm_candidates *candidates, long layer, int j,
+                       int k, gm_packed *out, gm_error *err);
 
 /* ------------------------------------------------------------- gamma.c etc.
    (declared below as they are written)                                   */
@@ -497,15 +535,16 @@ enum { GM_MAX_OPTIONS = 40, GM_MAX_OPERANDS = 8 };
    range.  A table ends with a NULL name. */
 typedef struct { const char *name, *value, *fallback, *help; } gm_option;
 
+typedef struct gm_call gm_call;
 typedef struct gm_command {
     const char *name, *operands, *summary, *about;
     int least_operands, most_operands;
     const gm_option *options;
-    gm_status (*run)(struct gm_call *call);
+    gm_status (*run)(gm_call *call);
 } gm_command;
 
 /* One invocation.  stdout gets results (gm_result_*), stderr talk. */
-typedef struct gm_call {
+struct gm_call {
     const gm_command *command;
     const char *value[GM_MAX_OPTIONS];      /* by position in options */
     bool given[GM_MAX_OPTIONS];
@@ -515,7 +554,7 @@ typedef struct gm_call {
     gm_arena arena;
     gm_error err;
     gm_report report;
-} gm_call;
+};
 
 /* Value of an option of this command: its argument, else its fallback, else
    NULL.  A name that the command's table lacks is our own mistake (assert). */

@@ -1,0 +1,516 @@
+/* quant.c: what a weight looks like with fewer bits.  Round-to-nearest
+   candidates, bit packing, sizes, mixtures, and the file that holds all
+   candidates of a model.  Writes only that file.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Columns handled at once.  A multiple of 8, so that a strip of codes begins
+   at a whole byte for every number of bits. */
+enum { STRIP = 512 };
+
+static long min(long a, long b) { return a < b ? a : b; }
+
+/* ------------------------------------------------------------------ recipe */
+
+gm_status gm_recipe_parse(const char *bits, long group, gm_recipe *out,
+                          gm_error *err) {
+    *out = (gm_recipe){.group = group};
+    for (const char *c = bits; ; c++) {
+        char *end;
+        long b = strtol(c, &end, 10);
+        bool known = (b >= 1 && b <= 8) || b == 16 || b == 32;
+        if (end == c || !known || (*end && *end != ',') ||
+            out->count == GM_MAX_CANDIDATES)
+            return gm_fail(err, GM_EUSAGE, "--bits: expected a list of 1..8, "
+                           "16 or 32 such as 2,3,4, found \"%s\"", bits);
+        if (out->count && b <= out->bits[out->count - 1])
+            return gm_fail(err, GM_EUSAGE, "--bits: expected ascending "
+                           "numbers, found \"%s\"", bits);
+        out->bits[out->count++] = (int)b;
+        c = end;
+        if (!*c) return GM_OK;
+    }
+}
+
+void gm_recipe_text(const gm_recipe *recipe, char text[128]) {
+    int n = snprintf(text, 128, "rtn bits=");
+    for (int k = 0; k < recipe->count; k++)
+        n += snprintf(text + n, 128 - (size_t)n, "%s%d", k ? "," : "",
+                      recipe->bits[k]);
+    snprintf(text + n, 128 - (size_t)n, " group=%ld", recipe->group);
+}
+
+/* ------------------------------------------------------------------- sizes */
+
+static long groups_of(long in, long group) { return (in + group - 1) / group; }
+
+/* ceil(n b / 8): bytes of a stream of n codes of b bits. */
+static int64_t stream_bytes(long n, int bits) {
+    return ((int64_t)n * bits + 7) / 8;
+}
+
+gm_parts gm_packed_parts(long out, long in, int bits, long group) {
+    long groups = groups_of(in, group);
+    if (bits >= 16) return (gm_parts){(int64_t)out * in * (bits / 8), 0, 0};
+    return (gm_parts){out * stream_bytes(in, bits), (int64_t)out * groups * 2,
+                      out * stream_bytes(groups, bits)};
+}
+
+int64_t gm_packed_bytes(long out, long in, int bits, long group) {
+    gm_parts p = gm_packed_parts(out, in, bits, group);
+    return p.codes + p.scales + p.zeros;
+}
+
+/* --------------------------------------------------------------- bit streams
+   Eight codes of b bits are b bytes: code i of the eight stands at bit i b of
+   the little-endian number those bytes form. */
+
+static void pack(const uint8_t *code, long n, int bits, uint8_t *stream) {
+    for (long i = 0; i < n; i += 8) {
+        uint64_t word = 0;
+        long codes = min(8, n - i);
+        for (long j = 0; j < codes; j++)
+            word |= (uint64_t)code[i + j] << (j * bits);
+        for (long j = 0; j < stream_bytes(codes, bits); j++)
+            *stream++ = (uint8_t)(word >> (8 * j));
+    }
+}
+
+/* One specialised loop per number of bits lets the compiler unroll. */
+static inline __attribute__((always_inline)) void unpack_bits(
+    const uint8_t *stream, long n, int bits, uint8_t *code) {
+    const uint64_t mask = (1u << bits) - 1;
+    for (long i = 0; i < n; i += 8) {
+        uint64_t word = 0;
+        long codes = min(8, n - i);
+        memcpy(&word, stream, (size_t)(codes == 8 ? bits
+                                       : stream_bytes(codes, bits)));
+        stream += bits;
+        if (codes == 8)
+            for (int j = 0; j < 8; j++)
+                code[i + j] = (uint8_t)(word >> (j * bits) & mask);
+        else
+            for (long j = 0; j < codes; j++)
+                code[i + j] = (uint8_t)(word >> (j * bits) & mask);
+    }
+}
+
+static void unpack(const uint8_t *stream, long n, int bits, uint8_t *code) {
+    switch (bits) {
+    case 1: unpack_bits(stream, n, 1, code); break;
+    case 2: unpack_bits(stream, n, 2, code); break;
+    case 3: unpack_bits(stream, n, 3, code); break;
+    case 4: unpack_bits(stream, n, 4, code); break;
+    case 5: unpack_bits(stream, n, 5, code); break;
+    case 6: unpack_bits(stream, n, 6, code); break;
+    case 7: unpack_bits(stream, n, 7, code); break;
+    default: memcpy(code, stream, (size_t)n);
+    }
+}
+
+/* --------------------------------------------------------- round to nearest */
+
+/* Nearest integer, ties to even, for |x| <= 2^21: adding 1.5 * 2^23 leaves no
+   fraction bits.  Compiles to two additions where rintf would be a call. */
+static inline float nearest(float x) {
+    const float magic = 12582912.f;
+    return (x + magic) - magic;
+}
+
+static inline float clamp(float x, float least, float most) {
+    x = x < least ? least : x;
+    return x > most ? most : x;
+}
+
+/* One group of n columns of one row: scale, zero, then n codes. */
+static void rtn_group(const gm_real *w, long n, int bits, uint8_t *code,
+                      uint16_t *scale, uint8_t *zero) {
+    const float top = (float)((1 << bits) - 1);
+    float lo = 0, hi = 0;
+    for (long i = 0; i < n; i++) {
+        float x = (float)w[i];
+        lo = x < lo ? x : lo;
+        hi = x > hi ? x : hi;
+    }
+    /* fp16 ends at 65504: a wider group saturates instead of becoming inf */
+    *scale = gm_f32_to_f16(clamp((hi - lo) / top, 0, 65504));
+    if (*scale == 0) *scale = 0x3c00;                       /* 1.0 */
+    const float s = gm_f16_to_f32(*scale);
+    const float z = clamp(nearest(clamp(-lo / s, 0, 512)), 0, top);
+    *zero = (uint8_t)z;
+    /* codes end at 255, so clamping w/s to 512 first changes nothing but keeps
+       `nearest` in its range */
+    for (long i = 0; i < n; i++) {
+        float x = clamp((float)w[i] / s, -512, 512);
+        code[i] = (uint8_t)clamp(nearest(x) + z, 0, top);
+    }
+}
+
+typedef struct {
+    const gm_real *w;
+    long out, in, group;
+    int bits;
+    uint8_t *codes, *zeros;
+    uint16_t *scales;
+} rtn_job;
+
+enum { ROWS = 16 };     /* rows of a weight in one item of parallel work */
+
+/* Groups are rounded whole; codes gather in a strip that starts at a multiple
+   of 8 columns and is packed when the next group would not fit. */
+static void rtn_row(const rtn_job *job, long row) {
+    long groups = groups_of(job->in, job->group);
+    const gm_real *w = job->w + row * job->in;
+    uint16_t *scale = job->scales + row * groups;
+    uint8_t *stream = job->codes + row * stream_bytes(job->in, job->bits);
+    uint8_t strip[2 * STRIP], zero[STRIP];
+    long filled = 0;
+    for (long i = 0; i < groups; i++) {
+        long first = i * job->group, n = min(job->group, job->in - first);
+        rtn_group(w + first, n, job->bits, strip + filled, scale + i,
+                  zero + i % STRIP);
+        filled += n;
+        bool last = i + 1 == groups;
+        long whole = last ? filled : filled / 8 * 8;
+        pack(strip, whole, job->bits, stream);
+        stream += stream_bytes(whole, job->bits);
+        memmove(strip, strip + whole, (size_t)(filled - whole));
+        filled -= whole;
+        if (last || i % STRIP == STRIP - 1) {
+            long from = i / STRIP * STRIP;
+            pack(zero, i + 1 - from, job->bits,
+                 job->zeros + row * stream_bytes(groups, job->bits) +
+                     stream_bytes(from, job->bits));
+        }
+    }
+}
+
+static void rtn_rows(void *context, long item) {
+    const rtn_job *job = context;
+    long end = min(job->out, (item + 1) * ROWS);
+    for (long row = item * ROWS; row < end; row++) rtn_row(job, row);
+}
+
+void gm_rtn(const gm_real *w, long out, long in, int bits, long group,
+            uint8_t *codes, uint16_t *scales, uint8_t *zeros) {
+    assert(bits >= 1 && bits <= 8 && group >= 1 && group <= STRIP);
+    rtn_job job = {w, out, in, group, bits, codes, zeros, scales};
+    gm_parallel((out + ROWS - 1) / ROWS, rtn_rows, &job);
+}
+
+/* ------------------------------------------------- back to real numbers */
+
+/* q[0..n-1] = columns first.. of row `row`; n <= STRIP, first a multiple of
+   8. */
+static void strip_values(const gm_packed *p, long row, long first, long n,
+                         gm_real *q) {
+    uint8_t code[STRIP];
+    long groups = groups_of(p->in, p->group);
+    unpack(p->codes + row * stream_bytes(p->in, p->bits) +
+               stream_bytes(first, p->bits), n, p->bits, code);
+    const uint8_t *zeros = p->zeros + row * stream_bytes(groups, p->bits);
+    for (long i = 0; i < n;) {
+        long g = (first + i) / p->group, eight = g / 8 * 8;
+        uint8_t zero[8];
+        unpack(zeros + stream_bytes(eight, p->bits), min(8, groups - eight),
+               p->bits, zero);
+        const uint8_t *half = p->scales + 2 * (row * groups + g);
+        float s = gm_f16_to_f32((uint16_t)(half[0] | half[1] << 8));
+        int z = zero[g % 8];
+        long end = min(n, (g + 1) * p->group - first);
+        for (; i < end; i++) q[i] = (gm_real)((float)(code[i] - z) * s);
+    }
+}
+
+static gm_status strip_read(const gm_packed *p, long row, long first, long n,
+                            gm_real *q, gm_error *err) {
+    if (p->original)
+        return gm_tensor_read(p->original, row * p->in + first, n, q, err);
+    strip_values(p, row, first, n, q);
+    return GM_OK;
+}
+
+/* Work over row bundles that can fail when the mapped original holds NaN: the
+   first failing bundle's message is kept, so that it does not depend on the
+   order of threads. */
+typedef struct {
+    const gm_packed *packed;
+    int K;
+    const double *p;
+    gm_real *w;
+    const gm_real *G;
+    double *row;
+    gm_status *status;
+    gm_error *err;
+} mix_job;
+
+static gm_status mix_row(const mix_job *job, long row, gm_error *err) {
+    long in = job->packed->in;
+    gm_real q[STRIP];
+    for (long first = 0; first < in; first += STRIP) {
+        long n = min(STRIP, in - first);
+        gm_real *w = job->w + row * in + first;
+        memset(w, 0, (size_t)n * sizeof *w);
+        for (int k = 0; k < job->K; k++) {
+            gm_real p = (gm_real)job->p[k];
+            gm_status s = strip_read(job->packed + k, row, first, n, q, err);
+            if (s) return s;
+            for (long i = 0; i < n; i++) w[i] += p * q[i];
+        }
+    }
+    return GM_OK;
+}
+
+/* Strips of 512 columns by gm_dot, added in order. */
+static gm_status inner_row(const mix_job *job, long row, gm_error *err) {
+    long in = job->packed->in;
+    gm_real q[STRIP];
+    double *sum = job->row + row * job->K;
+    memset(sum, 0, (size_t)job->K * sizeof *sum);
+    for (long first = 0; first < in; first += STRIP) {
+        long n = min(STRIP, in - first);
+        for (int k = 0; k < job->K; k++) {
+            gm_status s = strip_read(job->packed + k, row, first, n, q, err);
+            if (s) return s;
+            sum[k] += gm_dot(n, job->G + row * in + first, q);
+        }
+    }
+    return GM_OK;
+}
+
+static void mix_rows(void *context, long item) {
+    const mix_job *job = context;
+    gm_error err;
+    long end = min(job->packed->out, (item + 1) * ROWS);
+    for (long row = item * ROWS; row < end; row++)
+        if ((job->w ? mix_row : inner_row)(job, row, &err))
+            __atomic_store_n(job->status, GM_EINPUT, __ATOMIC_RELAXED);
+}
+
+static gm_status mix_run(mix_job *job, gm_error *err) {
+    const gm_packed *p = job->packed;
+    gm_status status = GM_OK;
+    job->status = &status;
+    gm_parallel((p->out + ROWS - 1) / ROWS, mix_rows, job);
+    /* the message, from the first bad element, in file order */
+    gm_real q[STRIP];
+    for (int k = 0; k < job->K && status; k++)
+        for (int64_t i = 0; p[k].original && i < (int64_t)p->out * p->in;
+             i += STRIP)
+            if (gm_tensor_read(p[k].original, i,
+                               min(STRIP, p->out * p->in - i), q, err))
+                return status;
+    return status;
+}
+
+gm_status gm_mix(const gm_packed *packed, int K, const double *p, gm_real *w,
+                 gm_error *err) {
+    mix_job job = {.packed = packed, .K = K, .p = p, .w = w};
+    return mix_run(&job, err);
+}
+
+gm_status gm_dequantize(const gm_packed *packed, gm_real *q, gm_error *err) {
+    if (packed->original)
+        return gm_tensor_read(packed->original, 0,
+                              (int64_t)packed->out * packed->in, q, err);
+    double one = 1;
+    return gm_mix(packed, 1, &one, q, err);
+}
+
+gm_status gm_inner(const gm_packed *packed, int K, const gm_real *G,
+                   double *row, double *g, gm_error *err) {
+    mix_job job = {.packed = packed, .K = K, .G = G, .row = row};
+    gm_status s = mix_run(&job, err);
+    for (int k = 0; k < K; k++) {
+        g[k] = 0;
+        for (long i = 0; i < packed->out; i++) g[k] += row[i * K + k];
+    }
+    return s;
+}
+
+/* ------------------------------------------------------ the candidate file */
+
+/* Three tensors a candidate, in file order. */
+static gm_status describe(gm_arena *arena, const gm_model *model,
+                          const gm_recipe *recipe, gm_tensor *t, long *count,
+                          gm_error *err) {
+    *count = 0;
+    for (long l = 0; l < model->config.layers; l++)
+        for (int j = 0; j < GM_LINEARS; j++)
+            for (int k = 0; k < recipe->count && recipe->bits[k] < 16; k++) {
+                const char *name;
+                long out, in;
+                gm_status s = gm_linear_name(arena, l, j, &name, err);
+                if (s) return s;
+                gm_linear_shape(&model->config, j, &out, &in);
+                gm_parts p = gm_packed_parts(out, in, recipe->bits[k],
+                                             recipe->group);
+                int b = recipe->bits[k];
+                gm_tensor three[3] = {
+                    {gm_format(arena, "%s.b%d.codes", name, b), GM_U8, 2,
+                     {out, p.codes / out}, NULL, (size_t)p.codes, NULL},
+                    {gm_format(arena, "%s.b%d.scales", name, b), GM_F16, 2,
+                     {out, p.scales / out / 2}, NULL, (size_t)p.scales, NULL},
+                    {gm_format(arena, "%s.b%d.zeros", name, b), GM_U8, 2,
+                     {out, p.zeros / out}, NULL, (size_t)p.zeros, NULL}};
+                for (int i = 0; i < 3; i++) {
+                    if (!three[i].name) return gm_nomem(err);
+                    t[(*count)++] = three[i];
+                }
+            }
+    return GM_OK;
+}
+
+/* All candidates of one weight, made and appended to the file. */
+static gm_status write_module(gm_arena *arena, const gm_model *model,
+                              const gm_recipe *recipe, long layer, int j,
+                              gm_out *file, gm_error *err) {
+    long out, in;
+    gm_linear_shape(&model->config, j, &out, &in);
+    gm_real *w = gm_alloc(arena, (size_t)(out * in), sizeof *w);
+    if (!w) return gm_nomem(err);
+    gm_status s = gm_tensor_read(gm_linear_tensor(model, layer, j), 0,
+                                 (int64_t)out * in, w, err);
+    for (int k = 0; k < recipe->count && recipe->bits[k] < 16 && !s; k++) {
+        gm_parts p = gm_packed_parts(out, in, recipe->bits[k], recipe->group);
+        size_t bytes = (size_t)(p.codes + p.scales + p.zeros);
+        gm_mark mark = gm_arena_mark(arena);
+        uint8_t *data = gm_alloc(arena, bytes + 2, 1);
+        uint16_t *scales = gm_alloc(arena, (size_t)p.scales, 1);
+        if (!data || !scales) return gm_nomem(err);
+        gm_rtn(w, out, in, recipe->bits[k], recipe->group, data, scales,
+               data + p.codes + p.scales);
+        memcpy(data + p.codes, scales, (size_t)p.scales);
+        s = gm_out_write(file, data, bytes, err);
+        gm_arena_rewind(arena, mark);
+    }
+    return s;
+}
+
+static gm_status write_candidates(gm_arena *arena, const gm_model *model,
+                                  const gm_recipe *recipe, const char *path,
+                                  const gm_report *report, gm_error *err) {
+    const gm_config *c = &model->config;
+    long count, modules = c->layers * GM_LINEARS;
+    char text[128];
+    gm_recipe_text(recipe, text);
+    const char *metadata[] = {"gamma_candidates", "1", "recipe", text,
+                              "model_hash", model->hash, NULL};
+    gm_tensor *t = gm_alloc(arena, (size_t)(modules * recipe->count * 3),
+                            sizeof *t);
+    if (!t) return gm_nomem(err);
+    gm_status s = describe(arena, model, recipe, t, &count, err);
+    gm_out file = {0};
+    if (!s) s = gm_safetensors_begin(arena, path, t, count, metadata, 0, &file,
+                                     err);
+    for (long m = 0; m < modules && !s; m++) {
+        gm_mark mark = gm_arena_mark(arena);
+        s = write_module(arena, model, recipe, m / GM_LINEARS,
+                         (int)(m % GM_LINEARS), &file, err);
+        gm_arena_rewind(arena, mark);
+        gm_say(report, "candidates", m + 1, modules);
+    }
+    if (!s) s = gm_out_commit(&file, err);
+    if (s) gm_out_abandon(&file);
+    return s;
+}
+
+/* The name says what the file depends on, so a stale one is never opened. */
+static void candidates_hash(const gm_model *model, const char *recipe,
+                            char hex[65]) {
+    gm_sha sha;
+    gm_sha_begin(&sha);
+    gm_sha_add(&sha, "gamma_candidates 1", 18);
+    gm_sha_add(&sha, recipe, strlen(recipe) + 1);
+    gm_sha_add(&sha, model->hash, 64);
+    gm_sha_end(&sha, hex);
+}
+
+/* "16" needs a checkpoint of 16-bit weights, "32" one of F32. */
+static gm_status check_originals(const gm_model *model,
+                                 const gm_recipe *recipe, gm_error *err) {
+    int last = recipe->bits[recipe->count - 1];
+    for (long m = 0; m < model->config.layers * GM_LINEARS && last >= 16; m++) {
+        const gm_tensor *t = gm_linear_tensor(model, m / GM_LINEARS,
+                                              (int)(m % GM_LINEARS));
+        int stored = (int)gm_dtype_bytes(t->dtype) * 8;
+        if (last != stored || recipe->bits[0] >= 16)
+            return gm_fail(err, GM_EUSAGE, "--bits: %d stands for the weight "
+                           "as stored, beside fewer bits, but %s is %s "
+                           "(%d bits) in %s", last, t->name,
+                           gm_dtype_name(t->dtype), stored, t->path);
+    }
+    return GM_OK;
+}
+
+gm_status gm_candidates_open(gm_arena *arena, gm_model *model,
+                             const gm_recipe *recipe, const char *dir,
+                             const gm_report *report, gm_candidates *out,
+                             gm_error *err) {
+    *out = (gm_candidates){.recipe = *recipe, .model = model};
+    if (recipe->group < 1 || recipe->group > STRIP)
+        return gm_fail(err, GM_EUSAGE, "--group: expected 1 to %d, found %ld",
+                       STRIP, recipe->group);
+    gm_status s = check_originals(model, recipe, err);
+    if (!s && !*model->hash) s = gm_model_hash(model, err);
+    if (s) return s;
+    char text[128];
+    gm_recipe_text(recipe, text);
+    candidates_hash(model, text, out->hash);
+    const char *path = gm_format(arena, "%s/candidates-%.12s.safetensors", dir,
+                                 out->hash);
+    if (!path) return gm_nomem(err);
+    if (access(path, F_OK) != 0) {
+        gm_mark mark = gm_arena_mark(arena);
+        s = gm_make_dir(dir, err);
+        if (!s) s = write_candidates(arena, model, recipe, path, report, err);
+        gm_arena_rewind(arena, mark);
+        if (s) return s;
+    }
+    return gm_safetensors_open(arena, path, &out->tensors, err);
+}
+
+void gm_candidates_close(gm_candidates *candidates) {
+    gm_tensors_close(&candidates->tensors);
+}
+
+/* One part of a candidate; its size is checked, for the file is mapped. */
+static gm_status find_part(const gm_candidates *c, const char *module, int bits,
+                           const char *part, int64_t bytes,
+                           const uint8_t **data, gm_error *err) {
+    char name[512];
+    snprintf(name, sizeof name, "%s.b%d.%s", module, bits, part);
+    const gm_tensor *t = gm_tensor_find(&c->tensors, name);
+    if (!t || (int64_t)t->bytes != bytes)
+        return gm_fail(err, GM_EINPUT, "%s: tensor \"%s\": expected %lld "
+                       "bytes, found %lld", c->tensors.map[0].path, name,
+                       (long long)bytes, t ? (long long)t->bytes : 0LL);
+    *data = t->data;
+    return GM_OK;
+}
+
+gm_status gm_candidate(const gm_candidates *c, long layer, int j, int k,
+                       gm_packed *out, gm_error *err) {
+    const gm_tensor *w = gm_linear_tensor(c->model, layer, j);
+    *out = (gm_packed){.bits = c->recipe.bits[k], .group = c->recipe.group};
+    gm_linear_shape(&c->model->config, j, &out->out, &out->in);
+    if (out->bits >= 16) {
+        out->original = w;
+        return GM_OK;
+    }
+    char module[256];       /* the weight's name without ".weight" */
+    snprintf(module, sizeof module, "%.*s", (int)strlen(w->name) - 7, w->name);
+    gm_parts p = gm_packed_parts(out->out, out->in, out->bits, out->group);
+    gm_status s = find_part(c, module, out->bits, "codes", p.codes,
+                            &out->codes, err);
+    if (!s) s = find_part(c, module, out->bits, "scales", p.scales,
+                          &out->scales, err);
+    if (!s) s = find_part(c, module, out->bits, "zeros", p.zeros, &out->zeros,
+                          err);
+    return s;
+}

@@ -194,14 +194,24 @@ typedef struct gm_json {
     size_t length;              /* bytes of string, or number of children */
     double number;              /* also 0/1 of a bool                     */
     int64_t integer;            /* valid when is_integer                  */
-    bool is_integer;
+    bool is_integer;            /* number without fraction or exponent    */
+    size_t at;                  /* byte offset in the text, for messages  */
     const struct gm_json *child, *next;
 } gm_json;
 
-/* RFC 8259, nesting at most 64.  Errors name file, line and column. */
+/* RFC 8259, nesting at most 64, no key twice in an object, no NUL in a key.
+   Errors name file, line and column.  Time O(n log n), memory O(n). */
 gm_status gm_json_parse(gm_arena *arena, const char *path, const char *text,
                         size_t bytes, const gm_json **out, gm_error *err);
+gm_status gm_json_read(gm_arena *arena, const char *path, const gm_json **out,
+                       gm_error *err);      /* the same, of a whole file */
+/* The member, or NULL; also NULL when `object` is NULL or no object. */
 const gm_json *gm_json_get(const gm_json *object, const char *key);
+
+/* Bytes (1..4) of the code point at `at`, stored in *point; 0 when the bytes
+   before `end` are not well-formed UTF-8. */
+int gm_utf8(const char *at, const char *end, uint32_t *point);
+int gm_utf8_put(uint32_t point, char *to);      /* writes 1..4 bytes */
 
 /* A JSON string literal (quotes included) for `text`; NULL: no memory. */
 char *gm_json_quote(gm_arena *arena, const char *text);
@@ -279,9 +289,9 @@ gm_status gm_copy_file(gm_arena *arena, const char *from, const char *to,
                        gm_error *err);
 
 /* Writes a safetensors file of known layout tensor by tensor, in the order of
-   `tensors` (only name, dtype, rank, shape are read).  The header is padded
-   with spaces to at least `header_bytes` (0: only to a multiple of 8).
-   metadata: pairs key, value, NULL-terminated, or NULL. */
+   `tensors` (only name, dtype, rank, shape are read; names must differ).  The
+   header, its 8-byte length included, is padded with spaces to at least
+   `header_bytes` and to a multiple of 8.  metadata: pairs key, value, NULL-terminated, or NULL. */
 gm_status gm_safetensors_begin(gm_arena *arena, const char *path,
                                const gm_tensor *tensors, long count,
                                const char *const *metadata,
@@ -306,7 +316,8 @@ gm_status gm_table_read(gm_arena *arena, const char *path, gm_table *out,
 const char *gm_table_key(const gm_table *table, const char *key);  /* or NULL */
 long gm_table_column(const gm_table *table, const char *name);     /* or -1  */
 
-/* int32 tokens of a 1-D little-endian .npy file. */
+/* Token ids of a 1-D .npy file of type <i4, <i8, <u2 or <u4, each checked to
+   be 0 .. 2^31-1. */
 gm_status gm_npy_read(gm_arena *arena, const char *path, int32_t **tokens,
                       long *count, gm_error *err);
 

@@ -1,0 +1,183 @@
+/* eval.c: how good a model is on a text: perplexity, KL divergence from the
+   original, top-1 agreement.  Reads models, writes nothing.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+
+#include <math.h>
+
+static long min(long a, long b) { return a < b ? a : b; }
+
+/* ------------------------------------------------------------ hidden states */
+
+enum { BATCH_ROWS = 4096 };     /* rows in one forward pass of a block */
+
+/* Block `layer` with the chosen candidates in place of its linears. */
+static gm_status load_chosen(const gm_model *model,
+                             const gm_candidates *candidates, const int *choice,
+                             long layer, gm_block *block, gm_error *err) {
+    gm_status s = gm_block_load(model, layer, block, err);
+    for (int j = 0; j < GM_LINEARS && choice && !s; j++) {
+        gm_packed packed;
+        s = gm_candidate(candidates, layer, j, choice[layer * GM_LINEARS + j],
+                         &packed, err);
+        if (!s) s = gm_dequantize(&packed, block->w[j], err);
+    }
+    return s;
+}
+
+gm_status gm_final_states(gm_arena *arena, const gm_model *model,
+                          const gm_candidates *candidates, const int *choice,
+                          const gm_text *text, const gm_report *report,
+                          gm_real *h, gm_error *err) {
+    const gm_config *c = &model->config;
+    const long T = text->window;
+    const long batch = min(text->windows, BATCH_ROWS / T > 0 ? BATCH_ROWS / T : 1);
+    gm_mark mark = gm_arena_mark(arena);
+    gm_block block;
+    gm_acts acts;
+    gm_rope_table rope;
+    gm_status s = gm_block_alloc(arena, c, &block, err);
+    if (!s) s = gm_acts_alloc(arena, c, batch, T, false, &acts, err);
+    if (!s) s = gm_rope_build(arena, c, T, NULL, &rope, err);
+    if (!s) s = gm_embed(model, text->tokens, text->windows * T, h, err);
+    for (long l = 0; l < c->layers && !s; l++) {
+        s = load_chosen(model, candidates, choice, l, &block, err);
+        for (long i = 0; i < text->windows && !s; i += batch) {
+            gm_real *rows = h + i * T * c->d;
+            acts.S = min(batch, text->windows - i);
+            gm_block_forward(c, &block, &rope, rows, &acts, rows);
+        }
+        gm_say(report, "forward", l + 1, c->layers);
+    }
+    gm_arena_rewind(arena, mark);
+    return s;
+}
+
+/* ------------------------------------------------------------------- losses */
+
+enum { CHUNK_ROWS = 64 };       /* rows whose logits exist at once */
+
+/* One chunk of rows of one window. */
+typedef struct {
+    long vocab;
+    const int32_t *next;                    /* the token that row r predicts */
+    gm_real *student, *teacher, *e;         /* [rows, vocab] */
+    double *nll, *kl, *same;                /* [rows] */
+} loss_job;
+
+/* log sum_i exp(x_i) = max + log sum_i exp(x_i - max).  Leaves exp(x_i - max)
+   in e and their sum in *sum. */
+static double log_sum_exp(long n, const gm_real *x, gm_real *e, long *argmax,
+                          double *sum) {
+    long most = 0;
+    for (long i = 1; i < n; i++)
+        if (x[i] > x[most]) most = i;
+    for (long i = 0; i < n; i++) e[i] = x[i] - x[most];
+    gm_exp(n, e, e);
+    *sum = gm_sum(n, e);
+    *argmax = most;
+    return (double)x[most] + gm_logd(*sum);
+}
+
+/* With p = softmax(t), t the teacher's logits, s the student's:
+     -ln q_next = lse(s) - s_next
+     KL(p || q) = sum_i p_i (t_i - s_i) - lse(t) + lse(s) */
+static void loss_row(void *context, long r) {
+    const loss_job *job = context;
+    long n = job->vocab, best_s, best_t;
+    gm_real *s = job->student + r * n, *e = job->e + r * n;
+    double sum, lse_s = log_sum_exp(n, s, e, &best_s, &sum);
+    job->nll[r] = lse_s - (double)s[job->next[r]];
+    if (!job->teacher) return;
+    const gm_real *t = job->teacher + r * n;
+    double lse_t = log_sum_exp(n, t, e, &best_t, &sum);
+    for (long i = 0; i < n; i++) s[i] = t[i] - s[i];
+    job->kl[r] = gm_dot(n, e, s) / sum - lse_t + lse_s;
+    job->same[r] = best_s == best_t;
+}
+
+typedef struct {
+    gm_real *student, *teacher, *e, *normed;
+    double *nll, *kl, *same;
+} buffers;
+
+static gm_status buffers_alloc(gm_arena *arena, const gm_head *head,
+                               bool teacher, buffers *b, gm_error *err) {
+    size_t logits = (size_t)(CHUNK_ROWS * head->vocab);
+    b->student = gm_alloc(arena, logits, sizeof *b->student);
+    b->teacher = teacher ? gm_alloc(arena, logits, sizeof *b->teacher) : NULL;
+    b->e = gm_alloc(arena, logits, sizeof *b->e);
+    b->normed = gm_alloc(arena, (size_t)(CHUNK_ROWS * head->d),
+                         sizeof *b->normed);
+    b->nll = gm_alloc(arena, 3 * CHUNK_ROWS, sizeof *b->nll);
+    if (!b->student || (teacher && !b->teacher) || !b->e || !b->normed ||
+        !b->nll)
+        return gm_nomem(err);
+    b->kl = b->nll + CHUNK_ROWS;
+    b->same = b->kl + CHUNK_ROWS;
+    return GM_OK;
+}
+
+/* Sums of nll, kl and same over the predicted tokens of window `i`. */
+static void window_sums(const gm_head *head, const gm_text *text, long i,
+                        const gm_real *student, const gm_real *teacher,
+                        const buffers *b, double sum[3]) {
+    const long T = text->window;
+    for (long t = 0; t < T - 1; t += CHUNK_ROWS) {
+        long rows = min(CHUNK_ROWS, T - 1 - t), first = i * T + t;
+        gm_head_forward(head, student + first * head->d, rows, b->normed,
+                        b->student);
+        if (teacher)
+            gm_head_forward(head, teacher + first * head->d, rows, b->normed,
+                            b->teacher);
+        loss_job job = {head->vocab, text->tokens + first + 1, b->student,
+                        b->teacher, b->e, b->nll, b->kl, b->same};
+        gm_parallel(rows, loss_row, &job);
+        for (long r = 0; r < rows; r++) {
+            sum[0] += b->nll[r];
+            sum[1] += b->kl[r];
+            sum[2] += b->same[r];
+        }
+    }
+}
+
+/* Mean of x[0..n-1] and the standard error of that mean. */
+static double mean_error(const double *x, long n, double *error) {
+    double mean = 0, squares = 0;
+    for (long i = 0; i < n; i++) mean += x[i] / (double)n;
+    for (long i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean);
+    *error = n > 1 ? sqrt(squares / (double)(n - 1) / (double)n) : 0;
+    return mean;
+}
+
+gm_status gm_evaluate(gm_arena *arena, const gm_head *head,
+                      const gm_text *text, const gm_real *student,
+                      const gm_real *teacher, const gm_report *report,
+                      gm_measure *out, gm_error *err) {
+    const double predicted = (double)(text->window - 1);
+    *out = (gm_measure){.windows = text->windows, .window = text->window,
+                        .predicted = text->windows * (text->window - 1)};
+    size_t n = (size_t)text->windows;
+    out->window_nll = gm_alloc(arena, n, sizeof *out->window_nll);
+    out->window_kl = gm_alloc(arena, n, sizeof *out->window_kl);
+    if (!out->window_nll || !out->window_kl) return gm_nomem(err);
+    gm_mark mark = gm_arena_mark(arena);
+    buffers b;
+    gm_status s = buffers_alloc(arena, head, teacher != NULL, &b, err);
+    if (s) return s;
+    double same = 0;
+    for (long i = 0; i < text->windows; i++) {
+        double sum[3] = {0};
+        window_sums(head, text, i, student, teacher, &b, sum);
+        out->window_nll[i] = sum[0] / predicted;
+        out->window_kl[i] = sum[1] / predicted;
+        same += sum[2];
+        gm_say(report, "perplexity", i + 1, text->windows);
+    }
+    gm_arena_rewind(arena, mark);
+    out->nll = mean_error(out->window_nll, text->windows, &out->nll_error);
+    out->kl = mean_error(out->window_kl, text->windows, &out->kl_error);
+    out->top1 = same / (double)out->predicted;
+    out->perplexity = gm_expd(out->nll);
+    return GM_OK;
+}

@@ -1,0 +1,438 @@
+/* gamma.c: GAMMA itself.  Stage I learns, by a differentiable relaxation, how
+   much each linear module minds each candidate; weights never change.
+
+     p_m   = softmax(theta_m / tau)                                  [K]
+     W~_m  = sum_k p_mk Q_mk                              [out, in]  [choice]
+     E_l   = mean_t ||f_l(h_{l-1}; W~)_t - h_l,t||^2 / ||h_l,t||^2   [choice]
+     c     = (1/N) sum_m n_m sum_k b_k p_mk - B              (average bits)
+
+     J = sum_l E_l / E_0 - (alpha/M) sum_m H(p_m) + lambda c + rho/2 c^2
+
+   minimised over theta by Adam while lambda ascends on rho c, slowly: the
+   relaxation, the teacher-forced reconstruction of hidden states and the
+   augmented Lagrangian are [GAMMA]; the loss's norm, the entropy term and the
+   schedule are [choice], measured in docs/results.md.
+
+   Every block sees the original model's input h_{l-1} (teacher forcing), so
+   blocks are independent given lambda.  One step is one sweep that recomputes
+   the teacher's stream as it goes: memory is one block, not the model.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------- calibration */
+
+gm_status gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
+                         long S, long T, int32_t **out, gm_error *err) {
+    if (count / T < S)
+        return gm_fail(err, GM_EINPUT, "calibration text: expected at least "
+                       "%ld tokens (%ld sequences of %ld), found %ld", S * T,
+                       S, T, count);
+    int32_t *calibration = gm_alloc(arena, (size_t)(S * T), sizeof *calibration);
+    if (!calibration) return gm_nomem(err);
+    /* sequence i starts at floor(i count/S): spread evenly, and T <= count/S
+       keeps them apart */
+    for (long i = 0; i < S; i++)
+        memcpy(calibration + i * T,
+               tokens + (long)((__int128)i * count / S),
+               (size_t)T * sizeof *tokens);
+    *out = calibration;
+    return GM_OK;
+}
+
+/* Which sequences step `step` sees: consecutive places of a permutation of
+   0..S-1 that is drawn anew each time it is used up, so that all sequences
+   are used equally often. */
+static void pick_sequences(const gm_fit_options *o, long step, long *order,
+                           long *picked) {
+    for (long i = 0; i < o->batch; i++) {
+        long place = step * o->batch + i;
+        uint64_t epoch = (uint64_t)(place / o->S);
+        for (long j = 0; j < o->S; j++) order[j] = j;
+        for (long j = o->S - 1; j > 0; j--) {           /* Fisher, Yates */
+            uint64_t r = gm_random(o->seed, epoch, (uint64_t)j);
+            long other = (long)(r % (uint64_t)(j + 1)), keep = order[j];
+            order[j] = order[other];
+            order[other] = keep;
+        }
+        picked[i] = order[place % o->S];
+    }
+}
+
+/* ---------------------------------------------------------------- one sweep */
+
+/* Buffers of one step; R = batch T rows. */
+struct gm_sweep {
+    gm_block block, grad;       /* W or W~; dE/dW~ */
+    gm_acts acts;
+    gm_rope_table rope;
+    gm_real *h, *y, *student, *d_y;     /* [R, d] */
+    double *row_E;                      /* [R] */
+    double *row_g;                      /* [out, K] workspace of gm_inner */
+    long R, *order, *picked;
+    int32_t *tokens;                    /* [R] */
+};
+
+static gm_status sweep_alloc(gm_arena *arena, const gm_config *c,
+                             const gm_fit_options *o, int K,
+                             struct gm_sweep *w, gm_error *err) {
+    w->R = o->batch * o->T;
+    size_t R = (size_t)w->R, d = (size_t)c->d, widest = 0;
+    for (int j = 0; j < GM_LINEARS; j++) {
+        long out, in;
+        gm_linear_shape(c, j, &out, &in);
+        if ((size_t)out > widest) widest = (size_t)out;
+    }
+    gm_status s = gm_block_alloc(arena, c, &w->block, err);
+    if (!s) s = gm_block_alloc(arena, c, &w->grad, err);
+    if (!s) s = gm_acts_alloc(arena, c, o->batch, o->T, true, &w->acts, err);
+    if (!s) s = gm_rope_build(arena, c, o->T, NULL, &w->rope, err);
+    if (s) return s;
+    /* only the gradients of the seven linears are wanted */
+    memset(w->grad.bias, 0, sizeof w->grad.bias);
+    w->grad.norm1 = w->grad.norm2 = w->grad.q_norm = w->grad.k_norm = NULL;
+    w->h = gm_alloc(arena, R * d, sizeof *w->h);
+    w->y = gm_alloc(arena, R * d, sizeof *w->y);
+    w->student = gm_alloc(arena, R * d, sizeof *w->student);
+    w->d_y = gm_alloc(arena, R * d, sizeof *w->d_y);
+    w->row_E = gm_alloc(arena, R, sizeof *w->row_E);
+    w->row_g = gm_alloc(arena, widest * (size_t)K, sizeof *w->row_g);
+    w->order = gm_alloc(arena, (size_t)o->S, sizeof *w->order);
+    w->picked = gm_alloc(arena, (size_t)o->batch, sizeof *w->picked);
+    w->tokens = gm_alloc(arena, R, sizeof *w->tokens);
+    if (!w->h || !w->y || !w->student || !w->d_y || !w->row_E || !w->row_g ||
+        !w->order || !w->picked || !w->tokens)
+        return gm_nomem(err);
+    return GM_OK;
+}
+
+/* Row t of E_l and of dE_l/dy~: with e = y~ - y,
+     E_t = ||e||^2 / ||y||^2,   dE_l/dy~_t = (2/R) e / ||y||^2 */
+typedef struct { struct gm_sweep *sweep; long d; } loss_job;
+
+static void loss_row(void *context, long t) {
+    loss_job *job = context;
+    struct gm_sweep *w = job->sweep;
+    const gm_real *y = w->y + t * job->d, *student = w->student + t * job->d;
+    gm_real *e = w->d_y + t * job->d;
+    for (long i = 0; i < job->d; i++) e[i] = student[i] - y[i];
+    double norm = gm_dot(job->d, y, y);
+    w->row_E[t] = gm_dot(job->d, e, e) / norm;
+    gm_real scale = (gm_real)(2 / (norm * (double)w->R));
+    for (long i = 0; i < job->d; i++) e[i] *= scale;
+}
+
+static double block_loss(struct gm_sweep *w, long d) {
+    loss_job job = {w, d};
+    gm_parallel(w->R, loss_row, &job);
+    double E = 0;
+    for (long t = 0; t < w->R; t++) E += w->row_E[t];
+    return E / (double)w->R;
+}
+
+/* Block l: teacher forward h -> y, student forward with mixed weights, loss,
+   backward, g_mk = <dE/dW~_m, Q_mk>.  Leaves the teacher's y in w->h. */
+static gm_status sweep_block(gm_fit *fit, long l, gm_error *err) {
+    struct gm_sweep *w = fit->sweep;
+    const gm_model *model = fit->candidates->model;
+    const gm_config *c = &model->config;
+    gm_packed packed[GM_LINEARS][GM_MAX_CANDIDATES];
+    gm_status s = gm_block_load(model, l, &w->block, err);
+    if (s) return s;
+    gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->y);
+    for (int j = 0; j < GM_LINEARS; j++) {
+        long m = l * GM_LINEARS + j;
+        for (int k = 0; k < fit->K; k++)
+            if ((s = gm_candidate(fit->candidates, l, j, k, &packed[j][k], err)))
+                return s;
+        s = gm_mix(packed[j], fit->K, fit->p + m * fit->K, w->block.w[j], err);
+        if (s) return s;
+        long out, in;
+        gm_linear_shape(c, j, &out, &in);
+        memset(w->grad.w[j], 0, (size_t)(out * in) * sizeof(gm_real));
+    }
+    gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->student);
+    fit->block_E[l] = block_loss(w, c->d);
+    gm_block_backward(c, &w->block, &w->rope, w->h, &w->acts, w->d_y, &w->grad,
+                      NULL);
+    for (int j = 0; j < GM_LINEARS && !s; j++)
+        s = gm_inner(packed[j], fit->K, w->grad.w[j], w->row_g,
+                     fit->g + (l * GM_LINEARS + j) * fit->K, err);
+    gm_real *teacher = w->y;
+    w->y = w->h;
+    w->h = teacher;
+    return s;
+}
+
+/* ------------------------------------------------------- the update of theta */
+
+/* n_m and b_k of the constraint c; code bits only [GAMMA: average bits]. */
+static double module_weights(const gm_fit *fit, long m) {
+    long out, in;
+    gm_linear_shape(&fit->candidates->model->config, (int)(m % GM_LINEARS),
+                    &out, &in);
+    return (double)out * (double)in;
+}
+
+/* p_m = softmax(theta_m / tau) for all m; c and mean entropy follow. */
+static void update_p(gm_fit *fit) {
+    const int K = fit->K;
+    fit->c = fit->entropy = 0;
+    for (long m = 0; m < fit->M; m++) {
+        const double *theta = fit->theta + m * K;
+        double *p = fit->p + m * K, most = theta[0], sum = 0, bits = 0;
+        for (int k = 1; k < K; k++) most = theta[k] > most ? theta[k] : most;
+        for (int k = 0; k < K; k++)
+            sum += p[k] = gm_expd((theta[k] - most) / fit->options.tau);
+        for (int k = 0; k < K; k++) {
+            p[k] /= sum;
+            bits += p[k] * fit->candidates->recipe.bits[k];
+            if (p[k] > 0) fit->entropy -= p[k] * gm_logd(p[k]);
+        }
+        fit->c += module_weights(fit, m) * bits;
+    }
+    fit->c = fit->c / fit->N - fit->options.budget;
+    fit->entropy /= (double)fit->M;
+}
+
+/* One Adam step (Kingma, Ba 2015) along
+     dJ/dtheta_mk = p_mk (v_mk - sum_j p_mj v_mj) / tau
+     v_mk = g_mk + (lambda + rho c) n_m b_k / N + (alpha/M) ln p_mk */
+static void update_theta(gm_fit *fit) {
+    const gm_fit_options *o = &fit->options;
+    const double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+    const double multiplier = fit->lambda + o->rho * fit->c;
+    const int K = fit->K;
+    fit->beta1_power *= beta1;
+    fit->beta2_power *= beta2;
+    for (long m = 0; m < fit->M; m++) {
+        const double *p = fit->p + m * K, *g = fit->g + m * K;
+        double v[GM_MAX_CANDIDATES], mean = 0;
+        for (int k = 0; k < K; k++) {
+            v[k] = g[k] + multiplier * module_weights(fit, m) *
+                              fit->candidates->recipe.bits[k] / fit->N;
+            if (p[k] > 0) v[k] += o->alpha / (double)fit->M * gm_logd(p[k]);
+            mean += p[k] * v[k];
+        }
+        for (int k = 0; k < K; k++) {
+            long i = m * K + k;
+            double d = p[k] * (v[k] - mean) / o->tau;
+            double *m1 = fit->moment1 + i, *m2 = fit->moment2 + i;
+            *m1 = beta1 * *m1 + (1 - beta1) * d;
+            *m2 = beta2 * *m2 + (1 - beta2) * d * d;
+            fit->theta[i] -= o->rate * (*m1 / (1 - fit->beta1_power)) /
+                             (sqrt(*m2 / (1 - fit->beta2_power)) + epsilon);
+        }
+    }
+}
+
+/* The steps whose theta, multiplier and g enter the scores: the last `tail`. */
+static long tail_steps(const gm_fit_options *o) {
+    long n = (long)((double)o->steps * o->tail);
+    return n < 1 ? 1 : n;
+}
+
+static void accumulate_tail(gm_fit *fit) {
+    if (fit->step < fit->options.steps - tail_steps(&fit->options)) return;
+    fit->multiplier_sum += fit->lambda + fit->options.rho * fit->c;
+    for (long m = 0; m < fit->M; m++) {
+        double mean = 0;
+        for (int k = 0; k < fit->K; k++)
+            mean += fit->g[m * fit->K + k] / fit->K;
+        for (long i = m * fit->K; i < (m + 1) * fit->K; i++) {
+            double g = fit->g[i] - mean;    /* only differences decide */
+            fit->theta_sum[i] += fit->theta[i];
+            fit->g_sum[i] += g;
+            fit->g_squares[i] += g * g;
+        }
+    }
+}
+
+gm_status gm_fit_step(gm_fit *fit, gm_error *err) {
+    const gm_fit_options *o = &fit->options;
+    const gm_model *model = fit->candidates->model;
+    struct gm_sweep *w = fit->sweep;
+    pick_sequences(o, fit->step, w->order, w->picked);
+    for (long i = 0; i < o->batch; i++)
+        memcpy(w->tokens + i * o->T, fit->tokens + w->picked[i] * o->T,
+               (size_t)o->T * sizeof *w->tokens);
+    gm_status s = gm_embed(model, w->tokens, w->R, w->h, err);
+    update_p(fit);
+    fit->E = 0;
+    for (long l = 0; l < model->config.layers && !s; l++) {
+        s = sweep_block(fit, l, err);
+        fit->E += fit->block_E[l];
+    }
+    if (s) return s;
+    if (!(fit->E > 0 && fit->E < HUGE_VAL))
+        return gm_fail(err, GM_EINPUT, "%s: the reconstruction error of step "
+                       "%ld is %g; expected a positive finite number",
+                       model->dir, fit->step + 1, fit->E);
+    if (fit->step == 0) fit->E0 = fit->E;
+    fit->E /= fit->E0;
+    for (long i = 0; i < fit->M * fit->K; i++) fit->g[i] /= fit->E0;
+    accumulate_tail(fit);
+    update_theta(fit);
+    fit->lambda += o->eta * o->rho * fit->c;
+    fit->step++;
+    return GM_OK;
+}
+
+/* --------------------------------------------------------- beginning, state */
+
+/* Everything that determines the result, in one line. */
+static char *fingerprint(gm_arena *arena, const gm_fit *fit) {
+    const gm_fit_options *o = &fit->options;
+    gm_sha sha;
+    char calibration[65];
+    gm_sha_begin(&sha);
+    gm_sha_add(&sha, fit->tokens, (size_t)(o->S * o->T) * sizeof *fit->tokens);
+    gm_sha_end(&sha, calibration);
+    return gm_format(arena, "gamma-fit 1 %s %s S=%ld T=%ld batch=%ld steps=%ld "
+                     "alpha=%a rho=%a eta=%a tau=%a rate=%a tail=%a budget=%a "
+                     "seed=%llu", fit->candidates->hash, calibration, o->S,
+                     o->T, o->batch, o->steps, o->alpha, o->rho, o->eta, o->tau,
+                     o->rate, o->tail, o->budget, (unsigned long long)o->seed);
+}
+
+gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
+                       const int32_t *tokens, const gm_fit_options *options,
+                       gm_fit *fit, gm_error *err) {
+    const gm_config *c = &candidates->model->config;
+    *fit = (gm_fit){.options = *options, .candidates = candidates,
+                    .tokens = tokens, .K = candidates->recipe.count,
+                    .M = c->layers * GM_LINEARS,
+                    .beta1_power = 1, .beta2_power = 1};
+    for (long m = 0; m < fit->M; m++) fit->N += module_weights(fit, m);
+    double **array[] = {&fit->theta, &fit->moment1, &fit->moment2,
+                        &fit->theta_sum, &fit->g_sum, &fit->g_squares,
+                        &fit->p, &fit->g, &fit->block_E};
+    for (size_t i = 0; i < sizeof array / sizeof *array; i++)
+        if (!(*array[i] = gm_alloc(arena, (size_t)(fit->M * fit->K),
+                                   sizeof **array[i])))
+            return gm_nomem(err);
+    fit->sweep = gm_alloc(arena, 1, sizeof *fit->sweep);
+    char *print = fingerprint(arena, fit);
+    if (!fit->sweep || !print) return gm_nomem(err);
+    gm_sha sha;
+    gm_sha_begin(&sha);
+    gm_sha_add(&sha, print, strlen(print));
+    gm_sha_end(&sha, fit->hash);
+    return sweep_alloc(arena, c, options, fit->K, fit->sweep, err);
+}
+
+/* Columns of the state file, in order. */
+enum { STATE_COLUMNS = 6 };
+static const char state_head[] =
+    "theta\tmoment1\tmoment2\ttheta_sum\tg_sum\tg_squares\n";
+
+gm_status gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path,
+                      gm_error *err) {
+    gm_out out;
+    gm_status s = gm_out_open(arena, path, &out, err);
+    if (s) return s;
+    /* failures are sticky: the commit reports them */
+    gm_out_print(&out, err, "# format gamma-state 1\n# hash %s\n# step %ld\n"
+                 "# E0 %a\n# lambda %a\n# multiplier_sum %a\n# beta1_power %a\n"
+                 "# beta2_power %a\n%s", fit->hash, fit->step, fit->E0,
+                 fit->lambda, fit->multiplier_sum, fit->beta1_power,
+                 fit->beta2_power, state_head);
+    for (long i = 0; i < fit->M * fit->K; i++)
+        gm_out_print(&out, err, "%a\t%a\t%a\t%a\t%a\t%a\n", fit->theta[i],
+                     fit->moment1[i], fit->moment2[i], fit->theta_sum[i],
+                     fit->g_sum[i], fit->g_squares[i]);
+    s = gm_out_commit(&out, err);
+    if (s) gm_out_abandon(&out);
+    return s;
+}
+
+/* A number of the state file: finite, and nothing after it. */
+static gm_status state_number(const char *path, const char *what,
+                              const char *text, double *out, gm_error *err) {
+    char *end;
+    double value = text ? strtod(text, &end) : 0;
+    if (!text || end == text || *end || !isfinite(value))
+        return gm_fail(err, GM_EINPUT, "%s: %s: expected a finite number, "
+                       "found \"%s\"", path, what, text ? text : "nothing");
+    *out = value;
+    return GM_OK;
+}
+
+static gm_status load_keys(gm_fit *fit, const gm_table *t, gm_error *err) {
+    const char *format = gm_table_key(t, "format"), *hash;
+    if (!format || strcmp(format, "gamma-state 1") != 0 ||
+        t->rows != fit->M * fit->K || t->columns != STATE_COLUMNS)
+        return gm_fail(err, GM_EINPUT, "%s: expected format gamma-state 1 with "
+                       "%ld rows of %d, found %s with %ld rows of %ld",
+                       t->path, fit->M * fit->K, STATE_COLUMNS,
+                       format ? format : "no format", t->rows, t->columns);
+    hash = gm_table_key(t, "hash");
+    if (!hash || strcmp(hash, fit->hash) != 0)
+        return gm_fail(err, GM_EINPUT, "%s: belongs to another run (other "
+                       "model, text, candidates or options): expected hash "
+                       "%s, found %s", t->path, fit->hash,
+                       hash ? hash : "none");
+    double step = 0;
+    struct { const char *key; double *value; } number[] = {
+        {"step", &step}, {"E0", &fit->E0}, {"lambda", &fit->lambda},
+        {"multiplier_sum", &fit->multiplier_sum}, {"beta1_power", &fit->beta1_power},
+        {"beta2_power", &fit->beta2_power}};
+    for (size_t i = 0; i < sizeof number / sizeof *number; i++) {
+        gm_status s = state_number(t->path, number[i].key,
+                                   gm_table_key(t, number[i].key),
+                                   number[i].value, err);
+        if (s) return s;
+    }
+    if (step < 0 || step > (double)fit->options.steps || step != floor(step))
+        return gm_fail(err, GM_EINPUT, "%s: step: expected 0 to %ld, found %g",
+                       t->path, fit->options.steps, step);
+    fit->step = (long)step;
+    return GM_OK;
+}
+
+gm_status gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path,
+                      gm_error *err) {
+    gm_table t;
+    gm_status s = gm_table_read(arena, path, &t, err);
+    if (!s) s = load_keys(fit, &t, err);
+    double *array[STATE_COLUMNS] = {fit->theta, fit->moment1, fit->moment2,
+                                    fit->theta_sum, fit->g_sum,
+                                    fit->g_squares};
+    for (long i = 0; i < fit->M * fit->K && !s; i++)
+        for (int a = 0; a < STATE_COLUMNS && !s; a++)
+            s = state_number(path, t.column[a], t.cell[i * STATE_COLUMNS + a],
+                             array[a] + i, err);
+    return s;
+}
+
+/* ------------------------------------------------------------------- scores */
+
+/* At a stationary point v_mk is the same for all k, so, up to a constant of
+   the module,
+     g_mk = -(alpha/M) theta_mk / tau - (lambda + rho c) n_m b_k / N
+   is the loss that choosing k adds, as the joint relaxation saw it [choice].
+   theta and the multiplier are means over the tail.  The standard error is
+   that of the mean of g_mk over the tail's steps, each on other sequences. */
+void gm_fit_scores(const gm_fit *fit, double *score, double *error) {
+    const gm_fit_options *o = &fit->options;
+    const double n = (double)tail_steps(o);
+    const double multiplier = fit->multiplier_sum / n;
+    for (long m = 0; m < fit->M; m++) {
+        double least = HUGE_VAL;
+        for (int k = 0; k < fit->K; k++) {
+            long i = m * fit->K + k;
+            double mean = fit->g_sum[i] / n;
+            double variance = fit->g_squares[i] / n - mean * mean;
+            error[i] = n > 1 && variance > 0 ? sqrt(variance / (n - 1)) : 0;
+            score[i] = -o->alpha / (double)fit->M * (fit->theta_sum[i] / n) /
+                           o->tau -
+                       multiplier * module_weights(fit, m) *
+                           fit->candidates->recipe.bits[k] / fit->N;
+            least = score[i] < least ? score[i] : least;
+        }
+        for (int k = 0; k < fit->K; k++) score[m * fit->K + k] -= least;
+    }
+}

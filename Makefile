@@ -20,7 +20,7 @@ endif
 
 B    := build/$(CC)-o$(OPENMP)g$(GLPK)
 LIB  := base io tokenizer kernels model quant solver frontier check tables \
-        gamma eval
+        gamma eval export
 LIB  := $(basename $(wildcard $(addsuffix .c,$(LIB))))
 MAIN := $(basename $(wildcard main*.c))
 SAN  := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \

@@ -162,7 +162,7 @@ gm_status gm_evaluate(gm_arena *arena, const gm_head *head,
     out->window_kl = gm_alloc(arena, n, sizeof *out->window_kl);
     if (!out->window_nll || !out->window_kl) return gm_nomem(err);
     gm_mark mark = gm_arena_mark(arena);
-    buffers b;
+    buffers b = {0};
     gm_status s = buffers_alloc(arena, head, teacher != NULL, &b, err);
     if (s) return s;
     double same = 0;

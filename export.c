@@ -1,0 +1,263 @@
+/* export.c: writes quantized models: a Hugging Face directory that
+   transformers loads unchanged, or one packed safetensors file.  Every file
+   appears whole or not at all; the input directory is never written to.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* module[i]: 7 layer + linear whose weight is tensor i of the model, or -1. */
+static gm_status module_of_tensor(gm_arena *arena, const gm_model *model,
+                                  long **module, gm_error *err) {
+    long count = model->tensors.count;
+    *module = gm_alloc(arena, (size_t)count, sizeof **module);
+    if (!*module) return gm_nomem(err);
+    for (long i = 0; i < count; i++) (*module)[i] = -1;
+    for (long m = 0; m < model->config.layers * GM_LINEARS; m++) {
+        const gm_tensor *t = gm_linear_tensor(model, m / GM_LINEARS,
+                                              (int)(m % GM_LINEARS));
+        (*module)[t - model->tensors.tensor] = m;
+    }
+    return GM_OK;
+}
+
+/* ----------------------------------------------------- Hugging Face directory */
+
+/* What makes a directory loadable, besides config.json and the weights. */
+static const char *const companions[] = {
+    "tokenizer.json", "tokenizer_config.json", "generation_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+    "chat_template.jinja", "model.safetensors.index.json", "config.json"};
+
+static gm_status same_directory(const char *a, const char *b, gm_error *err) {
+    char *real_a = realpath(a, NULL), *real_b = realpath(b, NULL);
+    bool same = real_a && real_b && strcmp(real_a, real_b) == 0;
+    free(real_a);
+    free(real_b);
+    if (!same) return GM_OK;
+    return gm_fail(err, GM_EUSAGE, "%s: the output directory is the model's "
+                   "own; expected another", b);
+}
+
+/* The dequantized candidate, or the stored weight, in the tensor's dtype. */
+static gm_status write_weight(gm_arena *arena, const gm_candidates *candidates,
+                              const gm_tensor *t, long m, int k, gm_out *out,
+                              gm_error *err) {
+    gm_packed packed;
+    gm_status s = gm_candidate(candidates, m / GM_LINEARS,
+                               (int)(m % GM_LINEARS), k, &packed, err);
+    if (s) return s;
+    if (packed.original) return gm_out_write(out, t->data, t->bytes, err);
+    gm_mark mark = gm_arena_mark(arena);
+    long count = packed.out * packed.in;
+    gm_real *q = gm_alloc(arena, (size_t)count, sizeof *q);
+    uint8_t *bytes = gm_alloc(arena, t->bytes, 1);
+    if (!q || !bytes) return gm_nomem(err);
+    s = gm_dequantize(&packed, q, err);
+    gm_store(t->dtype, q, count, bytes);
+    if (!s) s = gm_out_write(out, bytes, t->bytes, err);
+    gm_arena_rewind(arena, mark);
+    return s;
+}
+
+/* One shard: the tensors that lie in file `path`, in name order. */
+static gm_status write_shard(gm_arena *arena, const gm_model *model,
+                             const gm_candidates *candidates, const int *choice,
+                             const long *module, const char *path,
+                             const char *to, int64_t *bytes, gm_error *err) {
+    static const char *const metadata[] = {"format", "pt", NULL};
+    const gm_tensors *all = &model->tensors;
+    gm_tensor *t = gm_alloc(arena, (size_t)all->count, sizeof *t);
+    long *from = gm_alloc(arena, (size_t)all->count, sizeof *from), count = 0;
+    if (!t || !from) return gm_nomem(err);
+    for (long i = 0; i < all->count; i++)
+        if (strcmp(all->tensor[i].path, path) == 0) {
+            t[count] = all->tensor[i];
+            from[count++] = i;
+        }
+    gm_out out = {0};
+    gm_status s = gm_safetensors_begin(arena, to, t, count, metadata, 0, &out,
+                                       err);
+    for (long i = 0; i < count && !s; i++) {
+        long m = module[from[i]];
+        s = m < 0 ? gm_out_write(&out, t[i].data, t[i].bytes, err)
+                  : write_weight(arena, candidates, t + i, m, choice[m], &out,
+                                 err);
+    }
+    *bytes += out.bytes;
+    if (!s) s = gm_out_commit(&out, err);
+    if (s) gm_out_abandon(&out);
+    return s;
+}
+
+gm_status gm_export_dequantized(gm_arena *arena, const gm_model *model,
+                                const gm_candidates *candidates,
+                                const int *choice, const char *dir,
+                                const gm_report *report, int64_t *bytes,
+                                gm_error *err) {
+    long *module;
+    *bytes = 0;
+    gm_status s = gm_make_dir(dir, err);
+    if (!s) s = same_directory(model->dir, dir, err);
+    if (!s) s = module_of_tensor(arena, model, &module, err);
+    for (long i = 0; i < model->tensors.maps && !s; i++) {
+        const char *path = model->tensors.map[i].path;
+        const char *name = strrchr(path, '/');
+        const char *to = gm_format(arena, "%s/%s", dir, name ? name + 1 : path);
+        if (!to) return gm_nomem(err);
+        s = write_shard(arena, model, candidates, choice, module, path, to,
+                        bytes, err);
+        gm_say(report, "writing shards", i + 1, model->tensors.maps);
+    }
+    /* config.json last: a directory without it is visibly unfinished */
+    for (size_t i = 0; i < sizeof companions / sizeof *companions && !s; i++) {
+        const char *from = gm_format(arena, "%s/%s", model->dir, companions[i]);
+        const char *to = gm_format(arena, "%s/%s", dir, companions[i]);
+        if (!from || !to) return gm_nomem(err);
+        if (access(from, F_OK) == 0) s = gm_copy_file(arena, from, to, err);
+    }
+    return s;
+}
+
+/* ------------------------------------------------------------- packed file */
+
+static const char *const packed_metadata[] = {"format", "gamma-packed 1", NULL};
+
+/* The entries of weight `t` with `bits`: three parts, or itself. */
+static gm_status entries(gm_arena *arena, const gm_tensor *t, int bits,
+                         long group, gm_tensor *out, long *count,
+                         gm_error *err) {
+    if (bits >= 16) {
+        out[(*count)++] = *t;
+        return GM_OK;
+    }
+    gm_parts p = gm_packed_parts(t->shape[0], t->shape[1], bits, group);
+    int stem = (int)strlen(t->name) - (int)strlen(".weight");
+    const char *part[3] = {"codes", "scales", "zeros"};
+    int64_t bytes[3] = {p.codes, p.scales, p.zeros};
+    for (int i = 0; i < 3; i++) {
+        gm_dtype dtype = i == 1 ? GM_F16 : GM_U8;
+        int64_t columns = bytes[i] / t->shape[0] / (i == 1 ? 2 : 1);
+        gm_tensor e = {.name = gm_format(arena, "%.*s.%s", stem, t->name,
+                                         part[i]),
+                       .dtype = dtype, .rank = 2,
+                       .shape = {t->shape[0], columns},
+                       .bytes = (size_t)bytes[i]};
+        if (!e.name) return gm_nomem(err);
+        out[(*count)++] = e;
+    }
+    return GM_OK;
+}
+
+/* The file's layout; bits_of[m] for each module.  tensors: [3 count]. */
+static gm_status layout(gm_arena *arena, const gm_model *model,
+                        const long *module, const int *bits_of, long group,
+                        gm_tensor *tensors, long *count, gm_error *err) {
+    *count = 0;
+    gm_status s = GM_OK;
+    for (long i = 0; i < model->tensors.count && !s; i++) {
+        const gm_tensor *t = model->tensors.tensor + i;
+        if (module[i] < 0)
+            tensors[(*count)++] = *t;
+        else
+            s = entries(arena, t, bits_of[module[i]], group, tensors, count,
+                        err);
+    }
+    return s;
+}
+
+static int digits(int64_t x) {
+    int n = 1;
+    while (x >= 10) x /= 10, n++;
+    return n;
+}
+
+/* A header long enough for every assignment: that of the largest candidate
+   below 16 bits everywhere, whose shapes and offsets have the most digits.
+   Choosing "as stored" replaces three entries by one but may lengthen later
+   offsets, by at most digits(largest file) - 1 digits in two numbers each. */
+static gm_status header_bytes(gm_arena *arena, const gm_model *model,
+                              const gm_recipe *recipe, const long *module,
+                              size_t *bytes, gm_error *err) {
+    long modules = model->config.layers * GM_LINEARS, count;
+    int *bits = gm_alloc(arena, (size_t)modules, sizeof *bits);
+    gm_tensor *t = gm_alloc(arena, (size_t)model->tensors.count * 3, sizeof *t);
+    if (!bits || !t) return gm_nomem(err);
+    int last = recipe->bits[recipe->count - 1], top = last;
+    if (top >= 16) top = recipe->bits[recipe->count - 2];
+    for (long m = 0; m < modules; m++) bits[m] = top;
+    gm_status s = layout(arena, model, module, bits, recipe->group, t, &count,
+                         err);
+    if (s) return s;
+    *bytes = gm_safetensors_header(t, count, packed_metadata);
+    int64_t all = 0;
+    for (long i = 0; i < model->tensors.count; i++)
+        all += (int64_t)model->tensors.tensor[i].bytes;
+    if (last >= 16) *bytes += (size_t)(count * 2 * (digits(all) - 1));
+    *bytes = (*bytes + 7) / 8 * 8;
+    return GM_OK;
+}
+
+gm_status gm_packed_overhead(gm_arena *arena, const gm_model *model,
+                             const gm_recipe *recipe, int64_t *bytes,
+                             gm_error *err) {
+    gm_mark mark = gm_arena_mark(arena);
+    long *module;
+    size_t header = 0;
+    gm_status s = module_of_tensor(arena, model, &module, err);
+    if (!s) s = header_bytes(arena, model, recipe, module, &header, err);
+    *bytes = (int64_t)header;
+    for (long i = 0; i < model->tensors.count && !s; i++)
+        if (module[i] < 0) *bytes += (int64_t)model->tensors.tensor[i].bytes;
+    gm_arena_rewind(arena, mark);
+    return s;
+}
+
+/* The parts of one module, in the order of `entries`. */
+static gm_status write_packed(const gm_candidates *candidates, long m, int k,
+                              gm_out *out, gm_error *err) {
+    gm_packed p;
+    gm_status s = gm_candidate(candidates, m / GM_LINEARS,
+                               (int)(m % GM_LINEARS), k, &p, err);
+    if (s) return s;
+    if (p.original)
+        return gm_out_write(out, p.original->data, p.original->bytes, err);
+    gm_parts parts = gm_packed_parts(p.out, p.in, p.bits, p.group);
+    s = gm_out_write(out, p.codes, (size_t)parts.codes, err);
+    if (!s) s = gm_out_write(out, p.scales, (size_t)parts.scales, err);
+    if (!s) s = gm_out_write(out, p.zeros, (size_t)parts.zeros, err);
+    return s;
+}
+
+gm_status gm_export_packed(gm_arena *arena, const gm_model *model,
+                           const gm_candidates *candidates, const int *choice,
+                           const char *path, const gm_report *report,
+                           gm_error *err) {
+    const gm_recipe *recipe = &candidates->recipe;
+    long *module, count, modules = model->config.layers * GM_LINEARS;
+    size_t header;
+    int *bits = gm_alloc(arena, (size_t)modules, sizeof *bits);
+    gm_tensor *t = gm_alloc(arena, (size_t)model->tensors.count * 3, sizeof *t);
+    if (!bits || !t) return gm_nomem(err);
+    for (long m = 0; m < modules; m++) bits[m] = recipe->bits[choice[m]];
+    gm_status s = module_of_tensor(arena, model, &module, err);
+    if (!s) s = header_bytes(arena, model, recipe, module, &header, err);
+    if (!s) s = layout(arena, model, module, bits, recipe->group, t, &count,
+                       err);
+    gm_out out = {0};
+    if (!s) s = gm_safetensors_begin(arena, path, t, count, packed_metadata,
+                                     header, &out, err);
+    for (long i = 0; i < model->tensors.count && !s; i++) {
+        const gm_tensor *stored = model->tensors.tensor + i;
+        s = module[i] < 0
+                ? gm_out_write(&out, stored->data, stored->bytes, err)
+                : write_packed(candidates, module[i], choice[module[i]], &out,
+                               err);
+        gm_say(report, "writing packed", i + 1, model->tensors.count);
+    }
+    if (!s) s = gm_out_commit(&out, err);
+    if (s) gm_out_abandon(&out);
+    return s;
+}

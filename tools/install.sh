@@ -1,0 +1,18 @@
+#!/bin/sh
+# install.sh: installs what building and testing need (Debian, Ubuntu): a C
+# compiler, make, GLPK with its command-line solver.  Does nothing, and needs
+# no rights, when all are there.
+# SPDX-License-Identifier: GPL-3.0-or-later
+set -e
+missing=""
+command -v gcc >/dev/null || missing="$missing gcc libc6-dev"
+command -v make >/dev/null || missing="$missing make"
+command -v glpsol >/dev/null || missing="$missing glpk-utils"
+[ -f /usr/include/glpk.h ] || missing="$missing libglpk-dev"
+[ -z "$missing" ] && exit 0
+root=""
+[ "$(id -u)" -eq 0 ] || root=sudo
+export DEBIAN_FRONTEND=noninteractive
+$root apt-get update -q
+# shellcheck disable=SC2086
+$root apt-get install -y -q --no-install-recommends $missing

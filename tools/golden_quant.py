@@ -1,0 +1,76 @@
+"""Golden vectors of the RTN candidates: numpy, straight from the formulas.
+
+usage: python tools/golden_quant.py tests/golden/rtn.vec
+
+    lo = min(0, min w), hi = max(0, max w)          per group of input columns
+    scale = fp16((hi - lo) / (2^b - 1)), 1 when that is 0
+    zero  = clip(round(-lo / scale), 0, 2^b - 1)
+    code  = clip(round(w / scale) + zero, 0, 2^b - 1)
+    q     = scale (code - zero)
+All in float32, round to nearest, ties to even.  Shares no code with quant.c.
+SPDX-License-Identifier: GPL-3.0-or-later
+"""
+import sys
+import numpy as np
+
+f32 = np.float32
+
+
+def rtn(w, bits, group):
+    top = f32(2**bits - 1)
+    codes = np.zeros(w.shape, int)
+    q = np.zeros(w.shape, f32)
+    scales, zeros = [], []
+    for i in range(w.shape[0]):
+        for first in range(0, w.shape[1], group):
+            x = w[i, first:first + group]
+            lo, hi = min(f32(0), x.min()), max(f32(0), x.max())
+            s = f32(np.float16(min(f32(hi - lo) / top, f32(65504))))
+            if s == 0:
+                s = f32(1)
+            z = np.clip(np.rint(f32(-lo) / s), 0, top)
+            c = np.clip(np.rint(x / s) + z, 0, top)
+            codes[i, first:first + group] = c
+            q[i, first:first + group] = s * (c - z).astype(f32)
+            scales.append(int(np.float16(s).view(np.uint16)))
+            zeros.append(int(z))
+    return codes, scales, zeros, q
+
+
+def weights(rows, columns, seed):
+    rng = np.random.default_rng(seed)
+    w = (rng.standard_normal((rows, columns)) * 0.02).astype(f32)
+    w[0] = 0                                            # all zero
+    w[1] = np.abs(w[1])                                 # all positive
+    w[2] = -np.abs(w[2])                                # all negative
+    w[3] = 0.125                                        # constant
+    w[4] *= f32(1e-7)                                   # scale rounds to 0
+    w[5] *= f32(1e-4)                                   # fp16-subnormal scale
+    w[6] *= f32(1e8)                                    # scale beyond fp16
+    w[7, 5] = 3                                         # an outlier
+    w[8] = (np.arange(columns) - columns // 2) * f32(0.5)   # ties
+    return w
+
+
+def put(f, name, kind, shape, values):
+    f.write(f"@ {name} {kind} {' '.join(map(str, shape))}\n")
+    text = [f"{v:.9g}" if kind == "f" else str(int(v)) for v in values]
+    for i in range(0, len(text), 12):
+        f.write(" ".join(text[i:i + 12]) + "\n")
+
+
+with open(sys.argv[1], "w") as f:
+    f.write("# RTN candidates: tools/golden_quant.py with numpy "
+            f"{np.__version__}\n")
+    for name, rows, columns, group in (("a", 10, 150, 64), ("b", 9, 37, 5),
+                                       ("c", 9, 16, 16)):
+        w = weights(rows, columns, 7)
+        put(f, f"{name}.w", "f", w.shape, w.ravel())
+        put(f, f"{name}.group", "i", (1,), [group])
+        for bits in range(1, 9):
+            codes, scales, zeros, q = rtn(w, bits, group)
+            put(f, f"{name}.codes{bits}", "i", w.shape, codes.ravel())
+            put(f, f"{name}.scales{bits}", "i", (len(scales),), scales)
+            put(f, f"{name}.zeros{bits}", "i", (len(zeros),), zeros)
+            if bits in (1, 4):
+                put(f, f"{name}.q{bits}", "f", w.shape, q.ravel())

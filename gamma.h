@@ -345,10 +345,10 @@ typedef struct {
     gm_rope_kind kind;
     double theta, factor;
     double low_freq_factor, high_freq_factor;       /* llama3 */
-    double beta_fast, beta_slow, attention_factor;  /* yarn   */
-    double mscale, mscale_all_dim;                  /* yarn; 0: absent */
+    double beta_fast, beta_slow;                    /* yarn   */
     bool truncate;                                  /* yarn   */
-    long original_max_position;
+    double attention_factor;        /* on cos and sin; 1 except for yarn */
+    long original_max_position;                     /* llama3, yarn */
 } gm_rope;
 
 typedef struct {
@@ -413,9 +413,11 @@ gm_status gm_rope_build(gm_arena *arena, const gm_config *config, long T,
                         gm_error *err);
 
 /* Everything the backward pass needs from a forward pass over S sequences of
-   T tokens; R = S T rows.  Allocated once, reused for every block. */
+   T tokens; R = S T rows.  Allocated once, reused for every block.  S and T
+   may be set lower afterwards (T: with a rope table of that T). */
 typedef struct {
     long S, T;
+    long room, threads;             /* T and gm_threads() when allocated      */
     gm_real *x1, *q, *k, *v;        /* [R,d] normed input; q [R,heads*hd] ... */
     gm_real *q_raw, *k_raw;         /* before q_norm/k_norm; Qwen3 only       */
     gm_real *attn;                  /* [R, heads*hd] attention output         */
@@ -423,8 +425,8 @@ typedef struct {
     gm_real *mid;                   /* [R, d] after attention + residual      */
     gm_real *x2;                    /* [R, d] normed mid                      */
     gm_real *gate, *up, *act;       /* [R, ff]; act = silu(gate) * up         */
-    gm_real *scratch;               /* per-thread attention workspace         */
-    gm_real *d_attn, *d_mid, *d_x;  /* backward workspace, NULL unless asked  */
+    gm_real *scratch;               /* [threads, 2, 64, room] scores          */
+    gm_real *d_attn, *d_mid;        /* backward workspace, NULL unless asked  */
     gm_real *d_q, *d_k, *d_v, *d_gate, *d_up, *d_act, *d_x1, *d_x2;
 } gm_acts;
 gm_status gm_acts_alloc(gm_arena *arena, const gm_config *config, long S,
@@ -436,8 +438,10 @@ void gm_block_forward(const gm_config *config, const gm_block *block,
                       gm_acts *acts, gm_real *y);
 
 /* Given dE/dy, ADDS dE/dW_j into grad->w[j] for the seven linears (and into
-   biases and norms where grad has them non-NULL), and, if d_h is not NULL,
-   ADDS dE/dh into it.  `acts` must hold the forward pass of this block. */
+   biases and norms), each where grad has it non-NULL, and, if d_h is not NULL,
+   ADDS dE/dh into it.  `acts` must hold the forward pass of this block; h, the
+   block's input, must still be unchanged when d_h or grad->norm1 is asked for.
+   d_y and d_h are different arrays. */
 void gm_block_backward(const gm_config *config, const gm_block *block,
                        const gm_rope_table *rope, const gm_real *h,
                        gm_acts *acts, const gm_real *d_y, gm_block *grad,
@@ -590,6 +594,206 @@ gm_status gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path,
 /* score[M, K]: estimated loss of module m at candidate k, units of E_0,
    smallest of each module 0; error[M, K]: its standard error (see gamma.c). */
 void gm_fit_scores(const gm_fit *fit, double *score, double *error);
+
+/* ---------------------------------------------------------------- solver.c
+   Stage II: the integer program, solved exactly.
+
+   minimise sum_mk u_mk x_mk  s.t.  sum_k x_mk = 1,  sum_mk s_mk x_mk <= B,
+   x binary: the multiple-choice knapsack, with optional couplings.  Sizes and
+   scores are integers, so every claim is exact; docs/solver.md explains. */
+
+/* sum_mk cost[m K + k] x_mk <= limit.  Costs may have any sign. */
+typedef struct {
+    const char *name;
+    int64_t *cost, limit;       /* cost: [M, K] */
+} gm_row;
+
+/* Not both: module m at candidate j and module n at candidate k. */
+typedef struct { long m, n; int j, k; } gm_pair;
+
+/* The problem.  All sums over modules must stay below 2^61. */
+typedef struct {
+    long M;
+    int K;                      /* <= GM_MAX_CANDIDATES                      */
+    int64_t *size;              /* [M, K] s_mk                               */
+    int64_t *score;             /* [M, K] u_mk as integers                   */
+    bool *allowed;              /* [M, K] false: the module may not take k   */
+    int64_t budget;
+    bool exact;                 /* sizes must sum to the budget, not below   */
+    long rows, pairs;
+    gm_row *row;
+    gm_pair *pair;
+    long *group;                /* [M] or NULL: modules with equal numbers
+                                   take the same candidate; -1: none         */
+    const char **name;          /* [M] for messages and --lp, or NULL        */
+    const char *unit;           /* of sizes, for messages; NULL: "units"     */
+} gm_mckp;
+
+/* A problem with all arrays zeroed and everything allowed. */
+gm_status gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out,
+                      gm_error *err);
+
+typedef enum { GM_BOTH, GM_DP, GM_GLPK } gm_solver;
+bool gm_have_glpk(void);
+const char *gm_glpk_version(void);          /* "none" without it */
+
+typedef struct {
+    gm_solver solver;
+    double seconds;             /* limit of each solver; 0: none             */
+    size_t memory;              /* bytes for the dynamic program; 0: 1 GiB   */
+    const char *lp_path;        /* NULL, or where to write GLPK's model      */
+    const gm_report *report;
+} gm_solve_options;
+
+enum { GM_MAX_ROWS = 16 };      /* rows that get a multiplier                */
+
+/* What is known about the answer.  All in the problem's integers.
+   Weak duality: for any lambda = num/den (>= 0 unless exact) and mu >= 0
+     sum_m min_k (u_mk + lambda s_mk + sum_r mu_r c_rmk)
+       - lambda B - sum_r mu_r limit_r   <=  every feasible objective;
+   lp_bound is its ceiling with the multipliers given here. */
+typedef struct {
+    bool found;                 /* choice[] holds a feasible assignment      */
+    bool optimal;               /* objective = bound                         */
+    bool unique_rule;           /* ties proven resolved by the rule          */
+    int64_t objective, size, slack;
+    int64_t bound;              /* no assignment has a smaller objective     */
+    int64_t lp_bound, lambda_num, lambda_den;
+    long rows;
+    int64_t mu_num[GM_MAX_ROWS];            /* over lambda_den               */
+    int64_t smallest, largest;  /* reachable sizes, rows and pairs ignored   */
+    int64_t below, above;       /* when infeasible: next reachable; -1: none */
+    bool neighbours_proven;
+    bool dp_ran, glpk_ran, agreed;          /* agreed: both ran, same value  */
+    int64_t glpk_objective;
+    long states, nodes;         /* of the dynamic program; of GLPK           */
+    size_t memory;              /* peak of the dynamic program, bytes        */
+    double dp_seconds, glpk_seconds;
+} gm_certificate;
+
+/* Solves.  choice: [M].  Ties: among the optimal assignments the one smallest
+   in size, then lexicographically smallest in module order (lower candidate
+   number first).  GM_EINFEASIBLE: certificate.smallest .. above are set.
+   GM_ELIMIT: a limit came first; incumbent and bound are set. GM_EDIFFER: the
+   two solvers disagree (their numbers are in the message).
+   GLPK's environment is per thread where GLPK was built so
+   (glp_config("TLS")); else one thread at a time may call this. */
+gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
+                        const gm_solve_options *options, int *choice,
+                        gm_certificate *out, gm_error *err);
+
+/* GLPK's model of the problem in CPLEX LP format, comments included. */
+gm_status gm_mckp_write_lp(gm_arena *arena, const gm_mckp *problem,
+                           const char *path, gm_error *err);
+
+/* ---------------------------------------------------------------- tables.c
+   scores.tsv and alloc.tsv: what Stage I hands to Stage II, and its answer. */
+
+/* "# key value" lines in file order.  Unknown keys are kept. */
+typedef struct { long count, room; const char **key, **value; } gm_keys;
+gm_status gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
+                      gm_error *err, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+const char *gm_keys_get(const gm_keys *keys, const char *key);  /* or NULL */
+
+/* Shortest decimal that reads back as exactly x (at most 17 digits). */
+void gm_double_text(double x, char text[32]);
+
+/* One line a module; columns: module out in weights, then for each candidate
+   of b bits "b.bytes b.score b.stderr" ("-": the module lacks it / unknown). */
+typedef struct {
+    const char *path;
+    gm_keys keys;
+    long M;
+    int K;
+    int bits[GM_MAX_CANDIDATES];        /* b_k, ascending                    */
+    const char **name;                  /* [M]                               */
+    int64_t *out, *in, *weights;        /* [M]; n_m = weights                */
+    int64_t *bytes;                     /* [M, K] s_mk; -1: not a candidate  */
+    double *score, *error;              /* [M, K]; error -1: unknown         */
+    int64_t overhead;                   /* file bytes beside sum s_mk        */
+    int64_t N;                          /* sum of weights                    */
+} gm_scores;
+
+/* Empty tables to fill; bytes, score, error, ... zeroed, keys: format. */
+gm_status gm_scores_new(gm_arena *arena, long M, int K, const int *bits,
+                        gm_scores *out, gm_error *err);
+gm_status gm_scores_write(gm_arena *arena, const char *path,
+                          const gm_scores *scores, gm_error *err);
+gm_status gm_scores_read(gm_arena *arena, const char *path, gm_scores *out,
+                         gm_error *err);
+
+/* Which bits each module gets.  Files of other tools need only the columns
+   module (or name) and bits. */
+typedef struct {
+    const char *path;
+    gm_keys keys;
+    long M;
+    const char **name;
+    int *bits;
+    int64_t *bytes;                     /* -1: the file does not say         */
+} gm_allocation;
+gm_status gm_allocation_write(gm_arena *arena, const char *path,
+                              const gm_allocation *allocation, gm_error *err);
+gm_status gm_allocation_read(gm_arena *arena, const char *path,
+                             gm_allocation *out, gm_error *err);
+
+/* choice[m]: candidate of scores' module m, matched by name in any order;
+   missing, repeated or unknown modules and bits are errors by name. */
+gm_status gm_allocation_match(const gm_allocation *allocation,
+                              const gm_scores *scores, int *choice,
+                              gm_error *err);
+
+/* The three sizes of an assignment; code and effective bits are sums over all
+   modules (divide by N for the averages). */
+typedef struct { int64_t code_bits, effective_bits, file_bytes; } gm_sizes;
+gm_sizes gm_sizes_of(const gm_scores *scores, const int *choice);
+
+/* A budget: GM_BITS "2.5": sum n_m b_k <= floor(2.5 N);  GM_EBITS "2.75":
+   8 sum s_mk <= floor(2.75 N);  GM_BYTES "50M": overhead + sum s_mk <= 5e7
+   (K M G decimal, KiB MiB GiB binary).  limit: floor as above. */
+typedef enum { GM_BITS, GM_EBITS, GM_BYTES } gm_convention;
+typedef struct {
+    gm_convention convention;
+    int64_t limit;
+    const char *text;
+} gm_budget;
+const char *gm_convention_name(gm_convention convention); /* "bits" ... */
+gm_status gm_budget_parse(gm_arena *arena, const gm_scores *scores,
+                          gm_convention convention, const char *text,
+                          gm_budget *out, gm_error *err);
+
+/* ------------------------------------------------------------- allocate.c
+   From scores and a budget to an assignment: Stage II's driver. */
+
+/* Integer scores: round(u 2^shift) with the largest shift <= 60 for which
+   range 2^shift <= 2^score_bits, range = max_m (max_k u_mk - min_k u_mk), each
+   module's smallest subtracted first.  Any two assignments whose real scores
+   differ by more than M 2^-shift are ordered alike by the integers. */
+typedef struct { int shift; double range, bound; } gm_rounding;
+
+/* The problem for `budget` (score_bits 1..44, 30 is the design's).  `scores`
+   must outlive it. */
+gm_status gm_problem_build(gm_arena *arena, const gm_scores *scores,
+                           const gm_budget *budget, int score_bits,
+                           gm_mckp *out, gm_rounding *rounding,
+                           gm_error *err);
+
+/* The answer with its certificate as "# key value" lines.  Bytes depend on
+   the inputs alone (times are left out). */
+gm_status gm_allocation_make(gm_arena *arena, const gm_scores *scores,
+                             const gm_budget *budget, const gm_mckp *problem,
+                             const gm_rounding *rounding, const int *choice,
+                             const gm_certificate *certificate,
+                             gm_allocation *out, gm_error *err);
+
+/* All of it: problem, solution, allocation.  out is filled when
+   certificate->found, also with GM_ELIMIT. */
+gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
+                      const gm_budget *budget,
+                      const gm_solve_options *options, int *choice,
+                      gm_certificate *certificate, gm_allocation *out,
+                      gm_error *err);
 
 /* ------------------------------------------------------------------ eval.c
    Perplexity, KL divergence and top-1 agreement over windows of a text. */

@@ -436,3 +436,69 @@ void gm_fit_scores(const gm_fit *fit, double *score, double *error) {
         for (int k = 0; k < fit->K; k++) score[m * fit->K + k] -= least;
     }
 }
+
+/* ---------------------------------------------------------------- the table */
+
+gm_status gm_module_table(gm_arena *arena, const gm_model *model,
+                          const gm_recipe *recipe, gm_scores *out,
+                          gm_error *err) {
+    const gm_config *c = &model->config;
+    const int K = recipe->count;
+    gm_status s = gm_scores_new(arena, c->layers * GM_LINEARS, K, recipe->bits,
+                                out, err);
+    if (!s) s = gm_packed_overhead(arena, model, recipe, &out->overhead, err);
+    for (long m = 0; m < out->M && !s; m++) {
+        long rows, columns;
+        int j = (int)(m % GM_LINEARS);
+        s = gm_linear_name(arena, m / GM_LINEARS, j, &out->name[m], err);
+        gm_linear_shape(c, j, &rows, &columns);
+        out->out[m] = rows;
+        out->in[m] = columns;
+        out->N += out->weights[m] = rows * columns;
+        for (int k = 0; k < K; k++) {
+            out->bytes[m * K + k] = gm_packed_bytes(rows, columns,
+                                                    recipe->bits[k],
+                                                    recipe->group);
+            out->error[m * K + k] = -1;
+        }
+    }
+    return s;
+}
+
+gm_status gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out,
+                       gm_error *err) {
+    const gm_fit_options *o = &fit->options;
+    const gm_recipe *recipe = &fit->candidates->recipe;
+    const gm_model *model = fit->candidates->model;
+    gm_status s = gm_module_table(arena, model, recipe, out, err);
+    if (s) return s;
+    gm_fit_scores(fit, out->score, out->error);
+    char bits[128], calibration[65];
+    gm_sha sha;
+    gm_sha_begin(&sha);
+    gm_sha_add(&sha, fit->tokens, (size_t)(o->S * o->T) * sizeof *fit->tokens);
+    gm_sha_end(&sha, calibration);
+    gm_recipe_text(recipe, bits);
+    const char *name = strrchr(model->dir, '/');
+    const struct { const char *key, *text; double number; } keys[] = {
+        {"version", GM_VERSION, 0}, {"model", name ? name + 1 : model->dir, 0},
+        {"model_hash", model->hash, 0}, {"calibration_hash", calibration, 0},
+        {"candidates", bits, 0}, {"candidates_hash", fit->candidates->hash, 0},
+        {"relaxation", "soft", 0}, {"norm", "token", 0},
+        {"score", "theta", 0},
+        {"sequences", NULL, (double)o->S}, {"length", NULL, (double)o->T},
+        {"batch", NULL, (double)o->batch}, {"steps", NULL, (double)o->steps},
+        {"seed", NULL, (double)o->seed}, {"alpha", NULL, o->alpha},
+        {"rho", NULL, o->rho}, {"eta", NULL, o->eta}, {"tau", NULL, o->tau},
+        {"rate", NULL, o->rate}, {"tail", NULL, o->tail},
+        {"train_bits", NULL, o->budget}, {"E0", NULL, fit->E0},
+        {"E", NULL, fit->E}, {"c", NULL, fit->c},
+        {"lambda", NULL, fit->lambda}, {"entropy", NULL, fit->entropy}};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && !s; i++) {
+        char number[32];
+        gm_double_text(keys[i].number, number);
+        s = gm_keys_set(arena, &out->keys, keys[i].key, err, "%s",
+                        keys[i].text ? keys[i].text : number);
+    }
+    return s;
+}

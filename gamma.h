@@ -537,64 +537,6 @@ void gm_candidates_close(gm_candidates *candidates);
 gm_status gm_candidate(const gm_candidates *candidates, long layer, int j,
                        int k, gm_packed *out, gm_error *err);
 
-/* ----------------------------------------------------------------- gamma.c
-   Stage I: learn theta, and from it a score for each module and candidate. */
-
-/* All of Stage I's settings; the defaults are in main_fit.c's option table. */
-typedef struct {
-    long S, T;          /* calibration: sequences of T tokens             */
-    long batch;         /* sequences in one step                          */
-    long steps;
-    double alpha;       /* weight of the entropy term, units of E_0       */
-    double rho;         /* penalty on the squared constraint              */
-    double eta;         /* multiplier ascent: lambda += eta rho c         */
-    double tau;         /* softmax temperature                            */
-    double rate;        /* Adam's step                                    */
-    double tail;        /* share of the last steps averaged into scores   */
-    double budget;      /* B: target average code bits while learning     */
-    uint64_t seed;      /* which sequences each step sees                 */
-} gm_fit_options;
-
-/* The whole state of Stage I: what a resumed run needs, bit for bit. Arrays
-   are [M, K], module m = 7 layer + linear. */
-typedef struct {
-    gm_fit_options options;
-    const gm_candidates *candidates;
-    const int32_t *tokens;              /* [S, T] */
-    char hash[65];                      /* of all that determines the result */
-    long M, step;                       /* steps done */
-    int K;
-    double N, E0, lambda;
-    double E, c, entropy;               /* of the last step; E in units of E0 */
-    double beta1_power, beta2_power;    /* Adam's bias correction */
-    double *theta, *moment1, *moment2;
-    double *theta_sum, *g_sum, *g_squares, multiplier_sum;  /* of the tail */
-    double *p, *g, *block_E;            /* of the last step; [M,K], [L] */
-    struct gm_sweep *sweep;             /* buffers of one step */
-} gm_fit;
-
-/* S sequences of T tokens from a text, evenly spread over it, no overlap. */
-gm_status gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
-                         long S, long T, int32_t **out, gm_error *err);
-
-gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
-                       const int32_t *tokens, const gm_fit_options *options,
-                       gm_fit *out, gm_error *err);
-
-/* One sweep over the blocks, one Adam step, one multiplier step. */
-gm_status gm_fit_step(gm_fit *fit, gm_error *err);
-
-/* The state as text, exact (hexadecimal floats); loading refuses a state whose
-   hash differs. */
-gm_status gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path,
-                      gm_error *err);
-gm_status gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path,
-                      gm_error *err);
-
-/* score[M, K]: estimated loss of module m at candidate k, units of E_0,
-   smallest of each module 0; error[M, K]: its standard error (see gamma.c). */
-void gm_fit_scores(const gm_fit *fit, double *score, double *error);
-
 /* ---------------------------------------------------------------- solver.c
    Stage II: the integer program, solved exactly.
 
@@ -795,6 +737,98 @@ gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
                       gm_certificate *certificate, gm_allocation *out,
                       gm_error *err);
 
+/* ---------------------------------------------------------------- export.c
+   Writes quantized models. */
+
+/* A Hugging Face directory like the model's own, the chosen modules replaced
+   by their dequantized candidates, in the checkpoint's dtypes and shards.
+   Loads in transformers unchanged.  `bytes`: of its weight files. */
+gm_status gm_export_dequantized(gm_arena *arena, const gm_model *model,
+                                const gm_candidates *candidates,
+                                const int *choice, const char *dir,
+                                const gm_report *report, int64_t *bytes,
+                                gm_error *err);
+
+/* One safetensors file: for each module NAME.codes, NAME.scales, NAME.zeros
+   (layout: gm_packed) or NAME.weight as stored; all other tensors as stored.
+   Its size is gm_packed_overhead + sum_m s_mk exactly, for any assignment. */
+gm_status gm_export_packed(gm_arena *arena, const gm_model *model,
+                           const gm_candidates *candidates, const int *choice,
+                           const char *path, const gm_report *report,
+                           gm_error *err);
+
+/* File bytes beside the modules' s_mk: the header, padded to what the longest
+   assignment needs, and all other tensors. */
+gm_status gm_packed_overhead(gm_arena *arena, const gm_model *model,
+                             const gm_recipe *recipe, int64_t *bytes,
+                             gm_error *err);
+
+/* ----------------------------------------------------------------- gamma.c
+   Stage I: learn theta, and from it a score for each module and candidate. */
+
+/* All of Stage I's settings; the defaults are in main_fit.c's option table. */
+typedef struct {
+    long S, T;          /* calibration: sequences of T tokens             */
+    long batch;         /* sequences in one step                          */
+    long steps;
+    double alpha;       /* weight of the entropy term, units of E_0       */
+    double rho;         /* penalty on the squared constraint              */
+    double eta;         /* multiplier ascent: lambda += eta rho c         */
+    double tau;         /* softmax temperature                            */
+    double rate;        /* Adam's step                                    */
+    double tail;        /* share of the last steps averaged into scores   */
+    double budget;      /* B: target average code bits while learning     */
+    uint64_t seed;      /* which sequences each step sees                 */
+} gm_fit_options;
+
+/* The whole state of Stage I: what a resumed run needs, bit for bit. Arrays
+   are [M, K], module m = 7 layer + linear. */
+typedef struct {
+    gm_fit_options options;
+    const gm_candidates *candidates;
+    const int32_t *tokens;              /* [S, T] */
+    char hash[65];                      /* of all that determines the result */
+    long M, step;                       /* steps done */
+    int K;
+    double N, E0, lambda;
+    double E, c, entropy;               /* of the last step; E in units of E0 */
+    double beta1_power, beta2_power;    /* Adam's bias correction */
+    double *theta, *moment1, *moment2;
+    double *theta_sum, *g_sum, *g_squares, multiplier_sum;  /* of the tail */
+    double *p, *g, *block_E;            /* of the last step; [M,K], [L] */
+    struct gm_sweep *sweep;             /* buffers of one step */
+} gm_fit;
+
+/* S sequences of T tokens from a text, evenly spread over it, no overlap. */
+gm_status gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
+                         long S, long T, int32_t **out, gm_error *err);
+
+gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
+                       const int32_t *tokens, const gm_fit_options *options,
+                       gm_fit *out, gm_error *err);
+
+/* One sweep over the blocks, one Adam step, one multiplier step. */
+gm_status gm_fit_step(gm_fit *fit, gm_error *err);
+
+/* The state as text, exact (hexadecimal floats); loading refuses a state whose
+   hash differs. */
+gm_status gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path,
+                      gm_error *err);
+gm_status gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path,
+                      gm_error *err);
+
+/* score[M, K]: estimated loss of module m at candidate k, units of E_0,
+   smallest of each module 0; error[M, K]: its standard error (see gamma.c). */
+void gm_fit_scores(const gm_fit *fit, double *score, double *error);
+
+/* The table of all modules and candidates with their sizes, scores zero. */
+gm_status gm_module_table(gm_arena *arena, const gm_model *model,
+                          const gm_recipe *recipe, gm_scores *out,
+                          gm_error *err);
+/* The same with the learned scores and all settings as keys: scores.tsv. */
+gm_status gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out,
+                       gm_error *err);
+
 /* ------------------------------------------------------------------ eval.c
    Perplexity, KL divergence and top-1 agreement over windows of a text. */
 
@@ -828,32 +862,6 @@ gm_status gm_evaluate(gm_arena *arena, const gm_head *head,
                       const gm_text *text, const gm_real *student,
                       const gm_real *teacher, const gm_report *report,
                       gm_measure *out, gm_error *err);
-
-/* ---------------------------------------------------------------- export.c
-   Writes quantized models. */
-
-/* A Hugging Face directory like the model's own, the chosen modules replaced
-   by their dequantized candidates, in the checkpoint's dtypes and shards.
-   Loads in transformers unchanged.  `bytes`: of its weight files. */
-gm_status gm_export_dequantized(gm_arena *arena, const gm_model *model,
-                                const gm_candidates *candidates,
-                                const int *choice, const char *dir,
-                                const gm_report *report, int64_t *bytes,
-                                gm_error *err);
-
-/* One safetensors file: for each module NAME.codes, NAME.scales, NAME.zeros
-   (layout: gm_packed) or NAME.weight as stored; all other tensors as stored.
-   Its size is gm_packed_overhead + sum_m s_mk exactly, for any assignment. */
-gm_status gm_export_packed(gm_arena *arena, const gm_model *model,
-                           const gm_candidates *candidates, const int *choice,
-                           const char *path, const gm_report *report,
-                           gm_error *err);
-
-/* File bytes beside the modules' s_mk: the header, padded to what the longest
-   assignment needs, and all other tensors. */
-gm_status gm_packed_overhead(gm_arena *arena, const gm_model *model,
-                             const gm_recipe *recipe, int64_t *bytes,
-                             gm_error *err);
 
 /* ----------------------------------------------------------------- main*.c
    The command line, nothing else.  Each command is a table of options and a
@@ -907,6 +915,18 @@ void gm_result_end(gm_call *call);
 /* A line of talk on stderr, unless --quiet. */
 void gm_talk(const gm_call *call, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* What several commands do alike (main_fit.c).  Tokens come from a text or a
+   .npy file, whichever is not NULL; ids are checked against the vocabulary. */
+gm_status gm_call_tokens(gm_call *call, const gm_model *model, const char *text,
+                         const char *npy, int32_t **tokens, long *count);
+gm_status gm_call_recipe(gm_call *call, gm_recipe *recipe);
+gm_status gm_call_fit_options(gm_call *call, const gm_recipe *recipe,
+                              gm_fit_options *out);
+gm_status gm_call_fit(gm_call *call, gm_model *model,
+                      const gm_candidates *candidates, const int32_t *tokens,
+                      const gm_fit_options *options, const char *dir,
+                      bool resume, gm_fit *fit);
 
 extern const gm_command gm_command_info, gm_command_fit, gm_command_solve,
     gm_command_check, gm_command_quantize, gm_command_eval, gm_command_run;

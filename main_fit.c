@@ -1,0 +1,241 @@
+/* main_fit.c: the commands `info` and `fit`, and what the commands share:
+   opening a model, reading a text as tokens.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+
+#include <string.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------ shared pieces */
+
+gm_status gm_call_tokens(gm_call *call, const gm_model *model, const char *text,
+                         const char *npy, int32_t **tokens, long *count) {
+    gm_arena *a = &call->arena;
+    gm_status s;
+    if (!text == !npy)
+        return gm_fail(&call->err, GM_EUSAGE, "expected either a text or "
+                       "--tokens FILE.npy, found %s", text ? "both" : "none");
+    if (npy) {
+        s = gm_npy_read(a, npy, tokens, count, &call->err);
+    } else {
+        gm_map map;
+        gm_tokenizer *tokenizer;
+        s = gm_map_open(a, text, &map, &call->err);
+        if (s) return s;
+        s = gm_tokenizer_open(a, model->dir, &tokenizer, &call->err);
+        if (!s) s = gm_tokenize(tokenizer, a, (const char *)map.data, map.size,
+                                tokens, count, &call->err);
+        gm_map_close(&map);
+    }
+    const char *path = npy ? npy : text;
+    for (long i = 0; !s && i < *count; i++)
+        if ((*tokens)[i] < 0 || (*tokens)[i] >= model->config.vocab)
+            s = gm_fail(&call->err, GM_EINPUT, "%s: token %ld: expected an id "
+                        "below vocab_size %ld, found %d", path, i,
+                        model->config.vocab, (*tokens)[i]);
+    if (!s && *count == 0)
+        s = gm_fail(&call->err, GM_EINPUT, "%s: expected text, found none",
+                    path);
+    return s;
+}
+
+gm_status gm_call_recipe(gm_call *call, gm_recipe *recipe) {
+    long group;
+    gm_status s = gm_arg_long(call, "--group", 1, 512, &group);
+    if (s) return s;
+    return gm_recipe_parse(gm_arg(call, "--bits"), group, recipe, &call->err);
+}
+
+/* -------------------------------------------------------------------- info */
+
+static const gm_option info_options[] = {{0}};
+
+static gm_status run_info(gm_call *call) {
+    gm_model model;
+    gm_status s = gm_model_open(&call->arena, call->operand[0], &model,
+                                &call->err);
+    if (!s) s = gm_model_hash(&model, &call->err);
+    if (s) return s;
+    const gm_config *c = &model.config;
+    static const char *const arch[] = {"llama", "qwen2", "qwen3"};
+    static const char *const rope[] = {"default", "linear", "llama3", "yarn"};
+    int64_t linear = 0, all = 0, bytes = 0;
+    for (long i = 0; i < model.tensors.count; i++) {
+        const gm_tensor *t = model.tensors.tensor + i;
+        all += (int64_t)(t->bytes / gm_dtype_bytes(t->dtype));
+        bytes += (int64_t)t->bytes;
+    }
+    for (int j = 0; j < GM_LINEARS; j++) {
+        long out, in;
+        gm_linear_shape(c, j, &out, &in);
+        linear += (int64_t)out * in * c->layers;
+    }
+    gm_result_begin(call, "key\tvalue");
+    gm_result_row(call, "architecture\t%s", arch[c->arch]);
+    gm_result_row(call, "blocks\t%ld", c->layers);
+    gm_result_row(call, "modules\t%ld", c->layers * GM_LINEARS);
+    gm_result_row(call, "hidden_size\t%ld", c->d);
+    gm_result_row(call, "intermediate_size\t%ld", c->ff);
+    gm_result_row(call, "heads\t%ld", c->heads);
+    gm_result_row(call, "kv_heads\t%ld", c->kv_heads);
+    gm_result_row(call, "head_dim\t%ld", c->head_dim);
+    gm_result_row(call, "vocab_size\t%ld", c->vocab);
+    gm_result_row(call, "rope\t%s", rope[c->rope.kind]);
+    gm_result_row(call, "tied_head\t%s", c->tied ? "yes" : "no");
+    gm_result_row(call, "weights\t%lld", (long long)all);
+    gm_result_row(call, "linear_weights\t%lld", (long long)linear);
+    gm_result_row(call, "tensor_bytes\t%lld", (long long)bytes);
+    gm_result_row(call, "dtype\t%s",
+                  gm_dtype_name(gm_linear_tensor(&model, 0, 0)->dtype));
+    gm_result_row(call, "files\t%ld", model.tensors.maps);
+    gm_result_row(call, "model_hash\t%s", model.hash);
+    gm_result_end(call);
+    gm_model_close(&model);
+    return GM_OK;
+}
+
+const gm_command gm_command_info = {
+    "info", "MODEL", "What a checkpoint is: architecture, sizes, hash",
+    "MODEL is a Hugging Face directory: config.json, model.safetensors or\n"
+    "sharded model.safetensors.index.json, tokenizer.json.  Every tensor's\n"
+    "presence and shape is checked.",
+    1, 1, info_options, run_info};
+
+/* --------------------------------------------------------------------- fit */
+
+static const gm_option fit_options[] = {
+    {"--calib", "FILE", NULL, "calibration text, UTF-8, tokenized by the "
+     "model's tokenizer.json"},
+    {"--tokens", "FILE", NULL, "instead of --calib: tokens, .npy, int32, 1-D"},
+    {"--out", "DIR", NULL, "where scores.tsv, the state and the candidate "
+     "file go; required"},
+    {"--bits", "LIST", "2,3,4", "candidates b_k, ascending: 1..8; 16 (32) is "
+     "the weight as stored in a 16-bit (F32) checkpoint"},
+    {"--group", "N", "128", "input columns that share a scale and zero, "
+     "1..512; the last group of a row may be smaller"},
+    {"--sequences", "S", "16", "calibration sequences, spread evenly over the "
+     "text"},
+    {"--length", "T", "512", "tokens in each sequence"},
+    {"--batch", "N", "4", "sequences in one step, 1..S"},
+    {"--steps", "N", "60", "sweeps over the blocks, 1..1000000"},
+    {"--train-bits", "B", NULL, "target of the constraint c while learning, "
+     "average code bits (the middle between least and most)"},
+    {"--alpha", "A", "0.1", "entropy weight: - (A/M) sum_m H(p_m), > 0"},
+    {"--rho", "R", "10", "penalty: R/2 c^2, >= 0"},
+    {"--eta", "E", "0.02", "multiplier ascent: lambda += E R c each step, "
+     ">= 0; 0.2 oscillates"},
+    {"--tau", "T", "1", "temperature: p = softmax(theta / T), > 0"},
+    {"--rate", "R", "0.1", "Adam's step, > 0"},
+    {"--tail", "F", "0.33", "share of the last steps whose theta is averaged "
+     "into the scores, 0..1"},
+    {"--seed", "N", "1", "which sequences each step sees, 0..2^62"},
+    {"--resume", NULL, NULL, "go on from DIR/fit.state if it is there; the "
+     "result is bit-identical to an uninterrupted run"},
+    {0}};
+
+gm_status gm_call_fit_options(gm_call *call, const gm_recipe *recipe,
+                              gm_fit_options *o) {
+    long seed = 0;
+    gm_status s = gm_arg_long(call, "--sequences", 1, 1 << 20, &o->S);
+    if (!s) s = gm_arg_long(call, "--length", 2, 1 << 20, &o->T);
+    if (!s) s = gm_arg_long(call, "--batch", 1, o->S, &o->batch);
+    if (!s) s = gm_arg_long(call, "--steps", 1, 1000000, &o->steps);
+    if (!s) s = gm_arg_double(call, "--alpha", 1e-9, 1e9, &o->alpha);
+    if (!s) s = gm_arg_double(call, "--rho", 0, 1e9, &o->rho);
+    if (!s) s = gm_arg_double(call, "--eta", 0, 1e3, &o->eta);
+    if (!s) s = gm_arg_double(call, "--tau", 1e-3, 1e3, &o->tau);
+    if (!s) s = gm_arg_double(call, "--rate", 1e-9, 1e3, &o->rate);
+    if (!s) s = gm_arg_double(call, "--tail", 0, 1, &o->tail);
+    if (!s) s = gm_arg_long(call, "--seed", 0, 1L << 62, &seed);
+    if (s) return s;
+    o->seed = (uint64_t)seed;
+    double least = recipe->bits[0], most = recipe->bits[recipe->count - 1];
+    o->budget = (least + most) / 2;
+    if (gm_arg(call, "--train-bits"))
+        s = gm_arg_double(call, "--train-bits", least, most, &o->budget);
+    return s;
+}
+
+/* Steps until done; the state is saved at most every SAVE_SECONDS, so that a
+   killed run loses little, and always at the end. */
+static gm_status fit_loop(gm_call *call, gm_fit *fit, const char *state) {
+    const double SAVE_SECONDS = 0.5;
+    double saved = gm_seconds();
+    gm_status s = GM_OK;
+    while (!s && fit->step < fit->options.steps) {
+        gm_arena scratch = {0};
+        s = gm_fit_step(fit, &call->err);
+        bool last = fit->step == fit->options.steps;
+        if (!s && (last || gm_seconds() - saved > SAVE_SECONDS)) {
+            s = gm_fit_save(&scratch, fit, state, &call->err);
+            saved = gm_seconds();
+        }
+        gm_arena_free(&scratch);
+        gm_say(&call->report, "learning", fit->step, fit->options.steps);
+    }
+    return s;
+}
+
+gm_status gm_call_fit(gm_call *call, gm_model *model,
+                      const gm_candidates *candidates, const int32_t *tokens,
+                      const gm_fit_options *options, const char *dir,
+                      bool resume, gm_fit *fit) {
+    gm_status s = gm_fit_begin(&call->arena, candidates, tokens, options, fit,
+                               &call->err);
+    const char *state = gm_format(&call->arena, "%s/fit.state", dir);
+    if (!state) return gm_nomem(&call->err);
+    if (!s && resume && access(state, F_OK) == 0) {
+        s = gm_fit_load(&call->arena, fit, state, &call->err);
+        if (!s) gm_talk(call, "%s: going on after step %ld", state, fit->step);
+    }
+    (void)model;
+    if (!s) s = fit_loop(call, fit, state);
+    if (!s) gm_talk(call, "learned: E/E0 %.4f  c %+.4f bits  lambda %.4g  mean "
+                    "entropy %.3f", fit->E, fit->c, fit->lambda, fit->entropy);
+    return s;
+}
+
+static gm_status run_fit(gm_call *call) {
+    gm_model model;
+    gm_candidates candidates;
+    gm_recipe recipe;
+    gm_fit_options options;
+    int32_t *text, *tokens;
+    long count;
+    gm_fit fit;
+    const char *dir = gm_arg(call, "--out");
+    if (!dir) return gm_fail(&call->err, GM_EUSAGE, "fit: --out DIR is missing");
+    gm_status s = gm_call_recipe(call, &recipe);
+    if (!s) s = gm_call_fit_options(call, &recipe, &options);
+    if (!s) s = gm_model_open(&call->arena, call->operand[0], &model,
+                              &call->err);
+    if (!s) s = gm_call_tokens(call, &model, gm_arg(call, "--calib"),
+                               gm_arg(call, "--tokens"), &text, &count);
+    if (!s) s = gm_calibration(&call->arena, text, count, options.S, options.T,
+                               &tokens, &call->err);
+    if (!s) s = gm_candidates_open(&call->arena, &model, &recipe, dir,
+                                   &call->report, &candidates, &call->err);
+    if (!s) s = gm_call_fit(call, &model, &candidates, tokens, &options, dir,
+                            gm_arg_given(call, "--resume"), &fit);
+    if (s) return s;
+    double *score = gm_alloc(&call->arena, (size_t)(fit.M * fit.K), 8);
+    double *error = gm_alloc(&call->arena, (size_t)(fit.M * fit.K), 8);
+    gm_fit_scores(&fit, score, error);
+    for (long m = 0; m < fit.M; m++) {
+        printf("%ld", m);
+        for (int k = 0; k < fit.K; k++) printf("\t%.6g\t%.2g", score[m * fit.K + k], error[m*fit.K+k]);
+        printf("\n");
+    }
+    gm_candidates_close(&candidates);
+    gm_model_close(&model);
+    return GM_OK;
+}
+
+const gm_command gm_command_fit = {
+    "fit", "MODEL --calib FILE --out DIR",
+    "Stage I: learn a score for each module and candidate",
+    "Minimises  sum_l E_l/E_0 - (alpha/M) sum_m H(p_m) + lambda c + rho/2 c^2\n"
+    "over theta, p_m = softmax(theta_m/tau); see gamma.c.  Writes\n"
+    "DIR/scores.tsv (reusable for every budget: gamma solve),\n"
+    "DIR/candidates-HASH.safetensors and DIR/fit.state.",
+    1, 1, fit_options, run_fit};

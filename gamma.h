@@ -321,18 +321,38 @@ long gm_table_column(const gm_table *table, const char *name);     /* or -1  */
 gm_status gm_npy_read(gm_arena *arena, const char *path, int32_t **tokens,
                       long *count, gm_error *err);
 
-/* ------------------------------------------------------------- tokenizer.c
+/* --------------------------------------------------- tokenizer.c, unicode.c
    Byte-level BPE from tokenizer.json, equal to the `tokenizers` library with
-   add_special_tokens = False. */
+   add_special_tokens = False: GPT-2 and SmolLM2 (Digits, ByteLevel), Llama 3
+   and Qwen2/3 (Split by their known patterns, ByteLevel; NFC).  Anything else
+   is refused, naming field and value.  As transformers does, the file's
+   truncation and padding are ignored. */
 typedef struct gm_tokenizer gm_tokenizer;
 gm_status gm_tokenizer_open(gm_arena *arena, const char *dir,
                             gm_tokenizer **out, gm_error *err);
-/* Text must be valid UTF-8; the message names the byte offset where not.
-   Special tokens written out in the text become their single ids. */
+/* Text must be valid UTF-8 of less than 1 GiB; the message names the byte
+   offset where not.  Special tokens written out in the text become their
+   single ids.  As in the library, a byte without a token and without an
+   unk_token leaves no trace.  Time O(n log n). */
 gm_status gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
                       const char *text, size_t bytes, int32_t **tokens,
                       long *count, gm_error *err);
 long gm_tokenizer_size(const gm_tokenizer *tokenizer);  /* largest id + 1 */
+
+/* unicode.c, generated: character classes as run lengths (out, in, out, ...),
+   combining classes, canonical compositions whole = first second. */
+enum { GM_LETTER = 1, GM_NUMBER = 2, GM_SPACE = 4, GM_DIGIT = 8,
+       GM_WORD = 16, GM_NFC_MAYBE = 32, GM_CLASSES = 6 };
+typedef struct { uint8_t flag; const uint32_t *run; size_t count; }
+gm_class_runs;
+extern const gm_class_runs gm_classes[GM_CLASSES];
+typedef struct { uint32_t first, last; uint8_t order; } gm_mark_range;
+extern const gm_mark_range gm_mark_ranges[];
+extern const int gm_mark_range_count;
+typedef struct { uint32_t whole, first, second; uint8_t joins; }
+gm_composition;
+extern const gm_composition gm_compositions[];
+extern const int gm_composition_count;
 
 /* ----------------------------------------------------------------- model.c
    Llama, Qwen2, Qwen3: configuration, block forward and backward, head. */
@@ -923,9 +943,8 @@ gm_status gm_call_tokens(gm_call *call, const gm_model *model, const char *text,
 gm_status gm_call_recipe(gm_call *call, gm_recipe *recipe);
 gm_status gm_call_fit_options(gm_call *call, const gm_recipe *recipe,
                               gm_fit_options *out);
-gm_status gm_call_fit(gm_call *call, gm_model *model,
-                      const gm_candidates *candidates, const int32_t *tokens,
-                      const gm_fit_options *options, const char *dir,
+gm_status gm_call_fit(gm_call *call, const gm_candidates *candidates,
+                      const int32_t *tokens, const gm_fit_options *options, const char *dir,
                       bool resume, gm_fit *fit);
 
 extern const gm_command gm_command_info, gm_command_fit, gm_command_solve,

@@ -176,8 +176,8 @@ static gm_status fit_loop(gm_call *call, gm_fit *fit, const char *state) {
     return s;
 }
 
-gm_status gm_call_fit(gm_call *call, gm_model *model,
-                      const gm_candidates *candidates, const int32_t *tokens,
+gm_status gm_call_fit(gm_call *call, const gm_candidates *candidates,
+                      const int32_t *tokens,
                       const gm_fit_options *options, const char *dir,
                       bool resume, gm_fit *fit) {
     gm_status s = gm_fit_begin(&call->arena, candidates, tokens, options, fit,
@@ -188,7 +188,6 @@ gm_status gm_call_fit(gm_call *call, gm_model *model,
         s = gm_fit_load(&call->arena, fit, state, &call->err);
         if (!s) gm_talk(call, "%s: going on after step %ld", state, fit->step);
     }
-    (void)model;
     if (!s) s = fit_loop(call, fit, state);
     if (!s) gm_talk(call, "learned: E/E0 %.4f  c %+.4f bits  lambda %.4g  mean "
                     "entropy %.3f", fit->E, fit->c, fit->lambda, fit->entropy);
@@ -215,17 +214,19 @@ static gm_status run_fit(gm_call *call) {
                                &tokens, &call->err);
     if (!s) s = gm_candidates_open(&call->arena, &model, &recipe, dir,
                                    &call->report, &candidates, &call->err);
-    if (!s) s = gm_call_fit(call, &model, &candidates, tokens, &options, dir,
+    if (!s) s = gm_call_fit(call, &candidates, tokens, &options, dir,
                             gm_arg_given(call, "--resume"), &fit);
     if (s) return s;
-    double *score = gm_alloc(&call->arena, (size_t)(fit.M * fit.K), 8);
-    double *error = gm_alloc(&call->arena, (size_t)(fit.M * fit.K), 8);
-    gm_fit_scores(&fit, score, error);
-    for (long m = 0; m < fit.M; m++) {
-        printf("%ld", m);
-        for (int k = 0; k < fit.K; k++) printf("\t%.6g\t%.2g", score[m * fit.K + k], error[m*fit.K+k]);
-        printf("\n");
-    }
+    gm_scores scores;
+    const char *path = gm_format(&call->arena, "%s/scores.tsv", dir);
+    if (!path) return gm_nomem(&call->err);
+    s = gm_fit_table(&call->arena, &fit, &scores, &call->err);
+    if (!s) s = gm_scores_write(&call->arena, path, &scores, &call->err);
+    if (s) return s;
+    gm_result_begin(call, "scores\tmodules\tE\tc\tlambda");
+    gm_result_row(call, "%s\t%ld\t%.6f\t%.6f\t%.6g", path, fit.M, fit.E, fit.c,
+                  fit.lambda);
+    gm_result_end(call);
     gm_candidates_close(&candidates);
     gm_model_close(&model);
     return GM_OK;

@@ -330,7 +330,7 @@ gm_status gm_npy_read(gm_arena *arena, const char *path, int32_t **tokens,
 typedef struct gm_tokenizer gm_tokenizer;
 gm_status gm_tokenizer_open(gm_arena *arena, const char *dir,
                             gm_tokenizer **out, gm_error *err);
-/* Text must be valid UTF-8 of less than 1 GiB; the message names the byte
+/* Text must be valid UTF-8 of less than 512 MiB; the message names the byte
    offset where not.  Special tokens written out in the text become their
    single ids.  As in the library, a byte without a token and without an
    unk_token leaves no trace.  Time O(n log n). */

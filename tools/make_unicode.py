@@ -1,0 +1,303 @@
+#!/usr/bin/env python3
+"""Generates unicode.c: the character classes and the canonical composition
+data that the `tokenizers` library behaves by, found by asking the library
+about every code point.  (Its parts follow different versions of Unicode, so no
+single version of the Unicode database would give the same ids.)
+
+    python tools/make_unicode.py > unicode.c
+
+SPDX-License-Identifier: GPL-3.0-or-later
+"""
+import random
+import sys
+
+import tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
+
+POINTS = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
+NFC, NFD = normalizers.NFC(), normalizers.NFD()
+
+
+def blocks(size=2048):
+    for i in range(0, len(POINTS), size):
+        yield POINTS[i:i + size]
+
+
+def regex_class(pattern):
+    """Code points that the regular expressions of Split find."""
+    split = pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
+    return {ord(c) for block in blocks() for piece, _ in
+            split.pre_tokenize_str("".join(map(chr, block))) for c in piece}
+
+
+def digits():
+    """Code points that the Digits pre-tokenizer cuts out."""
+    split, found = pre_tokenizers.Digits(individual_digits=False), set()
+    for block in blocks():
+        text = "a" + "a".join(map(chr, block)) + "a"
+        found |= {ord(p) for p, _ in split.pre_tokenize_str(text)
+                  if len(p) == 1 and p != "a"}
+    return found
+
+
+def word():
+    r"""\w of the other regular expression library, used by single_word."""
+    split, found = pre_tokenizers.Whitespace(), set()
+    for block in blocks():
+        text = " ".join("a" + chr(c) for c in block)
+        found |= {ord(p[1]) for p, _ in split.pre_tokenize_str(text)
+                  if len(p) == 2 and p[0] == "a"}
+    return found
+
+
+def word_space():
+    r"""\s of that other library, used by lstrip and rstrip."""
+    split, kept = pre_tokenizers.Whitespace(), set()
+    for block in blocks():
+        for piece, _ in split.pre_tokenize_str(" ".join(map(chr, block))):
+            kept |= set(map(ord, piece))
+    return set(POINTS) - kept
+
+
+def hangul(c):
+    return 0xAC00 <= c <= 0xD7A3
+
+
+def decompositions():
+    """{code point: full canonical decomposition}, Hangul left to arithmetic."""
+    full = {}
+    for c in POINTS:
+        text = NFD.normalize_str(chr(c))
+        if text != chr(c) and not hangul(c):
+            full[c] = tuple(map(ord, text))
+    return full
+
+
+def combining_classes():
+    """{code point: class}, up to order: classes are numbered 1, 2, ... in the
+    order in which the library sorts marks.  U+0345 has the highest class of
+    all, so that everything it is swapped with is a mark."""
+    last = 0x345
+
+    def before(a, b):       # does a mark a move in front of a mark b?
+        return NFD.normalize_str("a" + chr(b) + chr(a)) == "a" + chr(a) + chr(b)
+
+    marks = [c for c in POINTS
+             if len(NFD.normalize_str(chr(c))) == 1 and before(c, last)
+             and c != last and NFD.normalize_str(chr(c)) == chr(c)]
+    order = [[last]]        # one list for each class, lowest first
+    for c in marks:
+        low, high = 0, len(order)
+        while low < high:
+            mid = (low + high) // 2
+            if before(c, order[mid][0]):
+                high = mid
+            else:
+                low = mid + 1
+        # c belongs right below order[low] or, if not movable, to order[low-1]
+        if low and not before(order[low - 1][0], c):
+            order[low - 1].append(c)
+        else:
+            order.insert(low, [c])
+    return {c: i + 1 for i, same in enumerate(order) for c in same}
+
+
+def pairs(full):
+    """{composite: (first, second)}; second = 0 for a single character."""
+    by_text = {}
+    for c, text in sorted(full.items()):
+        if text not in by_text or NFC.normalize_str("".join(map(chr, text))) \
+                == chr(c):
+            by_text[text] = c
+    pair = {}
+    for c, text in full.items():
+        if len(text) == 1:
+            pair[c] = (text[0], 0)
+        elif len(text) == 2:
+            pair[c] = text
+        else:
+            pair[c] = (by_text[text[:-1]], text[-1])
+    return pair
+
+
+def composes(pair):
+    return {c for c, (a, b) in pair.items()
+            if b and NFC.normalize_str(chr(a) + chr(b)) == chr(c)}
+
+
+def nfc_maybe(pair, primary, ccc):
+    """Code points that NFC may change or join to what stands before them: all
+    others begin a stretch of text that is normalized on its own."""
+    second = {pair[c][1] for c in primary}
+    jamo = set(range(0x1161, 0x1176)) | set(range(0x11A8, 0x11C3))
+    return set(ccc) | second | jamo | (set(pair) - primary)
+
+
+class Tables:
+    """NFC as tokenizer.c does it, to be compared with the library."""
+
+    def __init__(self, pair, primary, ccc):
+        self.pair, self.ccc = pair, ccc
+        self.join = {pair[c]: c for c in primary}
+
+    def decompose(self, c):
+        if hangul(c):
+            i = c - 0xAC00
+            tail = [0x11A7 + i % 28] if i % 28 else []
+            return [0x1100 + i // 588, 0x1161 + i % 588 // 28] + tail
+        if c not in self.pair:
+            return [c]
+        a, b = self.pair[c]
+        return self.decompose(a) + ([b] if b else [])
+
+    def compose(self, a, b):
+        if 0x1100 <= a < 0x1113 and 0x1161 <= b < 0x1176:
+            return 0xAC00 + ((a - 0x1100) * 21 + b - 0x1161) * 28
+        if hangul(a) and (a - 0xAC00) % 28 == 0 and 0x11A8 <= b < 0x11C3:
+            return a + b - 0x11A7
+        return self.join.get((a, b))
+
+    def nfc(self, text):
+        text = [d for c in text for d in self.decompose(ord(c))]
+        i = 0
+        while i < len(text):
+            j = i
+            while j < len(text) and text[j] in self.ccc:
+                j += 1
+            text[i:j] = sorted(text[i:j], key=self.ccc.get)
+            i = j + 1
+        out, starter, last = [], -1, 0
+        for c in text:
+            k = self.ccc.get(c, 0)
+            joined = None
+            if starter >= 0 and (last < k or last == 0 and
+                                 starter == len(out) - 1):
+                joined = self.compose(out[starter], c)
+            if joined is not None:
+                out[starter] = joined
+                continue
+            if k == 0:
+                starter = len(out)
+            last = k
+            out.append(c)
+        return "".join(map(chr, out))
+
+
+def check(tables, maybe, trials):
+    """The tables and the algorithm against the library: every code point, every
+    pair with a few neighbours, random strings of the awkward ones."""
+    awkward = sorted(maybe | {a for a, _ in tables.pair.values()}
+                     | set(tables.pair))
+    awkward += list(range(0xAC00, 0xAC00 + 60)) * 3 + [0x61, 0x20] * 50
+    rng = random.Random(1)
+    for c in POINTS:
+        assert tables.nfc(chr(c)) == NFC.normalize_str(chr(c)), hex(c)
+    for _ in range(trials):
+        text = "".join(map(chr, rng.choices(awkward, k=rng.randint(2, 9))))
+        if tables.nfc(text) != NFC.normalize_str(text):
+            sys.exit("differs: " + ascii(text) + " library "
+                     + ascii(NFC.normalize_str(text)) + " tables "
+                     + ascii(tables.nfc(text)))
+
+
+def fill(items):
+    line = "   "
+    for item in items:
+        if len(line) + len(item) + 2 > 78:
+            print(line)
+            line = "   "
+        line += " " + item + ","
+    print(line)
+
+
+def runs(points):
+    """Alternating lengths: how many code points are out, in, out, in, ..."""
+    lengths, at = [], 0
+    for first, last in ranges(points):
+        lengths += [first - at, last + 1 - first]
+        at = last + 1
+    return [str(n) for n in lengths]
+
+
+def ranges(points):
+    points = sorted(points)
+    start = previous = points[0]
+    for c in points[1:]:
+        if c != previous + 1:
+            yield start, previous
+            start = c
+        previous = c
+    yield start, previous
+
+
+def class_table(name, comment, points):
+    print(f"\n/* {comment}: {len(points)} code points. */")
+    print(f"static const uint32_t {name}[] = {{")
+    fill(runs(points))
+    print("};")
+
+
+HEADER = """\
+/* unicode.c: generated by tools/make_unicode.py with tokenizers {version}; do
+   not edit.  What that library takes for a letter, a number, white space, a
+   digit or a word character, and its canonical composition, found by asking it
+   about every code point.  Its parts follow different versions of Unicode: the
+   numbers of letters and numbers are those of 16.0, of digits those of 17.0,
+   and the compositions lack what 13.0 added.
+
+   A class is a list of run lengths: how many code points from 0 on are not in
+   it, how many then are, how many then are not, ...
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+"""
+
+
+def main():
+    letter, number = regex_class(r"\p{L}"), regex_class(r"\p{N}")
+    space, digit, words = regex_class(r"\s"), digits(), word()
+    assert space == word_space()
+    full, ccc = decompositions(), combining_classes()
+    pair = pairs(full)
+    primary = composes(pair)
+    maybe = nfc_maybe(pair, primary, ccc)
+    check(Tables(pair, primary, ccc), maybe, 300000)
+
+    print(HEADER.format(version=tokenizers.__version__), end="")
+    classes = [
+        ("letter", r"\p{L} of the split patterns", letter, "GM_LETTER"),
+        ("number", r"\p{N} of the split patterns", number, "GM_NUMBER"),
+        ("space", r"\s everywhere", space, "GM_SPACE"),
+        ("digit", "cut out by the Digits pre-tokenizer", digit, "GM_DIGIT"),
+        ("word", r"\w of single_word", words, "GM_WORD"),
+        ("maybe", "what NFC may change or join to the left", maybe,
+         "GM_NFC_MAYBE"),
+    ]
+    for name, comment, points, _ in classes:
+        class_table(name, comment, points)
+    print("\nconst gm_class_runs gm_classes[GM_CLASSES] = {")
+    for name, _, _, flag in classes:
+        print(f"    {{{flag}, {name}, sizeof {name} / sizeof {name}[0]}},")
+    print("};")
+
+    print("\n/* first, last, class: combining classes numbered in order. */")
+    print("const gm_mark_range gm_mark_ranges[] = {")
+    out = []
+    for k in sorted(set(ccc.values())):
+        out += [(a, b, k) for a, b in
+                ranges({c for c in ccc if ccc[c] == k})]
+    out.sort()
+    fill([f"{{{a}, {b}, {k}}}" for a, b, k in out])
+    print("};")
+    print(f"const int gm_mark_range_count = {len(out)};")
+
+    print("\n/* whole = first + second, by whole; second 0: a single character;"
+          "\n   joins 0: taken apart, never put together. */")
+    print("const gm_composition gm_compositions[] = {")
+    fill([f"{{{c}, {a}, {b}, {int(c in primary)}}}"
+          for c, (a, b) in sorted(pair.items())])
+    print("};")
+    print(f"const int gm_composition_count = {len(pair)};")
+
+
+if __name__ == "__main__":
+    main()

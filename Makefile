@@ -26,7 +26,8 @@ MAIN := $(basename $(wildcard main*.c))
 SAN  := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
         -fno-omit-frame-pointer -U_FORTIFY_SOURCE
 
-TESTS   := $(filter-out test_grad,$(patsubst tests/%.c,%,$(wildcard tests/test_*.c)))
+TESTS   := $(filter-out test_grad%,$(patsubst tests/%.c,%,$(wildcard tests/test_*.c)))
+GRADS   := $(patsubst tests/%.c,%,$(wildcard tests/test_grad*.c))
 BENCHES := $(patsubst bench/%.c,build/bench/%,$(wildcard bench/*.c))
 
 all: gamma
@@ -58,11 +59,11 @@ build/double/%.o: %.c gamma.h Makefile
 build/double/%.o: tests/%.c gamma.h tests/test.h Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(OPT) -DGM_DOUBLE -I. -c $< -o $@
-build/double/test_grad: build/double/test_grad.o $(LIB:%=build/double/%.o)
+build/double/test_%: build/double/test_%.o $(LIB:%=build/double/%.o)
 	$(CC) $(CFLAGS) $(OPT) $^ $(LDLIBS) -o $@
 
-TESTBINS := $(TESTS:%=build/test/%) \
-            $(if $(wildcard tests/test_grad.c),build/double/test_grad)
+TESTBINS := $(TESTS:%=build/test/%) $(GRADS:%=build/double/%) \
+            $(wildcard tests/test_*.sh)
 test: gamma build/test/gamma $(TESTBINS)
 	sh tests/run.sh $(TESTBINS)
 

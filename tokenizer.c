@@ -358,6 +358,7 @@ static void compose(struct work *w) {
 
 /* Normalizes the collected stretch and appends it to w->normal. */
 static gm_status end_stretch(struct work *w) {
+    if (w->marks == 0) return GM_OK;
     order_marks(w);
     compose(w);
     char *a = grow(w, w->normal, w->normals, w->normals + 4 * w->marks, 1,
@@ -1194,15 +1195,14 @@ static gm_status load_all(struct load *l) {
     if (version && !is_text(version, "1.0"))
         return refuse(l, "version", version, "1.0");
     l->model = gm_json_get(root, "model");
-    status = load_tables(l);
-    if (status == GM_OK)
-        status = load_normalizer(l, gm_json_get(root, "normalizer"));
+    status = load_normalizer(l, gm_json_get(root, "normalizer"));
     if (status == GM_OK)
         status = load_pre_tokenizer(l, gm_json_get(root, "pre_tokenizer"));
     if (status == GM_OK) status = load_model_options(l);
     if (status == GM_OK) status = load_vocab(l);
     if (status == GM_OK) status = load_bytes(l);
     if (status == GM_OK) status = load_merges(l);
+    if (status == GM_OK) status = load_tables(l);
     if (status == GM_OK)
         status = load_added(l, gm_json_get(root, "added_tokens"));
     return status;

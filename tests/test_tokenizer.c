@@ -1,0 +1,478 @@
+/* test_tokenizer.c: token ids equal those of the `tokenizers` library for each
+   kind of tokenizer.json that is accepted; every other kind is refused with
+   its message; broken files and texts never crash.  Writes only below
+   build/test/.  Golden data: tools/golden_tokenizer.py.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+
+#include "tests/test.h"
+#include "tests/vec.h"
+
+#define GOLDEN "tests/golden/tokenizer"
+#define VEC GOLDEN ".vec"
+#define SCRATCH "build/test/tokenizer"
+
+static const char *const names[] = {"gpt2", "smollm2", "llama3", "qwen2",
+                                    "mixed"};
+enum { NAMES = 5 };
+
+/* A growing text. */
+struct text { char *data; size_t n, room; };
+
+static void add(struct text *t, const char *data, size_t n) {
+    if (t->n + n > t->room) {
+        t->room = 2 * (t->n + n);
+        t->data = realloc(t->data, t->room);
+    }
+    memcpy(t->data + t->n, data, n);
+    t->n += n;
+}
+
+/* The pieces of `pattern` between '#', with the code point at each '#'. */
+static void add_around(struct text *t, const char *pattern, uint32_t point) {
+    char bytes[4];
+    int n = gm_utf8_put(point, bytes);
+    for (; *pattern; pattern++)
+        if (*pattern == '#') add(t, bytes, (size_t)n);
+        else add(t, pattern, 1);
+}
+
+/* FNV-1a over the ids as little-endian 32-bit integers, 62 bits of it. */
+static int64_t fold(const int32_t *id, long n) {
+    uint64_t h = 0xCBF29CE484222325u;
+    for (long i = 0; i < n; i++)
+        for (int b = 0; b < 32; b += 8)
+            h = (h ^ ((uint32_t)id[i] >> b & 0xFF)) * 0x100000001B3u;
+    return (int64_t)(h & 0x3FFFFFFFFFFFFFFFu);
+}
+
+static char *record_name(const char *name, const char *what) {
+    static char text[64];
+    snprintf(text, sizeof text, "%s.%s", name, what);
+    return text;
+}
+
+/* One text against the recorded count and fold of its ids. */
+static void check_fold(const gm_tokenizer *t, const char *name,
+                       const char *what, const char *text, size_t bytes) {
+    gm_vec v = vec_read(VEC, record_name(name, what));
+    gm_arena arena = {0};
+    gm_error err = {""};
+    int32_t *id = NULL;
+    long n = -1;
+    gm_status status = gm_tokenize(t, &arena, text, bytes, &id, &n, &err);
+    CHECK(status == GM_OK, "%s %s: %s", name, what, err.text);
+    CHECK(n == v.i[0] && fold(id, n) == v.i[1],
+          "%s %s: %ld ids, expected %ld, or others", name, what, n,
+          (long)v.i[0]);
+    vec_free(&v);
+    gm_arena_free(&arena);
+}
+
+/* A short line against all of its ids. */
+static void check_line(const gm_tokenizer *t, const char *name,
+                       const char *what, const char *text) {
+    gm_vec v = vec_read(VEC, record_name(name, what));
+    gm_arena arena = {0};
+    gm_error err = {""};
+    int32_t *id = NULL;
+    long n = -1;
+    gm_status status = gm_tokenize(t, &arena, text, strlen(text), &id, &n,
+                                   &err);
+    CHECK(status == GM_OK && n == v.count, "%s %s: %ld ids, expected %ld %s",
+          name, what, n, v.count, err.text);
+    for (long i = 0; i < n && i < v.count; i++)
+        CHECK(id[i] == v.i[i], "%s %s: id %ld is %d, expected %ld", name,
+              what, i, id[i], (long)v.i[i]);
+    vec_free(&v);
+    gm_arena_free(&arena);
+}
+
+static void check_cases(const gm_tokenizer *t, const char *name) {
+    gm_arena arena = {0};
+    gm_error err = {""};
+    const gm_json *cases = NULL;
+    gm_status status = gm_json_read(&arena, GOLDEN "-cases.json", &cases,
+                                    &err);
+    CHECK(status == GM_OK, "%s", err.text);
+    if (status != GM_OK) return;
+    gm_vec counts = vec_read(VEC, record_name(name, "counts"));
+    gm_vec folds = vec_read(VEC, record_name(name, "folds"));
+    CHECK((long)cases->length == counts.count, "%zu strings, %ld counts",
+          cases->length, counts.count);
+    long i = 0;
+    for (const gm_json *c = cases->child; c; c = c->next, i++) {
+        int32_t *id = NULL;
+        long n = -1;
+        status = gm_tokenize(t, &arena, c->string, c->length, &id, &n, &err);
+        CHECK(status == GM_OK && n == counts.i[i] &&
+              fold(id, n) == folds.i[i], "%s: case %ld \"%s\": %ld ids, "
+              "expected %ld, or others", name, i, c->string, n,
+              (long)counts.i[i]);
+    }
+    vec_free(&counts), vec_free(&folds);
+    gm_arena_free(&arena);
+}
+
+/* Every boundary of every character class, and everything that canonical
+   composition touches, in surroundings that show the class in the ids. */
+static void check_sweeps(const gm_tokenizer *t, const char *name) {
+    gm_vec edge = vec_read(VEC, "sweep"), nfc = vec_read(VEC, "nfc");
+    struct text a = {0}, b = {0};
+    for (long i = 0; i < edge.count; i++)
+        add_around(&a, "a#1#!#<w>#<b>#", (uint32_t)edge.i[i]);
+    for (long i = 0; i < nfc.count; i++)
+        add_around(&b, "a#\xCC\xA3#\xCC\x81", (uint32_t)nfc.i[i]);
+    check_fold(t, name, "sweep", a.data, a.n);
+    check_fold(t, name, "nfc", b.data, b.n);
+    free(a.data), free(b.data);
+    vec_free(&edge), vec_free(&nfc);
+}
+
+/* One word of 100,000 letters, one character with 15,000 marks: quadratic
+   time would not pass unnoticed under the sanitizers. */
+static void check_long(const gm_tokenizer *t, const char *name) {
+    struct text word = {0}, marks = {0};
+    uint32_t x = 1;
+    for (int i = 0; i < 100000; i++) {
+        x = (x * 1103515245u + 12345u) & 0x7FFFFFFF;
+        add(&word, &"abcdefghijklmnopqrstuvwxyz"[(x >> 16) % 26], 1);
+    }
+    add(&marks, "a", 1);
+    for (int i = 0; i < 5000; i++) add(&marks, "\xCC\x81\xCC\xA3\xCD\x85", 6);
+    check_fold(t, name, "word", word.data, word.n);
+    check_fold(t, name, "marks", marks.data, marks.n);
+    free(word.data), free(marks.data);
+}
+
+/* The ids of tokenizer `name` are those of the library. */
+static void test_golden(const char *name) {
+    gm_arena arena = {0};
+    gm_error err = {""};
+    gm_tokenizer *t;
+    gm_map text;
+    char dir[64];
+    snprintf(dir, sizeof dir, GOLDEN "-%s", name);
+    gm_status status = gm_tokenizer_open(&arena, dir, &t, &err);
+    CHECK(status == GM_OK, "%s", err.text);
+    if (status != GM_OK) return;
+    gm_vec size = vec_read(VEC, record_name(name, "size"));
+    CHECK(gm_tokenizer_size(t) == size.i[0], "%s: size %ld, expected %ld",
+          name, gm_tokenizer_size(t), (long)size.i[0]);
+    check_line(t, name, "hello", "Hello, world! How's it going?");
+    check_line(t, name, "prices", "In 2024, 1,234,567 units cost $89.");
+    check_line(t, name, "space", "  two\n\n three \r\n\tfour   ");
+    check_line(t, name, "special",
+               "a <l> b<|endoftext|>c<|a|>bc caf\xC3\xA9");
+    check_cases(t, name);
+    check_sweeps(t, name);
+    check_long(t, name);
+    status = gm_map_open(&arena, GOLDEN "-text.txt", &text, &err);
+    CHECK(status == GM_OK, "%s", err.text);
+    check_fold(t, name, "text", (const char *)text.data, text.size);
+    gm_map_close(&text);
+    vec_free(&size);
+    gm_arena_free(&arena);
+}
+
+/* The compiled tables have no boundary that the sweep does not visit. */
+static void test_tables(void) {
+    gm_vec edge = vec_read(VEC, "sweep");
+    long missing = 0, at;
+    for (int c = 0; c < GM_CLASSES; c++) {
+        at = 0;
+        for (size_t i = 0; i < gm_classes[c].count; i++) {
+            long low = 0, high = edge.count;
+            at += gm_classes[c].run[i];
+            while (low < high) {
+                long mid = (low + high) / 2;
+                if (edge.i[mid] < at) low = mid + 1;
+                else high = mid;
+            }
+            bool outside = at >= 0x110000 || (at >= 0xD800 && at < 0xE000);
+            missing += !outside && (low == edge.count || edge.i[low] != at);
+        }
+    }
+    CHECK(missing == 0, "%ld class boundaries are not in the sweep", missing);
+    vec_free(&edge);
+}
+
+/* --------------------------------------------------------- refused files */
+
+static const char base[] =
+    "{\"version\":\"1.0\",\"truncation\":{\"max_length\":3},\"added_tokens\":["
+    "{\"id\":3,\"content\":\"<s>\",\"single_word\":false,\"lstrip\":false,"
+    "\"rstrip\":true,\"normalized\":false,\"special\":true},"
+    "{\"id\":1,\"content\":\"b\",\"single_word\":true,\"lstrip\":false,"
+    "\"rstrip\":false,\"normalized\":true,\"special\":false}],"
+    "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":["
+    "{\"type\":\"NFC\"}]},"
+    "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":["
+    "{\"type\":\"Digits\",\"individual_digits\":true},"
+    "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"'s|'t|'re|'ve|'m|'ll|'d"
+    "| ?\\\\p{L}+| ?\\\\p{N}+| ?[^\\\\s\\\\p{L}\\\\p{N}]+|\\\\s+(?!\\\\S)"
+    "|\\\\s+\"},\"behavior\":\"Isolated\",\"invert\":false},"
+    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
+    "\"trim_offsets\":true,\"use_regex\":true}]},\"post_processor\":null,"
+    "\"model\":{\"type\":\"BPE\",\"dropout\":0.0,\"unk_token\":null,"
+    "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":\"\","
+    "\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":true,"
+    "\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"#version: 1\","
+    "\"a b\",[\"a\",\"b\"]]}}";
+
+static const struct { const char *from, *to, *message; } refused[] = {
+    {"\"1.0\"", "\"1.1\"", "version: \"1.1\", expected 1.0"},
+    {"{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}]}",
+     "{\"type\":\"NFKC\"}",
+     "normalizer.type: \"NFKC\", expected null, NFC or a Sequence of NFC"},
+    {"{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}]}", "\"NFC\"",
+     "normalizer: \"NFC\", expected null, NFC or a Sequence of NFC"},
+    {"\"normalizers\":[{\"type\":\"NFC\"}]", "\"normalizers\":3",
+     "normalizer.normalizers: 3, expected an array"},
+    {"[{\"type\":\"NFC\"}]", "[{\"type\":\"Lowercase\"}]",
+     "normalizer.normalizers[].type: \"Lowercase\", expected NFC"},
+    {"\"type\":\"ByteLevel\"", "\"type\":\"Whitespace\"",
+     "pre_tokenizer.type: \"Whitespace\", expected ByteLevel as the last"},
+    {"\"type\":\"Digits\"", "\"type\":\"Punctuation\"",
+     "pre_tokenizer.type: \"Punctuation\", expected Digits or Split before "
+     "ByteLevel"},
+    {"\"type\":\"Sequence\",\"pretokenizers\"", "\"type\":\"Metaspace\",\"p\"",
+     "pre_tokenizer.type: \"Metaspace\", expected ByteLevel as the last"},
+    {"\"pretokenizers\"", "\"p\"", "pre_tokenizer.pretokenizers: nothing, "
+     "expected an array ending in ByteLevel"},
+    {"\"individual_digits\":true", "\"individual_digits\":1",
+     "pre_tokenizer.individual_digits: 1, expected true or false"},
+    {"|\\\\s+\"}", "|\\\\s\"}", "pre_tokenizer.pattern.Regex: "
+     "\"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+"
+     "|\\s+(?!\\S)|\\s\", expected the pattern of GPT-2, Llama 3 or Qwen2"},
+    {"\"Regex\"", "\"String\"", "pre_tokenizer.pattern.Regex: nothing, "
+     "expected the pattern of GPT-2, Llama 3 or Qwen2"},
+    {"\"Isolated\"", "\"Removed\"", "pre_tokenizer.behavior: \"Removed\", "
+     "expected Isolated (or Removed with invert)"},
+    {"\"invert\":false", "\"invert\":null",
+     "pre_tokenizer.invert: null, expected true or false"},
+    {"\"add_prefix_space\":false", "\"add_prefix_space\":[]",
+     "pre_tokenizer.add_prefix_space: an array, expected true or false"},
+    {"\"use_regex\":true", "\"use_regex\":{}",
+     "pre_tokenizer.use_regex: an object, expected true or false"},
+    {"\"type\":\"BPE\"", "\"type\":\"Unigram\"",
+     "model.type: \"Unigram\", expected BPE"},
+    {"\"model\"", "\"m\"", "model.type: nothing, expected BPE"},
+    {"\"dropout\":0.0", "\"dropout\":0.25",
+     "model.dropout: 0.25, expected null or 0"},
+    {"\"continuing_subword_prefix\":null", "\"continuing_subword_prefix\":"
+     "\"##\"", "model.continuing_subword_prefix: \"##\", expected null or "
+     "\"\""},
+    {"\"end_of_word_suffix\":\"\"", "\"end_of_word_suffix\":\"</w>\"",
+     "model.end_of_word_suffix: \"</w>\", expected null or \"\""},
+    {"\"byte_fallback\":false", "\"byte_fallback\":true",
+     "model.byte_fallback: true, expected false"},
+    {"\"fuse_unk\":false", "\"fuse_unk\":\"no\"",
+     "model.fuse_unk: \"no\", expected true or false"},
+    {"\"unk_token\":null", "\"unk_token\":\"<unk>\"",
+     "model.unk_token: \"<unk>\", expected null or a token of the "
+     "vocabulary"},
+    {"\"vocab\":{", "\"v\":{", "model.vocab: nothing, expected an object"},
+    {"\"ab\":2", "\"ab\":-1",
+     "id of \"ab\": expected an integer from 0 to 2147483646"},
+    {"\"ab\":2", "\"ab\":2147483647",
+     "id of \"ab\": expected an integer from 0 to 2147483646"},
+    {"\"ab\":2", "\"ab\":2.0",
+     "id of \"ab\": expected an integer from 0 to 2147483646"},
+    {"\"merges\":", "\"m\":", "model.merges: nothing, expected an array"},
+    {"\"a b\"", "\"ab\"",
+     "model.merges[1]: expected \"a b\" or [\"a\", \"b\"]"},
+    {"\"a b\"", "\"a b \"",
+     "model.merges[1]: expected \"a b\" or [\"a\", \"b\"]"},
+    {"[\"a\",\"b\"]", "[\"a\"]",
+     "model.merges[2]: expected \"a b\" or [\"a\", \"b\"]"},
+    {"[\"a\",\"b\"]", "[\"a\",1]",
+     "model.merges[2]: expected \"a b\" or [\"a\", \"b\"]"},
+    {"[\"a\",\"b\"]", "[\"c\",\"b\"]",
+     "model.merges[2]: \"c\" is not in model.vocab"},
+    {"[\"a\",\"b\"]", "[\"b\",\"a\"]",
+     "model.merges[2]: \"ba\" is not in model.vocab"},
+    {"\"added_tokens\":[", "\"added_tokens\":3,\"other\":[",
+     "added_tokens: 3, expected an array"},
+    {"\"id\":3", "\"id\":4", "added_tokens: \"<s>\" has id 4, expected 3 "
+     "(the next free one)"},
+    {"\"id\":1", "\"id\":7", "added_tokens: \"b\" has id 7, expected 1 "
+     "(its id in model.vocab)"},
+    {"\"id\":3", "\"id\":null",
+     "id of \"<s>\": expected an integer from 0 to 2147483646"},
+    {"\"content\":\"b\"", "\"content\":\"\"", "added_tokens[].content: \"\", "
+     "expected a string, not empty, without \\u0000"},
+    {"\"id\":1,\"content\":\"b\"", "\"id\":4,\"content\":\"<s>\"",
+     "added_tokens: \"<s>\" appears twice"},
+    {"\"rstrip\":true", "\"rstrip\":0",
+     "added_tokens[].rstrip: 0, expected true or false"},
+    {"\"normalized\":true", "\"n\":true",
+     "added_tokens[].normalized: nothing, expected true or false"},
+    {"{\"a\":0,\"b\":1", "{\"b\":0,\"b\":1",
+     "line 1, column 893: key \"b\" appears twice in one object"},
+};
+
+static void write_file(const char *path, const char *data, size_t n) {
+    FILE *file = fopen(path, "wb");
+    CHECK(file && fwrite(data, 1, n, file) == n && fclose(file) == 0,
+          "cannot write %s", path);
+}
+
+/* Opens SCRATCH/tokenizer.json holding `text`; the message in *err. */
+static gm_status open_text(gm_arena *arena, const char *text, size_t n,
+                           gm_tokenizer **t, gm_error *err) {
+    *err = (gm_error){""};
+    write_file(SCRATCH "/tokenizer.json", text, n);
+    return gm_tokenizer_open(arena, SCRATCH, t, err);
+}
+
+/* `base` with the first `from` replaced by `to`. */
+static void replaced(struct text *t, const char *from, const char *to) {
+    const char *at = strstr(base, from);
+    CHECK(at != NULL, "no %s in the base text", from);
+    t->n = 0;
+    if (!at) return;
+    add(t, base, (size_t)(at - base));
+    add(t, to, strlen(to));
+    at += strlen(from);
+    add(t, at, strlen(at));
+}
+
+/* Each refusal names the file, the field, what was found and expected. */
+static void test_refused(void) {
+    struct text t = {0};
+    gm_arena arena = {0};
+    gm_error err;
+    gm_tokenizer *tokenizer;
+    char expected[512];
+    gm_status status = open_text(&arena, base, strlen(base), &tokenizer, &err);
+    CHECK(status == GM_OK, "%s", err.text);
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        replaced(&t, refused[i].from, refused[i].to);
+        status = open_text(&arena, t.data, t.n, &tokenizer, &err);
+        CHECK(status == GM_EINPUT, "%s gave %d", refused[i].to, status);
+        snprintf(expected, sizeof expected, SCRATCH "/tokenizer.json: %s",
+                 refused[i].message);
+        CHECK_TEXT(err.text, expected);
+    }
+    status = gm_tokenizer_open(&arena, SCRATCH "/none", &tokenizer, &err);
+    CHECK(status == GM_EIO, "%d", status);
+    CHECK_TEXT(err.text, SCRATCH "/none/tokenizer.json: cannot open: "
+               "No such file or directory");
+    gm_arena_free(&arena);
+    free(t.data);
+}
+
+/* A text that is not UTF-8 is refused at its first wrong byte. */
+static void test_bad_text(void) {
+    static const struct { const char *text, *message; } bad[] = {
+        {"ab\xFF", "text: byte 0xFF at offset 2 is not valid UTF-8"},
+        {"a\xC3", "text: byte 0xC3 at offset 1 is not valid UTF-8"},
+        {"\xE2\x82", "text: byte 0xE2 at offset 0 is not valid UTF-8"},
+        {"\xC0\x80", "text: byte 0xC0 at offset 0 is not valid UTF-8"},
+        {"\xED\xA0\x80", "text: byte 0xED at offset 0 is not valid UTF-8"},
+        {"\xF4\x90\x80\x80", "text: byte 0xF4 at offset 0 is not valid UTF-8"},
+        {"\xE0\x9F\xBF", "text: byte 0xE0 at offset 0 is not valid UTF-8"},
+        {"\xF0\x8F\xBF\xBF", "text: byte 0xF0 at offset 0 is not valid UTF-8"},
+    };
+    gm_arena arena = {0};
+    gm_error err = {""};
+    gm_tokenizer *t;
+    int32_t *id;
+    long n;
+    CHECK(gm_tokenizer_open(&arena, GOLDEN "-llama3", &t, &err) == GM_OK,
+          "%s", err.text);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        gm_status status = gm_tokenize(t, &arena, bad[i].text,
+                                       strlen(bad[i].text), &id, &n, &err);
+        CHECK(status == GM_EINPUT, "%d", status);
+        CHECK_TEXT(err.text, bad[i].message);
+    }
+    gm_status status = gm_tokenize(t, &arena, "", (size_t)1 << 29, &id, &n,
+                                   &err);
+    CHECK(status == GM_ELIMIT, "%d", status);
+    CHECK_TEXT(err.text, "text of 536870912 bytes, expected fewer than "
+               "536870912");
+    gm_arena_free(&arena);
+}
+
+/* Changed files open or give a message; those that open still tokenize. */
+static void test_mutations(void) {
+    static const char swap[] = "{}[]\",:\\0129-.eaunltf \xC3\x00\xFF";
+    gm_arena arena = {0};
+    gm_error err;
+    char text[sizeof base + 8];
+    long opened = 0, refusals = 0;
+    for (uint64_t round = 0; round < 3000; round++) {
+        size_t n = sizeof base - 1;
+        memcpy(text, base, n);
+        for (uint64_t k = 0; k <= round % 3; k++) {
+            uint64_t r = gm_random(1, round, k);
+            size_t at = r % n;
+            if (r >> 60 == 0) n = at + 1;
+            else if (r >> 60 < 4) memmove(text + at, text + at + 1, --n - at);
+            else text[at] = swap[(r >> 32) % (sizeof swap - 1)];
+        }
+        gm_tokenizer *t;
+        int32_t *id;
+        long count;
+        gm_status status = open_text(&arena, text, n, &t, &err);
+        if (status == GM_OK) {
+            opened++;
+            status = gm_tokenize(t, &arena, "ab<s> b 12e\xCC\x81", 14, &id,
+                                 &count, &err);
+            CHECK(status == GM_OK, "%s", err.text);
+        } else {
+            refusals++;
+            CHECK(strncmp(err.text, SCRATCH "/tokenizer.json: ",
+                          strlen(SCRATCH) + 17) == 0, "\"%s\"", err.text);
+        }
+        gm_arena_free(&arena);
+        arena = (gm_arena){0};
+    }
+    CHECK(opened > 100 && refusals > 1000, "%ld opened, %ld refused", opened,
+          refusals);
+}
+
+/* Damaged texts are refused or tokenized, by every tokenizer. */
+static void test_text_mutations(void) {
+    gm_arena arena = {0};
+    gm_error err = {""};
+    gm_map map;
+    CHECK(gm_map_open(&arena, GOLDEN "-text.txt", &map, &err) == GM_OK, "%s",
+          err.text);
+    for (int k = 0; k < NAMES; k++) {
+        gm_tokenizer *t;
+        char dir[64], text[64];
+        long fine = 0;
+        snprintf(dir, sizeof dir, GOLDEN "-%s", names[k]);
+        CHECK(gm_tokenizer_open(&arena, dir, &t, &err) == GM_OK, "%s",
+              err.text);
+        for (uint64_t round = 0; round < 1000; round++) {
+            uint64_t r = gm_random(2, (uint64_t)k, round);
+            size_t n = r % sizeof text, at = (r >> 8) % (map.size - n);
+            memcpy(text, map.data + at, n);
+            if (n && r >> 62 == 0) text[(r >> 32) % n] = (char)(r >> 40);
+            while (n && (text[0] & 0xC0) == 0x80) memmove(text, text + 1, --n);
+            int32_t *id;
+            long count;
+            fine += gm_tokenize(t, &arena, text, n, &id, &count, &err) ==
+                    GM_OK;
+        }
+        CHECK(fine > 200, "%s: only %ld texts were fine", names[k], fine);
+    }
+    gm_map_close(&map);
+    gm_arena_free(&arena);
+}
+
+int main(void) {
+    gm_error err = {""};
+    CHECK(gm_make_dir(SCRATCH, &err) == GM_OK, "%s", err.text);
+    for (int i = 0; i < NAMES; i++) test_golden(names[i]);
+    test_tables();
+    test_refused();
+    test_bad_text();
+    test_mutations();
+    test_text_mutations();
+    return test_end("test_tokenizer");
+}

@@ -1,0 +1,231 @@
+/* bench/gemm.c: gm_gemm against OpenBLAS, turn by turn in the same run.
+
+     build/bench/gemm [--isa avx2] [--threads 1] [--rounds 7] [--blas LIB]
+                      [--model Qwen3]
+
+   Prints, for the matrix shapes of three models, the speed of gm_gemm, its
+   share of the fused multiply-add peak measured between the turns, and the
+   median over the rounds of our speed divided by that of OpenBLAS.  OpenBLAS
+   is loaded at run time (default libopenblas.so.0); without it only our own
+   columns are printed.  OPENBLAS_CORETYPE=Haswell, Zen or SkylakeX chooses
+   its instruction set.  Result lines on stdout, tab-separated.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+
+#include <dlfcn.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
+typedef void sgemm_function(int order, int ta, int tb, int m, int n, int k,
+                            float alpha, const float *a, int lda,
+                            const float *b, int ldb, float beta, float *c,
+                            int ldc);
+static sgemm_function *blas_sgemm;
+static void (*blas_threads)(int);
+
+/* C[m,n] (+)= A B; ta: A is stored [k,m]; tb: B is stored [n,k]. */
+typedef struct {
+    const char *model, *what;
+    int m, n, k;
+    bool ta, tb, add;
+} shape;
+
+static const shape shapes[] = {
+    /* T = 2048 tokens; forward X W^T, d_x = d_y W, d_w += d_y^T X */
+    { "SmolLM2-135M", "q,o forward", 2048, 576, 576, 0, 1, 0 },
+    { "SmolLM2-135M", "k,v forward", 2048, 192, 576, 0, 1, 0 },
+    { "SmolLM2-135M", "gate,up forward", 2048, 1536, 576, 0, 1, 0 },
+    { "SmolLM2-135M", "down forward", 2048, 576, 1536, 0, 1, 0 },
+    { "SmolLM2-135M", "up d_x", 2048, 576, 1536, 0, 0, 1 },
+    { "SmolLM2-135M", "up d_w", 1536, 576, 2048, 1, 0, 1 },
+    { "SmolLM2-135M", "k d_w", 192, 576, 2048, 1, 0, 1 },
+    { "SmolLM2-135M", "q k^T, T 2048", 2048, 2048, 64, 0, 1, 0 },
+    { "SmolLM2-135M", "q k^T, T 512", 512, 512, 64, 0, 1, 0 },
+    { "SmolLM2-135M", "p v, T 2048", 2048, 64, 2048, 0, 0, 0 },
+    { "SmolLM2-135M", "p v, T 512", 512, 64, 512, 0, 0, 0 },
+    { "SmolLM2-135M", "p^T d_o, T 512", 512, 64, 512, 1, 0, 1 },
+    { "SmolLM2-135M", "logits, 256 rows", 256, 49152, 576, 0, 1, 0 },
+    { "Qwen3-0.6B", "q forward", 2048, 2048, 1024, 0, 1, 0 },
+    { "Qwen3-0.6B", "gate,up forward", 2048, 3072, 1024, 0, 1, 0 },
+    { "Qwen3-0.6B", "down forward", 2048, 1024, 3072, 0, 1, 0 },
+    { "Qwen3-0.6B", "up d_w", 3072, 1024, 2048, 1, 0, 1 },
+    { "Qwen3-0.6B", "q k^T, T 2048", 2048, 2048, 128, 0, 1, 0 },
+    { "Qwen3-0.6B", "p v, T 2048", 2048, 128, 2048, 0, 0, 0 },
+    { "Llama-3.1-8B", "q,o forward", 2048, 4096, 4096, 0, 1, 0 },
+    { "Llama-3.1-8B", "k,v forward", 2048, 1024, 4096, 0, 1, 0 },
+    { "Llama-3.1-8B", "gate,up forward", 2048, 14336, 4096, 0, 1, 0 },
+    { "Llama-3.1-8B", "up d_w", 14336, 4096, 2048, 1, 0, 1 },
+};
+
+static void ours(const shape *s, const float *a, const float *b, float *c) {
+    gm_gemm(s->m, s->n, s->k, a, s->ta ? 1 : s->k, s->ta ? s->m : 1,
+            b, s->tb ? 1 : s->n, s->tb ? s->k : 1, c, s->n, s->add);
+}
+
+static void theirs(const shape *s, const float *a, const float *b, float *c) {
+    blas_sgemm(ROW_MAJOR, s->ta ? TRANSPOSED : PLAIN,
+               s->tb ? TRANSPOSED : PLAIN, s->m, s->n, s->k, 1, a,
+               s->ta ? s->m : s->k, b, s->tb ? s->k : s->n, s->add ? 1 : 0,
+               c, s->n);
+}
+
+static void load_blas(const char *name) {
+    void *library = dlopen(name, RTLD_NOW);
+    if (!library) {
+        fprintf(stderr, "no OpenBLAS (%s): printing our speed only\n", name);
+        return;
+    }
+    *(void **)&blas_sgemm = dlsym(library, "cblas_sgemm");
+    *(void **)&blas_threads = dlsym(library, "openblas_set_num_threads");
+    char *(*core)(void);
+    *(void **)&core = dlsym(library, "openblas_get_corename");
+    fprintf(stderr, "OpenBLAS core: %s\n", core ? core() : "unknown");
+}
+
+/* ------------------------------------------------------------------- peak */
+
+#ifdef __x86_64__
+/* Twelve independent chains of fused multiply-adds of 8 floats, 192 floating-
+   point operations a turn.  The empty asm keeps each chain in a register. */
+__attribute__((target("avx2,fma")))
+static void peak_chains(void *context, long thread) {
+    long turns = *(long *)context;
+    __m256 v[12], x = _mm256_set1_ps(0.999999f), y = _mm256_set1_ps(1e-7f);
+#pragma GCC unroll 12
+    for (int i = 0; i < 12; i++) v[i] = _mm256_set1_ps((float)(i + thread));
+    for (long t = 0; t < turns; t++)
+#pragma GCC unroll 12
+        for (int i = 0; i < 12; i++) {
+            v[i] = _mm256_fmadd_ps(v[i], x, y);
+            __asm__ volatile("" : "+x"(v[i]));
+        }
+}
+#else
+static void peak_chains(void *context, long thread) {
+    (void)context, (void)thread;
+}
+#endif
+
+static double peak_gflops(int threads) {
+    long turns = 2000000;
+    double start = gm_seconds();
+    gm_parallel(threads, peak_chains, &turns);
+    return (double)turns * threads * 192 / (gm_seconds() - start) / 1e9;
+}
+
+/* ------------------------------------------------------------------- time */
+
+static int compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *x, int n) {
+    qsort(x, (size_t)n, sizeof *x, compare);
+    return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
+}
+
+/* Threads of the other library may spin for a while after their last call. */
+static void settle(int threads) {
+    struct timespec wait = { 0, 60000000 };
+    if (threads > 1) nanosleep(&wait, NULL);
+}
+
+typedef void product(const shape *, const float *, const float *, float *);
+
+static double gflops(product *multiply, const shape *s, const float *a,
+                     const float *b, float *c, int threads) {
+    double work = 2.0 * s->m * s->n * s->k / 1e9;
+    int times = work > 2 ? 1 : (int)(2 / work);
+    settle(threads);
+    if (work < 2) multiply(s, a, b, c);
+    double start = gm_seconds();
+    for (int i = 0; i < times; i++) multiply(s, a, b, c);
+    return work * times / (gm_seconds() - start);
+}
+
+/* Values in [-1, 1), exact multiples of 2^-8: C stays finite. */
+static float *matrix(size_t count, uint64_t stream) {
+    float *x = malloc(count * sizeof *x);
+    for (size_t i = 0; x && i < count; i++)
+        x[i] = (float)(gm_random(1, stream, i) >> 55) / 256 - 1;
+    return x;
+}
+
+enum { MOST_ROUNDS = 99 };
+
+/* Prints one line; returns the ratio. */
+static double bench(const shape *s, int threads, int rounds) {
+    float *a = matrix((size_t)s->m * (size_t)s->k, 1);
+    float *b = matrix((size_t)s->k * (size_t)s->n, 2);
+    float *c = matrix((size_t)s->m * (size_t)s->n, 3);
+    if (!a || !b || !c) {
+        fprintf(stderr, "no memory for %s, %s\n", s->model, s->what);
+        exit(GM_EMEM);
+    }
+    double us[MOST_ROUNDS], share[MOST_ROUNDS], ratio[MOST_ROUNDS];
+    for (int r = 0; r < rounds; r++) {
+        double peak = peak_gflops(threads);
+        us[r] = gflops(ours, s, a, b, c, threads);
+        share[r] = us[r] / peak;
+        ratio[r] = blas_sgemm
+                 ? us[r] / gflops(theirs, s, a, b, c, threads) : 0;
+    }
+    double middle = median(ratio, rounds);
+    printf("%s\t%s\t%d\t%d\t%d\t%d\t%.1f\t%.2f\t%.3f\n", s->model, s->what,
+           s->m, s->n, s->k, threads, median(us, rounds),
+           median(share, rounds), middle);
+    fflush(stdout);
+    free(a);
+    free(b);
+    free(c);
+    return middle;
+}
+
+/* All shapes with one number of threads; the large ones in three rounds. */
+static void bench_all(const char *model, int threads, int rounds) {
+    double logs = 0, count = 0;
+    gm_threads_use(threads);
+    if (blas_threads) blas_threads(threads);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const shape *s = &shapes[i];
+        if (!strstr(s->model, model)) continue;
+        bool large = (double)s->m * s->n * s->k > 1e10;
+        logs += log(bench(s, threads, large && rounds > 3 ? 3 : rounds));
+        count++;
+    }
+    if (blas_sgemm && count > 0)
+        printf("all\tgeometric mean\t\t\t\t%d\t\t\t%.3f\n", threads,
+               exp(logs / count));
+}
+
+static const char *option(int argc, char **argv, const char *name,
+                          const char *otherwise) {
+    for (int i = 1; i + 1 < argc; i++)
+        if (strcmp(argv[i], name) == 0) return argv[i + 1];
+    return otherwise;
+}
+
+int main(int argc, char **argv) {
+    int only = atoi(option(argc, argv, "--threads", "0"));
+    int rounds = atoi(option(argc, argv, "--rounds", "7"));
+    const char *isa = option(argc, argv, "--isa", gm_isa_name(gm_isa_best()));
+    const char *model = option(argc, argv, "--model", "");
+    for (int i = 0; i < GM_ISA_COUNT; i++)
+        if (strcmp(isa, gm_isa_name((gm_isa)i)) == 0)
+            gm_isa_use((gm_isa)i);
+    fprintf(stderr, "gm_gemm: %s\n", gm_isa_name(gm_isa_now()));
+    load_blas(option(argc, argv, "--blas", "libopenblas.so.0"));
+    rounds = rounds < 1 ? 1 : rounds > MOST_ROUNDS ? MOST_ROUNDS : rounds;
+    printf("model\twhat\tm\tn\tk\tthreads\tGF/s\tof peak\t"
+           "ours/OpenBLAS\n");
+    for (int threads = 1; threads <= 2; threads++)
+        if (!only || only == threads) bench_all(model, threads, rounds);
+    return 0;
+}

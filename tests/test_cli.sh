@@ -1,0 +1,198 @@
+#!/bin/sh
+# test_cli.sh: the program as its user meets it: the whole path on a tiny
+# model, killed and resumed runs, every kind of bad input with its exact
+# message and exit code.  Uses the sanitized build.
+# SPDX-License-Identifier: GPL-3.0-or-later
+gamma=build/test/gamma
+fast=./gamma
+w=build/test/cli-work
+passed=0 failed=0
+export LC_ALL=C
+
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "FAILED tests/test_cli.sh: $*"; }
+
+# expect CODE "MESSAGE" ARGS...: the exit code, and the last line of stderr.
+expect() {
+    code=$1 message=$2
+    shift 2
+    "$gamma" "$@" --quiet >"$w/out" 2>"$w/err"
+    found=$?
+    last=$(tail -n 1 "$w/err")
+    if [ "$found" -eq "$code" ] && [ "$last" = "$message" ]; then ok; else
+        bad "gamma $*
+  exit code $found, expected $code
+  found    $last
+  expected $message"
+    fi
+}
+
+# succeed ARGS...
+succeed() {
+    if "$gamma" "$@" --quiet >"$w/out" 2>"$w/err"; then ok; else
+        bad "gamma $*: exit code $?: $(tail -n 1 "$w/err")"
+    fi
+}
+
+same() {
+    if cmp -s "$1" "$2"; then ok; else bad "$1 and $2 differ"; fi
+}
+
+rm -rf "$w"
+mkdir -p "$w"
+m=data/tiny-llama
+small="--sequences 4 --length 64 --batch 2 --steps 4 --group 64"
+
+# ---------------------------------------------------------------- whole path
+# shellcheck disable=SC2086
+succeed fit $m --calib data/calib.txt --out "$w/a" $small
+for budget in 2 2.5 3.999 4; do
+    succeed solve "$w/a/scores.tsv" --bits $budget --out "$w/alloc.tsv"
+    succeed check "$w/alloc.tsv" "$w/a/scores.tsv"
+done
+succeed solve "$w/a/scores.tsv" --bits 2.5 --out "$w/alloc.tsv"
+succeed quantize $m --alloc "$w/alloc.tsv" --cache "$w/a" --out "$w/q"
+succeed quantize $m --alloc "$w/alloc.tsv" --cache "$w/a" --out "$w/packed" \
+    --format packed
+# the size that quantize prints is the packed file's
+stated=$(awk -F '\t' 'NR == 2 { print $3 }' "$w/out")
+if [ "$stated" = "$(wc -c <"$w/packed" | tr -d ' ')" ]; then ok; else
+    bad "packed file: stated $stated bytes, has $(wc -c <"$w/packed")"; fi
+# a byte budget of exactly that size is feasible and met; one byte less gives
+# another, smaller assignment
+succeed solve "$w/a/scores.tsv" --bytes "$stated" --out "$w/alloc2.tsv"
+# the quantized directory evaluates like the allocation, up to the rounding of
+# dequantized weights to the checkpoint's BF16
+succeed eval $m --text data/test.txt --alloc "$w/alloc.tsv" --cache "$w/a" \
+    --window 128 --windows 4
+a=$(awk -F '\t' '$1 == "quantized" { print $3 }' "$w/out")
+succeed eval "$w/q" --text data/test.txt --window 128 --windows 4
+b=$(awk -F '\t' '$1 == "original" { print $3 }' "$w/out")
+if awk "BEGIN { d = $a - $b; exit !(d < 0.01 && d > -0.01) }"; then ok; else
+    bad "nll of the allocation $a, of the written model $b"; fi
+for command in info fit solve check quantize eval run; do
+    succeed $command --help
+    if grep -q "Options \[default\]" "$w/out"; then ok; else
+        bad "gamma $command --help"; fi
+done
+succeed info data/tiny-qwen2
+succeed info data/tiny-qwen3 --json
+
+# ------------------------------------------------- same bytes, threads, ISAs
+for isa in scalar avx2 avx512; do
+    for threads in 1 3; do
+        # shellcheck disable=SC2086
+        if "$fast" fit $m --calib data/calib.txt --out "$w/b" $small --quiet \
+            --isa $isa --threads $threads >"$w/out" 2>"$w/err"; then
+            same "$w/a/scores.tsv" "$w/b/scores.tsv"
+        elif ! grep -q "as far as this machine has it" "$w/err"; then
+            bad "$isa, $threads threads: $(cat "$w/err")"
+        fi
+    done
+done
+
+# --------------------------------------------------------- killed and resumed
+long="--sequences 8 --length 128 --batch 4 --steps 60 --group 64"
+# shellcheck disable=SC2086
+"$fast" fit $m --calib data/calib.txt --out "$w/whole" $long --quiet >/dev/null
+kills=0
+while [ $kills -lt 40 ]; do
+    # shellcheck disable=SC2086
+    "$fast" fit $m --calib data/calib.txt --out "$w/killed" $long --resume \
+        --quiet >/dev/null 2>"$w/err" &
+    pid=$!
+    sleep "0.$((3 + kills % 5))"
+    kill -9 $pid 2>/dev/null || { wait $pid; break; }
+    wait $pid 2>/dev/null
+    kills=$((kills + 1))
+done
+# shellcheck disable=SC2086
+"$fast" fit $m --calib data/calib.txt --out "$w/killed" $long --resume \
+    --quiet >/dev/null 2>"$w/err" || bad "resume: $(cat "$w/err")"
+same "$w/whole/scores.tsv" "$w/killed/scores.tsv"
+if [ $kills -gt 0 ]; then ok; else bad "no run was killed"; fi
+
+# ---------------------------------------------------------------- wrong usage
+expect 2 'gamma: fit: unknown option --step; did you mean --steps (gamma fit --help lists them)' \
+    fit $m --step 3
+expect 2 'gamma: --steps: expected a whole number from 1 to 1000000, found "0"' \
+    fit $m --out "$w/x" --steps 0
+expect 2 'gamma: --steps: expected N after it, found the end of the line' \
+    fit $m --quiet --steps
+expect 2 'gamma: --alpha is given twice' fit $m --alpha 1 --alpha 2
+expect 2 'gamma: fit: --out DIR is missing' fit $m
+expect 2 'gamma: expected either a text or --tokens FILE.npy, found none' \
+    fit $m --out "$w/x"
+expect 2 'gamma: expected either a text or --tokens FILE.npy, found both' \
+    fit $m --out "$w/x" --calib data/calib.txt --tokens x.npy
+expect 2 'gamma: info: an argument is missing (usage: gamma info MODEL)' info
+expect 2 'gamma: --bits: 16 stands for the weight as stored, beside fewer bits, but model.layers.0.self_attn.q_proj.weight is F32 (32 bits) in data/tiny-qwen3/model.safetensors' \
+    fit data/tiny-qwen3 --calib data/calib.txt --out "$w/x" --bits 2,16
+"$gamma" slove 2>"$w/err"
+if [ $? -eq 2 ] && grep -q 'unknown command "slove"; did you mean solve' \
+    "$w/err"; then ok; else bad "unknown command: $(cat "$w/err")"; fi
+
+# ------------------------------------------------------------------ bad texts
+: >"$w/empty.txt"
+expect 1 "gamma: $w/empty.txt: expected text, found none" \
+    eval $m --text "$w/empty.txt"
+echo "In the beginning" >"$w/short.txt"
+tokens=$("$fast" eval $m --text "$w/short.txt" --window 64 --quiet 2>&1 |
+         sed 's/.*found //')
+expect 1 "gamma: $w/short.txt: expected at least 64 tokens (1 windows of 64), found $tokens" \
+    eval $m --text "$w/short.txt" --window 64
+printf 'abc\377def' >"$w/latin.txt"
+"$gamma" eval $m --text "$w/latin.txt" --quiet >/dev/null 2>"$w/err"
+if [ $? -eq 1 ] && grep -q "3" "$w/err"; then ok; else
+    bad "invalid UTF-8: $(cat "$w/err")"; fi
+expect 5 "gamma: $w/none.txt: No such file or directory" \
+    eval $m --text "$w/none.txt"
+
+# ------------------------------------------------------------ bad checkpoints
+# copy DIR: a fresh copy of the model to damage
+copy() { rm -rf "$w/m"; cp -r $m "$w/m"; }
+f=$w/m/model.safetensors
+bytes=$(wc -c <$m/model.safetensors | tr -d ' ')
+copy; head -c 100000 $m/model.safetensors >"$f"
+expect_match() {    # CODE PATTERN ARGS...
+    code=$1 pattern=$2
+    shift 2
+    "$gamma" "$@" --quiet >"$w/out" 2>"$w/err"
+    found=$?
+    if [ "$found" -eq "$code" ] && tail -n 1 "$w/err" | grep -q "$pattern"
+    then ok; else bad "gamma $*
+  exit code $found, expected $code
+  found    $(tail -n 1 "$w/err")
+  expected $pattern"; fi
+}
+expect_match 1 "^gamma: $f: tensor \"[^\"]*\": data_offsets .* 100000\|^gamma: $f: .*100000" info "$w/m"
+copy; head -c 6 $m/model.safetensors >"$f"
+expect_match 1 "^gamma: $f: " info "$w/m"
+copy; sed 's/\("lm_head.weight":{[^}]*"data_offsets":\[0,\)[1-9]/\19/' $m/model.safetensors >"$f"
+expect_match 1 "^gamma: $f: " info "$w/m"
+copy; printf '\300\177' | dd of="$f" bs=1 seek=$((bytes - 64)) conv=notrunc 2>/dev/null
+expect_match 1 "^gamma: $f: tensor \"[^\"]*\": .*nan\|^gamma: $f: .*NaN" eval "$w/m" --text data/test.txt --windows 1 --window 64
+copy; sed -i 's/"hidden_size": *[0-9]*/"hidden_size": 132/' "$w/m/config.json"
+expect_match 1 "expected \[.*132.*\], found \[" info "$w/m"
+copy; sed -i '/"num_hidden_layers"/d' "$w/m/config.json"
+expect_match 1 "$w/m/config.json: .*num_hidden_layers" info "$w/m"
+copy; sed -i 's/"model_type": *"llama"/"model_type": "mixtral"/' "$w/m/config.json"
+expect_match 1 "$w/m/config.json: .*model_type.*mixtral" info "$w/m"
+copy; rm "$w/m/tokenizer.json"
+expect_match 5 "tokenizer.json" eval "$w/m" --text data/test.txt
+expect_match 5 "config.json" info "$w/nothing-here"
+
+# -------------------------------------------------------------------- budgets
+s=$w/a/scores.tsv
+expect_match 2 "^gamma: --bits: .*\"-1\"" solve "$s" --bits -1 --out "$w/z.tsv"
+expect_match 3 "" solve "$s" --bits 0 --out "$w/z.tsv"
+expect_match 3 "" solve "$s" --bits 1.99 --out "$w/z.tsv"
+expect_match 3 "" solve "$s" --bytes 1000 --out "$w/z.tsv"
+expect_match 2 "\"abc\"" solve "$s" --bits abc --out "$w/z.tsv"
+succeed solve "$s" --bits 99 --out "$w/z.tsv"
+expect 2 "gamma: $m: the output directory is the model's own; expected another" \
+    quantize $m --alloc "$w/alloc.tsv" --cache "$w/a" --out $m
+if [ -e "$w/z.tsv.partial" ]; then bad "a partial file is left"; else ok; fi
+
+echo "test_cli: $passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,241 @@
+/* test_eval.c: perplexity, KL divergence and top-1 agreement against their
+   definitions written out in double on the same logits; batching of windows
+   changes nothing; exports hold what they should.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+#include "test.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+enum { WINDOWS = 3, WINDOW = 70 };
+static const char work[] = "build/test/eval-work";
+
+typedef struct {
+    gm_arena arena;
+    gm_model model;
+    gm_candidates candidates;
+    gm_head head;
+    gm_text text;
+    int *choice;
+    long M;
+    gm_real *original, *student;
+} fixture;
+
+static void fixture_begin(fixture *f, const char *dir, const char *bits) {
+    gm_error err = {0};
+    gm_recipe recipe;
+    memset(f, 0, sizeof *f);
+    gm_arena *a = &f->arena;
+    gm_status s = gm_model_open(a, dir, &f->model, &err);
+    if (!s) s = gm_recipe_parse(bits, 32, &recipe, &err);
+    if (!s) s = gm_candidates_open(a, &f->model, &recipe, work, NULL,
+                                   &f->candidates, &err);
+    if (!s) s = gm_head_load(a, &f->model, &f->head, &err);
+    CHECK(s == GM_OK, "%s: %s", dir, err.text);
+    if (s) exit(test_end("test_eval"));
+    f->M = f->model.config.layers * GM_LINEARS;
+    f->choice = gm_alloc(a, (size_t)f->M, sizeof *f->choice);
+    for (long m = 0; m < f->M; m++) f->choice[m] = (int)(m % recipe.count);
+    int32_t *tokens = gm_alloc(a, WINDOWS * WINDOW, sizeof *tokens);
+    for (int i = 0; i < WINDOWS * WINDOW; i++)
+        tokens[i] = (int32_t)(gm_random(9, 0, (uint64_t)i) %
+                              (uint64_t)f->model.config.vocab);
+    f->text = (gm_text){tokens, WINDOWS, WINDOW};
+    size_t n = (size_t)(WINDOWS * WINDOW * f->model.config.d);
+    f->original = gm_alloc(a, n, sizeof *f->original);
+    f->student = gm_alloc(a, n, sizeof *f->student);
+    s = gm_final_states(a, &f->model, NULL, NULL, &f->text, NULL, f->original,
+                        &err);
+    if (!s) s = gm_final_states(a, &f->model, &f->candidates, f->choice,
+                                &f->text, NULL, f->student, &err);
+    CHECK(s == GM_OK, "%s: %s", dir, err.text);
+}
+
+static void fixture_end(fixture *f) {
+    gm_candidates_close(&f->candidates);
+    gm_model_close(&f->model);
+    gm_arena_free(&f->arena);
+}
+
+/* log softmax of one row of logits, all in double with libm. */
+static void log_softmax(const gm_real *x, long n, double *out) {
+    double sum = 0;
+    for (long i = 0; i < n; i++) sum += exp((double)x[i]);
+    for (long i = 0; i < n; i++) out[i] = (double)x[i] - log(sum);
+}
+
+static void equals_definition(const char *dir) {
+    fixture f;
+    fixture_begin(&f, dir, "2,4,8");
+    const long V = f.head.vocab, R = WINDOWS * WINDOW;
+    gm_arena *a = &f.arena;
+    gm_real *s = gm_alloc(a, (size_t)(R * V), sizeof *s);
+    gm_real *t = gm_alloc(a, (size_t)(R * V), sizeof *t);
+    gm_real *scratch = gm_alloc(a, (size_t)(R * f.head.d), sizeof *scratch);
+    double *q = gm_alloc(a, (size_t)V, sizeof *q);
+    double *p = gm_alloc(a, (size_t)V, sizeof *p);
+    gm_head_forward(&f.head, f.student, R, scratch, s);
+    gm_head_forward(&f.head, f.original, R, scratch, t);
+    double nll = 0, kl = 0, same = 0;
+    for (long r = 0; r < R; r++) {
+        if (r % WINDOW == WINDOW - 1) continue;     /* predicts nothing */
+        long best_s = 0, best_t = 0;
+        log_softmax(s + r * V, V, q);
+        log_softmax(t + r * V, V, p);
+        nll -= q[f.text.tokens[r + 1]];
+        for (long i = 0; i < V; i++) {
+            kl += exp(p[i]) * (p[i] - q[i]);
+            if (q[i] > q[best_s]) best_s = i;
+            if (p[i] > p[best_t]) best_t = i;
+        }
+        same += best_s == best_t;
+    }
+    const double n = WINDOWS * (WINDOW - 1);
+    gm_measure m;
+    gm_error err = {0};
+    CHECK(gm_evaluate(a, &f.head, &f.text, f.student, f.original, NULL, &m,
+                      &err) == GM_OK, "%s", err.text);
+    CHECK(m.predicted == (long)n, "predicted %ld", m.predicted);
+    /* logits below 20: gm_exp is good to 1e-7, so is the log of its sum */
+    CHECK(fabs(m.nll - nll / n) < 1e-6, "%s: nll %.9g, by definition %.9g", dir,
+          m.nll, nll / n);
+    CHECK(fabs(m.kl - kl / n) < 1e-6, "%s: kl %.9g, by definition %.9g", dir,
+          m.kl, kl / n);
+    CHECK(fabs(m.top1 - same / n) < 1e-12, "%s: top-1 %.9g, by definition %.9g",
+          dir, m.top1, same / n);
+    CHECK(fabs(m.perplexity - exp(nll / n)) < 1e-5 * m.perplexity,
+          "%s: perplexity %.9g", dir, m.perplexity);
+    CHECK(m.kl > 0, "quantization was seen: kl %g", m.kl);
+    /* errors from the window means, by definition */
+    double mean = 0, squares = 0;
+    for (int i = 0; i < WINDOWS; i++) mean += m.window_nll[i] / WINDOWS;
+    for (int i = 0; i < WINDOWS; i++) squares += pow(m.window_nll[i] - mean, 2);
+    CHECK(fabs(m.nll_error - sqrt(squares / (WINDOWS - 1) / WINDOWS)) < 1e-12,
+          "standard error %g", m.nll_error);
+    /* the original against itself */
+    CHECK(gm_evaluate(a, &f.head, &f.text, f.original, f.original, NULL, &m,
+                      &err) == GM_OK, "%s", err.text);
+    CHECK(fabs(m.kl) < 1e-6 && m.top1 == 1, "self: kl %g, top-1 %g", m.kl,
+          m.top1);
+    fixture_end(&f);
+}
+
+/* States of window 2 alone equal those of window 2 among three. */
+static void windows_are_apart(void) {
+    fixture f;
+    fixture_begin(&f, "tests/golden/tiny-qwen3", "2,4,8");
+    gm_text one = {f.text.tokens + WINDOW, 1, WINDOW};
+    long n = WINDOW * f.model.config.d;
+    gm_error err = {0};
+    CHECK(gm_final_states(&f.arena, &f.model, &f.candidates, f.choice, &one,
+                          NULL, f.original, &err) == GM_OK, "%s", err.text);
+    CHECK(memcmp(f.original, f.student + n, (size_t)n * sizeof(gm_real)) == 0,
+          "a window depends on its neighbours");
+    fixture_end(&f);
+}
+
+static long file_bytes(const char *path) {
+    struct stat s;
+    return stat(path, &s) == 0 ? (long)s.st_size : -1;
+}
+
+/* Packed file: its size is overhead + sum s_mk, to the byte, for assignments
+   of all kinds; its parts are the candidates'. */
+static void packed_size(const char *dir, const char *bits) {
+    fixture f;
+    gm_error err = {0};
+    gm_scores table;
+    const char path[] = "build/test/eval-work/packed.safetensors";
+    fixture_begin(&f, dir, bits);
+    gm_status s = gm_module_table(&f.arena, &f.model, &f.candidates.recipe,
+                                  &table, &err);
+    CHECK(s == GM_OK, "%s", err.text);
+    for (int kind = 0; kind < 6; kind++) {
+        for (long m = 0; m < f.M; m++)
+            f.choice[m] = kind < f.candidates.recipe.count ? kind
+                          : (int)(gm_random(4, (uint64_t)kind, (uint64_t)m) %
+                                  (uint64_t)f.candidates.recipe.count);
+        s = gm_export_packed(&f.arena, &f.model, &f.candidates, f.choice, path,
+                             NULL, &err);
+        CHECK(s == GM_OK, "%s", err.text);
+        gm_sizes z = gm_sizes_of(&table, f.choice);
+        CHECK(z.file_bytes == file_bytes(path), "%s: stated %lld bytes, file "
+              "has %ld", dir, (long long)z.file_bytes, file_bytes(path));
+    }
+    gm_tensors t;
+    gm_packed p;
+    s = gm_safetensors_open(&f.arena, path, &t, &err);
+    CHECK(s == GM_OK, "%s", err.text);
+    if (!s && !gm_candidate(&f.candidates, 0, GM_V, f.choice[GM_V], &p, &err) &&
+        !p.original) {
+        const gm_tensor *codes =
+            gm_tensor_find(&t, "model.layers.0.self_attn.v_proj.codes");
+        CHECK(codes && codes->shape[0] == p.out &&
+              memcmp(codes->data, p.codes, codes->bytes) == 0, "codes differ");
+    }
+    gm_tensors_close(&t);
+    fixture_end(&f);
+}
+
+/* A written Hugging Face directory, read back, is the dequantized model: the
+   weights stored in BF16 or F16 are the candidates rounded to that type. */
+static void directory_round_trip(const char *dir) {
+    fixture f;
+    gm_error err = {0};
+    gm_model written;
+    int64_t bytes;
+    const char to[] = "build/test/eval-work/hf";
+    fixture_begin(&f, dir, "2,4,8");
+    gm_status s = gm_export_dequantized(&f.arena, &f.model, &f.candidates,
+                                        f.choice, to, NULL, &bytes, &err);
+    if (!s) s = gm_model_open(&f.arena, to, &written, &err);
+    CHECK(s == GM_OK, "%s: %s", dir, err.text);
+    if (s) return;
+    long wrong = 0, others = 0;
+    for (long m = 0; m < f.M; m++) {
+        const gm_tensor *w = gm_linear_tensor(&written, m / 7, (int)(m % 7));
+        long n = w->shape[0] * w->shape[1];
+        gm_real *q = gm_alloc(&f.arena, (size_t)n, sizeof *q);
+        uint8_t *stored = gm_alloc(&f.arena, w->bytes, 1);
+        gm_packed p;
+        s = gm_candidate(&f.candidates, m / 7, (int)(m % 7), f.choice[m], &p,
+                         &err);
+        if (!s) s = gm_dequantize(&p, q, &err);
+        gm_store(w->dtype, q, n, stored);
+        wrong += s || memcmp(stored, w->data, w->bytes) != 0;
+    }
+    CHECK(wrong == 0, "%s: %ld modules differ", dir, wrong);
+    for (long i = 0; i < f.model.tensors.count; i++) {
+        const gm_tensor *a = f.model.tensors.tensor + i;
+        const gm_tensor *b = gm_tensor_find(&written.tensors, a->name);
+        bool same = b && a->bytes == b->bytes &&
+                    memcmp(a->data, b->data, a->bytes) == 0;
+        others += !same;
+    }
+    CHECK(others == f.M, "%s: %ld tensors changed, %ld modules", dir, others,
+          f.M);
+    gm_model_close(&written);
+    s = gm_export_dequantized(&f.arena, &f.model, &f.candidates, f.choice, dir,
+                              NULL, &bytes, &err);
+    CHECK(s == GM_EUSAGE, "writing over the input must be refused");
+    char expected[256];
+    snprintf(expected, sizeof expected, "%s: the output directory is the "
+             "model's own; expected another", dir);
+    CHECK_TEXT(err.text, expected);
+    fixture_end(&f);
+}
+
+int main(void) {
+    gm_make_dir(work, NULL);
+    equals_definition("tests/golden/tiny-llama");
+    equals_definition("tests/golden/tiny-qwen2");
+    equals_definition("tests/golden/tiny-qwen3");
+    windows_are_apart();
+    packed_size("tests/golden/tiny-llama", "1,2,3,4,5,8");
+    packed_size("tests/golden/tiny-qwen2", "2,3,4");
+    directory_round_trip("tests/golden/tiny-qwen2");
+    directory_round_trip("tests/golden/tiny-qwen3");
+    return test_end("test_eval");
+}

@@ -1,0 +1,69 @@
+#!/bin/sh
+# test_layers.sh: calls go downwards only.  Reads from the object files (nm)
+# which file defines each gm_ function and who calls it, and compares with the
+# layers below: a file may call its own layer's lower neighbours only.
+# SPDX-License-Identifier: GPL-3.0-or-later
+# file: the files it may call
+allowed='
+base:
+kernels: base
+unicode:
+io: base
+tokenizer: base io unicode
+model: base io kernels
+quant: base io kernels model
+solver: base io
+frontier: base solver
+robust: base solver tables allocate
+tables: base io
+check: base io tables
+allocate: base solver tables
+export: base io model quant
+gamma: base io kernels model quant tables export
+eval: base kernels model quant
+'
+passed=0 failed=0
+map=$(mktemp)
+trap 'rm -f "$map"' EXIT
+for name in $(echo "$allowed" | sed -n 's/^\([a-z]*\):.*/\1/p'); do
+    [ -f "build/test/$name.o" ] || continue
+    nm "build/test/$name.o" | awk -v f="$name" '$2 ~ /[TDBR]/ { print $3, f }'
+done >"$map"
+for name in $(echo "$allowed" | sed -n 's/^\([a-z]*\):.*/\1/p'); do
+    [ -f "$name.c" ] || continue
+    if [ ! -f "build/test/$name.o" ]; then
+        echo "FAILED build/test/$name.o is missing"
+        failed=$((failed + 1))
+        continue
+    fi
+    may=" $name $(echo "$allowed" | sed -n "s/^$name://p") "
+    wrong=$(nm "build/test/$name.o" | awk '$1 == "U" { print $2 }' |
+        awk -v may="$may" 'NR == FNR { at[$1] = $2; next }
+            $1 in at && index(may, " " at[$1] " ") == 0 { print $1, "in", at[$1] }' \
+            "$map" -)
+    if [ -z "$wrong" ]; then passed=$((passed + 1)); else
+        failed=$((failed + 1))
+        echo "FAILED $name.c calls upwards or sideways: $wrong"
+    fi
+done
+# every source file but the command line has a layer
+for file in *.c; do
+    name=${file%.c}
+    case $name in main*) continue ;; esac
+    if echo "$allowed" | grep -q "^$name:"; then passed=$((passed + 1)); else
+        failed=$((failed + 1))
+        echo "FAILED $file has no layer in tests/test_layers.sh"
+    fi
+done
+# nothing but the command line prints to the terminal or ends the program
+for file in *.c; do
+    case $file in main*) continue ;; esac
+    wrong=$(nm "build/test/${file%.c}.o" 2>/dev/null |
+        awk '$1 == "U" && $2 ~ /^(exit|abort|printf|puts|putchar|perror|stderr|stdout)(@.*)?$/ { print $2 }')
+    if [ -z "$wrong" ]; then passed=$((passed + 1)); else
+        failed=$((failed + 1))
+        echo "FAILED $file uses $wrong"
+    fi
+done
+echo "test_layers: $passed passed, $failed failed"
+[ "$failed" -eq 0 ]

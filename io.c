@@ -707,7 +707,7 @@ static gm_status not_finite(const gm_tensor *t, int64_t index, gm_real x,
 gm_status gm_tensor_read(const gm_tensor *tensor, int64_t first,
                          int64_t count, gm_real *out, gm_error *err) {
     size_t size = gm_dtype_bytes(tensor->dtype);
-    if (tensor->dtype > GM_F64)
+    if (tensor->dtype > GM_F64)     /* integers and GM_OTHER come after */
         return gm_fail(err, GM_EINPUT, "%s: tensor " NAME ": type %s, "
                        "expected F32, F16, BF16 or F64", tensor->path,
                        tensor->name, gm_dtype_name(tensor->dtype));
@@ -859,7 +859,8 @@ static gm_status entry_read(struct entry *e) {
 static int by_place(const void *a, const void *b) {
     const gm_tensor *x = a, *y = b;
     if (x->data != y->data) return x->data < y->data ? -1 : 1;
-    return (x->bytes > y->bytes) - (x->bytes < y->bytes);
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1;
+    return strcmp(x->name, y->name);
 }
 
 static int by_name(const void *a, const void *b) {
@@ -873,13 +874,14 @@ static gm_status check_cover(const gm_map *map, const uint8_t *data,
     qsort(tensor, (size_t)count, sizeof *tensor, by_place);
     for (long i = 0; i < count; at += tensor[i++].bytes) {
         if (tensor[i].data == at) continue;
-        bool overlap = tensor[i].data < at;
+        if (i == 0)
+            return gm_fail(err, GM_EINPUT, "%s: tensor " NAME " begins at "
+                           "offset %td, expected 0", map->path,
+                           tensor[i].name, tensor[i].data - data);
         return gm_fail(err, GM_EINPUT, "%s: tensor " NAME " begins at offset "
-                       "%td, %s " NAME ", which ends at %td", map->path,
-                       tensor[i].name, tensor[i].data - data,
-                       overlap ? "inside" : "not where the one before it "
-                       "ends:", i ? tensor[i - 1].name : "(header)",
-                       at - data);
+                       "%td, expected %td, where " NAME " ends", map->path,
+                       tensor[i].name, tensor[i].data - data, at - data,
+                       tensor[i - 1].name);
     }
     if (at == end) return GM_OK;
     return gm_fail(err, GM_EINPUT, "%s: %td bytes after the last tensor belong"

@@ -5,6 +5,8 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
 
+#include <unistd.h>
+
 #include "tests/test.h"
 #include "tests/vec.h"
 
@@ -312,7 +314,9 @@ static const struct { const char *from, *to, *message; } refused[] = {
      "line 1, column 893: key \"b\" appears twice in one object"},
 };
 
+/* A new file each time: some file systems flush one that is truncated. */
 static void write_file(const char *path, const char *data, size_t n) {
+    unlink(path);
     FILE *file = fopen(path, "wb");
     CHECK(file && fwrite(data, 1, n, file) == n && fclose(file) == 0,
           "cannot write %s", path);

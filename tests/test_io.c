@@ -1,0 +1,1063 @@
+/* test_io.c: what io.c accepts it reads right, what it refuses it names, what
+   it writes appears whole or not at all, and no bytes crash it.  Writes only
+   below build/test/.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "tests/test.h"
+
+#define DIR "build/test/io"
+
+static gm_arena arena;
+static gm_error err;
+
+/* A new file each time: some file systems flush one that is truncated. */
+static void write_file(const char *path, const void *data, size_t n) {
+    unlink(path);
+    FILE *file = fopen(path, "wb");
+    CHECK(file && fwrite(data, 1, n, file) == n && fclose(file) == 0,
+          "cannot write %s", path);
+}
+
+/* The whole of a file as a string, "" when it is not there. */
+static const char *contents(const char *path) {
+    static char text[4096];
+    FILE *file = fopen(path, "rb");
+    size_t n = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    text[n] = 0;
+    if (file) fclose(file);
+    return text;
+}
+
+/* The call was refused with `status` and exactly this message. */
+static void refused(gm_status found, gm_status status, const char *message) {
+    CHECK(found == status, "status %d, expected %d: %s", found, status,
+          message);
+    CHECK_TEXT(err.text, message);
+    err = (gm_error){""};
+}
+
+/* ---------------------------------------------------------------- numbers */
+
+static uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
+
+/* The value of a half from its definition, IEEE 754 binary16. */
+static double half_value(uint32_t h) {
+    int e = (int)(h >> 10 & 31), f = (int)(h & 1023);
+    double x = e == 0 ? ldexp(f, -24) : ldexp(1024 + f, e - 25);
+    if (e == 31) x = f ? NAN : INFINITY;
+    return h & 0x8000 ? -x : x;
+}
+
+/* Every half is read exactly.  Rounding is monotonic, so a rounding function
+   is the right one when for neighbours a < b with mean m it gives a at a and
+   just below m, b just above m, and at m the one with even last bit. */
+static void test_half(void) {
+    long wrong = 0;
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        double x = half_value(h);
+        float y = gm_f16_to_f32((uint16_t)h);
+        bool nan = isnan(x);
+        wrong += nan ? !isnan(y) : y != (float)x || !signbit(x) != !signbit(y);
+        wrong += nan ? (gm_f32_to_f16(y) & 0x7FFF) <= 0x7C00
+                     : gm_f32_to_f16(y) != h;
+    }
+    CHECK(wrong == 0, "%ld halves are not read and written exactly", wrong);
+    for (uint32_t h = 0; h < 0x7C00; h++) {
+        double up = h == 0x7BFF ? 65536 : half_value(h + 1);
+        float m = (float)((half_value(h) + up) / 2);      /* exact: 12 bits */
+        uint32_t even = h & 1 ? h + 1 : h;
+        for (int sign = -1; sign <= 1; sign += 2) {
+            uint32_t s = sign < 0 ? 0x8000 : 0;
+            float below = nextafterf(m, 0) * (float)sign;
+            float above = nextafterf(m, INFINITY) * (float)sign;
+            wrong += gm_f32_to_f16(m * (float)sign) != (even | s);
+            wrong += gm_f32_to_f16(below) != (h | s);
+            wrong += gm_f32_to_f16(above) != ((h + 1) | s);
+        }
+    }
+    CHECK(wrong == 0, "%ld midpoints of halves round wrong", wrong);
+    CHECK(gm_f32_to_f16(INFINITY) == 0x7C00, "infinity stays");
+    CHECK(gm_f32_to_f16(-3e38f) == 0xFC00, "overflow is infinite");
+    CHECK(gm_f32_to_f16(1e-40f) == 0, "float subnormals become 0");
+}
+
+/* The same argument for bfloat16, whose values are floats cut to 16 bits. */
+static void test_bfloat(void) {
+    long wrong = 0;
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        float x = gm_bf16_to_f32((uint16_t)h);
+        bool nan = (h & 0x7FFF) > 0x7F80;
+        wrong += bits_of(x) != h << 16;
+        wrong += nan ? (gm_f32_to_bf16(x) & 0x7FFF) <= 0x7F80
+                     : gm_f32_to_bf16(x) != h;
+        if ((h & 0x7FFF) >= 0x7F80) continue;
+        for (uint32_t low = 0x7FFF; low <= 0x8001; low++) {
+            uint32_t bits = h << 16 | low, up;
+            float y;
+            memcpy(&y, &bits, 4);
+            up = low > 0x8000 || (low == 0x8000 && (h & 1));
+            wrong += gm_f32_to_bf16(y) != h + up;
+        }
+    }
+    CHECK(wrong == 0, "%ld bfloat16 round wrong", wrong);
+    uint32_t quiet = 0x7F800001;        /* payload only in the cut-off bits */
+    float nan;
+    memcpy(&nan, &quiet, 4);
+    CHECK(gm_f32_to_bf16(nan) == 0x7FC0, "NaN stays NaN, not infinity");
+}
+
+/* gm_store writes what the conversions give, little endian. */
+static void test_store(void) {
+    const gm_real x[3] = {1, -2.5, (gm_real)65504};
+    uint8_t out[12];
+    gm_store(GM_F16, x, 3, out);
+    CHECK(memcmp(out, "\x00\x3C\x00\xC1\xFF\x7B", 6) == 0, "F16");
+    gm_store(GM_BF16, x, 3, out);
+    CHECK(memcmp(out, "\x80\x3F\x20\xC0\x80\x47", 6) == 0, "BF16");
+    gm_store(GM_F32, x, 2, out);
+    CHECK(memcmp(out, "\x00\x00\x80\x3F\x00\x00\x20\xC0", 8) == 0, "F32");
+    CHECK(gm_dtype_bytes(GM_BF16) == 2 && gm_dtype_bytes(GM_F64) == 8 &&
+          gm_dtype_bytes(GM_OTHER) == 0, "element sizes");
+    CHECK_TEXT(gm_dtype_name(GM_BF16), "BF16");
+    CHECK_TEXT(gm_dtype_name(GM_I64), "I64");
+}
+
+/* Every code point survives; every other sequence of up to 3 bytes, and the
+   4-byte ones past the ends, are refused. */
+static void test_utf8(void) {
+    long wrong = 0, valid = 0;
+    char text[4];
+    uint32_t point = 0;
+    for (uint32_t c = 0; c < 0x110000; c++) {
+        if (c >= 0xD800 && c < 0xE000) continue;
+        int n = gm_utf8_put(c, text);
+        wrong += gm_utf8(text, text + n, &point) != n || point != c;
+        wrong += n > 1 && gm_utf8(text, text + n - 1, &point) != 0;
+    }
+    CHECK(wrong == 0, "%ld code points do not survive", wrong);
+    for (uint32_t b = 0; b < 1 << 24; b++) {
+        memcpy(text, &b, 3);
+        valid += gm_utf8(text, text + 3, &point) == 3;
+    }
+    CHECK(valid == 0x10000 - 0x800 - 0x800, "%ld sequences of 3 bytes are "
+          "valid, expected 61440", valid);
+    CHECK(!gm_utf8("\xF4\x90\x80\x80", text + 4, &point), "above 10FFFF");
+    CHECK(!gm_utf8("\xF0\x8F\xBF\xBF", text + 4, &point), "overlong");
+    CHECK(!gm_utf8("\xF5\x80\x80\x80", text + 4, &point), "F5");
+}
+
+/* ------------------------------------------------------------------- JSON */
+
+static gm_status parse(const char *text, const gm_json **out) {
+    return gm_json_parse(&arena, "x.json", text, strlen(text), out, &err);
+}
+
+static void test_json(void) {
+    const gm_json *j = NULL, *v;
+    gm_status status = parse(
+        " {\"a\" : [1, -2.5e3 ,true,false,null, \"\\u00e9\\n\\\"\\/\\ud83d"
+        "\\ude00\\u0000z\"],\n\t\"\":{}, \"\xC3\xA9\":9223372036854775807,"
+        "\"big\":9223372036854775808, \"real\":1E0,\"neg\":-0} \r\n", &j);
+    CHECK(status == GM_OK, "%s", err.text);
+    if (status != GM_OK) return;
+    CHECK(j->type == GM_JSON_OBJECT && j->length == 6, "%zu", j->length);
+    v = gm_json_get(j, "a")->child;
+    CHECK(v->is_integer && v->integer == 1 && v->number == 1, "1");
+    v = v->next;
+    CHECK(!v->is_integer && v->number == -2500 && v->at == 12, "-2.5e3");
+    v = v->next;
+    CHECK(v->type == GM_JSON_BOOL && v->number == 1, "true");
+    v = v->next;
+    CHECK(v->type == GM_JSON_BOOL && v->number == 0, "false");
+    v = v->next;
+    CHECK(v->type == GM_JSON_NULL, "null");
+    v = v->next;
+    CHECK(v->length == 11 && memcmp(v->string, "\xC3\xA9\n\"/\xF0\x9F\x98\x80"
+          "\0z", 12) == 0, "escapes, %zu bytes", v->length);
+    CHECK(!v->next, "end of the array");
+    CHECK(gm_json_get(j, "")->type == GM_JSON_OBJECT, "empty key");
+    v = gm_json_get(j, "\xC3\xA9");
+    CHECK(v->is_integer && v->integer == INT64_MAX, "largest integer");
+    v = gm_json_get(j, "big");
+    CHECK(!v->is_integer && v->number == 9223372036854775808.0, "2^63");
+    CHECK(!gm_json_get(j, "real")->is_integer, "1E0 is no integer");
+    CHECK(gm_json_get(j, "neg")->is_integer, "-0 is one");
+    CHECK(!gm_json_get(j, "b") && !gm_json_get(v, "b") &&
+          !gm_json_get(NULL, "b"), "absent members");
+    CHECK_TEXT(gm_json_quote(&arena, "a\"\\\n\x01\xC3\xA9"),
+               "\"a\\\"\\\\\\u000a\\u0001\xC3\xA9\"");
+}
+
+static void test_bad_json(void) {
+    static const struct { const char *text, *message; } bad[] = {
+        {"", "line 1, column 1: expected a value, found the end"},
+        {" \n ", "line 2, column 2: expected a value, found the end"},
+        {"{}x", "line 1, column 3: expected the end, found 'x'"},
+        {"[1,]", "line 1, column 4: expected a value, found ']'"},
+        {"[1 2]", "line 1, column 4: expected ',' or ']', found '2'"},
+        {"[1", "line 1, column 3: expected ',' or ']', found the end"},
+        {"{\"a\":1", "line 1, column 7: expected ',' or '}', found the end"},
+        {"{\"a\" 1}", "line 1, column 6: expected ':', found '1'"},
+        {"{a:1}", "line 1, column 2: expected a key in quotes, found 'a'"},
+        {"{\"a\":1,}",
+         "line 1, column 8: expected a key in quotes, found '}'"},
+        {"{\n\"a\":1,\n\"a\":2}",
+         "line 3, column 5: key \"a\" appears twice in one object"},
+        {"{\"a\\u0000\":1}", "line 1, column 2: key contains \\u0000"},
+        {"tru", "line 1, column 1: expected a value, found 't'"},
+        {"NaN", "line 1, column 1: expected a value, found 'N'"},
+        {"-Infinity", "line 1, column 2: expected a digit, found 'I'"},
+        {"01", "line 1, column 2: expected the end, found '1'"},
+        {"+1", "line 1, column 1: expected a value, found '+'"},
+        {"1.", "line 1, column 3: expected a digit, found the end"},
+        {".5", "line 1, column 1: expected a value, found '.'"},
+        {"1e+", "line 1, column 4: expected a digit, found the end"},
+        {"0x10", "line 1, column 2: expected the end, found 'x'"},
+        {"1e999", "line 1, column 1: number 1e999 does not fit a double"},
+        {"\"a", "line 1, column 1: string without closing quote"},
+        {"\"\\x\"",
+         "line 1, column 3: expected one of \"\\/bfnrtu after \\, found 'x'"},
+        {"\"\\", "line 1, column 3: expected one of \"\\/bfnrtu after \\, "
+         "found the end"},
+        {"\"\\u12g4\"",
+         "line 1, column 2: expected 4 hexadecimal digits after \\u"},
+        {"\"\\u12", "line 1, column 2: expected 4 hexadecimal digits after "
+         "\\u"},
+        {"\"\\ud800\"",
+         "line 1, column 2: high surrogate \\uD800 without a low one"},
+        {"\"\\ud800\\u0041\"",
+         "line 1, column 2: high surrogate \\uD800 without a low one"},
+        {"\"\\udc00\"",
+         "line 1, column 2: low surrogate \\uDC00 without a high one"},
+        {"\"a\nb\"", "line 1, column 3: control character 0x0A in a string"},
+        {"\"\xFF\"", "line 1, column 2: byte 0xFF is not valid UTF-8 here"},
+        {"\"\xED\xA0\x80\"",
+         "line 1, column 2: byte 0xED is not valid UTF-8 here"},
+        {"\"\xC3", "line 1, column 2: byte 0xC3 is not valid UTF-8 here"},
+        {"\xEF\xBB\xBF{}",
+         "line 1, column 1: expected a value, found byte 0xEF"},
+    };
+    const gm_json *j;
+    char text[1200], expected[256];
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(expected, sizeof expected, "x.json: %s", bad[i].message);
+        refused(parse(bad[i].text, &j), GM_EINPUT, expected);
+    }
+    refused(gm_json_parse(&arena, "x.json", "\"\0\"", 3, &j, &err), GM_EINPUT,
+            "x.json: line 1, column 2: control character 0x00 in a string");
+    refused(gm_json_parse(&arena, "x.json", "1\0", 2, &j, &err), GM_EINPUT,
+            "x.json: line 1, column 2: expected the end, found byte 0x00");
+    memset(text, '1', 513), text[513] = 0;
+    refused(parse(text, &j), GM_EINPUT, "x.json: line 1, column 1: number of "
+            "513 characters, expected at most 512");
+    memset(text, '[', 64), memset(text + 64, ']', 64), text[128] = 0;
+    CHECK(parse(text, &j) == GM_OK, "64 deep: %s", err.text);
+    memset(text, '[', 65), text[65] = 0;
+    refused(parse(text, &j), GM_EINPUT,
+            "x.json: line 1, column 65: nested more than 64 deep");
+}
+
+/* ------------------------------------------------------------ safetensors */
+
+/* Header length, header, then bytes 0, 1, 2, ... */
+static void write_tensors(const char *path, const char *header, size_t data) {
+    static uint8_t file[8192];
+    uint64_t n = strlen(header);
+    memcpy(file, &n, 8);
+    memcpy(file + 8, header, n);
+    for (size_t i = 0; i < data; i++) file[8 + n + i] = (uint8_t)i;
+    write_file(path, file, 8 + n + data);
+}
+
+#define ST DIR "/model.safetensors"
+#define T(name, dtype, shape, begin, end)                                  \
+    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape               \
+    ",\"data_offsets\":[" #begin "," #end "]}"
+
+static void test_tensors(void) {
+    static const char header[] = "{\"__metadata__\":{\"format\":\"pt\"},"
+        T("b", "F32", "[2,3]", 3, 27) "," T("a", "F16", "[]", 27, 29) ","
+        T("c", "U8", "[3]", 0, 3) "," T("z", "BF16", "[4,0]", 3, 3) ","
+        T("w", "F8_E4M3", "[5]", 29, 34) "," T("d", "F64", "[1]", 34, 42)
+        "}   ";
+    gm_tensors t;
+    write_tensors(ST, header, 42);
+    gm_status status = gm_checkpoint_open(&arena, DIR, &t, &err);
+    CHECK(status == GM_OK, "%s", err.text);
+    if (status != GM_OK) return;
+    CHECK(t.count == 6 && t.maps == 1, "%ld tensors", t.count);
+    for (long i = 0; i < t.count; i++)
+        CHECK(t.tensor[i].name[0] == "abcdwz"[i], "order by name");
+    const gm_tensor *b = gm_tensor_find(&t, "b");
+    CHECK(b && b->rank == 2 && b->shape[0] == 2 && b->shape[1] == 3 &&
+          b->bytes == 24 && b->data[0] == 3 && b->dtype == GM_F32, "b");
+    CHECK_TEXT(b->path, ST);
+    CHECK(gm_tensor_find(&t, "z")->bytes == 0, "empty tensor");
+    CHECK(gm_tensor_find(&t, "w")->dtype == GM_OTHER, "known, not read");
+    CHECK(gm_tensor_find(&t, "a")->rank == 0, "scalar");
+    CHECK(!gm_tensor_find(&t, "bb"), "no such tensor");
+    CHECK_TEXT(gm_json_get(t.metadata, "format")->string, "pt");
+    gm_tensors_close(&t);
+    gm_tensors_close(&t);
+    CHECK(!gm_tensor_find(&t, "b"), "nothing after closing");
+}
+
+/* For each: what follows the header length, bytes of data, message. */
+static void test_bad_tensors(void) {
+    static const struct { const char *header; size_t data; const char *says; }
+    bad[] = {
+        {"[]", 0, ": header: expected an object, found an array"},
+        {"", 0, ": header: line 1, column 1: expected a value, found the end"},
+        {"{", 0, ": header: line 1, column 2: expected a key in quotes, "
+         "found the end"},
+        {"{" T("a", "F32", "[1]", 0, 4) "," T("a", "F32", "[1]", 4, 8) "}", 8,
+         ": header: line 1, column 59: key \"a\" appears twice in one object"},
+        {"{\"a\":3}", 0, ": tensor \"a\": expected an object, found a number"},
+        {"{\"a\":{}}", 0,
+         ": tensor \"a\": dtype: expected a string, found nothing"},
+        {"{\"a\":{\"dtype\":1}}", 0,
+         ": tensor \"a\": dtype: expected a string, found a number"},
+        {"{" T("a", "F31", "[1]", 0, 4) "}", 4,
+         ": tensor \"a\": dtype \"F31\" is not known"},
+        {"{" T("a", "OTHER", "[1]", 0, 0) "}", 0,
+         ": tensor \"a\": dtype \"OTHER\" is not known"},
+        {"{\"a\":{\"dtype\":\"F32\"}}", 0,
+         ": tensor \"a\": shape: expected an array, found nothing"},
+        {"{" T("a", "F32", "6", 0, 24) "}", 24,
+         ": tensor \"a\": shape: expected an array, found a number"},
+        {"{" T("a", "F32", "[2,-3]", 0, 24) "}", 24,
+         ": tensor \"a\": shape[1]: expected an integer >= 0"},
+        {"{" T("a", "F32", "[2.0]", 0, 8) "}", 8,
+         ": tensor \"a\": shape[0]: expected an integer >= 0"},
+        {"{" T("a", "F32", "[1,1,1,1,1,1,1,1,1]", 0, 4) "}", 4,
+         ": tensor \"a\": shape has 9 dimensions, expected at most 8"},
+        {"{" T("a", "F32", "[4294967296,4294967296]", 0, 0) "}", 0,
+         ": tensor \"a\": shape[1] = 4294967296: the product of the shape "
+         "overflows 63 bits"},
+        {"{" T("a", "F32", "[2305843009213693952]", 0, 0) "}", 0,
+         ": tensor \"a\": shape[0] = 2305843009213693952: the product of the "
+         "shape overflows 63 bits"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[]}}", 4,
+         ": tensor \"a\": data_offsets: expected an array, found nothing"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0]}}", 4,
+         ": tensor \"a\": data_offsets: expected two integers >= 0"},
+        {"{" T("a", "F32", "[]", -4, 0) "}", 4,
+         ": tensor \"a\": data_offsets: expected two integers >= 0"},
+        {"{" T("a", "F32", "[]", 0, 4.0) "}", 4,
+         ": tensor \"a\": data_offsets: expected two integers >= 0"},
+        {"{" T("a", "F32", "[]", 0, 99999999999999999999) "}", 4,
+         ": tensor \"a\": data_offsets: expected two integers >= 0"},
+        {"{" T("a", "F32", "[]", 4, 0) "}", 4,
+         ": tensor \"a\": data_offsets [4, 0] end before they begin"},
+        {"{" T("a", "F32", "[]", 1, 5) "}", 4, ": tensor \"a\": data_offsets "
+         "[1, 5] reach beyond the 4 bytes after the header"},
+        {"{" T("a", "F32", "[1]", 9223372036854775803, 9223372036854775807)
+         "}", 4, ": tensor \"a\": data_offsets [9223372036854775803, "
+         "9223372036854775807] reach beyond the 4 bytes after the header"},
+        {"{" T("a.weight", "F32", "[2, 3]", 0, 20) "}", 24,
+         ": tensor \"a.weight\": data_offsets [0, 20] hold 20 bytes, shape "
+         "[2, 3] of F32 needs 24"},
+        {"{" T("a", "BOOL", "[5]", 0, 4) "}", 4,
+         ": tensor \"a\": data_offsets [0, 4] hold 4 bytes, shape [5] of BOOL "
+         "needs 5"},
+        {"{" T("a", "F32", "[1]", 0, 4) "," T("b", "F32", "[1]", 2, 6) "}", 6,
+         ": tensor \"b\" begins at offset 2, expected 4, where \"a\" ends"},
+        {"{" T("a", "F32", "[1]", 0, 4) "," T("b", "F32", "[1]", 0, 4) "}", 4,
+         ": tensor \"b\" begins at offset 0, expected 4, where \"a\" ends"},
+        {"{" T("a", "F32", "[1]", 0, 4) "," T("b", "F32", "[1]", 8, 12) "}",
+         12,
+         ": tensor \"b\" begins at offset 8, expected 4, where \"a\" ends"},
+        {"{" T("a", "F32", "[1]", 4, 8) "}", 8,
+         ": tensor \"a\" begins at offset 4, expected 0"},
+        {"{" T("a", "F32", "[1]", 0, 4) "}", 7, ": 3 bytes after the last "
+         "tensor belong to no tensor (file of 69 bytes, expected 66)"},
+        {"{}", 1, ": 1 bytes after the last tensor belong to no tensor (file "
+         "of 11 bytes, expected 10)"},
+        {"{\"__metadata__\":[]}", 0,
+         ": __metadata__: expected an object, found an array"},
+        {"{\"__metadata__\":{\"a\":1}}", 0,
+         ": __metadata__: \"a\": expected a string, found a number"},
+        {"{\"\xFF\":{}}", 0, ": header: line 1, column 3: byte 0xFF is not "
+         "valid UTF-8 here"},
+    };
+    gm_tensors t;
+    char expected[512];
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        write_tensors(ST, bad[i].header, bad[i].data);
+        snprintf(expected, sizeof expected, ST "%s", bad[i].says);
+        refused(gm_safetensors_open(&arena, ST, &t, &err), GM_EINPUT,
+                expected);
+        CHECK(t.maps == 0 && t.count == 0, "nothing stays open");
+    }
+}
+
+static void test_bad_header_length(void) {
+    static const struct { const char *file; size_t n; const char *says; }
+    bad[] = {
+        {"", 0, ": 0 bytes, expected at least the 8 of a safetensors header "
+         "length"},
+        {"\1\0\0\0\0\0\0", 7, ": 7 bytes, expected at least the 8 of a "
+         "safetensors header length"},
+        {"\3\0\0\0\0\0\0\0{}", 10,
+         ": header of 3 bytes does not fit a file of 10"},
+        {"\0\0\0\0\0\0\0\x80{}", 10,
+         ": header length 9223372036854775808, expected at most 100000000"},
+        {"\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF{}", 10,
+         ": header length 18446744073709551615, expected at most 100000000"},
+    };
+    gm_tensors t;
+    char expected[512];
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        write_file(ST, bad[i].file, bad[i].n);
+        snprintf(expected, sizeof expected, ST "%s", bad[i].says);
+        refused(gm_safetensors_open(&arena, ST, &t, &err), GM_EINPUT,
+                expected);
+    }
+    refused(gm_safetensors_open(&arena, DIR "/none", &t, &err), GM_EIO,
+            DIR "/none: cannot open: No such file or directory");
+    refused(gm_safetensors_open(&arena, DIR, &t, &err), GM_EINPUT,
+            DIR ": not a regular file");
+}
+
+/* Values come out exactly; NaN, infinity, integers and ranges beyond the end
+   are refused, naming the element. */
+static void test_tensor_read(void) {
+    static const float x[6] = {1, -2, 0.5f, 3e38f, -0.0f, 1e-45f};
+    static const double y[2] = {1e300, 0.1};
+    static const uint16_t h[3] = {0x3C00, 0x7C01, 0xFC00};
+    gm_tensor t = {.name = "w", .dtype = GM_F32, .rank = 2, .shape = {2, 3},
+                   .bytes = 24, .path = "x"};
+    uint8_t bytes[1 + sizeof x];            /* odd address on purpose */
+    gm_real out[6];
+    memcpy(bytes + 1, x, sizeof x);
+    t.data = bytes + 1;
+    CHECK(gm_tensor_read(&t, 0, 6, out, &err) == GM_OK, "%s", err.text);
+    for (int i = 0; i < 6; i++) CHECK(out[i] == (gm_real)x[i], "F32 %d", i);
+    CHECK(gm_tensor_read(&t, 6, 0, out, &err) == GM_OK, "%s", err.text);
+    CHECK(gm_tensor_read(&t, 4, 2, out, &err) == GM_OK &&
+          out[1] == (gm_real)1e-45f, "the last two");
+    refused(gm_tensor_read(&t, 4, 3, out, &err), GM_EINPUT, "x: tensor \"w\": "
+            "elements 4 to 7 asked for, it holds 6");
+    refused(gm_tensor_read(&t, -1, 3, out, &err), GM_EINPUT, "x: tensor \"w\":"
+            " elements -1 to 2 asked for, it holds 6");
+    t = (gm_tensor){.name = "h", .dtype = GM_F16, .rank = 1, .shape = {3},
+                    .bytes = 6, .path = "x", .data = (const uint8_t *)h};
+    refused(gm_tensor_read(&t, 0, 3, out, &err), GM_EINPUT, "x: tensor \"h\": "
+            "element 1 of shape [3] is NaN, expected a finite number");
+    refused(gm_tensor_read(&t, 2, 1, out, &err), GM_EINPUT, "x: tensor \"h\": "
+            "element 2 of shape [3] is infinite, expected a finite number");
+    t.dtype = GM_BF16;
+    CHECK(gm_tensor_read(&t, 0, 1, out, &err) == GM_OK &&
+          out[0] == (gm_real)0.0078125, "BF16 0x3C00 = 2^-7");
+    t = (gm_tensor){.name = "d", .dtype = GM_F64, .rank = 1, .shape = {2},
+                    .bytes = 16, .path = "x", .data = (const uint8_t *)y};
+    CHECK(gm_tensor_read(&t, 1, 1, out, &err) == GM_OK &&
+          out[0] == (gm_real)0.1, "F64");
+    if (sizeof(gm_real) == 4)
+        refused(gm_tensor_read(&t, 0, 1, out, &err), GM_EINPUT, "x: tensor "
+                "\"d\": element 0 of shape [2] is infinite, expected a finite "
+                "number");
+    t.dtype = GM_I32;
+    refused(gm_tensor_read(&t, 0, 1, out, &err), GM_EINPUT, "x: tensor \"d\": "
+            "type I32, expected F32, F16, BF16 or F64");
+}
+
+/* The 5000th element is found whatever the block it is read in. */
+static void test_nan_position(void) {
+    static float x[10000];
+    static gm_real out[10000];
+    gm_tensor t = {.name = "w", .dtype = GM_F32, .rank = 1, .shape = {10000},
+                   .bytes = sizeof x, .path = "x",
+                   .data = (const uint8_t *)x};
+    x[5000] = NAN, x[5001] = INFINITY;
+    refused(gm_tensor_read(&t, 17, 9983, out, &err), GM_EINPUT, "x: tensor "
+            "\"w\": element 5000 of shape [10000] is NaN, expected a finite "
+            "number");
+}
+
+/* What is written is read back, byte for byte; the header has the size that
+   was announced; a script makes the same hash:
+     hashlib.sha256(b"a\nBF16\n3\n" + bytes(range(6)) +
+                    b"b\"\nF32\n1,2\n" + bytes(range(8))).hexdigest() */
+static void test_writer(void) {
+    static const char *const metadata[] = {"format", "pt", "a\"b", "c\n", NULL};
+    static const uint8_t bytes[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+    const gm_tensor tensor[2] = {
+        {.name = "b\"", .dtype = GM_F32, .rank = 2, .shape = {1, 2}},
+        {.name = "a", .dtype = GM_BF16, .rank = 1, .shape = {3}}};
+    for (size_t pad = 0; pad <= 1000; pad += 500) {
+        gm_out out;
+        gm_map map;
+        gm_tensors t;
+        char hex[65];
+        size_t plain = gm_safetensors_header(tensor, 2, metadata);
+        gm_status status = gm_safetensors_begin(&arena, ST, tensor, 2,
+                                                metadata, pad, &out, &err);
+        if (status == GM_OK) status = gm_out_write(&out, bytes, 8, &err);
+        if (status == GM_OK) status = gm_out_write(&out, bytes, 6, &err);
+        if (status == GM_OK) status = gm_out_commit(&out, &err);
+        if (status == GM_OK) status = gm_map_open(&arena, ST, &map, &err);
+        CHECK(status == GM_OK, "%s", err.text);
+        size_t expected = ((pad > plain ? pad : plain) + 7) / 8 * 8;
+        CHECK(map.size == expected + 14 && out.bytes == (int64_t)map.size,
+              "%zu bytes, expected %zu", map.size, expected + 14);
+        CHECK(map.data[plain - 1] == '}' && map.data[expected - 1] == ' ',
+              "header of %zu bytes, padded to %zu", plain, expected);
+        gm_map_close(&map);
+        status = gm_safetensors_open(&arena, ST, &t, &err);
+        CHECK(status == GM_OK && t.count == 2, "%s", err.text);
+        CHECK_TEXT(gm_json_get(t.metadata, "a\"b")->string, "c\n");
+        const gm_tensor *b = gm_tensor_find(&t, "b\"");
+        CHECK(b && b->rank == 2 && b->shape[1] == 2 && b->bytes == 8 &&
+              memcmp(b->data, bytes, 8) == 0, "b");
+        CHECK(gm_tensors_hash(&t, hex, &err) == GM_OK, "%s", err.text);
+        CHECK_TEXT(hex, "23646d2976984692a42a8c79def250c553e790ffac4b21af372516b2420396af");
+        gm_tensors_close(&t);
+    }
+}
+
+static void test_writer_refuses(void) {
+    gm_tensor t = {.name = "a", .dtype = GM_OTHER, .rank = 1, .shape = {1}};
+    gm_out out;
+    const char *says = DIR "/w: tensor \"a\": type, rank or size cannot be "
+                       "written";
+    refused(gm_safetensors_begin(&arena, DIR "/w", &t, 1, NULL, 0, &out, &err),
+            GM_EINPUT, says);
+    t = (gm_tensor){.name = "a", .dtype = GM_F32, .rank = 2,
+                    .shape = {1LL << 32, 1LL << 32}};
+    refused(gm_safetensors_begin(&arena, DIR "/w", &t, 1, NULL, 0, &out, &err),
+            GM_EINPUT, says);
+    t.shape[0] = -1;
+    refused(gm_safetensors_begin(&arena, DIR "/w", &t, 1, NULL, 0, &out, &err),
+            GM_EINPUT, says);
+    t.shape[0] = 1;
+    refused(gm_safetensors_begin(&arena, DIR "/w", &t, 1, NULL, 100000009,
+                                 &out, &err), GM_ELIMIT, DIR "/w: header of "
+            "100000008 bytes, the format allows 100000000");
+    CHECK(access(DIR "/w.partial", F_OK) != 0, "nothing was created");
+}
+
+/* A type without a name of its own has no place in a hash. */
+static void test_hash_refuses(void) {
+    gm_tensors t;
+    char hex[65];
+    write_tensors(ST, "{" T("a", "BOOL", "[1]", 0, 1) "}", 1);
+    CHECK(gm_safetensors_open(&arena, ST, &t, &err) == GM_OK, "%s", err.text);
+    refused(gm_tensors_hash(&t, hex, &err), GM_EINPUT,
+            ST ": tensor \"a\": a type that is not supported");
+    gm_tensors_close(&t);
+}
+
+/* ----------------------------------------------------------------- shards */
+
+#define SH DIR "/shards"
+#define INDEX SH "/model.safetensors.index.json"
+
+static gm_status open_index(const char *weight_map, gm_tensors *t) {
+    char text[1024];
+    snprintf(text, sizeof text, "{\"metadata\":{\"total_size\":8},"
+             "\"weight_map\":%s}", weight_map);
+    write_file(INDEX, text, strlen(text));
+    return gm_checkpoint_open(&arena, SH, t, &err);
+}
+
+static void test_shards(void) {
+    gm_tensors t;
+    CHECK(gm_make_dir(SH, &err) == GM_OK, "%s", err.text);
+    unlink(INDEX);
+    refused(gm_checkpoint_open(&arena, SH, &t, &err), GM_EIO, SH ": neither "
+            "model.safetensors nor model.safetensors.index.json is there");
+    write_tensors(SH "/1.safetensors", "{" T("b", "F32", "[]", 0, 4) "}", 4);
+    write_tensors(SH "/2.safetensors", "{" T("a", "F32", "[]", 0, 4) ","
+                  T("c", "F32", "[]", 4, 8) "}", 8);
+    write_tensors(SH "/3.safetensors", "{" T("c", "F32", "[]", 0, 4) "}", 4);
+    gm_status status = open_index("{\"a\":\"2.safetensors\","
+                                  "\"b\":\"1.safetensors\"}", &t);
+    CHECK(status == GM_OK && t.count == 3 && t.maps == 2, "%s", err.text);
+    CHECK(t.tensor[0].name[0] == 'a' && t.tensor[2].name[0] == 'c', "sorted");
+    CHECK_TEXT(gm_tensor_find(&t, "b")->path, SH "/1.safetensors");
+    gm_tensors_close(&t);
+    status = open_index("{}", &t);
+    CHECK(status == GM_OK && t.count == 0, "an empty map: %s", err.text);
+    gm_tensors_close(&t);
+}
+
+static void test_bad_shards(void) {
+    static const struct { const char *map; gm_status status; const char *says; }
+    bad[] = {
+        {"[]", GM_EINPUT,
+         INDEX ": weight_map: expected an object, found an array"},
+        {"{\"a\":1}", GM_EINPUT,
+         INDEX ": weight_map: \"a\": expected a file name, found a number"},
+        {"{\"a\":\"../x.safetensors\"}", GM_EINPUT, INDEX ": weight_map: \"a\""
+         ": file name \"../x.safetensors\", expected NAME.safetensors without "
+         "a path"},
+        {"{\"a\":\"/etc/x.safetensors\"}", GM_EINPUT, INDEX ": weight_map: "
+         "\"a\": file name \"/etc/x.safetensors\", expected NAME.safetensors "
+         "without a path"},
+        {"{\"a\":\"b\\\\x.safetensors\"}", GM_EINPUT, INDEX ": weight_map: "
+         "\"a\": file name \"b\\x.safetensors\", expected NAME.safetensors "
+         "without a path"},
+        {"{\"a\":\".safetensors\"}", GM_EINPUT, INDEX ": weight_map: \"a\": "
+         "file name \".safetensors\", expected NAME.safetensors without a "
+         "path"},
+        {"{\"a\":\"2.safetensors\\u0000.safetensors\"}", GM_EINPUT, INDEX
+         ": weight_map: \"a\": file name \"2.safetensors\", expected "
+         "NAME.safetensors without a path"},
+        {"{\"a\":\"..\"}", GM_EINPUT, INDEX ": weight_map: \"a\": file name "
+         "\"..\", expected NAME.safetensors without a path"},
+        {"{\"a\":\"9.safetensors\"}", GM_EIO,
+         SH "/9.safetensors: cannot open: No such file or directory"},
+        {"{\"a\":\"2.safetensors\",\"x\":\"2.safetensors\"}", GM_EINPUT,
+         INDEX ": tensor \"x\": expected in 2.safetensors, found in no shard"},
+        {"{\"a\":\"2.safetensors\",\"b\":\"2.safetensors\","
+         "\"B\":\"1.safetensors\"}", GM_EINPUT, INDEX ": tensor \"b\": "
+         "expected in 2.safetensors, found in 1.safetensors"},
+        {"{\"a\":\"2.safetensors\",\"c\":\"3.safetensors\"}", GM_EINPUT,
+         SH "/3.safetensors: tensor \"c\" is also in " SH "/2.safetensors"},
+    };
+    gm_tensors t;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        refused(open_index(bad[i].map, &t), bad[i].status, bad[i].says);
+        CHECK(t.maps == 0, "nothing stays open");
+    }
+    write_file(INDEX, "{}", 2);
+    refused(gm_checkpoint_open(&arena, SH, &t, &err), GM_EINPUT, INDEX
+            ": weight_map: expected an object, found nothing");
+    unlink(INDEX);
+}
+
+/* ------------------------------------------------------------------ files */
+
+/* Until commit the old file stands; after it the new one; nothing is left. */
+static void test_atomic(void) {
+    gm_out out;
+    write_file(DIR "/o", "old", 3);
+    CHECK(gm_out_open(&arena, DIR "/o", &out, &err) == GM_OK, "%s", err.text);
+    CHECK(gm_out_write(&out, "ne", 2, &err) == GM_OK, "%s", err.text);
+    CHECK(gm_out_print(&out, &err, "%s %d %.3f", "w", 7, 0.5) == GM_OK, "%s",
+          err.text);
+    CHECK_TEXT(contents(DIR "/o"), "old");
+    CHECK(access(DIR "/o.partial", F_OK) == 0, "partial file in place");
+    CHECK(gm_out_commit(&out, &err) == GM_OK, "%s", err.text);
+    CHECK_TEXT(contents(DIR "/o"), "new 7 0.500");
+    CHECK(out.bytes == 11, "%lld bytes counted", (long long)out.bytes);
+    CHECK(access(DIR "/o.partial", F_OK) != 0, "partial file gone");
+    refused(gm_out_write(&out, "x", 1, &err), GM_EIO,
+            DIR "/o: not written: an earlier write failed");
+    gm_out_abandon(&out);
+    CHECK_TEXT(contents(DIR "/o"), "new 7 0.500");
+    CHECK(gm_out_open(&arena, DIR "/o", &out, &err) == GM_OK, "%s", err.text);
+    gm_out_write(&out, "half", 4, &err);
+    gm_out_abandon(&out);
+    gm_out_abandon(&out);
+    CHECK_TEXT(contents(DIR "/o"), "new 7 0.500");
+    CHECK(access(DIR "/o.partial", F_OK) != 0, "abandoned file gone");
+    refused(gm_out_commit(&out, &err), GM_EIO,
+            DIR "/o: not written: an earlier write failed");
+}
+
+static void test_write_errors(void) {
+    gm_out out;
+    gm_error later;
+    refused(gm_out_open(&arena, DIR "/none/o", &out, &err), GM_EIO,
+            DIR "/none/o.partial: cannot create: No such file or directory");
+    gm_out_abandon(&out);
+    /* A disk that is full after 1000 bytes. */
+    struct rlimit old, small = {1000, RLIM_INFINITY};
+    static char big[100000];
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &old);
+    small.rlim_max = old.rlim_max;
+    CHECK(gm_out_open(&arena, DIR "/o", &out, &err) == GM_OK, "%s", err.text);
+    setrlimit(RLIMIT_FSIZE, &small);
+    gm_status status = gm_out_write(&out, big, sizeof big, &err);
+    gm_status again = gm_out_print(&out, &later, "x");
+    gm_status commit = gm_out_commit(&out, NULL);
+    setrlimit(RLIMIT_FSIZE, &old);
+    refused(status, GM_EIO, DIR "/o.partial: cannot write: File too large");
+    CHECK(again == GM_EIO && commit == GM_EIO, "failure is remembered");
+    CHECK_TEXT(later.text, DIR "/o: not written: an earlier write failed");
+    CHECK(access(DIR "/o.partial", F_OK) != 0, "removed after the failure");
+    CHECK_TEXT(contents(DIR "/o"), "new 7 0.500");
+    /* Small writes fail only when the buffer is flushed, in commit. */
+    CHECK(gm_out_open(&arena, DIR "/o", &out, &err) == GM_OK, "%s", err.text);
+    CHECK(gm_out_write(&out, big, 2000, &err) == GM_OK, "%s", err.text);
+    setrlimit(RLIMIT_FSIZE, &small);
+    status = gm_out_commit(&out, &err);
+    setrlimit(RLIMIT_FSIZE, &old);
+    refused(status, GM_EIO, DIR "/o.partial: cannot write: File too large");
+    CHECK_TEXT(contents(DIR "/o"), "new 7 0.500");
+    /* The target is a directory. */
+    CHECK(gm_make_dir(DIR "/target", &err) == GM_OK, "%s", err.text);
+    CHECK(gm_out_open(&arena, DIR "/target", &out, &err) == GM_OK, "%s",
+          err.text);
+    refused(gm_out_commit(&out, &err), GM_EIO, DIR "/target.partial: cannot "
+            "rename to its final name: Is a directory");
+    CHECK(access(DIR "/target.partial", F_OK) != 0, "removed");
+}
+
+static void test_directories(void) {
+    char name[5000];
+    CHECK(gm_make_dir(DIR "/p/q//r/", &err) == GM_OK, "%s", err.text);
+    CHECK(gm_make_dir(DIR "/p/q/r", &err) == GM_OK, "twice: %s", err.text);
+    CHECK(access(DIR "/p/q/r", F_OK) == 0, "made with its parents");
+    write_file(DIR "/file", "x", 1);
+    refused(gm_make_dir(DIR "/file", &err), GM_EIO, DIR "/file: cannot make "
+            "directory: exists and is no directory");
+    refused(gm_make_dir(DIR "/file/x", &err), GM_EIO, DIR "/file: cannot make "
+            "directory: exists and is no directory");
+    memset(name, 'a', 4096), name[4096] = 0;
+    refused(gm_make_dir(name, &err), GM_EINPUT, "directory name of 4096 bytes,"
+            " expected 1 to 4095");
+    refused(gm_make_dir("", &err), GM_EINPUT, "directory name of 0 bytes, "
+            "expected 1 to 4095");
+    CHECK(gm_copy_file(&arena, DIR "/file", DIR "/copy", &err) == GM_OK, "%s",
+          err.text);
+    CHECK_TEXT(contents(DIR "/copy"), "x");
+    refused(gm_copy_file(&arena, DIR "/none", DIR "/copy", &err), GM_EIO,
+            DIR "/none: cannot open: No such file or directory");
+    refused(gm_copy_file(&arena, DIR "/file", DIR "/none/copy", &err), GM_EIO,
+            DIR "/none/copy.partial: cannot create: No such file or "
+            "directory");
+    CHECK_TEXT(contents(DIR "/copy"), "x");
+}
+
+static void test_map(void) {
+    gm_map map;
+    write_file(DIR "/empty", "", 0);
+    CHECK(gm_map_open(&arena, DIR "/empty", &map, &err) == GM_OK &&
+          map.size == 0 && map.data, "an empty file: %s", err.text);
+    gm_map_close(&map);
+    gm_map_close(&map);
+    CHECK(gm_map_open(&arena, DIR "/file", &map, &err) == GM_OK &&
+          map.size == 1 && map.data[0] == 'x', "%s", err.text);
+    CHECK_TEXT(map.path, DIR "/file");
+    gm_map_close(&map);
+    CHECK(!map.data && !map.size, "closed");
+}
+
+/* -------------------------------------------------------------------- TSV */
+
+static gm_status table(const char *text, size_t n, gm_table *t) {
+    write_file(DIR "/t.tsv", text, n);
+    return gm_table_read(&arena, DIR "/t.tsv", t, &err);
+}
+
+static void test_table(void) {
+    static const char text[] = "# format 1\n#hash\tab cd \n# empty\n\n"
+        "name\tbits\tbytes\r\na\t4\t\n\nb b\t16\t8\r\n\t\tx";
+    gm_table t;
+    gm_status status = table(text, sizeof text - 1, &t);
+    CHECK(status == GM_OK, "%s", err.text);
+    if (status != GM_OK) return;
+    CHECK(t.keys == 3 && t.columns == 3 && t.rows == 3, "%ld keys, %ld "
+          "columns, %ld rows", t.keys, t.columns, t.rows);
+    CHECK_TEXT(gm_table_key(&t, "format"), "1");
+    CHECK_TEXT(gm_table_key(&t, "hash"), "ab cd ");
+    CHECK_TEXT(gm_table_key(&t, "empty"), "");
+    CHECK(!gm_table_key(&t, "none"), "absent key");
+    CHECK(gm_table_column(&t, "bytes") == 2, "column by name");
+    CHECK(gm_table_column(&t, "byte") == -1, "absent column");
+    CHECK_TEXT(t.cell[0 * 3 + 0], "a");
+    CHECK_TEXT(t.cell[0 * 3 + 2], "");
+    CHECK_TEXT(t.cell[1 * 3 + 0], "b b");
+    CHECK_TEXT(t.cell[1 * 3 + 2], "8");
+    CHECK_TEXT(t.cell[2 * 3 + 2], "x");
+    CHECK(t.line[0] == 6 && t.line[1] == 8 && t.line[2] == 9, "line numbers");
+    CHECK(table("a", 1, &t) == GM_OK && t.columns == 1 && t.rows == 0,
+          "column names alone: %s", err.text);
+}
+
+static void test_bad_table(void) {
+    static const struct { const char *text; size_t n; const char *says; }
+    bad[] = {
+        {"", 0, ": no line of column names"},
+        {"# a b\n", 6, ": no line of column names"},
+        {"#\na\n", 4, ": line 1: expected \"# key value\""},
+        {"# \t\na\n", 6, ": line 1: expected \"# key value\""},
+        {"# a 1\n# a 2\nx\n", 14, ": line 2: key \"a\" appears twice"},
+        {"a\tb\n1\n", 6, ": line 2: expected 2 cells, found 1"},
+        {"a\tb\n1\t2\n1\t2\t3\n", 14, ": line 3: expected 2 cells, found 3"},
+        {"a\ta\n", 4, ": line 1: column 2 has the repeated name \"a\""},
+        {"a\t\tb\n", 5, ": line 1: column 2 has the empty name \"\""},
+        {"a\n# k v\n", 8,
+         ": line 2: \"# key value\" lines come before the column names"},
+        {"a\nb\xFF\n", 5, ": line 2: byte 0xFF is not valid text"},
+        {"a\n\0\n", 4, ": line 2: byte 0x00 is not valid text"},
+    };
+    gm_table t;
+    char expected[256];
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(expected, sizeof expected, DIR "/t.tsv%s", bad[i].says);
+        refused(table(bad[i].text, bad[i].n, &t), GM_EINPUT, expected);
+    }
+    refused(gm_table_read(&arena, DIR "/none", &t, &err), GM_EIO,
+            DIR "/none: cannot open: No such file or directory");
+}
+
+/* -------------------------------------------------------------------- npy */
+
+static gm_status npy(int version, const char *header, const void *data,
+                     size_t n, int32_t **tokens, long *count) {
+    uint8_t file[512] = "\x93NUMPY";
+    size_t length = strlen(header), at = version == 1 ? 10 : 12;
+    file[6] = (uint8_t)version;
+    file[8] = (uint8_t)length;
+    memcpy(file + at, header, length);
+    if (n) memcpy(file + at + length, data, n);
+    write_file(DIR "/t.npy", file, at + length + n);
+    return gm_npy_read(&arena, DIR "/t.npy", tokens, count, &err);
+}
+
+#define NPY(descr, order, shape) "{'descr': '" descr "', 'fortran_order': " \
+    order ", 'shape': " shape ", }     \n"
+
+static void test_npy(void) {
+    static const int32_t i4[3] = {7, 0, INT32_MAX};
+    static const int64_t i8[3] = {7, 0, INT32_MAX};
+    static const uint16_t u2[3] = {7, 0, 65535};
+    static const uint32_t u4[3] = {7, 0, INT32_MAX};
+    int32_t *t = NULL;
+    long n = 0;
+    gm_status status = npy(1, NPY("<i4", "False", "(3,)"), i4, 12, &t, &n);
+    CHECK(status == GM_OK && n == 3 && t[0] == 7 && t[2] == INT32_MAX, "%s",
+          err.text);
+    status = npy(2, NPY("<i8", "False", "(3,)"), i8, 24, &t, &n);
+    CHECK(status == GM_OK && n == 3 && t[0] == 7 && t[2] == INT32_MAX, "%s",
+          err.text);
+    status = npy(3, NPY("<u2", "False", "(3,)"), u2, 6, &t, &n);
+    CHECK(status == GM_OK && n == 3 && t[2] == 65535, "%s", err.text);
+    status = npy(1, NPY("<u4", "False", "(3,)"), u4, 12, &t, &n);
+    CHECK(status == GM_OK && n == 3 && t[2] == INT32_MAX, "%s", err.text);
+    status = npy(1, "{'shape':(0,),'fortran_order':False,'descr':'<i4'}", NULL,
+                 0, &t, &n);
+    CHECK(status == GM_OK && n == 0, "other order, no tokens: %s", err.text);
+}
+
+static void test_bad_npy(void) {
+    static const int32_t i4[2] = {7, -1};
+    static const int64_t i8[2] = {7, 1LL << 31};
+    static const struct { const char *header; size_t n; const char *says; }
+    bad[] = {
+        {NPY(">i4", "False", "(2,)"), 8,
+         "npy type '>i4', expected '<i4', '<i8', '<u2' or '<u4'"},
+        {NPY("<f4", "False", "(2,)"), 8,
+         "npy type '<f4', expected '<i4', '<i8', '<u2' or '<u4'"},
+        {NPY("<i4", "True", "(2,)"), 8,
+         "npy fortran_order is True, expected False"},
+        {NPY("<i4", "False", "(1, 2)"), 8,
+         "npy array of 2 dimensions, expected 1"},
+        {NPY("<i4", "False", "()"), 4, "npy array of 0 dimensions, expected "
+         "1"},
+        {NPY("<i4", "False", "(3,)"), 8,
+         "8 bytes of data, shape (3,) of '<i4' needs 4 each"},
+        {NPY("<i4", "False", "(2,)"), 7,
+         "7 bytes of data, shape (2,) of '<i4' needs 4 each"},
+        {NPY("<i4", "False", "(4611686018427387904,)"), 0, "0 bytes of data, "
+         "shape (4611686018427387904,) of '<i4' needs 4 each"},
+        {NPY("<i4", "False", "(2,)"), 8, "element 1 is -1, expected a token id"
+         " from 0 to 2147483647"},
+        {"{'descr': '<i4', 'shape': (2,)}", 8, "npy header is not a "
+         "dictionary of descr, fortran_order and shape"},
+        {"{'descr': '<i4', 'descr': '<i4', 'shape': (2,)}", 8, "npy header is "
+         "not a dictionary of descr, fortran_order and shape"},
+        {NPY("<i4", "False", "(99999999999999999999,)"), 8, "npy header is "
+         "not a dictionary of descr, fortran_order and shape"},
+        {NPY("<i4", "Maybe", "(2,)"), 8, "npy header is not a dictionary of "
+         "descr, fortran_order and shape"},
+        {"", 8, "npy header is not a dictionary of descr, fortran_order and "
+         "shape"},
+    };
+    int32_t *t;
+    long n;
+    char expected[256];
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(expected, sizeof expected, DIR "/t.npy: %s", bad[i].says);
+        refused(npy(1, bad[i].header, i4, bad[i].n, &t, &n), GM_EINPUT,
+                expected);
+    }
+    refused(npy(1, NPY("<i8", "False", "(2,)"), i8, 16, &t, &n), GM_EINPUT,
+            DIR "/t.npy: element 1 is 2147483648, expected a token id from 0 "
+            "to 2147483647");
+    refused(npy(4, NPY("<i4", "False", "(2,)"), i4, 8, &t, &n), GM_EINPUT,
+            DIR "/t.npy: npy version 4.0, expected 1.0, 2.0 or 3.0");
+    write_file(DIR "/t.npy", "PK\3\4 a zip file", 15);
+    refused(gm_npy_read(&arena, DIR "/t.npy", &t, &n, &err), GM_EINPUT,
+            DIR "/t.npy: not an npy file (15 bytes)");
+    write_file(DIR "/t.npy", "\x93NUMPY\1\0\xFF\xFF{}", 12);
+    refused(gm_npy_read(&arena, DIR "/t.npy", &t, &n, &err), GM_EINPUT,
+            DIR "/t.npy: npy header of 65535 bytes does not fit a file of 12");
+}
+
+/* --------------------------------------------------------------- mutations */
+
+static const char swap[] = "{}[]\",:\\0129-+.eEunltf \t\n#'()\xC3\x00\xFF";
+
+/* A copy of `from` with a few bytes changed, dropped or cut off. */
+static size_t mutate(const char *from, size_t n, char *to, uint64_t stream,
+                     uint64_t round) {
+    memcpy(to, from, n);
+    for (uint64_t k = 0; k <= round % 3 && n; k++) {
+        uint64_t r = gm_random(stream, round, k);
+        size_t at = r % n;
+        if (r >> 60 == 0) n = at;
+        else if (r >> 60 < 4) memmove(to + at, to + at + 1, --n - at);
+        else if (r >> 60 < 6) to[at] = (char)(r >> 40);
+        else to[at] = swap[(r >> 32) % (sizeof swap - 1)];
+    }
+    return n;
+}
+
+static void start_again(void) {
+    gm_arena_free(&arena);
+    arena = (gm_arena){0};
+}
+
+/* Whatever opens can be read to its last byte; all else has a message that
+   begins with the file's name. */
+static void fuzz_tensors(void) {
+    static const char header[] = "{\"__metadata__\":{\"format\":\"pt\"},"
+        T("b", "F32", "[2,3]", 3, 27) "," T("a", "F16", "[]", 27, 29) ","
+        T("c", "U8", "[3]", 0, 3) "," T("d", "F64", "[1]", 29, 37) "}";
+    char good[8 + sizeof header + 37], file[sizeof good];
+    gm_real out[64];
+    gm_tensors t;
+    long opened = 0, messages = 0;
+    uint64_t n = sizeof header - 1;
+    memset(good, 1, sizeof good);
+    memcpy(good, &n, 8);
+    memcpy(good + 8, header, n);
+    for (uint64_t round = 0; round < 6000; round++) {
+        size_t size = mutate(good + 8 * (round % 4 != 0),
+                             round % 4 ? n : 8 + n + 37, file, 3, round);
+        if (round % 4) {        /* the header alone, with its true length */
+            uint64_t length = size;
+            memmove(file + 8, file, size);
+            memcpy(file, &length, 8);
+            memset(file + 8 + size, 1, 37);
+            size += 8 + 37;
+        }
+        write_file(ST, file, size);
+        gm_status status = gm_safetensors_open(&arena, ST, &t, &err);
+        opened += status == GM_OK;
+        messages += status == GM_EINPUT &&
+                    strncmp(err.text, ST ": ", strlen(ST) + 2) == 0;
+        for (long i = 0; i < t.count; i++) {
+            const gm_tensor *a = &t.tensor[i];
+            size_t element = gm_dtype_bytes(a->dtype);
+            int64_t count = element ? (int64_t)(a->bytes / element) : 0;
+            CHECK(count <= 64, "%s: %lld elements", a->name, (long long)count);
+            gm_tensor_read(a, 0, count, out, NULL);
+        }
+        gm_tensors_close(&t);
+        start_again();
+    }
+    CHECK(opened + messages == 6000 && opened > 100 && messages > 3000,
+          "%ld opened, %ld messages", opened, messages);
+}
+
+static void fuzz_text(void) {
+    static const char json[] = "{\"a\":[1,-2.5e3,true,null,\"\\u00e9\\ud83d"
+        "\\ude00\\n\"],\"b\":{\"c\":\"\xC3\xA9\",\"d\":[[[]],{}]},\"e\":false}";
+    static const char tsv[] = "# format 1\n# b c d\nname\tbits\tbytes\r\n"
+        "a\t4\t\n\nb b\t16\t8\r\n\xC3\xA9\t1\t2";
+    char text[sizeof json + sizeof tsv];
+    const gm_json *j;
+    gm_table t;
+    long fine = 0, messages = 0;
+    for (uint64_t round = 0; round < 20000; round++) {
+        size_t n = mutate(json, sizeof json - 1, text, 4, round);
+        char *exact = malloc(n + 1);            /* so that overreads show */
+        memcpy(exact, text, n);
+        gm_status status = gm_json_parse(&arena, "x", exact, n, &j, &err);
+        fine += status == GM_OK;
+        messages += status == GM_EINPUT && !strncmp(err.text, "x: line ", 8);
+        free(exact);
+        if (round % 100 == 0) start_again();
+    }
+    CHECK(fine + messages == 20000 && fine > 500 && messages > 10000,
+          "JSON: %ld fine, %ld messages", fine, messages);
+    fine = messages = 0;
+    for (uint64_t round = 0; round < 3000; round++) {
+        size_t n = mutate(tsv, sizeof tsv - 1, text, 5, round);
+        gm_status status = table(text, n, &t);
+        fine += status == GM_OK;
+        messages += status == GM_EINPUT &&
+                    !strncmp(err.text, DIR "/t.tsv: ", sizeof DIR + 7);
+        for (long i = 0; status == GM_OK && i < t.rows * t.columns; i++)
+            CHECK(strlen(t.cell[i]) < sizeof tsv, "cell %ld", i);
+        start_again();
+    }
+    CHECK(fine + messages == 3000 && fine > 500 && messages > 500,
+          "TSV: %ld fine, %ld messages", fine, messages);
+}
+
+static void fuzz_npy(void) {
+    static const char good[] = "\x93NUMPY\1\0\x3c\0"
+        "{'descr': '<i4', 'fortran_order': False, 'shape': (3,), }   \n"
+        "\1\0\0\0\2\0\0\0\3\0\0";         /* and the NUL that ends it */
+    char file[sizeof good];
+    int32_t *tokens;
+    long n, fine = 0, messages = 0;
+    for (uint64_t round = 0; round < 3000; round++) {
+        size_t size = mutate(good, sizeof good, file, 6, round);
+        write_file(DIR "/t.npy", file, size);
+        gm_status status = gm_npy_read(&arena, DIR "/t.npy", &tokens, &n,
+                                       &err);
+        fine += status == GM_OK && n <= 8;
+        messages += status == GM_EINPUT &&
+                    !strncmp(err.text, DIR "/t.npy: ", sizeof DIR + 7);
+        start_again();
+    }
+    CHECK(fine + messages == 3000 && fine > 50 && messages > 1000,
+          "npy: %ld fine, %ld messages", fine, messages);
+}
+
+static void fuzz_index(void) {
+    static const char good[] = "{\"metadata\":{},\"weight_map\":{\"a\":\"2."
+        "safetensors\",\"b\":\"1.safetensors\",\"c\":\"2.safetensors\"}}";
+    char text[sizeof good];
+    gm_tensors t;
+    long fine = 0, messages = 0;
+    for (uint64_t round = 0; round < 2000; round++) {
+        size_t n = mutate(good, sizeof good - 1, text, 7, round);
+        write_file(INDEX, text, n);
+        gm_status status = gm_checkpoint_open(&arena, SH, &t, &err);
+        fine += status == GM_OK;
+        messages += status != GM_OK && !strncmp(err.text, SH "/", sizeof SH);
+        gm_tensors_close(&t);
+        start_again();
+    }
+    CHECK(fine + messages == 2000 && fine > 10 && messages > 1000,
+          "index: %ld fine, %ld messages", fine, messages);
+    unlink(INDEX);
+}
+
+int main(void) {
+    CHECK(gm_make_dir(DIR, &err) == GM_OK, "%s", err.text);
+    test_half(), test_bfloat(), test_store(), test_utf8();
+    test_json(), test_bad_json();
+    test_tensors(), test_bad_tensors(), test_bad_header_length();
+    test_tensor_read(), test_nan_position();
+    test_writer(), test_writer_refuses(), test_hash_refuses();
+    test_shards(), test_bad_shards();
+    test_atomic(), test_write_errors(), test_directories(), test_map();
+    test_table(), test_bad_table();
+    test_npy(), test_bad_npy();
+    fuzz_tensors(), fuzz_text(), fuzz_npy(), fuzz_index();
+    gm_arena_free(&arena);
+    return test_end("test_io");
+}

@@ -177,27 +177,39 @@ static void config_parts(struct fields *f, gm_config *c) {
     c->qk_norm = c->arch == GM_QWEN3;
 }
 
-/* Window attention must not be in use: every layer is full attention. */
+/* Would some layer attend to a window only?  Qwen: the layers from
+   max_window_layers (28) on, when use_sliding_window is true and
+   sliding_window (4096) is not null.  Llama knows no windows: one that is
+   given means another model. */
 static void config_window(struct fields *f, const gm_config *c) {
+    const gm_json *window = field(f, "sliding_window");
+    const gm_json *use = field(f, "use_sliding_window");
+    bool null = !window && gm_json_get(f->object, "sliding_window");
+    bool used = read_bool(f, "use_sliding_window", c->arch == GM_LLAMA);
+    if (c->arch == GM_LLAMA && used && window)
+        refuse(f, "sliding_window", "null", window);
+    if (c->arch != GM_LLAMA && used && !null &&
+        c->layers > read_long(f, "max_window_layers", 28, 10000))
+        refuse(f, "use_sliding_window", "false", use);
+}
+
+/* layer_types, when given, overrides those fields. */
+static void config_layers(struct fields *f, const gm_config *c) {
     static const char *const full[] = {"full_attention"};
     const gm_json *types = field(f, "layer_types");
-    const gm_json *window = field(f, "sliding_window");
-    bool use = read_bool(f, "use_sliding_window", c->arch == GM_LLAMA);
-    char expected[80], key[40];
-    if (types && (types->type != GM_JSON_ARRAY ||
-                  types->length != (size_t)c->layers)) {
-        snprintf(expected, sizeof expected, "a list of %ld names", c->layers);
-        refuse(f, "layer_types", expected, types);
-    } else if (types) {
-        long i = 0;
-        for (const gm_json *v = types->child; v; v = v->next) {
-            snprintf(key, sizeof key, "layer_types[%ld]", i++);
-            read_choice(f, key, v, full, 1, "\"full_attention\"");
-        }
-    } else if (window && use && (c->arch == GM_LLAMA || c->layers >
-               read_long(f, "max_window_layers", 28, 10000))) {
-        refuse(f, "sliding_window", "null or use_sliding_window false",
-               window);
+    char text[80];
+    long i = 0;
+    if (!types) {
+        config_window(f, c);
+        return;
+    }
+    if (types->type != GM_JSON_ARRAY || types->length != (size_t)c->layers) {
+        snprintf(text, sizeof text, "a list of %ld names", c->layers);
+        refuse(f, "layer_types", text, types);
+    }
+    for (const gm_json *v = types->child; v; v = v->next) {
+        snprintf(text, sizeof text, "layer_types[%ld]", i++);
+        read_choice(f, text, v, full, 1, "\"full_attention\"");
     }
 }
 
@@ -308,7 +320,7 @@ gm_status gm_config_read(gm_arena *arena, const char *dir, gm_config *out,
     config_refused(&f);
     config_sizes(&f, out);
     config_parts(&f, out);
-    config_window(&f, out);
+    config_layers(&f, out);
     config_rope(&f, out);
     return f.status;
 }

@@ -601,9 +601,10 @@ const char *gm_glpk_version(void);          /* "none" without it */
 
 typedef struct {
     gm_solver solver;
-    double seconds;             /* limit of each solver; 0: none             */
+    double seconds;             /* time limit of each solver; 0: none        */
     size_t memory;              /* bytes for the dynamic program; 0: 1 GiB   */
-    const char *lp_path;        /* NULL, or where to write GLPK's model      */
+    bool any;                   /* any optimum will do: no tie rule          */
+    bool verbose;               /* GLPK's own output goes to report          */
     const gm_report *report;
 } gm_solve_options;
 
@@ -694,6 +695,8 @@ typedef struct {
     const char **name;
     int *bits;
     int64_t *bytes;                     /* -1: the file does not say         */
+    const char **allowed;               /* NULL, or [M] "2,3,4": the choice  */
+    const char **fused;                 /* NULL, or [M] "-" or a group name  */
 } gm_allocation;
 gm_status gm_allocation_write(gm_arena *arena, const char *path,
                               const gm_allocation *allocation, gm_error *err);

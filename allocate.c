@@ -1,0 +1,222 @@
+/* allocate.c: from scores and a budget to an assignment: rounds the scores,
+   builds the integer program in the budget's convention, solves it, and puts
+   the certificate beside the answer.  Pure computation on its arguments.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+/* Scores as integers: u -> round(u 2^shift).  A power of two keeps the product
+   exact, so each score moves by at most 1/2, an assignment's sum by M/2, and
+   the order of two assignments can only be wrong when their real scores differ
+   by at most M 2^-shift.  |u| 2^shift is kept below 2^44 so that sums over
+   many modules stay far from 2^61. */
+static gm_rounding choose_rounding(const gm_scores *s, int score_bits) {
+    gm_rounding r = {0};
+    double most = 0;
+    for (long m = 0; m < s->M; m++) {
+        double low = INFINITY, high = -INFINITY;
+        for (long i = m * s->K; i < (m + 1) * s->K; i++) {
+            if (s->bytes[i] < 0) continue;
+            low = fmin(low, s->score[i]), high = fmax(high, s->score[i]);
+            most = fmax(most, fabs(s->score[i]));
+        }
+        r.range = fmax(r.range, high - low);
+    }
+    if (!(most > 0)) return r;
+    int exponent;               /* x = f 2^exponent, 1/2 <= f < 1 */
+    double f = frexp(most, &exponent);
+    r.shift = 44 - exponent;
+    if (r.range > 0) {
+        f = frexp(r.range, &exponent);
+        int shift = score_bits - exponent + (f == 0.5);
+        if (shift < r.shift) r.shift = shift;
+    }
+    r.bound = ldexp((double)s->M, -r.shift);
+    return r;
+}
+
+/* Size of candidate k of module m in the budget's unit. */
+static int64_t size_in(const gm_scores *s, gm_convention convention, long m,
+                       int k) {
+    int64_t bytes = s->bytes[m * s->K + k];
+    if (convention == GM_BITS) return s->weights[m] * s->bits[k];
+    return convention == GM_EBITS ? 8 * bytes : bytes;
+}
+
+gm_status gm_problem_build(gm_arena *arena, const gm_scores *scores,
+                           const gm_budget *budget, int score_bits,
+                           gm_mckp *out, gm_rounding *rounding,
+                           gm_error *err) {
+    const gm_scores *s = scores;
+    gm_status status = gm_mckp_new(arena, s->M, s->K, out, err);
+    if (status != GM_OK) return status;
+    *rounding = choose_rounding(s, score_bits);
+    if (!isfinite(rounding->range))
+        return gm_fail(err, GM_EINPUT, "%s: scores span more than the largest "
+                       "double", s->path);
+    out->name = s->name;
+    out->unit = budget->convention == GM_BYTES ? "bytes" : "bits";
+    out->budget = budget->limit;
+    if (budget->convention == GM_BYTES) out->budget -= s->overhead;
+    for (long m = 0; m < s->M; m++)
+        for (int k = 0; k < s->K; k++) {
+            long i = m * s->K + k;
+            out->allowed[i] = s->bytes[i] >= 0;
+            if (!out->allowed[i]) continue;
+            out->size[i] = size_in(s, budget->convention, m, k);
+            out->score[i] = llrint(ldexp(s->score[i], rounding->shift));
+        }
+    return GM_OK;
+}
+
+/* ------------------------------------------------------------ the file */
+
+struct writer { gm_arena *arena; gm_keys *keys; gm_error *err; gm_status s; };
+
+static void set_int(struct writer *w, const char *key, int64_t value) {
+    if (w->s == GM_OK)
+        w->s = gm_keys_set(w->arena, w->keys, key, w->err, "%" PRId64, value);
+}
+
+static void set_real(struct writer *w, const char *key, double value) {
+    char text[32];
+    gm_double_text(value, text);
+    if (w->s == GM_OK)
+        w->s = gm_keys_set(w->arena, w->keys, key, w->err, "%s", text);
+}
+
+static void set_text(struct writer *w, const char *key, const char *value) {
+    if (w->s == GM_OK && value)
+        w->s = gm_keys_set(w->arena, w->keys, key, w->err, "%s", value);
+}
+
+/* What the scores came from, carried along. */
+static void put_origin(struct writer *w, const gm_scores *s) {
+    static const char *const kept[] = {"model", "model_hash",
+                                       "calibration_hash", "recipe"};
+    set_text(w, "format", "gamma-alloc 1");
+    set_text(w, "version", GM_VERSION);
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+        set_text(w, kept[i], gm_keys_get(&s->keys, kept[i]));
+}
+
+static void put_sizes(struct writer *w, const gm_scores *s,
+                      const gm_budget *budget, const gm_mckp *p,
+                      const int *choice, const gm_certificate *t) {
+    gm_sizes z = gm_sizes_of(s, choice);
+    set_text(w, "convention", gm_convention_name(budget->convention));
+    set_text(w, "budget_asked", budget->text);
+    set_int(w, "budget", budget->limit);
+    set_text(w, "relation", p->exact ? "=" : "<=");
+    set_int(w, "modules", s->M);
+    set_int(w, "weights", s->N);
+    set_int(w, "overhead_bytes", s->overhead);
+    set_int(w, "code_bits", z.code_bits);
+    set_int(w, "effective_bits", z.effective_bits);
+    set_int(w, "file_bytes", z.file_bytes);
+    set_real(w, "average_code_bits", (double)z.code_bits / (double)s->N);
+    set_real(w, "average_effective_bits",
+             (double)z.effective_bits / (double)s->N);
+    set_int(w, "size", t->size);
+    set_int(w, "slack", t->slack);
+}
+
+static void put_bounds(struct writer *w, const gm_scores *s, const gm_mckp *p,
+                       const gm_rounding *r, const int *choice,
+                       const gm_certificate *t) {
+    double real = 0;
+    char key[128];
+    for (long m = 0; m < s->M; m++) real += s->score[m * s->K + choice[m]];
+    set_int(w, "score_shift", r->shift);
+    set_int(w, "objective", t->objective);
+    set_int(w, "bound", t->bound);
+    set_int(w, "gap", t->objective - t->bound);
+    set_real(w, "objective_real", real);
+    set_real(w, "rounding_error", r->bound);
+    set_int(w, "lp_bound", t->lp_bound);
+    set_int(w, "multiplier_num", t->lambda_num);
+    set_int(w, "multiplier_den", t->lambda_den);
+    for (long i = 0; i < p->rows; i++) {
+        snprintf(key, sizeof key, "limit.%s", p->row[i].name);
+        set_int(w, key, p->row[i].limit);
+        snprintf(key, sizeof key, "multiplier_num.%s", p->row[i].name);
+        set_int(w, key, t->mu_num[i]);
+    }
+    set_text(w, "optimal", t->optimal ? "proven" : "not proven");
+    set_text(w, "ties", t->unique_rule ? "smallest size, then fewest bits in "
+             "module order: proven" : "any optimum");
+    set_text(w, "solvers", t->agreed ? "dynamic program and GLPK agree" :
+             t->dp_ran && t->glpk_ran ? "dynamic program; GLPK did not finish" :
+             t->dp_ran ? "dynamic program" : "GLPK");
+    if (t->glpk_ran) set_text(w, "glpk_version", gm_glpk_version());
+}
+
+gm_status gm_allocation_make(gm_arena *arena, const gm_scores *scores,
+                             const gm_budget *budget, const gm_mckp *problem,
+                             const gm_rounding *rounding, const int *choice,
+                             const gm_certificate *certificate,
+                             gm_allocation *out, gm_error *err) {
+    const gm_scores *s = scores;
+    *out = (gm_allocation){.path = "allocation", .M = s->M, .name = s->name};
+    out->bits = gm_alloc(arena, (size_t)s->M, sizeof *out->bits);
+    out->bytes = gm_alloc(arena, (size_t)s->M, sizeof *out->bytes);
+    if (!out->bits || !out->bytes) return gm_nomem(err);
+    for (long m = 0; m < s->M; m++) {
+        out->bits[m] = s->bits[choice[m]];
+        out->bytes[m] = s->bytes[m * s->K + choice[m]];
+    }
+    struct writer w = {arena, &out->keys, err, GM_OK};
+    put_origin(&w, s);
+    put_sizes(&w, s, budget, problem, choice, certificate);
+    put_bounds(&w, s, problem, rounding, choice, certificate);
+    return w.s;
+}
+
+/* An infeasible budget in the reader's words, with the way out. */
+static gm_status explain(const gm_scores *s, const gm_budget *budget,
+                         const gm_certificate *t, gm_error *err) {
+    gm_error inner = *err;
+    double N = (double)s->N;
+    bool bytes = budget->convention == GM_BYTES;
+    double unit = bytes ? 1 : N;
+    int64_t more = bytes ? s->overhead : 0;
+    char below[64] = "none", above[64] = "none";
+    if (t->below >= 0)
+        snprintf(below, sizeof below, "%.*f", bytes ? 0 : 6,
+                 (double)(t->below + more) / unit);
+    if (t->above >= 0)
+        snprintf(above, sizeof above, "%.*f", bytes ? 0 : 6,
+                 (double)(t->above + more) / unit);
+    if (t->largest == 0) return gm_fail(err, GM_EINFEASIBLE, "%s", inner.text);
+    return gm_fail(err, GM_EINFEASIBLE, "--%s %s cannot be met: %s; reachable: "
+                   "%.*f to %.*f %s, next below %s, next above %s",
+                   gm_convention_name(budget->convention), budget->text,
+                   inner.text, bytes ? 0 : 6,
+                   (double)(t->smallest + more) / unit, bytes ? 0 : 6,
+                   (double)(t->largest + more) / unit,
+                   bytes ? "file bytes" : "bits per weight", below, above);
+}
+
+gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
+                      const gm_budget *budget,
+                      const gm_solve_options *options, int *choice,
+                      gm_certificate *certificate, gm_allocation *out,
+                      gm_error *err) {
+    gm_mckp problem;
+    gm_rounding rounding;
+    gm_error inner;
+    gm_status status = gm_problem_build(arena, scores, budget, 30, &problem,
+                                        &rounding, err);
+    if (status != GM_OK) return status;
+    status = gm_mckp_solve(arena, &problem, options, choice, certificate, err);
+    if (status == GM_EINFEASIBLE)
+        return explain(scores, budget, certificate, err);
+    if (!certificate->found) return status;
+    gm_status made = gm_allocation_make(arena, scores, budget, &problem,
+                                        &rounding, choice, certificate, out,
+                                        &inner);
+    return made == GM_OK ? status : gm_fail(err, made, "%s", inner.text);
+}

@@ -103,7 +103,7 @@ enum {
     PART = 384,                 /* largest part of k                         */
     ROWS = 504,                 /* of A packed at once; a multiple of mr     */
     MR = 14, NR = 32,           /* largest tile                              */
-    SPILL = 8                   /* pack_avx2 writes this far past a panel    */
+    SPILL = 2                   /* a panel of 6 is stored 8 at a time        */
 };
 
 /* C[mr, nr] = chain, or C + chain: chain = sum_k a[k][i] b[k][j] by fma. */
@@ -492,7 +492,7 @@ typedef struct {
 /* One for each thread: the packed parts of A and B. */
 static _Thread_local struct {
     _Alignas(64) gm_real a[ROWS * PART + SPILL];
-    _Alignas(64) gm_real b[NR * PART + SPILL];
+    _Alignas(64) gm_real b[NR * PART];
 } workspace;
 
 /* The smallest multiple of `unit` that cuts n into ceil(n/most) parts. */

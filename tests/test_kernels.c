@@ -242,7 +242,7 @@ static void test_gemm_small_numbers(void) {
 enum { BODIES = 200 };
 
 typedef struct {
-    int count[BODIES], strange;
+    int count[BODIES], strange, outer;
     const float *a, *b;
     float *c;
 } bodies;
@@ -256,15 +256,16 @@ static void count_body(void *context, long i) {
 static void product_body(void *context, long i) {
     bodies *x = context;
     shape s = plain(61, 47, 390, i & 1, i & 2, false);
+    if (gm_thread() != x->outer) x->strange = 1;
     gemm(&s, x->a, x->b, x->c + i * 61 * 47);
 }
 
 static void nested_body(void *context, long i) {
     bodies *x = context;
-    int outer = gm_thread();
-    gm_parallel(4, product_body, &(bodies){.a = x->a, .b = x->b,
-                                           .c = x->c + i * 4 * 61 * 47});
-    if (gm_thread() != outer) x->strange = 1;
+    bodies inner = {.a = x->a, .b = x->b, .c = x->c + i * 4 * 61 * 47,
+                    .outer = gm_thread()};
+    gm_parallel(4, product_body, &inner);
+    if (inner.strange) x->strange = 1;
 }
 
 /* Each body runs once; its thread number is in range. */
@@ -284,8 +285,8 @@ static void test_parallel(void) {
     CHECK(gm_threads() == 1, "0 threads asked for: %d", gm_threads());
 }
 
-/* Products inside bodies, and inside bodies of bodies, do not disturb each
-   other's workspace. */
+/* Products inside bodies of bodies do not disturb each other's workspace; all
+   of a body's own bodies run on its thread. */
 static void test_nested_gemm(void) {
     enum { C = 61 * 47, OUTER = 6 };
     float *a = numbers(1, 61 * 390), *b = numbers(2, 390 * 47);
@@ -322,6 +323,7 @@ static void test_isa(void) {
               "%s: available %d, accepted %d, now %s", gm_isa_name(isa), can,
               had, gm_isa_name(gm_isa_now()));
     }
+    CHECK(!gm_isa_use(GM_ISA_COUNT), "an unknown instruction set is accepted");
 }
 
 /* ------------------------------------------------------------------- rows */
@@ -433,6 +435,11 @@ static void test_exp_same(void) {
         CHECK(first_difference(y, expected + i, 1) < 0, "exp(%a) alone %a",
               (double)x[i], (double)y[0]);
     }
+    float low = -87.3f, high = 88.7f;
+    gm_exp(1, &low, &low);
+    gm_exp(1, &high, &high);
+    CHECK(low > 0x1p-126f && high < INFINITY, "at the limits: %a, %a",
+          (double)low, (double)high);
     CHECK(expected[0] == 1 && expected[7] == 1, "exp(0) %a, exp(-0) %a",
           (double)expected[0], (double)expected[7]);
     for (gm_isa isa = 0; isa <= gm_isa_best(); isa++)

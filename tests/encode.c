@@ -18,7 +18,7 @@ int main(int argc, char **argv) {
     if (status == GM_OK)
         status = gm_tokenize(t, &arena, (const char *)text.data, text.size,
                              &id, &count, &err);
-    if (status != GM_OK) return fprintf(stderr, "%s\n", err.text), status;
+    if (status != GM_OK) return fprintf(stderr, "%s\n", err.text), (int)status;
     fprintf(stderr, "open %.3f s, encode %.3f s\n", opened - begin,
             gm_seconds() - opened);
     for (long i = 0; i < count; i++) printf("%d\n", id[i]);

@@ -208,6 +208,7 @@ gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
     gm_mckp problem;
     gm_rounding rounding;
     gm_error inner;
+    *certificate = (gm_certificate){0};
     gm_status status = gm_problem_build(arena, scores, budget, 30, &problem,
                                         &rounding, err);
     if (status != GM_OK) return status;

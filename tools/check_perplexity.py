@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # check_perplexity.py: perplexity of a Hugging Face directory by transformers,
 # with the protocol of `gamma eval`, so that both can be compared digit by
-# digit.  Reads directories and a text; writes nothing.
+# digit.  Reads directories and a text; writes only --tokens-out.
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Perplexity of one or more Hugging Face directories on one text.
 
@@ -76,9 +76,13 @@ def main():
     parser.add_argument("--dtype", default="float32",
                         choices=["float32", "float64", "bfloat16"])
     parser.add_argument("--expect", type=float)
+    parser.add_argument("--tokens-out", metavar="FILE.npy",
+                        help="write the tokens of the text, int32")
     args = parser.parse_args()
 
     ids = tokens_of(args, args.dirs[0])
+    if args.tokens_out:
+        np.save(args.tokens_out, ids.numpy().astype(np.int32))
     count = len(ids) // args.window
     count = min(count, args.windows) if args.windows else count
     if count == 0:

@@ -19,7 +19,7 @@ CFLAGS  += -DGM_NO_GLPK
 endif
 
 B    := build/$(CC)-o$(OPENMP)g$(GLPK)
-LIB  := base io unicode tokenizer kernels model quant solver frontier check tables allocate \
+LIB  := base io unicode tokenizer kernels checkpoint model quant solver frontier check tables allocate \
         gamma eval export
 LIB  := $(basename $(wildcard $(addsuffix .c,$(LIB))))
 MAIN := $(basename $(wildcard main*.c))

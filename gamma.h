@@ -354,8 +354,8 @@ gm_composition;
 extern const gm_composition gm_compositions[];
 extern const int gm_composition_count;
 
-/* ----------------------------------------------------------------- model.c
-   Llama, Qwen2, Qwen3: configuration, block forward and backward, head. */
+/* ------------------------------------------------------------ checkpoint.c
+   Llama, Qwen2, Qwen3 directories: configuration, tensors, loading. */
 
 typedef enum { GM_LLAMA, GM_QWEN2, GM_QWEN3 } gm_arch;
 typedef enum { GM_ROPE_DEFAULT, GM_ROPE_LINEAR, GM_ROPE_LLAMA3,
@@ -423,6 +423,18 @@ gm_status gm_block_alloc(gm_arena *arena, const gm_config *config,
 gm_status gm_block_load(const gm_model *model, long layer, gm_block *out,
                         gm_error *err);
 
+/* h[r] = embedding row of token r, r < count. Tokens outside the vocabulary
+   are an error naming the index. */
+gm_status gm_embed(const gm_model *model, const int32_t *tokens, long count,
+                   gm_real *h, gm_error *err);
+
+/* The final norm and output head, loaded once. */
+typedef struct { gm_real *norm, *w; long d, vocab; double eps; } gm_head;
+gm_status gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out,
+                       gm_error *err);
+/* ----------------------------------------------------------------- model.c
+   Rotary angles, block forward and backward, output head. */
+
 /* cos and sin of the rotary angles, [T, head_dim/2] each, for positions
    position[0..T-1] (NULL: 0..T-1).  Computed as transformers does: inverse
    frequencies rounded to float32, angle = float32 product. The YaRN attention
@@ -467,15 +479,6 @@ void gm_block_backward(const gm_config *config, const gm_block *block,
                        gm_acts *acts, const gm_real *d_y, gm_block *grad,
                        gm_real *d_h);
 
-/* h[r] = embedding row of token r, r < count. Tokens outside the vocabulary
-   are an error naming the index. */
-gm_status gm_embed(const gm_model *model, const int32_t *tokens, long count,
-                   gm_real *h, gm_error *err);
-
-/* The final norm and output head, loaded once. */
-typedef struct { gm_real *norm, *w; long d, vocab; double eps; } gm_head;
-gm_status gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out,
-                       gm_error *err);
 /* logits[rows, vocab] = norm(h) w^T.  scratch: [rows, d]. */
 void gm_head_forward(const gm_head *head, const gm_real *h, long rows,
                      gm_real *scratch, gm_real *logits);

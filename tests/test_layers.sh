@@ -10,17 +10,18 @@ kernels: base
 unicode:
 io: base
 tokenizer: base io unicode
-model: base io kernels
-quant: base io kernels model
+checkpoint: base io
+model: base kernels
+quant: base io kernels checkpoint
 solver: base io
 frontier: base solver
 robust: base solver tables allocate
 tables: base io
 check: base io tables
 allocate: base solver tables
-export: base io model quant
-gamma: base io kernels model quant tables export
-eval: base kernels model quant
+export: base io checkpoint quant
+gamma: base io kernels checkpoint model quant tables export
+eval: base kernels checkpoint model quant
 '
 passed=0 failed=0
 map=$(mktemp)

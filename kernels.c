@@ -532,18 +532,29 @@ static void multiply_packed(const gemm_job *g, long part, const gm_real *b,
     }
 }
 
+/* A [m, part] into panels.  Where its columns lie along memory, all panels
+   take a few k in turn, so that each line of the cache is read once: 2 to 10 %
+   of the time of d_w = d_y^T x (bench/gemm.c). */
+static void pack_block(const gemm_job *g, long part, const gm_real *a,
+                       long m) {
+    const variant *v = g->v;
+    long step = g->acs == 1 ? part : 16;
+    for (long k = 0; k < part; k += step)
+        for (long i = 0; i < m; i += v->mr)
+            v->pack_a(workspace.a + i * part + k * v->mr,
+                      a + i * g->ars + k * g->acs, g->ars, g->acs,
+                      min(v->mr, m - i), min(step, part - k));
+}
+
 /* Block t of C, all of k. */
 static void gemm_block(void *context, long t) {
     const gemm_job *g = context;
-    const variant *v = g->v;
     long i0 = t / g->blocks * g->rows, m = min(g->rows, g->m - i0);
     long j0 = t % g->blocks * g->columns, n = min(g->columns, g->n - j0);
     for (long k = 0; k < g->k; k += g->part) {
         long part = min(g->part, g->k - k);
         const gm_real *a = g->a + i0 * g->ars + k * g->acs;
-        for (long i = 0; i < m; i += v->mr)
-            v->pack_a(workspace.a + i * part, a + i * g->ars, g->ars, g->acs,
-                      min(v->mr, m - i), part);
+        pack_block(g, part, a, m);
         multiply_packed(g, part, g->b + k * g->brs + j0 * g->bcs, m, n,
                         g->c + i0 * g->ldc + j0, g->add || k > 0);
     }
@@ -581,7 +592,8 @@ void gm_gemm(long m, long n, long k, const gm_real *a, long ars, long acs,
                   .part = even_part(k, PART, 8), .a = a, .b = b, .ars = ars,
                   .acs = acs, .brs = brs, .bcs = bcs, .ldc = ldc, .c = c,
                   .add = add};
-    bool small = (double)m * (double)n * (double)k < 1e6;
+    /* below some 50 us, starting threads costs more than they save */
+    bool small = (double)m * (double)n * (double)k < 4e6;
     choose_blocks(&g, small || in_parallel() ? 1 : gm_threads());
     gm_parallel((m + g.rows - 1) / g.rows * g.blocks, gemm_block, &g);
 }

@@ -1,0 +1,145 @@
+/* test_base.c: arenas, random numbers against Python integers, SHA-256 against
+   hashlib, exact decimals, refusals.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+#include "test.h"
+
+#include <math.h>
+#include <stdint.h>
+
+/* Made with Python's integers from the formula in gamma.h. */
+static void random_numbers(void) {
+    const uint64_t most = UINT64_MAX;
+    CHECK(gm_random(0, 0, 0) == 0xfbe988335f36c931, "0 0 0");
+    CHECK(gm_random(1, 2, 3) == 0xb19f667b2781fdf0, "1 2 3");
+    CHECK(gm_random(most, most, most) == 0xfc5a804d0a8ade77, "all ones");
+    CHECK(gm_random(42, 0, 7) == 0x19b06cf74db7ea4e, "42 0 7");
+    /* mean of n uniform numbers: standard deviation sqrt(1/12/n); 5 of them */
+    double sum = 0, least = 1, largest = 0;
+    const int n = 100000;
+    for (int i = 0; i < n; i++) {
+        double u = gm_uniform(8, 1, (uint64_t)i);
+        sum += u;
+        least = fmin(least, u);
+        largest = fmax(largest, u);
+    }
+    CHECK(fabs(sum / n - 0.5) < 5 * sqrt(1.0 / 12 / n), "mean %g", sum / n);
+    CHECK(least >= 0 && least < 1e-3 && largest < 1 && largest > 1 - 1e-3,
+          "range %g .. %g", least, largest);
+}
+
+/* hashlib's digest of n bytes 7 i mod 256, around every padding boundary. */
+static void sha256(void) {
+    static const struct { int n; const char *hex; } known[] = {
+        {0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+        {55, "576a1bf8d4478657e6dc4af9398544765c2a92cde28478b019235cfed315fc09"},
+        {56, "9b20501dfd1d99161c257950f3444f3e49230c351c5c8e0943ef369f85f5205d"},
+        {63, "30b345906b493f06f69444b6521113511c242f30e29840462950035043682f1e"},
+        {64, "d8bc63b4fc1156e5e7d95a418b9bf54cd3174bedbc2db40f74895349b229b3c0"},
+        {65, "1ee23b0fbcaecc1aff4a9e8f1645f35ab2c8e13609cd73b68df8b5e3f63ce073"},
+        {1000, "89f4ff56a25dd1db06a4ce6033603775d705fb96f30f8693733fef602a1ca532"}};
+    uint8_t data[1000];
+    for (int i = 0; i < 1000; i++) data[i] = (uint8_t)(i * 7);
+    for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+        for (size_t piece = 1; piece <= 1000; piece = piece * 3 + 1) {
+            gm_sha sha;
+            char hex[65];
+            size_t n = (size_t)known[k].n;
+            gm_sha_begin(&sha);
+            for (size_t at = 0; at < n; at += piece)
+                gm_sha_add(&sha, data + at, n - at < piece ? n - at : piece);
+            gm_sha_end(&sha, hex);
+            CHECK_TEXT(hex, known[k].hex);
+        }
+}
+
+static void arenas(void) {
+    gm_arena a = {0};
+    CHECK(gm_alloc(&a, SIZE_MAX / 2, 3) == NULL, "a product that overflows");
+    CHECK(gm_alloc(&a, SIZE_MAX / 4, 1) == NULL, "more than there is");
+    CHECK(gm_alloc(&a, 0, 8) != NULL, "nothing is a valid pointer");
+    char *first = gm_alloc(&a, 100, 1);
+    memset(first, 1, 100);
+    gm_mark mark = gm_arena_mark(&a);
+    size_t used = a.used;
+    for (int i = 0; i < 50; i++) {
+        unsigned char *p = gm_alloc(&a, 100000, 1);
+        CHECK((uintptr_t)p % 64 == 0, "aligned");
+        CHECK(p[0] == 0 && p[99999] == 0, "zeroed");
+        memset(p, 0xff, 100000);
+    }
+    CHECK(a.peak >= 5000000, "peak %zu", a.peak);
+    gm_arena_rewind(&a, mark);
+    CHECK(a.used == used, "used %zu, expected %zu", a.used, used);
+    unsigned char *again = gm_alloc(&a, 1000, 1);
+    CHECK(again[0] == 0 && again[999] == 0, "zeroed again after a rewind");
+    CHECK(first[0] == 1 && first[99] == 1, "what came before stays");
+    CHECK_TEXT(gm_format(&a, "%s-%d", "x", 7), "x-7");
+    gm_arena_free(&a);
+}
+
+static void decimals(void) {
+    gm_error err;
+    int64_t x;
+    static const struct { const char *text; int64_t unit, value; } good[] = {
+        {"2.5", 106168320, 265420800}, {"3", 7, 21}, {"0.1", 10, 1},
+        {"0.333333333333", 3, 0}, {".5", 9, 4}, {"2.", 5, 10}, {"0", 9, 0},
+        /* exact where doubles are not: 2.55 N = 270729216 */
+        {"2.55", 106168320, 270729216},
+        {"8.999999999999", 1000000000000, 8999999999999}};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        CHECK(gm_parse_scaled("--bits", good[i].text, good[i].unit, &x, &err) ==
+              GM_OK, "%s", good[i].text);
+        CHECK(x == good[i].value, "%s x %lld = %lld, found %lld", good[i].text,
+              (long long)good[i].unit, (long long)good[i].value, (long long)x);
+    }
+    const char *bad[] = {"", "-1", "1e3", "2,5", ".", "1.2.3", " 1", "nan",
+                         "0.1234567890123", "99999999999999999999"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char expected[200];
+        snprintf(expected, sizeof expected, "--bits: expected a decimal number "
+                 "such as 2.5 (at most 12 places), found \"%s\"", bad[i]);
+        CHECK(gm_parse_scaled("--bits", bad[i], 10, &x, &err) == GM_EUSAGE,
+              "accepted \"%s\"", bad[i]);
+        CHECK_TEXT(err.text, expected);
+    }
+    CHECK(gm_parse_scaled("--bits", "999999999999999999", INT64_MAX, &x, &err)
+          == GM_EUSAGE, "a product beyond 64 bits");
+}
+
+static void numbers(void) {
+    gm_error err;
+    long n;
+    double d;
+    CHECK(gm_parse_long("--n", "17", 1, 20, &n, &err) == GM_OK && n == 17, "17");
+    const char *bad[] = {"21", "0", "x", "", "3x", "99999999999999999999"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char expected[128];
+        snprintf(expected, sizeof expected, "--n: expected a whole number from "
+                 "1 to 20, found \"%s\"", bad[i]);
+        CHECK(gm_parse_long("--n", bad[i], 1, 20, &n, &err) == GM_EUSAGE, "n");
+        CHECK_TEXT(err.text, expected);
+    }
+    CHECK(gm_parse_double("--d", "0.5", 0, 1, &d, &err) == GM_OK && d == 0.5,
+          "0.5");
+    CHECK(gm_parse_double("--d", "nan", 0, 1, &d, &err) == GM_EUSAGE, "NaN");
+    CHECK_TEXT(err.text, "--d: expected a number from 0 to 1, found \"nan\"");
+    CHECK(gm_parse_double("--d", "1.5", 0, 1, &d, &err) == GM_EUSAGE, "1.5");
+}
+
+static void errors(void) {
+    gm_error err;
+    CHECK(gm_fail(&err, GM_EIO, "a\033[31mb\n%s", "c") == GM_EIO, "status");
+    CHECK_TEXT(err.text, "a?[31mb?c");
+    CHECK(gm_fail(NULL, GM_EMEM, "x") == GM_EMEM, "nobody listens");
+}
+
+int main(void) {
+    random_numbers();
+    sha256();
+    arenas();
+    decimals();
+    numbers();
+    errors();
+    return test_end("test_base");
+}

@@ -360,6 +360,7 @@ struct dp {
     long states;                /* ever kept                                 */
     double deadline;
     int64_t target;             /* keep what may reach v <= target           */
+    int64_t high;               /* finds must lie below this                 */
     bool strict;                /* lower target below each find; no ties     */
     bool found;
     struct state best;
@@ -653,16 +654,21 @@ static void update_best(struct dp *d) {
         else high = middle;
     }
     if (low == 0 || (d->c->exact && s[low - 1].w != d->c->room)) return;
-    if (s[low - 1].v > d->target) return;
+    if (s[low - 1].v >= d->high) return;
     d->found = true;
     d->best = s[low - 1];
-    if (d->strict) d->target = d->best.v - 1;
+    if (!d->strict) return;
+    d->high = d->best.v;
+    if (d->target >= d->high) d->target = d->high - 1;
 }
 
-/* Searches for an assignment with v <= target: d->found, d->best.  Without
-   `strict`, the one the tie rule asks for if target is the optimum. */
-static gm_status search(struct dp *d, int64_t target, bool strict) {
+/* Visits everything of value <= target.  d->best: the best of value < high
+   that came by, d->found if any.  Without `strict` and with target the optimum
+   it is the one the tie rule asks for. */
+static gm_status search(struct dp *d, int64_t target, int64_t high,
+                        bool strict) {
     d->target = target;
+    d->high = high;
     d->strict = strict;
     d->found = false;
     d->now.fill = d->next.fill = d->node.fill = 0;
@@ -691,25 +697,64 @@ static void unwind(const struct dp *d, const struct state *s, int *option) {
 }
 
 /* A first incumbent: from the base choices (they fit), again and again the
-   single change that saves most and still fits. */
+   change of one group, or of two among those nearest to lambda, that saves most
+   and still fits.  Pairs matter: a good incumbent fixes most columns of GLPK's
+   model (exact 4,096 x 1,024 sizes with odd bytes: gap 488,000 -> 26,000). */
+
+enum { NEAR = 64 };
+
+struct move { long g, h; int i, j; int64_t gain; };
+
+static void try_move(const struct core *c, const int *option, int64_t left,
+                     struct move *best, long g, long h) {
+    const struct group *a = &c->group[g], *b = &c->group[h];
+    const struct option *x = &a->option[option[g]], *y = &b->option[option[h]];
+    for (int i = 0; i < a->options; i++) {
+        int64_t dw = a->option[i].w - x->w, gain = x->v - a->option[i].v;
+        for (int j = 0; j < (g == h ? 1 : b->options); j++) {
+            int64_t more = dw, sum = gain;
+            if (g != h) more += b->option[j].w - y->w;
+            if (g != h) sum += y->v - b->option[j].v;
+            if (more <= left && sum > best->gain)
+                *best = (struct move){g, h, i, j, sum};
+        }
+    }
+}
+
+/* The groups whose rates lie nearest to lambda; returns how many. */
+static int nearest(const struct core *c, long *near) {
+    double key[NEAR];
+    int n = 0;
+    for (long g = 0; g < c->G; g++) {
+        struct item item = {.group = g};
+        item_rates(c, &item);
+        int at = n < NEAR ? n++ : NEAR;
+        for (; at > 0 && key[at - 1] > item.key; at--)
+            if (at < NEAR) key[at] = key[at - 1], near[at] = near[at - 1];
+        if (at < NEAR) key[at] = item.key, near[at] = g;
+    }
+    return n;
+}
+
 static int64_t greedy(const struct core *c, int *option) {
-    int64_t w = c->w0, v = c->v0;
+    long near[NEAR];
+    int64_t left = c->room - c->w0, v = c->v0;
+    int n = nearest(c, near);
     for (long g = 0; g < c->G; g++) option[g] = c->group[g].base;
     for (int pass = 0; pass < 1000; pass++) {
-        long best = -1;
-        int to = 0;
-        int64_t gain = 0;
-        for (long g = 0; g < c->G; g++) {
-            const struct option *o = c->group[g].option, *now = &o[option[g]];
-            for (int i = 0; i < c->group[g].options; i++)
-                if (now->v - o[i].v > gain && w + o[i].w - now->w <= c->room)
-                    best = g, to = i, gain = now->v - o[i].v;
-        }
-        if (best < 0) break;
-        const struct option *o = c->group[best].option;
-        w += o[to].w - o[option[best]].w;
-        v -= gain;
-        option[best] = to;
+        struct move m = {.gain = 0};
+        for (long g = 0; g < c->G; g++) try_move(c, option, left, &m, g, g);
+        for (int x = 0; x < n && m.gain == 0; x++)
+            for (int y = 0; y < x; y++)
+                try_move(c, option, left, &m, near[x], near[y]);
+        if (m.gain == 0) break;
+        const struct option *a = c->group[m.g].option;
+        const struct option *b = c->group[m.h].option;
+        left -= a[m.i].w - a[option[m.g]].w;
+        if (m.h != m.g) left -= b[m.j].w - b[option[m.h]].w;
+        option[m.g] = m.i;
+        if (m.h != m.g) option[m.h] = m.j;
+        v -= m.gain;
     }
     return v;
 }
@@ -726,17 +771,17 @@ static gm_status search_optimum(struct dp *d, struct answer *a) {
     while (status == GM_OK && a->low < a->high) {
         int64_t most = a->high - 1 - a->low;
         int64_t target = a->low + (step < most ? step : most);
-        status = search(d, target, true);
+        status = search(d, target, a->high, true);
         if (d->found) {
             a->high = d->best.v;
             a->found = true;
             unwind(d, &d->best, a->option);
         }
-        if (status == GM_OK) a->low = d->found ? a->high : target + 1;
+        if (status == GM_OK) a->low = a->high <= target ? a->high : target + 1;
         step = step < most ? step * 16 : step;
     }
     if (status != GM_OK || !a->found || d->options->any) return status;
-    a->rule = search(d, a->high, false) == GM_OK;
+    a->rule = search(d, a->high, a->high + 1, false) == GM_OK;
     assert(!a->rule || d->found);
     if (a->rule) unwind(d, &d->best, a->option);
     return GM_OK;
@@ -1154,6 +1199,7 @@ static void run_intopt(void *context) {
     p.msg_lev = job->run->verbose ? GLP_MSG_ALL : GLP_MSG_OFF;
     p.presolve = GLP_ON;
     p.mip_gap = 0;
+    p.mir_cuts = GLP_ON;
     p.tol_int = 1e-9;
     p.tol_obj = 1e-12;
     p.cb_func = on_node;

@@ -1,6 +1,8 @@
 # gamma: all | demo | test | check | bench | install | clean.  See README.md.
 #   make OPENMP=0   without threads          make GLPK=0   dynamic program only
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
 PREFIX  ?= /usr/local
 OPENMP  ?= 1
 GLPK    ?= 1

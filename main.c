@@ -312,8 +312,7 @@ void gm_talk(const gm_call *call, const char *format, ...) {
     fputc('\n', stderr);
 }
 
-/* One line, rewritten, on a terminal; elsewhere a line now and then: at the
-   end and at most every 30 seconds. */
+/* One line, rewritten, on a terminal; elsewhere a line every 30 seconds. */
 static void progress(void *context, const char *what, long done, long total) {
     static const char *now;
     static double start, last;
@@ -326,14 +325,14 @@ static void progress(void *context, const char *what, long done, long total) {
     }
     if (!now || strcmp(now, what) != 0) now = what, start = t, last = t;
     bool terminal = isatty(STDERR_FILENO), end = done == total;
-    if (!end && t - last < (terminal ? 0.2 : 30)) return;
+    if (end) now = NULL;
+    if (t - last < (terminal ? 0.2 : 30) && !(end && terminal)) return;
     last = t;
     double rate = t > start ? (double)done / (t - start) : 0;
     double left = rate > 0 ? (double)(total - done) / rate : 0;
     fprintf(stderr, "%s%s %ld/%ld  %.3g/s  %.0f s left%s", terminal ? "\r" : "",
             what, done, total, rate, left,
             terminal && !end ? "\033[K" : terminal ? "\033[K\n" : "\n");
-    if (end) now = NULL;
 }
 
 /* -------------------------------------------------------------------- main */

@@ -316,6 +316,7 @@ void gm_talk(const gm_call *call, const char *format, ...) {
 static void progress(void *context, const char *what, long done, long total) {
     static const char *now;
     static double start, last;
+    static long first;
     const gm_call *call = context;
     double t = gm_seconds();
     if (call->quiet) return;
@@ -323,12 +324,12 @@ static void progress(void *context, const char *what, long done, long total) {
         fprintf(stderr, "%s\n", what);
         return;
     }
-    if (!now || strcmp(now, what) != 0) now = what, start = t, last = t;
+    if (!now || strcmp(now, what) != 0) now = what, start = last = t, first = done;
     bool terminal = isatty(STDERR_FILENO), end = done == total;
     if (end) now = NULL;
     if (t - last < (terminal ? 0.2 : 30) && !(end && terminal)) return;
     last = t;
-    double rate = t > start ? (double)done / (t - start) : 0;
+    double rate = t > start ? (double)(done - first) / (t - start) : 0;
     double left = rate > 0 ? (double)(total - done) / rate : 0;
     fprintf(stderr, "%s%s %ld/%ld  %.3g/s  %.0f s left%s", terminal ? "\r" : "",
             what, done, total, rate, left,

@@ -96,7 +96,8 @@ static void set_text(struct writer *w, const char *key, const char *value) {
 /* What the scores came from, carried along. */
 static void put_origin(struct writer *w, const gm_scores *s) {
     static const char *const kept[] = {"model", "model_hash",
-                                       "calibration_hash", "recipe"};
+                                       "calibration_hash", "candidates",
+                                       "candidates_hash"};
     set_text(w, "format", "gamma-alloc 1");
     set_text(w, "version", GM_VERSION);
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)

@@ -496,7 +496,11 @@ gm_status gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out,
         {"lambda", NULL, fit->lambda}, {"entropy", NULL, fit->entropy}};
     for (size_t i = 0; i < sizeof keys / sizeof *keys && !s; i++) {
         char number[32];
-        gm_double_text(keys[i].number, number);
+        double x = keys[i].number;
+        if (x == floor(x) && fabs(x) < 1e15)
+            snprintf(number, sizeof number, "%.0f", x);
+        else
+            gm_double_text(x, number);
         s = gm_keys_set(arena, &out->keys, keys[i].key, err, "%s",
                         keys[i].text ? keys[i].text : number);
     }

@@ -435,7 +435,7 @@ static void test_bad_header_length(void) {
    are refused, naming the element. */
 static void test_tensor_read(void) {
     static const float x[6] = {1, -2, 0.5f, 3e38f, -0.0f, 1e-45f};
-    static const double y[2] = {1e300, 0.1};
+    static const double y[2] = {1e300, 0.1}, z[2] = {0.1, -3};
     static const uint16_t h[3] = {0x3C00, 0x7C01, 0xFC00};
     gm_tensor t = {.name = "w", .dtype = GM_F32, .rank = 2, .shape = {2, 3},
                    .bytes = 24, .path = "x"};
@@ -465,6 +465,10 @@ static void test_tensor_read(void) {
                     .bytes = 16, .path = "x", .data = (const uint8_t *)y};
     CHECK(gm_tensor_read(&t, 1, 1, out, &err) == GM_OK &&
           out[0] == (gm_real)0.1, "F64");
+    t.data = (const uint8_t *)z;
+    CHECK(gm_tensor_read(&t, 0, 2, out, &err) == GM_OK &&
+          out[0] == (gm_real)0.1 && out[1] == -3, "two F64");
+    t.data = (const uint8_t *)y;
     if (sizeof(gm_real) == 4)
         refused(gm_tensor_read(&t, 0, 1, out, &err), GM_EINPUT, "x: tensor "
                 "\"d\": element 0 of shape [2] is infinite, expected a finite "
@@ -533,6 +537,7 @@ static void test_writer_refuses(void) {
     gm_out out;
     const char *says = DIR "/w: tensor \"a\": type, rank or size cannot be "
                        "written";
+    unlink(DIR "/w.partial");           /* of an earlier, failed run */
     refused(gm_safetensors_begin(&arena, DIR "/w", &t, 1, NULL, 0, &out, &err),
             GM_EINPUT, says);
     t = (gm_tensor){.name = "a", .dtype = GM_F32, .rank = 2,
@@ -542,7 +547,13 @@ static void test_writer_refuses(void) {
     t.shape[0] = -1;
     refused(gm_safetensors_begin(&arena, DIR "/w", &t, 1, NULL, 0, &out, &err),
             GM_EINPUT, says);
-    t.shape[0] = 1;
+    t = (gm_tensor){.name = "a", .dtype = GM_F32, .rank = 9};
+    refused(gm_safetensors_begin(&arena, DIR "/w", &t, 1, NULL, 0, &out, &err),
+            GM_EINPUT, says);
+    t.rank = 8;
+    CHECK(gm_safetensors_begin(&arena, DIR "/w", &t, 1, NULL, 0, &out, &err)
+          == GM_OK, "rank 8: %s", err.text);
+    gm_out_abandon(&out);
     refused(gm_safetensors_begin(&arena, DIR "/w", &t, 1, NULL, 100000009,
                                  &out, &err), GM_ELIMIT, DIR "/w: header of "
             "100000008 bytes, the format allows 100000000");
@@ -876,6 +887,8 @@ static void test_bad_npy(void) {
          "not a dictionary of descr, fortran_order and shape"},
         {NPY("<i4", "False", "(99999999999999999999,)"), 8, "npy header is "
          "not a dictionary of descr, fortran_order and shape"},
+        {NPY("<i4", "False", "(,)"), 8, "npy header is not a dictionary of "
+         "descr, fortran_order and shape"},
         {NPY("<i4", "Maybe", "(2,)"), 8, "npy header is not a dictionary of "
          "descr, fortran_order and shape"},
         {"", 8, "npy header is not a dictionary of descr, fortran_order and "

@@ -592,8 +592,8 @@ void gm_gemm(long m, long n, long k, const gm_real *a, long ars, long acs,
                   .part = even_part(k, PART, 8), .a = a, .b = b, .ars = ars,
                   .acs = acs, .brs = brs, .bcs = bcs, .ldc = ldc, .c = c,
                   .add = add};
-    /* below some 50 us, starting threads costs more than they save */
-    bool small = (double)m * (double)n * (double)k < 4e6;
+    /* below some 100 us, starting threads costs more than they save */
+    bool small = (double)m * (double)n * (double)k < 1e7;
     choose_blocks(&g, small || in_parallel() ? 1 : gm_threads());
     gm_parallel((m + g.rows - 1) / g.rows * g.blocks, gemm_block, &g);
 }

@@ -165,8 +165,8 @@ static void test_gemm_equals_reference(void) {
     shape large[] = {
         plain(1030, 17, 96, false, true, false),
         plain(515, 66, 400, true, false, true),
-        plain(29, 700, 200, false, false, true),
-        plain(130, 520, 64, true, true, false),
+        plain(29, 700, 500, false, false, true),
+        plain(130, 520, 150, true, true, false),
     };
     for (size_t i = 0; i < sizeof large / sizeof *large; i++)
         check_shape(&large[i], 4);

@@ -18,7 +18,8 @@
 Each step: Adam (rate, 0.9, 0.999, 1e-8, bias corrected) on theta with lambda
 fixed, then lambda <- lambda + eta rho c with the c of the p used in the step.
 g_mk = d(sum_l E_l / E_0)/dp_mk with p_m taken as free.
-Score of a choice, from theta, lambda and c of one moment:
+Score of a choice, from theta, lambda and c as used in one step (`run`: theta
+and mu averaged over the last floor(tail steps) steps, at least one):
     u_mk = -(alpha/M) theta_mk/tau - mu n_m b_k/N,  least of each module 0,
     mu = lambda + rho c
 """
@@ -34,6 +35,17 @@ from torch.func import functional_call
 from rtn import LINEARS, rtn
 
 
+def exact_norms(model):
+    """transformers' RMS norm casts to float32; here: the model's own type."""
+    def forward(self, x):
+        scale = (x.square().mean(-1, keepdim=True)
+                 + self.variance_epsilon).rsqrt()
+        return self.weight * (x * scale)
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = forward.__get__(module)
+
+
 class Stage1:
     """State of one run: candidates, teacher's stream, theta, lambda."""
 
@@ -41,8 +53,10 @@ class Stage1:
         """tokens [S, T]"""
         self.o, self.dtype = options, dtype
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager").eval()
+            folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+        # sdpa: the eager path's softmax is float32 in a float64 model
         model.requires_grad_(False)
+        exact_norms(model)
         self.layers = model.model.layers
         # candidates from the float32 weights, before any cast to double
         self.Q = [[torch.stack([rtn(layer.get_submodule(n).weight, b,
@@ -113,8 +127,8 @@ class Stage1:
         ((g * p).sum() - o.alpha * entropy + self.lam * c
          + o.rho / 2 * c * c).backward()
         gradient = self.theta.grad.clone()
+        used = self.theta.detach().clone(), self.lam + o.rho * c.item()
         self.adam.step()
-        used = self.lam
         self.lam += o.eta * o.rho * c.item()
         return dict(E=E, g=g, p=p.detach(), c=c.item(), used=used,
                     entropy=entropy.item(), gradient=gradient,
@@ -140,7 +154,7 @@ def run(o):
     tokens = torch.stack([tokens[i * len(tokens) // o.S:][:o.T]
                           for i in range(o.S)])
     fit = Stage1(o.dir, tokens, o, getattr(torch, o.dtype))
-    keep, theta, mu = max(1, round(o.tail * o.steps)), 0, 0
+    keep, theta, mu = max(1, int(o.tail * o.steps)), 0, 0
     for i in range(o.steps):
         s = fit.step()
         if i == 0:
@@ -149,8 +163,8 @@ def run(o):
         print(f"{i + 1}\t{s['E'].sum().item() / fit.E0:.9f}\t{s['c']:.9f}\t"
               f"{s['entropy']:.9f}\t{s['lam']:.9f}", flush=True)
         if i >= o.steps - keep:
-            theta = theta + s["theta"] / keep
-            mu += (s["used"] + o.rho * s["c"]) / keep
+            theta = theta + s["used"][0] / keep
+            mu += s["used"][1] / keep
     u = fit.scores(theta, mu)
     print("name\tn\t" + "\t".join(f"score{b}" for b in o.bits))
     for m, name in enumerate(names_of(fit.M)):
@@ -206,8 +220,7 @@ def golden_model(out, name, folder):
     put(out, f"{name}.entropy", [x["entropy"] for x in s])
     put(out, f"{name}.lambda", [x["lam"] for x in s])
     put(out, f"{name}.theta", torch.stack([x["theta"] for x in s]))
-    mu = s[-1]["used"] + o.rho * s[-1]["c"]
-    put(out, f"{name}.score", fit.scores(s[-1]["theta"], mu))
+    put(out, f"{name}.score", fit.scores(*s[-1]["used"]))
 
 
 def golden(args):
@@ -226,8 +239,8 @@ def golden(args):
             "E (units of E0), c, entropy\n"
             "# (mean of H(p_m)) [steps] as seen by each step; lambda [steps] "
             "and theta [steps,M,K] after it;\n"
-            "# score [M,K] from theta after the last step and mu = lambda + "
-            "rho c as used in it\n")
+            "# score [M,K] from theta and mu = lambda + rho c as used in the "
+            "last step\n")
         for model in args.models:
             golden_model(out, *model.split("=", 1))
 

@@ -21,8 +21,8 @@ CFLAGS  += -DGM_NO_GLPK
 endif
 
 B    := build/$(CC)-o$(OPENMP)g$(GLPK)
-LIB  := base io unicode tokenizer kernels checkpoint model quant solver frontier check tables allocate \
-        gamma eval export
+LIB  := base io unicode tokenizer kernels checkpoint model quant gptq candidates solver \
+        glpk tables allocate frontier check gamma eval export
 LIB  := $(basename $(wildcard $(addsuffix .c,$(LIB))))
 MAIN := $(basename $(wildcard main*.c))
 SAN  := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \

@@ -484,9 +484,9 @@ void gm_head_forward(const gm_head *head, const gm_real *h, long rows,
                      gm_real *scratch, gm_real *logits);
 
 /* ----------------------------------------------------------------- quant.c
-   Candidates: RTN; packing; sizes; the candidate file. */
+   Candidates of one weight: RTN, packing, sizes, mixtures. */
 
-enum { GM_MAX_CANDIDATES = 16 };
+enum { GM_MAX_CANDIDATES = 16, GM_MAX_GROUP = 512 };
 
 /* How candidates are made; what is hashed into every file that uses them. */
 typedef struct {
@@ -539,7 +539,8 @@ gm_status gm_mix(const gm_packed *packed, int K, const double *p, gm_real *w,
 gm_status gm_inner(const gm_packed *packed, int K, const gm_real *G,
                    double *row, double *g, gm_error *err);
 
-/* The candidates of a whole model in one safetensors file, block after block,
+/* ------------------------------------------------------------ candidates.c
+   The candidates of a whole model in one safetensors file, block after block,
    mapped; NAME.b3.codes, NAME.b3.scales, NAME.b3.zeros. */
 typedef struct {
     gm_recipe recipe;

@@ -12,16 +12,18 @@ io: base
 tokenizer: base io unicode
 checkpoint: base io
 model: base kernels
-quant: base io kernels checkpoint
+quant: base io kernels
+gptq: base kernels quant
+candidates: base io kernels checkpoint model quant gptq
 solver: base io
 frontier: base solver
 robust: base solver tables allocate
 tables: base io
 check: base io tables
 allocate: base solver tables
-export: base io checkpoint quant
-gamma: base io kernels checkpoint model quant tables export
-eval: base kernels checkpoint model quant
+export: base io checkpoint quant candidates
+gamma: base io kernels checkpoint model quant candidates tables export
+eval: base kernels checkpoint model quant candidates
 '
 passed=0 failed=0
 map=$(mktemp)

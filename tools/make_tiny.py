@@ -44,7 +44,8 @@ QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 # and shards, both spellings of the RoPE base.
 MODELS = {
     "tiny-llama": dict(
-        seed=1, vocab=768, regex=LLAMA3, nfc=False, dtype="bfloat16",
+        seed=1, steps=2500, vocab=768,
+        regex=LLAMA3, nfc=False, dtype="bfloat16",
         end="<|end_of_text|>", shards=1, old_spelling=False,
         config=transformers.LlamaConfig, model=transformers.LlamaForCausalLM,
         options=dict(hidden_size=128, intermediate_size=256,
@@ -52,7 +53,8 @@ MODELS = {
                      num_key_value_heads=2, rms_norm_eps=1e-5,
                      rope_theta=10000.0, tie_word_embeddings=False)),
     "tiny-qwen2": dict(
-        seed=2, vocab=1024, regex=QWEN2, nfc=True, dtype="float16",
+        seed=2, steps=2500, vocab=1024,
+        regex=QWEN2, nfc=True, dtype="float16",
         end="<|endoftext|>", shards=3, old_spelling=True,
         config=transformers.Qwen2Config, model=transformers.Qwen2ForCausalLM,
         options=dict(hidden_size=96, intermediate_size=216,
@@ -61,7 +63,8 @@ MODELS = {
                      rope_theta=1000000.0, tie_word_embeddings=True,
                      use_sliding_window=False)),
     "tiny-qwen3": dict(
-        seed=3, vocab=512, regex=QWEN2, nfc=True, dtype="float32",
+        seed=3, steps=1800, vocab=512,
+        regex=QWEN2, nfc=True, dtype="float32",
         end="<|endoftext|>", shards=1, old_spelling=False,
         config=transformers.Qwen3Config, model=transformers.Qwen3ForCausalLM,
         options=dict(hidden_size=96, intermediate_size=240,
@@ -210,6 +213,7 @@ def make_model(args):
     folder = os.path.join(args.data, args.name)
     torch.manual_seed(spec["seed"])
     args.seed = spec["seed"]
+    args.steps = args.steps or spec["steps"]
     tokenizer = make_tokenizer(spec, args.train)
     end = spec["vocab"] - 1
     config = spec["config"](
@@ -271,7 +275,7 @@ def main():
     p.add_argument("name", choices=list(MODELS))
     p.add_argument("train")
     p.add_argument("data")
-    p.add_argument("--steps", type=int, default=2500)
+    p.add_argument("--steps", type=int)
     p.add_argument("--rate", type=float, default=3e-3)
     p.add_argument("--threads", type=int, default=2)
     p.set_defaults(call=make_model)

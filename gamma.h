@@ -169,6 +169,20 @@ double gm_expd(double x);
 double gm_logd(double x);                       /* x > 0 */
 void gm_sincosd(double x, double *sine, double *cosine);   /* |x| < 1e7 */
 
+/* Squares of matrices, in double, rows of n; parts above the diagonal are
+   neither read nor (but by gm_cholesky and gm_lower_inverse, which put 0
+   there) of use.  Each element is one chain of rounded products, added in the
+   order given, the same for any instruction set and thread count.
+
+   H_ij += sum_t (w_t^2 x_ti) x_tj, t in order; x [rows, n], weight [rows]. */
+void gm_gram(long rows, long n, const gm_real *x, const double *weight,
+             double *H);
+/* A = L L^T, lower triangle in place: l_ij = (a_ij - sum_{k<j} l_ik l_jk) /
+   l_jj.  false: a pivot is not positive and finite; A is spoilt. */
+bool gm_cholesky(long n, double *A);
+/* L X = 1: x_ij = (delta_ij - sum_{j<=k<i} l_ik x_kj) / l_ii. */
+void gm_lower_inverse(long n, const double *L, double *X);
+
 /* ------------------------------------------------------------------- io.c
    The only file (with tokenizer.c) that sees untrusted bytes: JSON,
    safetensors, npy, TSV, whole files in, atomic files out. */
@@ -488,18 +502,36 @@ void gm_head_forward(const gm_head *head, const gm_real *h, long rows,
 
 enum { GM_MAX_CANDIDATES = 16, GM_MAX_GROUP = 512 };
 
+typedef enum { GM_RTN, GM_GPTQ } gm_quantizer;
+/* Weight w_t of token t in GPTQ's H = (2/tokens) sum_t w_t^2 x_t x_t^T:
+   token: 1 / ||x_t||, times 4 at the first position of a sequence [choice];
+   plain: 1 (Frantar et al. 2022). */
+typedef enum { GM_TOKEN, GM_PLAIN } gm_hessian;
+#define GM_DAMPING 0.01
+
 /* How candidates are made; what is hashed into every file that uses them. */
 typedef struct {
     int count;                          /* K                              */
     int bits[GM_MAX_CANDIDATES];        /* ascending, 1..8; 16 or 32: the
                                            weight as stored               */
     long group;                         /* input columns per scale        */
+    gm_quantizer quantizer;
+    gm_hessian hessian;                 /* GPTQ only, like all below      */
+    bool act_order;                     /* largest H_jj first             */
+    double damping;                     /* share of mean H_jj added to it */
 } gm_recipe;
 
-/* "2,3,4" and a group into a recipe; "rtn bits=2,3,4 group=128" back. */
+/* "2,3,4" and a group into a recipe of RTN; names into its other fields. */
 gm_status gm_recipe_parse(const char *bits, long group, gm_recipe *out,
                           gm_error *err);
+gm_status gm_recipe_quantizer(gm_recipe *recipe, const char *text,
+                              gm_error *err);
+gm_status gm_recipe_hessian(gm_recipe *recipe, const char *text,
+                            gm_error *err);
+/* "rtn bits=2,3,4 group=128", "gptq bits=2,3 group=64 hessian=token act-order
+   damping=0.02" (the last two where they are not the default), and back. */
 void gm_recipe_text(const gm_recipe *recipe, char text[128]);
+gm_status gm_recipe_read(const char *text, gm_recipe *out, gm_error *err);
 
 /* One packed candidate of a weight [out, in], groups = ceil(in/group):
    codes: each row is a bit stream, least significant bit first, padded to a
@@ -517,6 +549,30 @@ typedef struct {
 typedef struct { int64_t codes, scales, zeros; } gm_parts;
 gm_parts gm_packed_parts(long out, long in, int bits, long group);
 int64_t gm_packed_bytes(long out, long in, int bits, long group);
+
+/* n codes of `bits` bits into ceil(n bits / 8) bytes. */
+void gm_pack(const uint8_t *code, long n, int bits, uint8_t *stream);
+
+/* Nearest integer, ties to even, for |x| <= 2^21: adding 1.5 * 2^23 leaves no
+   fraction bits.  Compiles to two additions where rintf would be a call. */
+static inline float gm_nearest(float x) {
+    const float magic = 12582912.f;
+    return (x + magic) - magic;
+}
+
+static inline float gm_clamp(float x, float least, float most) {
+    x = x < least ? least : x;
+    return x > most ? most : x;
+}
+
+/* Scale (fp16) and zero of a group whose weights span lo <= 0 .. hi >= 0. */
+void gm_grid(float lo, float hi, int bits, uint16_t *scale, uint8_t *zero);
+
+/* The code of w, top = 2^bits - 1.  Codes end at 255, so clamping w/scale to
+   512 first changes nothing but keeps gm_nearest in its range. */
+static inline float gm_code(float w, float scale, float zero, float top) {
+    return gm_clamp(gm_nearest(gm_clamp(w / scale, -512, 512)) + zero, 0, top);
+}
 
 /* Round to nearest, ties to even, per group of `group` input columns:
      lo = min(0, min w), hi = max(0, max w), scale = fp16((hi-lo)/(2^b-1))
@@ -539,6 +595,32 @@ gm_status gm_mix(const gm_packed *packed, int K, const double *p, gm_real *w,
 gm_status gm_inner(const gm_packed *packed, int K, const gm_real *G,
                    double *row, double *g, gm_error *err);
 
+/* ----------------------------------------------------------------- gptq.c
+   GPTQ candidates of one weight: column after column, each one's rounding
+   error moved onto the columns after it. */
+
+/* What all weights with the same input share.  U upper triangular,
+   U^T U = (H + damping)^-1, in the order the columns are rounded in. */
+typedef struct {
+    long n;
+    gm_real *U;                 /* [n, n]                                    */
+    long *order;                /* [n] act-order; NULL: from left to right   */
+    bool *dead;                 /* [n] H_jj = 0: the weight becomes 0        */
+} gm_factor;
+
+/* H [n, n], lower triangle read.  damping: share of the mean H_jj (of columns
+   that are not dead) added to each.  act_order: largest H_jj first, and all
+   groups' scales from the original weights. */
+gm_status gm_gptq_factor(gm_arena *arena, long n, const double *H,
+                         double damping, bool act_order, gm_factor *out,
+                         gm_error *err);
+
+/* As gm_rtn, with the inputs' factor; the arena is workspace. */
+gm_status gm_gptq(gm_arena *arena, const gm_real *w, long out, long in,
+                  int bits, long group, const gm_factor *factor,
+                  uint8_t *codes, uint16_t *scales, uint8_t *zeros,
+                  gm_error *err);
+
 /* ------------------------------------------------------------ candidates.c
    The candidates of a whole model in one safetensors file, block after block,
    mapped; NAME.b3.codes, NAME.b3.scales, NAME.b3.zeros. */
@@ -546,14 +628,24 @@ typedef struct {
     gm_recipe recipe;
     const gm_model *model;
     gm_tensors tensors;
-    char hash[65];              /* of recipe and model: what they depend on */
+    char hash[65];              /* of recipe, model and, for GPTQ, calibration:
+                                   what they depend on */
 } gm_candidates;
 
+/* Calibration: S sequences of T tokens, [S, T]. */
+typedef struct { const int32_t *tokens; long S, T; } gm_sequences;
+
 /* Opens DIR/candidates-HASH.safetensors, making it first when it is not there.
-   HASH covers the model's tensors and the recipe. */
+   calibration: read for GPTQ only, may be NULL for RTN. */
 gm_status gm_candidates_open(gm_arena *arena, gm_model *model,
-                             const gm_recipe *recipe, const char *dir,
+                             const gm_recipe *recipe,
+                             const gm_sequences *calibration, const char *dir,
                              const gm_report *report, gm_candidates *out,
+                             gm_error *err);
+/* Opens the file of a known hash, which must be of this model and recipe. */
+gm_status gm_candidates_find(gm_arena *arena, gm_model *model,
+                             const gm_recipe *recipe, const char *hash,
+                             const char *dir, gm_candidates *out,
                              gm_error *err);
 void gm_candidates_close(gm_candidates *candidates);
 
@@ -793,8 +885,12 @@ gm_status gm_packed_overhead(gm_arena *arena, const gm_model *model,
 /* ----------------------------------------------------------------- gamma.c
    Stage I: learn theta, and from it a score for each module and candidate. */
 
+/* What a mixture of candidates is taken to cost; see gamma.c. */
+typedef enum { GM_SOFT, GM_SOFT_CORRECTED } gm_relaxation;
+
 /* All of Stage I's settings; the defaults are in main_fit.c's option table. */
 typedef struct {
+    gm_relaxation relaxation;
     long S, T;          /* calibration: sequences of T tokens             */
     long batch;         /* sequences in one step                          */
     long steps;
@@ -821,7 +917,8 @@ typedef struct {
     double E, c, entropy;               /* of the last step; E in units of E0 */
     double beta1_power, beta2_power;    /* Adam's bias correction */
     double *theta, *moment1, *moment2;
-    double *theta_sum, *g_sum, *g_squares, multiplier_sum;  /* of the tail */
+    double *separable;                  /* S_mk, soft-corrected only */
+    double *theta_sum, *loss_sum, *loss_squares, multiplier_sum; /* of tail */
     double *p, *g, *block_E;            /* of the last step; [M,K], [L] */
     struct gm_sweep *sweep;             /* buffers of one step */
 } gm_fit;
@@ -948,6 +1045,8 @@ void gm_talk(const gm_call *call, const char *format, ...)
 gm_status gm_call_tokens(gm_call *call, const gm_model *model, const char *text,
                          const char *npy, int32_t **tokens, long *count);
 gm_status gm_call_recipe(gm_call *call, gm_recipe *recipe);
+/* --quantizer, --hessian and --act-order, where given, into a recipe. */
+gm_status gm_call_quantizer(gm_call *call, gm_recipe *recipe);
 gm_status gm_call_fit_options(gm_call *call, const gm_recipe *recipe,
                               gm_fit_options *out);
 gm_status gm_call_fit(gm_call *call, const gm_candidates *candidates,

@@ -706,3 +706,236 @@ void gm_sincosd(double x, double *sine, double *cosine) {
     if (quarter & 2) *sine = -*sine;
     if (quarter == 1 || quarter == 2) *cosine = -*cosine;
 }
+
+/* ------------------------------------------- Gram matrices and Cholesky
+
+   All in double, products rounded and then added (never fma), so that any
+   instruction set gives the same bits.  Every element is one chain of
+   additions in the order of the textbook's three loops; tests/test_gptq.c
+   compares with those loops for equality.  Work is cut into blocks of
+   BLOCK x BLOCK elements, each held in the workspace while
+
+     C[i][j] += sum_k a[k][i] b[k][j],   k in order,
+
+   runs over DEPTH k at a time, in tiles of TALL x 8 held in registers. */
+
+enum { BLOCK = 64, DEPTH = 128, TALL = 4, WIDE = 8 };
+
+typedef double wide __attribute__((vector_size(WIDE * sizeof(double)),
+                                   aligned(sizeof(double)), may_alias));
+
+static _Thread_local struct {
+    _Alignas(64) double a[DEPTH * BLOCK], b[DEPTH * BLOCK];
+    _Alignas(64) double c[BLOCK * BLOCK];
+} blocks;
+
+/* a [k][TALL], b [k][WIDE], c with rows of BLOCK. */
+INLINE void tile_double(long depth, const double *a, const double *b,
+                        double *c) {
+    wide x[TALL];
+    for (int i = 0; i < TALL; i++) x[i] = *(wide *)(c + i * BLOCK);
+    for (long k = 0; k < depth; k++, a += TALL, b += WIDE)
+        for (int i = 0; i < TALL; i++) x[i] += a[i] * *(const wide *)b;
+    for (int i = 0; i < TALL; i++) *(wide *)(c + i * BLOCK) = x[i];
+}
+
+/* blocks.c += the panels in blocks.a and blocks.b. */
+INLINE void block_tiles(long depth) {
+    for (long j = 0; j < BLOCK; j += WIDE)
+        for (long i = 0; i < BLOCK; i += TALL)
+            tile_double(depth, blocks.a + i * depth, blocks.b + j * depth,
+                        blocks.c + i * BLOCK + j);
+}
+
+static void block_scalar(long depth) { block_tiles(depth); }
+
+#ifdef GM_X86
+TARGET_AVX2 static void block_avx2(long depth) { block_tiles(depth); }
+TARGET_AVX512 static void block_avx512(long depth) { block_tiles(depth); }
+#endif
+
+static void block_add(long depth) {
+#ifdef GM_X86
+    if (gm_isa_now() == GM_AVX512) return block_avx512(depth);
+    if (gm_isa_now() == GM_AVX2) return block_avx2(depth);
+#endif
+    block_scalar(depth);
+}
+
+/* to = panels of `width`: panel p, [k][width], holds
+   sign from[(p width + i) rs + k ks]; i from `rows` on are 0. */
+static void block_pack(double *to, const double *from, long rs, long ks,
+                       long rows, long depth, long width, double sign) {
+    for (long p = 0; p < BLOCK; p += width)
+        for (long k = 0; k < depth; k++)
+            for (long i = p; i < p + width; i++)
+                *to++ = i < rows ? sign * from[i * rs + k * ks] : 0;
+}
+
+/* The block of C at `c` (m x n of it are there) into the workspace. */
+static void block_load(const double *c, long ldc, long m, long n) {
+    memset(blocks.c, 0, sizeof blocks.c);
+    for (long i = 0; i < m; i++)
+        memcpy(blocks.c + i * BLOCK, c + i * ldc, (size_t)n * sizeof *c);
+}
+
+static void block_store(double *c, long ldc, long m, long n) {
+    for (long i = 0; i < m; i++)
+        memcpy(c + i * ldc, blocks.c + i * BLOCK, (size_t)n * sizeof *c);
+}
+
+typedef struct {
+    long n, rows, column;
+    const gm_real *x;
+    const double *weight, *L;
+    double *out;
+} square_job;
+
+/* Item t of the lower triangle of blocks, row by row: (0,0) (1,0) (1,1) ... */
+static void triangle(long t, long *i, long *j) {
+    *i = 0;
+    while ((*i + 1) * (*i + 2) / 2 <= t) ++*i;
+    *j = t - *i * (*i + 1) / 2;
+}
+
+/* to = panels of `width` columns of x, from column `first`; row t times its
+   squared weight when `weigh`. */
+static void gram_pack(const square_job *g, long row, long depth, long first,
+                      long width, bool weigh, double *to) {
+    for (long p = first; p < first + BLOCK; p += width)
+        for (long t = row; t < row + depth; t++) {
+            double w = weigh ? g->weight[t] * g->weight[t] : 1;
+            for (long i = p; i < p + width; i++)
+                *to++ = i < g->n ? w * (double)g->x[t * g->n + i] : 0;
+        }
+}
+
+static void gram_block(void *context, long item) {
+    const square_job *g = context;
+    long i, j;
+    triangle(item, &i, &j);
+    i *= BLOCK, j *= BLOCK;
+    double *c = g->out + i * g->n + j;
+    long m = min(BLOCK, g->n - i), n = min(BLOCK, g->n - j);
+    block_load(c, g->n, m, n);
+    for (long t = 0; t < g->rows; t += DEPTH) {
+        long depth = min(DEPTH, g->rows - t);
+        gram_pack(g, t, depth, i, TALL, true, blocks.a);
+        gram_pack(g, t, depth, j, WIDE, false, blocks.b);
+        block_add(depth);
+    }
+    block_store(c, g->n, m, n);
+}
+
+static long triangle_items(long n) {
+    long side = (n + BLOCK - 1) / BLOCK;
+    return side * (side + 1) / 2;
+}
+
+void gm_gram(long rows, long n, const gm_real *x, const double *weight,
+             double *H) {
+    square_job g = {.n = n, .rows = rows, .x = x, .weight = weight, .out = H};
+    gm_parallel(triangle_items(n), gram_block, &g);
+}
+
+/* The block at row i, column `column`, loses what the columns before it
+   contribute: C -= L_i L_j^T. */
+static void cholesky_update(const square_job *g, long i) {
+    const double *A = g->out;
+    const long n = g->n, j = g->column;
+    block_load(A + i * n + j, n, min(BLOCK, n - i), min(BLOCK, n - j));
+    for (long k = 0; k < j; k += DEPTH) {
+        long depth = min(DEPTH, j - k);
+        block_pack(blocks.a, A + i * n + k, n, 1, min(BLOCK, n - i), depth,
+                   TALL, -1);
+        block_pack(blocks.b, A + j * n + k, n, 1, min(BLOCK, n - j), depth,
+                   WIDE, 1);
+        block_add(depth);
+    }
+}
+
+/* The diagonal block: column by column, each subtracted from those after it.
+   false: a pivot is not positive. */
+static bool cholesky_diagonal(long m) {
+    double *c = blocks.c;
+    for (long k = 0; k < m; k++) {
+        if (!(c[k * BLOCK + k] > 0 && c[k * BLOCK + k] < HUGE_VAL))
+            return false;
+        c[k * BLOCK + k] = sqrt(c[k * BLOCK + k]);
+        for (long i = k + 1; i < m; i++) c[i * BLOCK + k] /= c[k * BLOCK + k];
+        for (long i = k + 1; i < m; i++)
+            for (long j = k + 1; j <= i; j++)
+                c[i * BLOCK + j] -= c[i * BLOCK + k] * c[j * BLOCK + k];
+        memset(c + k * BLOCK + k + 1, 0,
+               (size_t)(BLOCK - k - 1) * sizeof *c);
+    }
+    return true;
+}
+
+/* A block below the diagonal one, L [m, m] transposed in g->L: X L^T = C. */
+static void cholesky_panel(void *context, long item) {
+    const square_job *g = context;
+    const long n = g->n, i = g->column + (item + 1) * BLOCK;
+    cholesky_update(g, i);
+    for (long r = 0; r < BLOCK; r++) {
+        double *c = blocks.c + r * BLOCK;
+        for (long k = 0; k < BLOCK; k++) {
+            const double *row = g->L + k * BLOCK;
+            c[k] /= row[k];
+            for (long j = k + 1; j < BLOCK; j++) c[j] -= c[k] * row[j];
+        }
+    }
+    block_store(g->out + i * n + g->column, n, min(BLOCK, n - i), BLOCK);
+}
+
+bool gm_cholesky(long n, double *A) {
+    double L[BLOCK * BLOCK];
+    square_job g = {.n = n, .L = L, .out = A};
+    for (; g.column < n; g.column += BLOCK) {
+        long j = g.column, m = min(BLOCK, n - j);
+        cholesky_update(&g, j);
+        if (!cholesky_diagonal(m)) return false;
+        block_store(A + j * n + j, n, m, m);
+        for (long k = 0; k < BLOCK; k++)
+            for (long i = 0; i < BLOCK; i++)
+                L[k * BLOCK + i] = blocks.c[i * BLOCK + k];
+        gm_parallel((n - j - 1) / BLOCK, cholesky_panel, &g);
+        for (long i = j; i < j + m; i++)
+            memset(A + i * n + j + m, 0, (size_t)(n - j - m) * sizeof *A);
+    }
+    return true;
+}
+
+/* Columns of X from `item` blocks on: L X = 1, block row after block row. */
+static void inverse_columns(void *context, long item) {
+    const square_job *g = context;
+    const long n = g->n, j = item * BLOCK, columns = min(BLOCK, n - j);
+    const double *L = g->L;
+    double *X = g->out, *c = blocks.c;
+    for (long i = 0; i < n; i += BLOCK) {
+        long m = min(BLOCK, n - i);
+        memset(c, 0, sizeof blocks.c);
+        for (long k = 0; i == j && k < m; k++) c[k * BLOCK + k] = 1;
+        for (long k = j; k < i; k += DEPTH) {
+            long depth = min(DEPTH, i - k);
+            block_pack(blocks.a, L + i * n + k, n, 1, m, depth, TALL, -1);
+            block_pack(blocks.b, X + k * n + j, 1, n, columns, depth, WIDE, 1);
+            block_add(depth);
+        }
+        for (long k = 0; i >= j && k < m; k++) {
+            double pivot = L[(i + k) * n + i + k];
+            for (long t = 0; t < BLOCK; t++) c[k * BLOCK + t] /= pivot;
+            for (long q = k + 1; q < m; q++) {
+                double l = L[(i + q) * n + i + k];
+                for (long t = 0; t < BLOCK; t++)
+                    c[q * BLOCK + t] -= l * c[k * BLOCK + t];
+            }
+        }
+        block_store(X + i * n + j, n, m, columns);
+    }
+}
+
+void gm_lower_inverse(long n, const double *L, double *X) {
+    square_job g = {.n = n, .L = L, .out = X};
+    gm_parallel((n + BLOCK - 1) / BLOCK, inverse_columns, &g);
+}

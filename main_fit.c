@@ -43,7 +43,22 @@ gm_status gm_call_recipe(gm_call *call, gm_recipe *recipe) {
     long group;
     gm_status s = gm_arg_long(call, "--group", 1, 512, &group);
     if (s) return s;
-    return gm_recipe_parse(gm_arg(call, "--bits"), group, recipe, &call->err);
+    s = gm_recipe_parse(gm_arg(call, "--bits"), group, recipe, &call->err);
+    return s ? s : gm_call_quantizer(call, recipe);
+}
+
+gm_status gm_call_quantizer(gm_call *call, gm_recipe *recipe) {
+    const char *quantizer = gm_arg(call, "--quantizer");
+    const char *hessian = gm_arg(call, "--hessian");
+    gm_status s = GM_OK;
+    if (quantizer) s = gm_recipe_quantizer(recipe, quantizer, &call->err);
+    if (hessian && !s) s = gm_recipe_hessian(recipe, hessian, &call->err);
+    if (gm_arg_given(call, "--act-order")) recipe->act_order = true;
+    if (!s && recipe->quantizer == GM_RTN &&
+        (gm_arg_given(call, "--hessian") || recipe->act_order))
+        s = gm_fail(&call->err, GM_EUSAGE, "--hessian and --act-order belong "
+                    "to --quantizer gptq, found rtn");
+    return s;
 }
 
 /* -------------------------------------------------------------------- info */
@@ -113,6 +128,14 @@ static const gm_option fit_options[] = {
      "the weight as stored in a 16-bit (F32) checkpoint"},
     {"--group", "N", "128", "input columns that share a scale and zero, "
      "1..512; the last group of a row may be smaller"},
+    {"--quantizer", "NAME", "rtn", "rtn: each weight to its nearest code; "
+     "gptq: column by column, w_t -= (w_j - q_j) U_jt / U_jj for t > j, "
+     "U^T U = H^-1, with the calibration tokens' H"},
+    {"--hessian", "NAME", "token", "gptq's H = (2/tokens) sum_t w_t^2 x_t "
+     "x_t^T (and 1 % of its mean diagonal added): token: w_t = 1/||x_t||, "
+     "times 4 at a sequence's first token; plain: w_t = 1, as published"},
+    {"--act-order", NULL, NULL, "gptq: columns by falling H_jj instead of left "
+     "to right, scales from the original weights"},
     {"--sequences", "S", "16", "calibration sequences, spread evenly over the "
      "text"},
     {"--length", "T", "512", "tokens in each sequence"},
@@ -199,7 +222,7 @@ static gm_status run_fit(gm_call *call) {
     gm_candidates candidates;
     gm_recipe recipe;
     gm_fit_options options;
-    int32_t *text, *tokens;
+    int32_t *text, *tokens = NULL;
     long count;
     gm_fit fit;
     const char *dir = gm_arg(call, "--out");
@@ -212,8 +235,10 @@ static gm_status run_fit(gm_call *call) {
                                gm_arg(call, "--tokens"), &text, &count);
     if (!s) s = gm_calibration(&call->arena, text, count, options.S, options.T,
                                &tokens, &call->err);
-    if (!s) s = gm_candidates_open(&call->arena, &model, &recipe, dir,
-                                   &call->report, &candidates, &call->err);
+    gm_sequences calibration = {tokens, options.S, options.T};
+    if (!s) s = gm_candidates_open(&call->arena, &model, &recipe, &calibration,
+                                   dir, &call->report, &candidates,
+                                   &call->err);
     if (!s) s = gm_call_fit(call, &candidates, tokens, &options, dir,
                             gm_arg_given(call, "--resume"), &fit);
     if (s) return s;

@@ -19,29 +19,73 @@ static int ascending(const void *a, const void *b) {
     return *(const int *)a - *(const int *)b;
 }
 
+/* The distinct bits of an allocation, "2,3,4". */
+static gm_status bits_of(gm_call *call, const gm_allocation *allocation,
+                         char bits[128]) {
+    int *all = gm_alloc(&call->arena, (size_t)allocation->M, sizeof *all);
+    if (!all) return gm_nomem(&call->err);
+    memcpy(all, allocation->bits, (size_t)allocation->M * sizeof *all);
+    qsort(all, (size_t)allocation->M, sizeof *all, ascending);
+    for (long m = 0; m < allocation->M && strlen(bits) < 100; m++)
+        if (m == 0 || all[m] != all[m - 1])
+            snprintf(bits + strlen(bits), 12, "%s%d", m ? "," : "", all[m]);
+    return GM_OK;
+}
+
 /* The recipe that an allocation was made for: its `candidates` key, as
-   scores.tsv has it; else its distinct bits and group 128.  --bits and --group
-   override. */
+   scores.tsv has it; else RTN of its distinct bits, group 128.  --bits,
+   --group, --quantizer, --hessian and --act-order override. */
 static gm_status recipe_of(gm_call *call, const gm_allocation *allocation,
                            gm_recipe *recipe) {
     const char *text = gm_keys_get(&allocation->keys, "candidates");
-    char bits[128] = "";
-    long group = 128;
-    if (!text || sscanf(text, "rtn bits=%127s group=%ld", bits, &group) != 2) {
-        int *all = gm_alloc(&call->arena, (size_t)allocation->M, sizeof *all);
-        if (!all) return gm_nomem(&call->err);
-        memcpy(all, allocation->bits, (size_t)allocation->M * sizeof *all);
-        qsort(all, (size_t)allocation->M, sizeof *all, ascending);
-        for (long m = 0; m < allocation->M && strlen(bits) < 100; m++)
-            if (m == 0 || all[m] != all[m - 1])
-                snprintf(bits + strlen(bits), 12, "%s%d", m ? "," : "", all[m]);
-    }
-    if (gm_arg(call, "--group")) {
-        gm_status s = gm_arg_long(call, "--group", 1, 512, &group);
-        if (s) return s;
-    }
     const char *asked = gm_arg(call, "--bits");
-    return gm_recipe_parse(asked ? asked : bits, group, recipe, &call->err);
+    char bits[128] = "";
+    gm_status s = text ? GM_OK : bits_of(call, allocation, bits);
+    if (!s) s = text ? gm_recipe_read(text, recipe, &call->err)
+                     : gm_recipe_parse(asked ? asked : bits, 128, recipe,
+                                       &call->err);
+    if (!s && text && asked) {
+        gm_recipe other;
+        s = gm_recipe_parse(asked, recipe->group, &other, &call->err);
+        recipe->count = other.count;
+        memcpy(recipe->bits, other.bits, sizeof other.bits);
+    }
+    if (!s && gm_arg(call, "--group"))
+        s = gm_arg_long(call, "--group", 1, GM_MAX_GROUP, &recipe->group);
+    return s ? s : gm_call_quantizer(call, recipe);
+}
+
+/* The candidates of an allocation.  RTN's are made again when they are not
+   there; GPTQ's are looked for by the hash in the allocation, or made from
+   --calib. */
+static gm_status open_candidates(gm_call *call, gm_model *model,
+                                 const gm_allocation *allocation,
+                                 const gm_recipe *recipe, const char *cache,
+                                 gm_candidates *out) {
+    gm_arena *a = &call->arena;
+    gm_error *err = &call->err;
+    const char *calib = gm_arg(call, "--calib");
+    const char *hash = gm_keys_get(&allocation->keys, "candidates_hash");
+    gm_sequences text = {NULL, 0, 0};
+    int32_t *all, *tokens;
+    long count;
+    if (recipe->quantizer == GM_RTN)
+        return gm_candidates_open(a, model, recipe, NULL, cache, &call->report,
+                                  out, err);
+    if (!calib && hash)
+        return gm_candidates_find(a, model, recipe, hash, cache, out, err);
+    if (!calib)
+        return gm_fail(err, GM_EUSAGE, "%s has no candidates_hash and GPTQ "
+                       "candidates are made from a calibration text: --calib "
+                       "FILE is missing", allocation->path);
+    gm_status s = gm_arg_long(call, "--sequences", 1, 1 << 20, &text.S);
+    if (!s) s = gm_arg_long(call, "--length", 2, 1 << 20, &text.T);
+    if (!s) s = gm_call_tokens(call, model, calib, NULL, &all, &count);
+    if (!s) s = gm_calibration(a, all, count, text.S, text.T, &tokens, err);
+    if (s) return s;
+    text.tokens = tokens;
+    return gm_candidates_open(a, model, recipe, &text, cache, &call->report,
+                              out, err);
 }
 
 /* Everything that stands between an allocation file and candidates in use. */
@@ -62,8 +106,8 @@ static gm_status open_chosen(gm_call *call, gm_model *model, const char *path,
     const char *cache = gm_arg(call, "--cache");
     if (!cache) cache = directory_of(a, path);
     if (!cache) return gm_nomem(err);
-    if (!s) s = gm_candidates_open(a, model, &out->recipe, cache, &call->report,
-                                   &out->candidates, err);
+    if (!s) s = open_candidates(call, model, &out->allocation, &out->recipe,
+                                cache, &out->candidates);
     const char *hash = s ? NULL : gm_keys_get(&out->allocation.keys,
                                               "model_hash");
     if (hash && strcmp(hash, model->hash) != 0)
@@ -90,6 +134,14 @@ static const gm_option quantize_options[] = {
     {"--bits", "LIST", NULL, "candidates (those the allocation was made for)"},
     {"--group", "N", NULL, "columns per scale, 1..512 (as the allocation was "
      "made for, else 128)"},
+    {"--quantizer", "NAME", NULL, "rtn or gptq (as the allocation was made "
+     "for, else rtn), see gamma fit"},
+    {"--hessian", "NAME", NULL, "of gptq: token or plain, see gamma fit"},
+    {"--act-order", NULL, NULL, "of gptq, see gamma fit"},
+    {"--calib", "FILE", NULL, "make gptq's candidates from this text, if they "
+     "are not in the cache (else: as gamma fit left them there)"},
+    {"--sequences", "S", "16", "of --calib, as given to gamma fit"},
+    {"--length", "T", "512", "of --calib, as given to gamma fit"},
     {"--cache", "DIR", NULL, "where the candidate file is or goes (beside the "
      "allocation)"},
     {0}};
@@ -210,6 +262,14 @@ static const gm_option eval_options[] = {
     {"--bits", "LIST", NULL, "candidates (those the allocation was made for)"},
     {"--group", "N", NULL, "columns per scale (as the allocation was made "
      "for, else 128)"},
+    {"--quantizer", "NAME", NULL, "rtn or gptq (as the allocation was made "
+     "for, else rtn), see gamma fit"},
+    {"--hessian", "NAME", NULL, "of gptq: token or plain, see gamma fit"},
+    {"--act-order", NULL, NULL, "of gptq, see gamma fit"},
+    {"--calib", "FILE", NULL, "make gptq's candidates from this text, if they "
+     "are not in the cache (else: as gamma fit left them there)"},
+    {"--sequences", "S", "16", "of --calib, as given to gamma fit"},
+    {"--length", "T", "512", "of --calib, as given to gamma fit"},
     {"--cache", "DIR", NULL, "where the candidate file is or goes (beside the "
      "allocation)"},
     {0}};
@@ -273,6 +333,9 @@ static const gm_option run_options[] = {
     {"--windows", "N", "0", "evaluation windows; 0: all whole ones"},
     {"--bits", "LIST", "2,3,4", "candidates, see gamma fit"},
     {"--group", "N", "128", "columns per scale, see gamma fit"},
+    {"--quantizer", "NAME", "rtn", "rtn or gptq, see gamma fit"},
+    {"--hessian", "NAME", "token", "of gptq: token or plain"},
+    {"--act-order", NULL, NULL, "of gptq"},
     {"--sequences", "S", "16", "see gamma fit, like all below"},
     {"--length", "T", "512", "tokens in a calibration sequence"},
     {"--batch", "N", "4", "sequences in one step"},
@@ -377,7 +440,7 @@ static gm_status run_prepare(gm_call *call, gm_model *model,
     gm_error *err = &call->err;
     gm_recipe recipe;
     gm_fit_options options;
-    int32_t *text, *tokens;
+    int32_t *text, *tokens = NULL;
     long count;
     gm_fit fit;
     gm_status s = gm_call_recipe(call, &recipe);
@@ -387,8 +450,9 @@ static gm_status run_prepare(gm_call *call, gm_model *model,
                                gm_arg(call, "--tokens"), &text, &count);
     if (!s) s = gm_calibration(a, text, count, options.S, options.T, &tokens,
                                err);
-    if (!s) s = gm_candidates_open(a, model, &recipe, dir, &call->report,
-                                   candidates, err);
+    gm_sequences calibration = {tokens, options.S, options.T};
+    if (!s) s = gm_candidates_open(a, model, &recipe, &calibration, dir,
+                                   &call->report, candidates, err);
     if (!s) s = gm_call_fit(call, candidates, tokens, &options, dir,
                             gm_arg_given(call, "--resume"), &fit);
     if (!s) s = gm_fit_table(a, &fit, scores, err);

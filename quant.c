@@ -17,7 +17,7 @@ static long min(long a, long b) { return a < b ? a : b; }
 
 gm_status gm_recipe_parse(const char *bits, long group, gm_recipe *out,
                           gm_error *err) {
-    *out = (gm_recipe){.group = group};
+    *out = (gm_recipe){.group = group, .damping = GM_DAMPING};
     for (const char *c = bits; ; c++) {
         char *end;
         long b = strtol(c, &end, 10);
@@ -35,12 +35,76 @@ gm_status gm_recipe_parse(const char *bits, long group, gm_recipe *out,
     }
 }
 
-void gm_recipe_text(const gm_recipe *recipe, char text[128]) {
-    int n = snprintf(text, 128, "rtn bits=");
-    for (int k = 0; k < recipe->count; k++)
+static const char *const quantizer_name[] = {"rtn", "gptq"};
+static const char *const hessian_name[] = {"token", "plain"};
+
+static gm_status find_name(const char *what, const char *const name[2],
+                           const char *text, int *out, gm_error *err) {
+    for (*out = 0; *out < 2; ++*out)
+        if (strcmp(text, name[*out]) == 0) return GM_OK;
+    return gm_fail(err, GM_EUSAGE, "%s: expected %s or %s, found \"%s\"", what,
+                   name[0], name[1], text);
+}
+
+gm_status gm_recipe_quantizer(gm_recipe *recipe, const char *text,
+                              gm_error *err) {
+    int found;
+    gm_status s = find_name("--quantizer", quantizer_name, text, &found, err);
+    if (!s) recipe->quantizer = (gm_quantizer)found;
+    return s;
+}
+
+gm_status gm_recipe_hessian(gm_recipe *recipe, const char *text,
+                            gm_error *err) {
+    int found;
+    gm_status s = find_name("--hessian", hessian_name, text, &found, err);
+    if (!s) recipe->hessian = (gm_hessian)found;
+    return s;
+}
+
+void gm_recipe_text(const gm_recipe *r, char text[128]) {
+    int n = snprintf(text, 128, "%s bits=", quantizer_name[r->quantizer]);
+    for (int k = 0; k < r->count; k++)
         n += snprintf(text + n, 128 - (size_t)n, "%s%d", k ? "," : "",
-                      recipe->bits[k]);
-    snprintf(text + n, 128 - (size_t)n, " group=%ld", recipe->group);
+                      r->bits[k]);
+    n += snprintf(text + n, 128 - (size_t)n, " group=%ld", r->group);
+    if (r->quantizer != GM_GPTQ) return;
+    n += snprintf(text + n, 128 - (size_t)n, " hessian=%s%s",
+                  hessian_name[r->hessian], r->act_order ? " act-order" : "");
+    if (r->damping != GM_DAMPING)
+        snprintf(text + n, 128 - (size_t)n, " damping=%.9g", r->damping);
+}
+
+/* The words after "bits=... group=..." of a GPTQ recipe. */
+static gm_status read_gptq(char *words, gm_recipe *out, gm_error *err) {
+    gm_status s = GM_OK;
+    for (char *word; !s && (word = strsep(&words, " "));)
+        if (strncmp(word, "hessian=", 8) == 0)
+            s = gm_recipe_hessian(out, word + 8, err);
+        else if (strcmp(word, "act-order") == 0)
+            out->act_order = true;
+        else if (strncmp(word, "damping=", 8) == 0)
+            s = gm_parse_double("damping", word + 8, 1e-9, 1, &out->damping,
+                                err);
+        else if (*word)
+            s = gm_fail(err, GM_EINPUT, "candidates: expected hessian=, "
+                        "act-order or damping=, found \"%s\"", word);
+    return s;
+}
+
+gm_status gm_recipe_read(const char *text, gm_recipe *out, gm_error *err) {
+    char quantizer[8], bits[64], rest[128];
+    long group;
+    int n = 0;
+    if (strlen(text) >= sizeof rest ||
+        sscanf(text, "%7s bits=%63s group=%ld%n", quantizer, bits, &group,
+               &n) != 3 || group < 1 || group > GM_MAX_GROUP)
+        return gm_fail(err, GM_EINPUT, "candidates: expected a text such as "
+                       "\"rtn bits=2,3,4 group=128\", found \"%s\"", text);
+    gm_status s = gm_recipe_parse(bits, group, out, err);
+    if (!s) s = gm_recipe_quantizer(out, quantizer, err);
+    strcpy(rest, text + n);
+    return s || out->quantizer == GM_RTN ? s : read_gptq(rest, out, err);
 }
 
 /* ------------------------------------------------------------------- sizes */
@@ -68,7 +132,7 @@ int64_t gm_packed_bytes(long out, long in, int bits, long group) {
    Eight codes of b bits are b bytes: code i of the eight stands at bit i b of
    the little-endian number those bytes form. */
 
-static void pack(const uint8_t *code, long n, int bits, uint8_t *stream) {
+void gm_pack(const uint8_t *code, long n, int bits, uint8_t *stream) {
     for (long i = 0; i < n; i += 8) {
         uint64_t word = 0;
         long codes = min(8, n - i);
@@ -113,16 +177,13 @@ static void unpack(const uint8_t *stream, long n, int bits, uint8_t *code) {
 
 /* --------------------------------------------------------- round to nearest */
 
-/* Nearest integer, ties to even, for |x| <= 2^21: adding 1.5 * 2^23 leaves no
-   fraction bits.  Compiles to two additions where rintf would be a call. */
-static inline float nearest(float x) {
-    const float magic = 12582912.f;
-    return (x + magic) - magic;
-}
-
-static inline float clamp(float x, float least, float most) {
-    x = x < least ? least : x;
-    return x > most ? most : x;
+void gm_grid(float lo, float hi, int bits, uint16_t *scale, uint8_t *zero) {
+    const float top = (float)((1 << bits) - 1);
+    /* fp16 ends at 65504: a wider group saturates instead of becoming inf */
+    *scale = gm_f32_to_f16(gm_clamp((hi - lo) / top, 0, 65504));
+    if (*scale == 0) *scale = 0x3c00;                       /* 1.0 */
+    const float s = gm_f16_to_f32(*scale);
+    *zero = (uint8_t)gm_clamp(gm_nearest(gm_clamp(-lo / s, 0, 512)), 0, top);
 }
 
 /* One group of n columns of one row: scale, zero, then n codes. */
@@ -135,18 +196,10 @@ static void rtn_group(const gm_real *w, long n, int bits, uint8_t *code,
         lo = x < lo ? x : lo;
         hi = x > hi ? x : hi;
     }
-    /* fp16 ends at 65504: a wider group saturates instead of becoming inf */
-    *scale = gm_f32_to_f16(clamp((hi - lo) / top, 0, 65504));
-    if (*scale == 0) *scale = 0x3c00;                       /* 1.0 */
-    const float s = gm_f16_to_f32(*scale);
-    const float z = clamp(nearest(clamp(-lo / s, 0, 512)), 0, top);
-    *zero = (uint8_t)z;
-    /* codes end at 255, so clamping w/s to 512 first changes nothing but keeps
-       `nearest` in its range */
-    for (long i = 0; i < n; i++) {
-        float x = clamp((float)w[i] / s, -512, 512);
-        code[i] = (uint8_t)clamp(nearest(x) + z, 0, top);
-    }
+    gm_grid(lo, hi, bits, scale, zero);
+    const float s = gm_f16_to_f32(*scale), z = (float)*zero;
+    for (long i = 0; i < n; i++)
+        code[i] = (uint8_t)gm_code((float)w[i], s, z, top);
 }
 
 typedef struct {
@@ -175,15 +228,15 @@ static void rtn_row(const rtn_job *job, long row) {
         filled += n;
         bool last = i + 1 == groups;
         long whole = last ? filled : filled / 8 * 8;
-        pack(strip, whole, job->bits, stream);
+        gm_pack(strip, whole, job->bits, stream);
         stream += stream_bytes(whole, job->bits);
         memmove(strip, strip + whole, (size_t)(filled - whole));
         filled -= whole;
         if (last || i % STRIP == STRIP - 1) {
             long from = i / STRIP * STRIP;
-            pack(zero, i + 1 - from, job->bits,
-                 job->zeros + row * stream_bytes(groups, job->bits) +
-                     stream_bytes(from, job->bits));
+            gm_pack(zero, i + 1 - from, job->bits,
+                    job->zeros + row * stream_bytes(groups, job->bits) +
+                        stream_bytes(from, job->bits));
         }
     }
 }

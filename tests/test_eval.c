@@ -30,7 +30,7 @@ static void fixture_begin(fixture *f, const char *dir, const char *bits) {
     gm_arena *a = &f->arena;
     gm_status s = gm_model_open(a, dir, &f->model, &err);
     if (!s) s = gm_recipe_parse(bits, 32, &recipe, &err);
-    if (!s) s = gm_candidates_open(a, &f->model, &recipe, work, NULL,
+    if (!s) s = gm_candidates_open(a, &f->model, &recipe, NULL, work, NULL,
                                    &f->candidates, &err);
     if (!s) s = gm_head_load(a, &f->model, &f->head, &err);
     CHECK(s == GM_OK, "%s: %s", dir, err.text);

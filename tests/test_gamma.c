@@ -40,7 +40,7 @@ static void fixture_begin(fixture *f, const char *set,
     memset(f, 0, sizeof *f);
     gm_status s = gm_model_open(&f->arena, dir, &f->model, &err);
     if (!s) s = gm_recipe_parse("2,3,4", 32, &recipe, &err);
-    if (!s) s = gm_candidates_open(&f->arena, &f->model, &recipe, work, NULL,
+    if (!s) s = gm_candidates_open(&f->arena, &f->model, &recipe, NULL, work, NULL,
                                    &f->candidates, &err);
     gm_vec tokens = record(set, "tokens");
     f->tokens = gm_alloc(&f->arena, (size_t)tokens.count, sizeof *f->tokens);
@@ -219,7 +219,7 @@ static void refusals(void) {
     write_text(path, "# format gamma-state 2\na\tb\n1\t2\n");
     CHECK(gm_fit_load(&f.arena, &f.fit, path, &err) == GM_EINPUT, "format");
     CHECK_TEXT(err.text, "build/test/gamma-work/bad-state: expected format "
-               "gamma-state 1 with 42 rows of 6, found gamma-state 2 with 1 "
+               "gamma-state 1 with 42 rows of 7, found gamma-state 2 with 1 "
                "rows of 2");
     /* a state of other settings */
     CHECK(gm_fit_save(&f.arena, &f.fit, path, &err) == GM_OK, "%s", err.text);

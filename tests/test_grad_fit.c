@@ -47,7 +47,7 @@ static void gradient_is_right(const char *dir) {
     for (int i = 0; i < 10; i++) tokens[i] = (7 * i + 3) % 40;
     gm_status s = gm_model_open(&a, dir, &model, &err);
     if (!s) s = gm_recipe_parse("2,3,4", 32, &recipe, &err);
-    if (!s) s = gm_candidates_open(&a, &model, &recipe, "build/double/work",
+    if (!s) s = gm_candidates_open(&a, &model, &recipe, NULL, "build/double/work",
                                    NULL, &candidates, &err);
     if (!s) s = gm_fit_begin(&a, &candidates, tokens, &o, &fit, &err);
     CHECK(s == GM_OK, "%s", err.text);

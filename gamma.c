@@ -13,6 +13,13 @@
    augmented Lagrangian are [GAMMA]; the loss's norm, the entropy term and the
    schedule are [choice], measured in docs/results.md.
 
+   That is `soft`.  Candidates' errors are nearly uncorrelated, so the mixture's
+   error falls as sum_k p_mk^2 S_mk, S_mk the separable error of candidate k
+   alone: a mixture looks better than any candidate, and theta learns log
+   errors.  `soft-corrected` [choice] measures S_mk once, in the first step, and
+   minimises J + sum_mk (p_mk - p_mk^2) S_mk: at one-hot p nothing is added,
+   elsewhere exactly what the mixture hides.
+
    Every block sees the original model's input h_{l-1} (teacher forcing), so
    blocks are independent given lambda.  One step is one sweep that recomputes
    the teacher's stream as it goes: memory is one block, not the model.
@@ -133,6 +140,30 @@ static double block_loss(struct gm_sweep *w, long d) {
     return E / (double)w->R;
 }
 
+/* S_mk: module m of block l alone at candidate k, all else original, on this
+   step's sequences.  Needs the teacher's y; dE/dW~'s buffer holds the candidate
+   meanwhile. */
+static gm_status measure_separable(gm_fit *fit, long l,
+                                   gm_packed packed[][GM_MAX_CANDIDATES],
+                                   gm_error *err) {
+    struct gm_sweep *w = fit->sweep;
+    const gm_config *c = &fit->candidates->model->config;
+    for (int j = 0; j < GM_LINEARS; j++) {
+        gm_real *original = w->block.w[j];
+        double *S = fit->separable + (l * GM_LINEARS + j) * fit->K;
+        w->block.w[j] = w->grad.w[j];
+        for (int k = 0; k < fit->K; k++) {
+            gm_status s = gm_dequantize(&packed[j][k], w->grad.w[j], err);
+            if (s) return s;
+            gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts,
+                             w->student);
+            S[k] = block_loss(w, c->d);
+        }
+        w->block.w[j] = original;
+    }
+    return GM_OK;
+}
+
 /* Block l: teacher forward h -> y, student forward with mixed weights, loss,
    backward, g_mk = <dE/dW~_m, Q_mk>.  Leaves the teacher's y in w->h. */
 static gm_status sweep_block(gm_fit *fit, long l, gm_error *err) {
@@ -143,11 +174,15 @@ static gm_status sweep_block(gm_fit *fit, long l, gm_error *err) {
     gm_status s = gm_block_load(model, l, &w->block, err);
     if (s) return s;
     gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->y);
-    for (int j = 0; j < GM_LINEARS; j++) {
-        long m = l * GM_LINEARS + j;
+    for (int j = 0; j < GM_LINEARS; j++)
         for (int k = 0; k < fit->K; k++)
             if ((s = gm_candidate(fit->candidates, l, j, k, &packed[j][k], err)))
                 return s;
+    if (fit->options.relaxation == GM_SOFT_CORRECTED && fit->step == 0 &&
+        (s = measure_separable(fit, l, packed, err)))
+        return s;
+    for (int j = 0; j < GM_LINEARS; j++) {
+        long m = l * GM_LINEARS + j;
         s = gm_mix(packed[j], fit->K, fit->p + m * fit->K, w->block.w[j], err);
         if (s) return s;
         long out, in;
@@ -198,9 +233,18 @@ static void update_p(gm_fit *fit) {
     fit->entropy /= (double)fit->M;
 }
 
+/* What more of candidate k costs, without budget and entropy; i = m K + k:
+     soft: g_mk      soft-corrected: S_mk + (g_mk - 2 p_mk S_mk)
+   the separable error plus the interaction that the joint pass measured. */
+static double candidate_loss(const gm_fit *fit, long i) {
+    if (fit->options.relaxation == GM_SOFT) return fit->g[i];
+    return fit->separable[i] +
+           (fit->g[i] - 2 * fit->p[i] * fit->separable[i]);
+}
+
 /* One Adam step (Kingma, Ba 2015) along
      dJ/dtheta_mk = p_mk (v_mk - sum_j p_mj v_mj) / tau
-     v_mk = g_mk + (lambda + rho c) n_m b_k / N + (alpha/M) ln p_mk */
+     v_mk = loss_mk + (lambda + rho c) n_m b_k / N + (alpha/M) ln p_mk */
 static void update_theta(gm_fit *fit) {
     const gm_fit_options *o = &fit->options;
     const double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
@@ -209,11 +253,12 @@ static void update_theta(gm_fit *fit) {
     fit->beta1_power *= beta1;
     fit->beta2_power *= beta2;
     for (long m = 0; m < fit->M; m++) {
-        const double *p = fit->p + m * K, *g = fit->g + m * K;
+        const double *p = fit->p + m * K;
         double v[GM_MAX_CANDIDATES], mean = 0;
         for (int k = 0; k < K; k++) {
-            v[k] = g[k] + multiplier * module_weights(fit, m) *
-                              fit->candidates->recipe.bits[k] / fit->N;
+            v[k] = candidate_loss(fit, m * K + k) +
+                   multiplier * module_weights(fit, m) *
+                       fit->candidates->recipe.bits[k] / fit->N;
             if (p[k] > 0) v[k] += o->alpha / (double)fit->M * gm_logd(p[k]);
             mean += p[k] * v[k];
         }
@@ -229,7 +274,7 @@ static void update_theta(gm_fit *fit) {
     }
 }
 
-/* The steps whose theta, multiplier and g enter the scores: the last `tail`. */
+/* The steps that enter the scores: the last `tail` of all. */
 static long tail_steps(const gm_fit_options *o) {
     long n = (long)((double)o->steps * o->tail);
     return n < 1 ? 1 : n;
@@ -241,12 +286,13 @@ static void accumulate_tail(gm_fit *fit) {
     for (long m = 0; m < fit->M; m++) {
         double mean = 0;
         for (int k = 0; k < fit->K; k++)
-            mean += fit->g[m * fit->K + k] / fit->K;
+            mean += candidate_loss(fit, m * fit->K + k) / fit->K;
         for (long i = m * fit->K; i < (m + 1) * fit->K; i++) {
-            double g = fit->g[i] - mean;    /* only differences decide */
+            double loss = candidate_loss(fit, i) - mean;    /* only differences
+                                                               decide */
             fit->theta_sum[i] += fit->theta[i];
-            fit->g_sum[i] += g;
-            fit->g_squares[i] += g * g;
+            fit->loss_sum[i] += loss;
+            fit->loss_squares[i] += loss * loss;
         }
     }
 }
@@ -271,7 +317,11 @@ gm_status gm_fit_step(gm_fit *fit, gm_error *err) {
         return gm_fail(err, GM_EINPUT, "%s: the reconstruction error of step "
                        "%ld is %g; expected a positive finite number",
                        model->dir, fit->step + 1, fit->E);
-    if (fit->step == 0) fit->E0 = fit->E;
+    if (fit->step == 0) {
+        fit->E0 = fit->E;
+        for (long i = 0; i < fit->M * fit->K; i++)
+            fit->separable[i] /= fit->E0;
+    }
     fit->E /= fit->E0;
     for (long i = 0; i < fit->M * fit->K; i++) fit->g[i] /= fit->E0;
     accumulate_tail(fit);
@@ -291,10 +341,10 @@ static char *fingerprint(gm_arena *arena, const gm_fit *fit) {
     gm_sha_begin(&sha);
     gm_sha_add(&sha, fit->tokens, (size_t)(o->S * o->T) * sizeof *fit->tokens);
     gm_sha_end(&sha, calibration);
-    return gm_format(arena, "gamma-fit 1 %s %s S=%ld T=%ld batch=%ld steps=%ld "
+    return gm_format(arena, "gamma-fit 1 %s %s relaxation=%d S=%ld T=%ld batch=%ld steps=%ld "
                      "alpha=%a rho=%a eta=%a tau=%a rate=%a tail=%a budget=%a "
-                     "seed=%llu", fit->candidates->hash, calibration, o->S,
-                     o->T, o->batch, o->steps, o->alpha, o->rho, o->eta, o->tau,
+                     "seed=%llu", fit->candidates->hash, calibration,
+                     (int)o->relaxation, o->S, o->T, o->batch, o->steps, o->alpha, o->rho, o->eta, o->tau,
                      o->rate, o->tail, o->budget, (unsigned long long)o->seed);
 }
 
@@ -308,8 +358,8 @@ gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
                     .beta1_power = 1, .beta2_power = 1};
     for (long m = 0; m < fit->M; m++) fit->N += module_weights(fit, m);
     double **array[] = {&fit->theta, &fit->moment1, &fit->moment2,
-                        &fit->theta_sum, &fit->g_sum, &fit->g_squares,
-                        &fit->p, &fit->g, &fit->block_E};
+                        &fit->separable, &fit->theta_sum, &fit->loss_sum,
+                        &fit->loss_squares, &fit->p, &fit->g, &fit->block_E};
     for (size_t i = 0; i < sizeof array / sizeof *array; i++)
         if (!(*array[i] = gm_alloc(arena, (size_t)(fit->M * fit->K),
                                    sizeof **array[i])))
@@ -325,9 +375,9 @@ gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
 }
 
 /* Columns of the state file, in order. */
-enum { STATE_COLUMNS = 6 };
+enum { STATE_COLUMNS = 7 };
 static const char state_head[] =
-    "theta\tmoment1\tmoment2\ttheta_sum\tg_sum\tg_squares\n";
+    "theta\tmoment1\tmoment2\tseparable\ttheta_sum\tloss_sum\tloss_squares\n";
 
 gm_status gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path,
                       gm_error *err) {
@@ -341,9 +391,10 @@ gm_status gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path,
                  fit->lambda, fit->multiplier_sum, fit->beta1_power,
                  fit->beta2_power, state_head);
     for (long i = 0; i < fit->M * fit->K; i++)
-        gm_out_print(&out, err, "%a\t%a\t%a\t%a\t%a\t%a\n", fit->theta[i],
-                     fit->moment1[i], fit->moment2[i], fit->theta_sum[i],
-                     fit->g_sum[i], fit->g_squares[i]);
+        gm_out_print(&out, err, "%a\t%a\t%a\t%a\t%a\t%a\t%a\n",
+                     fit->theta[i], fit->moment1[i], fit->moment2[i],
+                     fit->separable[i], fit->theta_sum[i], fit->loss_sum[i],
+                     fit->loss_squares[i]);
     s = gm_out_commit(&out, err);
     if (s) gm_out_abandon(&out);
     return s;
@@ -399,8 +450,8 @@ gm_status gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path,
     gm_status s = gm_table_read(arena, path, &t, err);
     if (!s) s = load_keys(fit, &t, err);
     double *array[STATE_COLUMNS] = {fit->theta, fit->moment1, fit->moment2,
-                                    fit->theta_sum, fit->g_sum,
-                                    fit->g_squares};
+                                    fit->separable, fit->theta_sum,
+                                    fit->loss_sum, fit->loss_squares};
     for (long i = 0; i < fit->M * fit->K && !s; i++)
         for (int a = 0; a < STATE_COLUMNS && !s; a++)
             s = state_number(path, t.column[a], t.cell[i * STATE_COLUMNS + a],
@@ -410,27 +461,32 @@ gm_status gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path,
 
 /* ------------------------------------------------------------------- scores */
 
-/* At a stationary point v_mk is the same for all k, so, up to a constant of
-   the module,
+/* soft: at a stationary point v_mk is the same for all k, so, up to a constant
+   of the module,
      g_mk = -(alpha/M) theta_mk / tau - (lambda + rho c) n_m b_k / N
-   is the loss that choosing k adds, as the joint relaxation saw it [choice].
-   theta and the multiplier are means over the tail.  The standard error is
-   that of the mean of g_mk over the tail's steps, each on other sequences. */
-void gm_fit_scores(const gm_fit *fit, double *score, double *error) {
+   is the loss that choosing k adds, as the joint relaxation saw it [choice];
+   theta and the multiplier are means over the tail.  soft-corrected: the mean
+   of candidate_loss over the tail.  The standard error is that of the mean of
+   candidate_loss over the tail's steps, each on other sequences. */
+static double raw_score(const gm_fit *fit, long m, int k, double n) {
     const gm_fit_options *o = &fit->options;
-    const double n = (double)tail_steps(o);
-    const double multiplier = fit->multiplier_sum / n;
+    long i = m * fit->K + k;
+    if (o->relaxation == GM_SOFT_CORRECTED) return fit->loss_sum[i] / n;
+    return -o->alpha / (double)fit->M * (fit->theta_sum[i] / n) / o->tau -
+           fit->multiplier_sum / n * module_weights(fit, m) *
+               fit->candidates->recipe.bits[k] / fit->N;
+}
+
+void gm_fit_scores(const gm_fit *fit, double *score, double *error) {
+    const double n = (double)tail_steps(&fit->options);
     for (long m = 0; m < fit->M; m++) {
         double least = HUGE_VAL;
         for (int k = 0; k < fit->K; k++) {
             long i = m * fit->K + k;
-            double mean = fit->g_sum[i] / n;
-            double variance = fit->g_squares[i] / n - mean * mean;
+            double mean = fit->loss_sum[i] / n;
+            double variance = fit->loss_squares[i] / n - mean * mean;
             error[i] = n > 1 && variance > 0 ? sqrt(variance / (n - 1)) : 0;
-            score[i] = -o->alpha / (double)fit->M * (fit->theta_sum[i] / n) /
-                           o->tau -
-                       multiplier * module_weights(fit, m) *
-                           fit->candidates->recipe.bits[k] / fit->N;
+            score[i] = raw_score(fit, m, k, n);
             least = score[i] < least ? score[i] : least;
         }
         for (int k = 0; k < fit->K; k++) score[m * fit->K + k] -= least;
@@ -480,12 +536,13 @@ gm_status gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out,
     gm_sha_end(&sha, calibration);
     gm_recipe_text(recipe, bits);
     const char *name = strrchr(model->dir, '/');
+    const bool corrected = o->relaxation == GM_SOFT_CORRECTED;
     const struct { const char *key, *text; double number; } keys[] = {
         {"version", GM_VERSION, 0}, {"model", name ? name + 1 : model->dir, 0},
         {"model_hash", model->hash, 0}, {"calibration_hash", calibration, 0},
         {"candidates", bits, 0}, {"candidates_hash", fit->candidates->hash, 0},
-        {"relaxation", "soft", 0}, {"norm", "token", 0},
-        {"score", "theta", 0},
+        {"relaxation", corrected ? "soft-corrected" : "soft", 0},
+        {"norm", "token", 0}, {"score", corrected ? "loss" : "theta", 0},
         {"sequences", NULL, (double)o->S}, {"length", NULL, (double)o->T},
         {"batch", NULL, (double)o->batch}, {"steps", NULL, (double)o->steps},
         {"seed", NULL, (double)o->seed}, {"alpha", NULL, o->alpha},

@@ -692,9 +692,6 @@ gm_status gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out,
                       gm_error *err);
 
 typedef enum { GM_BOTH, GM_DP, GM_GLPK } gm_solver;
-bool gm_have_glpk(void);
-const char *gm_glpk_version(void);          /* "none" without it */
-
 typedef struct {
     gm_solver solver;
     double seconds;             /* time limit of each solver; 0: none        */
@@ -740,6 +737,61 @@ typedef struct {
 gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
                         const gm_solve_options *options, int *choice,
                         gm_certificate *out, gm_error *err);
+
+/* The prepared problem, shared by solver.c and glpk.c.  Reduced units:
+   w = (s - min s) / unit, v = u - min u, sum w <= room. */
+typedef __int128 gm_wide;
+typedef struct { int64_t w, v; int k; } gm_choice;
+typedef struct { int64_t num, den; } gm_slope;      /* den = 0: there is none */
+
+/* A module, or modules that must take the same candidate. */
+typedef struct {
+    long module;                /* first of its modules                      */
+    int options, base;          /* base: choice of the LP's whole part       */
+    gm_choice *option;          /* ascending in w, then v, then k            */
+    gm_wide least;              /* min_i den (v + lambda w + sum_r mu_r c_r) */
+} gm_group;
+
+typedef struct {
+    const gm_mckp *p;
+    long G;
+    gm_group *group;
+    long *group_of, *next;      /* [M]; next: module of the same group or -1 */
+    int64_t size0, score0, unit, room;
+    bool room_rest;             /* exact, and unit does not divide the room  */
+    bool exact, coupled;        /* coupled: rows or pairs                    */
+    gm_slope lambda;            /* score per w                               */
+    int64_t mu[GM_MAX_ROWS];    /* over lambda.den                           */
+    int64_t w0, v0;             /* sums over the base choices                */
+    gm_wide lp;                 /* lambda.den * the Lagrangian bound on v    */
+    int64_t most_v;             /* sum of the largest v                      */
+} gm_core;
+
+/* What a solver knows: the optimum lies in low .. high; option [G], if found,
+   has value high; rule: it is the one the tie rule asks for. */
+typedef struct { int64_t low, high; bool found, rule; int *option; } gm_answer;
+
+int64_t gm_gcd(int64_t a, int64_t b);               /* of |a|, |b| >= 0 */
+gm_wide gm_ceil_div(gm_wide a, gm_wide b);          /* b > 0 */
+gm_status gm_core_prepare(gm_arena *arena, const gm_mckp *p, gm_core *c,
+                          gm_certificate *out, gm_error *err);
+void gm_core_lagrangian(gm_core *c);        /* least and lp from lambda, mu */
+/* Cost of option i of group g in extra row r; r = -1: its w. */
+int64_t gm_core_cost(const gm_core *c, long r, long g, int i);
+/* lambda.den * reduced cost: lp + this bounds all that take the option. */
+gm_wide gm_core_excess(const gm_core *c, long g, int i);
+int gm_core_compare(const gm_group *a, const gm_group *b);
+int64_t gm_core_greedy(const gm_core *c, int *option);
+bool gm_core_feasible(const gm_core *c, int64_t room, const int *option,
+                      int64_t *v, int64_t *w);
+
+/* ------------------------------------------------------------------ glpk.c */
+
+bool gm_have_glpk(void);
+const char *gm_glpk_version(void);          /* "none" without it */
+gm_status gm_glpk_solve(gm_arena *arena, gm_core *c,
+                        const gm_solve_options *options, bool ties,
+                        gm_answer *a, gm_certificate *out, gm_error *err);
 
 /* GLPK's model of the problem in CPLEX LP format, comments included. */
 gm_status gm_mckp_write_lp(gm_arena *arena, const gm_mckp *problem,

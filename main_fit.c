@@ -141,6 +141,9 @@ static const gm_option fit_options[] = {
     {"--length", "T", "512", "tokens in each sequence"},
     {"--batch", "N", "4", "sequences in one step, 1..S"},
     {"--steps", "N", "60", "sweeps over the blocks, 1..1000000"},
+    {"--relaxation", "NAME", "soft-corrected", "soft: E_l of the mixture as it "
+     "is; soft-corrected: plus sum_k (p_k - p_k^2) S_k, S_k the candidate's "
+     "error alone, measured in the first step"},
     {"--train-bits", "B", NULL, "target of the constraint c while learning, "
      "average code bits (the middle between least and most)"},
     {"--alpha", "A", "0.1", "entropy weight: - (A/M) sum_m H(p_m), > 0"},
@@ -159,6 +162,12 @@ static const gm_option fit_options[] = {
 gm_status gm_call_fit_options(gm_call *call, const gm_recipe *recipe,
                               gm_fit_options *o) {
     long seed = 0;
+    const char *relaxation = gm_arg(call, "--relaxation");
+    bool soft = strcmp(relaxation, "soft") == 0;
+    if (!soft && strcmp(relaxation, "soft-corrected") != 0)
+        return gm_fail(&call->err, GM_EUSAGE, "--relaxation: expected soft or "
+                       "soft-corrected, found \"%s\"", relaxation);
+    o->relaxation = soft ? GM_SOFT : GM_SOFT_CORRECTED;
     gm_status s = gm_arg_long(call, "--sequences", 1, 1 << 20, &o->S);
     if (!s) s = gm_arg_long(call, "--length", 2, 1 << 20, &o->T);
     if (!s) s = gm_arg_long(call, "--batch", 1, o->S, &o->batch);

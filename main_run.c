@@ -340,6 +340,7 @@ static const gm_option run_options[] = {
     {"--length", "T", "512", "tokens in a calibration sequence"},
     {"--batch", "N", "4", "sequences in one step"},
     {"--steps", "N", "60", "steps"},
+    {"--relaxation", "NAME", "soft-corrected", "soft or soft-corrected"},
     {"--train-bits", "B", NULL, "budget while learning (the middle)"},
     {"--alpha", "A", "0.1", "entropy weight"},
     {"--rho", "R", "10", "penalty"},

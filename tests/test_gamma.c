@@ -129,9 +129,58 @@ static void equals_torch(const char *set) {
     fixture_end(&f);
 }
 
-/* theta after five steps of one sequence each. */
-static void run_five(fixture *f, bool interrupt) {
+/* S_mk of soft-corrected, in units of E_0, against its definition: the block's
+   relative error, token by token, with one weight replaced. */
+static void separable_by_definition(long l, int j, int k) {
+    fixture f;
     gm_fit_options o = golden_options;
+    o.relaxation = GM_SOFT_CORRECTED;
+    fixture_begin(&f, "qwen3", &o);
+    gm_arena *a = &f.arena;
+    const gm_config *c = &f.model.config;
+    long R = o.S * o.T, n = R * c->d;
+    gm_real *h = gm_alloc(a, (size_t)n, sizeof *h);
+    gm_real *y = gm_alloc(a, (size_t)n, sizeof *y);
+    gm_real *z = gm_alloc(a, (size_t)n, sizeof *z);
+    gm_block block;
+    gm_acts acts;
+    gm_rope_table rope;
+    gm_packed packed;
+    gm_error err = {0};
+    gm_status s = gm_fit_step(&f.fit, &err);
+    if (!s) s = gm_block_alloc(a, c, &block, &err);
+    if (!s) s = gm_acts_alloc(a, c, o.S, o.T, false, &acts, &err);
+    if (!s) s = gm_rope_build(a, c, o.T, NULL, &rope, &err);
+    if (!s) s = gm_embed(&f.model, f.tokens, R, h, &err);
+    for (long i = 0; i <= l && !s; i++) {
+        s = gm_block_load(&f.model, i, &block, &err);
+        gm_block_forward(c, &block, &rope, h, &acts, i < l ? h : y);
+    }
+    if (!s) s = gm_candidate(&f.candidates, l, j, k, &packed, &err);
+    if (!s) s = gm_dequantize(&packed, block.w[j], &err);
+    CHECK(s == GM_OK, "%s", err.text);
+    gm_block_forward(c, &block, &rope, h, &acts, z);
+    double E = 0;
+    for (long t = 0; t < R; t++) {
+        double top = 0, bottom = 0;
+        for (long i = t * c->d; i < (t + 1) * c->d; i++) {
+            top += pow((double)z[i] - (double)y[i], 2);
+            bottom += pow((double)y[i], 2);
+        }
+        E += top / bottom / (double)R;
+    }
+    double S = f.fit.separable[(l * GM_LINEARS + j) * f.fit.K + k] * f.fit.E0;
+    /* the library subtracts in float: relative 1e-7 of y against an error of
+       at least 1e-2 of it */
+    CHECK(fabs(S - E) < 1e-4 * E, "block %ld, linear %d, candidate %d: S %.9g, "
+          "by definition %.9g", l, j, k, S, E);
+    fixture_end(&f);
+}
+
+/* theta after five steps of one sequence each. */
+static void run_five(fixture *f, gm_relaxation relaxation, bool interrupt) {
+    gm_fit_options o = golden_options;
+    o.relaxation = relaxation;
     o.batch = 1, o.steps = 5, o.tail = 0.6;
     gm_error err = {0};
     fixture_begin(f, "qwen3", &o);
@@ -158,10 +207,10 @@ static bool same_bits(const gm_fit *a, const gm_fit *b) {
            !memcmp(error[0], error[1], bytes);
 }
 
-static void resume_is_identical(void) {
+static void resume_is_identical(gm_relaxation relaxation) {
     fixture whole, resumed;
-    run_five(&whole, false);
-    run_five(&resumed, true);
+    run_five(&whole, relaxation, false);
+    run_five(&resumed, relaxation, true);
     CHECK(same_bits(&whole.fit, &resumed.fit), "a resumed run departs");
     fixture_end(&resumed);
     fixture_end(&whole);
@@ -172,12 +221,12 @@ static void threads_and_instruction_sets(void) {
     gm_isa best = gm_isa_now();
     int threads = gm_threads();
     gm_threads_use(1);
-    run_five(&one, false);
+    run_five(&one, GM_SOFT_CORRECTED, false);
     for (int isa = 0; isa < GM_ISA_COUNT; isa++)
         for (int n = 1; n <= 3; n++) {
             if (!gm_isa_use((gm_isa)isa)) continue;
             gm_threads_use(n);
-            run_five(&other, false);
+            run_five(&other, GM_SOFT_CORRECTED, false);
             CHECK(same_bits(&one.fit, &other.fit), "%s, %d threads: other "
                   "bits", gm_isa_name((gm_isa)isa), n);
             fixture_end(&other);
@@ -260,7 +309,11 @@ int main(void) {
     equals_torch("llama");
     equals_torch("qwen2");
     equals_torch("qwen3");
-    resume_is_identical();
+    separable_by_definition(0, GM_V, 0);
+    separable_by_definition(1, GM_GATE, 1);
+    separable_by_definition(1, GM_DOWN, 2);
+    resume_is_identical(GM_SOFT);
+    resume_is_identical(GM_SOFT_CORRECTED);
     threads_and_instruction_sets();
     every_sequence_equally();
     calibration_spreads();

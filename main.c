@@ -151,9 +151,10 @@ static gm_status take_option(gm_call *call, char **argv, int *at) {
         return gm_fail(&call->err, GM_EUSAGE, "%s takes no value, found \"%s\"",
                        name, value);
     if (table[i].value && !value) value = argv[++*at];
-    if (table[i].value && !value)
+    if (table[i].value && (!value || strncmp(value, "--", 2) == 0))
         return gm_fail(&call->err, GM_EUSAGE, "%s: expected %s after it, found "
-                       "the end of the line", name, table[i].value);
+                       "%s", name, table[i].value,
+                       value ? value : "the end of the line");
     if (!own) return set_common(call, name, value);
     if (call->given[i])
         return gm_fail(&call->err, GM_EUSAGE, "%s is given twice", name);

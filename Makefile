@@ -35,39 +35,43 @@ BENCHES := $(patsubst bench/%.c,build/bench/%,$(wildcard bench/*.c))
 all: gamma
 
 gamma: $(LIB:%=$(B)/%.o) $(MAIN:%=$(B)/%.o)
-	$(CC) $(CFLAGS) $(OPT) $^ $(LDLIBS) -o $@.tmp && mv $@.tmp $@
+	@echo "  link $@" && $(CC) $(CFLAGS) $(OPT) $^ $(LDLIBS) -o $@.tmp && mv $@.tmp $@
 
 $(B)/%.o: %.c gamma.h Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(OPT) -c $< -o $@
+	@echo "  cc $<" && $(CC) $(CFLAGS) $(OPT) -c $< -o $@
 
 # Tests: the same sources under the address and undefined-behaviour sanitizers.
 build/test/%.o: %.c gamma.h Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(SAN) -c $< -o $@
+	@echo "  cc $< (sanitized)" && $(CC) $(CFLAGS) $(SAN) -c $< -o $@
 build/test/%.o: tests/%.c gamma.h tests/test.h tests/vec.h Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(SAN) -I. -c $< -o $@
+	@echo "  cc $< (sanitized)" && $(CC) $(CFLAGS) $(SAN) -I. -c $< -o $@
 build/test/gamma: $(LIB:%=build/test/%.o) $(MAIN:%=build/test/%.o)
-	$(CC) $(CFLAGS) $(SAN) $^ $(LDLIBS) -o $@
+	@$(CC) $(CFLAGS) $(SAN) $^ $(LDLIBS) -o $@
 build/test/%: build/test/%.o $(LIB:%=build/test/%.o)
-	$(CC) $(CFLAGS) $(SAN) $^ $(LDLIBS) -o $@
+	@$(CC) $(CFLAGS) $(SAN) $^ $(LDLIBS) -o $@
 .PRECIOUS: build/test/%.o build/double/%.o
 
 # The double build: gradients against finite differences.
 build/double/%.o: %.c gamma.h Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(OPT) -DGM_DOUBLE -c $< -o $@
+	@echo "  cc $< (double)" && $(CC) $(CFLAGS) $(OPT) -DGM_DOUBLE -c $< -o $@
 build/double/%.o: tests/%.c gamma.h tests/test.h Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(OPT) -DGM_DOUBLE -I. -c $< -o $@
+	@echo "  cc $< (double)" && $(CC) $(CFLAGS) $(OPT) -DGM_DOUBLE -I. -c $< -o $@
 build/double/test_%: build/double/test_%.o $(LIB:%=build/double/%.o)
-	$(CC) $(CFLAGS) $(OPT) $^ $(LDLIBS) -o $@
+	@$(CC) $(CFLAGS) $(OPT) $^ $(LDLIBS) -o $@
 
 TESTBINS := $(TESTS:%=build/test/%) $(GRADS:%=build/double/%) \
             $(wildcard tests/test_*.sh)
 test: gamma build/test/gamma $(TESTBINS)
 	sh tests/run.sh $(TESTBINS)
+
+# The tests, then the numeric contract over compilers, flags and machines.
+check: test
+	sh tests/contract.sh
 
 demo: gamma
 	sh tests/demo.sh
@@ -84,4 +88,4 @@ install: gamma
 clean:
 	rm -rf build gamma gamma.tmp
 
-.PHONY: all demo test bench install clean
+.PHONY: all demo test check bench install clean

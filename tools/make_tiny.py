@@ -10,6 +10,8 @@
         DATA/NAME: tokenizer, training, saved by transformers
     make_tiny.py table DATA
         perplexity of every model at 16, 4, 3, 2 bits (RTN), as Markdown
+    make_tiny.py modules NAME DATA
+        what 2 bits (RTN, group 64) in one module alone cost, for every module
 
 BIBLE.txt is what the Debian package bible-kjv prints:
     bible -f gen1:1-rev22:21 > BIBLE.txt
@@ -21,7 +23,6 @@ import math
 import os
 import time
 
-import numpy as np
 import tokenizers
 import torch
 import transformers
@@ -90,7 +91,7 @@ def chapters(path):
 
 
 def make_text(args):
-    """Every 48th chapter to test, every 48th to calibration, rest: training."""
+    """Every 48th chapter to test, another 48th to calibration."""
     parts = {"train": [], "calib": [], "test": []}
     for i, chapter in enumerate(chapters(args.bible)):
         part = {TEST: "test", CALIB: "calib"}.get(i % CHAPTERS, "train")
@@ -262,6 +263,27 @@ def table(args):
             print(f"| {name} | {group} | " + " | ".join(cells) + " |")
 
 
+def modules(args):
+    """Milli-nats per token of calib.txt's first 12 windows, module by module."""
+    folder = os.path.join(args.data, args.name)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    ids = encode(tokenizer, os.path.join(args.data, "calib.txt"))
+    ids = ids[:12 * WINDOW]
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32).eval()
+    whole = math.log(perplexity(model, ids))
+    print("block\t" + "\t".join(n.split(".")[1] for n in LINEARS))
+    for l, block in enumerate(model.model.layers):
+        row = []
+        for name in LINEARS:
+            weight = block.get_submodule(name).weight
+            keep = weight.detach().clone()
+            weight.data = rtn(weight, 2, 64)
+            row.append(1000 * (math.log(perplexity(model, ids)) - whole))
+            weight.data = keep
+        print(f"{l}\t" + "\t".join(f"{x:.1f}" for x in row), flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -283,8 +305,12 @@ def main():
     p.add_argument("data")
     p.add_argument("--threads", type=int, default=2)
     p.set_defaults(call=table)
+    p = commands.add_parser("modules")
+    p.add_argument("name", choices=list(MODELS))
+    p.add_argument("data")
+    p.add_argument("--threads", type=int, default=2)
+    p.set_defaults(call=modules)
     args = parser.parse_args()
-    np.random.seed(0)
     torch.set_num_threads(getattr(args, "threads", 1))
     args.call(args)
 

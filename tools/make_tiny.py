@@ -264,7 +264,7 @@ def table(args):
 
 
 def modules(args):
-    """Milli-nats per token of calib.txt's first 12 windows, module by module."""
+    """Milli-nats per token of calib.txt, first 12 windows, by module."""
     folder = os.path.join(args.data, args.name)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     ids = encode(tokenizer, os.path.join(args.data, "calib.txt"))

@@ -75,11 +75,14 @@ void gm_recipe_text(const gm_recipe *r, char text[128]) {
         snprintf(text + n, 128 - (size_t)n, " damping=%.9g", r->damping);
 }
 
-/* The words after "bits=... group=..." of a GPTQ recipe. */
-static gm_status read_gptq(char *words, gm_recipe *out, gm_error *err) {
+/* The words after "bits=... group=..."; RTN has none. */
+static gm_status read_words(char *words, gm_recipe *out, gm_error *err) {
     gm_status s = GM_OK;
     for (char *word; !s && (word = strsep(&words, " "));)
-        if (strncmp(word, "hessian=", 8) == 0)
+        if (*word && out->quantizer == GM_RTN)
+            s = gm_fail(err, GM_EINPUT, "candidates: expected nothing after "
+                        "group=, found \"%s\"", word);
+        else if (strncmp(word, "hessian=", 8) == 0)
             s = gm_recipe_hessian(out, word + 8, err);
         else if (strcmp(word, "act-order") == 0)
             out->act_order = true;
@@ -104,7 +107,7 @@ gm_status gm_recipe_read(const char *text, gm_recipe *out, gm_error *err) {
     gm_status s = gm_recipe_parse(bits, group, out, err);
     if (!s) s = gm_recipe_quantizer(out, quantizer, err);
     strcpy(rest, text + n);
-    return s || out->quantizer == GM_RTN ? s : read_gptq(rest, out, err);
+    return s ? s : read_words(rest, out, err);
 }
 
 /* ------------------------------------------------------------------- sizes */

@@ -277,23 +277,14 @@ static gm_status push_mark(struct work *w, uint32_t point) {
     return GM_OK;
 }
 
-/* Appends the full canonical decomposition; at most three levels deep. */
+/* Appends the full canonical decomposition, at most three levels deep.  Hangul
+   syllables stay whole: composing their parts again would give them back, and
+   join() lets a final consonant join a whole syllable. */
 static gm_status decompose(struct work *w, uint32_t point) {
-    uint32_t s = point - S_BASE;            /* wraps below S_BASE */
     const gm_composition *c = point < 0xC0 ? NULL : find_whole(point);
-    gm_status status = GM_OK;
-    if (s < S_COUNT) {
-        status = push_mark(w, L_BASE + s / (V_COUNT * T_COUNT));
-        if (status == GM_OK)
-            status = push_mark(w, V_BASE + s / T_COUNT % V_COUNT);
-        if (status == GM_OK && s % T_COUNT)
-            status = push_mark(w, T_BASE + s % T_COUNT);
-    } else if (c) {
-        status = decompose(w, c->first);
-        if (status == GM_OK && c->second) status = push_mark(w, c->second);
-    } else {
-        status = push_mark(w, point);
-    }
+    if (!c) return push_mark(w, point);
+    gm_status status = decompose(w, c->first);
+    if (status == GM_OK && c->second) status = push_mark(w, c->second);
     return status;
 }
 

@@ -217,6 +217,7 @@ static void test_bad_json(void) {
          "line 3, column 5: key \"a\" appears twice in one object"},
         {"{\"a\\u0000\":1}", "line 1, column 2: key contains \\u0000"},
         {"tru", "line 1, column 1: expected a value, found 't'"},
+        {"trux", "line 1, column 1: expected a value, found 't'"},
         {"NaN", "line 1, column 1: expected a value, found 'N'"},
         {"-Infinity", "line 1, column 2: expected a digit, found 'I'"},
         {"01", "line 1, column 2: expected the end, found '1'"},
@@ -229,6 +230,8 @@ static void test_bad_json(void) {
         {"\"a", "line 1, column 1: string without closing quote"},
         {"\"\\x\"",
          "line 1, column 3: expected one of \"\\/bfnrtu after \\, found 'x'"},
+        {"\"\\ \"", "line 1, column 3: expected one of \"\\/bfnrtu after \\, "
+         "found byte 0x20"},
         {"\"\\", "line 1, column 3: expected one of \"\\/bfnrtu after \\, "
          "found the end"},
         {"\"\\u12g4\"",
@@ -558,6 +561,10 @@ static void test_writer_refuses(void) {
                                  &out, &err), GM_ELIMIT, DIR "/w: header of "
             "100000008 bytes, the format allows 100000000");
     CHECK(access(DIR "/w.partial", F_OK) != 0, "nothing was created");
+    t.rank = 0;
+    refused(gm_safetensors_begin(&arena, DIR "/none/w", &t, 1, NULL, 0, &out,
+                                 &err), GM_EIO, DIR "/none/w.partial: cannot "
+            "create: No such file or directory");
 }
 
 /* A type without a name of its own has no place in a hash. */
@@ -887,6 +894,11 @@ static void test_bad_npy(void) {
          "not a dictionary of descr, fortran_order and shape"},
         {NPY("<i4", "False", "(99999999999999999999,)"), 8, "npy header is "
          "not a dictionary of descr, fortran_order and shape"},
+        {"{'descr': '<i4', 'fortran_order': False, 'shape': (2,), 'x'}", 8,
+         "npy header is not a dictionary of descr, fortran_order and shape"},
+        {"{'descr': '<i4', 'fortran_order': False, 'shape': (2,), "
+         "'descr': '<i4'}", 8, "npy header is not a dictionary of descr, "
+         "fortran_order and shape"},
         {NPY("<i4", "False", "(,)"), 8, "npy header is not a dictionary of "
          "descr, fortran_order and shape"},
         {NPY("<i4", "Maybe", "(2,)"), 8, "npy header is not a dictionary of "
@@ -953,7 +965,7 @@ static void fuzz_tensors(void) {
     memset(good, 1, sizeof good);
     memcpy(good, &n, 8);
     memcpy(good + 8, header, n);
-    for (uint64_t round = 0; round < 6000; round++) {
+    for (uint64_t round = 0; round < 3000; round++) {
         size_t size = mutate(good + 8 * (round % 4 != 0),
                              round % 4 ? n : 8 + n + 37, file, 3, round);
         if (round % 4) {        /* the header alone, with its true length */
@@ -976,9 +988,9 @@ static void fuzz_tensors(void) {
             gm_tensor_read(a, 0, count, out, NULL);
         }
         gm_tensors_close(&t);
-        start_again();
+        if (round % 64 == 0) start_again();
     }
-    CHECK(opened + messages == 6000 && opened > 100 && messages > 3000,
+    CHECK(opened + messages == 3000 && opened > 50 && messages > 2000,
           "%ld opened, %ld messages", opened, messages);
 }
 
@@ -1004,7 +1016,7 @@ static void fuzz_text(void) {
     CHECK(fine + messages == 20000 && fine > 500 && messages > 10000,
           "JSON: %ld fine, %ld messages", fine, messages);
     fine = messages = 0;
-    for (uint64_t round = 0; round < 3000; round++) {
+    for (uint64_t round = 0; round < 1000; round++) {
         size_t n = mutate(tsv, sizeof tsv - 1, text, 5, round);
         gm_status status = table(text, n, &t);
         fine += status == GM_OK;
@@ -1012,9 +1024,9 @@ static void fuzz_text(void) {
                     !strncmp(err.text, DIR "/t.tsv: ", sizeof DIR + 7);
         for (long i = 0; status == GM_OK && i < t.rows * t.columns; i++)
             CHECK(strlen(t.cell[i]) < sizeof tsv, "cell %ld", i);
-        start_again();
+        if (round % 64 == 0) start_again();
     }
-    CHECK(fine + messages == 3000 && fine > 500 && messages > 500,
+    CHECK(fine + messages == 1000 && fine > 150 && messages > 150,
           "TSV: %ld fine, %ld messages", fine, messages);
 }
 
@@ -1025,7 +1037,7 @@ static void fuzz_npy(void) {
     char file[sizeof good];
     int32_t *tokens;
     long n, fine = 0, messages = 0;
-    for (uint64_t round = 0; round < 3000; round++) {
+    for (uint64_t round = 0; round < 1000; round++) {
         size_t size = mutate(good, sizeof good, file, 6, round);
         write_file(DIR "/t.npy", file, size);
         gm_status status = gm_npy_read(&arena, DIR "/t.npy", &tokens, &n,
@@ -1033,9 +1045,9 @@ static void fuzz_npy(void) {
         fine += status == GM_OK && n <= 8;
         messages += status == GM_EINPUT &&
                     !strncmp(err.text, DIR "/t.npy: ", sizeof DIR + 7);
-        start_again();
+        if (round % 64 == 0) start_again();
     }
-    CHECK(fine + messages == 3000 && fine > 50 && messages > 1000,
+    CHECK(fine + messages == 1000 && fine > 20 && messages > 500,
           "npy: %ld fine, %ld messages", fine, messages);
 }
 
@@ -1045,16 +1057,16 @@ static void fuzz_index(void) {
     char text[sizeof good];
     gm_tensors t;
     long fine = 0, messages = 0;
-    for (uint64_t round = 0; round < 2000; round++) {
+    for (uint64_t round = 0; round < 1000; round++) {
         size_t n = mutate(good, sizeof good - 1, text, 7, round);
         write_file(INDEX, text, n);
         gm_status status = gm_checkpoint_open(&arena, SH, &t, &err);
         fine += status == GM_OK;
         messages += status != GM_OK && !strncmp(err.text, SH "/", sizeof SH);
         gm_tensors_close(&t);
-        start_again();
+        if (round % 64 == 0) start_again();
     }
-    CHECK(fine + messages == 2000 && fine > 10 && messages > 1000,
+    CHECK(fine + messages == 1000 && fine > 5 && messages > 500,
           "index: %ld fine, %ld messages", fine, messages);
     unlink(INDEX);
 }

@@ -407,7 +407,7 @@ static void test_mutations(void) {
     gm_error err;
     char text[sizeof base + 8];
     long opened = 0, refusals = 0;
-    for (uint64_t round = 0; round < 3000; round++) {
+    for (uint64_t round = 0; round < 2000; round++) {
         size_t n = sizeof base - 1;
         memcpy(text, base, n);
         for (uint64_t k = 0; k <= round % 3; k++) {
@@ -434,7 +434,7 @@ static void test_mutations(void) {
         gm_arena_free(&arena);
         arena = (gm_arena){0};
     }
-    CHECK(opened > 100 && refusals > 1000, "%ld opened, %ld refused", opened,
+    CHECK(opened > 60 && refusals > 700, "%ld opened, %ld refused", opened,
           refusals);
 }
 

@@ -125,6 +125,18 @@ static void put_sizes(struct writer *w, const gm_scores *s,
     set_int(w, "slack", t->slack);
 }
 
+/* "forbid NAME=4+NAME=2,..." as --forbid takes it. */
+static void put_pairs(struct writer *w, const gm_scores *s, const gm_mckp *p) {
+    const char *text = p->pairs ? "" : NULL;
+    for (long i = 0; i < p->pairs && text; i++) {
+        const gm_pair *pair = &p->pair[i];
+        text = gm_format(w->arena, "%s%s%s=%d+%s=%d", text, i ? "," : "",
+                         s->name[pair->m], s->bits[pair->j], s->name[pair->n],
+                         s->bits[pair->k]);
+    }
+    set_text(w, "forbid", text);
+}
+
 static void put_bounds(struct writer *w, const gm_scores *s, const gm_mckp *p,
                        const gm_rounding *r, const int *choice,
                        const gm_certificate *t) {
@@ -141,11 +153,14 @@ static void put_bounds(struct writer *w, const gm_scores *s, const gm_mckp *p,
     set_int(w, "multiplier_num", t->lambda_num);
     set_int(w, "multiplier_den", t->lambda_den);
     for (long i = 0; i < p->rows; i++) {
+        snprintf(key, sizeof key, "places.%s", p->row[i].name);
+        set_int(w, key, p->row[i].places);
         snprintf(key, sizeof key, "limit.%s", p->row[i].name);
         set_int(w, key, p->row[i].limit);
         snprintf(key, sizeof key, "multiplier_num.%s", p->row[i].name);
         set_int(w, key, t->mu_num[i]);
     }
+    put_pairs(w, s, p);
     set_text(w, "optimal", t->optimal ? "proven" : "not proven");
     set_text(w, "ties", t->unique_rule ? "smallest size, then fewest bits in "
              "module order: proven" : "any optimum");
@@ -153,6 +168,43 @@ static void put_bounds(struct writer *w, const gm_scores *s, const gm_mckp *p,
              t->dp_ran && t->glpk_ran ? "dynamic program; GLPK did not finish" :
              t->dp_ran ? "dynamic program" : "GLPK");
     if (t->glpk_ran) set_text(w, "glpk_version", gm_glpk_version());
+}
+
+/* "2,3,4" for each module when some may not take all that they have. */
+static gm_status put_allowed(gm_arena *arena, const gm_scores *s,
+                             const gm_mckp *p, gm_allocation *out,
+                             gm_error *err) {
+    bool restricted = false;
+    for (long i = 0; i < s->M * s->K; i++)
+        restricted = restricted || p->allowed[i] != (s->bytes[i] >= 0);
+    if (!restricted) return GM_OK;
+    out->allowed = gm_alloc(arena, (size_t)s->M, sizeof *out->allowed);
+    if (!out->allowed) return gm_nomem(err);
+    for (long m = 0; m < s->M; m++) {
+        char text[4 * GM_MAX_CANDIDATES] = "";
+        for (int k = 0; k < s->K; k++) {
+            size_t used = strlen(text);
+            if (p->allowed[m * s->K + k])
+                snprintf(text + used, sizeof text - used, "%s%d",
+                         used ? "," : "", s->bits[k]);
+        }
+        out->allowed[m] = gm_format(arena, "%s", text);
+        if (!out->allowed[m]) return gm_nomem(err);
+    }
+    return GM_OK;
+}
+
+static gm_status put_fused(gm_arena *arena, const gm_mckp *p,
+                           gm_allocation *out, gm_error *err) {
+    if (!p->group) return GM_OK;
+    out->fused = gm_alloc(arena, (size_t)p->M, sizeof *out->fused);
+    if (!out->fused) return gm_nomem(err);
+    for (long m = 0; m < p->M; m++) {
+        out->fused[m] = p->group[m] < 0 ? "-"
+                                        : gm_format(arena, "%ld", p->group[m]);
+        if (!out->fused[m]) return gm_nomem(err);
+    }
+    return GM_OK;
 }
 
 gm_status gm_allocation_make(gm_arena *arena, const gm_scores *scores,
@@ -173,32 +225,43 @@ gm_status gm_allocation_make(gm_arena *arena, const gm_scores *scores,
     put_origin(&w, s);
     put_sizes(&w, s, budget, problem, choice, certificate);
     put_bounds(&w, s, problem, rounding, choice, certificate);
+    if (w.s == GM_OK) w.s = put_allowed(arena, s, problem, out, err);
+    if (w.s == GM_OK) w.s = put_fused(arena, problem, out, err);
     return w.s;
 }
 
-/* An infeasible budget in the reader's words, with the way out. */
-static gm_status explain(const gm_scores *s, const gm_budget *budget,
-                         const gm_certificate *t, gm_error *err) {
+/* A size of the problem as the reader counts: bits per weight or file bytes. */
+static void size_text(const gm_scores *s, const gm_budget *budget, int64_t size,
+                      char text[48]) {
+    if (size < 0)
+        snprintf(text, 48, "none");
+    else if (budget->convention == GM_BYTES)
+        snprintf(text, 48, "%" PRId64, size + s->overhead);
+    else
+        snprintf(text, 48, "%.9g", (double)size / (double)s->N);
+}
+
+gm_status gm_explain_infeasible(const gm_scores *scores,
+                                const gm_budget *budget,
+                                const gm_certificate *t, gm_error *err) {
     gm_error inner = *err;
-    double N = (double)s->N;
     bool bytes = budget->convention == GM_BYTES;
-    double unit = bytes ? 1 : N;
-    int64_t more = bytes ? s->overhead : 0;
-    char below[64] = "none", above[64] = "none";
-    if (t->below >= 0)
-        snprintf(below, sizeof below, "%.*f", bytes ? 0 : 6,
-                 (double)(t->below + more) / unit);
-    if (t->above >= 0)
-        snprintf(above, sizeof above, "%.*f", bytes ? 0 : 6,
-                 (double)(t->above + more) / unit);
-    if (t->largest == 0) return gm_fail(err, GM_EINFEASIBLE, "%s", inner.text);
-    return gm_fail(err, GM_EINFEASIBLE, "--%s %s cannot be met: %s; reachable: "
-                   "%.*f to %.*f %s, next below %s, next above %s",
+    int64_t limit = budget->limit - (bytes ? scores->overhead : 0);
+    char least[48], most[48], below[48], above[48];
+    size_text(scores, budget, t->smallest, least);
+    size_text(scores, budget, t->largest, most);
+    size_text(scores, budget, t->below, below);
+    size_text(scores, budget, t->above, above);
+    if (t->largest == 0 || (t->below < 0 && t->above < 0))
+        return gm_fail(err, GM_EINFEASIBLE, "%s", inner.text);
+    return gm_fail(err, GM_EINFEASIBLE, "--%s %s: no assignment %s; reachable "
+                   "are %s to %s %s, %s below: %s, above: %s",
                    gm_convention_name(budget->convention), budget->text,
-                   inner.text, bytes ? 0 : 6,
-                   (double)(t->smallest + more) / unit, bytes ? 0 : 6,
-                   (double)(t->largest + more) / unit,
-                   bytes ? "file bytes" : "bits per weight", below, above);
+                   limit < t->smallest ? "is that small" :
+                   limit > t->largest ? "is that large" : "meets it exactly",
+                   least, most, bytes ? "file bytes" : "bits per weight",
+                   t->neighbours_proven ? "next" : "nearest found", below,
+                   above);
 }
 
 gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
@@ -215,7 +278,7 @@ gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
     if (status != GM_OK) return status;
     status = gm_mckp_solve(arena, &problem, options, choice, certificate, err);
     if (status == GM_EINFEASIBLE)
-        return explain(scores, budget, certificate, err);
+        return gm_explain_infeasible(scores, budget, certificate, err);
     if (!certificate->found) return status;
     gm_status made = gm_allocation_make(arena, scores, budget, &problem,
                                         &rounding, choice, certificate, out,

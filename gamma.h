@@ -664,6 +664,7 @@ gm_status gm_candidate(const gm_candidates *candidates, long layer, int j,
 typedef struct {
     const char *name;
     int64_t *cost, limit;       /* cost: [M, K] */
+    int places;                 /* both were multiplied by 10^places */
 } gm_row;
 
 /* Not both: module m at candidate j and module n at candidate k. */
@@ -771,10 +772,16 @@ typedef struct {
    has value high; rule: it is the one the tie rule asks for. */
 typedef struct { int64_t low, high; bool found, rule; int *option; } gm_answer;
 
-int64_t gm_gcd(int64_t a, int64_t b);               /* of |a|, |b| >= 0 */
+/* A step up the lower hull of a group: dw > 0 more size buys `gain`. */
+typedef struct { long group; int to; int64_t dw, gain; } gm_step;
+
+int64_t gm_gcd(int64_t a, int64_t b);               /* a, b >= 0 */
 gm_wide gm_ceil_div(gm_wide a, gm_wide b);          /* b > 0 */
 gm_status gm_core_prepare(gm_arena *arena, const gm_mckp *p, gm_core *c,
                           gm_certificate *out, gm_error *err);
+/* All groups' hull steps, best rate (gain / dw) first. */
+gm_status gm_core_steps(gm_arena *arena, const gm_core *c, gm_step **out,
+                        long *count, gm_error *err);
 void gm_core_lagrangian(gm_core *c);        /* least and lp from lambda, mu */
 /* Cost of option i of group g in extra row r; r = -1: its w. */
 int64_t gm_core_cost(const gm_core *c, long r, long g, int i);
@@ -879,10 +886,10 @@ gm_status gm_budget_parse(gm_arena *arena, const gm_scores *scores,
 /* ------------------------------------------------------------- allocate.c
    From scores and a budget to an assignment: Stage II's driver. */
 
-/* Integer scores: round(u 2^shift) with the largest shift <= 60 for which
-   range 2^shift <= 2^score_bits, range = max_m (max_k u_mk - min_k u_mk), each
-   module's smallest subtracted first.  Any two assignments whose real scores
-   differ by more than M 2^-shift are ordered alike by the integers. */
+/* Integer scores: round(u 2^shift) with the largest shift for which
+   range 2^shift <= 2^score_bits, range = max_m (max_k u_mk - min_k u_mk), and
+   max |u| 2^shift <= 2^44.  bound = M 2^-shift: two assignments whose real
+   scores differ by more are ordered alike by the integers. */
 typedef struct { int shift; double range, bound; } gm_rounding;
 
 /* The problem for `budget` (score_bits 1..44, 30 is the design's).  `scores`
@@ -891,6 +898,29 @@ gm_status gm_problem_build(gm_arena *arena, const gm_scores *scores,
                            const gm_budget *budget, int score_bits,
                            gm_mckp *out, gm_rounding *rounding,
                            gm_error *err);
+
+/* Couplings as on the command line; NULL: none.  A PATTERN is a module's name
+   or its last part, '*' stands for anything. */
+typedef struct {
+    bool exact;                 /* the budget is to be met exactly           */
+    const char *min_bits;       /* "PATTERN=3,..." or "3"                    */
+    const char *max_bits;
+    const char *pin;            /* "PATTERN=4,..."                           */
+    const char *fuse;           /* "q_proj+k_proj+v_proj,gate_proj+up_proj"  */
+    const char *forbid;         /* "NAME=4+NAME=2,...": not both             */
+    const char *at_most;        /* "16:5,...": at most 5 modules at 16 bits  */
+    const char *resources;      /* "FILE:LIMIT,..."                          */
+} gm_constraints;
+
+/* Adds them to a built problem (constrain.c). */
+gm_status gm_problem_constrain(gm_arena *arena, const gm_scores *scores,
+                               const gm_constraints *c, gm_mckp *problem,
+                               gm_error *err);
+
+/* Turns the message of an infeasible problem into the reader's units. */
+gm_status gm_explain_infeasible(const gm_scores *scores,
+                                const gm_budget *budget,
+                                const gm_certificate *t, gm_error *err);
 
 /* The answer with its certificate as "# key value" lines.  Bytes depend on
    the inputs alone (times are left out). */
@@ -1004,6 +1034,30 @@ gm_status gm_module_table(gm_arena *arena, const gm_model *model,
 /* The same with the learned scores and all settings as keys: scores.tsv. */
 gm_status gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out,
                        gm_error *err);
+
+/* ------------------------------------------------------------- frontier.c
+   Beyond one budget. */
+
+typedef struct { int64_t size, score; } gm_point;
+
+/* Every Pareto-optimal point of the problem (its budget is ignored), ascending
+   in size.  memory: bytes for the lists, 0: 1 GiB.  GM_ELIMIT: they did not
+   suffice; the points are then the supported ones (see frontier.c). */
+typedef struct { long count; gm_point *point; bool complete; } gm_frontier;
+gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
+                           size_t memory, const gm_report *report,
+                           gm_frontier *out, gm_error *err);
+
+/* The budget solved again with scores drawn from their standard errors.
+   share[m, k]: how often module m took candidate k; changed[m]: how often not
+   choice[m]; regret: mean of score(choice) - score(optimum) under the draws,
+   in units of the scores. */
+typedef struct { long resamples; double *share, *changed, regret; } gm_robust;
+gm_status gm_robust_find(gm_arena *arena, const gm_scores *scores,
+                         const gm_budget *budget, const gm_mckp *problem,
+                         int score_bits, const gm_solve_options *options,
+                         const int *choice, long resamples, uint64_t seed,
+                         gm_robust *out, gm_error *err);
 
 /* ------------------------------------------------------------------ eval.c
    Perplexity, KL divergence and top-1 agreement over windows of a text. */

@@ -179,10 +179,8 @@ static void divide_sizes(gm_core *c) {
    lambda, and the choices made so far (`base`) minimise v + lambda w in every
    group:  LP = v0 + lambda (w0 - room). */
 
-struct step { long group; int to; int64_t dw, gain; };
-
 static int by_rate(const void *a, const void *b) {
-    const struct step *x = a, *y = b;
+    const gm_step *x = a, *y = b;
     gm_wide l = (gm_wide)x->gain * y->dw, r = (gm_wide)y->gain * x->dw;
     if (l != r) return l > r ? -1 : 1;
     if (x->group != y->group) return x->group < y->group ? -1 : 1;
@@ -190,7 +188,7 @@ static int by_rate(const void *a, const void *b) {
 }
 
 /* Appends the hull steps of group g; returns how many. */
-static long hull_steps(const gm_core *c, long g, struct step *step) {
+static long hull_steps(const gm_core *c, long g, gm_step *step) {
     const gm_choice *o = c->group[g].option;
     int corner[GM_MAX_CANDIDATES], n = 0;
     for (int i = 0; i < c->group[g].options; i++) {
@@ -207,7 +205,7 @@ static long hull_steps(const gm_core *c, long g, struct step *step) {
     }
     for (int j = 1; j < n; j++) {
         const gm_choice *a = &o[corner[j - 1]], *b = &o[corner[j]];
-        step[j - 1] = (struct step){g, corner[j], b->w - a->w, a->v - b->v};
+        step[j - 1] = (gm_step){g, corner[j], b->w - a->w, a->v - b->v};
     }
     return n - 1;
 }
@@ -252,17 +250,27 @@ gm_wide gm_core_excess(const gm_core *c, long g, int i) {
     return penalised(c, g, i) - c->group[g].least;
 }
 
+gm_status gm_core_steps(gm_arena *arena, const gm_core *c, gm_step **out,
+                        long *count, gm_error *err) {
+    gm_step *step = gm_alloc(arena, (size_t)(c->G * c->p->K), sizeof *step);
+    if (!step) return gm_nomem(err);
+    *count = 0;
+    for (long g = 0; g < c->G; g++) *count += hull_steps(c, g, step + *count);
+    qsort(step, (size_t)*count, sizeof *step, by_rate);
+    *out = step;
+    return GM_OK;
+}
+
 static gm_status solve_lp(gm_arena *arena, gm_core *c, gm_error *err) {
     gm_mark mark = gm_arena_mark(arena);
-    struct step *step = gm_alloc(arena, (size_t)(c->G * c->p->K), sizeof *step);
-    if (!step) return gm_nomem(err);
+    gm_step *step;
     long n = 0, i = 0;
+    gm_status status = gm_core_steps(arena, c, &step, &n, err);
+    if (status != GM_OK) return status;
     for (long g = 0; g < c->G; g++) {
         c->group[g].base = 0;
         c->v0 += c->group[g].option[0].v;
-        n += hull_steps(c, g, step + n);
     }
-    qsort(step, (size_t)n, sizeof *step, by_rate);
     for (; i < n && c->w0 + step[i].dw <= c->room; i++) {
         c->group[step[i].group].base = step[i].to;
         c->w0 += step[i].dw;

@@ -14,13 +14,15 @@
 
 gm_status gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
                       gm_error *err, const char *format, ...) {
-    char text[1024];
     va_list list;
     va_start(list, format);
-    vsnprintf(text, sizeof text, format, list);
+    int length = vsnprintf(NULL, 0, format, list);
     va_end(list);
-    const char *value = gm_format(arena, "%s", text);
+    char *value = length < 0 ? NULL : gm_alloc(arena, (size_t)length + 1, 1);
     if (!value) return gm_nomem(err);
+    va_start(list, format);
+    vsnprintf(value, (size_t)length + 1, format, list);
+    va_end(list);
     for (long i = 0; i < keys->count; i++)
         if (strcmp(keys->key[i], key) == 0) {
             keys->value[i] = value;

@@ -1,0 +1,345 @@
+/* constrain.c: couplings written as text (fused groups, pins, bounds, limits on
+   a number of bits, forbidden pairs, further resources) into an integer
+   program.  Reads the resource tables, nothing else.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Where the text stands and what it builds. */
+struct maker {
+    gm_arena *arena;
+    const gm_scores *s;
+    gm_mckp *p;
+    gm_error *err;
+};
+
+/* ---------------------------------------------------------------- patterns */
+
+/* '*' stands for any characters. */
+static bool glob(const char *pattern, const char *text) {
+    for (; *pattern && *pattern != '*'; pattern++, text++)
+        if (*pattern != *text) return false;
+    if (!*pattern) return !*text;
+    for (;; text++) {
+        if (glob(pattern + 1, text)) return true;
+        if (!*text) return false;
+    }
+}
+
+static const char *last_part(const char *name) {
+    const char *dot = strrchr(name, '.');
+    return dot ? dot + 1 : name;
+}
+
+/* The whole name, or its part after the last dot. */
+static bool matches(const char *pattern, const char *name) {
+    return glob(pattern, name) || glob(pattern, last_part(name));
+}
+
+/* Cuts *text at the first `stop` (or its end): the part before it, or NULL at
+   the end of the text. */
+static char *cut(char **text, char stop) {
+    char *start = *text;
+    if (!start) return NULL;
+    char *at = strchr(start, stop);
+    *text = at ? at + 1 : NULL;
+    if (at) *at = 0;
+    return start;
+}
+
+static gm_status expect(struct maker *k, const char *option, const char *form,
+                        const char *found) {
+    return gm_fail(k->err, GM_EUSAGE, "%s: expected %s, found \"%s\"", option,
+                   form, found);
+}
+
+static gm_status unknown(struct maker *k, const char *option,
+                         const char *pattern) {
+    return gm_fail(k->err, GM_EUSAGE, "%s: no module of %s matches \"%s\"",
+                   option, k->s->path, pattern);
+}
+
+/* ---------------------------------------------------------- pins and bounds */
+
+enum limit { AT_LEAST, AT_MOST, EXACTLY };
+
+/* "PATTERN=BITS,..."; a bare number means all modules. */
+static gm_status limit_bits(struct maker *k, const char *option,
+                            const char *text, enum limit kind) {
+    char *rest = text ? gm_format(k->arena, "%s", text) : NULL;
+    if (text && !rest) return gm_nomem(k->err);
+    for (char *item; (item = cut(&rest, ','));) {
+        char *bits = strchr(item, '=');
+        const char *pattern = bits ? item : "*";
+        long b, hits = 0;
+        if (bits) *bits++ = 0;
+        gm_status s = gm_parse_long(option, bits ? bits : item, 1, 32, &b,
+                                    k->err);
+        if (s != GM_OK) return s;
+        for (long m = 0; m < k->s->M; m++) {
+            if (!matches(pattern, k->s->name[m])) continue;
+            hits++;
+            for (int j = 0; j < k->s->K; j++)
+                if ((kind != AT_MOST && k->s->bits[j] < b) ||
+                    (kind != AT_LEAST && k->s->bits[j] > b))
+                    k->p->allowed[m * k->s->K + j] = false;
+        }
+        if (!hits) return unknown(k, option, pattern);
+    }
+    return GM_OK;
+}
+
+/* ------------------------------------------------------------- fused groups */
+
+/* Same module path up to the last dot: q_proj and k_proj of one block. */
+static bool siblings(const char *a, const char *b) {
+    size_t n = (size_t)(last_part(a) - a);
+    return n == (size_t)(last_part(b) - b) && memcmp(a, b, n) == 0;
+}
+
+/* The nearest sibling of module m in a group numbered `first` or later. */
+static long sibling_group(const struct maker *k, long m, long first) {
+    const long *group = k->p->group;
+    for (long d = 1; d < k->s->M; d++)
+        for (long n = m - d; n <= m + d; n += 2 * d)
+            if (n >= 0 && n < k->s->M && group[n] >= first &&
+                siblings(k->s->name[n], k->s->name[m]))
+                return group[n];
+    return -1;
+}
+
+/* One set "a+b+c": parts of names fuse siblings, whole names each other. */
+static gm_status fuse_set(struct maker *k, char *set, long *count) {
+    long first = *count, whole = -1;
+    for (char *item; (item = cut(&set, '+'));) {
+        long hits = 0, before = *count;
+        for (long m = 0; m < k->s->M; m++) {
+            const char *name = k->s->name[m];
+            bool is_whole = strcmp(item, name) == 0;
+            if (!is_whole && strcmp(item, last_part(name)) != 0) continue;
+            if (k->p->group[m] >= 0)
+                return gm_fail(k->err, GM_EUSAGE, "--fuse: module %s appears "
+                               "twice", name);
+            long group = is_whole ? whole :
+                         before > first ? sibling_group(k, m, first) : -1;
+            if (group < 0) group = (*count)++;
+            if (is_whole) whole = group;
+            k->p->group[m] = group;
+            hits++;
+        }
+        if (!hits) return unknown(k, "--fuse", item);
+    }
+    return GM_OK;
+}
+
+/* "q_proj+k_proj+v_proj,gate_proj+up_proj" */
+static gm_status fuse(struct maker *k, const char *text) {
+    if (!text) return GM_OK;
+    char *rest = gm_format(k->arena, "%s", text);
+    k->p->group = gm_alloc(k->arena, (size_t)k->s->M, sizeof *k->p->group);
+    if (!rest || !k->p->group) return gm_nomem(k->err);
+    for (long m = 0; m < k->s->M; m++) k->p->group[m] = -1;
+    long count = 0;
+    gm_status s = GM_OK;
+    for (char *set; s == GM_OK && (set = cut(&rest, ','));)
+        s = fuse_set(k, set, &count);
+    return s;
+}
+
+/* ---------------------------------------------------------- forbidden pairs */
+
+/* "NAME=BITS" of one whole module name. */
+static gm_status one_choice(struct maker *k, char *text, long *m, int *j) {
+    char *bits = strchr(text, '=');
+    long b;
+    if (!bits)
+        return expect(k, "--forbid", "NAME=BITS+NAME=BITS,...", text);
+    *bits++ = 0;
+    gm_status s = gm_parse_long("--forbid", bits, 1, 32, &b, k->err);
+    if (s != GM_OK) return s;
+    for (*m = 0; *m < k->s->M && strcmp(k->s->name[*m], text) != 0; ++*m);
+    for (*j = 0; *j < k->s->K && k->s->bits[*j] != b; ++*j);
+    if (*m == k->s->M) return unknown(k, "--forbid", text);
+    if (*j < k->s->K) return GM_OK;
+    return gm_fail(k->err, GM_EUSAGE, "--forbid: %s has no candidates of %ld "
+                   "bits", k->s->path, b);
+}
+
+static long count_char(const char *text, char c) {
+    long n = 0;
+    for (; *text; text++) n += *text == c;
+    return n;
+}
+
+static gm_status forbid(struct maker *k, const char *text) {
+    if (!text) return GM_OK;
+    char *rest = gm_format(k->arena, "%s", text);
+    k->p->pair = gm_alloc(k->arena, (size_t)count_char(text, ',') + 1,
+                          sizeof *k->p->pair);
+    if (!rest || !k->p->pair) return gm_nomem(k->err);
+    for (char *item; (item = cut(&rest, ','));) {
+        char *second = strchr(item, '+');
+        gm_pair *pair = &k->p->pair[k->p->pairs++];
+        if (!second)
+            return expect(k, "--forbid", "NAME=BITS+NAME=BITS,...", item);
+        *second++ = 0;
+        gm_status s = one_choice(k, item, &pair->m, &pair->j);
+        if (s == GM_OK) s = one_choice(k, second, &pair->n, &pair->k);
+        if (s != GM_OK) return s;
+        if (pair->m == pair->n)
+            return gm_fail(k->err, GM_EUSAGE, "--forbid: a pair needs two "
+                           "modules, found %s twice", item);
+    }
+    return GM_OK;
+}
+
+/* --------------------------------------------------------------- extra rows */
+
+static gm_status new_row(struct maker *k, const char *name, gm_row **out) {
+    const char *copy = gm_format(k->arena, "%s", name);
+    if (k->p->rows == GM_MAX_ROWS)
+        return gm_fail(k->err, GM_EUSAGE, "at most %d resources and limits on "
+                       "a number of bits", GM_MAX_ROWS);
+    *out = &k->p->row[k->p->rows++];
+    (*out)->name = copy;
+    (*out)->cost = gm_alloc(k->arena, (size_t)(k->s->M * k->s->K),
+                            sizeof *(*out)->cost);
+    return copy && (*out)->cost ? GM_OK : gm_nomem(k->err);
+}
+
+/* "16:5,8:20": at most 5 modules at 16 bits, at most 20 at 8. */
+static gm_status at_most(struct maker *k, const char *text) {
+    char name[32], *rest = text ? gm_format(k->arena, "%s", text) : NULL;
+    if (text && !rest) return gm_nomem(k->err);
+    for (char *item; (item = cut(&rest, ','));) {
+        char *count = strchr(item, ':');
+        long b, n, hits = 0;
+        gm_row *row;
+        if (!count) return expect(k, "--at-most", "BITS:COUNT,...", item);
+        *count++ = 0;
+        gm_status s = gm_parse_long("--at-most", item, 1, 32, &b, k->err);
+        if (s == GM_OK)
+            s = gm_parse_long("--at-most", count, 0, k->s->M, &n, k->err);
+        snprintf(name, sizeof name, "modules_at_%ld_bits", b);
+        if (s == GM_OK) s = new_row(k, name, &row);
+        if (s != GM_OK) return s;
+        row->limit = n;
+        for (long i = 0; i < k->s->M * k->s->K; i++)
+            hits += row->cost[i] = k->s->bits[i % k->s->K] == b;
+        if (!hits)
+            return gm_fail(k->err, GM_EUSAGE, "--at-most: %s has no candidates "
+                           "of %ld bits", k->s->path, b);
+    }
+    return GM_OK;
+}
+
+/* Digits after the point, at most 9. */
+static int decimals(const char *text) {
+    const char *point = strchr(text, '.');
+    size_t n = point ? strlen(point + 1) : 0;
+    return n > 9 ? 9 : (int)n;
+}
+
+/* The column of candidate j: "4" or "4.cost". */
+static long cost_column(const gm_table *table, int bits) {
+    char name[32];
+    snprintf(name, sizeof name, "%d", bits);
+    long column = gm_table_column(table, name);
+    snprintf(name, sizeof name, "%d.cost", bits);
+    return column >= 0 ? column : gm_table_column(table, name);
+}
+
+/* Row of the table for each module, by name. */
+static gm_status find_rows(struct maker *k, const gm_table *table, long *row) {
+    long column = gm_table_column(table, "module");
+    if (column < 0)
+        return gm_fail(k->err, GM_EINPUT, "%s: no column \"module\"",
+                       table->path);
+    for (long m = 0, r = -1; m < k->s->M; m++) {
+        long tries = 0;
+        do r = (r + 1) % (table->rows ? table->rows : 1);   /* in order: fast */
+        while (tries++ < table->rows &&
+               strcmp(table->cell[r * table->columns + column],
+                      k->s->name[m]) != 0);
+        if (tries > table->rows)
+            return gm_fail(k->err, GM_EINPUT, "%s: module %s is missing",
+                           table->path, k->s->name[m]);
+        row[m] = r;
+    }
+    return GM_OK;
+}
+
+/* Decimal costs times 10^places, exact. */
+static gm_status read_costs(struct maker *k, const gm_table *table,
+                            const long *from, const char *limit, gm_row *row) {
+    int places = decimals(limit);
+    int64_t unit = 1;
+    gm_status s = GM_OK;
+    for (int pass = 0; pass < 2; pass++) {
+        for (long i = 0; s == GM_OK && i < k->s->M * k->s->K; i++) {
+            long column = cost_column(table, k->s->bits[i % k->s->K]);
+            if (k->s->bytes[i] < 0) continue;
+            if (column < 0)
+                return gm_fail(k->err, GM_EINPUT, "%s: no column \"%d\"",
+                               table->path, k->s->bits[i % k->s->K]);
+            const char *cell =
+                table->cell[from[i / k->s->K] * table->columns + column];
+            if (pass == 0 && decimals(cell) > places) places = decimals(cell);
+            if (pass == 0) continue;
+            gm_error inner;
+            if (gm_parse_scaled("", cell, unit, &row->cost[i], &inner))
+                s = gm_fail(k->err, GM_EINPUT, "%s: module %s: expected a cost "
+                            "such as 0.25, found \"%s\"", table->path,
+                            k->s->name[i / k->s->K], cell);
+        }
+        for (int d = 0; pass == 0 && d < places; d++) unit *= 10;
+    }
+    row->places = places;
+    return s ? s : gm_parse_scaled("--resource", limit, unit, &row->limit,
+                                   k->err);
+}
+
+/* "FILE:LIMIT,...": module and one column of costs for each number of bits;
+   the row is called what "# resource NAME" says, else after the file. */
+static gm_status resources(struct maker *k, const char *text) {
+    char *rest = text ? gm_format(k->arena, "%s", text) : NULL;
+    if (text && !rest) return gm_nomem(k->err);
+    for (char *item; (item = cut(&rest, ','));) {
+        char *limit = strrchr(item, ':');
+        gm_table table;
+        gm_row *row;
+        if (!limit) return expect(k, "--resource", "FILE:LIMIT,...", item);
+        *limit++ = 0;
+        gm_status s = gm_table_read(k->arena, item, &table, k->err);
+        long *from = gm_alloc(k->arena, (size_t)k->s->M, sizeof *from);
+        if (s == GM_OK && !from) s = gm_nomem(k->err);
+        const char *name = s ? NULL : gm_table_key(&table, "resource");
+        char *base = strrchr(item, '/');
+        if (!name) name = base ? base + 1 : item;
+        if (s == GM_OK) s = find_rows(k, &table, from);
+        if (s == GM_OK) s = new_row(k, name, &row);
+        if (s == GM_OK) s = read_costs(k, &table, from, limit, row);
+        if (s != GM_OK) return s;
+    }
+    return GM_OK;
+}
+
+gm_status gm_problem_constrain(gm_arena *arena, const gm_scores *scores,
+                               const gm_constraints *c, gm_mckp *problem,
+                               gm_error *err) {
+    struct maker k = {arena, scores, problem, err};
+    problem->exact = c->exact;
+    problem->row = gm_alloc(arena, GM_MAX_ROWS, sizeof *problem->row);
+    if (!problem->row) return gm_nomem(err);
+    gm_status s = limit_bits(&k, "--min-bits", c->min_bits, AT_LEAST);
+    if (s == GM_OK) s = limit_bits(&k, "--max-bits", c->max_bits, AT_MOST);
+    if (s == GM_OK) s = limit_bits(&k, "--pin", c->pin, EXACTLY);
+    if (s == GM_OK) s = fuse(&k, c->fuse);
+    if (s == GM_OK) s = forbid(&k, c->forbid);
+    if (s == GM_OK) s = at_most(&k, c->at_most);
+    if (s == GM_OK) s = resources(&k, c->resources);
+    return s;
+}

@@ -1,0 +1,217 @@
+/* frontier.c: beyond one budget: every Pareto-optimal (size, score) point, and
+   how an assignment reacts to the scores' standard errors.
+   Pure computation; its own dynamic program, apart from solver.c's.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- frontier
+
+   A dominance list holds the points (w, v) that no other is at least as good
+   as, ascending in w, hence descending in v.  The list of the first g groups
+   and the options of the next give the list of g + 1:
+     L'  =  minimal elements of  { p + o : p in L, o in options }.
+   No bound is used, so the last list is the whole frontier. */
+
+struct list { gm_point *point; long count; };
+
+/* out = minimal elements of `a` and of `b` shifted by o; room for all. */
+static void merge(const struct list *a, const struct list *b,
+                  const gm_choice *o, struct list *out) {
+    long i = 0, j = 0;
+    int64_t least = INT64_MAX;
+    out->count = 0;
+    while (i < a->count || j < b->count) {
+        gm_point x = {INT64_MAX, INT64_MAX}, y = x;
+        if (i < a->count) x = a->point[i];
+        if (j < b->count)
+            y = (gm_point){b->point[j].size + o->w, b->point[j].score + o->v};
+        bool first = x.size != y.size ? x.size < y.size : x.score <= y.score;
+        gm_point next = first ? x : y;
+        if (first) i++;
+        else j++;
+        if (next.score >= least) continue;
+        least = next.score;
+        out->point[out->count++] = next;
+    }
+}
+
+/* The supported points: the LP's whole parts.  Taking hull steps in order of
+   rate passes only through points that minimise v + lambda w for some lambda,
+   and those are Pareto-optimal whatever else there is. */
+static gm_status supported(gm_arena *arena, const gm_core *c, gm_frontier *out,
+                           gm_error *err) {
+    gm_step *step;
+    long n;
+    gm_status status = gm_core_steps(arena, c, &step, &n, err);
+    if (status != GM_OK) return status;
+    out->point = gm_alloc(arena, (size_t)n + 1, sizeof *out->point);
+    if (!out->point) return gm_nomem(err);
+    gm_point p = {0, 0};
+    for (long g = 0; g < c->G; g++) p.score += c->group[g].option[0].v;
+    out->point[0] = p;
+    for (long i = 0; i < n; i++) {
+        p.size += step[i].dw;
+        p.score -= step[i].gain;
+        out->point[i + 1] = p;
+    }
+    out->count = n + 1;
+    return GM_OK;
+}
+
+/* Runs the lists up to `room` points; false: one would have been longer. */
+static bool all_points(const gm_core *c, struct list list[3], long room,
+                       const gm_report *report) {
+    list[0].count = 1;
+    list[0].point[0] = (gm_point){0, 0};
+    for (long g = 0; g < c->G; g++) {
+        const gm_group *group = &c->group[g];
+        list[1].count = 0;
+        for (int i = 0; i < group->options; i++) {
+            if (list[0].count + list[1].count > room) return false;
+            merge(&list[1], &list[0], &group->option[i], &list[2]);
+            struct list t = list[1];
+            list[1] = list[2], list[2] = t;
+        }
+        struct list t = list[0];
+        list[0] = list[1], list[1] = t;
+        if (g % 32 == 0) gm_say(report, "frontier", g, c->G);
+    }
+    return true;
+}
+
+gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
+                           size_t memory, const gm_report *report,
+                           gm_frontier *out, gm_error *err) {
+    gm_core c;
+    gm_certificate t;
+    gm_mckp whole = *problem;
+    gm_arena lists = {0};
+    struct list list[3] = {{0}};
+    *out = (gm_frontier){0};
+    if (problem->rows || problem->pairs)
+        return gm_fail(err, GM_EUSAGE, "the frontier of size and score takes "
+                       "no further resources or pairs");
+    whole.exact = false;
+    whole.budget = INT64_MAX >> 2;      /* no budget: above every sum */
+    gm_status status = gm_core_prepare(arena, &whole, &c, &t, err);
+    if (status != GM_OK) return status;
+    long room = (long)((memory ? memory : (size_t)1 << 30) / 3 /
+                       sizeof(gm_point));
+    for (int i = 0; i < 3; i++) {
+        list[i].point = gm_alloc(&lists, (size_t)room, sizeof(gm_point));
+        if (!list[i].point) status = gm_nomem(err);
+    }
+    if (status == GM_OK) {
+        out->complete = all_points(&c, list, room, report);
+        out->count = list[0].count;
+        if (!out->complete) status = supported(arena, &c, out, err);
+        else out->point = gm_alloc(arena, (size_t)out->count, sizeof(gm_point));
+        if (status == GM_OK && !out->point) status = gm_nomem(err);
+        if (status == GM_OK && out->complete)
+            memcpy(out->point, list[0].point,
+                   (size_t)out->count * sizeof(gm_point));
+    }
+    gm_arena_free(&lists);
+    for (long i = 0; i < out->count && status == GM_OK; i++) {
+        out->point[i].size = c.size0 + out->point[i].size * c.unit;
+        out->point[i].score += c.score0;
+    }
+    if (status == GM_OK && !out->complete)
+        return gm_fail(err, GM_ELIMIT, "the frontier has more than %ld points "
+                       "at some stage; only its %ld supported points (those "
+                       "that some multiplier makes optimal) are given", room,
+                       out->count);
+    return status;
+}
+
+/* ------------------------------------------------------------------ robust
+
+   u'_mk = u_mk + e_mk z, z standard normal, independent; each resample solved
+   anew at the same budget. */
+
+/* Box and Muller (1958), one of the two: a pure function of its arguments. */
+static double normal(uint64_t seed, uint64_t stream, uint64_t counter) {
+    double sine, cosine;
+    double u = 1 - gm_uniform(seed, stream, 2 * counter);      /* (0, 1] */
+    double angle = 6.283185307179586 *
+                   gm_uniform(seed, stream, 2 * counter + 1);
+    gm_sincosd(angle, &sine, &cosine);
+    return sqrt(-2 * gm_logd(u)) * cosine;
+}
+
+static gm_status resample(const gm_scores *s, uint64_t seed, long r,
+                          gm_scores *out, gm_error *err) {
+    for (long i = 0; i < s->M * s->K; i++) {
+        if (s->bytes[i] < 0) continue;
+        if (s->error[i] < 0)
+            return gm_fail(err, GM_EINPUT, "%s: module %s: no standard error "
+                           "at %d bits; --robust needs them all", s->path,
+                           s->name[i / s->K], s->bits[i % s->K]);
+        out->score[i] = s->score[i] +
+                        s->error[i] * normal(seed, (uint64_t)r, (uint64_t)i);
+    }
+    return GM_OK;
+}
+
+/* One resample: its optimum, and how much worse the given choice is there. */
+static gm_status robust_step(gm_arena *arena, const gm_scores *s,
+                             const gm_mckp *problem, int score_bits,
+                             const gm_budget *budget,
+                             const gm_solve_options *options,
+                             const int *choice, gm_robust *out,
+                             gm_error *err) {
+    gm_mckp p;
+    gm_rounding rounding;
+    gm_certificate t;
+    int *x = gm_alloc(arena, (size_t)s->M, sizeof *x);
+    if (!x) return gm_nomem(err);
+    gm_status status = gm_problem_build(arena, s, budget, score_bits, &p,
+                                        &rounding, err);
+    if (status != GM_OK) return status;
+    int64_t *score = p.score;
+    p = *problem;               /* all couplings, only the scores are new */
+    p.score = score;
+    status = gm_mckp_solve(arena, &p, options, x, &t, err);
+    if (status != GM_OK) return status;
+    double regret = 0;
+    for (long m = 0; m < s->M; m++) {
+        out->share[m * s->K + x[m]] += 1;
+        out->changed[m] += x[m] != choice[m];
+        regret += s->score[m * s->K + choice[m]] - s->score[m * s->K + x[m]];
+    }
+    out->regret += regret;
+    return GM_OK;
+}
+
+gm_status gm_robust_find(gm_arena *arena, const gm_scores *scores,
+                         const gm_budget *budget, const gm_mckp *problem,
+                         int score_bits, const gm_solve_options *options,
+                         const int *choice, long resamples, uint64_t seed,
+                         gm_robust *out, gm_error *err) {
+    gm_scores s = *scores;
+    size_t cells = (size_t)(s.M * s.K);
+    out->resamples = resamples;
+    out->regret = 0;
+    out->share = gm_alloc(arena, cells, sizeof *out->share);
+    out->changed = gm_alloc(arena, (size_t)s.M, sizeof *out->changed);
+    s.score = gm_alloc(arena, cells, sizeof *s.score);
+    if (!out->share || !out->changed || !s.score) return gm_nomem(err);
+    gm_status status = GM_OK;
+    for (long r = 0; status == GM_OK && r < resamples; r++) {
+        gm_mark mark = gm_arena_mark(arena);
+        status = resample(scores, seed, r, &s, err);
+        if (status == GM_OK)
+            status = robust_step(arena, &s, problem, score_bits, budget,
+                                 options, choice, out, err);
+        gm_arena_rewind(arena, mark);
+        gm_say(options->report, "resamples", r + 1, resamples);
+    }
+    for (size_t i = 0; i < cells; i++) out->share[i] /= (double)resamples;
+    for (long m = 0; m < s.M; m++) out->changed[m] /= (double)resamples;
+    out->regret /= (double)resamples;
+    return status;
+}

@@ -112,8 +112,10 @@ static gm_status teacher_block(teacher *t, long layer, gm_error *err) {
     const gm_real *input[INPUTS] = {a->x1, a->attn, a->x2, a->act};
     const long S = t->text->S, T = t->text->T;
     gm_status s = gm_block_load(t->model, layer, &t->block, err);
-    for (int i = 0; i < INPUTS; i++)
-        memset(t->H[i], 0, (size_t)(t->inputs[i] * t->inputs[i]) * sizeof(double));
+    for (int i = 0; i < INPUTS; i++) {
+        size_t n = (size_t)t->inputs[i];
+        memset(t->H[i], 0, n * n * sizeof *t->H[i]);
+    }
     for (long q = 0; q < S && !s; q += BATCH) {
         gm_real *h = t->h + q * T * c->d;
         t->acts.S = S - q < BATCH ? S - q : BATCH;

@@ -51,7 +51,7 @@ static gm_status choose_order(gm_arena *arena, long n, const double *H,
     return GM_OK;
 }
 
-/* What damping adds to the diagonal: its share of the mean over live columns. */
+/* What damping adds to the diagonal: a share of the mean of live columns. */
 static double damp_of(long n, const double *H, double damping) {
     double sum = 0;
     long live = 0;
@@ -177,7 +177,8 @@ static void panel_round(const gptq_job *job, panel *p, long j) {
 
 static void gptq_rows(void *context, long item) {
     const gptq_job *job = context;
-    panel p = {.row = item * LANES, .rows = min(LANES, job->out - item * LANES)};
+    panel p = {.row = item * LANES};
+    p.rows = min(LANES, job->out - p.row);
     for (long r = 0; r < LANES; r++) p.scale[r] = 1;
     for (long r = 0; r < p.rows; r++)
         for (long j = job->first; j < job->end; j++)

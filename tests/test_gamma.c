@@ -40,8 +40,8 @@ static void fixture_begin(fixture *f, const char *set,
     memset(f, 0, sizeof *f);
     gm_status s = gm_model_open(&f->arena, dir, &f->model, &err);
     if (!s) s = gm_recipe_parse("2,3,4", 32, &recipe, &err);
-    if (!s) s = gm_candidates_open(&f->arena, &f->model, &recipe, NULL, work, NULL,
-                                   &f->candidates, &err);
+    if (!s) s = gm_candidates_open(&f->arena, &f->model, &recipe, NULL, work,
+                                   NULL, &f->candidates, &err);
     gm_vec tokens = record(set, "tokens");
     f->tokens = gm_alloc(&f->arena, (size_t)tokens.count, sizeof *f->tokens);
     for (long i = 0; i < tokens.count; i++)

@@ -33,7 +33,8 @@ static gm_real *inputs(gm_arena *a, long T, long n, long dead) {
         double last = 0;
         for (long i = 0; i < n; i++) {
             last = 0.6 * last + uniform(1, t * n + i);
-            x[t * n + i] = i == dead ? 0 : (gm_real)(last * (double)(1 + i % 5));
+            x[t * n + i] = (gm_real)(last * (double)(1 + i % 5));
+            if (i == dead) x[t * n + i] = 0;
         }
     }
     return x;

@@ -10,10 +10,10 @@ kernels: base
 unicode:
 io: base
 tokenizer: base io unicode
-checkpoint: base io
-model: base kernels
+checkpoint: base io kernels
+model: base kernels checkpoint
 quant: base io kernels
-gptq: base kernels quant
+gptq: base io kernels quant
 candidates: base io kernels checkpoint model quant gptq
 solver: base io
 frontier: base solver

@@ -217,8 +217,8 @@ expect_match 5 "config.json" info "$w/nothing-here"
 s=$w/a/scores.tsv
 expect_match 2 "^gamma: --bits: .*\"-1\"" solve "$s" --bits -1 --out "$w/z.tsv"
 expect_match 2 "^gamma: --bits: .*\"0\"" solve "$s" --bits 0 --out "$w/z.tsv"
-expect_match 3 "cannot be met.*smallest reachable [0-9]*, largest [0-9]*" solve "$s" --bits 1.99 --out "$w/z.tsv"
-expect_match 3 "cannot be met.*smallest reachable [0-9]*, largest [0-9]*" solve "$s" --bytes 1000 --out "$w/z.tsv"
+expect 3 "gamma: --bits 1.99: no assignment is that small; reachable are 2 to 4 bits per weight, next below: none, above: 2" solve "$s" --bits 1.99 --out "$w/z.tsv"
+expect_match 3 "^gamma: --bytes 1000: no assignment is that small; reachable are [0-9]* to [0-9]* file bytes, next below: none, above: [0-9]*$" solve "$s" --bytes 1000 --out "$w/z.tsv"
 expect_match 2 "\"abc\"" solve "$s" --bits abc --out "$w/z.tsv"
 succeed solve "$s" --bits 99 --out "$w/z.tsv"
 expect 2 "gamma: $m: the output directory is the model's own; expected another" \

@@ -184,7 +184,8 @@ void gm_sha_end(gm_sha *sha, char hex[65]) {
     uint64_t bits = sha->length * 8;
     uint8_t tail[72] = {0x80};
     size_t pad = (119 - sha->length % 64) % 64 + 1;
-    for (int i = 0; i < 8; i++) tail[pad + (size_t)i] = (uint8_t)(bits >> (56 - 8 * i));
+    for (int i = 0; i < 8; i++)
+        tail[pad + (size_t)i] = (uint8_t)(bits >> (56 - 8 * i));
     gm_sha_add(sha, tail, pad + 8);
     for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08x", sha->h[i]);
 }

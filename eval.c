@@ -31,7 +31,8 @@ gm_status gm_final_states(gm_arena *arena, const gm_model *model,
                           gm_real *h, gm_error *err) {
     const gm_config *c = &model->config;
     const long T = text->window;
-    const long batch = min(text->windows, BATCH_ROWS / T > 0 ? BATCH_ROWS / T : 1);
+    const long fitting = T < BATCH_ROWS ? BATCH_ROWS / T : 1;
+    const long batch = min(text->windows, fitting);
     gm_mark mark = gm_arena_mark(arena);
     gm_block block;
     gm_acts acts;

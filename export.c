@@ -23,7 +23,7 @@ static gm_status module_of_tensor(gm_arena *arena, const gm_model *model,
     return GM_OK;
 }
 
-/* ----------------------------------------------------- Hugging Face directory */
+/* -------------------------------------------------- Hugging Face directory */
 
 /* What makes a directory loadable, besides config.json and the weights. */
 static const char *const companions[] = {

@@ -38,15 +38,15 @@ gm_status gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
         return gm_fail(err, GM_EINPUT, "calibration text: expected at least "
                        "%ld tokens (%ld sequences of %ld), found %ld", S * T,
                        S, T, count);
-    int32_t *calibration = gm_alloc(arena, (size_t)(S * T), sizeof *calibration);
-    if (!calibration) return gm_nomem(err);
+    int32_t *chosen = gm_alloc(arena, (size_t)(S * T), sizeof *chosen);
+    if (!chosen) return gm_nomem(err);
     /* sequence i starts at floor(i count/S): spread evenly, and T <= count/S
        keeps them apart */
     for (long i = 0; i < S; i++)
-        memcpy(calibration + i * T,
+        memcpy(chosen + i * T,
                tokens + (long)((__int128)i * count / S),
                (size_t)T * sizeof *tokens);
-    *out = calibration;
+    *out = chosen;
     return GM_OK;
 }
 
@@ -176,7 +176,8 @@ static gm_status sweep_block(gm_fit *fit, long l, gm_error *err) {
     gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->y);
     for (int j = 0; j < GM_LINEARS; j++)
         for (int k = 0; k < fit->K; k++)
-            if ((s = gm_candidate(fit->candidates, l, j, k, &packed[j][k], err)))
+            if ((s = gm_candidate(fit->candidates, l, j, k, &packed[j][k],
+                                  err)))
                 return s;
     if (fit->options.relaxation == GM_SOFT_CORRECTED && fit->step == 0 &&
         (s = measure_separable(fit, l, packed, err)))
@@ -202,7 +203,7 @@ static gm_status sweep_block(gm_fit *fit, long l, gm_error *err) {
     return s;
 }
 
-/* ------------------------------------------------------- the update of theta */
+/* ----------------------------------------------------- the update of theta */
 
 /* n_m and b_k of the constraint c; code bits only [GAMMA: average bits]. */
 static double module_weights(const gm_fit *fit, long m) {
@@ -341,11 +342,13 @@ static char *fingerprint(gm_arena *arena, const gm_fit *fit) {
     gm_sha_begin(&sha);
     gm_sha_add(&sha, fit->tokens, (size_t)(o->S * o->T) * sizeof *fit->tokens);
     gm_sha_end(&sha, calibration);
-    return gm_format(arena, "gamma-fit 1 %s %s relaxation=%d S=%ld T=%ld batch=%ld steps=%ld "
-                     "alpha=%a rho=%a eta=%a tau=%a rate=%a tail=%a budget=%a "
-                     "seed=%llu", fit->candidates->hash, calibration,
-                     (int)o->relaxation, o->S, o->T, o->batch, o->steps, o->alpha, o->rho, o->eta, o->tau,
-                     o->rate, o->tail, o->budget, (unsigned long long)o->seed);
+    return gm_format(arena, "gamma-fit 1 %s %s relaxation=%d S=%ld T=%ld "
+                     "batch=%ld steps=%ld alpha=%a rho=%a eta=%a tau=%a "
+                     "rate=%a tail=%a budget=%a seed=%llu",
+                     fit->candidates->hash, calibration, (int)o->relaxation,
+                     o->S, o->T, o->batch, o->steps, o->alpha, o->rho, o->eta,
+                     o->tau, o->rate, o->tail, o->budget,
+                     (unsigned long long)o->seed);
 }
 
 gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
@@ -429,7 +432,8 @@ static gm_status load_keys(gm_fit *fit, const gm_table *t, gm_error *err) {
     double step = 0;
     struct { const char *key; double *value; } number[] = {
         {"step", &step}, {"E0", &fit->E0}, {"lambda", &fit->lambda},
-        {"multiplier_sum", &fit->multiplier_sum}, {"beta1_power", &fit->beta1_power},
+        {"multiplier_sum", &fit->multiplier_sum},
+        {"beta1_power", &fit->beta1_power},
         {"beta2_power", &fit->beta2_power}};
     for (size_t i = 0; i < sizeof number / sizeof *number; i++) {
         gm_status s = state_number(t->path, number[i].key,

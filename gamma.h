@@ -305,7 +305,8 @@ gm_status gm_copy_file(gm_arena *arena, const char *from, const char *to,
 /* Writes a safetensors file of known layout tensor by tensor, in the order of
    `tensors` (only name, dtype, rank, shape are read; names must differ).  The
    header, its 8-byte length included, is padded with spaces to at least
-   `header_bytes` and to a multiple of 8.  metadata: pairs key, value, NULL-terminated, or NULL. */
+   `header_bytes` and to a multiple of 8.  metadata: pairs key, value,
+   NULL-terminated, or NULL. */
 gm_status gm_safetensors_begin(gm_arena *arena, const char *path,
                                const gm_tensor *tensors, long count,
                                const char *const *metadata,
@@ -1059,6 +1060,29 @@ gm_status gm_robust_find(gm_arena *arena, const gm_scores *scores,
                          const int *choice, long resamples, uint64_t seed,
                          gm_robust *out, gm_error *err);
 
+/* ----------------------------------------------------------------- check.c
+   Verifies an assignment and its certificate; shares no code with solver.c,
+   glpk.c or allocate.c. */
+
+/* One claim of the file, and what follows from the scores. */
+typedef struct { const char *claim, *stated, *found; bool holds; } gm_claim;
+typedef struct {
+    gm_claim *claim;
+    long count, room, failed;
+    gm_sizes sizes;
+    double score;               /* sum of the real scores                    */
+    double bound;               /* from the multiplier alone, real scores    */
+    int64_t gap;                /* objective - that bound, integers          */
+    bool certified;             /* the file has a certificate                */
+} gm_check;
+
+/* resources: "a.tsv,b.tsv", tables of what the certificate limits, or NULL.
+   Without a certificate (files of other tools) sizes are counted and the bound
+   is for the assignment's own code bits.  GM_EDIFFER: a claim fails. */
+gm_status gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
+                              const gm_scores *scores, const char *resources,
+                              gm_check *out, gm_error *err);
+
 /* ------------------------------------------------------------------ eval.c
    Perplexity, KL divergence and top-1 agreement over windows of a text. */
 
@@ -1156,8 +1180,8 @@ gm_status gm_call_quantizer(gm_call *call, gm_recipe *recipe);
 gm_status gm_call_fit_options(gm_call *call, const gm_recipe *recipe,
                               gm_fit_options *out);
 gm_status gm_call_fit(gm_call *call, const gm_candidates *candidates,
-                      const int32_t *tokens, const gm_fit_options *options, const char *dir,
-                      bool resume, gm_fit *fit);
+                      const int32_t *tokens, const gm_fit_options *options,
+                      const char *dir, bool resume, gm_fit *fit);
 
 extern const gm_command gm_command_info, gm_command_fit, gm_command_solve,
     gm_command_check, gm_command_quantize, gm_command_eval, gm_command_run;

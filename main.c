@@ -325,7 +325,8 @@ static void progress(void *context, const char *what, long done, long total) {
         fprintf(stderr, "%s\n", what);
         return;
     }
-    if (!now || strcmp(now, what) != 0) now = what, start = last = t, first = done;
+    if (!now || strcmp(now, what) != 0)
+        now = what, start = last = t, first = done;
     bool terminal = isatty(STDERR_FILENO), end = done == total;
     if (end) now = NULL;
     if (t - last < (terminal ? 0.2 : 30) && !(end && terminal)) return;

@@ -235,7 +235,8 @@ static gm_status run_fit(gm_call *call) {
     long count;
     gm_fit fit;
     const char *dir = gm_arg(call, "--out");
-    if (!dir) return gm_fail(&call->err, GM_EUSAGE, "fit: --out DIR is missing");
+    if (!dir)
+        return gm_fail(&call->err, GM_EUSAGE, "fit: --out DIR is missing");
     gm_status s = gm_call_recipe(call, &recipe);
     if (!s) s = gm_call_fit_options(call, &recipe, &options);
     if (!s) s = gm_model_open(&call->arena, call->operand[0], &model,

@@ -314,8 +314,8 @@ const gm_command gm_command_eval = {
     "eval", "MODEL --text FILE [--alloc FILE]",
     "Perplexity, KL divergence, top-1 agreement on a text",
     "nll = - mean ln q(token | those before it in its window), natural log;\n"
-    "perplexity = exp(nll); kl = mean KL(original || quantized) in nats; errors\n"
-    "are standard errors over windows; top1: share of positions where both\n"
+    "perplexity = exp(nll); kl = mean KL(original || quantized) in nats;\n"
+    "errors are standard errors over windows; top1: share of positions where both\n"
     "models' most likely token is the same.",
     1, 1, eval_options, run_eval};
 
@@ -424,7 +424,8 @@ static gm_status run_budget(running *r, const char *text) {
         s = measure(call, r->model, r->candidates, same, r->on, &r->uniform[k]);
     if (!s) s = measure(call, r->model, r->candidates, choice, r->on, &gamma);
     if (s) return s;
-    gm_sizes z = gm_sizes_of(r->scores, choice), u = gm_sizes_of(r->scores, same);
+    gm_sizes z = gm_sizes_of(r->scores, choice);
+    gm_sizes u = gm_sizes_of(r->scores, same);
     const char *proof = proof_text(a, &certificate);
     gm_result_row(call, "%s\t%.3f\t%d\t%.3f\t%lld\t%.4f\t%.3f\t%lld\t%.5f\t%s",
                   text, r->original.perplexity, k < 0 ? 0 : r->scores->bits[k],
@@ -485,7 +486,8 @@ static gm_status run_run(gm_call *call) {
     gm_scores scores;
     measuring on;
     const char *dir = gm_arg(call, "--out");
-    if (!dir) return gm_fail(&call->err, GM_EUSAGE, "run: --out DIR is missing");
+    if (!dir)
+        return gm_fail(&call->err, GM_EUSAGE, "run: --out DIR is missing");
     gm_status s = run_prepare(call, &model, &candidates, &scores, dir);
     if (!s) s = begin_measuring(call, &model, gm_arg(call, "--eval"),
                                 gm_arg(call, "--eval-tokens"), &on);
@@ -508,6 +510,6 @@ const gm_command gm_command_run = {
     "run", "MODEL --calib FILE --eval FILE --out DIR",
     "The whole path: learn, solve for each budget, write, measure",
     "gamma fit, then for each budget gamma solve, gamma quantize and gamma\n"
-    "eval.  uniform: the most bits that fit the budget everywhere.  bytes: the\n"
-    "size of the packed file (gamma quantize --format packed), to the byte.",
+    "eval.  uniform: the most bits that fit the budget everywhere.  bytes:\n"
+    "the size of the packed file (gamma quantize --format packed), to the byte.",
     1, 1, run_options, run_run};

@@ -3,7 +3,7 @@
 # which file defines each gm_ function and who calls it, and compares with the
 # layers below: a file may call its own layer's lower neighbours only.
 # SPDX-License-Identifier: GPL-3.0-or-later
-# file: the files it may call
+# file: the files it may call (solver and glpk are one layer in two files)
 allowed='
 base:
 kernels: base
@@ -15,12 +15,13 @@ model: base kernels checkpoint
 quant: base io kernels
 gptq: base io kernels quant
 candidates: base io kernels checkpoint model quant gptq
-solver: base io
-frontier: base solver
-robust: base solver tables allocate
+solver: base glpk
+glpk: base io solver
+frontier: base kernels solver allocate
+constrain: base io
 tables: base io
 check: base io tables
-allocate: base solver tables
+allocate: base solver glpk tables
 export: base io checkpoint quant candidates
 gamma: base io kernels checkpoint model quant candidates tables export
 eval: base kernels checkpoint model quant candidates

@@ -34,8 +34,12 @@ BENCHES := $(patsubst bench/%.c,build/bench/%,$(wildcard bench/*.c))
 
 all: gamma
 
-gamma: $(LIB:%=$(B)/%.o) $(MAIN:%=$(B)/%.o)
-	@echo "  link $@" && $(CC) $(CFLAGS) $(OPT) $^ $(LDLIBS) -o $@.tmp && mv $@.tmp $@
+# build/variant changes when CC, OPENMP or GLPK do, so that gamma is relinked.
+build/variant: always
+	@mkdir -p build; echo "$(B)" | cmp -s - $@ || echo "$(B)" >$@
+gamma: $(LIB:%=$(B)/%.o) $(MAIN:%=$(B)/%.o) build/variant
+	@echo "  link $@" && $(CC) $(CFLAGS) $(OPT) $(filter %.o,$^) $(LDLIBS) \
+	    -o $@.tmp && mv $@.tmp $@
 
 $(B)/%.o: %.c gamma.h Makefile
 	@mkdir -p $(@D)
@@ -88,4 +92,6 @@ install: gamma
 clean:
 	rm -rf build gamma gamma.tmp
 
-.PHONY: all demo test check bench install clean
+always:
+
+.PHONY: always all demo test check bench install clean

@@ -436,7 +436,30 @@ static gm_status run_budget(running *r, const char *text) {
     return GM_OK;
 }
 
-/* Everything before the first budget. */
+/* Budgets that no assignment meets are answered before anything is learned:
+   sizes are known without scores. */
+static gm_status check_budgets(gm_call *call, const gm_model *model) {
+    gm_arena *a = &call->arena;
+    gm_recipe recipe;
+    gm_scores table = {0};
+    gm_certificate certificate;
+    gm_allocation allocation;
+    gm_solve_options options = {.solver = GM_DP};
+    char *list = gm_format(a, "%s", gm_arg(call, "--budgets"));
+    gm_status s = gm_call_recipe(call, &recipe);
+    if (!s) s = gm_module_table(a, model, &recipe, &table, &call->err);
+    int *choice = gm_alloc(a, (size_t)table.M, sizeof *choice);
+    if (!list || !choice) return gm_nomem(&call->err);
+    for (char *item; !s && (item = strsep(&list, ","));) {
+        gm_budget budget;
+        s = gm_budget_parse(a, &table, GM_BITS, item, &budget, &call->err);
+        if (!s) s = gm_allocate(a, &table, &budget, &options, choice,
+                                &certificate, &allocation, &call->err);
+    }
+    return s;
+}
+
+/* Learning: everything between the opened model and the first budget. */
 static gm_status run_prepare(gm_call *call, gm_model *model,
                              gm_candidates *candidates, gm_scores *scores,
                              const char *dir) {
@@ -449,7 +472,6 @@ static gm_status run_prepare(gm_call *call, gm_model *model,
     gm_fit fit;
     gm_status s = gm_call_recipe(call, &recipe);
     if (!s) s = gm_call_fit_options(call, &recipe, &options);
-    if (!s) s = gm_model_open(a, call->operand[0], model, err);
     if (!s) s = gm_call_tokens(call, model, gm_arg(call, "--calib"),
                                gm_arg(call, "--tokens"), &text, &count);
     if (!s) s = gm_calibration(a, text, count, options.S, options.T, &tokens,
@@ -488,9 +510,12 @@ static gm_status run_run(gm_call *call) {
     const char *dir = gm_arg(call, "--out");
     if (!dir)
         return gm_fail(&call->err, GM_EUSAGE, "run: --out DIR is missing");
-    gm_status s = run_prepare(call, &model, &candidates, &scores, dir);
+    gm_status s = gm_model_open(&call->arena, call->operand[0], &model,
+                                &call->err);
+    if (!s) s = check_budgets(call, &model);
     if (!s) s = begin_measuring(call, &model, gm_arg(call, "--eval"),
                                 gm_arg(call, "--eval-tokens"), &on);
+    if (!s) s = run_prepare(call, &model, &candidates, &scores, dir);
     running r = {call, &model, &candidates, &scores, &on, {0}, NULL, dir};
     if (s) return s;
     r.uniform = gm_alloc(&call->arena, (size_t)scores.K, sizeof *r.uniform);

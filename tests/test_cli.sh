@@ -223,6 +223,12 @@ expect_match 2 "\"abc\"" solve "$s" --bits abc --out "$w/z.tsv"
 succeed solve "$s" --bits 99 --out "$w/z.tsv"
 expect 2 "gamma: $m: the output directory is the model's own; expected another" \
     quantize $m --alloc "$w/alloc.tsv" --cache "$w/a" --out $m
+# gamma run answers before it learns
+expect 3 "gamma: --bits 1.5: no assignment is that small; reachable are 2 to 4 bits per weight, next below: none, above: 2" \
+    run $m --calib data/calib.txt --eval data/test.txt --out "$w/r" --budgets 3,1.5
+expect 1 "gamma: $w/short.txt: expected at least 512 tokens (1 windows of 512), found $tokens" \
+    run $m --calib data/calib.txt --eval "$w/short.txt" --out "$w/r"
+if [ -e "$w/r" ]; then bad "a refused run wrote $w/r"; else ok; fi
 if [ -e "$w/z.tsv.partial" ]; then bad "a partial file is left"; else ok; fi
 
 echo "test_cli: $passed passed, $failed failed"

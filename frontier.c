@@ -16,7 +16,17 @@
      L'  =  minimal elements of  { p + o : p in L, o in options }.
    No bound is used, so the last list is the whole frontier. */
 
-struct list { gm_point *point; long count; };
+struct list { gm_arena arena; gm_point *point; long count, room; };
+
+/* Room for `need` points in a list whose content may go. */
+static bool make_room(struct list *list, long need) {
+    if (need <= list->room) return true;
+    gm_arena_free(&list->arena);
+    list->room = need + need / 2;
+    list->point = gm_alloc(&list->arena, (size_t)list->room,
+                           sizeof *list->point);
+    return list->point != NULL;
+}
 
 /* out = minimal elements of `a` and of `b` shifted by o; room for all. */
 static void merge(const struct list *a, const struct list *b,
@@ -62,70 +72,66 @@ static gm_status supported(gm_arena *arena, const gm_core *c, gm_frontier *out,
     return GM_OK;
 }
 
-/* Runs the lists up to `room` points; false: one would have been longer. */
-static bool all_points(const gm_core *c, struct list list[3], long room,
-                       const gm_report *report) {
-    list[0].count = 1;
+/* Runs the lists while all three fit into the memory and before the deadline;
+   list[0] is the frontier.  GM_ELIMIT: they did not. */
+static gm_status all_points(const gm_core *c, const gm_solve_options *options,
+                            struct list list[3], gm_error *err) {
+    size_t memory = options->memory ? options->memory : (size_t)1 << 30;
+    long most = (long)(memory / (3 * sizeof(gm_point)) / 3 * 2);
+    double end = gm_seconds() + options->seconds;
+    if (!make_room(&list[0], 1)) return gm_nomem(err);
     list[0].point[0] = (gm_point){0, 0};
+    list[0].count = 1;
     for (long g = 0; g < c->G; g++) {
-        const gm_group *group = &c->group[g];
         list[1].count = 0;
-        for (int i = 0; i < group->options; i++) {
-            if (list[0].count + list[1].count > room) return false;
-            merge(&list[1], &list[0], &group->option[i], &list[2]);
+        for (int i = 0; i < c->group[g].options; i++) {
+            long need = list[0].count + list[1].count;
+            if (need > most || (options->seconds > 0 && gm_seconds() > end))
+                return gm_fail(err, GM_ELIMIT, "limit reached after %ld of %ld "
+                               "groups, at %ld points", g, c->G, need);
+            if (!make_room(&list[2], need)) return gm_nomem(err);
+            merge(&list[1], &list[0], &c->group[g].option[i], &list[2]);
             struct list t = list[1];
             list[1] = list[2], list[2] = t;
         }
         struct list t = list[0];
         list[0] = list[1], list[1] = t;
-        if (g % 32 == 0) gm_say(report, "frontier", g, c->G);
+        gm_say(options->report, "frontier", g + 1, c->G);
     }
-    return true;
+    return GM_OK;
 }
 
 gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
-                           size_t memory, const gm_report *report,
-                           gm_frontier *out, gm_error *err) {
+                           const gm_solve_options *options, gm_frontier *out,
+                           gm_error *err) {
     gm_core c;
     gm_certificate t;
     gm_mckp whole = *problem;
-    gm_arena lists = {0};
-    struct list list[3] = {{0}};
+    struct list list[3] = {{.room = 0}};
     *out = (gm_frontier){0};
     if (problem->rows || problem->pairs)
         return gm_fail(err, GM_EUSAGE, "the frontier of size and score takes "
                        "no further resources or pairs");
     whole.exact = false;
     whole.budget = INT64_MAX >> 2;      /* no budget: above every sum */
-    gm_status status = gm_core_prepare(arena, &whole, &c, &t, err);
-    if (status != GM_OK) return status;
-    long room = (long)((memory ? memory : (size_t)1 << 30) / 3 /
-                       sizeof(gm_point));
-    for (int i = 0; i < 3; i++) {
-        list[i].point = gm_alloc(&lists, (size_t)room, sizeof(gm_point));
-        if (!list[i].point) status = gm_nomem(err);
-    }
-    if (status == GM_OK) {
-        out->complete = all_points(&c, list, room, report);
+    gm_status found = gm_core_prepare(arena, &whole, &c, &t, err);
+    if (found == GM_OK) found = all_points(&c, options, list, err);
+    gm_status status = found == GM_ELIMIT ? GM_OK : found;
+    if (found == GM_ELIMIT) status = supported(arena, &c, out, err);
+    out->complete = found == GM_OK;
+    if (found == GM_OK) {
         out->count = list[0].count;
-        if (!out->complete) status = supported(arena, &c, out, err);
-        else out->point = gm_alloc(arena, (size_t)out->count, sizeof(gm_point));
-        if (status == GM_OK && !out->point) status = gm_nomem(err);
-        if (status == GM_OK && out->complete)
-            memcpy(out->point, list[0].point,
-                   (size_t)out->count * sizeof(gm_point));
+        out->point = gm_alloc(arena, (size_t)out->count, sizeof(gm_point));
+        if (!out->point) status = gm_nomem(err);
+        else memcpy(out->point, list[0].point,
+                    (size_t)out->count * sizeof(gm_point));
     }
-    gm_arena_free(&lists);
+    for (int i = 0; i < 3; i++) gm_arena_free(&list[i].arena);
     for (long i = 0; i < out->count && status == GM_OK; i++) {
         out->point[i].size = c.size0 + out->point[i].size * c.unit;
         out->point[i].score += c.score0;
     }
-    if (status == GM_OK && !out->complete)
-        return gm_fail(err, GM_ELIMIT, "the frontier has more than %ld points "
-                       "at some stage; only its %ld supported points (those "
-                       "that some multiplier makes optimal) are given", room,
-                       out->count);
-    return status;
+    return status == GM_OK ? found : status;
 }
 
 /* ------------------------------------------------------------------ robust

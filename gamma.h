@@ -1042,12 +1042,12 @@ gm_status gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out,
 typedef struct { int64_t size, score; } gm_point;
 
 /* Every Pareto-optimal point of the problem (its budget is ignored), ascending
-   in size.  memory: bytes for the lists, 0: 1 GiB.  GM_ELIMIT: they did not
-   suffice; the points are then the supported ones (see frontier.c). */
+   in size.  options: seconds, memory, report.  GM_ELIMIT: they did not suffice;
+   the points are then the supported ones (see frontier.c). */
 typedef struct { long count; gm_point *point; bool complete; } gm_frontier;
 gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
-                           size_t memory, const gm_report *report,
-                           gm_frontier *out, gm_error *err);
+                           const gm_solve_options *options, gm_frontier *out,
+                           gm_error *err);
 
 /* The budget solved again with scores drawn from their standard errors.
    share[m, k]: how often module m took candidate k; changed[m]: how often not

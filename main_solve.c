@@ -128,7 +128,9 @@ static gm_status read_solver(struct solve *s, bool many) {
         status = gm_arg_long(call, "--score-bits", 1, 44, &s->score_bits);
     if (status) return status;
     s->options.memory = (size_t)mib << 20;
-    gm_talk(call, "solver: %s%s, lists of at most %ld MiB", names[solver],
+    gm_talk(call, "%s%s; the dynamic program's lists take at most %ld MiB",
+            solver == GM_BOTH ? "dynamic program and GLPK" :
+            solver == GM_DP ? "dynamic program" : "GLPK",
             gm_have_glpk() ? "" : " (built without GLPK)", mib);
     return GM_OK;
 }
@@ -288,8 +290,8 @@ static gm_status run_frontier(struct solve *s) {
     bool bytes = s->convention == GM_BYTES;
     gm_status status = build(s, "1");
     if (!status)
-        status = gm_frontier_find(&call->arena, &s->problem, s->options.memory,
-                                  &call->report, &f, &call->err);
+        status = gm_frontier_find(&call->arena, &s->problem, &s->options, &f,
+                                  &call->err);
     if (status && status != GM_ELIMIT) return status;
     gm_result_begin(call, bytes ? "file_bytes\tscore\tobjective"
                                 : "average_bits\tscore\tobjective\tbits");
@@ -307,7 +309,8 @@ static gm_status run_frontier(struct solve *s) {
     }
     gm_result_end(call);
     gm_talk(call, "%ld points, %s; score = objective 2^-%d, off by at most %g",
-            f.count, f.complete ? "all there are" : "the supported ones only",
+            f.count, f.complete ? "all there are" :
+            "only the supported ones: those that some multiplier makes optimal",
             s->rounding.shift, s->rounding.bound / 2);
     return status;
 }

@@ -25,8 +25,15 @@ static double uniform(uint64_t stream, long i) {
     return gm_uniform(77, stream, (uint64_t)i) - 0.5;
 }
 
+/* No dead column is -1, every second one EVEN. */
+enum { EVEN = -2 };
+
+static bool is_dead(long dead, long i) {
+    return i == dead || (dead == EVEN && i % 2 == 0);
+}
+
 /* Inputs [T, n] as a model's: neighbours correlated, columns of unequal size;
-   column `dead` is 0. */
+   dead ones are 0. */
 static gm_real *inputs(gm_arena *a, long T, long n, long dead) {
     gm_real *x = room(a, T * n, sizeof *x);
     for (long t = 0; t < T; t++) {
@@ -34,7 +41,7 @@ static gm_real *inputs(gm_arena *a, long T, long n, long dead) {
         for (long i = 0; i < n; i++) {
             last = 0.6 * last + uniform(1, t * n + i);
             x[t * n + i] = (gm_real)(last * (double)(1 + i % 5));
-            if (i == dead) x[t * n + i] = 0;
+            if (is_dead(dead, i)) x[t * n + i] = 0;
         }
     }
     return x;
@@ -349,7 +356,9 @@ static void gptq_equals_surgeon(long out, long in, int bits, long group,
     double *weight = room(&a, T, sizeof *weight);
     double *H = room(&a, in * in, sizeof *H);
     double *damped = room(&a, in * in, sizeof *H);
-    for (long i = 0; i < out * in; i++) w[i] = (gm_real)(uniform(3, i) * 0.1);
+    /* a dead column's weight would spoil the grid of its group */
+    for (long i = 0; i < out * in; i++)
+        w[i] = is_dead(dead, i % in) ? 1 : (gm_real)(uniform(3, i) * 0.1);
     for (long t = 0; t < T; t++) weight[t] = 1;
     gm_gram(T, in, x, weight, H);
     memcpy(damped, H, (size_t)(in * in) * sizeof *H);
@@ -372,7 +381,7 @@ static void gptq_equals_surgeon(long out, long in, int bits, long group,
                 .zero = room(&a, out * groups, sizeof(int)),
                 .scale = room(&a, out * groups, sizeof(double))};
     for (long i = 0; i < out * in; i++)
-        o.w[i] = i % in == dead ? 0 : (double)w[i];
+        o.w[i] = is_dead(dead, i % in) ? 0 : (double)w[i];
     take(&o, &m);
     for (long j = 1; act_order && j < in; j++)
         o.wrong += H[f.order[j] * (in + 1)] > H[f.order[j - 1] * (in + 1)];
@@ -646,7 +655,9 @@ int main(void) {
     gptq_equals_surgeon(16, 70, 8, 512, -1, false);
     gptq_equals_surgeon(8, 48, 4, 32, -1, true);
     gptq_equals_surgeon(21, 130, 3, 48, 0, true);
+    gptq_equals_surgeon(64, 40, 6, 32, EVEN, false);
     gptq_equals_surgeon(5, 1, 4, 1, -1, false);
+    gptq_equals_surgeon(5, 1, 4, 1, 0, false);          /* nothing alive */
     golden_layer("token", 3, false, true);
     golden_layer("act-order", 4, true, true);
     golden_layer("plain", 2, false, false);

@@ -371,7 +371,7 @@ struct dp {
     struct table now, next, node;
     size_t memory, limit, peak; /* bytes of the three tables                 */
     long states;                /* ever kept                                 */
-    double deadline;
+    double start, deadline;
     int64_t target;             /* keep what may reach v <= target           */
     int64_t high;               /* finds must lie below this                 */
     bool strict;                /* lower target below each find; no ties     */
@@ -694,7 +694,8 @@ static gm_status search(struct dp *d, int64_t target, int64_t high,
     for (long i = 0; status == GM_OK && d->now.fill && i < d->c->G; i++) {
         update_best(d);
         status = visit(d, i);
-        if (d->options->report && i % 64 == 0)
+        if (d->deadline > 0 && gm_seconds() > d->deadline) status = GM_ELIMIT;
+        if (gm_seconds() > d->start + 1)    /* most take milliseconds */
             gm_say(d->options->report, "dynamic program", i, d->c->G);
     }
     if (status == GM_OK && d->now.fill) update_best(d);
@@ -830,7 +831,7 @@ static gm_status solve_dp(gm_arena *arena, gm_core *c,
                           const gm_solve_options *options, gm_answer *a,
                           gm_certificate *out, gm_error *err) {
     double start = gm_seconds();
-    struct dp d = {.c = c, .options = options};
+    struct dp d = {.c = c, .options = options, .start = start};
     d.now.item = d.next.item = sizeof(struct state);
     d.node.item = sizeof(struct node);
     d.limit = options->memory ? options->memory : (size_t)1 << 30;

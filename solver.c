@@ -69,6 +69,8 @@ static gm_status check_sums(const gm_mckp *p, gm_error *err) {
         }
         size += s, score += u;
     }
+    if (magnitude(p->budget) > limit)
+        return gm_fail(err, GM_EINPUT, "integer program: budget beyond 2^61");
     if (size >= limit || score >= limit)
         return gm_fail(err, GM_EINPUT, "integer program: sizes, costs or scores "
                        "sum to 2^61 or more");

@@ -1,0 +1,223 @@
+/* test_constrain.c: couplings as text become the integer program they describe
+   (constrain.c): patterns, bounds, fused groups, pairs, limits, resources; each
+   refusal word for word; and the solved answer obeys.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+#include "test.h"
+
+#include <stdlib.h>
+
+static const int bits[4] = {2, 3, 4, 16};
+static const char *const part[7] = {
+    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+    "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
+
+/* Two blocks of a Llama, 100 weights a module; module 3 has no 16 bits. */
+static void make_scores(gm_arena *a, gm_scores *s) {
+    gm_scores_new(a, 14, 4, bits, s, NULL);
+    s->path = "s.tsv";
+    for (long m = 0; m < 14; m++) {
+        s->name[m] = gm_format(a, "model.layers.%ld.%s", m / 7, part[m % 7]);
+        s->N += s->weights[m] = 100;
+        for (int k = 0; k < 4; k++) {
+            s->bytes[4 * m + k] = m == 3 && k == 3 ? -1 : 13 * bits[k];
+            s->score[4 * m + k] = (double)(1 + m % 5) / (1 << bits[k] / 2);
+        }
+    }
+}
+
+static gm_status apply(gm_arena *a, const gm_constraints *c, gm_mckp *p,
+                       gm_error *err) {
+    static gm_scores s;
+    gm_budget budget;
+    gm_rounding r;
+    make_scores(a, &s);
+    gm_budget_parse(a, &s, GM_BITS, "3.5", &budget, err);
+    gm_problem_build(a, &s, &budget, 30, p, &r, err);
+    return gm_problem_constrain(a, &s, c, p, err);
+}
+
+/* What is allowed, one digit a module: bit k of it is candidate k. */
+static const char *allowed(const gm_mckp *p) {
+    static char text[16];
+    for (long m = 0; m < 14; m++) {
+        int mask = 0;
+        for (int k = 0; k < 4; k++) mask |= p->allowed[4 * m + k] << k;
+        text[m] = "0123456789abcdef"[mask];
+    }
+    return text;
+}
+
+static void test_bounds(void) {
+    static const struct { gm_constraints c; const char *expected; } table[] = {
+        {{0}, "fff7ffffffffff"},
+        {{.min_bits = "3"}, "eee6eeeeeeeeee"},
+        {{.max_bits = "4"}, "77777777777777"},
+        {{.min_bits = "3", .max_bits = "mlp.*=4,*.mlp.*=4"}, "?"},
+        {{.pin = "down_proj=4"}, "fff7ff4ffffff4"},
+        {{.pin = "model.layers.1.*=2"}, "fff7fff1111111"},
+        {{.pin = "*.0.*.q_proj=3", .min_bits = "model.layers.1.mlp.up_proj=16"},
+         "2ff7ffffffff8f"},
+        {{.max_bits = "*_proj=4,q*=2"}, "17777771777777"}};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        gm_arena a = {0};
+        gm_mckp p;
+        gm_error err = {{0}};
+        gm_status s = apply(&a, &table[i].c, &p, &err);
+        if (*table[i].expected == '?') {
+            CHECK(s == GM_EUSAGE, "status %d", s);
+            CHECK_TEXT(err.text, "--max-bits: no module of s.tsv matches "
+                                 "\"mlp.*\"");
+        } else {
+            CHECK(s == GM_OK, "%s", err.text);
+            CHECK_TEXT(allowed(&p), table[i].expected);
+        }
+        gm_arena_free(&a);
+    }
+}
+
+/* Group numbers, '-' for none. */
+static void test_fuse(void) {
+    static const struct { const char *fuse, *expected; } table[] = {
+        {"q_proj+k_proj+v_proj", "000----111----"},
+        {"q_proj+k_proj+v_proj,gate_proj+up_proj", "000-22-111-33-"},
+        {"model.layers.0.self_attn.o_proj+model.layers.1.mlp.down_proj",
+         "---0---------0"},
+        {"up_proj+down_proj,o_proj", "---200----311"}};
+    for (size_t i = 0; i < 3; i++) {
+        gm_arena a = {0};
+        gm_mckp p;
+        gm_error err = {{0}};
+        char found[15] = "";
+        gm_status s = apply(&a, &(gm_constraints){.fuse = table[i].fuse}, &p,
+                            &err);
+        CHECK(s == GM_OK, "%s", err.text);
+        for (long m = 0; s == GM_OK && m < 14; m++)
+            found[m] = (char)(p.group[m] < 0 ? '-' : '0' + p.group[m]);
+        CHECK_TEXT(found, table[i].expected);
+        gm_arena_free(&a);
+    }
+}
+
+static void test_rows(void) {
+    static const char path[] = "build/test/constrain.tsv";
+    gm_arena a = {0};
+    gm_mckp p;
+    gm_error err = {{0}};
+    gm_scores s;
+    make_scores(&a, &s);
+    FILE *f = fopen(path, "w");
+    fprintf(f, "# resource latency\nmodule\t16\t2\t3\t4\n");
+    for (long m = 13; m >= 0; m--)
+        fprintf(f, "%s\t%s\t0.25\t%ld.5\t1\n", s.name[m], m == 3 ? "-" : "9",
+                m);
+    fclose(f);
+    gm_constraints c = {
+        .at_most = "16:2,4:0", .resources = "build/test/constrain.tsv:12.125",
+        .forbid = "model.layers.0.mlp.up_proj=4+model.layers.1.mlp.up_proj=2"};
+    CHECK(apply(&a, &c, &p, &err) == GM_OK, "%s", err.text);
+    CHECK(p.rows == 3 && p.pairs == 1, "%ld rows", p.rows);
+    CHECK_TEXT(p.row[0].name, "modules_at_16_bits");
+    CHECK_TEXT(p.row[2].name, "latency");
+    CHECK(p.row[0].limit == 2 && p.row[1].limit == 0, "limits");
+    for (long i = 0; i < 56; i++)
+        CHECK(p.row[0].cost[i] == (i % 4 == 3) &&
+              p.row[1].cost[i] == (i % 4 == 2), "cost %ld", i);
+    /* three places, those of the limit: everything times 1000 */
+    CHECK(p.row[2].limit == 12125 && p.row[2].places == 3, "limit");
+    for (long m = 0; m < 14; m++)
+        CHECK(p.row[2].cost[4 * m] == 250 &&
+              p.row[2].cost[4 * m + 1] == 1000 * m + 500 &&
+              p.row[2].cost[4 * m + 2] == 1000 &&
+              p.row[2].cost[4 * m + 3] == (m == 3 ? 0 : 9000), "costs of %ld",
+              m);
+    CHECK(p.pair[0].m == 5 && p.pair[0].j == 2 && p.pair[0].n == 12 &&
+          p.pair[0].k == 0, "pair");
+    gm_arena_free(&a);
+}
+
+/* The solved answer obeys all at once (GLPK for the rows). */
+static void test_obeyed(void) {
+    gm_arena a = {0};
+    gm_mckp p;
+    gm_certificate t;
+    gm_error err = {{0}};
+    gm_constraints c = {.fuse = "q_proj+k_proj+v_proj", .pin = "o_proj=4",
+                        .min_bits = "down_proj=3"};
+    if (gm_have_glpk()) c.at_most = "16:1";
+    int x[14];
+    gm_solve_options options = {.solver = GM_BOTH};
+    CHECK(apply(&a, &c, &p, &err) == GM_OK &&
+          gm_mckp_solve(&a, &p, &options, x, &t, &err) == GM_OK && t.optimal,
+          "%s", err.text);
+    int high = 0;
+    for (int m = 0; m < 14; m++) high += x[m] == 3;
+    CHECK(x[0] == x[1] && x[1] == x[2] && x[7] == x[8] && x[8] == x[9], "fused");
+    CHECK(x[3] == 2 && x[10] == 2 && x[6] >= 1 && x[13] >= 1, "pin, bound");
+    CHECK(!gm_have_glpk() || high <= 1, "%d modules at 16 bits", high);
+    gm_arena_free(&a);
+}
+
+static void refused(const gm_constraints *c, const char *message) {
+    gm_arena a = {0};
+    gm_mckp p;
+    gm_error err = {{0}};
+    gm_status s = apply(&a, c, &p, &err);
+    CHECK(s == GM_EUSAGE || s == GM_EINPUT || s == GM_EIO, "accepted: %s",
+          message);
+    CHECK_TEXT(err.text, message);
+    gm_arena_free(&a);
+}
+
+#define REFUSED(field, value, message)                                         \
+    refused(&(gm_constraints){.field = value}, message)
+
+static void test_refused(void) {
+    static const char path[] = "build/test/constrain-bad.tsv";
+    FILE *f = fopen(path, "w");
+    fprintf(f, "module\t2\t3\t4\t16\nmodel.layers.0.self_attn.q_proj\t1\t1\t-1"
+            "\t1\n");
+    fclose(f);
+    REFUSED(pin, "q_proj=", "--pin: expected a whole number from 1 to 32, found"
+            " \"\"");
+    REFUSED(pin, "nothing=4", "--pin: no module of s.tsv matches \"nothing\"");
+    REFUSED(min_bits, "many", "--min-bits: expected a whole number from 1 to "
+            "32, found \"many\"");
+    REFUSED(fuse, "q_proj+x", "--fuse: no module of s.tsv matches \"x\"");
+    REFUSED(fuse, "q_proj+k_proj,v_proj+q_proj", "--fuse: module "
+            "model.layers.0.self_attn.q_proj appears twice");
+    REFUSED(at_most, "16", "--at-most: expected BITS:COUNT,..., found \"16\"");
+    REFUSED(at_most, "5:1", "--at-most: s.tsv has no candidates of 5 bits");
+    REFUSED(at_most, "16:-1", "--at-most: expected a whole number from 0 to 14,"
+            " found \"-1\"");
+    REFUSED(forbid, "a=2", "--forbid: expected NAME=BITS+NAME=BITS,..., found "
+            "\"a=2\"");
+    REFUSED(forbid, "a=2+b=3", "--forbid: no module of s.tsv matches \"a\"");
+    REFUSED(forbid, "model.layers.0.mlp.up_proj=5+b=3", "--forbid: s.tsv has no"
+            " candidates of 5 bits");
+    REFUSED(resources, "file", "--resource: expected FILE:LIMIT,..., found "
+            "\"file\"");
+    REFUSED(resources, "build/test/constrain-bad.tsv:3",
+            "build/test/constrain-bad.tsv: module "
+            "model.layers.0.self_attn.k_proj is missing");
+    f = fopen(path, "a");
+    for (int m = 1; m < 14; m++)
+        fprintf(f, "model.layers.%d.%s\t1\t1\t1\t1\n", m / 7, part[m % 7]);
+    fclose(f);
+    REFUSED(resources, "build/test/constrain-bad.tsv:3",
+            "build/test/constrain-bad.tsv: module "
+            "model.layers.0.self_attn.q_proj: expected a cost such as 0.25, "
+            "found \"-1\"");
+    REFUSED(resources, "build/test/constrain-bad.tsv:x", "build/test/"
+            "constrain-bad.tsv: module model.layers.0.self_attn.q_proj: "
+            "expected a cost such as 0.25, found \"-1\"");
+}
+
+int main(void) {
+    test_bounds();
+    test_fuse();
+    test_rows();
+    test_obeyed();
+    test_refused();
+    return test_end("test_constrain");
+}

@@ -1,0 +1,234 @@
+/* test_tables.c: scores.tsv and alloc.tsv read back as written, files of other
+   tools, every refusal word for word, budgets in three conventions.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+#include "test.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+static const char path[] = "build/test/tables.tsv";
+
+static void write_text(const char *text) {
+    FILE *f = fopen(path, "w");
+    fputs(text, f);
+    fclose(f);
+}
+
+static char *read_text(gm_arena *a, const char *from) {
+    FILE *f = fopen(from, "r");
+    char *text = gm_alloc(a, 1 << 16, 1);
+    text[fread(text, 1, (1 << 16) - 1, f)] = 0;
+    fclose(f);
+    return text;
+}
+
+/* Numbers that need all 17 digits, a module that lacks candidates, unknown
+   errors and keys: back as they were, and written again byte for byte. */
+static void test_round_trip(void) {
+    static const int bits[3] = {2, 4, 16};
+    static const double value[] = {0.1, 1.0 / 3, 1e-300, -2.5, 5e-324,
+                                   1.7976931348623157e308, 3, 0,
+                                   123456789.123456789};
+    gm_arena a = {0};
+    gm_scores s, back;
+    gm_error err = {{0}};
+    gm_scores_new(&a, 3, 3, bits, &s, &err);
+    s.overhead = INT64_C(1) << 40;
+    gm_keys_set(&a, &s.keys, "recipe", &err, "rtn bits=2,4,16 group=128");
+    gm_keys_set(&a, &s.keys, "of_later_versions", &err, "%s", "kept  as is");
+    for (long m = 0; m < 3; m++) {
+        s.name[m] = gm_format(&a, "layer %ld", m);      /* spaces are fine */
+        s.out[m] = 10 + m, s.in[m] = 7;
+        s.N += s.weights[m] = s.out[m] * s.in[m];
+        for (int k = 0; k < 3; k++) {
+            long i = 3 * m + k;
+            s.bytes[i] = m == 1 && k == 2 ? -1 : 100000 * i;
+            s.score[i] = s.bytes[i] < 0 ? 0 : value[i];
+            s.error[i] = k == 1 || s.bytes[i] < 0 ? -1 : fabs(value[i]) / 3;
+        }
+    }
+    CHECK(gm_scores_write(&a, path, &s, &err) == GM_OK, "%s", err.text);
+    char *first = read_text(&a, path);
+    CHECK(gm_scores_read(&a, path, &back, &err) == GM_OK, "%s", err.text);
+    CHECK(back.M == 3 && back.K == 3 && back.N == s.N &&
+          back.overhead == s.overhead && !memcmp(back.bits, bits, sizeof bits),
+          "header");
+    for (long i = 0; i < 9; i++)
+        CHECK(back.bytes[i] == s.bytes[i] && back.score[i] == s.score[i] &&
+              back.error[i] == s.error[i], "cell %ld: %.17g, expected %.17g", i,
+              back.score[i], s.score[i]);
+    for (long m = 0; m < 3; m++)
+        CHECK(!strcmp(back.name[m], s.name[m]) && back.out[m] == s.out[m] &&
+              back.in[m] == 7 && back.weights[m] == s.weights[m], "row %ld", m);
+    CHECK_TEXT(gm_keys_get(&back.keys, "of_later_versions"), "kept  as is");
+    CHECK(gm_keys_get(&back.keys, "none") == NULL, "a key that is not there");
+    gm_scores_write(&a, path, &back, &err);
+    CHECK_TEXT(read_text(&a, path), first);
+    gm_arena_free(&a);
+}
+
+/* Shortest text that reads back: 17 digits only where they are needed. */
+static void test_doubles(void) {
+    char text[32];
+    gm_double_text(0.1, text);
+    CHECK_TEXT(text, "0.1");
+    gm_double_text(100000, text);
+    CHECK_TEXT(text, "1e+05");
+    gm_double_text(1.0 / 3, text);
+    CHECK_TEXT(text, "0.3333333333333333");
+    for (int i = 0; i < 20000; i++) {
+        uint64_t word = gm_random(1, 2, (uint64_t)i);
+        double x;
+        memcpy(&x, &word, sizeof x);
+        if (!isfinite(x)) continue;
+        gm_double_text(x, text);
+        CHECK(strtod(text, NULL) == x, "%.17g became %s", x, text);
+    }
+}
+
+/* Other tools' allocations: name or module, bits, anything else besides. */
+static void test_foreign(void) {
+    static const int bits[2] = {3, 8};
+    gm_arena a = {0};
+    gm_scores s;
+    gm_allocation x;
+    gm_error err = {{0}};
+    int choice[2];
+    gm_scores_new(&a, 2, 2, bits, &s, &err);
+    s.path = "s.tsv";
+    s.name[0] = "a", s.name[1] = "b";
+    s.bytes[3] = -1;
+    write_text("bits\tname\tcomment\n3\tb\tok\n8\ta\t\n");
+    CHECK(gm_allocation_read(&a, path, &x, &err) == GM_OK, "%s", err.text);
+    CHECK(gm_allocation_match(&x, &s, choice, &err) == GM_OK && choice[0] == 1 &&
+          choice[1] == 0, "%s", err.text);
+    static const struct { const char *text, *message; } bad[] = {
+        {"module\tbits\na\t3\n", "build/test/tables.tsv: module b of s.tsv is "
+                                 "missing"},
+        {"module\tbits\na\t3\nb\t3\nc\t3\n", "build/test/tables.tsv: module c "
+                                             "is not in s.tsv"},
+        {"module\tbits\na\t3\nb\t8\n", "build/test/tables.tsv: module b: s.tsv "
+                                       "has no candidate of 8 bits for it"},
+        {"module\tbits\tbytes\na\t3\t5\nb\t3\t0\n", "build/test/tables.tsv: "
+         "module a at 3 bits: 5 bytes, but s.tsv says 0"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        write_text(bad[i].text);
+        CHECK(gm_allocation_read(&a, path, &x, &err) == GM_OK, "%s", err.text);
+        CHECK(gm_allocation_match(&x, &s, choice, &err) == GM_EINPUT, "match");
+        CHECK_TEXT(err.text, bad[i].message);
+    }
+    gm_arena_free(&a);
+}
+
+#define HEAD "module\tout\tin\tweights\t2.bytes\t2.score\t2.stderr\n"
+#define ROW "a\t1\t8\t8\t2\t0.5\t-\n"
+#define T "build/test/tables.tsv: "
+
+static void test_refused(void) {
+    static const struct { bool alloc; const char *text, *message; } bad[] = {
+        {false, "# format gamma-scores 2\n" HEAD ROW, T "format: expected "
+         "\"gamma-scores 1\", found \"gamma-scores 2\""},
+        {false, HEAD, T "no modules"},
+        {false, "module\tweights\na\t1\n", T "no column \"b.bytes\" for any "
+         "number of bits b"},
+        {false, "weights\t2.bytes\t2.score\n1\t1\t1\n", T "no column "
+         "\"module\""},
+        {false, "module\t2.bytes\t2.score\na\t1\t1\n", T "no column "
+         "\"weights\""},
+        {false, "module\tweights\t2.bytes\na\t1\t1\n", T "no column "
+         "\"2.score\""},
+        {false, "module\tweights\t33.bytes\na\t1\t1\n", T "column 33.bytes: "
+         "expected bits from 1 to 32 and at most 16 candidates"},
+        {false, HEAD "a\t1\t8\t8\t-1\t0.5\t-\n", T "line 2: a: column 2.bytes: "
+         "expected a whole number, found \"-1\""},
+        {false, HEAD "a\t1\t8\t8\t2\tnan\t-\n", T "line 2: a: column 2.score: "
+         "expected a finite number, found \"nan\""},
+        {false, HEAD "a\t1\t8\t8\t2\t1e999\t-\n", T "line 2: a: column "
+         "2.score: expected a finite number, found \"1e999\""},
+        {false, HEAD "a\t1\t8\t8\t2\t1x\t-\n", T "line 2: a: column 2.score: "
+         "expected a finite number, found \"1x\""},
+        {false, HEAD "a\t1\t8\t8\t2\t1\t-3\n", T "line 2: a: column 2.stderr: "
+         "expected a standard error >= 0, found \"-3\""},
+        {false, HEAD "a\t1\t8\t0\t2\t1\t-\n", T "line 2: a: column weights: "
+         "expected at least 1, found \"0\""},
+        {false, HEAD "a\t1\t8\t9007199254740993\t2\t1\t-\n", T "line 2: a: "
+         "column weights: expected a number up to 2^53, found "
+         "\"9007199254740993\""},
+        {false, HEAD "a\t1\t8\t8\t-\t-\t-\n", T "line 2: a: no candidate at "
+         "all"},
+        {false, HEAD ROW ROW, T "module a appears twice"},
+        {false, HEAD "\t1\t8\t8\t2\t1\t-\n", T "line 2: empty module name"},
+        {false, "# weights 9\n" HEAD ROW, T "weights: the header says 9, the "
+         "modules sum to 8"},
+        {false, "# overhead_bytes -5\n" HEAD ROW, T "overhead_bytes: expected "
+         "a whole number from 0 to 9007199254740992, found \"-5\""},
+        {true, "# format gamma-scores 1\nmodule\tbits\na\t2\n", T "format: "
+         "expected \"gamma-alloc 1\", found \"gamma-scores 1\""},
+        {true, "layer\tbits\na\t2\n", T "no column \"module\" or \"name\""},
+        {true, "module\twidth\na\t2\n", T "no column \"bits\""},
+        {true, "module\tbits\n", T "no modules"},
+        {true, "module\tbits\na\t0\n", T "line 2: a: column bits: expected 1 "
+         "to 32, found \"0\""},
+        {true, "module\tbits\na\t2.5\n", T "line 2: a: column bits: expected a "
+         "whole number, found \"2.5\""},
+        {true, "module\tbits\na\t2\na\t3\n", T "module a appears twice"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        gm_arena a = {0};
+        gm_scores s;
+        gm_allocation x;
+        gm_error err = {{0}};
+        write_text(bad[i].text);
+        gm_status status = bad[i].alloc ? gm_allocation_read(&a, path, &x, &err)
+                                        : gm_scores_read(&a, path, &s, &err);
+        CHECK(status == GM_EINPUT, "case %zu: status %d", i, status);
+        CHECK_TEXT(err.text, bad[i].message);
+        gm_arena_free(&a);
+    }
+}
+
+/* floor(decimal * unit) in integers: 2.3 * 10 is 23, though 2.3 as a double
+   times 10 may fall short. */
+static void test_budgets(void) {
+    static const struct { gm_convention in; const char *text; int64_t limit; }
+        good[] = {{GM_BITS, "2.3", 23}, {GM_BITS, "0.19", 1}, {GM_EBITS, "4", 40},
+                  {GM_BYTES, "1234567", 1234567}, {GM_BYTES, "1.5K", 1500},
+                  {GM_BYTES, "1.5KB", 1500}, {GM_BYTES, "1.5KiB", 1536},
+                  {GM_BYTES, "2M", 2000000}, {GM_BYTES, "0.5GiB", 536870912},
+                  {GM_BYTES, "3G", INT64_C(3000000000)}, {GM_BYTES, "7B", 7},
+                  {GM_BYTES, "1.9999", 1}};
+    static const char *const bad[] = {"", "-1", "0", "0.0000001", "1e3", "M",
+                                      "1 M", "2T", "1KKB", "inf",
+                                      "99999999999999999999"};
+    gm_arena a = {0};
+    gm_scores s = {.N = 10};
+    gm_budget b;
+    gm_error err = {{0}};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        gm_status status = gm_budget_parse(&a, &s, good[i].in, good[i].text, &b,
+                                           &err);
+        CHECK(status == GM_OK && b.limit == good[i].limit, "%s: %" PRId64
+              ", expected %" PRId64, good[i].text, b.limit, good[i].limit);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char message[160];
+        CHECK(gm_budget_parse(&a, &s, GM_BYTES, bad[i], &b, &err) == GM_EUSAGE,
+              "accepted \"%s\"", bad[i]);
+        snprintf(message, sizeof message, "--bytes: expected a positive decimal"
+                 " number of bytes, such as 50000000, 50M or 47.5MiB, found "
+                 "\"%s\"", bad[i]);
+        CHECK_TEXT(err.text, message);
+    }
+    gm_arena_free(&a);
+}
+
+int main(void) {
+    gm_make_dir("build/test", NULL);
+    test_round_trip();
+    test_doubles();
+    test_foreign();
+    test_refused();
+    test_budgets();
+    return test_end("test_tables");
+}

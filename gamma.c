@@ -334,14 +334,20 @@ gm_status gm_fit_step(gm_fit *fit, gm_error *err) {
 
 /* --------------------------------------------------------- beginning, state */
 
+/* SHA-256 over the token ids. */
+static void calibration_hash(const gm_fit *fit, char hex[65]) {
+    const gm_fit_options *o = &fit->options;
+    gm_sha sha;
+    gm_sha_begin(&sha);
+    gm_sha_add(&sha, fit->tokens, (size_t)(o->S * o->T) * sizeof *fit->tokens);
+    gm_sha_end(&sha, hex);
+}
+
 /* Everything that determines the result, in one line. */
 static char *fingerprint(gm_arena *arena, const gm_fit *fit) {
     const gm_fit_options *o = &fit->options;
-    gm_sha sha;
     char calibration[65];
-    gm_sha_begin(&sha);
-    gm_sha_add(&sha, fit->tokens, (size_t)(o->S * o->T) * sizeof *fit->tokens);
-    gm_sha_end(&sha, calibration);
+    calibration_hash(fit, calibration);
     return gm_format(arena, "gamma-fit 1 %s %s relaxation=%d S=%ld T=%ld "
                      "batch=%ld steps=%ld alpha=%a rho=%a eta=%a tau=%a "
                      "rate=%a tail=%a budget=%a seed=%llu",
@@ -534,10 +540,7 @@ gm_status gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out,
     if (s) return s;
     gm_fit_scores(fit, out->score, out->error);
     char bits[128], calibration[65];
-    gm_sha sha;
-    gm_sha_begin(&sha);
-    gm_sha_add(&sha, fit->tokens, (size_t)(o->S * o->T) * sizeof *fit->tokens);
-    gm_sha_end(&sha, calibration);
+    calibration_hash(fit, calibration);
     gm_recipe_text(recipe, bits);
     const char *name = strrchr(model->dir, '/');
     const bool corrected = o->relaxation == GM_SOFT_CORRECTED;

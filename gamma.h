@@ -592,7 +592,7 @@ gm_status gm_mix(const gm_packed *packed, int K, const double *p, gm_real *w,
                  gm_error *err);
 
 /* g_k = <G, Q_k>: each row by gm_dot, rows added in order.  row: [out, K]
-   workspace.  scratch as in gm_mix. */
+   workspace. */
 gm_status gm_inner(const gm_packed *packed, int K, const gm_real *G,
                    double *row, double *g, gm_error *err);
 

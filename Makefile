@@ -1,12 +1,14 @@
 # gamma: all | demo | test | check | fuzz | mutants | coverage | bench | install | clean.
 # See README.md.
 #   make OPENMP=0   without threads          make GLPK=0   dynamic program only
+#   make MPI=1      blocks shared by the processes of mpirun (Open MPI)
 ifeq ($(origin CC),default)
 CC      := gcc
 endif
 PREFIX  ?= /usr/local
 OPENMP  ?= 1
 GLPK    ?= 1
+MPI     ?= 0
 OPT     ?= -O3
 WARN    := -Wall -Wextra -Wconversion -Wshadow -Wno-unknown-pragmas
 CFLAGS  := -std=gnu11 -g $(WARN) -ffp-contract=off -fno-math-errno \
@@ -21,8 +23,13 @@ else
 CFLAGS  += -DGM_NO_GLPK
 endif
 
-B    := build/$(CC)-o$(OPENMP)g$(GLPK)
-LIB  := base io unicode tokenizer kernels checkpoint model quant gptq \
+ifeq ($(MPI),1)
+CFLAGS  += -DGM_MPI $(patsubst -I%,-isystem %,$(shell mpicc --showme:compile))
+LDLIBS  += $(shell mpicc --showme:link)
+endif
+
+B    := build/$(CC)-o$(OPENMP)g$(GLPK)$(if $(filter 1,$(MPI)),m1)
+LIB  := base mpi io unicode tokenizer kernels checkpoint model quant gptq \
         external candidates baq solver dynamic glpk tables allocate constrain \
         frontier check relax gamma state eval export objective search rivals \
         plot choice compare \
@@ -38,7 +45,7 @@ BENCHES := $(patsubst bench/%.c,build/bench/%,$(wildcard bench/*.c))
 
 all: gamma
 
-# build/variant changes when CC, OPENMP or GLPK do, so that gamma is relinked.
+# build/variant changes when CC, OPENMP, GLPK or MPI do, so that gamma is relinked.
 build/variant: always
 	@mkdir -p build; echo "$(B)" | cmp -s - $@ || echo "$(B)" >$@
 gamma: $(LIB:%=$(B)/%.o) $(MAIN:%=$(B)/%.o) build/variant

@@ -68,6 +68,14 @@ typedef struct {
     uint8_t *data[GM_LINEARS][GM_MAX_CANDIDATES];   /* of this block, packed  */
 } maker;
 
+/* s_mk of a module of any block. */
+static int64_t candidate_bytes(const maker *t, int j, int k) {
+    const gm_recipe *r = t->recipe;
+    long out, in;
+    gm_linear_shape(&t->model->config, j, &out, &in);
+    return gm_packed_bytes(out, in, r->bits[k], r->group);
+}
+
 /* Room for one block and its candidates. */
 static gm_status block_room(gm_arena *arena, maker *t, gm_error *err) {
     const gm_config *c = &t->model->config;
@@ -78,8 +86,8 @@ static gm_status block_room(gm_arena *arena, maker *t, gm_error *err) {
         gm_linear_shape(c, j, &out, &in);
         t->inputs[input_of[j]] = in;
         for (int k = 0; k < t->made; k++) {
-            t->data[j][k] = gm_alloc(arena, (size_t)gm_packed_bytes(
-                                     out, in, r->bits[k], r->group), 1);
+            t->data[j][k] = gm_alloc(arena, (size_t)candidate_bytes(t, j, k),
+                                     1);
             if (!t->data[j][k]) return gm_nomem(err);
         }
     }
@@ -255,10 +263,9 @@ static gm_status make_stream(gm_arena *arena, maker *t, int k, gm_error *err) {
     return s;
 }
 
-/* The candidates of one block, made and appended to the file. */
-static gm_status write_block(gm_arena *arena, maker *t, long layer,
-                             gm_out *file, gm_error *err) {
-    const gm_config *c = &t->model->config;
+/* The candidates of one block, in t->data. */
+static gm_status fill_block(gm_arena *arena, maker *t, long layer,
+                            gm_error *err) {
     const gm_recipe *r = t->recipe;
     gm_status s = gm_block_load(t->model, layer, &t->block, err);
     if (!s && !r->sequential) s = make_block(arena, t, err);
@@ -266,15 +273,54 @@ static gm_status write_block(gm_arena *arena, maker *t, long layer,
         if (k) s = gm_block_load(t->model, layer, &t->block, err);
         if (!s) s = make_stream(arena, t, k, err);
     }
-    for (int j = 0; j < GM_LINEARS && !s; j++)
-        for (int k = 0; k < t->made && !s; k++) {
-            long out, in;
-            gm_linear_shape(c, j, &out, &in);
-            s = gm_out_write(file, t->data[j][k], (size_t)gm_packed_bytes(
-                             out, in, r->bits[k], r->group), err);
+    return s;
+}
+
+/* A block that `rank` made to byte `at` of rank 0's file, if s says that it can
+   be written; it is moved in any case. */
+static gm_status put_block(maker *t, int rank, int64_t at, gm_out *file,
+                           gm_status s, gm_error *err) {
+    for (int j = 0; j < GM_LINEARS; j++)
+        for (int k = 0; k < t->made; k++) {
+            size_t n = (size_t)candidate_bytes(t, j, k);
+            gm_ranks_move(rank, 0, t->data[j][k], n);
+            if (gm_rank() == 0 && !s)
+                s = gm_out_write_at(file, at, t->data[j][k], n, err);
+            at += (int64_t)n;
         }
-    gm_say(t->report, "candidates", (layer + 1) * GM_LINEARS,
-           c->layers * GM_LINEARS);
+    return s;
+}
+
+/* Rank r makes the blocks first(r) .. first(r + 1) - 1; with --sequential,
+   where each block needs the one before it, rank 0 makes all. */
+static long first_block(const maker *t, int rank) {
+    long L = t->model->config.layers;
+    return !t->recipe->sequential ? gm_rank_first(L, rank) : rank ? L : 0;
+}
+
+/* In turn i every rank makes its block i and rank 0 writes them all. */
+static gm_status write_blocks(gm_arena *arena, maker *t, gm_out *file,
+                              gm_error *err) {
+    const long L = t->model->config.layers;
+    const int64_t start = file->bytes;
+    int64_t size = 0;
+    gm_status s = GM_OK;
+    for (int j = 0; j < GM_LINEARS; j++)
+        for (int k = 0; k < t->made; k++) size += candidate_bytes(t, j, k);
+    for (long i = 0, done = 0; done < L && !s; i++) {
+        long mine = first_block(t, gm_rank()) + i;
+        if (mine < first_block(t, gm_rank() + 1))
+            s = fill_block(arena, t, mine, err);
+        s = gm_ranks_agree(s, err);
+        bool well = !s;
+        for (int r = 0; r < gm_ranks() && well; r++) {
+            long l = first_block(t, r) + i;
+            if (l >= first_block(t, r + 1)) continue;
+            s = put_block(t, r, start + l * size, file, s, err);
+            done++;
+        }
+        gm_say(t->report, "candidates", done * GM_LINEARS, L * GM_LINEARS);
+    }
     return s;
 }
 
@@ -364,12 +410,16 @@ static gm_status write_candidates(gm_arena *arena, const gm_model *model,
     if (!s) s = block_room(arena, &t, err);
     if (!s && gptq) s = stream_room(arena, &t, err);
     gm_out file = {0};
-    if (!s) s = gm_safetensors_begin(arena, path, tensor, count, metadata, 0,
-                                     &file, err);
-    for (long l = 0; l < model->config.layers && !s; l++)
-        s = write_block(arena, &t, l, &file, err);
-    if (!s) s = write_digest(arena, &file, err);
-    if (!s) s = gm_out_commit(&file, err);
+    bool writes = gm_rank() == 0;
+    if (!s && writes)
+        s = gm_safetensors_begin(arena, path, tensor, count, metadata, 0,
+                                 &file, err);
+    if (!s && gptq && !recipe->sequential)
+        s = gm_ranks_states(arena, model, text, &t.block, &t.acts, &t.rope,
+                            t.h, err);
+    if (!s) s = write_blocks(arena, &t, &file, err);
+    if (!s && writes) s = write_digest(arena, &file, err);
+    if (!s && writes) s = gm_out_commit(&file, err);
     if (s) gm_out_abandon(&file);
     return s;
 }
@@ -431,6 +481,32 @@ static char *candidates_path(gm_arena *arena, const char *dir,
     return gm_format(arena, "%s/candidates-%.12s.safetensors", dir, hash);
 }
 
+/* Rank 0 looks whether the file is there, and holds the directory while all
+   make it. */
+static gm_status ensure_file(gm_arena *arena, const gm_model *model,
+                             const gm_recipe *recipe,
+                             const gm_sequences *calibration, const char *path,
+                             const char *dir, const gm_report *report,
+                             gm_error *err) {
+    const bool first = gm_rank() == 0;
+    bool missing = first && access(path, F_OK) != 0;
+    int lock = -1;
+    gm_status s = gm_ranks_tell(&missing, sizeof missing, err);
+    if (s || !missing) return s;
+    gm_mark mark = gm_arena_mark(arena);
+    if (first) s = gm_make_dir(dir, err);
+    if (first && !s) s = gm_dir_lock(dir, &lock, err);
+    missing = first && access(path, F_OK) != 0;
+    if (!s) s = gm_ranks_tell(&missing, sizeof missing, err);
+    if (!s && missing)
+        s = write_candidates(arena, model, recipe, calibration, path, report,
+                             err);
+    if (!s) s = gm_ranks_agree(s, err);         /* it is there */
+    gm_dir_unlock(lock);
+    gm_arena_rewind(arena, mark);
+    return s;
+}
+
 gm_status gm_candidates_open(gm_arena *arena, gm_model *model,
                              const gm_recipe *recipe,
                              const gm_sequences *calibration, const char *dir,
@@ -445,6 +521,8 @@ gm_status gm_candidates_open(gm_arena *arena, gm_model *model,
         return gm_fail(err, GM_EUSAGE, "GPTQ candidates are made from a "
                        "calibration text: expected one, found none");
     candidates_hash(model, recipe, calibration, out->hash);
+    s = gm_ranks_same("the candidates' hash", out->hash, err);
+    if (s) return s;
     if (recipe->quantizer == GM_EXTERNAL) {
         out->tensors = recipe->external->tensors;
         out->allowed = recipe->external->allowed;
@@ -452,19 +530,9 @@ gm_status gm_candidates_open(gm_arena *arena, gm_model *model,
     }
     const char *path = candidates_path(arena, dir, out->hash);
     if (!path) return gm_nomem(err);
-    if (access(path, F_OK) != 0) {
-        gm_mark mark = gm_arena_mark(arena);
-        int lock = -1;
-        s = gm_make_dir(dir, err);
-        if (!s) s = gm_dir_lock(dir, &lock, err);
-        if (!s && access(path, F_OK) != 0)
-            s = write_candidates(arena, model, recipe, calibration, path,
-                                 report, err);
-        gm_dir_unlock(lock);
-        gm_arena_rewind(arena, mark);
-        if (s) return s;
-    }
-    return gm_safetensors_open(arena, path, &out->tensors, err);
+    s = ensure_file(arena, model, recipe, calibration, path, dir, report,
+                    err);
+    return s ? s : gm_safetensors_open(arena, path, &out->tensors, err);
 }
 
 /* One key of the file's metadata must be `expected`. */

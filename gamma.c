@@ -35,7 +35,8 @@
 
    Every block sees the original model's input h_{l-1} (teacher forcing), so
    blocks are independent given lambda.  One step is one sweep that recomputes
-   the teacher's stream as it goes: memory is one block, not the model.
+   the teacher's stream as it goes: memory is one block, not the model.  With
+   several processes each sweeps its own blocks (mpi.c).
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
 
@@ -135,6 +136,8 @@ struct gm_sweep {
     gm_acts acts;
     gm_rope_table rope;
     gm_real *h, *y, *student, *d_y;     /* [R, d] */
+    gm_real *inputs;                    /* [S, T, d] of this rank's first
+                                           block; NULL: the embeddings */
     double *row_E;                      /* [R] */
     double *row_g;                      /* [out, K] workspace of gm_inner */
     long R, *order, *picked;
@@ -435,26 +438,49 @@ static void accumulate_tail(gm_fit *fit) {
     }
 }
 
-/* The blocks in order, on this step's sequences: block_E, E, g and, in the
-   first step, E_0 and S, in units of E_0. */
-static gm_status sweep(gm_fit *fit, gm_error *err) {
+/* This step's sequences, as tokens and as states before the first block. */
+static gm_status sweep_begin(gm_fit *fit, gm_error *err) {
     const gm_fit_options *o = &fit->options;
     const gm_model *model = fit->candidates->model;
     struct gm_sweep *w = fit->sweep;
+    const long d = model->config.d;
     pick_sequences(o, fit->step, w->order, w->picked);
-    for (long i = 0; i < o->batch; i++)
+    for (long i = 0; i < o->batch; i++) {
         memcpy(w->tokens + i * o->T, fit->tokens + w->picked[i] * o->T,
                (size_t)o->T * sizeof *w->tokens);
+        if (w->inputs)
+            memcpy(w->h + i * o->T * d, w->inputs + w->picked[i] * o->T * d,
+                   (size_t)(o->T * d) * sizeof *w->h);
+    }
     gm_status s = tap(fit, GM_OK, err, GM_I32, o->batch, o->T, w->tokens,
                       "tokens");
-    if (!s) s = gm_embed(model, w->tokens, w->R, w->h, err);
-    s = tap(fit, s, err, real_dtype, w->R, model->config.d, w->h, "teacher.0");
-    fit->E = 0;
-    for (long l = 0; l < model->config.layers && !s; l++) {
+    if (!s && !w->inputs) s = gm_embed(model, w->tokens, w->R, w->h, err);
+    return tap(fit, s, err, real_dtype, w->R, d, w->h, "teacher.0");
+}
+
+/* What other ranks found in their blocks. */
+static gm_status sweep_gather(gm_fit *fit, gm_error *err) {
+    const long L = fit->candidates->model->config.layers;
+    const long each = GM_LINEARS * fit->K;
+    gm_status s = gm_ranks_gather(fit->block_E, L, 1, err);
+    if (!s) s = gm_ranks_gather(fit->g, L, each, err);
+    if (!s && fit->step == 0)
+        s = gm_ranks_gather(fit->separable, L, each, err);
+    return s;
+}
+
+/* The blocks in order, on this step's sequences: block_E, E, g and, in the
+   first step, E_0 and S, in units of E_0. */
+static gm_status sweep(gm_fit *fit, gm_error *err) {
+    const gm_model *model = fit->candidates->model;
+    const long L = model->config.layers, end = gm_rank_first(L, gm_rank() + 1);
+    gm_status s = sweep_begin(fit, err);
+    for (long l = gm_rank_first(L, gm_rank()); l < end && !s; l++)
         s = sweep_block(fit, l, err);
-        fit->E += fit->block_E[l];
-    }
+    if (!s) s = sweep_gather(fit, err);
     if (s) return s;
+    fit->E = 0;
+    for (long l = 0; l < L; l++) fit->E += fit->block_E[l];
     if (!(fit->E > 0 && fit->E < HUGE_VAL))
         return gm_fail(err, GM_EINPUT, "%s: the reconstruction error of step "
                        "%ld is %g; expected a positive finite number",
@@ -516,6 +542,23 @@ gm_status gm_fit_step(gm_fit *fit, gm_error *err) {
 
 /* --------------------------------------------------------------- beginning */
 
+/* The states before the first of this rank's blocks, of all sequences. */
+static gm_status rank_inputs(gm_arena *arena, gm_fit *fit, gm_error *err) {
+    struct gm_sweep *w = fit->sweep;
+    const gm_fit_options *o = &fit->options;
+    const gm_model *model = fit->candidates->model;
+    gm_status s = gm_ranks_same("the run's hash", fit->hash, err);
+    if (s || gm_ranks() == 1) return s;
+    if (gm_rank() > 0) {
+        w->inputs = gm_alloc(arena, (size_t)(o->S * o->T * model->config.d),
+                             sizeof *w->inputs);
+        if (!w->inputs) return gm_nomem(err);
+    }
+    return gm_ranks_states(arena, model, &(gm_sequences){fit->tokens, o->S,
+                           o->T}, &w->block, &w->acts, &w->rope, w->inputs,
+                           err);
+}
+
 gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
                        const int32_t *tokens, const gm_fit_options *options,
                        gm_fit *fit, gm_error *err) {
@@ -541,7 +584,8 @@ gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
     fit->sweep->scores = gm_alloc(arena, (size_t)(2 * fit->M * fit->K),
                                   sizeof *fit->sweep->scores);
     if (!fit->sweep->scores) return gm_nomem(err);
-    return sweep_alloc(arena, c, options, fit->K, fit->sweep, err);
+    gm_status s = sweep_alloc(arena, c, options, fit->K, fit->sweep, err);
+    return s ? s : rank_inputs(arena, fit, err);
 }
 
 /* ------------------------------------------------------------------- scores */

@@ -750,6 +750,48 @@ gm_status gm_hessians(gm_arena *arena, const gm_model *model,
 gm_status gm_candidate(const gm_candidates *candidates, long layer, int j,
                        int k, gm_packed *out, gm_error *err);
 
+/* ------------------------------------------------------------------- mpi.c
+   Several processes, ranks, share the blocks: make MPI=1, mpirun.  Without,
+   there is one rank and all of these do nothing, in no time. */
+
+/* How ranks exchange bytes; MPI's, or a test's. */
+typedef struct {
+    int rank, size;
+    void *context;
+    /* all [size, bytes] gets the `mine` of every rank, in their order. */
+    void (*gather)(void *context, const void *mine, size_t bytes, void *all);
+    /* Called by two ranks: data of rank `from` becomes that of rank `to`. */
+    void (*move)(void *context, int from, int to, void *data, size_t bytes);
+} gm_transport;
+void gm_ranks_use(const gm_transport *transport);       /* NULL: one rank   */
+void gm_ranks_start(int *argc, char ***argv);   /* MPI's, until the program ends */
+
+int gm_rank(void);              /* 0 .. gm_ranks()-1; 0 prints and writes    */
+int gm_ranks(void);
+int64_t gm_ranks_bytes(void);   /* received by all ranks so far, together    */
+/* Rank r owns first(r) .. first(r+1)-1 of the blocks. */
+long gm_rank_first(long blocks, int rank);
+
+/* All ranks call these, in the same order; a rank that has failed calls only
+   gm_ranks_agree, in main, and whatever the others call fails with its status
+   and message. */
+gm_status gm_ranks_agree(gm_status s, gm_error *err);
+/* data: rank 0's, on all ranks. */
+gm_status gm_ranks_tell(void *data, size_t bytes, gm_error *err);
+/* GM_EINPUT unless all ranks have this text (below 128 bytes). */
+gm_status gm_ranks_same(const char *what, const char *text, gm_error *err);
+/* x [blocks, each]: every rank's own blocks, on all ranks. */
+gm_status gm_ranks_gather(double *x, long blocks, long each, gm_error *err);
+/* After an agreement, by all ranks. */
+void gm_ranks_move(int from, int to, void *data, size_t bytes);
+/* h [S, T, d], of a rank above 0: the original model's states before its first
+   block.  block, acts (its S: sequences that pass at a time), rope: workspace;
+   the arena gets [acts.S, T, d]. */
+gm_status gm_ranks_states(gm_arena *arena, const gm_model *model,
+                          const gm_sequences *text, gm_block *block,
+                          gm_acts *acts, const gm_rope_table *rope, gm_real *h,
+                          gm_error *err);
+
 /* ------------------------------------------------------------------- baq.c
    BAQ (arXiv 2506.05664), a whole rival: GPTQ without groups, with bits for
    each input column so that all columns cost the same. */

@@ -446,6 +446,18 @@ static void progress(void *context, const char *what, long done, long total) {
             terminal && !end ? "\033[K" : terminal ? "\033[K\n" : "\n");
 }
 
+/* ------------------------------------------------------------------- ranks */
+
+/* Whether the command may be one of several processes. */
+static gm_status check_ranks(gm_call *call) {
+    if (gm_ranks() == 1 || call->command == &gm_command_fit ||
+        call->command == &gm_command_run)
+        return GM_OK;
+    return gm_fail(&call->err, GM_EUSAGE, "%s: expected one process (only fit "
+                   "and run share the blocks among several), found %d",
+                   call->command->name, gm_ranks());
+}
+
 /* ----------------------------------------------------------------- signals */
 
 static void say(const char *text) {
@@ -499,7 +511,7 @@ static int unknown_command(const char *name) {
     gm_fail(&err, GM_EUSAGE, "unknown command \"%s\"%s%s (gamma --help lists "
             "them)", name, nearest ? "; did you mean " : "",
             nearest ? nearest : "");
-    fprintf(stderr, "gamma: %s\n", err.text);
+    if (gm_rank() == 0) fprintf(stderr, "gamma: %s\n", err.text);
     return GM_EUSAGE;
 }
 
@@ -521,6 +533,7 @@ int main(int argc, char **argv) {
         return argc < 2 ? GM_EUSAGE : GM_OK;
     }
     if (strcmp(argv[1], "--version") == 0) return !printf("%s\n", GM_VERSION);
+    gm_ranks_start(&argc, &argv);
     if (!(call.command = find_command(argv[1])))
         return unknown_command(argv[1]);
     for (int i = 2; i < argc; i++)
@@ -532,15 +545,21 @@ int main(int argc, char **argv) {
     call.report = (gm_report){&call, progress};
     double start = gm_seconds();
     gm_status s = parse(&call, argv + 2);
+    if (gm_rank() > 0) call.quiet = true;
+    if (!s) s = check_ranks(&call);
     if (!s) s = check_output(&call, "--out");
     if (!s) s = check_output(&call, "--lp");
     if (!s) s = call.command->run(&call);
     if (!s) s = finish(&call);
-    if (s) fprintf(stderr, "gamma: %s\n", call.err.text);
+    s = gm_ranks_agree(s, &call.err);
+    if (s && gm_rank() == 0) fprintf(stderr, "gamma: %s\n", call.err.text);
     struct rusage usage;
     if (!s && !getrusage(RUSAGE_SELF, &usage))
         gm_talk(&call, "%.1f s, peak memory %.1f MB", gm_seconds() - start,
                 (double)usage.ru_maxrss / 1024);
+    if (!s && gm_ranks() > 1)
+        gm_talk(&call, "%d processes exchanged %.1f MB", gm_ranks(),
+                (double)gm_ranks_bytes() / 1e6);
     gm_arena_free(&call.arena);
     return (int)s;
 }

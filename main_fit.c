@@ -40,10 +40,11 @@ gm_status gm_call_tokens(gm_call *call, const gm_model *model, const char *text,
 }
 
 gm_status gm_call_claim(gm_call *call, const char *dir) {
-    int lock;                       /* until the process ends */
+    int lock;                       /* until the process ends; for all ranks */
     if (gm_same_file(call->operand[0], dir))
         return gm_fail(&call->err, GM_EUSAGE, "%s: the output directory is the "
                        "model's own; expected another", dir);
+    if (gm_rank() > 0) return GM_OK;
     gm_status s = gm_make_dir(dir, &call->err);
     return s ? s : gm_dir_lock(dir, &lock, &call->err);
 }
@@ -369,8 +370,9 @@ static gm_status fit_loop(gm_call *call, gm_fit *fit, const char *state) {
     while (!s && fit->step < fit->options.steps) {
         gm_arena scratch = {0};
         s = gm_fit_step(fit, &call->err);
-        bool last = fit->step == fit->options.steps;
-        if (!s && (last || gm_seconds() - saved > SAVE_SECONDS)) {
+        bool due = fit->step == fit->options.steps ||
+                   gm_seconds() - saved > SAVE_SECONDS;
+        if (!s && due && gm_rank() == 0) {
             s = gm_fit_save(&scratch, fit, state, &call->err);
             saved = gm_seconds();
         }
@@ -392,6 +394,9 @@ gm_status gm_call_fit(gm_call *call, const gm_candidates *candidates,
         s = gm_fit_load(&call->arena, fit, state, &call->err);
         if (!s) gm_talk(call, "%s: going on after step %ld", state, fit->step);
     }
+    char step[32];
+    snprintf(step, sizeof step, "%ld", fit->step);
+    if (!s) s = gm_ranks_same("steps done", step, &call->err);
     if (!s) s = fit_loop(call, fit, state);
     if (!s) gm_talk(call, "learned: E/E0 %.4f  c %+.4f bits  lambda %.4g  mean "
                     "entropy %.3f", fit->E, fit->c, fit->lambda, fit->entropy);
@@ -426,7 +431,7 @@ static gm_status run_fit(gm_call *call) {
     if (!s) s = gm_call_allow(call, &candidates, &options);
     if (!s) s = gm_call_fit(call, &candidates, tokens, &options, dir,
                             gm_arg_given(call, "--resume"), &fit);
-    if (s) return s;
+    if (s || gm_rank() > 0) return s;
     gm_scores scores;
     const char *path = gm_format(&call->arena, "%s/scores.tsv", dir);
     if (!path) return gm_nomem(&call->err);

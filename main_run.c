@@ -174,7 +174,8 @@ static gm_status run_prepare(gm_call *call, gm_model *model,
                                    &call->report, candidates, err);
     if (!s) s = gm_call_fit(call, candidates, tokens, &options, dir,
                             gm_arg_given(call, "--resume"), &fit);
-    if (!s) s = gm_fit_table(a, &fit, scores, err);
+    if (s || gm_rank() > 0) return s;
+    s = gm_fit_table(a, &fit, scores, err);
     const char *path = gm_format(a, "%s/scores.tsv", dir);
     if (!path) return gm_nomem(err);
     if (!s) s = gm_scores_write(a, path, scores, err);
@@ -209,6 +210,7 @@ static gm_status run_run(gm_call *call) {
     if (!s) s = gm_call_windows(call, &model, gm_arg(call, "--eval"),
                                 gm_arg(call, "--eval-tokens"), &on);
     if (!s) s = run_prepare(call, &model, &candidates, &scores, dir);
+    if (s || gm_rank() > 0) return s;   /* the rest is done by one process */
     running r = {.call = call, .model = &model, .candidates = &candidates,
                  .scores = &scores, .on = &on, .dir = dir};
     if (!s) s = gm_call_convention(call, &r.in);

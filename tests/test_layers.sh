@@ -15,7 +15,8 @@ model: base kernels checkpoint
 quant: base io kernels
 gptq: base io kernels quant
 external: base io checkpoint quant
-candidates: base io kernels checkpoint model quant gptq external
+mpi: base checkpoint model
+candidates: base io kernels checkpoint model quant gptq external mpi
 baq: base io kernels checkpoint gptq external candidates
 solver: base dynamic glpk
 dynamic: base solver
@@ -26,7 +27,7 @@ tables: base io quant
 check: base io tables
 allocate: base solver glpk tables
 export: base io checkpoint quant candidates
-gamma: base io kernels checkpoint model quant candidates tables export relax state
+gamma: base io kernels checkpoint model quant candidates tables export relax state mpi
 relax: base kernels
 state: base io
 plot: base io kernels

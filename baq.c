@@ -333,8 +333,6 @@ static void count_up(baq *b) {
 static const char *const rule_name[] = {"uniform", "published", "bits",
                                         "ebits"};
 
-const char *gm_baq_rule_name(gm_baq_rule rule) { return rule_name[rule]; }
-
 /* The number in a tensor's name: R_ref as a whole number of bits. */
 static int label_of(double rate) {
     return rate < 1 ? 1 : rate > 8 ? 8 : (int)rint(rate);
@@ -511,17 +509,14 @@ static gm_status make_all(batch *all, const gm_sequences *text,
 
 /* What the result depends on, in words, and the hash that names its files. */
 static char *words_of(const baq *b, const gm_sequences *text, char hash[65]) {
-    static const char *const hessian[] = {"token", "plain", "attention"};
     const gm_baq_options *o = b->o;
     gm_sha sha;
     char tokens[65];
-    gm_sha_begin(&sha);
-    gm_sha_add(&sha, text->tokens,
-               (size_t)(text->S * text->T) * sizeof *text->tokens);
-    gm_sha_end(&sha, tokens);
+    gm_sha_of(text->tokens,
+              (size_t)(text->S * text->T) * sizeof *text->tokens, tokens);
     char *words = gm_format(b->arena, "rate=%.17g rule=%s hessian=%s damping="
                             "%.17g model=%s tokens=%s S=%ld T=%ld", o->rate,
-                            rule_name[o->rule], hessian[o->hessian],
+                            rule_name[o->rule], gm_hessian_name(o->hessian),
                             o->damping, b->model->hash, tokens, text->S,
                             text->T);
     if (!words) return NULL;

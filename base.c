@@ -201,6 +201,13 @@ void gm_sha_end(gm_sha *sha, char hex[65]) {
     for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08x", sha->h[i]);
 }
 
+void gm_sha_of(const void *data, size_t bytes, char hex[65]) {
+    gm_sha sha;
+    gm_sha_begin(&sha);
+    gm_sha_add(&sha, data, bytes);
+    gm_sha_end(&sha, hex);
+}
+
 /* --------------------------------------------- numbers written by people */
 
 gm_status gm_parse_long(const char *what, const char *text, long least,
@@ -226,6 +233,22 @@ gm_status gm_parse_double(const char *what, const char *text, double least,
                        what, least, most, text);
     *out = value;
     return GM_OK;
+}
+
+gm_status gm_parse_name(const char *what, const char *text,
+                        const char *const *name, int count, int *out,
+                        gm_error *err) {
+    char list[256] = "";
+    for (int i = 0; i < count; i++) {
+        if (strcmp(text, name[i]) == 0) {
+            *out = i;
+            return GM_OK;
+        }
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
+                 i == 0 ? "" : i == count - 1 ? " or " : ", ", name[i]);
+    }
+    return gm_fail(err, GM_EUSAGE, "%s: expected %s, found \"%s\"", what, list,
+                   text);
 }
 
 gm_status gm_parse_scaled(const char *what, const char *text, int64_t unit,

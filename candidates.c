@@ -325,11 +325,8 @@ static gm_status write_blocks(gm_arena *arena, maker *t, gm_out *file,
 }
 
 static void tokens_hash(const gm_sequences *text, char hex[65]) {
-    gm_sha sha;
-    gm_sha_begin(&sha);
-    gm_sha_add(&sha, text->tokens,
-               (size_t)(text->S * text->T) * sizeof *text->tokens);
-    gm_sha_end(&sha, hex);
+    gm_sha_of(text->tokens,
+              (size_t)(text->S * text->T) * sizeof *text->tokens, hex);
 }
 
 /* DIR/sha256-HASH.txt beside DIR/candidates-HASH.safetensors, as sha256sum -c
@@ -337,12 +334,9 @@ static void tokens_hash(const gm_sequences *text, char hex[65]) {
 static gm_status file_digest(gm_arena *arena, const char *path, char hex[65],
                              gm_error *err) {
     gm_map map;
-    gm_sha sha;
     gm_status s = gm_map_open(arena, path, &map, err);
     if (s) return s;
-    gm_sha_begin(&sha);
-    gm_sha_add(&sha, map.data, map.size);
-    gm_sha_end(&sha, hex);
+    gm_sha_of(map.data, map.size, hex);
     gm_map_close(&map);
     return GM_OK;
 }

@@ -97,6 +97,8 @@ typedef struct { uint32_t h[8]; uint64_t length; uint8_t block[64]; } gm_sha;
 void gm_sha_begin(gm_sha *sha);
 void gm_sha_add(gm_sha *sha, const void *data, size_t bytes);
 void gm_sha_end(gm_sha *sha, char hex[65]);
+/* All in one. */
+void gm_sha_of(const void *data, size_t bytes, char hex[65]);
 
 /* Numbers written by people.  The whole of `text` must be a number. `what`
    names it in the message ("--steps", "config.json: hidden_size"). */
@@ -104,6 +106,11 @@ gm_status gm_parse_long(const char *what, const char *text, long least,
                         long most, long *out, gm_error *err);
 gm_status gm_parse_double(const char *what, const char *text, double least,
                           double most, double *out, gm_error *err);
+
+/* Which of `count` names `text` is. */
+gm_status gm_parse_name(const char *what, const char *text,
+                        const char *const *name, int count, int *out,
+                        gm_error *err);
 
 /* floor(decimal * unit) in exact integer arithmetic: "2.5" * 106168320.
    Accepts digits with at most one point, at most 12 of them after it. */
@@ -580,6 +587,8 @@ gm_status gm_recipe_quantizer(gm_recipe *recipe, const char *text,
 gm_status gm_recipe_hessian(gm_recipe *recipe, const char *text,
                             gm_error *err);
 gm_status gm_recipe_scales(gm_recipe *recipe, const char *text, gm_error *err);
+const char *gm_quantizer_name(gm_quantizer quantizer);      /* "rtn" ... */
+const char *gm_hessian_name(gm_hessian hessian);            /* "token" ... */
 /* "rtn bits=2,3,4 group=128", "gptq bits=2,3 group=64 hessian=token", and back;
    then, where they are not the default, act-order, damping=0.02, scales=mse,
    sequential, in this order. */
@@ -811,7 +820,6 @@ void gm_baq_levels(long n, const double *loss, double rate, int *levels);
    (log2 of levels), or the effective bits, within the rate [choice]. */
 typedef enum { GM_BAQ_UNIFORM, GM_BAQ_PUBLISHED, GM_BAQ_BITS, GM_BAQ_EBITS }
 gm_baq_rule;
-const char *gm_baq_rule_name(gm_baq_rule rule);     /* "uniform" ... */
 typedef struct {
     double rate;                /* R_ref, 0 < rate <= 8, whole or not        */
     gm_baq_rule rule;
@@ -1090,6 +1098,8 @@ typedef struct {
     const char *text;
 } gm_budget;
 const char *gm_convention_name(gm_convention convention); /* "bits" ... */
+gm_status gm_convention_parse(const char *what, const char *text,
+                              gm_convention *out, gm_error *err);
 /* The size that a budget of this convention limits. */
 int64_t gm_size_in(const gm_sizes *sizes, gm_convention convention);
 gm_status gm_budget_parse(gm_arena *arena, const gm_scores *scores,
@@ -1808,9 +1818,8 @@ gm_status gm_call_measure(gm_call *call, const gm_model *model,
                           const gm_candidates *candidates, const int *choice,
                           gm_measuring *on, gm_measure *out);
 
-/* main_run.c: --in as a convention; each of --budgets checked to be within
-   reach (sizes are known without scores). */
-gm_status gm_call_convention(gm_call *call, gm_convention *out);
+/* main_run.c: each of --budgets, in --in, checked to be within reach (sizes are
+   known without scores). */
 gm_status gm_call_budgets(gm_call *call, const gm_scores *table);
 
 /* Option rows that two commands share.  Of quantize and eval: */

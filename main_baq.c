@@ -104,16 +104,6 @@ static gm_status one(baq_run *b, int i) {
     return GM_OK;
 }
 
-static gm_status find_rule(gm_call *call, gm_baq_rule *rule) {
-    const char *match = gm_arg(call, "--match");
-    *rule = GM_BAQ_PUBLISHED;
-    if (strcmp(match, "none") == 0) return GM_OK;
-    for (*rule = GM_BAQ_BITS; *rule <= GM_BAQ_EBITS; ++*rule)
-        if (strcmp(match, gm_baq_rule_name(*rule)) == 0) return GM_OK;
-    return gm_fail(&call->err, GM_EUSAGE, "--match: expected none, bits or "
-                   "ebits, found \"%s\"", match);
-}
-
 /* The rows: GPTQ and BAQ at each rate. */
 static gm_status read_rates(baq_run *b, gm_baq_rule rule) {
     gm_call *call = b->call;
@@ -154,18 +144,20 @@ static gm_status all_rows(baq_run *b) {
 static gm_status run_baq(gm_call *call) {
     baq_run b = {.call = call, .options.damping = GM_DAMPING};
     gm_recipe recipe = {0};
-    gm_baq_rule rule;
+    static const char *const rules[] = {"none", "bits", "ebits"};
+    int rule = 0;
     int32_t *all, *tokens;
     long count;
     const char *text = gm_arg(call, "--text");
     const char *npy = gm_arg(call, "--text-tokens");
     if (!gm_arg(call, "--out"))
         return gm_fail(&call->err, GM_EUSAGE, "baq: --out DIR is missing");
-    gm_status s = find_rule(call, &rule);
+    gm_status s = gm_parse_name("--match", gm_arg(call, "--match"), rules, 3,
+                                &rule, &call->err);
     if (!s) s = gm_recipe_hessian(&recipe, gm_arg(call, "--hessian"),
                                   &call->err);
     b.options.hessian = recipe.hessian;
-    if (!s) s = read_rates(&b, rule);
+    if (!s) s = read_rates(&b, (gm_baq_rule)(GM_BAQ_PUBLISHED + rule));
     if (!s) s = gm_arg_long(call, "--sequences", 1, 1 << 20, &b.calibration.S);
     if (!s) s = gm_arg_long(call, "--length", 2, 1 << 20, &b.calibration.T);
     if (!s) s = gm_model_open(&call->arena, call->operand[0], &b.model,

@@ -60,18 +60,16 @@ typedef struct {
 /* --------------------------------------------------------- the command line */
 
 static gm_status read_methods(comparing *c) {
+    const char *names[METHODS];
     gm_call *call = c->call;
     char *list = gm_format(&call->arena, "%s", gm_arg(call, "--methods"));
     if (!list) return gm_nomem(&call->err);
+    for (int m = 0; m < METHODS; m++) names[m] = name_of(m);
     for (char *item; (item = strsep(&list, ","));) {
-        int m = 0;
-        char names[256] = "";
-        for (; m < METHODS && strcmp(item, name_of(m)) != 0; m++)
-            snprintf(names + strlen(names), sizeof names - strlen(names),
-                     "%s%s", m ? ", " : "", name_of(m));
-        if (m == METHODS)
-            return gm_fail(&call->err, GM_EUSAGE, "--methods: expected a list "
-                           "of %s; found \"%s\"", names, item);
+        int m;
+        gm_status s = gm_parse_name("--methods", item, names, METHODS, &m,
+                                    &call->err);
+        if (s) return s;
         if (c->wanted[m])
             return gm_fail(&call->err, GM_EUSAGE, "--methods: %s is given "
                            "twice", item);
@@ -92,7 +90,8 @@ static gm_status read_options(comparing *c) {
         return gm_fail(&call->err, GM_EUSAGE, "compare: --text FILE is "
                        "missing");
     gm_status s = read_methods(c);
-    if (!s) s = gm_call_convention(call, &c->in);
+    if (!s) s = gm_convention_parse("--in", gm_arg(call, "--in"), &c->in,
+                                    &call->err);
     if (!s) s = gm_arg_long(call, "--evaluations", 1, 1000000,
                             &c->options.evaluations);
     if (!s) s = gm_arg_long(call, "--seed", 0, 1L << 62, &seed);
@@ -126,21 +125,11 @@ static gm_status read_texts(comparing *c) {
 /* ----------------------------------------------------------------- what rows
    depend on */
 
-static void hash_tokens(const int32_t *tokens, long count, char hex[65]) {
-    gm_sha sha;
-    gm_sha_begin(&sha);
-    gm_sha_add(&sha, tokens, (size_t)count * sizeof *tokens);
-    gm_sha_end(&sha, hex);
-}
-
 /* The first `digits` digits of the hash of a text. */
 static const char *short_hash(gm_call *call, const char *text, int digits) {
     char hex[65];
-    gm_sha sha;
     if (!text) return NULL;
-    gm_sha_begin(&sha);
-    gm_sha_add(&sha, text, strlen(text));
-    gm_sha_end(&sha, hex);
+    gm_sha_of(text, strlen(text), hex);
     return gm_format(&call->arena, "%.*s", digits, hex);
 }
 
@@ -149,8 +138,10 @@ static gm_status name_run(comparing *c) {
     const gm_sequences *t = &c->calibration;
     const gm_text *e = &c->on.text;
     char calibration[65], text[65];
-    hash_tokens(t->tokens, t->S * t->T, calibration);
-    hash_tokens(e->tokens, e->windows * e->window, text);
+    gm_sha_of(t->tokens, (size_t)(t->S * t->T) * sizeof *t->tokens,
+              calibration);
+    gm_sha_of(e->tokens, (size_t)(e->windows * e->window) * sizeof *e->tokens,
+              text);
     const char *all = gm_format(
         &call->arena, "gamma %s\nmodel %s\ncandidates %s\ncalibration %s\n"
         "sequences %ld %ld\ntext %s\nwindows %ld %ld\nseed %llu\n"
@@ -236,14 +227,11 @@ static gm_status read_scores(comparing *c, const char *path) {
 
 static gm_status prepare_gamma(comparing *c) {
     const char *path = gm_arg(c->call, "--scores");
-    gm_sha sha;
     if (!c->wanted[GM_LEARNED]) return GM_OK;
     gm_status s = path ? read_scores(c, path) : learn(c);
     if (s) return s;
-    gm_sha_begin(&sha);
-    gm_sha_add(&sha, c->scores.score, (size_t)(c->scores.M * c->scores.K) *
-               sizeof *c->scores.score);
-    gm_sha_end(&sha, c->scores_hash);
+    gm_sha_of(c->scores.score, (size_t)(c->scores.M * c->scores.K) *
+              sizeof *c->scores.score, c->scores_hash);
     c->options.learned = &c->scores;
     return GM_OK;
 }
@@ -289,11 +277,6 @@ static gm_status write_alloc(comparing *c, const char *method,
     return s ? s : gm_allocation_write(a, path, &out, &call->err);
 }
 
-static const char *quantizer_name(const gm_recipe *recipe) {
-    return recipe->quantizer == GM_RTN ? "rtn"
-         : recipe->quantizer == GM_GPTQ ? "gptq" : "external";
-}
-
 static void fill_sizes(const comparing *c, const int *choice,
                        gm_compared *row) {
     gm_sizes z = gm_sizes_of(c->table, choice);
@@ -316,7 +299,7 @@ static gm_status choose_and_measure(comparing *c, gm_method method,
     if (!s) s = write_alloc(c, row->method, budget, choice);
     if (s) return s;
     bool learned = method == GM_LEARNED;
-    row->quantizer = quantizer_name(&c->recipe);
+    row->quantizer = gm_quantizer_name(c->recipe.quantizer);
     row->evaluations = effort.evaluations +
                        (learned ? c->learning.evaluations : 0);
     row->seconds = effort.seconds + (learned ? c->learning.seconds : 0);

@@ -233,32 +233,22 @@ static const gm_option fit_options[] = {
 static gm_status apply_recipe(gm_call *call) {
     static const char *const paper[][2] = {
         {"--relaxation", "soft"}, {"--norm", "plain"}, {"--score", "theta"}};
-    const char *name = gm_arg(call, "--recipe");
-    if (strcmp(name, "default") == 0) return GM_OK;
-    if (strcmp(name, "paper") != 0)
-        return gm_fail(&call->err, GM_EUSAGE, "--recipe: expected default or "
-                       "paper, found \"%s\"", name);
-    for (size_t i = 0; i < sizeof paper / sizeof *paper; i++)
+    static const char *const name[] = {"default", "paper"};
+    int recipe = 0;
+    gm_status s = gm_parse_name("--recipe", gm_arg(call, "--recipe"), name, 2,
+                                &recipe, &call->err);
+    for (size_t i = 0; recipe && i < sizeof paper / sizeof *paper; i++)
         gm_arg_default(call, paper[i][0], paper[i][1]);
-    return GM_OK;
+    return s;
 }
 
-/* Which of `count` names an option gives; *out is left alone without one. */
+/* An option's name as a number; *out is left alone without one. */
 static gm_status named(gm_call *call, const char *option, int count,
                        const char *(*name)(int), int *out) {
-    const char *found = gm_arg(call, option);
-    char list[128] = "";
+    const char *all[8], *found = gm_arg(call, option);
     if (!found) return GM_OK;
-    for (int i = 0; i < count; i++) {
-        if (strcmp(found, name(i)) == 0) {
-            *out = i;
-            return GM_OK;
-        }
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
-                 i == 0 ? "" : i == count - 1 ? " or " : ", ", name(i));
-    }
-    return gm_fail(&call->err, GM_EUSAGE, "%s: expected %s, found \"%s\"",
-                   option, list, found);
+    for (int i = 0; i < count; i++) all[i] = name(i);
+    return gm_parse_name(option, found, all, count, out, &call->err);
 }
 
 static const char *relaxation_name(int i) {

@@ -158,21 +158,20 @@ static void print_sizes(gm_call *call, const gm_scores *table,
 }
 
 static gm_status run_quantize(gm_call *call) {
-    const char *format = gm_arg(call, "--format"), *to = gm_arg(call, "--out");
-    const char *from = gm_arg(call, "--alloc");
-    bool packed = strcmp(format, "packed") == 0;
+    static const char *const formats[] = {"hf", "packed"};
+    const char *from = gm_arg(call, "--alloc"), *to = gm_arg(call, "--out");
+    int packed = 0;
     if (!to || !from)
         return gm_fail(&call->err, GM_EUSAGE, "quantize: %s is missing",
                        to ? "--alloc FILE" : "--out PATH");
-    if (!packed && strcmp(format, "hf") != 0)
-        return gm_fail(&call->err, GM_EUSAGE, "--format: expected hf or "
-                       "packed, found \"%s\"", format);
     gm_model model;
     gm_chosen c;
     int64_t bytes = 0;
     struct stat stat_of;
-    gm_status s = gm_model_open(&call->arena, call->operand[0], &model,
-                                &call->err);
+    gm_status s = gm_parse_name("--format", gm_arg(call, "--format"), formats,
+                                2, &packed, &call->err);
+    if (!s) s = gm_model_open(&call->arena, call->operand[0], &model,
+                              &call->err);
     if (!s) s = gm_call_chosen(call, &model, from, &c);
     if (!s && packed) {
         s = gm_export_packed(&call->arena, &model, &c.candidates, c.choice, to,

@@ -110,16 +110,6 @@ static gm_status run_budget(running *r, const char *text) {
     return GM_OK;
 }
 
-gm_status gm_call_convention(gm_call *call, gm_convention *out) {
-    const char *name = gm_arg(call, "--in");
-    for (int i = GM_BITS; i <= GM_BYTES; i++) {
-        *out = (gm_convention)i;
-        if (strcmp(name, gm_convention_name(*out)) == 0) return GM_OK;
-    }
-    return gm_fail(&call->err, GM_EUSAGE, "--in: expected bits, ebits or "
-                   "bytes, found \"%s\"", name);
-}
-
 gm_status gm_call_budgets(gm_call *call, const gm_scores *table) {
     gm_arena *a = &call->arena;
     gm_convention in;
@@ -129,7 +119,8 @@ gm_status gm_call_budgets(gm_call *call, const gm_scores *table) {
     char *list = gm_format(a, "%s", gm_arg(call, "--budgets"));
     int *choice = gm_alloc(a, (size_t)table->M, sizeof *choice);
     if (!list || !choice) return gm_nomem(&call->err);
-    gm_status s = gm_call_convention(call, &in);
+    gm_status s = gm_convention_parse("--in", gm_arg(call, "--in"), &in,
+                                      &call->err);
     for (char *item; !s && (item = strsep(&list, ","));) {
         gm_budget budget;
         s = gm_budget_parse(a, table, in, item, &budget, &call->err);
@@ -213,7 +204,8 @@ static gm_status run_run(gm_call *call) {
     if (s || gm_rank() > 0) return s;   /* the rest is done by one process */
     running r = {.call = call, .model = &model, .candidates = &candidates,
                  .scores = &scores, .on = &on, .dir = dir};
-    if (!s) s = gm_call_convention(call, &r.in);
+    if (!s) s = gm_convention_parse("--in", gm_arg(call, "--in"), &r.in,
+                                    &call->err);
     if (s) return s;
     r.uniform = gm_alloc(&call->arena, (size_t)scores.K, sizeof *r.uniform);
     if (!r.uniform) return gm_nomem(&call->err);

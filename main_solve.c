@@ -72,22 +72,12 @@ struct solve {
 
 /* ----------------------------------------------------------------- options */
 
-static gm_status named(gm_call *call, const char *option, const char *text,
-                       const char *const *name, int count, int *out) {
-    for (*out = 0; *out < count; ++*out)
-        if (strcmp(text, name[*out]) == 0) return GM_OK;
-    return gm_fail(&call->err, GM_EUSAGE, "%s: expected %s, %s or %s, found "
-                   "\"%s\"", option, name[0], name[1], name[2], text);
-}
-
-static const char *const conventions[] = {"bits", "ebits", "bytes"};
-
 /* Which of the ways to say what to solve was taken; one is needed. */
 static gm_status read_mode(struct solve *s, const char **mode) {
     static const char *const ways[] = {"--bits", "--ebits", "--bytes",
                                        "--budgets", "--frontier"};
     gm_call *call = s->call;
-    int given = 0, in;
+    int given = 0;
     for (int i = 0; i < 5; i++)
         if (gm_arg_given(call, ways[i])) given++, *mode = ways[i];
     if (given != 1)
@@ -101,9 +91,7 @@ static gm_status read_mode(struct solve *s, const char **mode) {
     if (strcmp(*mode, "--frontier") == 0) name = name ? name : "bytes";
     else if (strcmp(*mode, "--budgets") == 0) name = name ? name : "bits";
     else name = *mode + 2;
-    gm_status status = named(call, "--in", name, conventions, 3, &in);
-    s->convention = (gm_convention)in;
-    return status;
+    return gm_convention_parse("--in", name, &s->convention, &call->err);
 }
 
 static gm_status read_solver(struct solve *s, bool many) {
@@ -113,8 +101,8 @@ static gm_status read_solver(struct solve *s, bool many) {
     int solver = gm_have_glpk() && !many ? GM_BOTH : GM_DP;
     gm_status status = GM_OK;
     if (gm_arg(call, "--solver"))
-        status = named(call, "--solver", gm_arg(call, "--solver"), names, 3,
-                       &solver);
+        status = gm_parse_name("--solver", gm_arg(call, "--solver"), names, 3,
+                               &solver, &call->err);
     if (!status && solver == GM_GLPK && !gm_have_glpk())
         return gm_fail(&call->err, GM_EUSAGE, "--solver glpk: this program was "
                        "built without GLPK (make GLPK=0)");

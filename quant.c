@@ -35,44 +35,36 @@ gm_status gm_recipe_parse(const char *bits, long group, gm_recipe *out,
     }
 }
 
-/* Names by enum; a list that is searched ends with NULL. */
 static const char *const quantizer_name[] = {"rtn", "gptq", "external"};
-static const char *const chosen_name[] = {"rtn", "gptq", NULL};
-static const char *const hessian_name[] = {"token", "plain", "attention", NULL};
-static const char *const scales_name[] = {"minmax", "mse", NULL};
+static const char *const hessian_name[] = {"token", "plain", "attention"};
+static const char *const scales_name[] = {"minmax", "mse"};
 
-static gm_status find_name(const char *what, const char *const *name,
-                           const char *text, int *out, gm_error *err) {
-    char list[128] = "";
-    for (*out = 0; name[*out]; ++*out)
-        if (strcmp(text, name[*out]) == 0) return GM_OK;
-    for (int i = 0; name[i]; i++)
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
-                 i == 0 ? "" : name[i + 1] ? ", " : " or ", name[i]);
-    return gm_fail(err, GM_EUSAGE, "%s: expected %s, found \"%s\"", what, list,
-                   text);
-}
+const char *gm_quantizer_name(gm_quantizer q) { return quantizer_name[q]; }
+const char *gm_hessian_name(gm_hessian h) { return hessian_name[h]; }
 
+/* GM_EXTERNAL is never asked for by name. */
 gm_status gm_recipe_quantizer(gm_recipe *recipe, const char *text,
                               gm_error *err) {
-    int found;
-    gm_status s = find_name("--quantizer", chosen_name, text, &found, err);
+    int found = 0;
+    gm_status s = gm_parse_name("--quantizer", text, quantizer_name,
+                                GM_EXTERNAL, &found, err);
     if (!s) recipe->quantizer = (gm_quantizer)found;
     return s;
 }
 
 gm_status gm_recipe_hessian(gm_recipe *recipe, const char *text,
                             gm_error *err) {
-    int found;
-    gm_status s = find_name("--hessian", hessian_name, text, &found, err);
+    int found = 0;
+    gm_status s = gm_parse_name("--hessian", text, hessian_name, 3, &found,
+                                err);
     if (!s) recipe->hessian = (gm_hessian)found;
     return s;
 }
 
 gm_status gm_recipe_scales(gm_recipe *recipe, const char *text,
                            gm_error *err) {
-    int found;
-    gm_status s = find_name("--scales", scales_name, text, &found, err);
+    int found = 0;
+    gm_status s = gm_parse_name("--scales", text, scales_name, 2, &found, err);
     if (!s) recipe->scales = (gm_scales)found;
     return s;
 }

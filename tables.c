@@ -559,9 +559,18 @@ gm_sizes gm_sizes_of(const gm_scores *scores, const int *choice) {
     return sizes;
 }
 
+static const char *const convention_name[] = {"bits", "ebits", "bytes"};
+
 const char *gm_convention_name(gm_convention convention) {
-    static const char *const name[] = {"bits", "ebits", "bytes"};
-    return name[convention];
+    return convention_name[convention];
+}
+
+gm_status gm_convention_parse(const char *what, const char *text,
+                              gm_convention *out, gm_error *err) {
+    int found = 0;
+    gm_status s = gm_parse_name(what, text, convention_name, 3, &found, err);
+    *out = (gm_convention)found;
+    return s;
 }
 
 int64_t gm_size_in(const gm_sizes *sizes, gm_convention convention) {

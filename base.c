@@ -103,6 +103,17 @@ char *gm_format(gm_arena *arena, const char *format, ...) {
     return text;
 }
 
+const char *gm_base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+const char *gm_parent(gm_arena *arena, const char *path) {
+    int length = (int)(gm_base_name(path) - path);
+    if (length > 1) length--;       /* "a/b" is in "a", "/b" in "/" */
+    return gm_format(arena, "%.*s", length ? length : 1, length ? path : ".");
+}
+
 /* ---------------------------------------------------------- random numbers */
 
 /* The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection of 64-bit

@@ -342,7 +342,7 @@ static gm_status file_digest(gm_arena *arena, const char *path, char hex[65],
 }
 
 static gm_status write_digest(gm_arena *arena, gm_out *file, gm_error *err) {
-    const char *name = strrchr(file->path, '/') + 1;
+    const char *name = gm_base_name(file->path);
     const char *hash = strrchr(name, '-') + 1;
     const char *to = gm_format(arena, "%.*ssha256-%.12s.txt",
                                (int)(name - file->path), file->path, hash);

@@ -292,8 +292,7 @@ static gm_status find_table(struct checker *c, const char *paths,
         gm_status s = gm_table_read(c->arena, path, out, c->err);
         if (s) return s;
         const char *key = gm_table_key(out, "resource");
-        const char *slash = strrchr(path, '/');
-        if (!key) key = slash ? slash + 1 : path;
+        if (!key) key = gm_base_name(path);
         if (strcmp(key, name) == 0) return GM_OK;
         at += n + (at[n] == ',');
     }

@@ -394,8 +394,7 @@ static gm_status resources(struct maker *k, const char *text) {
         long *from = gm_alloc(k->arena, (size_t)k->s->M, sizeof *from);
         if (s == GM_OK && !from) s = gm_nomem(k->err);
         const char *name = s ? NULL : gm_table_key(&table, "resource");
-        char *base = strrchr(item, '/');
-        if (!name) name = base ? base + 1 : item;
+        if (!name) name = gm_base_name(item);
         if (s == GM_OK) s = find_rows(k, &table, from);
         if (s == GM_OK) s = new_row(k, name, &row);
         if (s == GM_OK) s = read_costs(k, &table, from, limit, row);

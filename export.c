@@ -117,8 +117,7 @@ gm_status gm_export_dequantized(gm_arena *arena, const gm_model *model,
     if (!s) s = mark_unfinished(arena, model, dir, err);
     for (long i = 0; i < model->tensors.maps && !s; i++) {
         const char *path = model->tensors.map[i].path;
-        const char *name = strrchr(path, '/');
-        const char *to = gm_format(arena, "%s/%s", dir, name ? name + 1 : path);
+        const char *to = gm_format(arena, "%s/%s", dir, gm_base_name(path));
         s = !to ? gm_nomem(err)
                 : write_shard(arena, model, candidates, choice, module, path,
                               to, bytes, err);

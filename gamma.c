@@ -675,9 +675,8 @@ gm_status gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out,
     char bits[128], calibration[65];
     gm_fit_tokens_hash(fit, calibration);
     gm_recipe_text(recipe, bits);
-    const char *name = strrchr(model->dir, '/');
     const struct { const char *key, *text; double number; } keys[] = {
-        {"version", GM_VERSION, 0}, {"model", name ? name + 1 : model->dir, 0},
+        {"version", GM_VERSION, 0}, {"model", gm_base_name(model->dir), 0},
         {"model_hash", model->hash, 0}, {"calibration_hash", calibration, 0},
         {"candidates", bits, 0}, {"candidates_hash", fit->candidates->hash, 0},
         {"relaxation", gm_relaxation_name(o->relaxation), 0},

@@ -85,6 +85,11 @@ void gm_arena_free(gm_arena *arena);
 char *gm_format(gm_arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* A path's last part, and the directory it is in ("." when it names none;
+   NULL: no memory). */
+const char *gm_base_name(const char *path);
+const char *gm_parent(gm_arena *arena, const char *path);
+
 /* Counter-based random numbers: a pure function of its three arguments, so
    that order and thread count cannot matter.  SplitMix64 finaliser applied to
    seed, stream and counter in turn (Steele, Lea, Flood 2014). */
@@ -1773,6 +1778,10 @@ gm_status gm_call_claim(gm_call *call, const char *dir);
    .npy file, whichever is not NULL; ids are checked against the vocabulary. */
 gm_status gm_call_tokens(gm_call *call, const gm_model *model, const char *text,
                          const char *npy, int32_t **tokens, long *count);
+/* S sequences of T of them, as gm_calibration spreads them. */
+gm_status gm_call_calibration(gm_call *call, const gm_model *model,
+                              const char *text, const char *npy, long S, long T,
+                              gm_sequences *out);
 gm_status gm_call_recipe(gm_call *call, gm_recipe *recipe);
 /* --quantizer, --scales, --hessian, --damping, --act-order and --sequential,
    where given, into a recipe; a command that calls this has all of them. */
@@ -1789,6 +1798,9 @@ gm_status gm_call_allow(gm_call *call, gm_candidates *candidates,
 gm_status gm_call_fit(gm_call *call, const gm_candidates *candidates,
                       const int32_t *tokens, const gm_fit_options *options,
                       const char *dir, bool resume, gm_fit *fit);
+/* What was learned, also as DIR/scores.tsv. */
+gm_status gm_call_scores(gm_call *call, const gm_fit *fit, const char *dir,
+                         gm_scores *out);
 
 /* main_quantize.c: an allocation file, the candidates it was made for, the
    candidate of each module.  Reads the options of GM_CHOSEN_OPTIONS. */

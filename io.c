@@ -1298,11 +1298,11 @@ static gm_status check_claims(const char *index, const gm_json *map,
                               const gm_tensors *tensors, gm_error *err) {
     for (const gm_json *c = map->child; c; c = c->next) {
         const gm_tensor *t = gm_tensor_find(tensors, c->key);
-        const char *slash = t ? strrchr(t->path, '/') : NULL;
-        if (slash && strcmp(slash + 1, c->string) == 0) continue;
+        const char *shard = t ? gm_base_name(t->path) : "no shard";
+        if (t && strcmp(shard, c->string) == 0) continue;
         return gm_fail(err, GM_EINPUT, "%s: tensor " NAME ": expected in %s, "
                        "found in %s", index, c->key, c->string,
-                       slash ? slash + 1 : "no shard");
+                       shard);
     }
     return GM_OK;
 }

@@ -245,9 +245,7 @@ static gm_status check_output(gm_call *call, const char *name) {
     if (input)
         return gm_fail(&call->err, GM_EUSAGE, "%s: %s is also an input; "
                        "expected another file", name, to);
-    const char *slash = strrchr(to, '/');
-    const char *parent = gm_format(&call->arena, "%.*s", slash ?
-                                   (int)(slash - to) + 1 : 1, slash ? to : ".");
+    const char *parent = gm_parent(&call->arena, to);
     if (!parent) return gm_nomem(&call->err);
     if (call->operands && gm_same_file(parent, call->operand[0]))
         return gm_fail(&call->err, GM_EUSAGE, "%s: %s is a file of the model; "

@@ -146,28 +146,25 @@ static gm_status run_baq(gm_call *call) {
     gm_recipe recipe = {0};
     static const char *const rules[] = {"none", "bits", "ebits"};
     int rule = 0;
-    int32_t *all, *tokens;
-    long count;
     const char *text = gm_arg(call, "--text");
     const char *npy = gm_arg(call, "--text-tokens");
     if (!gm_arg(call, "--out"))
         return gm_fail(&call->err, GM_EUSAGE, "baq: --out DIR is missing");
+    long S, T;
     gm_status s = gm_parse_name("--match", gm_arg(call, "--match"), rules, 3,
                                 &rule, &call->err);
     if (!s) s = gm_recipe_hessian(&recipe, gm_arg(call, "--hessian"),
                                   &call->err);
     b.options.hessian = recipe.hessian;
     if (!s) s = read_rates(&b, (gm_baq_rule)(GM_BAQ_PUBLISHED + rule));
-    if (!s) s = gm_arg_long(call, "--sequences", 1, 1 << 20, &b.calibration.S);
-    if (!s) s = gm_arg_long(call, "--length", 2, 1 << 20, &b.calibration.T);
+    if (!s) s = gm_arg_long(call, "--sequences", 1, 1 << 20, &S);
+    if (!s) s = gm_arg_long(call, "--length", 2, 1 << 20, &T);
     if (!s) s = gm_model_open(&call->arena, call->operand[0], &b.model,
                               &call->err);
-    if (!s) s = gm_call_tokens(call, &b.model, gm_arg(call, "--calib"),
-                               gm_arg(call, "--tokens"), &all, &count);
-    if (!s) s = gm_calibration(&call->arena, all, count, b.calibration.S,
-                               b.calibration.T, &tokens, &call->err);
+    if (!s) s = gm_call_calibration(call, &b.model, gm_arg(call, "--calib"),
+                                    gm_arg(call, "--tokens"), S, T,
+                                    &b.calibration);
     if (s) return s;
-    b.calibration.tokens = tokens;
     b.measured = text || npy;
     if (b.measured) s = gm_call_windows(call, &b.model, text, npy, &b.on);
     if (!s) s = gm_call_claim(call, gm_arg(call, "--out"));

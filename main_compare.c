@@ -110,16 +110,11 @@ static gm_status read_options(comparing *c) {
 
 static gm_status read_texts(comparing *c) {
     gm_call *call = c->call;
-    int32_t *text, *tokens;
-    long count;
     gm_status s = gm_call_windows(call, &c->model, gm_arg(call, "--text"),
                                   gm_arg(call, "--eval-tokens"), &c->on);
-    if (!s) s = gm_call_tokens(call, &c->model, gm_arg(call, "--calib"),
-                               gm_arg(call, "--tokens"), &text, &count);
-    if (!s) s = gm_calibration(&call->arena, text, count, c->fit.S, c->fit.T,
-                               &tokens, &call->err);
-    if (!s) c->calibration = (gm_sequences){tokens, c->fit.S, c->fit.T};
-    return s;
+    return s ? s : gm_call_calibration(call, &c->model, gm_arg(call, "--calib"),
+                                       gm_arg(call, "--tokens"), c->fit.S,
+                                       c->fit.T, &c->calibration);
 }
 
 /* ----------------------------------------------------------------- what rows
@@ -195,16 +190,12 @@ static gm_status learn(comparing *c) {
     gm_call *call = c->call;
     gm_fit fit;
     double start = gm_seconds();
-    const char *path = gm_format(&call->arena, "%s/scores.tsv", c->dir);
-    const char *state = gm_format(&call->arena, "%s/fit.state", c->dir);
-    if (!path || !state) return gm_nomem(&call->err);
     gm_status s = gm_call_fit(call, &c->candidates, c->calibration.tokens,
                               &c->fit, c->dir, true, &fit);
     if (s) return s;
     double passes = (double)(c->fit.steps * c->fit.batch) / (double)c->fit.S;
     c->learning = (gm_effort){passes, gm_seconds() - start};
-    s = gm_fit_table(&call->arena, &fit, &c->scores, &call->err);
-    if (!s) s = gm_scores_write(&call->arena, path, &c->scores, &call->err);
+    s = gm_call_scores(call, &fit, c->dir, &c->scores);
     return s ? s : keep_learning(c, fit.hash);
 }
 

@@ -39,6 +39,18 @@ gm_status gm_call_tokens(gm_call *call, const gm_model *model, const char *text,
     return s;
 }
 
+gm_status gm_call_calibration(gm_call *call, const gm_model *model,
+                              const char *text, const char *npy, long S, long T,
+                              gm_sequences *out) {
+    int32_t *all, *tokens;
+    long count;
+    gm_status s = gm_call_tokens(call, model, text, npy, &all, &count);
+    if (!s) s = gm_calibration(&call->arena, all, count, S, T, &tokens,
+                               &call->err);
+    if (!s) *out = (gm_sequences){tokens, S, T};
+    return s;
+}
+
 gm_status gm_call_claim(gm_call *call, const char *dir) {
     int lock;                       /* until the process ends; for all ranks */
     if (gm_same_file(call->operand[0], dir))
@@ -393,13 +405,21 @@ gm_status gm_call_fit(gm_call *call, const gm_candidates *candidates,
     return s;
 }
 
+gm_status gm_call_scores(gm_call *call, const gm_fit *fit, const char *dir,
+                         gm_scores *out) {
+    const char *path = gm_format(&call->arena, "%s/scores.tsv", dir);
+    if (!path) return gm_nomem(&call->err);
+    gm_status s = gm_fit_table(&call->arena, fit, out, &call->err);
+    return s ? s : gm_scores_write(&call->arena, path, out, &call->err);
+}
+
 static gm_status run_fit(gm_call *call) {
     gm_model model;
     gm_candidates candidates;
     gm_recipe recipe;
     gm_fit_options options;
-    int32_t *text, *tokens = NULL;
-    long count;
+    gm_sequences calibration;
+    gm_scores scores;
     gm_fit fit;
     const char *dir = gm_arg(call, "--out");
     if (!dir)
@@ -409,28 +429,22 @@ static gm_status run_fit(gm_call *call) {
                               &call->err);
     if (!s) s = gm_call_external(call, &model, NULL, &recipe);
     if (!s) s = gm_call_fit_options(call, &recipe, &options);
-    if (!s) s = gm_call_tokens(call, &model, gm_arg(call, "--calib"),
-                               gm_arg(call, "--tokens"), &text, &count);
-    if (!s) s = gm_calibration(&call->arena, text, count, options.S, options.T,
-                               &tokens, &call->err);
-    gm_sequences calibration = {tokens, options.S, options.T};
+    if (!s) s = gm_call_calibration(call, &model, gm_arg(call, "--calib"),
+                                    gm_arg(call, "--tokens"), options.S,
+                                    options.T, &calibration);
     if (!s) s = gm_call_claim(call, dir);
     if (!s) s = gm_candidates_open(&call->arena, &model, &recipe, &calibration,
                                    dir, &call->report, &candidates,
                                    &call->err);
     if (!s) s = gm_call_allow(call, &candidates, &options);
-    if (!s) s = gm_call_fit(call, &candidates, tokens, &options, dir,
-                            gm_arg_given(call, "--resume"), &fit);
+    if (!s) s = gm_call_fit(call, &candidates, calibration.tokens, &options,
+                            dir, gm_arg_given(call, "--resume"), &fit);
     if (s || gm_rank() > 0) return s;
-    gm_scores scores;
-    const char *path = gm_format(&call->arena, "%s/scores.tsv", dir);
-    if (!path) return gm_nomem(&call->err);
-    s = gm_fit_table(&call->arena, &fit, &scores, &call->err);
-    if (!s) s = gm_scores_write(&call->arena, path, &scores, &call->err);
+    s = gm_call_scores(call, &fit, dir, &scores);
     if (s) return s;
     gm_result_begin(call, "scores\tmodules\tE\tc\tlambda");
-    gm_result_row(call, "%s\t%ld\t%.6f\t%.6f\t%.6g", path, fit.M, fit.E, fit.c,
-                  fit.lambda);
+    gm_result_row(call, "%s/scores.tsv\t%ld\t%.6f\t%.6f\t%.6g", dir, fit.M,
+                  fit.E, fit.c, fit.lambda);
     gm_result_end(call);
     gm_candidates_close(&candidates);
     gm_model_close(&model);

@@ -9,13 +9,6 @@
 
 /* ------------------------------------------------------------ shared pieces */
 
-/* The part of `path` before its last '/', or ".". */
-static const char *directory_of(gm_arena *arena, const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? gm_format(arena, "%.*s", (int)(slash - path), path)
-                 : gm_format(arena, ".");
-}
-
 static int ascending(const void *a, const void *b) {
     return *(const int *)a - *(const int *)b;
 }
@@ -79,9 +72,8 @@ static gm_status open_candidates(gm_call *call, gm_model *model,
     gm_error *err = &call->err;
     const char *calib = gm_arg(call, "--calib");
     const char *hash = gm_keys_get(&allocation->keys, "candidates_hash");
-    gm_sequences text = {NULL, 0, 0};
-    int32_t *all, *tokens;
-    long count;
+    gm_sequences text;
+    long S, T;
     if (recipe->quantizer != GM_GPTQ)
         return gm_candidates_open(a, model, recipe, NULL, cache, &call->report,
                                   out, err);
@@ -91,13 +83,10 @@ static gm_status open_candidates(gm_call *call, gm_model *model,
         return gm_fail(err, GM_EUSAGE, "%s has no candidates_hash and GPTQ "
                        "candidates are made from a calibration text: --calib "
                        "FILE is missing", allocation->path);
-    gm_status s = gm_arg_long(call, "--sequences", 1, 1 << 20, &text.S);
-    if (!s) s = gm_arg_long(call, "--length", 2, 1 << 20, &text.T);
-    if (!s) s = gm_call_tokens(call, model, calib, NULL, &all, &count);
-    if (!s) s = gm_calibration(a, all, count, text.S, text.T, &tokens, err);
-    if (s) return s;
-    text.tokens = tokens;
-    return gm_candidates_open(a, model, recipe, &text, cache, &call->report,
+    gm_status s = gm_arg_long(call, "--sequences", 1, 1 << 20, &S);
+    if (!s) s = gm_arg_long(call, "--length", 2, 1 << 20, &T);
+    if (!s) s = gm_call_calibration(call, model, calib, NULL, S, T, &text);
+    return s ? s : gm_candidates_open(a, model, recipe, &text, cache, &call->report,
                               out, err);
 }
 
@@ -109,7 +98,7 @@ gm_status gm_call_chosen(gm_call *call, gm_model *model, const char *path,
     if (!s) s = recipe_of(call, &out->allocation, &out->recipe);
     if (!s) s = external_of(call, model, &out->allocation, &out->recipe);
     const char *cache = gm_arg(call, "--cache");
-    if (!cache) cache = directory_of(a, path);
+    if (!cache) cache = gm_parent(a, path);
     if (!cache) return gm_nomem(err);
     if (!s) s = open_candidates(call, model, &out->allocation, &out->recipe,
                                 cache, &out->candidates);

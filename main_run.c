@@ -130,47 +130,35 @@ gm_status gm_call_budgets(gm_call *call, const gm_scores *table) {
     return s;
 }
 
-/* Budgets that no assignment meets are answered before anything is learned. */
-static gm_status check_budgets(gm_call *call, const gm_model *model) {
-    gm_recipe recipe;
+/* The recipe; budgets that no assignment meets are answered here, before
+   anything is learned. */
+static gm_status run_recipe(gm_call *call, const gm_model *model,
+                            gm_recipe *recipe) {
     gm_scores table = {0};
-    gm_status s = gm_call_recipe(call, &recipe);
-    if (!s) s = gm_call_external(call, model, NULL, &recipe);
-    if (!s) s = gm_module_table(&call->arena, model, &recipe, &table,
+    gm_status s = gm_call_recipe(call, recipe);
+    if (!s) s = gm_call_external(call, model, NULL, recipe);
+    if (!s) s = gm_module_table(&call->arena, model, recipe, &table,
                                 &call->err);
     return s ? s : gm_call_budgets(call, &table);
 }
 
-/* Learning: everything between the opened model and the first budget. */
-static gm_status run_prepare(gm_call *call, gm_model *model,
-                             gm_candidates *candidates, gm_scores *scores,
-                             const char *dir) {
-    gm_arena *a = &call->arena;
-    gm_error *err = &call->err;
-    gm_recipe recipe;
+/* Learning: everything between the recipe and the first budget. */
+static gm_status run_learn(gm_call *call, gm_model *model,
+                           const gm_recipe *recipe, gm_candidates *candidates,
+                           gm_scores *scores, const char *dir) {
     gm_fit_options options;
-    int32_t *text, *tokens = NULL;
-    long count;
+    gm_sequences calibration;
     gm_fit fit;
-    gm_status s = gm_call_recipe(call, &recipe);
-    if (!s) s = gm_call_external(call, model, NULL, &recipe);
-    if (!s) s = gm_call_fit_options(call, &recipe, &options);
-    if (!s) s = gm_call_tokens(call, model, gm_arg(call, "--calib"),
-                               gm_arg(call, "--tokens"), &text, &count);
-    if (!s) s = gm_calibration(a, text, count, options.S, options.T, &tokens,
-                               err);
-    gm_sequences calibration = {tokens, options.S, options.T};
+    gm_status s = gm_call_fit_options(call, recipe, &options);
+    if (!s) s = gm_call_calibration(call, model, gm_arg(call, "--calib"),
+                                    gm_arg(call, "--tokens"), options.S,
+                                    options.T, &calibration);
     if (!s) s = gm_call_claim(call, dir);
-    if (!s) s = gm_candidates_open(a, model, &recipe, &calibration, dir,
-                                   &call->report, candidates, err);
-    if (!s) s = gm_call_fit(call, candidates, tokens, &options, dir,
-                            gm_arg_given(call, "--resume"), &fit);
-    if (s || gm_rank() > 0) return s;
-    s = gm_fit_table(a, &fit, scores, err);
-    const char *path = gm_format(a, "%s/scores.tsv", dir);
-    if (!path) return gm_nomem(err);
-    if (!s) s = gm_scores_write(a, path, scores, err);
-    return s;
+    if (!s) s = gm_candidates_open(&call->arena, model, recipe, &calibration,
+                                   dir, &call->report, candidates, &call->err);
+    if (!s) s = gm_call_fit(call, candidates, calibration.tokens, &options,
+                            dir, gm_arg_given(call, "--resume"), &fit);
+    return s || gm_rank() > 0 ? s : gm_call_scores(call, &fit, dir, scores);
 }
 
 static gm_status run_budgets(running *r) {
@@ -189,6 +177,7 @@ static gm_status run_budgets(running *r) {
 
 static gm_status run_run(gm_call *call) {
     gm_model model;
+    gm_recipe recipe;
     gm_candidates candidates;
     gm_scores scores;
     gm_measuring on;
@@ -197,10 +186,10 @@ static gm_status run_run(gm_call *call) {
         return gm_fail(&call->err, GM_EUSAGE, "run: --out DIR is missing");
     gm_status s = gm_model_open(&call->arena, call->operand[0], &model,
                                 &call->err);
-    if (!s) s = check_budgets(call, &model);
+    if (!s) s = run_recipe(call, &model, &recipe);
     if (!s) s = gm_call_windows(call, &model, gm_arg(call, "--eval"),
                                 gm_arg(call, "--eval-tokens"), &on);
-    if (!s) s = run_prepare(call, &model, &candidates, &scores, dir);
+    if (!s) s = run_learn(call, &model, &recipe, &candidates, &scores, dir);
     if (s || gm_rank() > 0) return s;   /* the rest is done by one process */
     running r = {.call = call, .model = &model, .candidates = &candidates,
                  .scores = &scores, .on = &on, .dir = dir};

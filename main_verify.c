@@ -25,12 +25,6 @@ static const gm_option dump_options[] = {
     {"--resume", NULL, NULL, "of gamma fit; here: --state FILE"},
     {.name = NULL, .help = "fit"}};
 
-/* The directory of a file, "." when it has none. */
-static const char *directory_of(gm_arena *arena, const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? gm_format(arena, "%.*s", (int)(slash - path), path) : ".";
-}
-
 static gm_status check_state(gm_call *call, const char *path, long step,
                              const gm_fit *fit) {
     if (fit->step < step) return GM_OK;
@@ -74,26 +68,26 @@ static gm_status run_dump(gm_call *call) {
     gm_candidates candidates;
     gm_recipe recipe;
     gm_fit_options o;
-    int32_t *text, *tokens = NULL;
-    long count, step;
+    gm_sequences calibration;
+    long step;
     gm_fit fit;
     gm_arena *a = &call->arena;
     gm_error *err = &call->err;
     gm_status s = dump_options_of(call, &recipe, &o, &step);
     if (s) return s;
     const char *out = gm_arg(call, "--out"), *cache = gm_arg(call, "--cache");
-    if (!cache) cache = directory_of(a, out);
+    if (!cache) cache = gm_parent(a, out);
     if (!cache) return gm_nomem(err);
     s = gm_model_open(a, call->operand[0], &model, err);
     if (!s) s = gm_call_external(call, &model, NULL, &recipe);
-    if (!s) s = gm_call_tokens(call, &model, gm_arg(call, "--calib"),
-                               gm_arg(call, "--tokens"), &text, &count);
-    if (!s) s = gm_calibration(a, text, count, o.S, o.T, &tokens, err);
-    gm_sequences calibration = {tokens, o.S, o.T};
+    if (!s) s = gm_call_calibration(call, &model, gm_arg(call, "--calib"),
+                                    gm_arg(call, "--tokens"), o.S, o.T,
+                                    &calibration);
     if (!s) s = gm_candidates_open(a, &model, &recipe, &calibration, cache,
                                    &call->report, &candidates, err);
     if (!s) s = gm_call_allow(call, &candidates, &o);
-    if (!s) s = gm_fit_begin(a, &candidates, tokens, &o, &fit, err);
+    if (!s) s = gm_fit_begin(a, &candidates, calibration.tokens, &o, &fit,
+                              err);
     if (!s) s = dump_run(call, &fit, step);
     if (s) return s;
     gm_result_begin(call, "dump\tstep\tE0\tE\tc\tlambda");

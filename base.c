@@ -103,6 +103,12 @@ char *gm_format(gm_arena *arena, const char *format, ...) {
     return text;
 }
 
+long gm_count_char(const char *text, char c) {
+    long n = 0;
+    for (; *text; text++) n += *text == c;
+    return n;
+}
+
 const char *gm_base_name(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;

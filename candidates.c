@@ -616,3 +616,18 @@ gm_status gm_candidate(const gm_candidates *c, long layer, int j, int k,
                           err);
     return s;
 }
+
+gm_status gm_candidate_weight(const gm_candidates *c, long layer, int j, int k,
+                              gm_real *w, gm_error *err) {
+    gm_packed packed;
+    gm_status s = gm_candidate(c, layer, j, k, &packed, err);
+    return s ? s : gm_dequantize(&packed, w, err);
+}
+
+gm_status gm_chosen_block(const gm_candidates *c, long layer, const int *choice,
+                          gm_block *block, gm_error *err) {
+    gm_status s = gm_block_load(c->model, layer, block, err);
+    for (int j = 0; j < GM_LINEARS && !s; j++)
+        s = gm_candidate_weight(c, layer, j, choice[j], block->w[j], err);
+    return s;
+}

@@ -53,17 +53,9 @@ static void rows_hash(const gm_comparison *c, char hex[65]) {
    and its standard error, sqrt(sum (d_w - mean)^2 / (n - 1) / n), in which what
    the windows have in common cancels. */
 static void pair_with(gm_compared *r, const gm_compared *gamma) {
-    const long n = r->windows;
-    double mean = 0, squares = 0;
-    for (long w = 0; w < n; w++)
-        mean += (r->window_kl[w] - gamma->window_kl[w]) / (double)n;
-    for (long w = 0; w < n; w++) {
-        double d = r->window_kl[w] - gamma->window_kl[w] - mean;
-        squares += d * d;
-    }
     r->paired = true;
-    r->above = mean;
-    r->above_error = n > 1 ? sqrt(squares / (double)(n - 1) / (double)n) : 0;
+    r->above = gm_mean_error(r->windows, r->window_kl, gamma->window_kl,
+                             &r->above_error);
 }
 
 static bool is_gamma(const gm_compared *r) {

@@ -245,16 +245,10 @@ static gm_status one_choice(struct maker *k, char *text, long *m, int *j) {
                    "bits", k->s->path, b);
 }
 
-static long count_char(const char *text, char c) {
-    long n = 0;
-    for (; *text; text++) n += *text == c;
-    return n;
-}
-
 static gm_status forbid(struct maker *k, const char *text) {
     if (!text) return GM_OK;
     char *rest = gm_format(k->arena, "%s", text);
-    k->p->pair = gm_alloc(k->arena, (size_t)count_char(text, ',') + 1,
+    k->p->pair = gm_alloc(k->arena, (size_t)gm_count_char(text, ',') + 1,
                           sizeof *k->p->pair);
     if (!rest || !k->p->pair) return gm_nomem(k->err);
     for (char *item; (item = cut(&rest, ','));) {

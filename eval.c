@@ -5,25 +5,9 @@
 
 #include <math.h>
 
-static long min(long a, long b) { return a < b ? a : b; }
-
 /* ------------------------------------------------------------ hidden states */
 
 enum { BATCH_ROWS = 4096 };     /* rows in one forward pass of a block */
-
-/* Block `layer` with the chosen candidates in place of its linears. */
-static gm_status load_chosen(const gm_model *model,
-                             const gm_candidates *candidates, const int *choice,
-                             long layer, gm_block *block, gm_error *err) {
-    gm_status s = gm_block_load(model, layer, block, err);
-    for (int j = 0; j < GM_LINEARS && choice && !s; j++) {
-        gm_packed packed;
-        s = gm_candidate(candidates, layer, j, choice[layer * GM_LINEARS + j],
-                         &packed, err);
-        if (!s) s = gm_dequantize(&packed, block->w[j], err);
-    }
-    return s;
-}
 
 gm_status gm_final_states(gm_arena *arena, const gm_model *model,
                           const gm_candidates *candidates, const int *choice,
@@ -32,7 +16,7 @@ gm_status gm_final_states(gm_arena *arena, const gm_model *model,
     const gm_config *c = &model->config;
     const long T = text->window;
     const long fitting = T < BATCH_ROWS ? BATCH_ROWS / T : 1;
-    const long batch = min(text->windows, fitting);
+    const long batch = gm_min(text->windows, fitting);
     gm_mark mark = gm_arena_mark(arena);
     gm_block block;
     gm_acts acts;
@@ -42,10 +26,12 @@ gm_status gm_final_states(gm_arena *arena, const gm_model *model,
     if (!s) s = gm_rope_build(arena, c, T, NULL, &rope, err);
     if (!s) s = gm_embed(model, text->tokens, text->windows * T, h, err);
     for (long l = 0; l < c->layers && !s; l++) {
-        s = load_chosen(model, candidates, choice, l, &block, err);
+        s = choice ? gm_chosen_block(candidates, l, choice + l * GM_LINEARS,
+                                     &block, err)
+                   : gm_block_load(model, l, &block, err);
         for (long i = 0; i < text->windows && !s; i += batch) {
             gm_real *rows = h + i * T * c->d;
-            acts.S = min(batch, text->windows - i);
+            acts.S = gm_min(batch, text->windows - i);
             gm_block_forward(c, &block, &rope, rows, &acts, rows);
         }
         gm_say(report, "forward", l + 1, c->layers);
@@ -126,7 +112,7 @@ gm_status gm_token_losses(gm_arena *arena, const gm_head *head,
     buffers b = {0};
     gm_status s = buffers_alloc(arena, head, false, &b, err);
     for (long r = 0; r < rows && !s; r += CHUNK_ROWS) {
-        long n = min(CHUNK_ROWS, rows - r);
+        long n = gm_min(CHUNK_ROWS, rows - r);
         gm_head_forward(head, h + r * head->d, n, b.normed, b.student);
         loss_job job = {head->vocab, next + r, b.student, NULL, b.e, nll + r,
                         NULL, NULL};
@@ -142,7 +128,7 @@ static void window_sums(const gm_head *head, const gm_text *text, long i,
                         const buffers *b, double sum[3]) {
     const long T = text->window;
     for (long t = 0; t < T - 1; t += CHUNK_ROWS) {
-        long rows = min(CHUNK_ROWS, T - 1 - t), first = i * T + t;
+        long rows = gm_min(CHUNK_ROWS, T - 1 - t), first = i * T + t;
         gm_head_forward(head, student + first * head->d, rows, b->normed,
                         b->student);
         if (teacher)
@@ -159,11 +145,13 @@ static void window_sums(const gm_head *head, const gm_text *text, long i,
     }
 }
 
-/* Mean of x[0..n-1] and the standard error of that mean. */
-static double mean_error(const double *x, long n, double *error) {
+double gm_mean_error(long n, const double *x, const double *y, double *error) {
     double mean = 0, squares = 0;
-    for (long i = 0; i < n; i++) mean += x[i] / (double)n;
-    for (long i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean);
+    for (long i = 0; i < n; i++) mean += (x[i] - (y ? y[i] : 0)) / (double)n;
+    for (long i = 0; i < n; i++) {
+        double d = x[i] - (y ? y[i] : 0) - mean;
+        squares += d * d;
+    }
     *error = n > 1 ? sqrt(squares / (double)(n - 1) / (double)n) : 0;
     return mean;
 }
@@ -194,9 +182,12 @@ gm_status gm_evaluate(gm_arena *arena, const gm_head *head,
         gm_say(report, "perplexity", i + 1, text->windows);
     }
     gm_arena_rewind(arena, mark);
-    out->nll = mean_error(out->window_nll, text->windows, &out->nll_error);
-    out->kl = mean_error(out->window_kl, text->windows, &out->kl_error);
-    out->top1 = mean_error(out->window_top1, text->windows, &out->top1_error);
+    out->nll = gm_mean_error(text->windows, out->window_nll, NULL,
+                             &out->nll_error);
+    out->kl = gm_mean_error(text->windows, out->window_kl, NULL,
+                            &out->kl_error);
+    out->top1 = gm_mean_error(text->windows, out->window_top1, NULL,
+                              &out->top1_error);
     out->perplexity = gm_expd(out->nll);
     return GM_OK;
 }

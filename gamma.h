@@ -85,6 +85,11 @@ void gm_arena_free(gm_arena *arena);
 char *gm_format(gm_arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+static inline long gm_min(long a, long b) { return a < b ? a : b; }
+
+/* How often `c` is in a text. */
+long gm_count_char(const char *text, char c);
+
 /* A path's last part, and the directory it is in ("." when it names none;
    NULL: no memory). */
 const char *gm_base_name(const char *path);
@@ -763,6 +768,12 @@ gm_status gm_hessians(gm_arena *arena, const gm_model *model,
 /* Candidate k of module (layer, j). */
 gm_status gm_candidate(const gm_candidates *candidates, long layer, int j,
                        int k, gm_packed *out, gm_error *err);
+/* Dequantized, w [out, in]; and a block with candidate choice[j] for linear
+   j, 0..6. */
+gm_status gm_candidate_weight(const gm_candidates *candidates, long layer,
+                              int j, int k, gm_real *w, gm_error *err);
+gm_status gm_chosen_block(const gm_candidates *candidates, long layer,
+                          const int *choice, gm_block *block, gm_error *err);
 
 /* ------------------------------------------------------------------- mpi.c
    Several processes, ranks, share the blocks: make MPI=1, mpirun.  Without,
@@ -1403,6 +1414,10 @@ typedef struct {
     double kl, kl_error, top1, top1_error;      /* when a teacher was given */
     double *window_nll, *window_kl, *window_top1;   /* [windows] means */
 } gm_measure;
+
+/* Mean of the n differences x - y (y NULL: of x) and that mean's standard
+   error, sqrt(sum (d - mean)^2 / (n - 1) / n); 0 for n = 1. */
+double gm_mean_error(long n, const double *x, const double *y, double *error);
 
 /* student and teacher: states as above; teacher may be NULL. */
 gm_status gm_evaluate(gm_arena *arena, const gm_head *head,

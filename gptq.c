@@ -30,8 +30,6 @@
    side: every row is rounded by itself, so rows are vector lanes. */
 enum { BLOCK = 64, LANES = 16 };
 
-static long min(long a, long b) { return a < b ? a : b; }
-
 /* --------------------------------------------------------------- the factor */
 
 typedef struct { double h; long j; } ranked;
@@ -132,7 +130,7 @@ typedef struct {
    now: those of this block in the panel, later ones (a group wider than the
    block begins with it) still in job->w. */
 static void panel_grid(const gptq_job *job, const panel *p, long r, long g) {
-    long first = g * job->group, end = min(first + job->group, job->in);
+    long first = g * job->group, end = gm_min(first + job->group, job->in);
     float x[GM_MAX_GROUP];
     for (long j = first; j < end; j++)
         x[j - first] = j < job->end
@@ -179,7 +177,7 @@ static void panel_round(const gptq_job *job, panel *p, long j) {
 static void gptq_rows(void *context, long item) {
     const gptq_job *job = context;
     panel p = {.row = item * LANES};
-    p.rows = min(LANES, job->out - p.row);
+    p.rows = gm_min(LANES, job->out - p.row);
     for (long r = 0; r < LANES; r++) p.scale[r] = 1;
     for (long r = 0; r < p.rows; r++)
         for (long j = job->first; j < job->end; j++)
@@ -198,10 +196,10 @@ static void gptq_rows(void *context, long item) {
    begins inside it but does not end there, so that all of that group's
    weights are up to date when its grid is chosen. */
 static long block_end(const gptq_job *job, long first) {
-    long end = min(first + BLOCK, job->in);
+    long end = gm_min(first + BLOCK, job->in);
     long start = end / job->group * job->group;
     if (!job->f->order && start > first && start < end &&
-        min(start + job->group, job->in) > end)
+        gm_min(start + job->group, job->in) > end)
         return start;
     return end;
 }
@@ -226,7 +224,7 @@ static void static_grids(void *context, long i) {
     const gptq_job *q = job->gptq;
     float x[GM_MAX_GROUP];
     for (long g = 0; g < q->groups; g++) {
-        long first = g * q->group, end = min(first + q->group, q->in);
+        long first = g * q->group, end = gm_min(first + q->group, q->in);
         for (long j = first; j < end; j++)
             x[j - first] = q->f->dead[j] ? 0 : (float)job->w[i * q->in + j];
         gm_grid_of(x, end - first, q->bits, q->rule,

@@ -1458,12 +1458,6 @@ static char *next_line(char **rest) {
     return line;
 }
 
-static long count_char(const char *text, char c) {
-    long n = 0;
-    for (; *text; text++) n += *text == c;
-    return n;
-}
-
 /* Splits `line` at tabs into cell[0..]; returns how many there are. */
 static long split_tabs(char *line, const char **cell) {
     long n = 0;
@@ -1495,7 +1489,7 @@ static gm_status table_key(gm_table *t, char *line, long number,
 
 static gm_status table_columns(gm_arena *arena, gm_table *t, char *line,
                                long number, long rows, gm_error *err) {
-    t->columns = count_char(line, '\t') + 1;
+    t->columns = gm_count_char(line, '\t') + 1;
     t->column = gm_alloc(arena, (size_t)t->columns, sizeof *t->column);
     t->line = gm_alloc(arena, (size_t)rows, sizeof *t->line);
     if (!t->column || !t->line) return gm_nomem(err);
@@ -1511,7 +1505,7 @@ static gm_status table_columns(gm_arena *arena, gm_table *t, char *line,
 
 static gm_status table_row(gm_table *t, char *line, long number,
                            gm_error *err) {
-    long found = count_char(line, '\t') + 1;
+    long found = gm_count_char(line, '\t') + 1;
     if (found != t->columns)
         return gm_fail(err, GM_EINPUT, "%s: line %ld: expected %ld cells, "
                        "found %ld", t->path, number, t->columns, found);
@@ -1524,8 +1518,8 @@ static gm_status table_row(gm_table *t, char *line, long number,
    which bounds the cells by tabs + lines. */
 static gm_status table_parse(gm_arena *arena, char *text, gm_table *t,
                              gm_error *err) {
-    long lines = count_char(text, '\n') + 1, number = 0;
-    long cells = lines + count_char(text, '\t');
+    long lines = gm_count_char(text, '\n') + 1, number = 0;
+    long cells = lines + gm_count_char(text, '\t');
     t->key = gm_alloc(arena, (size_t)lines, sizeof *t->key);
     t->value = gm_alloc(arena, (size_t)lines, sizeof *t->value);
     t->cell = gm_alloc(arena, (size_t)cells, sizeof *t->cell);

@@ -86,8 +86,8 @@ static gm_status open_candidates(gm_call *call, gm_model *model,
     gm_status s = gm_arg_long(call, "--sequences", 1, 1 << 20, &S);
     if (!s) s = gm_arg_long(call, "--length", 2, 1 << 20, &T);
     if (!s) s = gm_call_calibration(call, model, calib, NULL, S, T, &text);
-    return s ? s : gm_candidates_open(a, model, recipe, &text, cache, &call->report,
-                              out, err);
+    return s ? s : gm_candidates_open(a, model, recipe, &text, cache,
+                                      &call->report, out, err);
 }
 
 gm_status gm_call_chosen(gm_call *call, gm_model *model, const char *path,

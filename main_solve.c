@@ -347,10 +347,8 @@ static gm_status run_solve(gm_call *call) {
     s->call = call;
     gm_status status = read_mode(s, &mode);
     const char *list = status ? NULL : gm_arg(call, "--budgets");
-    long budgets = 1;
-    for (const char *c = list; c && *c; c++) budgets += *c == ',';
-    if (!status)
-        status = read_solver(s, budgets > 32 || gm_arg(call, "--robust"));
+    const bool many = list && gm_count_char(list, ',') >= 32;
+    if (!status) status = read_solver(s, many || gm_arg(call, "--robust"));
     if (!status && gm_arg(call, "--robust") && (list || mode[2] == 'f'))
         return gm_fail(&call->err, GM_EUSAGE, "--robust needs a single budget, "
                        "found %s", mode);

@@ -137,13 +137,6 @@ static gm_status block_error(gm_objective *o, long l, double *E,
                    l, *E);
 }
 
-static gm_status dequantize(const gm_objective *o, long l, int j, int k,
-                            gm_real *w, gm_error *err) {
-    gm_packed packed;
-    gm_status s = gm_candidate(o->candidates, l, j, k, &packed, err);
-    return s ? s : gm_dequantize(&packed, w, err);
-}
-
 /* The weight as stored has no error, and needs no pass. */
 static bool original(const gm_objective *o, int k) {
     return o->candidates->recipe.bits[k] >= 16;
@@ -158,7 +151,7 @@ static gm_status separable_module(gm_objective *o, long l, int j,
     for (int k = 0; k < o->candidates->recipe.count && !s; k++) {
         S[k] = 0;
         if (!wanted[k] || original(o, k)) continue;
-        s = dequantize(o, l, j, k, o->w, err);
+        s = gm_candidate_weight(o->candidates, l, j, k, o->w, err);
         if (!s) s = block_error(o, l, S + k, err);
     }
     o->block.w[j] = kept;
@@ -218,7 +211,7 @@ static gm_status gram_module(gm_objective *o, long l, int j,
     *energy += output_energy(o, input[j], o->block.w[j], out, in);
     for (int k = 0; k < o->candidates->recipe.count; k++) {
         if (!wanted[k] || original(o, k)) continue;
-        gm_status s = dequantize(o, l, j, k, o->w, err);
+        gm_status s = gm_candidate_weight(o->candidates, l, j, k, o->w, err);
         if (s) return s;
         for (long i = 0; i < out * in; i++) o->w[i] -= o->block.w[j][i];
         D[k] += output_energy(o, input[j], o->w, out, in);
@@ -307,9 +300,7 @@ static gm_status memo_grow(gm_objective *o, gm_error *err) {
 /* E_l with the seven candidates of block l. */
 static gm_status joint_error(gm_objective *o, long l, const int *choice,
                              double *E, gm_error *err) {
-    gm_status s = gm_block_load(o->candidates->model, l, &o->block, err);
-    for (int j = 0; j < GM_LINEARS && !s; j++)
-        s = dequantize(o, l, j, choice[j], o->block.w[j], err);
+    gm_status s = gm_chosen_block(o->candidates, l, choice, &o->block, err);
     return s ? s : block_error(o, l, E, err);
 }
 

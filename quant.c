@@ -11,8 +11,6 @@
    at a whole byte for every number of bits. */
 enum { STRIP = GM_MAX_GROUP };
 
-static long min(long a, long b) { return a < b ? a : b; }
-
 /* ------------------------------------------------------------------ recipe */
 
 gm_status gm_recipe_parse(const char *bits, long group, gm_recipe *out,
@@ -160,7 +158,7 @@ int64_t gm_packed_bytes(long out, long in, int bits, long group) {
 void gm_pack(const uint8_t *code, long n, int bits, uint8_t *stream) {
     for (long i = 0; i < n; i += 8) {
         uint64_t word = 0;
-        long codes = min(8, n - i);
+        long codes = gm_min(8, n - i);
         for (long j = 0; j < codes; j++)
             word |= (uint64_t)code[i + j] << (j * bits);
         for (long j = 0; j < stream_bytes(codes, bits); j++)
@@ -174,7 +172,7 @@ static inline __attribute__((always_inline)) void unpack_bits(
     const uint64_t mask = (1u << bits) - 1;
     for (long i = 0; i < n; i += 8) {
         uint64_t word = 0;
-        long codes = min(8, n - i);
+        long codes = gm_min(8, n - i);
         memcpy(&word, stream, (size_t)(codes == 8 ? bits
                                        : stream_bytes(codes, bits)));
         stream += bits;
@@ -273,7 +271,7 @@ static void rtn_row(const rtn_job *job, long row) {
     uint8_t strip[2 * STRIP], zero[STRIP];
     long filled = 0;
     for (long i = 0; i < groups; i++) {
-        long first = i * job->group, n = min(job->group, job->in - first);
+        long first = i * job->group, n = gm_min(job->group, job->in - first);
         rtn_group(w + first, n, job->bits, job->rule, strip + filled,
                   scale + i, zero + i % STRIP);
         filled += n;
@@ -294,7 +292,7 @@ static void rtn_row(const rtn_job *job, long row) {
 
 static void rtn_rows(void *context, long item) {
     const rtn_job *job = context;
-    long end = min(job->out, (item + 1) * ROWS);
+    long end = gm_min(job->out, (item + 1) * ROWS);
     for (long row = item * ROWS; row < end; row++) rtn_row(job, row);
 }
 
@@ -320,12 +318,12 @@ static void strip_values(const gm_packed *p, long row, long first, long n,
     for (long i = 0; i < n;) {
         long g = (first + i) / p->group, eight = g / 8 * 8;
         uint8_t zero[8];
-        gm_unpack(zeros + stream_bytes(eight, p->bits), min(8, groups - eight),
-               p->bits, zero);
+        gm_unpack(zeros + stream_bytes(eight, p->bits),
+                  gm_min(8, groups - eight), p->bits, zero);
         const uint8_t *half = p->scales + 2 * (row * groups + g);
         float s = gm_f16_to_f32((uint16_t)(half[0] | half[1] << 8));
         int z = zero[g % 8];
-        long end = min(n, (g + 1) * p->group - first);
+        long end = gm_min(n, (g + 1) * p->group - first);
         for (; i < end; i++) q[i] = (gm_real)((float)(code[i] - z) * s);
     }
 }
@@ -356,7 +354,7 @@ static gm_status mix_row(const mix_job *job, long row, gm_error *err) {
     long in = job->packed->in;
     gm_real q[STRIP];
     for (long first = 0; first < in; first += STRIP) {
-        long n = min(STRIP, in - first);
+        long n = gm_min(STRIP, in - first);
         gm_real *w = job->w + row * in + first;
         memset(w, 0, (size_t)n * sizeof *w);
         for (int k = 0; k < job->K; k++) {
@@ -376,7 +374,7 @@ static gm_status inner_row(const mix_job *job, long row, gm_error *err) {
     double *sum = job->row + row * job->K;
     memset(sum, 0, (size_t)job->K * sizeof *sum);
     for (long first = 0; first < in; first += STRIP) {
-        long n = min(STRIP, in - first);
+        long n = gm_min(STRIP, in - first);
         for (int k = 0; k < job->K; k++) {
             gm_status s = strip_read(job->packed + k, row, first, n, q, err);
             if (s) return s;
@@ -389,7 +387,7 @@ static gm_status inner_row(const mix_job *job, long row, gm_error *err) {
 static void mix_rows(void *context, long item) {
     const mix_job *job = context;
     gm_error err;
-    long end = min(job->packed->out, (item + 1) * ROWS);
+    long end = gm_min(job->packed->out, (item + 1) * ROWS);
     for (long row = item * ROWS; row < end; row++)
         if ((job->w ? mix_row : inner_row)(job, row, &err))
             __atomic_store_n(job->status, GM_EINPUT, __ATOMIC_RELAXED);
@@ -406,7 +404,7 @@ static gm_status mix_run(mix_job *job, gm_error *err) {
         for (int64_t i = 0; p[k].original && i < (int64_t)p->out * p->in;
              i += STRIP)
             if (gm_tensor_read(p[k].original, i,
-                               min(STRIP, p->out * p->in - i), q, err))
+                               gm_min(STRIP, p->out * p->in - i), q, err))
                 return status;
     return status;
 }

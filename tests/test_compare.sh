@@ -243,10 +243,10 @@ same "$c" "$w/candidates"
 same "$t" "$w/good.tsv"
 
 # ---------------------------------------------------------------- wrong usage
-all="uniform, random, first-high, last-high, greedy, gram, separable, closed-form, anneal, evolve, evolve-kl, gamma, baq"
+all="uniform, random, first-high, last-high, greedy, gram, separable, closed-form, anneal, evolve, evolve-kl, gamma or baq"
 # shellcheck disable=SC2086
 {
-expect 2 "gamma: --methods: expected a list of $all; found \"genetic\"" \
+expect 2 "gamma: --methods: expected $all, found \"genetic\"" \
     compare $common --out "$w/x" --methods uniform,genetic
 expect 2 'gamma: --methods: uniform is given twice' \
     compare $common --out "$w/x" --methods uniform,uniform

@@ -17,7 +17,7 @@ gptq: base io kernels quant
 external: base io checkpoint quant
 mpi: base checkpoint model
 candidates: base io kernels checkpoint model quant gptq external mpi
-baq: base io kernels checkpoint gptq external candidates
+baq: base io kernels checkpoint quant gptq external candidates
 solver: base dynamic glpk
 dynamic: base solver
 glpk: base io solver dynamic
@@ -32,7 +32,7 @@ relax: base kernels
 state: base io
 plot: base io kernels
 choice: base io tokenizer eval
-compare: base io tables rivals plot
+compare: base io eval tables rivals plot
 eval: base kernels checkpoint model quant candidates
 objective: base kernels checkpoint model quant candidates eval
 search: base kernels

@@ -2,33 +2,8 @@
 # test_baq.sh: the command baq as its user meets it: rows for GPTQ and BAQ, the
 # same again from its files, the written weights as candidates, refusals.
 # SPDX-License-Identifier: GPL-3.0-or-later
-gamma=build/test/gamma
 w=build/test/baq-cli
-passed=0 failed=0
-export LC_ALL=C
-
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAILED tests/test_baq.sh: $*"; }
-
-succeed() {
-    if "$gamma" "$@" --quiet >"$w/out" 2>"$w/err"; then ok; else
-        bad "gamma $*: exit code $?: $(tail -n 1 "$w/err")"
-    fi
-}
-
-expect() {
-    code=$1 message=$2
-    shift 2
-    "$gamma" "$@" --quiet >"$w/out" 2>"$w/err"
-    found=$?
-    last=$(tail -n 1 "$w/err")
-    if [ "$found" -eq "$code" ] && [ "$last" = "$message" ]; then ok; else
-        bad "gamma $*
-  exit code $found, expected $code
-  found    $last
-  expected $message"
-    fi
-}
+. tests/shell.sh
 
 # holds "AWK CONDITION" WHAT: over the rows of the last output
 holds() {
@@ -37,8 +12,6 @@ holds() {
         bad "$2: $(cat "$w/out")"; fi
 }
 
-rm -rf "$w"
-mkdir -p "$w"
 m=data/tiny-llama
 small="--calib data/calib.txt --out $w/a --sequences 4 --length 64"
 measure="--text data/test.txt --window 64 --windows 2"
@@ -81,5 +54,4 @@ expect 2 'gamma: --rate: expected more than 0 and at most 8 bits, found 0' \
 expect 3 'gamma: --rate 0.1: with all columns pruned, ranges and levels still take 0.2226 bits per weight' \
     baq $m $small --rate 0.1 --match ebits
 
-echo "test_baq: $passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

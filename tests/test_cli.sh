@@ -3,43 +3,9 @@
 # model, killed and resumed runs, every kind of bad input with its exact
 # message and exit code.  Uses the sanitized build.
 # SPDX-License-Identifier: GPL-3.0-or-later
-gamma=build/test/gamma
-fast=./gamma
 w=build/test/cli-work
-passed=0 failed=0
-export LC_ALL=C
+. tests/shell.sh
 
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAILED tests/test_cli.sh: $*"; }
-
-# expect CODE "MESSAGE" ARGS...: the exit code, and the last line of stderr.
-expect() {
-    code=$1 message=$2
-    shift 2
-    "$gamma" "$@" --quiet >"$w/out" 2>"$w/err"
-    found=$?
-    last=$(tail -n 1 "$w/err")
-    if [ "$found" -eq "$code" ] && [ "$last" = "$message" ]; then ok; else
-        bad "gamma $*
-  exit code $found, expected $code
-  found    $last
-  expected $message"
-    fi
-}
-
-# succeed ARGS...
-succeed() {
-    if "$gamma" "$@" --quiet >"$w/out" 2>"$w/err"; then ok; else
-        bad "gamma $*: exit code $?: $(tail -n 1 "$w/err")"
-    fi
-}
-
-same() {
-    if cmp -s "$1" "$2"; then ok; else bad "$1 and $2 differ"; fi
-}
-
-rm -rf "$w"
-mkdir -p "$w"
 m=data/tiny-llama
 small="--sequences 4 --length 64 --batch 2 --steps 4 --group 64"
 
@@ -286,5 +252,4 @@ expect_match 3 "^gamma: --bytes 1000: no assignment is that small; reachable are
 if [ -e "$w/r" ]; then bad "a refused run wrote $w/r"; else ok; fi
 if [ -e "$w/z.tsv.partial" ]; then bad "a partial file is left"; else ok; fi
 
-echo "test_cli: $passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

@@ -4,38 +4,8 @@
 # recomputed here from the windows, killed runs that end in the same files,
 # damage refused and never written over; multiple choice on the command line.
 # SPDX-License-Identifier: GPL-3.0-or-later
-gamma=build/test/gamma
-fast=./gamma
 w=build/test/compare-work
-passed=0 failed=0
-export LC_ALL=C
-
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAILED tests/test_compare.sh: $*"; }
-
-# expect CODE "MESSAGE" ARGS...: the exit code, and the last line of stderr.
-expect() {
-    code=$1 message=$2
-    shift 2
-    "$gamma" "$@" --quiet >"$w/out" 2>"$w/err"
-    found=$?
-    last=$(tail -n 1 "$w/err")
-    if [ "$found" -eq "$code" ] && [ "$last" = "$message" ]; then ok; else
-        bad "gamma $*
-  exit code $found, expected $code
-  found    $last
-  expected $message"
-    fi
-}
-
-# succeed BINARY ARGS...
-succeed() {
-    if "$@" --quiet >"$w/out" 2>"$w/err"; then ok; else
-        bad "$*: exit code $?: $(tail -n 1 "$w/err")"
-    fi
-}
-
-same() { if cmp -s "$1" "$2"; then ok; else bad "$1 and $2 differ"; fi; }
+. tests/shell.sh
 
 # cell FILE METHOD BUDGET COLUMN: one cell of a table of compare
 cell() {
@@ -47,8 +17,6 @@ cell() {
 # all but the seconds, which are the clock's: column 18
 timeless() { cut -f 1-17,19- "$1"; }
 
-rm -rf "$w"
-mkdir -p "$w"
 m=data/tiny-llama
 text="--calib data/calib.txt --text data/test.txt --window 64 --windows 4"
 small="--sequences 4 --length 32 --batch 2 --steps 3 --group 64 --evaluations 12"
@@ -58,7 +26,7 @@ common="$m $text $small"
 
 # ------------------------------------------------------------- one comparison
 # shellcheck disable=SC2086
-succeed "$gamma" compare $common $four $budgets --out "$w/a"
+succeed compare $common $four $budgets --out "$w/a"
 cp "$w/out" "$w/table"
 t=$w/a/compare.tsv
 if [ "$(awk -F '\t' 'NF != 18 { exit 1 } { n++ } END { print n }' "$w/table")" \
@@ -74,7 +42,7 @@ for b in 2.25 3; do
         if awk "BEGIN { exit !($bits <= $b && $bits > $b - 0.3) }"; then ok
         else bad "$method $b: $bits code bits"; fi
         # the size is that of the file that quantize writes
-        succeed "$fast" quantize $m --alloc "$w/a/alloc-$method-$b.tsv" \
+        quick quantize $m --alloc "$w/a/alloc-$method-$b.tsv" \
             --cache "$w/a" --out "$w/packed" --format packed
         bytes=$(wc -c <"$w/packed" | tr -d ' ')
         if [ "$bytes" = "$(cell "$t" $method $b file_bytes)" ]; then ok; else
@@ -83,7 +51,7 @@ for b in 2.25 3; do
     done
 done
 # eval measures the same
-succeed "$fast" eval $m --text data/test.txt --window 64 --windows 4 \
+quick eval $m --text data/test.txt --window 64 --windows 4 \
     --alloc "$w/a/alloc-greedy-2.25.tsv" --cache "$w/a"
 for pair in "2 perplexity" "3 nll" "4 nll_error" "5 kl" "6 kl_error" "7 top1" \
     "8 top1_error"; do
@@ -123,47 +91,47 @@ if [ "$(grep -c '<polyline' "$w/a/compare.svg")" = 4 ] &&
 
 # the scores are those of gamma fit
 # shellcheck disable=SC2086
-succeed "$fast" fit $m --calib data/calib.txt --out "$w/fit" --sequences 4 \
+quick fit $m --calib data/calib.txt --out "$w/fit" --sequences 4 \
     --length 32 --batch 2 --steps 3 --group 64
 same "$w/fit/scores.tsv" "$w/a/scores.tsv"
 
 # --------------------------------------------------------------- taken over
 cp "$t" "$w/before.tsv"
 # shellcheck disable=SC2086
-succeed "$fast" compare $common $four $budgets --out "$w/a"
+quick compare $common $four $budgets --out "$w/a"
 same "$w/out" "$w/table"
 same "$t" "$w/before.tsv"
 # gamma's scores from a file: the same row
 # shellcheck disable=SC2086
-succeed "$fast" compare $common --methods gamma $budgets --out "$w/a" \
+quick compare $common --methods gamma $budgets --out "$w/a" \
     --scores "$w/fit/scores.tsv"
 same "$t" "$w/before.tsv"
 # another method and another seed: rows are added, the others stay
 # shellcheck disable=SC2086
-succeed "$fast" compare $common --methods gram,uniform --budgets 3 --out "$w/a"
+quick compare $common --methods gram,uniform --budgets 3 --out "$w/a"
 if [ "$(grep -vc '^#' "$t")" = 11 ] && [ "$(cell "$t" gram 3 kl_above_gamma)" \
     != - ]; then ok; else bad "gram added: $(cut -f 1,3 "$t")"; fi
 # shellcheck disable=SC2086
-succeed "$fast" compare $common --methods random --budgets 3 --out "$w/a" \
+quick compare $common --methods random --budgets 3 --out "$w/a" \
     --seed 2
 if [ "$(cell "$t" random 3 key | sort -u | wc -l | tr -d ' ')" = 2 ]; then ok
 else bad "another seed: $(cut -f 1,3 "$t")"; fi
 
 # ------------------------------------------------ all methods, other budgets
 # shellcheck disable=SC2086
-succeed "$fast" compare $common --budgets 2.9 --in ebits --out "$w/b"
+quick compare $common --budgets 2.9 --in ebits --out "$w/b"
 if awk -F '\t' 'NR > 2 { n++; if ($6 > 2.9 || ($6 < 2.3 && $1 != "uniform"))
     exit 1 } END { exit n != 13 }' "$w/out"; then ok; else
     bad "budgets in effective bits: $(cat "$w/out")"; fi
 # shellcheck disable=SC2086
-succeed "$fast" compare $common --budgets 850K --in bytes --out "$w/b" $four
+quick compare $common --budgets 850K --in bytes --out "$w/b" $four
 if awk -F '\t' 'NR > 2 { n++; if ($7 > 850000 || $4 != "bytes") exit 1 }
     END { exit n != 4 }' "$w/out"; then ok; else
     bad "budgets in bytes: $(cat "$w/out")"; fi
 if [ -f "$w/b/alloc-gamma-850K-bytes.tsv" ]; then ok; else
     bad "alloc-gamma-850K-bytes.tsv"; fi
 # BAQ's row has the sizes that BAQ reports (6 decimals there, 8 digits here)
-succeed "$fast" baq $m --calib data/calib.txt --sequences 4 --length 32 \
+quick baq $m --calib data/calib.txt --sequences 4 --length 32 \
     --out "$w/baq" --rate 2.9 --match ebits --no-gptq
 if awk -F '\t' -v bits="$(cell "$w/b/compare.tsv" baq 2.9 code_bits)" \
     -v ebits="$(cell "$w/b/compare.tsv" baq 2.9 effective_bits)" '
@@ -175,7 +143,7 @@ else bad "baq: $(cat "$w/out" "$w/b/compare.tsv")"; fi
 longer="$common $four --budgets 2.25,2.5,3 --windows=40"
 longer=$(echo "$longer" | sed 's/--windows 4 //')
 # shellcheck disable=SC2086
-succeed "$fast" compare $longer --out "$w/whole"
+quick compare $longer --out "$w/whole"
 kills=0
 while [ $kills -lt 12 ]; do
     # shellcheck disable=SC2086
@@ -187,7 +155,7 @@ while [ $kills -lt 12 ]; do
     kills=$((kills + 1))
 done
 # shellcheck disable=SC2086
-succeed "$fast" compare $longer --out "$w/killed"
+quick compare $longer --out "$w/killed"
 if [ $kills -gt 0 ]; then ok; else bad "no run was killed"; fi
 timeless "$w/whole/compare.tsv" >"$w/1"
 timeless "$w/killed/compare.tsv" >"$w/2"
@@ -238,7 +206,7 @@ printf '\125' | dd of="$c" bs=1 seek=300000 conv=notrunc 2>/dev/null
 refused 1 "^gamma: $c: damaged: expected SHA-256 [0-9a-f]\{64\} ($w/a/sha256-[0-9a-f]\{12\}.txt), found [0-9a-f]\{64\}; remove it and it will be made again$"
 rm "$c"
 # shellcheck disable=SC2086
-succeed "$fast" compare $common $four $budgets --out "$w/a"
+quick compare $common $four $budgets --out "$w/a"
 same "$c" "$w/candidates"
 same "$t" "$w/good.tsv"
 
@@ -275,11 +243,11 @@ expect 1 "gamma: $w/other.tsv: candidates_hash: expected $g, found x$h" \
 if [ -e "$w/x" ]; then bad "a refused run wrote $w/x"; else ok; fi
 
 # ------------------------------------------------------------ multiple choice
-succeed "$gamma" eval $m --choices data/choices.jsonl
+succeed eval $m --choices data/choices.jsonl
 if [ "$(tail -n 1 "$w/out" | tr '\t' ' ')" = \
     "original 22 0.681818 0.101639 0.636364 0.104973 0.636364 0.104973" ]
 then ok; else bad "multiple choice: $(cat "$w/out")"; fi
-succeed "$fast" eval $m --choices data/choices.jsonl --text data/test.txt \
+quick eval $m --choices data/choices.jsonl --text data/test.txt \
     --window 64 --windows 4 --alloc "$w/a/alloc-greedy-2.25.tsv" --cache "$w/a"
 if awk -F '\t' 'NF != 18 { exit 1 } $1 == "quantized" { ok = $12 == 22 &&
     $13 < 0.681818 && $13 > 0.3 } END { exit !(ok && NR == 3) }' "$w/out"
@@ -288,5 +256,4 @@ echo '{"context": "And", "choices": ["he", "she"]}' >"$w/q.jsonl"
 expect 1 "gamma: $w/q.jsonl: line 1: answer: expected a whole number from 0 to 1, found nothing" \
     eval $m --choices "$w/q.jsonl"
 
-echo "test_compare: $passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

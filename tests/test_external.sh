@@ -3,36 +3,9 @@
 # in a safetensors file, an allocation with names and bits, a table of scores;
 # each through the commands to a model that is written and measured.
 # SPDX-License-Identifier: GPL-3.0-or-later
-gamma=build/test/gamma
 w=build/test/external-cli
-passed=0 failed=0
-export LC_ALL=C
+. tests/shell.sh
 
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAILED tests/test_external.sh: $*"; }
-
-succeed() {
-    if "$gamma" "$@" --quiet >"$w/out" 2>"$w/err"; then ok; else
-        bad "gamma $*: exit code $?: $(tail -n 1 "$w/err")"
-    fi
-}
-
-expect() {
-    code=$1 message=$2
-    shift 2
-    "$gamma" "$@" --quiet >"$w/out" 2>"$w/err"
-    found=$?
-    last=$(tail -n 1 "$w/err")
-    if [ "$found" -eq "$code" ] && [ "$last" = "$message" ]; then ok; else
-        bad "gamma $*
-  exit code $found, expected $code
-  found    $last
-  expected $message"
-    fi
-}
-
-rm -rf "$w"
-mkdir -p "$w"
 m=data/tiny-llama
 x=$w/x.safetensors
 small="--sequences 4 --length 64 --batch 2 --steps 3 --group 32"
@@ -110,5 +83,4 @@ succeed solve "$w/few.tsv" --ebits 3 --out "$w/few-alloc.tsv"
 succeed check "$w/few-alloc.tsv" "$w/few.tsv"
 succeed quantize $m --alloc "$w/few-alloc.tsv" --out "$w/fq" --cache "$w/c"
 
-echo "test_external: $passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

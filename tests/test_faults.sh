@@ -6,30 +6,13 @@
 # the old one or the new one.  With FAULTS=all every n-th call fails once (make
 # check); else about a dozen, evenly spread.
 # SPDX-License-Identifier: GPL-3.0-or-later
-gamma=./gamma
 so=$PWD/build/test/faults.so
 w=build/test/faults-work
+. tests/shell.sh
+gamma=$fast
 m=data/tiny-llama
-passed=0 failed=0 runs=0
-export LC_ALL=C OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
-
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAILED tests/test_faults.sh: $*"; }
-
-# expect CODE "MESSAGE" ARGS...: the exit code, and the last line of stderr.
-expect() {
-    code=$1 message=$2
-    shift 2
-    "$gamma" "$@" --quiet >"$w/out" 2>"$w/err"
-    found=$?
-    last=$(tail -n 1 "$w/err")
-    if [ "$found" -eq "$code" ] && [ "$last" = "$message" ]; then ok; else
-        bad "gamma $*
-  exit code $found, expected $code
-  found    $last
-  expected $message"
-    fi
-}
+runs=0
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 
 # must ARGS...: what the tests stand on
 must() {
@@ -37,8 +20,6 @@ must() {
     bad "gamma $*: exit code $?: $(tail -n 1 "$w/err")"
 }
 
-rm -rf "$w"
-mkdir -p "$w"
 if [ ! -e "$so" ]; then
     echo "FAILED $so is missing"
     echo "test_faults: 0 passed, 1 failed"
@@ -368,5 +349,4 @@ if nm -D "$gamma" | grep -qE ' (time|gettimeofday)(@|$)'; then
     bad "a clock that can go backwards is read"; else ok; fi
 
 echo "$runs runs with a fault"
-echo "test_faults: $passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

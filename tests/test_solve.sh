@@ -4,30 +4,8 @@
 # limits with their exit code.  GAMMA: the program to test (the sanitized build);
 # one without GLPK is asked for what such a one must do.
 # SPDX-License-Identifier: GPL-3.0-or-later
-gamma=${GAMMA:-build/test/gamma}
 w=${WORK:-build/test/solve-work}
-passed=0 failed=0
-export LC_ALL=C
-rm -rf "$w"
-mkdir -p "$w"
-
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAILED tests/test_solve.sh: $*"; }
-
-# expect CODE "MESSAGE" ARGS...: the exit code, and the last line of stderr.
-expect() {
-    code=$1 message=$2
-    shift 2
-    "$gamma" "$@" --quiet >"$w/out" 2>"$w/err"
-    found=$?
-    last=$(tail -n 1 "$w/err")
-    if [ "$found" -eq "$code" ] && [ "$last" = "$message" ]; then ok; else
-        bad "gamma $*
-  exit code $found, expected $code
-  found    $last
-  expected $message"
-    fi
-}
+. tests/shell.sh
 
 # solve ARGS...: succeeds; then value KEY reads the result.
 solve() {
@@ -304,5 +282,4 @@ to 8 bits per weight, next below: 2, above: 2.01923077" \
 expect 3 "gamma: module model.layers.0.self_attn.q_proj: the constraints leave \
 it no candidate" solve "$s" --bits 3 --pin q_proj=5
 
-echo "test_solve: $passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

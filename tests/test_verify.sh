@@ -3,29 +3,8 @@
 # of threads, instruction set and way to reach a step; families left out above
 # the limit; exit codes; the messages for what is wrong.
 # SPDX-License-Identifier: GPL-3.0-or-later
-gamma=build/test/gamma
-fast=./gamma
-passed=0 failed=0
-w=$(mktemp -d)
-trap 'rm -rf "$w"' EXIT
-ok() { passed=$((passed + 1)); }
-bad() {
-    failed=$((failed + 1))
-    echo "FAILED $1"
-}
-# expect CODE MESSAGE ARGS...: exit code, and the last line on stderr
-expect() {
-    code=$1 message=$2
-    shift 2
-    "$gamma" "$@" --quiet >"$w/out" 2>"$w/err"
-    found=$?
-    if [ "$found" -eq "$code" ] && [ "$(tail -n 1 "$w/err")" = "$message" ]
-    then ok; else bad "gamma $*
-  exit code $found, expected $code
-  found    $(tail -n 1 "$w/err")
-  expected $message"; fi
-}
-same() { if cmp -s "$1" "$2"; then ok; else bad "$1 and $2 differ"; fi; }
+w=build/test/verify-work
+. tests/shell.sh
 holds() { if grep -q -e "$2" "$1"; then ok; else bad "$1 lacks \"$2\""; fi; }
 lacks() { if grep -q -e "$2" "$1"; then bad "$1 has \"$2\""; else ok; fi; }
 
@@ -161,5 +140,4 @@ lacks "$w/out" '^  --out DIR'
 if [ -e "$w/x.safetensors" ] || [ -e "$w/x.tsv" ]; then
     bad "a refused dump left a file"; else ok; fi
 
-echo "test_verify: $passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

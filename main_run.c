@@ -37,13 +37,18 @@ typedef struct {
     const char *dir;
 } running;
 
-/* The largest uniform candidate within the budget, or -1. */
+/* The largest candidate that all modules have and that is within the budget
+   everywhere, or -1. */
 static int uniform_within(const gm_scores *scores, const gm_budget *budget,
                           int *choice) {
     for (int k = scores->K - 1; k >= 0; k--) {
-        for (long m = 0; m < scores->M; m++) choice[m] = k;
+        bool all = true;
+        for (long m = 0; m < scores->M; m++) {
+            choice[m] = k;
+            all = all && scores->bytes[m * scores->K + k] >= 0;
+        }
         gm_sizes z = gm_sizes_of(scores, choice);
-        if (gm_size_in(&z, budget->convention) <= budget->limit) return k;
+        if (all && gm_size_in(&z, budget->convention) <= budget->limit) return k;
     }
     return -1;
 }

@@ -165,7 +165,10 @@ static void put_bounds(struct writer *w, const gm_scores *s, const gm_mckp *p,
     set_text(w, "ties", t->unique_rule ? "smallest size, then fewest bits in "
              "module order: proven" : "any optimum");
     set_text(w, "solvers", t->agreed ? "dynamic program and GLPK agree" :
-             t->dp_ran && t->glpk_ran ? "dynamic program; GLPK did not finish" :
+             t->dp_ran && t->glpk_ran && t->dp_ended ?
+             "dynamic program; GLPK did not finish" :
+             t->dp_ran && t->glpk_ran ?
+             "GLPK; the dynamic program did not finish" :
              t->dp_ran ? "dynamic program" : "GLPK");
     if (t->glpk_ran) set_text(w, "glpk_version", gm_glpk_version());
 }

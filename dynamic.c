@@ -740,6 +740,7 @@ gm_status gm_dynamic_solve(gm_arena *arena, gm_core *c,
         status = search_optimum(&d, a);
     }
     out->dp_ran = true;
+    out->dp_ended = status == GM_OK;
     out->states = d.states;
     out->memory = d.peak;
     dp_free(&d);

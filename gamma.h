@@ -948,6 +948,7 @@ typedef struct {
     int64_t below, above;       /* when infeasible: next reachable; -1: none */
     bool neighbours_proven;
     bool dp_ran, glpk_ran, agreed;          /* agreed: both ran, same value  */
+    bool dp_ended;              /* not stopped by a limit or lack of memory  */
     int64_t glpk_objective;
     long states, nodes;         /* of the dynamic program; of GLPK           */
     size_t memory;              /* peak of the dynamic program, bytes        */

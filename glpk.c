@@ -320,6 +320,7 @@ static gm_status guarded(void (*body)(void *), void *context,
     static const struct guard none;
     struct guard guard = none;
     guard.report = report;
+    if (glp_init_env() > 1) return gm_nomem(err);   /* it would abort later */
     glp_term_hook(on_output, &guard);
     if (setjmp(guard.back)) {
         glp_free_env();

@@ -1,9 +1,9 @@
 /* faults.c: makes the n-th allocation or file operation of a program fail.
    Preloaded into ./gamma by tests/test_faults.sh (LD_PRELOAD):
 
-     FAULT=malloc, write, cut, touch   what fails
+     FAULT=malloc, write, open, kill, cut, touch   what fails
      FAULT_AT=N                      the N-th fails, from 1; 0: none, counts
-     FAULT_ERRNO=28                  with this error (write)
+     FAULT_ERRNO=28                  with this error (write, open)
      FAULT_COUNT=FILE                where the number of calls is written
 
    malloc: malloc, calloc, realloc, aligned_alloc, called from anywhere but
@@ -11,6 +11,9 @@
    write: fopen, fdopen, fwrite, vfprintf, fflush, fsync, fclose, rename, of
    files, not of the terminal's streams.  A failing fwrite first writes half,
    as a full disk does; a failing fclose closes.
+   open: open, close, mkdir, fstat, mmap of a file, access, ftruncate, fseeko,
+   fcntl.  A failing close closes.
+   kill: SIGKILL before the N-th call of the kinds write and open.
    cut, touch: the N-th file that is mapped is cut to nothing, or gets another
    time of change, right after.
    SPDX-License-Identifier: GPL-3.0-or-later */
@@ -19,6 +22,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -33,7 +37,7 @@ void *__libc_calloc(size_t, size_t);
 void *__libc_realloc(void *, size_t);
 void *__libc_memalign(size_t, size_t);
 
-static int kind;                    /* 'm', 'w' or 0: not begun */
+static int kind;                    /* first letter of FAULT, or 0 */
 static long at, count;
 static int with = ENOSPC;
 
@@ -60,6 +64,8 @@ static int fails(int what) {
     if (kind != what) return 0;
     return __atomic_add_fetch(&count, 1, __ATOMIC_RELAXED) == at;
 }
+
+static int dies(void) { return fails('k') && raise(SIGKILL); }
 
 /* ------------------------------------------------------------------ memory */
 
@@ -92,7 +98,13 @@ void *aligned_alloc(size_t align, size_t size) {
 
 static int file_fails(const FILE *file) {
     if (file && (file == stdout || file == stderr)) return 0;
-    if (!fails('w')) return 0;
+    if (dies() || !fails('w')) return 0;
+    errno = with;
+    return 1;
+}
+
+static int open_fails(void) {
+    if (dies() || !fails('o')) return 0;
     errno = with;
     return 1;
 }
@@ -102,6 +114,7 @@ static int file_fails(const FILE *file) {
 void *mmap(void *to, size_t n, int protection, int flags, int fd, off_t from) {
     char link[64], path[4096] = "";
     struct timespec then[2] = {{1, 0}, {1, 0}};
+    if (fd >= 0 && open_fails()) return MAP_FAILED;
     void *map = REAL(mmap)(to, n, protection, flags, fd, from);
     if (fd < 0 || !(fails('c') || fails('t'))) return map;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
@@ -137,4 +150,39 @@ int fclose(FILE *file) {
     int failed = file_fails(file), closed = REAL(fclose)(file);
     if (failed) errno = with;
     return failed ? EOF : closed;
+}
+
+int open(const char *path, int flags, ...) {
+    va_list list;
+    va_start(list, flags);
+    int mode = flags & O_CREAT ? va_arg(list, int) : 0;
+    va_end(list);
+    return open_fails() ? -1 : REAL(open)(path, flags, mode);
+}
+int close(int fd) {
+    int failed = open_fails(), closed = REAL(close)(fd);
+    if (failed) errno = with;
+    return failed ? -1 : closed;
+}
+int mkdir(const char *path, mode_t mode) {
+    return open_fails() ? -1 : REAL(mkdir)(path, mode);
+}
+int fstat(int fd, struct stat *info) {
+    return open_fails() ? -1 : REAL(fstat)(fd, info);
+}
+int access(const char *path, int mode) {
+    return open_fails() ? -1 : REAL(access)(path, mode);
+}
+int ftruncate(int fd, off_t size) {
+    return open_fails() ? -1 : REAL(ftruncate)(fd, size);
+}
+int fseeko(FILE *file, off_t to, int from) {
+    return open_fails() ? -1 : REAL(fseeko)(file, to, from);
+}
+int fcntl(int fd, int what, ...) {
+    va_list list;
+    va_start(list, what);
+    long value = va_arg(list, long);
+    va_end(list);
+    return open_fails() ? -1 : REAL(fcntl)(fd, what, value);
 }

@@ -1,0 +1,239 @@
+#!/bin/sh
+# test_kill.sh: SIGKILL at random moments of fit, quantize (hf, packed), compare
+# and run.  Claims: after each kill every file is the whole old one or the whole
+# new one, apart from PATH.partial, which later runs take over; the same command
+# given again ends in the bytes of a run that nobody disturbed, with no partial
+# file left.  Every other kill comes at a random time, the others before a
+# random one of the program's file operations (tests/faults.c).
+#   KILLS=200 sh tests/test_kill.sh     (make check; make test: 20)
+#   SEED=1                              of the moments
+# SPDX-License-Identifier: GPL-3.0-or-later
+gamma=./gamma
+so=$PWD/build/test/faults.so
+w=build/test/kill-work
+m=data/tiny-llama
+kills=${KILLS:-20}
+random=${SEED:-1}
+passed=0 failed=0
+export LC_ALL=C OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "FAILED tests/test_kill.sh: $*"; }
+
+rm -rf "$w"
+mkdir -p "$w"
+if [ ! -e "$so" ]; then
+    echo "FAILED $so is missing"
+    echo "test_kill: 0 passed, 1 failed"
+    exit 1
+fi
+
+# draw N: a number from 1 to N into $drawn (Lehmer's generator)
+draw() {
+    random=$((random * 48271 % 2147483647))
+    drawn=$((random % $1 + 1))
+}
+
+# --------------------------------------------------------------- the commands
+learn="--calib data/calib.txt --sequences 4 --length 32 --batch 2 --group 64"
+window="--window 32 --windows 4"
+at="--cache $w/new-fit"
+
+# run NAME DIR: NAME's command, writing into DIR; a run of fit or run goes on
+# from a state that is its own
+run() {
+    name=$1 dir=$2
+    resume=
+    [ "$(sed -n 's/^# hash //p' "$dir/fit.state" 2>/dev/null)" = "$hash" ] &&
+        resume=--resume
+    # shellcheck disable=SC2086
+    case $name in
+    fit) set -- fit $m $learn --steps 40 $resume --out "$dir" ;;
+    hf) set -- quantize $m --alloc "$w/new.tsv" $at --out "$dir" ;;
+    shards) set -- quantize data/tiny-qwen2 --alloc "$w/qwen2.tsv" \
+        --cache "$w/qwen2" --out "$dir" ;;
+    packed) set -- quantize $m --alloc "$w/new.tsv" $at --format packed \
+        --out "$dir/model" ;;
+    compare) set -- compare $m $learn --steps 9 --text data/test.txt $window \
+        --budgets 2.5,3 --methods uniform,random,greedy,gamma --out "$dir" ;;
+    run) set -- run $m $learn --steps 9 --eval data/test.txt $window \
+        --budgets 2.5,3 $resume --out "$dir" ;;
+    esac
+    $before "$gamma" "$@" --quiet >"$w/out" 2>"$w/err"
+}
+before=
+
+must() {
+    "$@" >"$w/out" 2>&1 || bad "$*: exit code $?: $(tail -n 1 "$w/out")"
+}
+
+# What was there before, and what an undisturbed run makes of it.
+# shellcheck disable=SC2086
+{
+    must $gamma fit $m $learn --steps 40 --quiet --out "$w/new-fit"
+    must $gamma fit $m $learn --steps 2 --seed 2 --quiet --out "$w/old-fit"
+    must $gamma solve "$w/new-fit/scores.tsv" --bits 2.5 --out "$w/new.tsv"
+    must $gamma solve "$w/new-fit/scores.tsv" --bits 3.5 --out "$w/old.tsv"
+    must $gamma quantize $m --alloc "$w/old.tsv" $at --out "$w/old-hf"
+    mkdir "$w/old-packed"
+    must $gamma quantize $m --alloc "$w/old.tsv" $at --format packed \
+        --out "$w/old-packed/model"
+    must $gamma fit data/tiny-qwen2 $learn --steps 1 --quiet --out "$w/qwen2"
+    for bits in 3.5 2.5; do
+        must $gamma solve "$w/qwen2/scores.tsv" --bits $bits \
+            --out "$w/qwen2.tsv"
+        [ $bits = 3.5 ] && must $gamma quantize data/tiny-qwen2 --alloc \
+            "$w/qwen2.tsv" --cache "$w/qwen2" --out "$w/old-shards"
+    done
+    must $gamma compare $m $learn --steps 9 --text data/test.txt $window \
+        --budgets 3 --methods uniform,random --quiet --out "$w/old-compare"
+    must $gamma run $m $learn --steps 2 --seed 2 --eval data/test.txt $window \
+        --budgets 2.5,3 --quiet --out "$w/old-run"
+}
+hash=none
+for name in fit hf shards packed compare run; do
+    rm -rf "$w/new-$name"
+    cp -r "$w/old-$name" "$w/new-$name"
+    began=$(date +%s%N)
+    must run $name "$w/new-$name"
+    eval "time_$name=$((($(date +%s%N) - began) / 1000000))"
+    rm -rf "$w/now"
+    cp -r "$w/old-$name" "$w/now"
+    export FAULT=kill FAULT_AT=0 FAULT_COUNT="$w/count"
+    before="env LD_PRELOAD=$so"
+    must run $name "$w/now"
+    before=
+    unset FAULT FAULT_AT FAULT_COUNT
+    eval "calls_$name=$(cat "$w/count")"
+done
+
+# ----------------------------------------------------------------- the verdict
+# What holds the seconds of the clock: compared without them.
+timeless() {
+    case $1 in
+    */compare.tsv) cut -f 1-17,19- "$1" ;;
+    */compare.svg) cat "$1" ;;
+    */learning.tsv) sed '$d' "$1" ;;
+    esac
+}
+
+# Whole by its own account: states, and the tables that grow row by row.
+whole() {
+    rows=$(grep -vc '^#' "$1")
+    case $1 in
+    */fit.state) [ "$rows" -eq 169 ] && [ "$(tail -n 1 "$1" | tr -cd '\t' |
+        wc -c)" -eq 6 ] && [ "$(tail -c 1 "$1" | wc -l)" -eq 1 ] ;;
+    */compare.tsv) [ "$((rows - 1))" -eq "$(sed -n 's/^# rows //p' "$1")" ] &&
+        [ "$(tail -c 1 "$1" | wc -l)" -eq 1 ] ;;
+    */learning.tsv) [ "$rows" -eq 2 ] && [ "$(tail -c 1 "$1" | wc -l)" -eq 1 ] ;;
+    */compare.svg) [ "$(tail -n 1 "$1")" = "</svg>" ] ;;
+    *) false ;;
+    esac
+}
+
+# judge NAME: each file in $w/now is the old one, the new one, or PATH.partial
+judge() {
+    wrong= files=0
+    (cd "$w/now" && find . -type f) >"$w/list"
+    while read -r file; do
+        case $file in *.partial) continue ;; esac
+        files=$((files + 1))
+        cmp -s "$w/now/$file" "$w/new-$1/$file" ||
+            cmp -s "$w/now/$file" "$w/old-$1/$file" ||
+            whole "$w/now/$file" || wrong="$wrong $file"
+    done <"$w/list"
+    if [ -z "$wrong" ]; then ok; else
+        bad "$1, kill $killed: neither old nor new:$wrong"; fi
+}
+
+# settled NAME: $w/now is what an undisturbed run makes
+settled() {
+    wrong=
+    (cd "$w/now" && find . -type f; cd ../"new-$1" && find . -type f) |
+        sort -u >"$w/list"
+    while read -r file; do
+        cmp -s "$w/now/$file" "$w/new-$1/$file" && continue
+        [ -n "$(timeless "$w/now/$file" 2>/dev/null)" ] &&
+            [ "$(timeless "$w/now/$file")" = \
+            "$(timeless "$w/new-$1/$file" 2>/dev/null)" ] && continue
+        wrong="$wrong $file"
+    done <"$w/list"
+    if [ -z "$wrong" ]; then ok; else
+        bad "$1 after $chain kills differs from an undisturbed run:$wrong"; fi
+    settled=$((settled + 1))
+}
+
+# One run of NAME that is killed at a random moment, or was too fast for it.
+strike() {
+    eval "calls=\$calls_$1 time=\$time_$1"
+    if [ $((tries % 2)) -eq 0 ]; then
+        draw "$((time + time / 8))"
+        delay=$(printf '%d.%03d' $((drawn / 1000)) $((drawn % 1000)))
+        before="timeout --foreground -s KILL $delay"
+        run "$1" "$w/now"
+        code=$?
+    else
+        draw "$calls"
+        export FAULT=kill FAULT_AT="$drawn"
+        before="env LD_PRELOAD=$so"
+        run "$1" "$w/now" 2>"$w/shell"
+        code=$?
+        unset FAULT FAULT_AT
+    fi
+    before=
+}
+
+# ------------------------------------------------------------------- the kills
+moments=
+total=0 settled=0
+# kill_all NAME: its share of kills, in chains: killed until one run gets through
+kill_all() {
+    killed=0 chain=0 tries=0
+    hash=$(sed -n 's/^# hash //p' "$w/new-$1/fit.state" 2>/dev/null)
+    hash=${hash:-none}
+    rm -rf "$w/now"
+    cp -r "$w/old-$1" "$w/now"
+    while [ $killed -lt "$2" ] && [ $tries -lt $((5 * $2 + 20)) ]; do
+        strike "$1"
+        tries=$((tries + 1))
+        if [ $code -eq 137 ]; then
+            killed=$((killed + 1)) chain=$((chain + 1))
+            judge "$1"
+            step=$(sed -n 's/^# step //p' "$w/now/fit.state" 2>/dev/null)
+            bytes=$(find "$w/now" -type f -exec cat {} + | wc -c)
+            moments="$moments $1:$files:$bytes:$step"
+            continue
+        fi
+        [ $code -eq 0 ] || bad "$1 after $chain kills: exit code $code:" \
+            "$(tail -n 1 "$w/err")"
+        settled "$1"
+        chain=0
+        rm -rf "$w/now"
+        # the rows of a comparison stand in the order they were measured in
+        [ $((settled % 2)) -eq 0 ] && [ "$1" != compare ] ||
+            cp -r "$w/old-$1" "$w/now"
+        mkdir -p "$w/now"
+    done
+    if ! run "$1" "$w/now"; then
+        bad "$1 after $chain kills: exit code $?: $(tail -n 1 "$w/err")"
+    fi
+    settled "$1"
+    total=$((total + killed))
+    if [ $killed -eq "$2" ]; then ok; else
+        bad "$1: $killed of $2 runs were killed, the others too fast"; fi
+}
+
+kill_all fit $((kills * 6 / 20))
+kill_all hf $((kills * 2 / 20))
+kill_all shards $((kills * 2 / 20))
+kill_all packed $((kills * 2 / 20))
+kill_all compare $((kills * 5 / 20))
+kill_all run $((kills * 3 / 20))
+
+# kills that all came at one place would show nothing
+places=$(echo "$moments" | tr ' ' '\n' | sed '/^$/d' | sort -u | wc -l)
+if [ "$places" -ge $((kills * 2 / 5)) ]; then ok; else
+    bad "$total kills at $places different moments only"; fi
+echo "$total kills at $places different moments, then $settled runs to the end"
+echo "test_kill: $passed passed, $failed failed"
+[ "$failed" -eq 0 ]

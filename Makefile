@@ -130,6 +130,7 @@ test: gamma build/test/gamma build/test/faults.so $(TESTBINS)
 check: test mutants
 	sh tests/analysis.sh
 	FAULTS=all sh tests/test_faults.sh
+	KILLS=200 sh tests/test_kill.sh
 	sh tests/contract.sh
 	sh tests/variants.sh
 

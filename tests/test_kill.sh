@@ -214,9 +214,8 @@ kill_all() {
             cp -r "$w/old-$1" "$w/now"
         mkdir -p "$w/now"
     done
-    if ! run "$1" "$w/now"; then
+    run "$1" "$w/now" ||
         bad "$1 after $chain kills: exit code $?: $(tail -n 1 "$w/err")"
-    fi
     settled "$1"
     total=$((total + killed))
     if [ $killed -eq "$2" ]; then ok; else

@@ -32,7 +32,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { MOST_LEVELS = 256, TILE = 8 };       /* TILE: rows that share U's rows */
 
@@ -551,7 +550,7 @@ static gm_status prepare(gm_arena *arena, gm_model *model,
     b->path = gm_format(arena, "%s/baq-%.12s.safetensors", dir, hash);
     b->table = gm_format(arena, "%s/baq-%.12s.tsv", dir, hash);
     if (!b->words || !b->path || !b->table) return gm_nomem(err);
-    if (access(b->path, F_OK) == 0 && access(b->table, F_OK) == 0)
+    if (gm_exists(b->path) && gm_exists(b->table))
         b->state = DONE;
     return GM_OK;
 }

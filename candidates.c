@@ -7,7 +7,6 @@
 
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Three tensors a candidate, in file order. */
 static gm_status describe(gm_arena *arena, const gm_model *model,
@@ -367,7 +366,7 @@ gm_status gm_candidates_verify(gm_arena *arena, const gm_candidates *candidates,
     char hex[65];
     gm_map map;
     if (!from) return gm_nomem(err);
-    if (access(from, F_OK) != 0)
+    if (!gm_exists(from))
         return gm_fail(err, GM_EINPUT, "%s: expected its SHA-256 in %s, found "
                        "no such file; remove it and it will be made again",
                        path, from);
@@ -483,14 +482,14 @@ static gm_status ensure_file(gm_arena *arena, const gm_model *model,
                              const char *dir, const gm_report *report,
                              gm_error *err) {
     const bool first = gm_rank() == 0;
-    bool missing = first && access(path, F_OK) != 0;
+    bool missing = first && !gm_exists(path);
     int lock = -1;
     gm_status s = gm_ranks_tell(&missing, sizeof missing, err);
     if (s || !missing) return s;
     gm_mark mark = gm_arena_mark(arena);
     if (first) s = gm_make_dir(dir, err);
     if (first && !s) s = gm_dir_lock(dir, &lock, err);
-    missing = first && access(path, F_OK) != 0;
+    missing = first && !gm_exists(path);
     if (!s) s = gm_ranks_tell(&missing, sizeof missing, err);
     if (!s && missing)
         s = write_candidates(arena, model, recipe, calibration, path, report,
@@ -550,7 +549,7 @@ gm_status gm_candidates_find(gm_arena *arena, gm_model *model,
     if (strlen(hash) != 64)
         return gm_fail(err, GM_EINPUT, "candidates_hash: expected 64 digits, "
                        "found \"%s\"", hash);
-    if (access(path, F_OK) != 0)
+    if (!gm_exists(path))
         return gm_fail(err, GM_EINPUT, "%s: no such file, and GPTQ candidates "
                        "are made from a calibration text: expected the "
                        "directory that gamma fit wrote to (--cache DIR), or "

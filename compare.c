@@ -9,7 +9,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char format_name[] = "gamma-compare 1";
 static const char windows_format[] = "gamma-windows 1";
@@ -233,7 +232,7 @@ gm_status gm_comparison_open(gm_arena *arena, const char *dir,
     *out = (gm_comparison){.dir = dir};
     out->path = gm_format(arena, "%s/compare.tsv", dir);
     if (!out->path) return gm_nomem(err);
-    return access(out->path, F_OK) == 0 ? read_rows(arena, out, err) : GM_OK;
+    return gm_exists(out->path) ? read_rows(arena, out, err) : GM_OK;
 }
 
 const gm_compared *gm_comparison_find(const gm_comparison *c,

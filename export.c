@@ -128,7 +128,7 @@ gm_status gm_export_dequantized(gm_arena *arena, const gm_model *model,
         const char *from = gm_format(arena, "%s/%s", model->dir, companions[i]);
         const char *to = gm_format(arena, "%s/%s", dir, companions[i]);
         if (!from || !to) s = gm_nomem(err);
-        else if (access(from, F_OK) == 0) s = gm_copy_file(arena, from, to, err);
+        else if (gm_exists(from)) s = gm_copy_file(arena, from, to, err);
     }
     gm_dir_unlock(lock);
     return s;

@@ -233,6 +233,10 @@ void gm_dir_unlock(int lock);
 /* Both exist and are one file or directory, whatever the names. */
 bool gm_same_file(const char *a, const char *b);
 
+/* Is there such a file?  Also when that cannot be told: opening it then says
+   why, where a no would make it anew over what is there. */
+bool gm_exists(const char *path);
+
 typedef enum {
     GM_JSON_NULL, GM_JSON_BOOL, GM_JSON_NUMBER, GM_JSON_STRING,
     GM_JSON_ARRAY, GM_JSON_OBJECT

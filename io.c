@@ -234,6 +234,10 @@ bool gm_same_file(const char *a, const char *b) {
     return stat(a, &one) == 0 && stat(b, &two) == 0 && same_file(&one, &two);
 }
 
+bool gm_exists(const char *path) {
+    return access(path, F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
 /* Records the failure so that later calls return it without trying. */
 static gm_status out_failed(gm_out *out, const char *what, const char *path,
                             gm_error *err) {
@@ -251,29 +255,38 @@ static gm_status out_usable(const gm_out *out, gm_error *err) {
                    out->why ? strerror(out->why) : "an earlier write failed");
 }
 
+/* Empties PATH.partial, of which fd holds the lock.  0: done; -1: there is a new
+   one of that name by now; else errno. */
+static int partial_take(int fd, const char *path) {
+    struct stat info, there;
+    if (lstat(path, &there) != 0) return errno == ENOENT ? -1 : errno;
+    bool looked = fstat(fd, &info) == 0;
+    /* it got its final name, or was removed, before the lock */
+    if (looked && !same_file(&info, &there)) return -1;
+    if (looked && !S_ISREG(info.st_mode)) return EEXIST;
+    /* it has a second name: what is in there stays */
+    if (looked && info.st_nlink > 1) return unlink(path) == 0 ? -1 : errno;
+    if (looked && ftruncate(fd, 0) == 0) return 0;
+    int why = errno;
+    unlink(path);
+    return why;
+}
+
 /* PATH.partial, empty and ours alone: its lock is held until it has its final
    name, or the process ends however it may.  One that a killed process left is
    taken over.  Links are not followed: what they point to is not ours.  -1:
    errno says why, EWOULDBLOCK: another process is writing it. */
 static int partial_open(const char *path) {
     for (;;) {
-        struct stat info, there;
         int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC |
                       O_NONBLOCK, 0666);
         if (fd < 0) return -1;
         bool mine = flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
         if (!mine) return close(fd), errno = EWOULDBLOCK, -1;
-        /* else it got its final name, or was removed, before the lock */
-        if (fstat(fd, &info) == 0 && lstat(path, &there) == 0 &&
-            same_file(&info, &there)) {
-            if (!S_ISREG(info.st_mode)) return close(fd), errno = EEXIST, -1;
-            if (info.st_nlink == 1 && ftruncate(fd, 0) == 0) return fd;
-            if (info.st_nlink == 1 || unlink(path) != 0) {
-                int why = errno;
-                return close(fd), errno = why, -1;
-            }
-        }
+        int why = partial_take(fd, path);
+        if (why == 0) return fd;
         close(fd);
+        if (why > 0) return errno = why, -1;
     }
 }
 
@@ -1333,9 +1346,9 @@ gm_status gm_checkpoint_open(gm_arena *arena, const char *dir,
     char *one = gm_format(arena, "%s/model.safetensors", dir);
     char *index = gm_format(arena, "%s/model.safetensors.index.json", dir);
     if (!one || !index) return gm_nomem(err);
-    if (access(one, F_OK) == 0)
+    if (gm_exists(one))
         return gm_safetensors_open(arena, one, out, err);
-    if (access(index, F_OK) == 0)
+    if (gm_exists(index))
         return index_open(arena, dir, index, out, err);
     return gm_fail(err, GM_EIO, "%s: neither model.safetensors nor "
                    "model.safetensors.index.json is there", dir);

@@ -4,7 +4,6 @@
 #include "gamma.h"
 
 #include <string.h>
-#include <unistd.h>
 
 static const gm_option compare_options[] = {
     {"--calib", "FILE", NULL, "calibration text"},
@@ -169,7 +168,7 @@ static gm_status keep_learning(comparing *c, const char *hash) {
     gm_out out;
     const char *path = gm_format(&call->arena, "%s/learning.tsv", c->dir);
     if (!path) return gm_nomem(&call->err);
-    if (access(path, F_OK) == 0) {
+    if (gm_exists(path)) {
         gm_status s = gm_table_read(&call->arena, path, &t, &call->err);
         const char *of = s ? NULL : gm_table_key(&t, "hash");
         if (s) return s;

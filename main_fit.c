@@ -4,7 +4,6 @@
 #include "gamma.h"
 
 #include <string.h>
-#include <unistd.h>
 
 /* ------------------------------------------------------------ shared pieces */
 
@@ -392,7 +391,7 @@ gm_status gm_call_fit(gm_call *call, const gm_candidates *candidates,
                                &call->err);
     const char *state = gm_format(&call->arena, "%s/fit.state", dir);
     if (!state) return gm_nomem(&call->err);
-    if (!s && resume && access(state, F_OK) == 0) {
+    if (!s && resume && gm_exists(state)) {
         s = gm_fit_load(&call->arena, fit, state, &call->err);
         if (!s) gm_talk(call, "%s: going on after step %ld", state, fit->step);
     }

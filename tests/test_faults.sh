@@ -30,9 +30,9 @@ fi
 slow="--calib data/calib.txt --sequences 2 --length 32 --batch 1 --group 64
     --steps 100000"
 fit="${slow%00000}"
-compare="--calib data/calib.txt --text data/test.txt --sequences 2 --length 32
-    --batch 1 --steps 1 --group 64 --window 32 --windows 2 --budgets 3
-    --methods uniform,gamma"
+window="--window 32 --windows 2"
+compare="$fit --text data/test.txt $window --budgets 3 --methods uniform,gamma"
+dump="$fit --only *.x,theta*"
 # shellcheck disable=SC2086
 must fit $m $fit --out "$w/new-fit"
 # shellcheck disable=SC2086
@@ -43,54 +43,98 @@ s=$cache/scores.tsv
 mkdir "$w/old-solve" "$w/new-solve" "$w/old-packed" "$w/new-packed"
 must solve "$s" --bits 2.5 --out "$w/new-solve/alloc.tsv"
 must solve "$s" --bits 3.5 --out "$w/old-solve/alloc.tsv"
+alloc=$w/new-solve/alloc.tsv
 for age in old new; do
     must quantize $m --alloc "$w/$age-solve/alloc.tsv" --cache "$cache" \
         --out "$w/$age-hf"
     must quantize $m --alloc "$w/$age-solve/alloc.tsv" --cache "$cache" \
         --format packed --out "$w/$age-packed/model"
 done
-# shellcheck disable=SC2086
-must compare $m $compare --out "$w/new-compare"
-mkdir "$w/old-compare" "$w/old-info" "$w/new-info"
+
+# A disk of $disk kilobytes in place of $w/now, beginning as the old files;
+# what is on it at the end goes to $w/after.
+disk=
+on_disk='size=$1 at=$2 from=$3 to=$4
+shift 4
+mount -t tmpfs -o size="$size"k none "$at" && cp -r "$from/." "$at" || exit 99
+"$@"
+code=$?
+cp -r "$at" "$to"
+exit $code'
 
 # run NAME: the command of that name, writing into $w/now
 run() {
     # shellcheck disable=SC2086
     case $1 in
-    info) "$gamma" info $m --quiet ;;
-    solve) "$gamma" solve "$s" --bits 2.5 --out "$w/now/alloc.tsv" --quiet ;;
-    fit) "$gamma" fit $m $fit --out "$w/now" --quiet ;;
-    hf) "$gamma" quantize $m --alloc "$w/new-solve/alloc.tsv" \
-        --cache "$cache" --out "$w/now" --quiet ;;
-    packed) "$gamma" quantize $m --alloc "$w/new-solve/alloc.tsv" \
-        --cache "$cache" --format packed --out "$w/now/model" --quiet ;;
-    compare) "$gamma" compare $m $compare --out "$w/now" --quiet ;;
+    info) set -- info $m ;;
+    solve) set -- solve "$s" --bits 2.5 --out "$w/now/alloc.tsv" ;;
+    check) set -- check "$alloc" "$s" ;;
+    fit) set -- fit $m $fit --out "$w/now" ;;
+    gptq) set -- fit $m $fit --quantizer gptq --bits 3,4 --out "$w/now" ;;
+    hf) set -- quantize $m --alloc "$alloc" --cache "$cache" --out "$w/now" ;;
+    packed) set -- quantize $m --alloc "$alloc" --cache "$cache" \
+        --format packed --out "$w/now/model" ;;
+    eval) set -- eval $m --alloc "$alloc" --cache "$cache" --text \
+        data/test.txt $window --choices data/choices.jsonl ;;
+    compare) set -- compare $m $compare --out "$w/now" ;;
+    run) set -- run $m $fit --eval data/test.txt $window --budgets 3 \
+        --out "$w/now" ;;
+    dump) set -f; set -- dump $m $dump --cache "$cache" \
+        --out "$w/now/dump.safetensors"; set +f ;;
+    verify) set -- verify "$w/new-dump/dump.safetensors" \
+        "$w/new-dump/dump.safetensors" ;;
+    baq) set -- baq $m --calib data/calib.txt --sequences 2 --length 32 \
+        --out "$w/now" ;;
     esac
+    set -- "$gamma" "$@" --quiet
+    # shellcheck disable=SC2086
+    [ -z "$disk" ] || set -- $mounting sh -c "$on_disk" on_disk "$disk" \
+        "$w/now" "$w/old-$name" "$w/after" "$@"
+    "$@"
 }
+for name in info check gptq eval compare run dump verify baq; do
+    mkdir "$w/now"
+    run $name >"$w/out" 2>"$w/err" ||
+        bad "$name: exit code $?: $(tail -n 1 "$w/err")"
+    mv "$w/now" "$w/new-$name"
+    cp "$w/out" "$w/said-$name"
+    mkdir "$w/old-$name"
+done
 
-# compare's tables and plots hold seconds: they are judged by another run
-timed() { case $1 in *.tsv | *.svg) [ "$2" = compare ] ;; *) false ;; esac; }
+# what holds seconds of the clock, and which solver ended, is left out
+timed() {
+    case $2 in
+    compare) case $1 in *.tsv | *.svg) return ;; esac ;;
+    baq) case $1 in *.tsv) return ;; esac ;;
+    esac
+    false
+}
+alike() { cmp -s "$1" "$2" || { [ "${1##*.}" = tsv ] &&
+    [ "$(grep -v '^# solvers' "$1")" = "$(grep -v '^# solvers' "$2")" ]; }; }
 
 # judge NAME CODE: nothing partial; each file of $w/now is the old or the new
-# one, all new after success; a failure has its message.
+# one; a failure has its message; after success all are new, and the results on
+# the standard output too.
 judge() {
     name=$1 code=$2 wrong=
     runs=$((runs + 1))
-    for file in "$w"/now/*; do
-        [ -e "$file" ] || continue
-        base=${file##*/}
-        case $base in *.partial) wrong="$wrong $base is left" ;; esac
-        timed "$base" "$name" && continue
-        cmp -s "$file" "$w/new-$name/$base" && continue
-        [ "$code" -ne 0 ] && cmp -s "$file" "$w/old-$name/$base" && continue
-        wrong="$wrong $base is neither old nor new"
-    done
-    for file in "$w/new-$name"/*; do
-        [ -e "$w/now/${file##*/}" ] || [ "$code" -ne 0 ] ||
-            wrong="$wrong ${file##*/} is missing"
-    done
+    (cd "$w/now" && find . -type f) >"$w/files"
+    while read -r file; do
+        case $file in *.partial) wrong="$wrong $file is left" ;; esac
+        timed "$file" "$name" && continue
+        alike "$w/now/$file" "$w/new-$name/$file" 2>/dev/null && continue
+        [ "$code" -ne 0 ] && alike "$w/now/$file" "$w/old-$name/$file" \
+            2>/dev/null && continue
+        wrong="$wrong $file is neither old nor new"
+    done <"$w/files"
     case $code in
-    0) ;;
+    0) (cd "$w/new-$name" && find . -type f) >"$w/files"
+        while read -r file; do
+            [ -e "$w/now/$file" ] || wrong="$wrong $file is missing"
+        done <"$w/files"
+        case $name in info | check | eval | verify)
+            cmp -s "$w/out" "$w/said-$name" || wrong="$wrong other results" ;;
+        esac ;;
     5 | 6) tail -n 1 "$w/err" | grep -q '^gamma: .' ||
         wrong="$wrong no message" ;;
     *) wrong="$wrong exit code $code ($(tail -n 1 "$w/err"))" ;;
@@ -99,7 +143,7 @@ judge() {
 
 fresh() { rm -rf "$w/now"; cp -r "$w/old-$1" "$w/now"; }
 
-# inject KIND NAME: each n-th call fails once (or a dozen of them)
+# inject KIND NAME: each n-th call fails once (or some of them)
 inject() {
     kind=$1 what=$2 n=1
     fresh "$what"
@@ -108,13 +152,14 @@ inject() {
         run "$what" >"$w/out" 2>"$w/err")
     calls=$(cat "$w/count")
     case $calls in '' | 0) bad "$kind of $what: no call seen"; return ;; esac
-    step=$((calls / 10 + 1))
+    step=$((calls / 5 + 1))
     [ "$FAULTS" = all ] && step=1
     noticed=0
     while [ "$n" -le "$calls" ]; do
         fresh "$what"
-        (export FAULT="$kind" FAULT_AT=$n LD_PRELOAD="$so"
-            run "$what" >"$w/out" 2>"$w/err")
+        (export FAULT="$kind" FAULT_AT=$n FAULT_ERRNO=$((n % 2 ? 28 : 5)) \
+            LD_PRELOAD="$so"
+            run "$what" >"$w/out" 2>"$w/err") 2>"$w/shell"
         code=$?
         [ $code -eq 0 ] || noticed=$((noticed + 1))
         judge "$what" $code
@@ -128,8 +173,44 @@ inject() {
         "refused, the rest gone on without"
 }
 
-for name in info solve fit compare; do inject malloc $name; done
-for name in solve fit hf packed compare; do inject write $name; done
+for name in info solve check fit gptq hf packed eval compare run dump verify \
+    baq; do
+    inject malloc $name
+    inject open $name
+done
+for name in solve fit gptq hf packed compare run dump baq; do
+    inject write $name
+done
+
+# a real full disk, in a space of mounts of its own: root's, or a user's; where
+# neither may mount, the ENOSPC of tests/faults.c above stands alone
+mounting=
+for try in "unshare -m" "unshare -r -m"; do
+    # shellcheck disable=SC2086
+    $try mount -t tmpfs none "$w/now" 2>/dev/null && mounting=$try && break
+done
+[ -n "$mounting" ] || echo "no mounts here: full disks by tests/faults.c only"
+for name in ${mounting:+solve fit hf packed compare}; do
+    full=0
+    for room in 0 4 100 700; do
+        fresh $name
+        rm -rf "$w/after"
+        disk=$(($(du -sk "$w/old-$name" | cut -f 1) - 4 + room))
+        [ $disk -gt 0 ] || disk=4       # 0 would be no limit
+        run $name >"$w/out" 2>"$w/err"
+        code=$?
+        disk=
+        rm -rf "$w/now"
+        mv "$w/after" "$w/now"
+        judge $name $code
+        [ $code -eq 0 ] || { full=$((full + 1)) &&
+            grep -q 'No space left on device$' "$w/err"; } ||
+            wrong="$wrong $(tail -n 1 "$w/err")"
+        if [ -z "$wrong" ]; then ok; else
+            bad "$room kB of room, $name:$wrong"; fi
+    done
+    if [ $full -gt 0 ]; then ok; else bad "disk of $name: never full"; fi
+done
 
 # a real limit on the size of files, at several sizes: errno EFBIG
 for name in fit hf packed; do

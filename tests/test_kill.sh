@@ -8,20 +8,15 @@
 #   KILLS=200 sh tests/test_kill.sh     (make check; make test: 20)
 #   SEED=1                              of the moments
 # SPDX-License-Identifier: GPL-3.0-or-later
-gamma=./gamma
 so=$PWD/build/test/faults.so
 w=build/test/kill-work
+. tests/shell.sh
+gamma=$fast
 m=data/tiny-llama
 kills=${KILLS:-20}
 random=${SEED:-1}
-passed=0 failed=0
-export LC_ALL=C OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAILED tests/test_kill.sh: $*"; }
-
-rm -rf "$w"
-mkdir -p "$w"
 if [ ! -e "$so" ]; then
     echo "FAILED $so is missing"
     echo "test_kill: 0 passed, 1 failed"
@@ -234,5 +229,4 @@ places=$(echo "$moments" | tr ' ' '\n' | sed '/^$/d' | sort -u | wc -l)
 if [ "$places" -ge $((kills * 2 / 5)) ]; then ok; else
     bad "$total kills at $places different moments only"; fi
 echo "$total kills at $places different moments, then $settled runs to the end"
-echo "test_kill: $passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

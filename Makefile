@@ -133,6 +133,7 @@ check: test mutants
 	KILLS=200 sh tests/test_kill.sh
 	sh tests/contract.sh
 	sh tests/variants.sh
+	sh tests/mpi.sh
 
 # Each change of one line in tests/mutants.txt must make a test fail.
 mutants: gamma $(LIB:%=build/double/%.o)

@@ -793,7 +793,8 @@ typedef struct {
     void (*move)(void *context, int from, int to, void *data, size_t bytes);
 } gm_transport;
 void gm_ranks_use(const gm_transport *transport);       /* NULL: one rank   */
-void gm_ranks_start(int *argc, char ***argv);   /* MPI's, until the program ends */
+/* MPI's, until the program ends */
+void gm_ranks_start(int *argc, char ***argv);
 
 int gm_rank(void);              /* 0 .. gm_ranks()-1; 0 prints and writes    */
 int gm_ranks(void);

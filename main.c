@@ -396,7 +396,8 @@ void gm_result_end(gm_call *call) {
     if (!table.lost && call->json)
         print_json(call);
     else if (!table.lost)
-        print_text(isatty(STDOUT_FILENO));
+        /* mpirun puts a terminal between us and a file */
+        print_text(isatty(STDOUT_FILENO) && gm_ranks() == 1);
     bool lost = table.lost;
     for (long i = 0; i < table.cells; i++) free(table.cell[i]);
     free(table.cell);

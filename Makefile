@@ -78,14 +78,14 @@ WRAPPED := aligned_alloc open fstat stat lstat access close mmap munmap fopen \
            mkdir rename unlink
 WRAP    := $(WRAPPED:%=-Wl,--wrap=%)
 FUZZED  := memory $(FUZZ)
-build/test/base.o: SAN += -DGM_CHUNK=0
+build/test/base.o: override SAN += -DGM_CHUNK=0
 build/test/fuzz/%.o: tests/fuzz/%.c tests/fuzz/fuzz.h gamma.h tests/vec.h Makefile
 	@mkdir -p $(@D)
 	@echo "  cc $<" && $(CC) $(CFLAGS) $(SAN) -I. -c $< -o $@
 build/test/fuzz/main.o: main.c gamma.h Makefile
 	@mkdir -p $(@D)
 	@$(CC) $(CFLAGS) $(SAN) -Dmain=gamma_main -Wno-missing-prototypes -c $< -o $@
-build/test/test_fuzz.o: SAN += -Itests/fuzz
+build/test/test_fuzz.o: override SAN += -Itests/fuzz
 build/test/test_fuzz: build/test/test_fuzz.o $(LIB:%=build/test/%.o) \
     $(patsubst %,build/test/%.o,$(filter-out main,$(MAIN))) \
     build/test/fuzz/main.o $(FUZZED:%=build/test/fuzz/%.o)

@@ -72,6 +72,12 @@ static double metadata(const signs *s, const char *key, double other) {
     return v && v->string ? strtod(v->string, NULL) : other;
 }
 
+/* The same as a count; 0 where none is stated or none that can be meant. */
+static long count_in(const signs *s, const char *key) {
+    double x = metadata(s, key, 0);
+    return x >= 1 && x <= 1 << 20 ? (long)x : 0;
+}
+
 /* sum (y - guess)^2, where `centred` up to a constant in each row. */
 static double distance(const signs *s, const double *guess) {
     double left = 0;
@@ -230,7 +236,7 @@ static void error_at(const signs *s, long T, long t, double *at,
 static long length_of(const signs *s) {
     const gm_tensor *t = gm_tensor_find(s->ours, "tokens");
     long T = t && t->rank == 2 ? (long)t->shape[1]
-                               : (long)metadata(s, "length", 0);
+                               : count_in(s, "length");
     return T > 1 && s->rows % T == 0 ? T : 0;
 }
 
@@ -353,7 +359,7 @@ static double pair_norms(const signs *s, long hd, bool whole) {
 
 /* q and k after rotation. */
 static void rope_signs(signs *s) {
-    long hd = (long)metadata(s, "head_dim", 0), T = length_of(s);
+    long hd = count_in(s, "head_dim"), T = length_of(s);
     double first = 1, later = 0;
     if (T) error_at(s, T, 0, &first, &later);
     if (!T || first > 1e-3 * later || !hd || s->columns % hd) {
@@ -377,11 +383,12 @@ static void rope_signs(signs *s) {
 /* At the first position attention gives v of the key/value head that is read:
    which one is it? */
 static bool head_signs(signs *s, long l, long T) {
-    long hd = (long)metadata(s, "head_dim", 0), wrong = 0;
-    long heads = (long)metadata(s, "heads", 0);
-    long kv = (long)metadata(s, "kv_heads", 0);
+    long hd = count_in(s, "head_dim"), wrong = 0;
+    long heads = count_in(s, "heads");
+    long kv = count_in(s, "kv_heads");
+    if (!T || heads * hd != s->columns || kv < 2 || heads < kv) return false;
     double *v = detail(s, s->ours, l, "v", s->rows * kv * hd);
-    if (!v || !T || heads * hd != s->columns || kv < 2) return false;
+    if (!v) return false;
     char seen[128] = "";
     for (long h = 0; h < heads; h++) {
         long read = -1;
@@ -692,8 +699,8 @@ static void factor_signs_of(signs *s) {
         return;
     }
     snprintf(name, sizeof name, "hessian%s", s->name + strlen("factor"));
-    double *H = load(s, s->ours, name, s->n), mean = 0;
     long n = s->rows, last = s->n - 1;
+    double *H = n == s->columns ? load(s, s->ours, name, s->n) : NULL, mean = 0;
     for (long i = 0; H && i < n; i++) mean += H[i * n + i] / (double)n;
     if (!H || !(mean > 0)) {
         hint(s, "H agrees or is not there: damping (1 %% of its mean "
@@ -798,31 +805,47 @@ static long group_of(const signs *s, long groups) {
     const gm_json *v = gm_json_get(s->ours->metadata, "candidates");
     const char *at = v && v->string ? strstr(v->string, "group=") : NULL;
     long group = at ? atol(at + 6) : 0;
-    return group > 0 ? group : (s->columns + groups - 1) / groups;
+    return group > 0 || groups < 1 ? group
+                                   : (s->columns + groups - 1) / groups;
 }
 
-/* scale code, scale code - zero: from our codes, scales and zeros. */
-static void dequantized_signs(signs *s) {
+/* Our codes, and scales and zeros spread over them; false: not all there, or
+   not of one weight. */
+static bool dequantized_parts(signs *s, double *x[3]) {
     static const char *const part[] = {"codes", "scales", "zeros"};
     const int n = (int)strlen(s->name) - (int)strlen("dequantized");
-    double *x[3];
     for (int i = 0; i < 3; i++) {
         char name[512];
         snprintf(name, sizeof name, "%.*s%s", n, s->name, part[i]);
         const gm_tensor *t = gm_tensor_find(s->ours, name);
         x[i] = load(s, s->ours, name, i ? -1 : s->n);
-        if (!x[i] || t->rank != 2) return;
+        if (!x[i] || t->rank != 2) return false;
         if (i == 0) continue;
         const long groups = (long)t->shape[1], group = group_of(s, groups);
+        if (group < 1 || groups != (s->columns + group - 1) / group ||
+            t->shape[0] != s->rows)
+            return false;
         double *spread = gm_alloc(s->arena, (size_t)s->n, sizeof *spread);
         for (long k = 0; spread && k < s->n; k++)
             spread[k] = x[i][k / s->columns * groups + k % s->columns / group];
-        if (!(x[i] = spread)) return;
+        if (!(x[i] = spread)) return false;
     }
-    for (long k = 0; k < s->n; k++) s->guess[k] = x[0][k] * x[1][k];
-    explains(s, "theirs is scale code: the zero is not subtracted");
-    for (long k = 0; k < s->n; k++) s->guess[k] = x[0][k] * x[1][k] - x[2][k];
-    explains(s, "theirs is scale code - zero, expected scale (code - zero)");
+    return true;
+}
+
+/* scale code, scale code - zero. */
+static void dequantized_signs(signs *s) {
+    double *x[3];
+    bool all = dequantized_parts(s, x);
+    for (long k = 0; all && k < s->n; k++) s->guess[k] = x[0][k] * x[1][k];
+    if (all && explains(s, "theirs is scale code: the zero is not subtracted"))
+        return;
+    for (long k = 0; all && k < s->n; k++) s->guess[k] -= x[2][k];
+    if (all && explains(s, "theirs is scale code - zero, expected scale (code "
+                        "- zero)"))
+        return;
+    hint(s, "Q = scale (code - zero) in float32, scale and zero of the row's "
+         "group floor(column / group)");
 }
 
 /* ------------------------------------------------------------ the relaxation */
@@ -892,8 +915,8 @@ static void c_signs(signs *s) {
     double bits[64], soft = 0, hard = 0, even = 0, y = s->y[0];
     const long M = t && t->rank == 2 ? (long)t->shape[0] : 0;
     const long K = M ? (long)t->shape[1] : 0;
-    if (!p || K > 64 || K < 1 || !bits_of(s, K, bits)) return;
-    for (long m = 0; m < M; m++) {
+    const bool told = p && K >= 1 && K <= 64 && bits_of(s, K, bits);
+    for (long m = 0; told && m < M; m++) {
         long best = 0;
         double mean = 0;
         for (long k = 0; k < K; k++) {
@@ -912,7 +935,7 @@ static void c_signs(signs *s) {
         {B - soft, "the sign: c = average bits - B"},
         {(soft - B) / B, "relative to B; expected in bits"},
         {(soft - B) * 1e0 / 8, "in bytes; expected in bits"}};
-    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
+    for (size_t i = 0; told && i < sizeof usual / sizeof *usual; i++)
         if (fabs(y - usual[i].c) < 1e-6 * (1 + fabs(y))) {
             hint(s, "%s", usual[i].cause);
             return;
@@ -1265,9 +1288,9 @@ static void moment_signs(signs *s, bool second) {
               "1/tau"}, {1 / tau, "softmax temperature: 1/tau twice"}};
     const double step = scalar(s, "step", 1);
     if (step == 1 && factor_signs(s, factors, 4)) return;
-    if (!p || !v || !d || !other) return;
-    theta_gradient(s, p, v, RIGHT, d);
-    for (int way = 1; way < WAYS; way++) {
+    const bool told = p && v && d && other;
+    if (told) theta_gradient(s, p, v, RIGHT, d);
+    for (int way = 1; told && way < WAYS; way++) {
         theta_gradient(s, p, v, way, other);
         for (long i = 0; i < s->n; i++)
             s->guess[i] = s->x[i] + (1 - beta) * (second
@@ -1278,7 +1301,7 @@ static void moment_signs(signs *s, bool second) {
         hint(s, "m2 = 0.999 m2 + 0.001 d^2, of the gradient itself (no "
              "variance about its mean)");
     else
-        hint(s, "v agrees: d = p (v - sum_j p_j v_j) / tau, m1 = 0.9 m1 + "
+        hint(s, "d = p (v - sum_j p_j v_j) / tau, m1 = 0.9 m1 + "
              "0.1 d%s", step > 1 ? "; the moments of earlier steps" : "");
 }
 

@@ -99,7 +99,8 @@ static order order_of_block(const char *name) {
     const char *b = strstr(name, "_proj.b"), *part = strrchr(name, '.');
     if (!starts(name, "candidates.") || !b) return (order){OTHER, 0, 0, 0};
     return (order){CANDIDATES, l, 10 * input_of[j] + 2 + j,
-                   4 * atoi(b + 7) + which(part + 1, parts, COUNT(parts))};
+                   4 * (int)(strtoul(b + 7, NULL, 10) & 255) +
+                       which(part + 1, parts, COUNT(parts))};
 }
 
 static order order_of(const char *name) {
@@ -150,8 +151,7 @@ gm_status gm_elements(gm_arena *arena, const gm_tensor *t, double **out,
         case GM_U8: x[i] = *at; break;
         case GM_I8: x[i] = (int8_t)*at; break;
         case GM_I32: x[i] = u.i; break;
-        case GM_I64: x[i] = (double)u.l; break;
-        case GM_OTHER: break;
+        case GM_I64: case GM_OTHER: x[i] = (double)u.l;     /* OTHER: n = 0 */
         }
     }
     return GM_OK;
@@ -564,8 +564,8 @@ static const char *shape_of(const gm_tensor *t, char text[160]) {
 /* Scales that the tolerances are relative to. */
 static gm_status scales_of(gm_arena *arena, pair *p, gm_error *err) {
     const int64_t c = p->columns, rows = c ? p->n / c : 0;
-    p->rms = gm_alloc(arena, (size_t)(p->r.scope == DIAGONAL ? c : rows) + 1,
-                      sizeof *p->rms);
+    p->rms = gm_alloc(arena, (size_t)(rows > c ? rows : c) + 1,
+                      sizeof *p->rms);      /* DIAGONAL needs both */
     if (!p->rms) return gm_nomem(err);
     if (p->r.scope == DIAGONAL)
         for (int64_t i = 0; i < c && i < rows; i++)

@@ -1,43 +1,60 @@
 #!/bin/sh
 # coverage.sh: which lines and branches of the sources the tests run (gcov).
-# Builds a copy of the tree in build/coverage with counters in place of the
-# sanitizers, runs `make test` there, prints a table with a row for each file
-# and then every line that no test ran, but for those that only report a
-# shortage of memory, which are counted.  Branches: taken at least once of all,
-# those of never-failing allocations included.
+# Builds a copy of the tree in build/coverage, the program and the tests from
+# objects with counters in place of the sanitizers, and runs `make test` there;
+# a process that is killed, or stops itself with _exit, leaves no counts.
+# Prints a row for each file, then every line that no test ran: it must be in
+# tests/unrun.txt, with the reason, and every line there must be unrun; else
+# this fails.  Branches: taken at least once of all.
+#   sh tests/coverage.sh            all of it
+#   sh tests/coverage.sh --count    the counts of the run before once more
 # SPDX-License-Identifier: GPL-3.0-or-later
 set -e
-work=build/coverage/src
-rm -rf build/coverage
-mkdir -p $work
-cp -r ./*.c gamma.h Makefile tests data README.md docs tools bench $work
-cd $work
-make test SAN="-O0 --coverage -fprofile-update=atomic" >../log 2>&1 ||
-    { tail -n 20 ../log; exit 1; }
-tail -n 1 ../log
-gcov -b -c -o build/test ./*.c >/dev/null 2>&1
+top=build/coverage
+work=$top/src
+count="--coverage -fprofile-update=atomic"
+if [ "$1" != --count ]; then
+    rm -rf $top
+    mkdir -p $work
+    cp -r ./*.c gamma.h Makefile tests data README.md docs tools bench $work
+    # unoptimised, the kernels would take most of the time
+    make -C $work build/test/kernels.o SAN="-O1 $count" >$top/log
+    make -C $work -j "$(nproc)" test B=build/test SAN="-O0 $count" \
+        OPT="-O2 $count" >>$top/log 2>&1 || { tail -n 20 $top/log; exit 1; }
+    tail -n 1 $top/log
+fi
+rm -f $top/unrun $top/table $work/*.gcov
+(cd $work && gcov -b -c -o build/test ./*.c >/dev/null 2>&1)
 for f in *.c; do
-    [ -f "$f.gcov" ] || continue            # unicode.c: constants only
-    awk -F: -v file="$f" '
+    [ -f "$work/$f.gcov" ] || continue      # unicode.c: constants only
+    awk -F: -v file="$f" -v unrun=$top/unrun '
         / *branch +[0-9]+ / { branches++
             if ($0 !~ /never executed|taken 0/) taken++; next }
         { count = $1; gsub(/ /, "", count); line = $2 + 0 }
         line == 0 || count == "-" || count ~ /^(function|call)/ { next }
-        { lines++; text = $0; sub(/^[^:]*:[^:]*:/, "", text) }
+        { lines++; text = $0; sub(/^[^:]*:[^:]*: */, "", text) }
         count ~ /^#####|^=====/ {
-            if (text ~ /gm_nomem|GM_EMEM|return NULL;/) memory++
-            else { others++; print file ":" line ":" text >"unrun.txt" }
-            next }
+            print file "\t" line "\t" text >unrun; next }
         { run++ }
-        END { printf "%s\t%d\t%d\t%.1f\t%d\t%d\t%d\t%.1f\n", file, lines, run,
-                  100 * run / lines, memory, others, branches,
-                  branches ? 100 * taken / branches : 100 }' "$f.gcov"
-    cat unrun.txt >>../unrun.txt 2>/dev/null && rm -f unrun.txt || :
-done >../table.tsv
-cd ..
-printf 'file\tlines\trun\t%%\tout_of_memory\tnever_run\tbranches\t%%_taken\n'
-cat table.tsv
-awk -F '\t' '{ l += $2; r += $3; m += $5; o += $6; b += $7; t += $7 * $8 }
-    END { printf "all\t%d\t%d\t%.1f\t%d\t%d\t%d\t%.1f\n", l, r, 100 * r / l,
-              m, o, b, t / b }' table.tsv
-[ ! -f unrun.txt ] || { echo "lines that no test runs:"; cat unrun.txt; }
+        END { printf "%s\t%d\t%d\t%.1f\t%d\t%d\t%.1f\n", file, lines, run,
+                  100 * run / lines, branches, taken,
+                  branches ? 100 * taken / branches : 100 }' "$work/$f.gcov"
+done >$top/table
+printf 'file\tlines\trun\t%%\tbranches\ttaken\t%%\n'
+cat $top/table
+awk -F '\t' '{ l += $2; r += $3; b += $5; t += $6 }
+    END { printf "all\t%d\t%d\t%.1f\t%d\t%d\t%.1f\n", l, r, 100 * r / l, b, t,
+              100 * t / b }' $top/table
+touch $top/unrun
+awk -F '\t' 'NR == FNR { if (NF == 3) reason[$1 "\t" $2] = $3
+                         else if (NF && $0 !~ /^#/) bad("not three columns: " $0)
+                         next }
+    { key = $1 "\t" $3
+      if (key in reason) { excused++; seen[key] = 1 }
+      else bad($1 ":" $2 ": no test runs it: " $3) }
+    function bad(text) { print text; wrong++ }
+    END { for (key in reason)
+              if (!(key in seen)) bad("tests/unrun.txt: is run or gone: " key)
+          printf "coverage: %d lines unrun with a reason, %d wrong\n",
+              excused, wrong
+          exit wrong > 0 }' tests/unrun.txt $top/unrun

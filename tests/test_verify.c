@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 static const char work[] = "build/test/verify-work";
-static const char model_dir[] = "tests/golden/tiny-llama";
+static const char *model_dir = "tests/golden/tiny-llama";
 
 /* ------------------------------------------------------------ making dumps */
 
@@ -245,6 +245,13 @@ static void tensors_are_in_order(void) {
     run_end(&v);
 }
 
+static bool first_of_family(const run *v, long i) {
+    for (long k = 0; k < i; k++)
+        if (strcmp(v->r.verdict[k].family, v->r.verdict[i].family) == 0)
+            return false;
+    return true;
+}
+
 /* One element of one tensor of every family, by as much as a tensor's size:
    found there and nowhere else.  theta's tolerance reaches 2 rate steps where
    the gradient is tiny, hence the 2. */
@@ -253,10 +260,7 @@ static void one_element_is_found(void) {
     long families = 0;
     for (long i = 0; i < all.r.count; i++) {
         const gm_verdict *f = all.r.verdict + i;
-        bool seen = false;
-        for (long k = 0; k < i && !seen; k++)
-            seen = strcmp(all.r.verdict[k].family, f->family) == 0;
-        if (seen) continue;
+        if (!first_of_family(&all, i)) continue;
         families++;
         copy c = copy_open(path_of("ours3"));
         long t = place(&c, f->name), n = elements(&c, t);
@@ -359,6 +363,65 @@ static void other_shapes(void) {
     v = verify_copy(&c, "ours1", NULL, false);
     CHECK(v.r.hints == 1 && strstr(v.r.hint[0], "as many elements"), "hint");
     run_end(&v);
+    c.t[t].shape[0] = 20;
+    c.t[t].bytes /= 2;
+    v = verify_copy(&c, "ours1", NULL, false);
+    CHECK(v.r.hints == 1 && strstr(v.r.hint[0], "another model, batch"),
+          "hint");
+    run_end(&v);
+    copy_close(&c);
+}
+
+/* A type that holds no number we know is said, not guessed. */
+static void other_types(void) {
+    static const char header[] = "{\"g\":{\"dtype\":\"F8_E4M3\",\"shape\":"
+                                 "[14,3],\"data_offsets\":[0,42]}}      ";
+    const uint64_t n = sizeof header - 1;
+    FILE *f = fopen(path_of("theirs"), "wb");
+    fwrite(&n, 8, 1, f);
+    fprintf(f, "%s%*s", header, 42, "");
+    fclose(f);
+    run v = verify(path_of("ours1"), path_of("theirs"), NULL, false);
+    CHECK(v.status == GM_EDIFFER && v.r.failed == 1, "%s", v.err.text);
+    CHECK_TEXT(v.err.text, "g departs: theirs has a type that cannot be "
+               "compared; expected F16, BF16, F32, F64, U8, I8, I32 or I64");
+    run_end(&v);
+}
+
+/* Elements of the types that no dump of ours has. */
+static void narrow_elements(void) {
+    static const uint16_t half[] = {0x3c00, 0xc100};
+    static const int8_t byte[] = {-128, 127};
+    gm_arena arena = {0};
+    double *x;
+    gm_tensor t = {"t", GM_F16, 1, {2}, (const uint8_t *)half, 4, NULL};
+    CHECK(gm_elements(&arena, &t, &x, NULL) == GM_OK && x[0] == 1 &&
+          x[1] == -2.5, "F16: %g and %g", x[0], x[1]);
+    t = (gm_tensor){"t", GM_I8, 1, {2}, (const uint8_t *)byte, 2, NULL};
+    CHECK(gm_elements(&arena, &t, &x, NULL) == GM_OK && x[0] == -128 &&
+          x[1] == 127, "I8: %g and %g", x[0], x[1]);
+    gm_arena_free(&arena);
+}
+
+/* Two dumps in BF16: one unit in the last place of it is allowed beside the
+   tolerance, here less than a hundredth of it; four are not. */
+static void narrow_dumps(void) {
+    copy c = copy_open(path_of("ours1"));
+    filter(&c, "teacher.1", true);
+    uint16_t *h = (uint16_t *)(void *)c.data[0];
+    for (long k = 0; k < R * D; k++)
+        h[k] = gm_f32_to_bf16(((float *)(void *)c.data[0])[k]);
+    c.t[0].dtype = GM_BF16, c.t[0].bytes /= 2;
+    copy_write(&c, path_of("narrow"));
+    h[100]++;
+    run v = verify_copy(&c, "narrow", NULL, false);
+    CHECK(v.status == GM_OK && v.r.compared == 1, "one unit: %s", v.err.text);
+    run_end(&v);
+    h[100] = (uint16_t)(h[100] + 3);
+    v = verify_copy(&c, "narrow", NULL, false);
+    CHECK(v.status == GM_EDIFFER && v.r.verdict[0].worst == 100, "four units: "
+          "%s", v.err.text);
+    run_end(&v);
     copy_close(&c);
 }
 
@@ -382,6 +445,33 @@ static void partial_dumps(void) {
     CHECK_TEXT(v.err.text, expected);
     run_end(&v);
     copy_close(&c);
+}
+
+/* Names that we do not have are compared too: to 1e-5 of |x| + rms, and those
+   that begin like ours in some way: equal ones pass, 1 against 2 departs. */
+static void foreign_names(void) {
+    static const char *const name[] = {
+        "extra", "detail.0.norm3", "hessian.0.mlp", "teacher.x",
+        "grad.model.layers.0.mlp.experts", "candidates.model.layers.0.b2",
+        "candidates.model.layers.0.self_attn.q_proj.b2.mean"};
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
+        copy c = copy_open(path_of("ours1"));
+        filter(&c, "g", true);
+        c.t[0].name = name[i];
+        for (long k = 0; k < M * K; k++) put(&c, 0, k, 1);
+        copy_write(&c, path_of("foreign"));
+        if (i == 0) put(&c, 0, 5, 1 + 1.9e-5);
+        run v = verify_copy(&c, "foreign", NULL, false);
+        CHECK(v.status == GM_OK && v.r.compared == 1, "%s: %s", name[i],
+              v.err.text);
+        run_end(&v);
+        put(&c, 0, 5, i == 0 ? 1 + 2.1e-5 : 2);
+        v = verify_copy(&c, "foreign", NULL, false);
+        CHECK(v.status == GM_EDIFFER && v.r.verdict[0].worst == 5, "%s: %s",
+              name[i], v.err.text);
+        run_end(&v);
+        copy_close(&c);
+    }
 }
 
 static void factors_of_tolerances(void) {
@@ -631,6 +721,56 @@ static void hints_of_blocks(void) {
     }
 }
 
+/* Attention without 1/sqrt(head_dim) is attention of queries that are larger by
+   its root: by their norm's weight (Qwen3), or by weight and bias (Qwen2). */
+static void queries_unscaled(const char *dir) {
+    gm_arena arena = {0};
+    gm_error err = {0};
+    gm_model model;
+    gm_block b;
+    gm_acts acts;
+    gm_rope_table rope;
+    gm_status s = gm_model_open(&arena, dir, &model, &err);
+    const gm_config *c = &model.config;
+    const size_t cells = (size_t)(R * c->d);
+    int32_t ids[R];
+    for (int i = 0; i < R; i++) ids[i] = (int32_t)(7 * i * i % c->vocab);
+    gm_real *h = gm_alloc(&arena, cells, sizeof *h);
+    gm_real *y[2] = {gm_alloc(&arena, cells, sizeof *h),
+                     gm_alloc(&arena, cells, sizeof *h)};
+    if (!s) s = gm_block_alloc(&arena, c, &b, &err);
+    if (!s) s = gm_block_load(&model, 0, &b, &err);
+    if (!s) s = gm_acts_alloc(&arena, c, 2, 24, false, &acts, &err);
+    if (!s) s = gm_rope_build(&arena, c, 24, NULL, &rope, &err);
+    if (!s) s = gm_embed(&model, ids, R, h, &err);
+    CHECK(s == GM_OK, "%s", err.text);
+    gm_block_forward(c, &b, &rope, h, &acts, y[0]);
+    const gm_real root = (gm_real)sqrt((double)c->head_dim);
+    const long q = c->heads * c->head_dim;
+    for (long i = 0; b.q_norm && i < c->head_dim; i++) b.q_norm[i] *= root;
+    for (long i = 0; !b.q_norm && i < q * c->d; i++) b.w[GM_Q][i] *= root;
+    for (long i = 0; b.bias[GM_Q] && i < q; i++) b.bias[GM_Q][i] *= root;
+    gm_block_forward(c, &b, &rope, h, &acts, y[1]);
+    for (int theirs = 0; theirs < 2; theirs++) {
+        gm_tensor t[3] = {
+            {"tokens", GM_I32, 2, {2, 24}, NULL, sizeof ids, NULL},
+            {"teacher.0", GM_F32, 2, {R, c->d}, NULL, 4 * cells, NULL},
+            {"teacher.1", GM_F32, 2, {R, c->d}, NULL, 4 * cells, NULL}};
+        uint8_t *data[3] = {(uint8_t *)ids, (uint8_t *)h,
+                            (uint8_t *)y[theirs]};
+        copy made = {.t = t, .data = data, .count = 3};
+        copy_write(&made, path_of(theirs ? "theirs" : "few"));
+        gm_arena_free(&made.arena);
+    }
+    gm_model_close(&model);
+    gm_arena_free(&arena);
+    const char *was = model_dir;
+    model_dir = dir;
+    hinted(verify(path_of("few"), path_of("theirs"), NULL, true), "teacher.1",
+           "1/sqrt(head_dim) is missing");
+    model_dir = was;
+}
+
 static void hints_inside_blocks(void) {
     const struct { mistake m; const char *first, *says; } cases[] = {
         {{.interleaved = true}, "detail.0.q", "RoPE pairing: heads keep their "
@@ -664,6 +804,9 @@ static void hints_of_factors(void) {
 #define Q0 "model.layers.0.self_attn.q_proj"
     const struct { const char *ours, *name; double factor, offset;
                    const char *says; } cases[] = {
+        {"ours1", "detail.0.norm1", 2, 0, "theirs = 2 ours everywhere"},
+        {"ours1", "detail.0.q", 2, 0, "the first position, where RoPE turns by "
+         "0, departs"},
         {"ours3", "hessian.0.o", 0.5, 0, "the 2 is missing"},
         {"ours3", "candidates." Q0 ".b3.zeros", 1, 1, "theirs = ours +1"},
         {"ours3", "candidates." Q0 ".b2.scales", 0.75, 0, "divided by 2^b, "
@@ -760,6 +903,27 @@ static void floor_codes(copy *c) {
 static void one_code(copy *c) {
     long t = place(c, "candidates." Q0 ".b4.codes");
     put(c, t, 5, get(c, t, 5) > 0 ? get(c, t, 5) - 1 : 1);
+}
+
+static void other_codes(copy *c) {
+    long t = place(c, "candidates." Q0 ".b4.codes");
+    for (long k = 0; k < elements(c, t); k++) put(c, t, k, 15 - get(c, t, k));
+}
+
+/* Heads of 12 columns, the second half of each first. */
+static void heads_rolled(copy *c) {
+    long t = place(c, "detail.0.attention");
+    for (long k = 0; k < R * D; k++)
+        if (k % 12 < 6) {
+            double x = get(c, t, k);
+            put(c, t, k, get(c, t, k + 6));
+            put(c, t, k + 6, x);
+        }
+}
+
+static void p_with_noise(copy *c) {
+    long p = place(c, "p");
+    for (long i = 0; i < M * K; i++) put(c, p, i, (double)(1 + i % K) / 6);
 }
 
 static void no_feedback(copy *c) {
@@ -949,6 +1113,11 @@ static void hints_of_mistakes(void) {
         {"ours1", floor_codes, "candidates." Q0 ".b4.codes", "cut off (floor)"},
         {"ours1", one_code, "candidates." Q0 ".b4.codes", "1 of 2304 differ, "
          "by one: ties"},
+        {"ours1", other_codes, "candidates." Q0 ".b4.codes", "one per element, "
+         "unpacked"},
+        {"ours1", heads_rolled, "detail.0.attention", "heads are put together "
+         "in another order"},
+        {"ours1", p_with_noise, "p", "without noise"},
         {"ours1", no_feedback, "candidates." Q0 ".b4.codes", "columns before "
          "32 agree"},
         {"ours1", no_zero, "candidates." Q0 ".b3.dequantized", "the zero is "
@@ -1006,6 +1175,93 @@ static void hints_of_mistakes(void) {
     }
 }
 
+/* A wrong epsilon: errors as 1 / (mean square of the block's input), which
+   here is a power of 4 in each row. */
+static void uneven_rows(copy *c) {
+    long t = place(c, "teacher.0");
+    for (long k = 0; k < R * D; k++) put(c, t, k, ldexp(1, (int)(k / D % 5)));
+}
+static void wrong_epsilon(copy *c) {
+    long t = place(c, "teacher.1");
+    uneven_rows(c);
+    for (long k = 0; k < R * D; k++)
+        put(c, t, k, get(c, t, k) * (1 + ldexp(1, -2 * (int)(k / D % 5) - 4)));
+}
+static void errors_follow_rows(void) {
+    copy c = copy_open(path_of("ours1"));
+    uneven_rows(&c);
+    filter(&c, "teacher.*", true);
+    copy_write(&c, path_of("uneven"));
+    copy_close(&c);
+    c = copy_open(path_of("ours1"));
+    wrong_epsilon(&c);
+    filter(&c, "teacher.*", true);
+    hinted(verify_copy(&c, "uneven", NULL, false), "teacher.1",
+           "errors fall with the size of a row (correlation -1.00)");
+    copy_close(&c);
+}
+
+static void loss_half(copy *c) { change(c, "loss.1", 0.5, 0); }
+static void sum_of_loss(copy *c) { change(c, "E.1", R, 0); }
+static void teacher_moved(copy *c) { change(c, "teacher.1", 1.001, 0.001); }
+
+/* The same mistakes where ours lacks what the mistake would be told from. */
+static void hints_from_little(void) {
+    const struct { const char *keep; void (*make)(copy *c); const char *first,
+                   *says; } cases[] = {
+        {"factor*", more_damping, "factor.0.qkv", "H agrees or is not there"},
+        {"loss.1", loss_plain, "loss.1", "changes from token to token"},
+        {"loss.1", loss_half, "loss.1", "theirs = 0.5 ours everywhere"},
+        {"E.1", sum_of_loss, "E.1", "loss.1 is not in both"},
+        {"v", v_half, "v", "v = "},
+        {"teacher.1", teacher_moved, "teacher.1", "every position departs"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        copy c = copy_open(path_of("ours2"));
+        cases[i].make(&c);
+        filter(&c, cases[i].keep, true);
+        copy_write(&c, path_of("theirs"));
+        copy_close(&c);
+        c = copy_open(path_of("ours2"));
+        filter(&c, cases[i].keep, true);
+        copy_write(&c, path_of("little"));
+        copy_close(&c);
+        hinted(verify(path_of("little"), path_of("theirs"), NULL, true),
+               cases[i].first, cases[i].says);
+    }
+}
+
+/* Any name may come with any shape: each family's first tensor in five other
+   ones, in both dumps, theirs half as much again.  Nothing is read beyond its
+   end (the sanitizers see it), and the difference is told. */
+static void any_shape(void) {
+    run all = verify(path_of("ours3"), path_of("ours3"), NULL, false);
+    for (long i = 0; i < all.r.count; i++) {
+        const gm_verdict *f = all.r.verdict + i;
+        if (!first_of_family(&all, i)) continue;
+        for (int way = 0; way < 5; way++) {
+            copy c = copy_open(path_of("ours3"));
+            filter(&c, "*.mlp.*,*.layers.1.*,*.k_*,*.v_*,*.o_*", false);
+            gm_tensor *t = c.t + place(&c, f->name);
+            int64_t n = elements(&c, place(&c, f->name));
+            int64_t m = way == 4 ? 1 : n > 3 ? 3 : n, rest = n / m;
+            t->rank = way == 0 || way == 4 ? 1 : 2;
+            t->shape[0] = way == 0 ? n : way == 1 ? 1 : way == 2 ? m : rest;
+            t->shape[1] = way == 1 ? n : way == 2 ? rest : m;
+            if (way == 4) t->shape[0] = 1;
+            if (way > 1) n = way == 4 ? 1 : m * rest;
+            t->bytes = (size_t)n * gm_dtype_bytes(t->dtype);
+            copy_write(&c, path_of("shaped"));
+            change(&c, f->name, 1.5, 1);
+            run v = verify_copy(&c, "shaped", NULL, true);
+            CHECK(v.status == GM_EDIFFER && v.r.hints > 0, "%s, shape %d: %s",
+                  f->name, way, v.err.text);
+            run_end(&v);
+            copy_close(&c);
+        }
+    }
+    run_end(&all);
+}
+
 int main(void) {
     /* made anew: candidates of an older build would hide what changed */
     CHECK(system("rm -rf build/test/verify-work") == 0, "rm");
@@ -1018,13 +1274,22 @@ int main(void) {
     other_types_pass(GM_BF16);
     nan_never_passes();
     other_shapes();
+    other_types();
+    narrow_elements();
+    narrow_dumps();
     partial_dumps();
+    foreign_names();
     factors_of_tolerances();
     units_and_factors();
     naive_block_is_right();
     hints_of_blocks();
+    queries_unscaled("tests/golden/tiny-qwen2");
+    queries_unscaled("tests/golden/tiny-qwen3");
     hints_inside_blocks();
     hints_of_factors();
     hints_of_mistakes();
+    errors_follow_rows();
+    hints_from_little();
+    any_shape();
     return test_end("test_verify");
 }

@@ -1167,9 +1167,9 @@ static gm_status load_tables(struct load *l) {
     for (int c = 0; c < GM_CLASSES; c++) {
         const gm_class_runs *runs = &gm_classes[c];
         uint32_t point = 0;
-        for (size_t i = 0; i < runs->count; i++)
-            for (uint32_t n = runs->run[i]; n > 0; n--, point++)
-                if (i % 2) t->flags[point] |= runs->flag;
+        for (size_t i = 0; i < runs->count; point += runs->run[i++])
+            for (uint32_t n = 0; i % 2 && n < runs->run[i]; n++)
+                t->flags[point + n] |= runs->flag;
     }
     for (int i = 0; i < gm_composition_count; i++)
         if (gm_compositions[i].joins) t->join[t->joins++] = &gm_compositions[i];

@@ -11,9 +11,14 @@ GLPK    ?= 1
 MPI     ?= 0
 OPT     ?= -O3
 WARN    := -Wall -Wextra -Wconversion -Wshadow -Wno-unknown-pragmas
-CFLAGS  := -std=gnu11 -g $(WARN) -ffp-contract=off -fno-math-errno \
-           -fstack-protector-strong -D_FORTIFY_SOURCE=2
-LDLIBS  := -lm
+# Should a file get past all checks, these stand in its way.
+HARDEN  := -D_FORTIFY_SOURCE=2 -fstack-protector-strong \
+           -fstack-clash-protection -fPIE
+MACHINE := $(shell $(CC) -dumpmachine)
+HARDEN  += $(if $(filter x86_64%,$(MACHINE)),-fcf-protection)
+HARDEN  += $(if $(filter aarch64%,$(MACHINE)),-mbranch-protection=standard)
+CFLAGS  := -std=gnu11 -g $(WARN) -ffp-contract=off -fno-math-errno $(HARDEN)
+LDLIBS  := -pie -Wl,-z,relro,-z,now,-z,noexecstack -lm
 ifeq ($(OPENMP),1)
 CFLAGS  += -fopenmp
 endif

@@ -158,9 +158,22 @@ static const uint32_t sha_k[64] = {
 
 static uint32_t rotate(uint32_t x, int n) { return x >> n | x << (32 - n); }
 
+/* One of 64: a .. h of the standard are v[at], v[at + 1], ... mod 8, and `at`
+   is one less each time. */
+static inline void sha_round(uint32_t v[8], int at, uint32_t kw) {
+    uint32_t a = v[at], e = v[(at + 4) & 7];
+    uint32_t s1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25);
+    uint32_t s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
+    uint32_t choose = (e & v[(at + 5) & 7]) ^ (~e & v[(at + 6) & 7]);
+    uint32_t b = v[(at + 1) & 7], c = v[(at + 2) & 7];
+    uint32_t t1 = v[(at + 7) & 7] + s1 + choose + kw;
+    v[(at + 3) & 7] += t1;
+    v[(at + 7) & 7] = t1 + s0 + ((a & b) ^ (a & c) ^ (b & c));
+}
+
 /* FIPS 180-4, 6.2.2: one 64-byte block. */
 static void sha_block(uint32_t h[8], const uint8_t *b) {
-    uint32_t w[64], v[8];
+    uint32_t w[64];
     for (int t = 0; t < 16; t++, b += 4)
         w[t] = (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 |
                (uint32_t)b[2] << 8 | b[3];
@@ -170,18 +183,11 @@ static void sha_block(uint32_t h[8], const uint8_t *b) {
         y = rotate(y, 17) ^ rotate(y, 19) ^ y >> 10;
         w[t] = w[t - 16] + x + w[t - 7] + y;
     }
+    uint32_t v[8];
     memcpy(v, h, sizeof v);
-    for (int t = 0; t < 64; t++) {
-        uint32_t e = v[4], a = v[0];
-        uint32_t s1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25);
-        uint32_t s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
-        uint32_t choose = (e & v[5]) ^ (~e & v[6]);
-        uint32_t major = (a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]);
-        uint32_t t1 = v[7] + s1 + choose + sha_k[t] + w[t];
-        memmove(v + 1, v, 7 * sizeof *v);
-        v[4] += t1;
-        v[0] = t1 + s0 + major;
-    }
+    for (int t = 0; t < 64; t += 8)     /* instead of moving v by one place */
+        for (int i = 0; i < 8; i++)
+            sha_round(v, (8 - i) & 7, sha_k[t + i] + w[t + i]);
     for (int i = 0; i < 8; i++) h[i] += v[i];
 }
 

@@ -3,7 +3,7 @@
      build/bench/gemm [--isa avx2] [--threads 1] [--rounds 7] [--blas LIB]
                       [--model Qwen3]
 
-   Prints, for the matrix shapes of three models, the speed of gm_gemm, its
+   Prints, for all the matrix shapes of three models, the speed of gm_gemm, its
    share of the fused multiply-add peak measured between the turns, and the
    median over the rounds of our speed divided by that of OpenBLAS.  OpenBLAS
    is loaded at run time (default libopenblas.so.0); without it only our own
@@ -33,38 +33,58 @@ static void (*blas_threads)(int);
 
 /* C[m,n] (+)= A B; ta: A is stored [k,m]; tb: B is stored [n,k]. */
 typedef struct {
-    const char *model, *what;
+    const char *model;
+    char what[24];
     int m, n, k;
     bool ta, tb, add;
 } shape;
 
-static const shape shapes[] = {
-    /* 2048 tokens; forward X W^T, d_x = d_y W, d_w += d_y^T X; 64 rows: what
-       attention asks for in model.c */
-    {"SmolLM2-135M", "q,o forward", 2048, 576, 576, 0, 1, 0},
-    {"SmolLM2-135M", "k,v forward", 2048, 192, 576, 0, 1, 0},
-    {"SmolLM2-135M", "gate,up forward", 2048, 1536, 576, 0, 1, 0},
-    {"SmolLM2-135M", "down forward", 2048, 576, 1536, 0, 1, 0},
-    {"SmolLM2-135M", "up d_x", 2048, 576, 1536, 0, 0, 1},
-    {"SmolLM2-135M", "up d_w", 1536, 576, 2048, 1, 0, 1},
-    {"SmolLM2-135M", "k d_w", 192, 576, 2048, 1, 0, 1},
-    {"SmolLM2-135M", "q k^T, all rows", 2048, 2048, 64, 0, 1, 0},
-    {"SmolLM2-135M", "q k^T, 64 rows", 64, 1024, 64, 0, 1, 0},
-    {"SmolLM2-135M", "p v, all rows", 2048, 64, 2048, 0, 0, 0},
-    {"SmolLM2-135M", "p v, 64 rows", 64, 64, 384, 0, 0, 1},
-    {"SmolLM2-135M", "p^T d_o, 64 rows", 1024, 64, 64, 1, 0, 1},
-    {"SmolLM2-135M", "logits, 256 rows", 256, 49152, 576, 0, 1, 0},
-    {"Qwen3-0.6B", "q forward", 2048, 2048, 1024, 0, 1, 0},
-    {"Qwen3-0.6B", "gate,up forward", 2048, 3072, 1024, 0, 1, 0},
-    {"Qwen3-0.6B", "down forward", 2048, 1024, 3072, 0, 1, 0},
-    {"Qwen3-0.6B", "up d_w", 3072, 1024, 2048, 1, 0, 1},
-    {"Qwen3-0.6B", "q k^T, all rows", 2048, 2048, 128, 0, 1, 0},
-    {"Qwen3-0.6B", "p v, all rows", 2048, 128, 2048, 0, 0, 0},
-    {"Llama-3.1-8B", "q,o forward", 2048, 4096, 4096, 0, 1, 0},
-    {"Llama-3.1-8B", "k,v forward", 2048, 1024, 4096, 0, 1, 0},
-    {"Llama-3.1-8B", "gate,up forward", 2048, 14336, 4096, 0, 1, 0},
-    {"Llama-3.1-8B", "up d_w", 14336, 4096, 2048, 1, 0, 1},
+/* Widths of a model's matrices; `rows` tokens of sequences of 1,024. */
+static const struct {
+    const char *name;
+    int rows, d, q, kv, ff, vocab, head;
+} models[] = {
+    {"SmolLM2-135M", 1024, 576, 576, 192, 1536, 49152, 64},
+    {"Qwen3-0.6B", 1024, 1024, 2048, 1024, 3072, 151936, 128},
+    {"Llama-3.1-8B", 512, 4096, 4096, 1024, 14336, 128256, 128},
 };
+
+enum { MOST_SHAPES = 99, TILE_ROWS = 64 };
+static shape shapes[MOST_SHAPES];
+static int shape_count;
+
+static void add_shape(const char *model, const char *name, const char *what,
+                      int m, int n, int k, int form) {
+    shape *s = shapes + shape_count++;
+    *s = (shape){.model = model, .m = m, .n = n, .k = k, .ta = form == 2,
+                 .tb = form == 0, .add = form > 0};
+    snprintf(s->what, sizeof s->what, "%s%s", name, what);
+}
+
+/* A linear [out, in] on R rows: Y = X W^T, dX += dY W, dW += dY^T X. */
+static void add_linear(int model, const char *name, int out, int in) {
+    const char *whose = models[model].name;
+    int R = models[model].rows;
+    add_shape(whose, name, "", R, out, in, 0);
+    add_shape(whose, name, " d_x", R, in, out, 1);
+    add_shape(whose, name, " d_w", out, in, R, 2);
+}
+
+/* All that a block asks for, attention in tiles of 64 rows as model.c has it,
+   and logits of 256 rows as eval.c has them. */
+static void add_model(int i) {
+    const char *whose = models[i].name;
+    const int d = models[i].d, hd = models[i].head;
+    add_linear(i, "q", models[i].q, d);
+    add_linear(i, "k,v", models[i].kv, d);
+    add_linear(i, "o", d, models[i].q);
+    add_linear(i, "gate,up", models[i].ff, d);
+    add_linear(i, "down", d, models[i].ff);
+    add_shape(whose, "q k^T", "", TILE_ROWS, 1024, hd, 0);
+    add_shape(whose, "p v", "", TILE_ROWS, hd, 384, 1);
+    add_shape(whose, "p^T d_o", "", 1024, hd, TILE_ROWS, 2);
+    add_shape(whose, "logits", "", 256, models[i].vocab, d, 0);
+}
 
 static void ours(const shape *s, const float *a, const float *b, float *c) {
     gm_gemm(s->m, s->n, s->k, a, s->ta ? 1 : s->k, s->ta ? s->m : 1,
@@ -196,7 +216,7 @@ static void bench_all(const char *model, int threads, int rounds) {
     double logs = 0, count = 0;
     gm_threads_use(threads);
     if (blas_threads) blas_threads(threads);
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+    for (int i = 0; i < shape_count; i++) {
         const shape *s = &shapes[i];
         if (!strstr(s->model, model)) continue;
         bool large = (double)s->m * s->n * s->k > 1e10;
@@ -225,6 +245,8 @@ int main(int argc, char **argv) {
             gm_isa_use((gm_isa)i);
     fprintf(stderr, "gm_gemm: %s\n", gm_isa_name(gm_isa_now()));
     load_blas(option(argc, argv, "--blas", "libopenblas.so.0"));
+    for (int i = 0; i < (int)(sizeof models / sizeof *models); i++)
+        add_model(i);
     rounds = rounds < 1 ? 1 : rounds > MOST_ROUNDS ? MOST_ROUNDS : rounds;
     printf("model\twhat\tm\tn\tk\tthreads\tGF/s\tof peak\t"
            "ours/OpenBLAS\n");

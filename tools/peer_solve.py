@@ -66,4 +66,5 @@ def main():
     print(f"{count}\t{ours:.3f}\t{peer:.3f}\t{peer / ours:.1f}\t{worse}\t{over}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+/* ops.c: one operation at a time, timed, for bench/peers.py, which times other
+   libraries on the same data in between.
+
+     build/bench/ops MODEL WORK S T
+
+   MODEL is a Hugging Face directory; WORK holds h.f32 and dy.f32 [S T, d] and
+   tokens.npy, and gets candidates and results.  Reads one command a line from
+   stdin, answers each with a line on stdout: seconds of the clock and of the
+   processor, without preparation:
+
+     threads N       forward, backward     block 0 on h: y.f32; grad.f32
+     gram            H = h^T h             H.f64
+     cholesky        of H + damping        L.f64 (the lower triangle)
+     gptq            gate at 4 bits, groups of 128, with H; q.f32
+     step            Stage I, all blocks, tokens 0 .. S T-1; g.f64 [M, K]
+     perplexity      windows of T tokens; nll.f64
+
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static gm_arena arena;
+static gm_error err;
+static const char *work;
+static gm_model model;
+static gm_block block, grad;
+static gm_acts acts;
+static gm_rope_table rope;
+static gm_real *h, *dy, *y;
+static double *H, *A, *weight;
+static int32_t *tokens;
+static long S, T, R, token_count;
+
+static void must(gm_status s) {
+    if (!s) return;
+    fprintf(stderr, "ops: %s\n", err.text);
+    exit(s);
+}
+
+static void *room(size_t count, size_t size) {
+    void *p = gm_alloc(&arena, count, size);
+    if (!p) must(gm_nomem(&err));
+    return p;
+}
+
+static FILE *work_file(const char *name, const char *mode) {
+    FILE *f = fopen(gm_format(&arena, "%s/%s", work, name), mode);
+    if (!f) must(gm_fail(&err, GM_EIO, "%s/%s: cannot be opened", work, name));
+    return f;
+}
+
+static gm_real *load(const char *name, size_t count) {
+    gm_real *x = room(count, sizeof *x);
+    FILE *f = work_file(name, "rb");
+    if (fread(x, sizeof *x, count, f) != count)
+        must(gm_fail(&err, GM_EINPUT, "%s: too short", name));
+    fclose(f);
+    return x;
+}
+
+static void save(const char *name, const void *x, size_t bytes) {
+    FILE *f = work_file(name, "wb");
+    if (fwrite(x, 1, bytes, f) != bytes || fclose(f))
+        must(gm_fail(&err, GM_EIO, "%s: cannot be written", name));
+}
+
+/* ----------------------------------------------------------------- seconds */
+
+static double wall, cpu;
+
+static double processor(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void begin(void) {
+    wall = gm_seconds();
+    cpu = processor();
+}
+
+static void end(void) {
+    wall = gm_seconds() - wall;
+    cpu = processor() - cpu;
+}
+
+/* -------------------------------------------------------------- operations */
+
+static void forward(void) {
+    begin();
+    gm_block_forward(&model.config, &block, &rope, h, &acts, y);
+    end();
+    save("y.f32", y, (size_t)(R * model.config.d) * sizeof *y);
+}
+
+/* dE/dW of the seven linears; as in Stage I no dE/dh. */
+static void backward(void) {
+    FILE *f = work_file("grad.f32", "wb");
+    for (int j = 0; j < GM_LINEARS; j++) {
+        long out, in;
+        gm_linear_shape(&model.config, j, &out, &in);
+        memset(grad.w[j], 0, (size_t)(out * in) * sizeof(gm_real));
+    }
+    gm_block_forward(&model.config, &block, &rope, h, &acts, y);
+    begin();
+    gm_block_backward(&model.config, &block, &rope, h, &acts, dy, &grad, NULL);
+    end();
+    for (int j = 0; j < GM_LINEARS; j++) {
+        long out, in;
+        gm_linear_shape(&model.config, j, &out, &in);
+        fwrite(grad.w[j], sizeof(gm_real), (size_t)(out * in), f);
+    }
+    fclose(f);
+}
+
+static size_t square(void) {
+    return (size_t)(model.config.d * model.config.d) * sizeof(double);
+}
+
+static void gram(void) {
+    if (!H) {
+        H = room(1, square());
+        A = room(1, square());
+        weight = room((size_t)R, sizeof *weight);
+        for (long t = 0; t < R; t++) weight[t] = 1;
+    }
+    memset(H, 0, square());
+    begin();
+    gm_gram(R, model.config.d, h, weight, H);
+    end();
+    save("H.f64", H, square());
+}
+
+static void cholesky(void) {
+    const long n = model.config.d;
+    double damp = 0;
+    if (!H) gram();
+    memcpy(A, H, square());
+    for (long j = 0; j < n; j++) damp += GM_DAMPING * H[j * n + j] / (double)n;
+    for (long j = 0; j < n; j++) A[j * n + j] += damp;
+    begin();
+    bool fine = gm_cholesky(n, A);
+    end();
+    if (!fine) must(gm_fail(&err, GM_EINPUT, "H is not positive definite"));
+    save("L.f64", A, square());
+}
+
+static void gptq(void) {
+    enum { BITS = 4, GROUP = 128 };
+    long out, in;
+    gm_linear_shape(&model.config, GM_GATE, &out, &in);
+    gm_parts parts = gm_packed_parts(out, in, BITS, GROUP);
+    if (!H) gram();
+    gm_mark mark = gm_arena_mark(&arena);
+    uint8_t *codes = room((size_t)parts.codes, 1);
+    uint8_t *zeros = room((size_t)parts.zeros, 1);
+    uint16_t *scales = room((size_t)parts.scales, 1);
+    gm_real *q = room((size_t)(out * in), sizeof *q);
+    gm_factor factor;
+    begin();
+    must(gm_gptq_factor(&arena, in, H, GM_DAMPING, false, &factor, &err));
+    must(gm_gptq(&arena, block.w[GM_GATE], out, in, BITS, GROUP, GM_MINMAX,
+                 &factor, codes, scales, zeros, &err));
+    end();
+    gm_packed packed = {.bits = BITS, .out = out, .in = in, .group = GROUP,
+                        .codes = codes, .scales = (const uint8_t *)scales,
+                        .zeros = zeros};
+    must(gm_dequantize(&packed, q, &err));
+    save("q.f32", q, (size_t)(out * in) * sizeof *q);
+    gm_arena_rewind(&arena, mark);
+}
+
+static void step(void) {
+    static gm_candidates candidates;
+    static gm_fit fit;
+    if (!fit.M) {
+        gm_recipe recipe;
+        must(gm_recipe_parse("2,3,4", 128, &recipe, &err));
+        must(gm_model_hash(&model, &err));
+        must(gm_candidates_open(&arena, &model, &recipe, NULL, work, NULL,
+                                &candidates, &err));
+    }
+    gm_fit_options o = {.S = S, .T = T, .batch = S, .steps = 1000,
+                        .alpha = 0.1, .rho = 10, .eta = 0.02, .tau = 1,
+                        .rate = 0.05, .tail = 0.5, .budget = 3, .seed = 1};
+    gm_mark mark = gm_arena_mark(&arena);
+    must(gm_fit_begin(&arena, &candidates, tokens, &o, &fit, &err));
+    begin();
+    must(gm_fit_step(&fit, &err));
+    end();
+    save("g.f64", fit.g, (size_t)(fit.M * fit.K) * sizeof *fit.g);
+    gm_arena_rewind(&arena, mark);
+}
+
+static void perplexity(void) {
+    static gm_head head;
+    gm_text text = {tokens, token_count / T, T};
+    gm_measure m;
+    gm_mark mark;
+    if (!head.w) must(gm_head_load(&arena, &model, &head, &err));
+    mark = gm_arena_mark(&arena);
+    gm_real *states = room((size_t)(text.windows * T * model.config.d),
+                           sizeof *states);
+    begin();
+    must(gm_final_states(&arena, &model, NULL, NULL, &text, NULL, states,
+                         &err));
+    must(gm_evaluate(&arena, &head, &text, states, NULL, NULL, &m, &err));
+    end();
+    save("nll.f64", &m.nll, sizeof m.nll);
+    gm_arena_rewind(&arena, mark);
+}
+
+static const struct { const char *name; void (*run)(void); } operation[] = {
+    {"forward", forward}, {"backward", backward}, {"gram", gram},
+    {"cholesky", cholesky}, {"gptq", gptq}, {"step", step},
+    {"perplexity", perplexity},
+};
+
+static void prepare(const char *dir) {
+    must(gm_model_open(&arena, dir, &model, &err));
+    must(gm_block_alloc(&arena, &model.config, &block, &err));
+    must(gm_block_alloc(&arena, &model.config, &grad, &err));
+    memset(grad.bias, 0, sizeof grad.bias);
+    grad.norm1 = grad.norm2 = grad.q_norm = grad.k_norm = NULL;
+    must(gm_block_load(&model, 0, &block, &err));
+    must(gm_acts_alloc(&arena, &model.config, S, T, true, &acts, &err));
+    must(gm_rope_build(&arena, &model.config, T, NULL, &rope, &err));
+    size_t count = (size_t)(R * model.config.d);
+    h = load("h.f32", count);
+    dy = load("dy.f32", count);
+    y = room(count, sizeof *y);
+    must(gm_npy_read(&arena, gm_format(&arena, "%s/tokens.npy", work),
+                     &tokens, &token_count, &err));
+}
+
+int main(int argc, char **argv) {
+    char line[64];
+    if (argc != 5) return GM_EUSAGE;
+    work = argv[2];
+    S = atol(argv[3]), T = atol(argv[4]), R = S * T;
+    prepare(argv[1]);
+    while (fgets(line, sizeof line, stdin)) {
+        line[strcspn(line, "\n")] = 0;
+        wall = cpu = 0;
+        if (strncmp(line, "threads ", 8) == 0) gm_threads_use(atoi(line + 8));
+        for (size_t i = 0; i < sizeof operation / sizeof *operation; i++)
+            if (strcmp(line, operation[i].name) == 0) operation[i].run();
+        printf("%.6f %.6f\n", wall, cpu);
+        fflush(stdout);
+    }
+    return 0;
+}

@@ -101,7 +101,7 @@ void gm_parallel(long n, void (*body)(void *context, long i), void *context) {
 
 enum {
     PART = 384,                 /* largest part of k                         */
-    ROWS = 504,                 /* of A packed at once; a multiple of mr     */
+    ROWS = 588,                 /* of A packed at once; a multiple of mr     */
     MR = 14, NR = 32,           /* largest tile                              */
     SPILL = 2                   /* a panel of 6 is stored 8 at a time        */
 };
@@ -484,7 +484,7 @@ typedef struct {
     const gm_real *a, *b;
     long ars, acs, brs, bcs, ldc;
     gm_real *c;
-    bool add;
+    bool add, far;              /* far: B is more than half a level 2 cache  */
     long rows, columns;         /* of a block of C                           */
     long blocks;                /* in a row of blocks                        */
 } gemm_job;
@@ -513,6 +513,18 @@ static void tile_edge(const variant *v, long part, const gm_real *a,
         memcpy(c + i * ldc, full + i * v->nr, (size_t)n * sizeof *c);
 }
 
+/* Asks for share t of B [part, nr] at b, in `shares` shares, to be brought
+   near: a panel that is packed next comes from far away otherwise. */
+static void ask_for(const gemm_job *g, const gm_real *b, long part, long nr,
+                    long t, long shares) {
+    bool along = g->brs == 1;       /* memory lies along k */
+    long lines = along ? nr : part, length = along ? part : nr;
+    long stride = along ? g->bcs : g->brs;
+    for (long r = lines * t / shares; r < lines * (t + 1) / shares; r++)
+        for (long i = 0; i < length; i += 64 / (long)sizeof *b)
+            __builtin_prefetch(b + r * stride + i, 0, 2);
+}
+
 /* C[m, n] (+)= packed A [m, part] times B [part, n]. */
 static void multiply_packed(const gemm_job *g, long part, const gm_real *b,
                             long m, long n, gm_real *c, bool add) {
@@ -524,6 +536,10 @@ static void multiply_packed(const gemm_job *g, long part, const gm_real *b,
             const gm_real *a = workspace.a + i * part;
             gm_real *tile = c + i * g->ldc + j;
             long mr = min(v->mr, m - i);
+            if (g->far && j + v->nr < n)
+                ask_for(g, b + (j + v->nr) * g->bcs, part,
+                        min(v->nr, n - j - v->nr), i / v->mr,
+                        (m + v->mr - 1) / v->mr);
             if (mr == v->mr && nr == v->nr)
                 v->tile(part, a, workspace.b, tile, g->ldc, add);
             else
@@ -591,7 +607,7 @@ void gm_gemm(long m, long n, long k, const gm_real *a, long ars, long acs,
     gemm_job g = {.v = now(), .m = m, .n = n, .k = k,
                   .part = even_part(k, PART, 8), .a = a, .b = b, .ars = ars,
                   .acs = acs, .brs = brs, .bcs = bcs, .ldc = ldc, .c = c,
-                  .add = add};
+                  .add = add, .far = n > (1 << 17) / k};
     /* below some 100 us, starting threads costs more than they save */
     bool small = (double)m * (double)n * (double)k < 1e7;
     choose_blocks(&g, small || in_parallel() ? 1 : gm_threads());

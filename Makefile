@@ -34,7 +34,7 @@ LDLIBS  += $(shell mpicc --showme:link)
 endif
 
 B    := build/$(CC)-o$(OPENMP)g$(GLPK)$(if $(filter 1,$(MPI)),m1)
-LIB  := base mpi io unicode tokenizer kernels checkpoint model quant gptq \
+LIB  := base profile mpi io unicode tokenizer kernels checkpoint model quant gptq \
         external candidates baq solver dynamic glpk tables allocate constrain \
         frontier check relax gamma state eval export objective search rivals \
         plot choice compare \
@@ -80,7 +80,7 @@ build/test/%: build/test/%.o $(LIB:%=build/test/%.o)
 FUZZ    := json safetensors tokenizer text config npy scores alloc vec compare \
            choices command
 WRAPPED := aligned_alloc open fstat stat lstat access close mmap munmap fopen \
-           mkdir rename unlink
+           mkdir rename unlink madvise
 WRAP    := $(WRAPPED:%=-Wl,--wrap=%)
 FUZZED  := memory $(FUZZ)
 build/test/base.o: override SAN += -DGM_CHUNK=0

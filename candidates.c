@@ -335,7 +335,10 @@ static gm_status file_digest(gm_arena *arena, const char *path, char hex[65],
     gm_map map;
     gm_status s = gm_map_open(arena, path, &map, err);
     if (s) return s;
-    gm_sha_of(map.data, map.size, hex);
+    gm_sha sha;
+    gm_sha_begin(&sha);
+    gm_sha_mapped(&sha, map.data, map.size);
+    gm_sha_end(&sha, hex);
     gm_map_close(&map);
     return GM_OK;
 }

@@ -419,8 +419,10 @@ static gm_status check_block(const gm_model *model, long layer,
 static gm_status check_tied(const gm_model *model, gm_error *err) {
     const gm_tensor *e = gm_tensor_find(&model->tensors, embedding_name);
     const gm_tensor *w = gm_tensor_find(&model->tensors, head_name);
-    if (w && (w->dtype != e->dtype || w->bytes != e->bytes ||
-              memcmp(w->data, e->data, w->bytes) != 0))
+    bool same = !w || (w->dtype == e->dtype && w->bytes == e->bytes &&
+                       memcmp(w->data, e->data, w->bytes) == 0);
+    if (w) gm_release(w->data, w->bytes), gm_release(e->data, e->bytes);
+    if (!same)
         return gm_fail(err, GM_EINPUT, "%s: tensor %s differs from %s, but "
                        "config.json says tie_word_embeddings true",
                        model->dir, head_name, embedding_name);
@@ -494,14 +496,19 @@ gm_status gm_block_alloc(gm_arena *arena, const gm_config *config,
 gm_status gm_block_load(const gm_model *model, long layer, gm_block *out,
                         gm_error *err) {
     char name[NAME];
-    for (int i = 0; i < PARTS; i++) {
+    double since = gm_profile_enter(), bytes = 0;
+    gm_status status = GM_OK;
+    for (int i = 0; i < PARTS && !status; i++) {
         struct part p = block_part(&model->config, out, i);
-        gm_status status = !p.wanted ? GM_OK :
-            gm_tensor_read(part_tensor(model, layer, i, name), 0,
-                           p.rows * p.columns, *p.place, err);
-        if (status) return status;
+        if (!p.wanted) continue;
+        const gm_tensor *t = part_tensor(model, layer, i, name);
+        status = gm_tensor_read(t, 0, p.rows * p.columns, *p.place, err);
+        gm_release(t->data, t->bytes);
+        bytes += (double)t->bytes + (double)(p.rows * p.columns) *
+                                        sizeof(gm_real);
     }
-    return GM_OK;
+    gm_profile_leave(since, GM_AT_LOAD, 0, bytes);
+    return status;
 }
 
 
@@ -517,6 +524,7 @@ gm_status gm_embed(const gm_model *model, const int32_t *tokens, long count,
                                           err);
         if (status) return status;
     }
+    gm_release(e->data, e->bytes);
     return GM_OK;
 }
 
@@ -532,7 +540,11 @@ gm_status gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out,
     const gm_tensor *norm = gm_tensor_find(&model->tensors, final_norm_name);
     const gm_tensor *w = gm_tensor_find(&model->tensors,
                                         c->tied ? embedding_name : head_name);
+    double since = gm_profile_enter();
     gm_status status = gm_tensor_read(norm, 0, c->d, out->norm, err);
-    return status ? status
-                  : gm_tensor_read(w, 0, c->vocab * c->d, out->w, err);
+    if (!status) status = gm_tensor_read(w, 0, c->vocab * c->d, out->w, err);
+    gm_release(w->data, w->bytes);
+    gm_profile_leave(since, GM_AT_LOAD, 0, (double)w->bytes +
+                     (double)(c->vocab * c->d) * sizeof *out->w);
+    return status;
 }

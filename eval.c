@@ -83,6 +83,14 @@ static void loss_row(void *context, long r) {
     job->same[r] = best_s == best_t;
 }
 
+static void loss_rows(loss_job *job, long rows) {
+    double since = gm_profile_enter();
+    gm_parallel(rows, loss_row, job);
+    gm_profile_leave(since, GM_AT_LOGITS, 0, (double)rows *
+                     (double)job->vocab * (job->teacher ? 5 : 2) *
+                     sizeof(gm_real));
+}
+
 typedef struct {
     gm_real *student, *teacher, *e, *normed;
     double *nll, *kl, *same;
@@ -116,7 +124,7 @@ gm_status gm_token_losses(gm_arena *arena, const gm_head *head,
         gm_head_forward(head, h + r * head->d, n, b.normed, b.student);
         loss_job job = {head->vocab, next + r, b.student, NULL, b.e, nll + r,
                         NULL, NULL};
-        gm_parallel(n, loss_row, &job);
+        loss_rows(&job, n);
     }
     gm_arena_rewind(arena, mark);
     return s;
@@ -136,7 +144,7 @@ static void window_sums(const gm_head *head, const gm_text *text, long i,
                             b->teacher);
         loss_job job = {head->vocab, text->tokens + first + 1, b->student,
                         b->teacher, b->e, b->nll, b->kl, b->same};
-        gm_parallel(rows, loss_row, &job);
+        loss_rows(&job, rows);
         for (long r = 0; r < rows; r++) {
             sum[0] += b->nll[r];
             sum[1] += b->kl[r];

@@ -38,6 +38,12 @@ static gm_status same_directory(const char *a, const char *b, gm_error *err) {
                    "own; expected another", b);
 }
 
+static gm_status write_stored(gm_out *out, const gm_tensor *t, gm_error *err) {
+    gm_status s = gm_out_write(out, t->data, t->bytes, err);
+    gm_release(t->data, t->bytes);
+    return s;
+}
+
 /* The dequantized candidate, or the stored weight, in the tensor's dtype. */
 static gm_status write_weight(gm_arena *arena, const gm_candidates *candidates,
                               const gm_tensor *t, long m, int k, gm_out *out,
@@ -47,7 +53,7 @@ static gm_status write_weight(gm_arena *arena, const gm_candidates *candidates,
                                (int)(m % GM_LINEARS), k, &packed, err);
     if (s) return s;
     if (packed.original && packed.original->data == t->data)
-        return gm_out_write(out, t->data, t->bytes, err);
+        return write_stored(out, t, err);
     gm_mark mark = gm_arena_mark(arena);
     long count = packed.out * packed.in;
     gm_real *q = gm_alloc(arena, (size_t)count, sizeof *q);
@@ -80,7 +86,7 @@ static gm_status write_shard(gm_arena *arena, const gm_model *model,
                                        err);
     for (long i = 0; i < count && !s; i++) {
         long m = module[from[i]];
-        s = m < 0 ? gm_out_write(&out, t[i].data, t[i].bytes, err)
+        s = m < 0 ? write_stored(&out, t + i, err)
                   : write_weight(arena, candidates, t + i, m, choice[m], &out,
                                  err);
     }
@@ -236,11 +242,12 @@ static gm_status write_packed(const gm_candidates *candidates, long m, int k,
                                (int)(m % GM_LINEARS), k, &p, err);
     if (s) return s;
     if (p.original)
-        return gm_out_write(out, p.original->data, p.original->bytes, err);
+        return write_stored(out, p.original, err);
     gm_parts parts = gm_packed_parts(p.out, p.in, p.bits, p.group);
     s = gm_out_write(out, p.codes, (size_t)parts.codes, err);
     if (!s) s = gm_out_write(out, p.scales, (size_t)parts.scales, err);
     if (!s) s = gm_out_write(out, p.zeros, (size_t)parts.zeros, err);
+    gm_release(p.codes, (size_t)(parts.codes + parts.scales + parts.zeros));
     return s;
 }
 
@@ -268,7 +275,7 @@ gm_status gm_export_packed(gm_arena *arena, const gm_model *model,
     for (long i = 0; i < model->tensors.count && !s; i++) {
         const gm_tensor *stored = model->tensors.tensor + i;
         s = module[i] < 0
-                ? gm_out_write(&out, stored->data, stored->bytes, err)
+                ? write_stored(&out, stored, err)
                 : write_packed(candidates, module[i], choice[module[i]], &out,
                                err);
         gm_say(report, "writing packed", i + 1, model->tensors.count);

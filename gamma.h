@@ -138,6 +138,32 @@ void gm_say(const gm_report *report, const char *what, long done, long total);
 /* Monotonic seconds since some fixed point.  Never enters a result file. */
 double gm_seconds(void);
 
+/* --------------------------------------------------------------- profile.c
+   Where the time of a command goes: gamma COMMAND --profile. */
+typedef enum {
+    GM_AT_GEMM, GM_AT_ATTENTION, GM_AT_ATTENTION_BACKWARD, GM_AT_ROWS,
+    GM_AT_LOSS, GM_AT_LOAD, GM_AT_MIX, GM_AT_INNER, GM_AT_RTN, GM_AT_GRAM,
+    GM_AT_CHOLESKY, GM_AT_INVERSE, GM_AT_GPTQ, GM_AT_LOGITS, GM_AT_SOLVE,
+    GM_AT_TOKENIZE, GM_AT_HASH, GM_AT_WRITE, GM_KERNELS
+} gm_kernel;
+/* wide: its operations are in double.  bytes: moved between the kernel and
+   memory if its operands are read and its results written once. */
+typedef struct {
+    const char *name;
+    bool wide;
+    double seconds, flops, bytes;
+    long calls;
+} gm_kernel_time;
+/* Counts kernels that this thread enters, from zero; no other thread's, and
+   none inside another. */
+void gm_profile_start(void);
+void gm_profile_stop(void);
+const gm_kernel_time *gm_profile(void);         /* [GM_KERNELS] */
+/* double t = gm_profile_enter(); the work; gm_profile_leave(t, ...). */
+double gm_profile_enter(void);
+void gm_profile_leave(double since, gm_kernel kernel, double flops,
+                      double bytes);
+
 /* --------------------------------------------------------------- kernels.c
    The only file with intrinsics or OpenMP.  Every function gives the same
    bits for any instruction set, thread count and compiler. */
@@ -149,6 +175,12 @@ gm_isa gm_isa_best(void);          /* the widest this machine runs          */
 bool gm_isa_use(gm_isa isa);       /* false, unchanged: not available here  */
 gm_isa gm_isa_now(void);
 const char *gm_isa_name(gm_isa isa);
+
+/* Of one thread, measured for some 50 ms: float multiply-adds in registers, as
+   operations a second; bytes a second read and written by a copy too large for
+   caches.  No memory: 0. */
+double gm_peak_flops(void);
+double gm_peak_bytes(void);
 
 void gm_threads_use(int count);    /* >= 1; ignored without OpenMP          */
 int gm_threads(void);
@@ -213,6 +245,11 @@ typedef struct { const uint8_t *data; size_t size; const char *path; } gm_map;
 gm_status gm_map_open(gm_arena *arena, const char *path, gm_map *map,
                       gm_error *err);
 void gm_map_close(gm_map *map);     /* twice is harmless */
+/* Pages of a mapped file that need not stay in memory for now: a model is read
+   block by block, and so is its part of the memory.  No file's: no effect. */
+void gm_release(const void *data, size_t bytes);
+/* gm_sha_add of a mapped file, released piece by piece. */
+void gm_sha_mapped(gm_sha *sha, const uint8_t *data, size_t bytes);
 
 /* GM_EIO when a file that is mapped, or was until it was closed, has changed
    in place since it was opened. */
@@ -1760,7 +1797,8 @@ struct gm_call {
     bool given[GM_MAX_OPTIONS];
     const char *operand[GM_MAX_OPERANDS];
     int operands;
-    bool quiet, json;
+    bool quiet, json, profile;
+    FILE *to;                   /* where results go; NULL: stdout */
     gm_arena arena;
     gm_error err;
     gm_report report;
@@ -1786,6 +1824,9 @@ void gm_result_begin(gm_call *call, const char *columns);
 void gm_result_row(gm_call *call, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void gm_result_end(gm_call *call);
+
+/* main_profile.c: --profile's table on stderr; `wall` seconds are explained. */
+void gm_call_profile(gm_call *call, double wall);
 
 /* A line of talk on stderr, unless --quiet. */
 void gm_talk(const gm_call *call, const char *format, ...)

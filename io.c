@@ -161,6 +161,15 @@ gm_status gm_map_open(gm_arena *arena, const char *path, gm_map *map,
     return status;
 }
 
+void gm_release(const void *data, size_t bytes) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = ((uintptr_t)data + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)data + bytes) / page * page;
+    /* of memory that is no file's, this would forget what it holds */
+    if (first < end && gm_map_at(data))
+        madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
 void gm_map_close(gm_map *map) {
     live_remove(map);
     if (map->size) munmap((void *)(uintptr_t)map->data, map->size);
@@ -314,8 +323,10 @@ gm_status gm_out_write(gm_out *out, const void *data, size_t bytes,
                        gm_error *err) {
     gm_status status = out_usable(out, err);
     if (status != GM_OK) return status;
-    if (bytes && fwrite(data, 1, bytes, out->file) != bytes)
-        return out_failed(out, "write", out->partial, err);
+    double since = gm_profile_enter();
+    bool done = !bytes || fwrite(data, 1, bytes, out->file) == bytes;
+    gm_profile_leave(since, GM_AT_WRITE, 0, (double)bytes);
+    if (!done) return out_failed(out, "write", out->partial, err);
     out->bytes += (int64_t)bytes;
     return GM_OK;
 }
@@ -374,7 +385,9 @@ static gm_status out_finish(gm_out *out, int *hold, gm_error *err) {
 /* Nothing made from a file that changed gets its final name. */
 gm_status gm_out_commit(gm_out *out, gm_error *err) {
     int hold = -1;
+    double since = gm_profile_enter();
     gm_status status = out_finish(out, &hold, err);
+    gm_profile_leave(since, GM_AT_WRITE, 0, 0);
     if (status == GM_OK) status = gm_maps_check(err);
     if (status == GM_OK && rename(out->partial, out->path) != 0)
         status = out_failed(out, "rename to its final name", out->partial,
@@ -1203,6 +1216,17 @@ const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name) {
 
 /* Every line of it can be made by a script: for each tensor in name order
    "NAME\nDTYPE\nD0,D1\n" and then its bytes. */
+void gm_sha_mapped(gm_sha *sha, const uint8_t *data, size_t bytes) {
+    enum { PIECE = 1 << 24 };
+    double since = gm_profile_enter();
+    for (size_t at = 0; at < bytes; at += PIECE) {
+        size_t n = bytes - at < PIECE ? bytes - at : PIECE;
+        gm_sha_add(sha, data + at, n);
+        gm_release(data + at, n);
+    }
+    gm_profile_leave(since, GM_AT_HASH, 0, (double)bytes);
+}
+
 gm_status gm_tensors_hash(const gm_tensors *tensors, char hex[65],
                           gm_error *err) {
     gm_sha sha;
@@ -1224,7 +1248,7 @@ gm_status gm_tensors_hash(const gm_tensors *tensors, char hex[65],
             gm_sha_add(&sha, text, (size_t)n);
         }
         gm_sha_add(&sha, "\n", 1);
-        gm_sha_add(&sha, t->data, t->bytes);
+        gm_sha_mapped(&sha, t->data, t->bytes);
     }
     gm_sha_end(&sha, hex);
     return GM_OK;

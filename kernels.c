@@ -608,10 +608,15 @@ void gm_gemm(long m, long n, long k, const gm_real *a, long ars, long acs,
                   .part = even_part(k, PART, 8), .a = a, .b = b, .ars = ars,
                   .acs = acs, .brs = brs, .bcs = bcs, .ldc = ldc, .c = c,
                   .add = add, .far = n > (1 << 17) / k};
+    double t = gm_profile_enter();
     /* below some 100 us, starting threads costs more than they save */
     bool small = (double)m * (double)n * (double)k < 1e7;
     choose_blocks(&g, small || in_parallel() ? 1 : gm_threads());
     gm_parallel((m + g.rows - 1) / g.rows * g.blocks, gemm_block, &g);
+    gm_profile_leave(t, GM_AT_GEMM, 2. * (double)m * (double)n * (double)k,
+                     (double)sizeof *c * ((double)m * (double)k +
+                     (double)k * (double)n +
+                     (double)m * (double)n * (add ? 2 : 1)));
 }
 
 /* --------------------------------------------------------- rows, dispatched */
@@ -851,7 +856,11 @@ static long triangle_items(long n) {
 void gm_gram(long rows, long n, const gm_real *x, const double *weight,
              double *H) {
     square_job g = {.n = n, .rows = rows, .x = x, .weight = weight, .out = H};
+    double t = gm_profile_enter(), square = (double)n * (double)n;
     gm_parallel(triangle_items(n), gram_block, &g);
+    gm_profile_leave(t, GM_AT_GRAM, (double)rows * square,
+                     (double)rows * (double)n * sizeof *x +
+                     square * sizeof *H);
 }
 
 /* The block at row i, column `column`, loses what the columns before it
@@ -954,4 +963,83 @@ static void inverse_columns(void *context, long item) {
 void gm_lower_inverse(long n, const double *L, double *X) {
     square_job g = {.n = n, .L = L, .out = X};
     gm_parallel((n + BLOCK - 1) / BLOCK, inverse_columns, &g);
+}
+
+/* ----------------------------------------------------- what a machine can do
+
+   Chains of fused multiply-adds, CHAINS of them at once so that none waits for
+   another; the empty asm keeps each in a register. */
+
+enum { CHAINS = 12 };
+
+static double chains_scalar(long turns) {
+    gm_real v[CHAINS] = {0};
+    for (long t = 0; t < turns; t++)
+        for (int i = 0; i < CHAINS; i++)
+            v[i] = fma_real(v[i], (gm_real)0.999, (gm_real)1e-7);
+    __asm__ volatile("" : : "r"(v) : "memory");
+    return 2. * CHAINS * (double)turns;
+}
+
+#ifdef GM_X86
+
+TARGET_AVX2
+static double chains_avx2(long turns) {
+    __m256 v[CHAINS], x = _mm256_set1_ps(0.999f), y = _mm256_set1_ps(1e-7f);
+    for (int i = 0; i < CHAINS; i++) v[i] = y;
+    for (long t = 0; t < turns; t++)
+#pragma GCC unroll 12
+        for (int i = 0; i < CHAINS; i++) {
+            v[i] = _mm256_fmadd_ps(v[i], x, y);
+            __asm__ volatile("" : "+x"(v[i]));
+        }
+    return 16. * CHAINS * (double)turns;
+}
+
+TARGET_AVX512
+static double chains_avx512(long turns) {
+    __m512 v[CHAINS], x = _mm512_set1_ps(0.999f), y = _mm512_set1_ps(1e-7f);
+    for (int i = 0; i < CHAINS; i++) v[i] = y;
+    for (long t = 0; t < turns; t++)
+#pragma GCC unroll 12
+        for (int i = 0; i < CHAINS; i++) {
+            v[i] = _mm512_fmadd_ps(v[i], x, y);
+            __asm__ volatile("" : "+v"(v[i]));
+        }
+    return 32. * CHAINS * (double)turns;
+}
+
+#endif
+
+static double chains(long turns) {
+#ifdef GM_X86
+    if (gm_isa_now() == GM_AVX512) return chains_avx512(turns);
+    if (gm_isa_now() == GM_AVX2) return chains_avx2(turns);
+#endif
+    return chains_scalar(turns);
+}
+
+/* The fastest of several short turns: others use the machine too. */
+double gm_peak_flops(void) {
+    double best = 0;
+    for (int i = 0; i < 50; i++) {
+        double start = gm_seconds(), n = chains(20000);
+        best = fmax(best, n / (gm_seconds() - start));
+    }
+    return best;
+}
+
+double gm_peak_bytes(void) {
+    enum { WORDS = 1 << 21, TURNS = 4 };
+    gm_arena arena = {0};
+    double best = 0, *from = gm_alloc(&arena, WORDS, sizeof *from);
+    double *to = gm_alloc(&arena, WORDS, sizeof *to);
+    for (int i = 0; from && to && i < TURNS; i++) {
+        double start = gm_seconds();
+        memcpy(to, from, WORDS * sizeof *to);
+        __asm__ volatile("" : : "r"(to) : "memory");
+        best = fmax(best, 2. * WORDS * sizeof *to / (gm_seconds() - start));
+    }
+    gm_arena_free(&arena);
+    return best;
 }

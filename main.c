@@ -25,6 +25,9 @@ static const gm_option common[] = {
                              "depends on it"},
     {"--isa", "NAME", NULL, "scalar, avx2 or avx512 (the widest here); no "
                             "result depends on it"},
+    {"--profile", NULL, NULL, "where the time went, on stderr: for each kernel "
+     "seconds (with `other` they are the whole run's), calls, operations, "
+     "bytes and its share of what this machine can do"},
     {"--json", NULL, NULL, "results as JSON instead of tab-separated lines"},
     {"--quiet", NULL, NULL, "no talk or progress on stderr"},
     {"--help", NULL, NULL, "this text"},
@@ -144,6 +147,7 @@ static gm_status set_common(gm_call *call, const char *name,
                             const char *value) {
     if (strcmp(name, "--quiet") == 0) call->quiet = true;
     if (strcmp(name, "--json") == 0) call->json = true;
+    if (strcmp(name, "--profile") == 0) call->profile = true;
     if (strcmp(name, "--threads") == 0) {
         long count;
         gm_status s = gm_parse_long(name, value, 1, 1024, &count, &call->err);
@@ -290,7 +294,11 @@ gm_status gm_arg_double(gm_call *call, const char *name, double least,
 
 /* The table being printed: one at a time, whole in memory when aligned.
    lost: there was no memory for a part of it, so that none is printed. */
-static struct { char **cell; long cells, room, columns; bool lost; } table;
+static struct {
+    char **cell;
+    long cells, room, columns;
+    bool lost;
+} table;
 
 static void add_cell(const char *text) {
     if (table.cells == table.room) {
@@ -343,7 +351,7 @@ static bool is_number(const char *s) {
     return !*s;
 }
 
-static void print_json(gm_call *call) {
+static void print_json(gm_call *call, FILE *to) {
     for (long i = table.columns; i < table.cells; i++) {
         long column = i % table.columns;
         const char *head = i == table.columns ? "[{" : column ? ", " : ",\n {";
@@ -352,20 +360,20 @@ static void print_json(gm_call *call) {
         char *quoted = gm_json_quote(&call->arena, cell);
         table.lost = table.lost || !key || !quoted;
         if (table.lost) return;
-        printf("%s%s: %s%s", head, key, is_number(cell) ? cell : quoted,
+        fprintf(to, "%s%s: %s%s", head, key, is_number(cell) ? cell : quoted,
                column + 1 == table.columns ? "}" : "");
     }
-    printf("%s]\n", table.cells <= table.columns ? "[" : "");
+    fprintf(to, "%s]\n", table.cells <= table.columns ? "[" : "");
 }
 
-static void print_text(bool aligned) {
+static void print_text(bool aligned, FILE *to) {
     for (long i = 0; i < table.cells; i++) {
         size_t width = 0;
         bool last = (i + 1) % table.columns == 0;
         for (long j = i % table.columns; j < table.cells; j += table.columns)
             if (strlen(table.cell[j]) > width) width = strlen(table.cell[j]);
         int pad = aligned && !last ? (int)width : 0;
-        printf("%-*s%s", pad, table.cell[i], last ? "\n" : aligned ? "  "
+        fprintf(to, "%-*s%s", pad, table.cell[i], last ? "\n" : aligned ? "  "
                : "\t");
     }
 }
@@ -393,17 +401,18 @@ void gm_result_row(gm_call *call, const char *format, ...) {
 }
 
 void gm_result_end(gm_call *call) {
+    FILE *to = call->to ? call->to : stdout;
     if (!table.lost && call->json)
-        print_json(call);
+        print_json(call, to);
     else if (!table.lost)
         /* mpirun puts a terminal between us and a file */
-        print_text(isatty(STDOUT_FILENO) && gm_ranks() == 1);
+        print_text(isatty(fileno(to)) && gm_ranks() == 1, to);
     bool lost = table.lost;
     for (long i = 0; i < table.cells; i++) free(table.cell[i]);
     free(table.cell);
     memset(&table, 0, sizeof table);
     table.lost = lost;              /* main says so */
-    fflush(stdout);
+    fflush(to);
 }
 
 /* -------------------------------------------------------------------- talk */
@@ -548,8 +557,10 @@ int main(int argc, char **argv) {
     if (!s) s = check_ranks(&call);
     if (!s) s = check_output(&call, "--out");
     if (!s) s = check_output(&call, "--lp");
+    if (call.profile) gm_profile_start();
     if (!s) s = call.command->run(&call);
     if (!s) s = finish(&call);
+    if (call.profile) gm_call_profile(&call, gm_seconds() - start);
     s = gm_ranks_agree(s, &call.err);
     if (s && gm_rank() == 0) fprintf(stderr, "gamma: %s\n", call.err.text);
     struct rusage usage;

@@ -21,9 +21,11 @@ gm_status gm_call_tokens(gm_call *call, const gm_model *model, const char *text,
         gm_tokenizer *tokenizer;
         s = gm_map_open(a, text, &map, &call->err);
         if (s) return s;
+        double since = gm_profile_enter();
         s = gm_tokenizer_open(a, model->dir, &tokenizer, &call->err);
         if (!s) s = gm_tokenize(tokenizer, a, (const char *)map.data, map.size,
                                 tokens, count, &call->err);
+        gm_profile_leave(since, GM_AT_TOKENIZE, 0, (double)map.size);
         gm_map_close(&map);
     }
     const char *path = npy ? npy : text;

@@ -310,7 +310,9 @@ void gm_rtn(const gm_real *w, long out, long in, int bits, long group,
             uint8_t *zeros) {
     assert(bits >= 1 && bits <= 8 && group >= 1 && group <= STRIP);
     rtn_job job = {w, out, in, group, bits, rule, codes, zeros, scales};
+    double since = gm_profile_enter(), n = (double)out * (double)in;
     gm_parallel((out + ROWS - 1) / ROWS, rtn_rows, &job);
+    gm_profile_leave(since, GM_AT_RTN, 0, n * (sizeof *w + bits / 8.));
 }
 
 /* ------------------------------------------------- back to real numbers */
@@ -406,7 +408,12 @@ static gm_status mix_run(mix_job *job, gm_error *err) {
     const gm_packed *p = job->packed;
     gm_status status = GM_OK;
     job->status = &status;
+    double since = gm_profile_enter(), n = (double)p->out * (double)p->in;
     gm_parallel((p->out + ROWS - 1) / ROWS, mix_rows, job);
+    double bytes = sizeof *job->w;
+    for (int k = 0; k < job->K; k++) bytes += p[k].bits / 8.;
+    gm_profile_leave(since, job->w ? GM_AT_MIX : GM_AT_INNER,
+                     2 * n * job->K, n * bytes);
     /* the message, from the first bad element, in file order */
     gm_real q[STRIP];
     for (int k = 0; k < job->K && status; k++)
@@ -418,6 +425,18 @@ static gm_status mix_run(mix_job *job, gm_error *err) {
     return status;
 }
 
+/* The file's pages that K candidates lie in are not needed for now. */
+static void release(const gm_packed *p, int K) {
+    for (int k = 0; k < K; k++) {
+        gm_parts n = gm_packed_parts(p[k].out, p[k].in, p[k].bits, p[k].group);
+        const gm_tensor *t = p[k].original;
+        gm_release(t ? t->data : p[k].codes, t ? t->bytes : (size_t)n.codes);
+        if (t) continue;
+        gm_release(p[k].scales, (size_t)n.scales);
+        gm_release(p[k].zeros, (size_t)n.zeros);
+    }
+}
+
 gm_status gm_mix(const gm_packed *packed, int K, const double *p, gm_real *w,
                  gm_error *err) {
     mix_job job = {.packed = packed, .K = K, .p = p, .w = w};
@@ -425,17 +444,20 @@ gm_status gm_mix(const gm_packed *packed, int K, const double *p, gm_real *w,
 }
 
 gm_status gm_dequantize(const gm_packed *packed, gm_real *q, gm_error *err) {
-    if (packed->original)
-        return gm_tensor_read(packed->original, 0,
-                              (int64_t)packed->out * packed->in, q, err);
     double one = 1;
-    return gm_mix(packed, 1, &one, q, err);
+    gm_status s = packed->original
+        ? gm_tensor_read(packed->original, 0,
+                         (int64_t)packed->out * packed->in, q, err)
+        : gm_mix(packed, 1, &one, q, err);
+    release(packed, 1);
+    return s;
 }
 
 gm_status gm_inner(const gm_packed *packed, int K, const gm_real *G,
                    double *row, double *g, gm_error *err) {
     mix_job job = {.packed = packed, .K = K, .G = G, .row = row};
     gm_status s = mix_run(&job, err);
+    release(packed, K);
     for (int k = 0; k < K; k++) {
         g[k] = 0;
         for (long i = 0; i < packed->out; i++) g[k] += row[i * K + k];

@@ -6,19 +6,20 @@
 # file: the files it may call (solver, dynamic and glpk are one layer in three files)
 allowed='
 base:
-kernels: base
+profile: base
+kernels: base profile
 unicode:
-io: base
+io: base profile
 tokenizer: base io unicode
-checkpoint: base io kernels
-model: base kernels checkpoint
-quant: base io kernels
-gptq: base io kernels quant
+checkpoint: base profile io kernels
+model: base profile kernels checkpoint
+quant: base profile io kernels
+gptq: base profile io kernels quant
 external: base io checkpoint quant
 mpi: base checkpoint model
 candidates: base io kernels checkpoint model quant gptq external mpi
 baq: base io kernels checkpoint quant gptq external candidates
-solver: base dynamic glpk
+solver: base profile dynamic glpk
 dynamic: base solver
 glpk: base io solver dynamic
 frontier: base kernels solver allocate
@@ -28,12 +29,12 @@ check: base io tables
 allocate: base solver glpk tables
 export: base io checkpoint quant candidates
 gamma: base io kernels checkpoint model quant candidates tables export relax state mpi
-relax: base kernels
+relax: base profile kernels
 state: base io
 plot: base io kernels
 choice: base io tokenizer eval
 compare: base io eval tables rivals plot
-eval: base kernels checkpoint model quant candidates
+eval: base profile kernels checkpoint model quant candidates
 objective: base kernels checkpoint model quant candidates eval
 search: base kernels
 rivals: base kernels solver glpk tables allocate gamma objective search

@@ -17,7 +17,7 @@
    uncorrelated, so the mixture's error falls as sum_k p_mk^2 S_mk, S_mk the
    separable error of candidate k alone: a mixture looks better than any
    candidate, and theta learns log errors.  `soft-corrected` [choice] measures
-   S_mk once, in the first step, and minimises J + sum_mk (p_mk - p_mk^2) S_mk:
+   S_mk in its first steps, on each sequence once, and minimises J + sum_mk (p_mk - p_mk^2) S_mk:
    at one-hot p nothing is added, elsewhere exactly what the mixture hides.
    `gumbel` mixes a sample instead (Jang, Gu, Poole 2017): in each step, with
    fresh noise G and tau falling from step to step,
@@ -209,9 +209,16 @@ static gm_status find_offers(const gm_fit *fit, long l, offer *offers,
     return s;
 }
 
-/* S_mk: module m of block l alone at candidate k, all else original, on this
-   step's sequences.  Needs the teacher's y; dE/dW~'s buffer holds the candidate
-   meanwhile. */
+/* S_mk is the mean over the first steps, until each sequence was seen. */
+static bool measuring(const gm_fit *fit) {
+    const gm_fit_options *o = &fit->options;
+    return o->relaxation == GM_SOFT_CORRECTED &&
+           (fit->step == 0 || fit->step * o->batch < o->S);
+}
+
+/* S_mk: module m of block l alone at candidate k, all else original, in units
+   of E_0 once that is known.  Needs the teacher's y; dE/dW~'s buffer holds the
+   candidate meanwhile. */
 static gm_status measure_separable(gm_fit *fit, long l, const offer *offers,
                                    gm_error *err) {
     struct gm_sweep *w = fit->sweep;
@@ -226,7 +233,8 @@ static gm_status measure_separable(gm_fit *fit, long l, const offer *offers,
             if (s) return s;
             gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts,
                              w->student);
-            S[offers[j].k[i]] = block_loss(fit);
+            double unit = fit->step ? fit->E0 : 1, *mean = S + offers[j].k[i];
+            *mean += (block_loss(fit) / unit - *mean) / (double)(fit->step + 1);
         }
         w->block.w[j] = original;
     }
@@ -273,8 +281,7 @@ static gm_status sweep_block(gm_fit *fit, long l, gm_error *err) {
     gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->y);
     s = tap(fit, s, err, real_dtype, w->R, c->d, w->y, "teacher.%ld", l + 1);
     if (!s) s = find_offers(fit, l, offers, err);
-    if (!s && fit->options.relaxation == GM_SOFT_CORRECTED && fit->step == 0)
-        s = measure_separable(fit, l, offers, err);
+    if (!s && measuring(fit)) s = measure_separable(fit, l, offers, err);
     if (s) return s;
     for (int j = 0; j < GM_LINEARS; j++) {
         long m = l * GM_LINEARS + j;
@@ -464,13 +471,13 @@ static gm_status sweep_gather(gm_fit *fit, gm_error *err) {
     const long each = GM_LINEARS * fit->K;
     gm_status s = gm_ranks_gather(fit->block_E, L, 1, err);
     if (!s) s = gm_ranks_gather(fit->g, L, each, err);
-    if (!s && fit->step == 0)
+    if (!s && measuring(fit))
         s = gm_ranks_gather(fit->separable, L, each, err);
     return s;
 }
 
 /* The blocks in order, on this step's sequences: block_E, E, g and, in the
-   first step, E_0 and S, in units of E_0. */
+   first step, E_0, all in units of it. */
 static gm_status sweep(gm_fit *fit, gm_error *err) {
     const gm_model *model = fit->candidates->model;
     const long L = model->config.layers, end = gm_rank_first(L, gm_rank() + 1);
@@ -590,6 +597,25 @@ gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
 
 /* ------------------------------------------------------------------- scores */
 
+/* scaled: S_mk f_m.  L_mk is S_mk plus an interaction, the product of e_mk and
+   the others' errors at the budget of learning: linear in e_mk, so for a small
+   e_mk larger than S_mk.  But at a budget where m gets such a candidate the
+   others' errors are small too; if all shrink together the interaction stays in
+   proportion to S_mk.  So it is read where it weighs least against S_mk, between
+   the module's worst candidate w and its best b [choice]:
+     f_m = (L_mw - L_mb) / (S_mw - S_mb),  within 1/2 and 2. */
+static double joint_factor(const gm_fit *fit, long m, double n) {
+    long w = -1, b = -1;
+    for (long i = m * fit->K; i < (m + 1) * fit->K; i++) {
+        if (!gm_allowed(fit->candidates, m, (int)(i - m * fit->K))) continue;
+        if (w < 0 || fit->separable[i] > fit->separable[w]) w = i;
+        if (b < 0 || fit->separable[i] < fit->separable[b]) b = i;
+    }
+    double S = fit->separable[w] - fit->separable[b];
+    double f = S > 0 ? (fit->loss_sum[w] - fit->loss_sum[b]) / n / S : 1;
+    return fmin(fmax(f, 0.5), 2);
+}
+
 /* loss: the mean of candidate_loss over the tail's steps.
    theta: at a stationary point v_mk is the same for all k, so, up to a constant
    of the module,
@@ -605,6 +631,8 @@ static double raw_score(const gm_fit *fit, long m, int k, double n) {
     const double tau = gm_sampled(o->relaxation) ? 1 : o->tau;
     long i = m * fit->K + k;
     if (o->score == GM_SCORE_LOSS) return fit->loss_sum[i] / n;
+    if (o->score == GM_SCORE_SCALED)
+        return fit->separable[i] * joint_factor(fit, m, n);
     return -o->alpha / (double)fit->M * (fit->theta_sum[i] / n) / tau -
            fit->multiplier_sum / n * module_weights(fit, m) *
                fit->candidates->recipe.bits[k] / fit->N;

@@ -595,6 +595,10 @@ void gm_block_backward(const gm_config *config, const gm_block *block,
 /* logits[rows, vocab] = norm(h) w^T.  scratch: [rows, d]. */
 void gm_head_forward(const gm_head *head, const gm_real *h, long rows,
                      gm_real *scratch, gm_real *logits);
+/* ADDS dE/dh to d_h [rows, d], from d_logits [rows, vocab]; h as given to
+   gm_head_forward; scratch: [rows, d]. */
+void gm_head_backward(const gm_head *head, const gm_real *h, long rows,
+                      const gm_real *d_logits, gm_real *scratch, gm_real *d_h);
 
 /* ----------------------------------------------------------------- quant.c
    Candidates of one weight: RTN, packing, sizes, mixtures. */
@@ -1258,8 +1262,10 @@ typedef enum { GM_SOFT, GM_SOFT_CORRECTED, GM_GUMBEL, GM_HARD,
                GM_RELAXATIONS } gm_relaxation;
 typedef enum { GM_NORM_TOKEN, GM_NORM_ROBUST, GM_NORM_PLAIN, GM_NORM_ENERGY,
                GM_NORM_UPDATE, GM_NORMS } gm_loss_norm;
-/* What becomes the score: theta at a stationary point, or the averaged loss. */
-typedef enum { GM_SCORE_THETA, GM_SCORE_LOSS, GM_SCORES } gm_score;
+/* What becomes the score: theta at a stationary point, the averaged loss, or
+   S_mk times one factor from it: gm_fit_scores in gamma.c. */
+typedef enum { GM_SCORE_THETA, GM_SCORE_LOSS, GM_SCORE_SCALED, GM_SCORES }
+gm_score;
 const char *gm_relaxation_name(gm_relaxation relaxation);   /* "soft" ... */
 const char *gm_loss_norm_name(gm_loss_norm norm);           /* "token" ... */
 const char *gm_score_name(gm_score score);
@@ -1297,7 +1303,7 @@ double gm_loss_block(const gm_loss *loss);
 typedef struct {
     gm_relaxation relaxation;
     gm_loss_norm norm;
-    gm_score score;     /* which of the two is written as the score       */
+    gm_score score;     /* which is written as the score       */
     long S, T;          /* calibration: sequences of T tokens             */
     long batch;         /* sequences in one step                          */
     long steps;
@@ -1367,6 +1373,21 @@ gm_status gm_module_table(gm_arena *arena, const gm_model *model,
 /* The same with the learned scores and all settings as keys: scores.tsv. */
 gm_status gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out,
                        gm_error *err);
+
+/* ---------------------------------------------------------------- probe.c
+   Scores that count what later blocks make of an error (--end-to-end). */
+
+/* loss[M, K]: to second order the KL, in nats a token, that each candidate
+   alone adds to the model in which module m has candidate choice[m] (NULL: to
+   the original); `draws` backward passes for each sequence of the text. */
+gm_status gm_probe(gm_arena *arena, const gm_candidates *candidates,
+                   const gm_sequences *text, const int *choice, long draws,
+                   uint64_t seed, const gm_report *report, double *loss,
+                   gm_error *err);
+/* Multiplies each module's scores by one factor, so that they are as large
+   as `loss`. */
+gm_status gm_probe_scores(gm_arena *arena, gm_scores *scores,
+                          const double *loss, gm_error *err);
 
 /* ---------------------------------------------------------------- state.c
    A run of Stage I as a file. */
@@ -1938,7 +1959,7 @@ gm_status gm_call_budgets(gm_call *call, const gm_scores *table);
      "gumbel or hard"},                                                       \
     {"--norm", "NAME", "token", "token, robust, plain, energy or update"},    \
     {"--first-weight", "W", "1", "of a sequence's first position"},           \
-    {"--score", "NAME", NULL, "theta or loss"},                               \
+    {"--score", "NAME", NULL, "theta, loss or scaled"},                               \
     {"--train-bits", "B", NULL, "budget while learning (the middle)"},        \
     {"--alpha", "A", "0.1", "entropy weight"},                                \
     {"--rho", "R", "10", "penalty"},                                          \
@@ -1947,6 +1968,7 @@ gm_status gm_call_budgets(gm_call *call, const gm_scores *table);
     {"--tau-last", "T", NULL, "gumbel, hard: of the last step (0.5)"},        \
     {"--rate", "R", "0.1", "Adam's step"},                                    \
     {"--tail", "F", "0.33", "share of steps averaged"},                       \
+    {"--end-to-end", "D", "0", "backward passes a sequence, see gamma fit"},  \
     {"--seed", "N", "1", "seed"}
 
 extern const gm_command gm_command_info, gm_command_fit, gm_command_solve,

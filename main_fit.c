@@ -210,7 +210,7 @@ static const gm_option fit_options[] = {
      "theta; options given beside it win"},
     {"--relaxation", "NAME", "soft-corrected", "soft: E_l of the mixture as it "
      "is; soft-corrected: plus sum_k (p_k - p_k^2) S_k, S_k the candidate's "
-     "error alone, measured in the first step; gumbel: E_l of p = y = "
+     "error alone, measured in the first S/batch steps; gumbel: E_l of p = y = "
      "softmax((theta + G) / tau), G fresh Gumbel noise, c and H of "
      "softmax(theta); hard: p = one-hot(argmax theta + G), gradient as if p "
      "were y"},
@@ -222,8 +222,9 @@ static const gm_option fit_options[] = {
      "else 1; > 0"},
     {"--score", "NAME", NULL, "theta: -(A/M) theta / T - (lambda + R c) n_m "
      "b_k / N, the loss of a choice at a stationary point (sampled: T = 1); loss: "
-     "the mean of dE/dp_k (soft-corrected: S_k + dE/dp_k - 2 p_k S_k) (loss "
-     "for soft-corrected, else theta)"},
+     "L_k, the mean of dE/dp_k (soft-corrected: S_k + dE/dp_k - 2 p_k S_k); "
+     "scaled: S_k (L_worst - L_best) / (S_worst - S_best), the factor within "
+     "1/2 and 2 (scaled for soft-corrected, else theta)"},
     {"--train-bits", "B", NULL, "target of the constraint c while learning, "
      "average code bits (the middle between the least and most there are)"},
     {"--alpha", "A", "0.1", "entropy weight: - (A/M) sum_m H(p_m), > 0"},
@@ -237,6 +238,10 @@ static const gm_option fit_options[] = {
     {"--rate", "R", "0.1", "Adam's step, > 0"},
     {"--tail", "F", "0.33", "share of the last steps whose losses or theta "
      "(--score) are averaged into the scores, 0..1"},
+    {"--end-to-end", "D", "0", "after learning, D backward passes of the whole "
+     "student for each calibration sequence, with labels drawn from it; each "
+     "module's scores are multiplied by KL_mk / u_mk, mean over k of the "
+     "logarithm; KL_mk = mean <dln q/dW_m, Q_mk - W_m>^2 / 2T; 0: none"},
     {"--seed", "N", "1", "sequences of each step and Gumbel noise, 0..2^62"},
     {"--resume", NULL, NULL, "go on from DIR/fit.state if it is there; the "
      "result is bit-identical to an uninterrupted run"},
@@ -279,8 +284,13 @@ static gm_status relaxation_options(gm_call *call, gm_fit_options *o) {
     if (!s) s = named(call, "--relaxation", GM_RELAXATIONS, relaxation_name,
                       &relaxation);
     if (!s) s = named(call, "--norm", GM_NORMS, norm_name, &norm);
-    score = relaxation == GM_SOFT_CORRECTED ? GM_SCORE_LOSS : GM_SCORE_THETA;
+    bool corrected = relaxation == GM_SOFT_CORRECTED;
+    score = corrected ? GM_SCORE_SCALED : GM_SCORE_THETA;
     if (!s) s = named(call, "--score", GM_SCORES, score_name, &score);
+    if (!s && score == GM_SCORE_SCALED && !corrected)
+        return gm_fail(&call->err, GM_EUSAGE, "--score scaled belongs to "
+                       "--relaxation soft-corrected, found %s",
+                       relaxation_name(relaxation));
     o->relaxation = (gm_relaxation)relaxation;
     o->norm = (gm_loss_norm)norm;
     o->score = (gm_score)score;
@@ -406,11 +416,41 @@ gm_status gm_call_fit(gm_call *call, const gm_candidates *candidates,
     return s;
 }
 
+/* --end-to-end: the scores solved at the budget of learning, and each module's
+   multiplied by what probes of that student say it is worth. */
+static gm_status end_to_end(gm_call *call, const gm_fit *fit,
+                            gm_scores *scores) {
+    gm_arena *a = &call->arena;
+    const gm_fit_options *o = &fit->options;
+    const gm_sequences text = {fit->tokens, o->S, o->T};
+    const gm_solve_options solving = {.solver = GM_DP};
+    gm_certificate certificate;
+    gm_allocation allocation;
+    gm_budget budget;
+    long draws;
+    char bits[32];
+    gm_status s = gm_arg_long(call, "--end-to-end", 0, 10000, &draws);
+    if (s || draws == 0) return s;
+    int *choice = gm_alloc(a, (size_t)fit->M, sizeof *choice);
+    double *loss = gm_alloc(a, (size_t)(fit->M * fit->K), sizeof *loss);
+    if (!choice || !loss) return gm_nomem(&call->err);
+    snprintf(bits, sizeof bits, "%.9f", o->budget);
+    s = gm_budget_parse(a, scores, GM_BITS, bits, &budget, &call->err);
+    if (!s) s = gm_allocate(a, scores, &budget, &solving, choice, &certificate,
+                            &allocation, &call->err);
+    if (!s) s = gm_probe(a, fit->candidates, &text, choice, draws, o->seed,
+                         &call->report, loss, &call->err);
+    if (!s) s = gm_probe_scores(a, scores, loss, &call->err);
+    return s ? s : gm_keys_set(a, &scores->keys, "end_to_end", &call->err,
+                               "%ld", draws);
+}
+
 gm_status gm_call_scores(gm_call *call, const gm_fit *fit, const char *dir,
                          gm_scores *out) {
     const char *path = gm_format(&call->arena, "%s/scores.tsv", dir);
     if (!path) return gm_nomem(&call->err);
     gm_status s = gm_fit_table(&call->arena, fit, out, &call->err);
+    if (!s) s = end_to_end(call, fit, out);
     return s ? s : gm_scores_write(&call->arena, path, out, &call->err);
 }
 

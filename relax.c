@@ -12,7 +12,7 @@ static const char *const relaxation_name[] = {"soft", "soft-corrected",
                                               "gumbel", "hard"};
 static const char *const norm_name[] = {"token", "robust", "plain", "energy",
                                         "update"};
-static const char *const score_name[] = {"theta", "loss"};
+static const char *const score_name[] = {"theta", "loss", "scaled"};
 
 const char *gm_relaxation_name(gm_relaxation relaxation) {
     return relaxation_name[relaxation];

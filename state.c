@@ -20,7 +20,7 @@ void gm_fit_hash(gm_fit *fit) {
     gm_sha sha;
     gm_fit_tokens_hash(fit, calibration);
     int n = snprintf(line, sizeof line,
-                     "gamma-fit 1 %s %s relaxation=%d S=%ld T=%ld "
+                     "gamma-fit 2 %s %s relaxation=%d S=%ld T=%ld "
                      "batch=%ld steps=%ld alpha=%a rho=%a eta=%a tau=%a "
                      "rate=%a tail=%a budget=%a seed=%llu",
                      fit->candidates->hash, calibration, (int)o->relaxation,

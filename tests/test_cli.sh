@@ -72,8 +72,10 @@ expect 2 'gamma: --relaxation: expected soft, soft-corrected, gumbel or hard, fo
     fit $m --out "$w/x" --relaxation x
 expect 2 'gamma: --norm: expected token, robust, plain, energy or update, found "x"' \
     fit $m --out "$w/x" --norm x
-expect 2 'gamma: --score: expected theta or loss, found "x"' \
+expect 2 'gamma: --score: expected theta, loss or scaled, found "x"' \
     fit $m --out "$w/x" --score x
+expect 2 'gamma: --score scaled belongs to --relaxation soft-corrected, found '\
+'soft' fit $m --out "$w/x" --relaxation soft --score scaled
 expect 2 'gamma: --tau-last belongs to --relaxation gumbel and hard, found soft' \
     fit $m --out "$w/x" --relaxation soft --tau-last 1
 

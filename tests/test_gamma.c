@@ -596,6 +596,42 @@ static void every_sequence_equally(void) {
     fixture_end(&f);
 }
 
+/* S after one epoch of single sequences is that of both in one step: means over
+   the same rows, added in another order and then divided by another E_0.  And
+   the scaled score: S_mk (L_w - L_b) / (S_w - S_b) less the module's least. */
+static void separable_of_an_epoch(void) {
+    gm_fit_options o = golden_options;
+    fixture one, both;
+    double score[512], error[512];
+    o.relaxation = GM_SOFT_CORRECTED, o.score = GM_SCORE_SCALED;
+    o.steps = 3, o.tail = 0.4;
+    fixture_begin(&both, "qwen3", &o);
+    o.batch = 1;
+    fixture_begin(&one, "qwen3", &o);
+    for (int i = 0; i < 3; i++) {
+        CHECK(gm_fit_step(&one.fit, NULL) == GM_OK, "step");
+        if (i == 0) CHECK(gm_fit_step(&both.fit, NULL) == GM_OK, "step");
+    }
+    const long n = one.fit.M * one.fit.K;
+    gm_fit_scores(&one.fit, score, error);
+    for (long i = 0; i < n; i++) {
+        double a = one.fit.separable[i] * one.fit.E0;
+        double b = both.fit.separable[i] * both.fit.E0;
+        CHECK(fabs(a - b) <= 1e-6 * b, "S of %ld: %g by one, %g by two", i, a,
+              b);
+    }
+    for (long i = 0; i < n; i += one.fit.K) {
+        const double *S = one.fit.separable + i, *L = one.fit.loss_sum + i;
+        double f = (L[0] - L[2]) / (S[0] - S[2]);
+        f = fmin(fmax(f, 0.5), 2);
+        CHECK(fabs(score[i] - f * (S[0] - S[2])) <= 1e-12 * score[i] &&
+              score[i + 2] == 0, "scaled score of %ld: %g, by hand %g", i,
+              score[i], f * (S[0] - S[2]));
+    }
+    fixture_end(&one);
+    fixture_end(&both);
+}
+
 static void write_text(const char *path, const char *text) {
     FILE *file = fopen(path, "w");
     CHECK(file && fputs(text, file) >= 0 && fclose(file) == 0, "%s", path);
@@ -686,6 +722,7 @@ int main(void) {
     threads_and_instruction_sets(GM_GUMBEL, GM_NORM_ROBUST);
     threads_and_instruction_sets(GM_HARD, GM_NORM_UPDATE);
     every_sequence_equally();
+    separable_of_an_epoch();
     calibration_spreads();
     refusals();
     return test_end("test_gamma");

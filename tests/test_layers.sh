@@ -31,6 +31,7 @@ export: base io checkpoint quant candidates
 gamma: base io kernels checkpoint model quant candidates tables export relax state mpi
 relax: base profile kernels
 state: base io
+probe: base kernels checkpoint model quant candidates tables
 plot: base io kernels
 choice: base io tokenizer eval
 compare: base io eval tables rivals plot

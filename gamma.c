@@ -602,8 +602,9 @@ gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
    e_mk larger than S_mk.  But at a budget where m gets such a candidate the
    others' errors are small too; if all shrink together the interaction stays in
    proportion to S_mk.  So it is read where it weighs least against S_mk, between
-   the module's worst candidate w and its best b [choice]:
-     f_m = (L_mw - L_mb) / (S_mw - S_mb),  within 1/2 and 2. */
+   the module's worst candidate w and its best b, and half of it belongs to the
+   others, that the scores add up to the joint error [choice]:
+     f_m = (1 + (L_mw - L_mb) / (S_mw - S_mb)) / 2,  within 1/2 and 2. */
 static double joint_factor(const gm_fit *fit, long m, double n) {
     long w = -1, b = -1;
     for (long i = m * fit->K; i < (m + 1) * fit->K; i++) {
@@ -613,7 +614,7 @@ static double joint_factor(const gm_fit *fit, long m, double n) {
     }
     double S = fit->separable[w] - fit->separable[b];
     double f = S > 0 ? (fit->loss_sum[w] - fit->loss_sum[b]) / n / S : 1;
-    return fmin(fmax(f, 0.5), 2);
+    return fmin(fmax((1 + f) / 2, 0.5), 2);
 }
 
 /* loss: the mean of candidate_loss over the tail's steps.

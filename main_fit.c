@@ -223,8 +223,8 @@ static const gm_option fit_options[] = {
     {"--score", "NAME", NULL, "theta: -(A/M) theta / T - (lambda + R c) n_m "
      "b_k / N, the loss of a choice at a stationary point (sampled: T = 1); loss: "
      "L_k, the mean of dE/dp_k (soft-corrected: S_k + dE/dp_k - 2 p_k S_k); "
-     "scaled: S_k (L_worst - L_best) / (S_worst - S_best), the factor within "
-     "1/2 and 2 (scaled for soft-corrected, else theta)"},
+     "scaled: S_k (1 + (L_worst - L_best) / (S_worst - S_best)) / 2, within "
+     "S_k/2 and 2 S_k (scaled for soft-corrected, else theta)"},
     {"--train-bits", "B", NULL, "target of the constraint c while learning, "
      "average code bits (the middle between the least and most there are)"},
     {"--alpha", "A", "0.1", "entropy weight: - (A/M) sum_m H(p_m), > 0"},

@@ -598,7 +598,7 @@ static void every_sequence_equally(void) {
 
 /* S after one epoch of single sequences is that of both in one step: means over
    the same rows, added in another order and then divided by another E_0.  And
-   the scaled score: S_mk (L_w - L_b) / (S_w - S_b) less the module's least. */
+   the scaled score: S_mk (1 + (L_w - L_b) / (S_w - S_b)) / 2 less the module's least. */
 static void separable_of_an_epoch(void) {
     gm_fit_options o = golden_options;
     fixture one, both;
@@ -623,7 +623,7 @@ static void separable_of_an_epoch(void) {
     for (long i = 0; i < n; i += one.fit.K) {
         const double *S = one.fit.separable + i, *L = one.fit.loss_sum + i;
         double f = (L[0] - L[2]) / (S[0] - S[2]);
-        f = fmin(fmax(f, 0.5), 2);
+        f = fmin(fmax((1 + f) / 2, 0.5), 2);
         CHECK(fabs(score[i] - f * (S[0] - S[2])) <= 1e-12 * score[i] &&
               score[i + 2] == 0, "scaled score of %ld: %g, by hand %g", i,
               score[i], f * (S[0] - S[2]));

@@ -17,8 +17,8 @@
    uncorrelated, so the mixture's error falls as sum_k p_mk^2 S_mk, S_mk the
    separable error of candidate k alone: a mixture looks better than any
    candidate, and theta learns log errors.  `soft-corrected` [choice] measures
-   S_mk in its first steps, on each sequence once, and minimises J + sum_mk (p_mk - p_mk^2) S_mk:
-   at one-hot p nothing is added, elsewhere exactly what the mixture hides.
+   S_mk in its first steps, on each sequence once, and minimises
+   J + sum_mk (p_mk - p_mk^2) S_mk: at one-hot p nothing is added, elsewhere exactly what the mixture hides.
    `gumbel` mixes a sample instead (Jang, Gu, Poole 2017): in each step, with
    fresh noise G and tau falling from step to step,
      pi_m = softmax(theta_m),   y_m = softmax((theta_m + G_m) / tau),   p = y
@@ -601,8 +601,8 @@ gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
    the others' errors at the budget of learning: linear in e_mk, so for a small
    e_mk larger than S_mk.  But at a budget where m gets such a candidate the
    others' errors are small too; if all shrink together the interaction stays in
-   proportion to S_mk.  So it is read where it weighs least against S_mk, between
-   the module's worst candidate w and its best b, and half of it belongs to the
+   proportion to S_mk.  So it is read where it weighs least against S_mk,
+   between the module's worst candidate w and its best b, and half of it belongs to the
    others, that the scores add up to the joint error [choice]:
      f_m = (1 + (L_mw - L_mb) / (S_mw - S_mb)) / 2,  within 1/2 and 2. */
 static double joint_factor(const gm_fit *fit, long m, double n) {

@@ -10,8 +10,8 @@
 
    is the Gauss-Newton estimate of KL(without || with e_mk), J_t the Jacobian of
    the logits by W_m.  F is the covariance of s = d/dW_m sum_t ln q_t(y_t) when
-   the labels y_t are drawn from q_t (Fisher; positions are independent given the
-   text), hence, over sequences and draws,
+   the labels y_t are drawn from q_t (Fisher; positions are independent given
+   the text), hence, over sequences and draws,
 
      KL_mk = mean <s_m, e_mk>^2 / (2 T)
 

@@ -598,7 +598,8 @@ static void every_sequence_equally(void) {
 
 /* S after one epoch of single sequences is that of both in one step: means over
    the same rows, added in another order and then divided by another E_0.  And
-   the scaled score: S_mk (1 + (L_w - L_b) / (S_w - S_b)) / 2 less the module's least. */
+   the scaled score: S_mk (1 + (L_w - L_b) / (S_w - S_b)) / 2 less the module's
+   least. */
 static void separable_of_an_epoch(void) {
     gm_fit_options o = golden_options;
     fixture one, both;

@@ -118,8 +118,8 @@ static double likelihood(fixture *f, const int32_t *y, long m, int k,
 }
 
 /* Claim: with one sequence and one draw, loss_mk = <s_m, Q_mk - W_m>^2 / (2 T),
-   s_m the derivative of sum_t ln q_t(y_t) of the whole quantized model.  Central
-   differences of step 0.05 in float: the likelihood (about -100) is good to
+   s_m the derivative of sum_t ln q_t(y_t) of the whole quantized model.
+   Central differences of step 0.05 in float: the likelihood (about -100) is good to
    1e-5 or so, hence the slope to 2e-4, the third derivative adds about as much:
    0.01 of the largest slope of the block's modules is allowed. */
 static void test_slopes(const char *dir) {

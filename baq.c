@@ -384,9 +384,9 @@ static gm_status write_table(baq *b, gm_error *err) {
     for (long m = 0; m < r->M; m++) {
         const gm_baq_module *x = &r->module[m];
         const char *name;
-        if (gm_linear_name(b->arena, m / GM_LINEARS, (int)(m % GM_LINEARS),
-                           &name, err))
-            break;
+        s = gm_linear_name(b->arena, m / GM_LINEARS, (int)(m % GM_LINEARS),
+                           &name, err);
+        if (s) return gm_out_abandon(&out), s;
         gm_out_print(&out, err, "\n%s\t%.17g\t%lld\t%ld\t%ld\t%.17g\t%.17g\t"
                      "%.17g\t%.17g\t%.17g\t%.17g", name, x->bits,
                      (long long)x->bytes, x->pruned, x->clamped,

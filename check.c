@@ -187,10 +187,10 @@ static bool listed(const char *list, int b) {
 /* Row of the allocation that module m of the scores is in: names are unique
    (gm_allocation_match has seen to it). */
 static long row_of(const struct checker *c, long m) {
+    long i = 0;
     if (m < c->a->M && strcmp(c->a->name[m], c->s->name[m]) == 0) return m;
-    for (long i = 0; i < c->a->M; i++)
-        if (strcmp(c->a->name[i], c->s->name[m]) == 0) return i;
-    return -1;
+    while (strcmp(c->a->name[i], c->s->name[m]) != 0) i++;
+    return i;
 }
 
 static bool may_take(const struct checker *c, long m, int k) {

@@ -388,6 +388,15 @@ static bool same_file(const char *a, const char *b) {
     return same;
 }
 
+static char *text_in(const char *path) {
+    gm_map map;
+    CHECK(!gm_map_open(&arena, path, &map, &err), "%s", err.text);
+    char *out = gm_format(&arena, "%.*s", (int)map.size,
+                          (const char *)map.data);
+    gm_map_close(&map);
+    return out;
+}
+
 /* A second opening reads the same report from the table; without the table
    (killed between the two files) both are made again, the same. */
 static void found_again(void) {
@@ -412,9 +421,19 @@ static void found_again(void) {
     CHECK(same_file(one.path, kept) && access(table, F_OK) == 0,
           "made again, another file");
     /* a table that lacks something is refused by name */
+    char *whole = text_in(table), *shift = strstr(whole, "# shift ");
+    FILE *file = fopen(table, "w");
+    fprintf(file, "%.*s# shift 1x%s", (int)(shift - whole), whole,
+            strchr(shift, '\n'));
+    fclose(file);
     gm_baq_options o = options_of(2.5, GM_BAQ_PUBLISHED);
     char expected[512];
-    FILE *file = fopen(table, "w");
+    CHECK(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &two, &err) ==
+          GM_EINPUT, "no number");
+    snprintf(expected, sizeof expected, "%s: shift: expected a number, found "
+             "\"1x\"", table);
+    CHECK_TEXT(err.text, expected);
+    file = fopen(table, "w");
     fputs("# format gamma-baq 1\nmodule\tbits\nx\t2\n", file);
     fclose(file);
     CHECK(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &two, &err) ==

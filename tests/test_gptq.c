@@ -693,6 +693,91 @@ static void file_holds_candidates(const char *dir, const char *words) {
     gm_arena_free(&a);
 }
 
+/* Inputs that are not finite, and inputs of equal size in act-order: these
+   keep their order, so that U is that of the natural order. */
+static void odd_hessians(void) {
+    enum { N = 4 };
+    gm_arena a = {0};
+    gm_error err = {0};
+    gm_factor f, g;
+    double H[N * N] = {0};
+    for (int i = 0; i < N; i++) H[i * N + i] = 2;
+    H[2 * N + 1] = 1;
+    CHECK(!gm_gptq_factor(&a, N, H, 0.01, true, &f, &err) &&
+          !gm_gptq_factor(&a, N, H, 0.01, false, &g, &err), "%s", err.text);
+    for (int i = 0; i < N; i++)
+        CHECK(f.order[i] == i, "equal columns: %ld at %d", f.order[i], i);
+    CHECK(memcmp(f.U, g.U, sizeof(gm_real) * N * N) == 0, "another factor");
+    H[2 * N + 1] = NAN;
+    CHECK(gm_gptq_factor(&a, N, H, 0.01, false, &f, &err) == GM_EINPUT, "NaN");
+    CHECK_TEXT(err.text, "the Hessian of 4 inputs, damped by 0.01 of its mean "
+               "diagonal, is not positive definite: expected finite "
+               "activations");
+    gm_arena_free(&a);
+}
+
+/* Whatever of a candidate file does not fit the model is refused by name; its
+   digest is checked where somebody asks. */
+static void refusals(void) {
+    gm_arena a = {0};
+    gm_error err = {0};
+    gm_model model;
+    gm_recipe recipe;
+    gm_candidates c, found;
+    gm_packed packed;
+    char expected[512];
+    gm_status s = gm_model_open(&a, "tests/golden/tiny-llama", &model, &err);
+    const int stored = 8 * (int)gm_dtype_bytes(
+        gm_linear_tensor(&model, 0, 0)->dtype);
+    const char *bits = gm_format(&a, "2,%d", stored);
+    if (!s) s = gm_recipe_parse(bits, 0, &recipe, &err);
+    CHECK(s == GM_OK && gm_candidates_open(&a, &model, &recipe, NULL, work,
+          NULL, &c, &err) == GM_EUSAGE, "no group: %s", err.text);
+    CHECK_TEXT(err.text, "--group: expected 1 to 512, found 0");
+    recipe.group = 32;
+    CHECK(!gm_candidates_open(&a, &model, &recipe, NULL, work, NULL, &c, &err),
+          "%s", err.text);
+    /* the stored weight is a candidate without a file of its own */
+    const gm_tensor *w = gm_linear_tensor(&model, 1, GM_UP);
+    CHECK(!gm_candidate(&c, 1, GM_UP, 1, &packed, &err) &&
+          packed.original == w && packed.bits == stored, "%s", err.text);
+    const char *path = c.tensors.map[0].path;
+    CHECK(gm_candidates_verify(&a, &c, work, &err) == GM_OK, "%s", err.text);
+    CHECK(gm_candidates_verify(&a, &c, "tests", &err) == GM_EINPUT, "digest");
+    snprintf(expected, sizeof expected, "%s: expected its SHA-256 in tests/"
+             "sha256-%.12s.txt, found no such file; remove it and it will be "
+             "made again", path, c.hash);
+    CHECK_TEXT(err.text, expected);
+    found = c;
+    found.recipe.quantizer = GM_EXTERNAL;
+    CHECK(gm_candidates_verify(&a, &found, "tests", &err) == GM_OK,
+          "another tool's file has no digest of ours");
+    CHECK(gm_candidates_find(&a, &model, &recipe, "abc", work, &found, &err) ==
+          GM_EINPUT, "a short hash");
+    CHECK_TEXT(err.text, "candidates_hash: expected 64 digits, found \"abc\"");
+    c.recipe.bits[0] = 3;
+    CHECK(gm_candidate(&c, 0, GM_Q, 0, &packed, &err) == GM_EINPUT, "absent");
+    snprintf(expected, sizeof expected, "%s: tensor \"model.layers.0.self_attn."
+             "q_proj.b3.codes\": expected 864 bytes, found 0", path);
+    CHECK_TEXT(err.text, expected);
+    c.recipe.bits[0] = 2, c.recipe.group = 16;
+    CHECK(gm_candidate(&c, 0, GM_Q, 0, &packed, &err) == GM_EINPUT, "size");
+    snprintf(expected, sizeof expected, "%s: tensor \"model.layers.0.self_attn."
+             "q_proj.b2.scales\": expected 288 bytes, found 192", path);
+    CHECK_TEXT(err.text, expected);
+    gm_candidates_close(&c);
+    snprintf(expected, sizeof expected, "--bits: %d stands for the weight as "
+             "stored, beside fewer bits, but model.layers.0.self_attn.q_proj."
+             "weight is %s (%d bits) in %s", 48 - stored,
+             gm_dtype_name(w->dtype), stored, w->path);
+    recipe.bits[1] = 48 - stored, recipe.group = 32;
+    CHECK(gm_candidates_open(&a, &model, &recipe, NULL, work, NULL, &c, &err) ==
+          GM_EUSAGE, "other stored bits");
+    CHECK_TEXT(err.text, expected);
+    gm_model_close(&model);
+    gm_arena_free(&a);
+}
+
 static void recipe_texts(void) {
     static const char *const good[] = {
         "rtn bits=2,3,4,16 group=64", "gptq bits=2 group=1 hessian=token",
@@ -801,6 +886,8 @@ int main(void) {
     file_holds_candidates("tests/golden/tiny-llama",
                           "gptq bits=2 group=32 hessian=attention act-order "
                           "damping=0.05 scales=mse");
+    odd_hessians();
+    refusals();
     recipe_texts();
     same_bits();
     printf("test_gptq: %ld ties in %ld codes and their grids\n", ties_seen,

@@ -233,6 +233,29 @@ static void mixture_and_inner(void) {
     gm_arena_free(&a);
 }
 
+/* A stored weight that is not finite is named, wherever it stands and on any
+   thread: the first one in file order. */
+static void not_finite(void) {
+    gm_arena a = {0};
+    gm_error err = {0};
+    enum { OUT = 40, IN = 530 };
+    float *stored = gm_alloc(&a, OUT * IN, sizeof *stored);
+    gm_real *w = gm_alloc(&a, OUT * IN, sizeof *w);
+    double g[1], row[OUT], one = 1;
+    gm_tensor t = {"w", GM_F32, 2, {OUT, IN}, (const uint8_t *)stored,
+                   OUT * IN * sizeof *stored, "file"};
+    gm_packed p = {.bits = 32, .out = OUT, .in = IN, .original = &t};
+    stored[20 * IN + 525] = INFINITY, stored[7 * IN + 3] = NAN;
+    stored[39 * IN] = NAN;
+    CHECK(gm_mix(&p, 1, &one, w, &err) == GM_EINPUT, "mix");
+    CHECK_TEXT(err.text, "file: tensor \"w\": element 3713 of shape [40, 530] "
+               "is NaN, expected a finite number");
+    CHECK(gm_inner(&p, 1, w, row, g, &err) == GM_EINPUT, "inner");
+    CHECK_TEXT(err.text, "file: tensor \"w\": element 3713 of shape [40, 530] "
+               "is NaN, expected a finite number");
+    gm_arena_free(&a);
+}
+
 static void recipes(void) {
     gm_recipe r;
     gm_error err;
@@ -250,6 +273,10 @@ static void recipes(void) {
     }
     CHECK(gm_recipe_parse("3,2", 64, &r, &err) == GM_EUSAGE, "descending");
     CHECK_TEXT(err.text, "--bits: expected ascending numbers, found \"3,2\"");
+    CHECK(gm_recipe_read("external bits=2 group=1 x", &r, &err) == GM_EINPUT,
+          "a word after external");
+    CHECK_TEXT(err.text, "candidates: expected nothing after group=, found "
+               "\"x\"");
 }
 
 int main(void) {
@@ -264,6 +291,7 @@ int main(void) {
     }
     for (int bits = 1; bits <= 8; bits++) searched_grids(bits);
     mixture_and_inner();
+    not_finite();
     recipes();
     return test_end("test_quant");
 }

@@ -492,6 +492,60 @@ static void absent_candidates(void) {
     fixture_end(&f);
 }
 
+/* Modules that have more bits than the level asked for take the fewest they
+   have; one that has none at all is named, and so is a method that is none. */
+static void odd_modules(void) {
+    fixture f;
+    gm_error err = {0};
+    gm_effort effort;
+    fixture_begin(&f, "tests/golden/tiny-qwen3", "2,3,4");
+    const long cells = f.table->M * f.table->K;
+    bool *allowed = gm_alloc(&f.arena, (size_t)cells, sizeof *allowed);
+    for (long i = 0; i < cells; i++) allowed[i] = i != 3 * 3 && i != 3 * 3 + 1;
+    f.candidates.allowed = allowed;
+    gm_status s = gm_rivals_begin(&f.arena, &f.options, NULL, &f.rivals, &err);
+    f.table = gm_rivals_table(f.rivals);
+    gm_budget b = {GM_BITS, f.table->N * 2 + 2 * f.table->weights[3], "x"};
+    if (!s) s = gm_rivals_choose(f.rivals, GM_UNIFORM, &b, f.choice, &effort,
+                                 &err);
+    CHECK(s == GM_OK, "%s", err.text);
+    for (long m = 0; m < f.table->M; m++)
+        CHECK(f.choice[m] == (m == 3 ? 2 : 0), "module %ld takes %d", m,
+              f.choice[m]);
+    CHECK(gm_rivals_choose(f.rivals, (gm_method)99, &b, f.choice, &effort,
+                           &err) == GM_EUSAGE, "method 99");
+    CHECK_TEXT(err.text, "no such method: 99");
+    allowed[3 * 3 + 2] = false;
+    s = gm_rivals_begin(&f.arena, &f.options, NULL, &f.rivals, &err);
+    if (!s) s = gm_rivals_choose(f.rivals, GM_UNIFORM, &b, f.choice, &effort,
+                                 &err);
+    CHECK(s == GM_EINPUT && strstr(err.text, ": module model.layers.0.self_attn."
+          "o_proj has no candidate"), "%s", err.text);
+    fixture_end(&f);
+}
+
+/* Weights so large that activations, or logits, overflow: each measurement says
+   so, and none takes infinity for a large error. */
+static void overflow_is_named(const char *tensor, gm_method method,
+                              const char *says) {
+    fixture f;
+    gm_error err = {0};
+    fixture_begin(&f, "tests/golden/tiny-llama", "2,3,4");
+    gm_tensor *t = (gm_tensor *)(uintptr_t)gm_tensor_find(&f.model.tensors,
+                                                          tensor);
+    uint8_t *data = gm_alloc(&f.arena, t->bytes, 1);
+    size_t n = t->bytes / gm_dtype_bytes(t->dtype);
+    for (size_t i = 0; i < n && t->dtype == GM_F32; i++)
+        ((float *)(void *)data)[i] = 3e38f;
+    for (size_t i = 0; i < n && t->dtype == GM_BF16; i++)
+        ((uint16_t *)(void *)data)[i] = 0x7f61;
+    t->data = data;
+    gm_budget b = {GM_BITS, f.table->N * 3, "3"};
+    CHECK(choose(&f, method, &b, f.choice, &err) == GM_EINPUT &&
+          strstr(err.text, says), "%s: %s", gm_method_name(method), err.text);
+    fixture_end(&f);
+}
+
 /* --------------------------------------------------- Gram and closed form */
 
 /* Eleven sequences of 400 tokens, more than the library runs at once (4,096
@@ -912,6 +966,13 @@ int main(void) {
     fixture_end(&f);
     against_brute_force();
     absent_candidates();
+    odd_modules();
+    overflow_is_named("model.layers.1.mlp.down_proj.weight", GM_GRAM,
+                      "block 1, linear 6: the output error is ");
+    overflow_is_named("model.layers.1.mlp.down_proj.weight", GM_SEPARABLE,
+                      "block 1: the reconstruction error is ");
+    overflow_is_named("model.norm.weight", GM_EVOLVE_KL,
+                      "the KL divergence is ");
     gram_by_definition();
     searches("tests/golden/tiny-qwen2");
     searches_find_optimum();

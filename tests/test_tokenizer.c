@@ -233,6 +233,7 @@ static const char base[] =
     "\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"#version: 1\","
     "\"a b\",[\"a\",\"b\"]]}}";
 
+#define DIGITS "{\"type\":\"Digits\",\"individual_digits\":true},"
 static const struct { const char *from, *to, *message; } refused[] = {
     {"\"1.0\"", "\"1.1\"", "version: \"1.1\", expected 1.0"},
     {"{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}]}",
@@ -246,6 +247,9 @@ static const struct { const char *from, *to, *message; } refused[] = {
      "normalizer.normalizers[].type: \"Lowercase\", expected NFC"},
     {"\"type\":\"ByteLevel\"", "\"type\":\"Whitespace\"",
      "pre_tokenizer.type: \"Whitespace\", expected ByteLevel as the last"},
+    {"{\"type\":\"Digits\",\"individual_digits\":true},",
+     DIGITS DIGITS DIGITS DIGITS DIGITS DIGITS DIGITS DIGITS,
+     "pre_tokenizer: more than 8 steps"},
     {"\"type\":\"Digits\"", "\"type\":\"Punctuation\"",
      "pre_tokenizer.type: \"Punctuation\", expected Digits or Split before "
      "ByteLevel"},

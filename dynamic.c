@@ -559,7 +559,7 @@ static gm_status visit(struct dp *d, struct half *h) {
         if (!d->strict) return GM_ELIMIT;
         cut_list(d, &h->now);
     }
-    return h->node.fill > 4 * h->alive + 4 * h->now.fill + (1 << 16)
+    return h->node.fill > 4 * h->alive + 4 * h->now.fill + 1024
                ? compact(d, h) : GM_OK;
 }
 

@@ -3,10 +3,12 @@
    solver against the other.  Instances are seeded and come in families that
    are hard in different ways.
    SPDX-License-Identifier: GPL-3.0-or-later */
+#define _GNU_SOURCE
 #include "gamma.h"
 #include "test.h"
 #include "vec.h"
 
+#include <dlfcn.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -642,6 +644,100 @@ static void test_lp_file(void) {
         gm_arena_free(&arena);
     }
     glp_term_hook(NULL, NULL);
+    gm_arena arena = {0};
+    gm_mckp p;
+    gm_error err = {{0}};
+    gm_mckp_new(&arena, 2, 2, &p, &err);
+    for (int i = 0; i < 4; i++) p.size[i] = 10 * (1 + i % 2);
+    p.exact = true, p.budget = 25;
+    CHECK(gm_mckp_write_lp(&arena, &p, path, &err) == GM_EINFEASIBLE, "25");
+    CHECK_TEXT(err.text, "build/test/solver.lp: the sizes have the common "
+               "divisor 10, the budget has not");
+    gm_arena_free(&arena);
+}
+
+/* GLPK's solver, which may lie: these take the place of the library's. */
+static enum { HONEST, STOPS, LATE, EMPTY, WORSE, LOOSE, LIES } lie;
+static long calls;
+
+int glp_intopt(glp_prob *P, const glp_iocp *options) {
+    int (*real)(glp_prob *, const glp_iocp *);
+    void *at = dlsym(RTLD_NEXT, "glp_intopt");
+    memcpy(&real, &at, sizeof real);
+    calls++;
+    if (lie == STOPS) return GLP_ESTOP;
+    if (lie == EMPTY) return GLP_ENOPFS;
+    if (lie == WORSE && calls == 1) glp_set_obj_dir(P, GLP_MAX);
+    for (int i = 1; lie == LOOSE && i <= glp_get_num_rows(P); i++)
+        if (glp_get_row_type(P, i) == GLP_UP)
+            glp_set_row_bnds(P, i, GLP_FR, 0, 0);
+    int code = real(P, options);
+    return lie == LATE ? GLP_ETMLIM : code;
+}
+
+/* Whatever GLPK claims, no answer but the dynamic program's is called optimal
+   where both run; alone, what it says is checked against the constraints and
+   against what it says next. */
+static void test_lies(void) {
+    static const char *const says[LIES] = {
+        [STOPS] = "limit reached before a proof: ",
+        [LATE] = "limit reached before a proof: ",
+        [EMPTY] = "GLPK finds nothing below ", [WORSE] = "GLPK called ",
+        [LOOSE] = "GLPK's answer does not meet the constraints when "
+                  "recomputed in integers"};
+    long said[LIES] = {0};
+    for (int i = 0; i < 100 * LIES; i++) {
+        gm_arena arena = {0};
+        gm_mckp p;
+        gm_certificate t, truth;
+        gm_error err = {{0}};
+        gm_pair pair[2] = {{0, 0, 1, 0}, {0, 1, 1, 1}};
+        int x[64];
+        bool coupled = i % LIES == LOOSE;
+        lie = HONEST;
+        seed = 8000 + (uint64_t)i, counter = 0;
+        small_instance(&arena, &p, ANYTHING, 0);
+        if (coupled && p.M > 1 && p.K > 1) p.pair = pair, p.pairs = 2;
+        gm_solve_options options = {.solver = coupled ? GM_GLPK : GM_DP};
+        gm_status s = gm_mckp_solve(&arena, &p, &options, x, &truth, &err);
+        if (s == GM_OK) {
+            lie = i % LIES, calls = 0;
+            options.solver = lie == EMPTY ? GM_BOTH : GM_GLPK;
+            s = gm_mckp_solve(&arena, &p, &options, x, &t, &err);
+            said[lie] += strncmp(err.text, says[lie] ? says[lie] : "none",
+                                 says[lie] ? strlen(says[lie]) : 4) == 0;
+            CHECK(lie == WORSE || s != GM_OK || t.objective == truth.objective,
+                  "lie %d, seed %" PRIu64 ": %" PRId64 ", truly %" PRId64, lie,
+                  seed, t.objective, truth.objective);
+            options.solver = GM_BOTH, calls = 0;
+            s = gm_mckp_solve(&arena, &p, &options, x, &t, &err);
+            CHECK(coupled || s != GM_OK || t.objective == truth.objective,
+                  "lie %d, seed %" PRIu64 ", both", lie, seed);
+        }
+        gm_arena_free(&arena);
+    }
+    lie = HONEST;
+    for (int i = STOPS; i < LIES; i++)
+        CHECK(said[i] > 0, "lie %d was never told: \"%s\"", i, says[i]);
+}
+
+/* Where the dynamic program's memory ends at once, GLPK's proof stands. */
+static void test_one_of_both(void) {
+    gm_arena arena = {0};
+    gm_mckp p;
+    gm_certificate t, alone;
+    gm_error err = {{0}};
+    int x[168];
+    seed = 9000, counter = 0;
+    model_instance(&arena, &p, 168, 3, 0);
+    gm_solve_options options = {.solver = GM_DP};
+    CHECK(gm_mckp_solve(&arena, &p, &options, x, &alone, &err) == GM_OK, "%s",
+          err.text);
+    options = (gm_solve_options){.solver = GM_BOTH, .memory = 1};
+    CHECK(gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_OK &&
+          t.optimal && !t.agreed && t.objective == alone.objective,
+          "GLPK alone: %s", err.text);
+    gm_arena_free(&arena);
 }
 
 /* Exhausted memory inside GLPK is an error of ours, and GLPK works again
@@ -785,6 +881,8 @@ int main(void) {
     test_without_glpk();
 #ifndef GM_NO_GLPK
     test_lp_file();
+    test_lies();
+    test_one_of_both();
     test_glpk_errors();
 #endif
     return test_end("test_solver");

@@ -13,12 +13,20 @@
 
 /* ------------------------------------------------------------------ errors */
 
+/* U+0080 to U+009F, in UTF-8 two bytes: some terminals obey them too. */
+char *gm_control(const char *text) {
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++)
+        if (*c < ' ' || *c == 0x7f ||
+            (*c == 0xC2 && c[1] >= 0x80 && c[1] <= 0x9F))
+            return (char *)(uintptr_t)c;
+    return NULL;
+}
+
 void gm_clean(char *text, const char *keep) {
-    for (unsigned char *c = (unsigned char *)text; *c; c++) {
-        /* U+0080 to U+009F in UTF-8: some terminals obey them too */
-        bool c1 = *c == 0xC2 && c[1] >= 0x80 && c[1] <= 0x9F;
-        if (c1) *c++ = '?', *c = '?';
-        else if ((*c < ' ' && !strchr(keep, *c)) || *c == 0x7f) *c = '?';
+    for (char *c = text; (c = gm_control(c)); c++) {
+        if (strchr(keep, *c)) continue;
+        if (*c == (char)0xC2) *c++ = '?';
+        *c = '?';
     }
 }
 

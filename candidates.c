@@ -56,6 +56,7 @@ typedef struct {
     const gm_recipe *recipe;
     const gm_sequences *text;
     const gm_report *report;
+    long layer;                 /* of this block                              */
     int streams, made;          /* made: numbers of bits below 16             */
     gm_real *h;                 /* [streams, S T, d] inputs of the next block */
     gm_block block;
@@ -137,30 +138,41 @@ static void token_weights(const maker *t, int i, long rows, const gm_real *x) {
 /* One pass of the states h through the block.  H_i = (2 / S T) sum_t w_t^2 x_t
    x_t^T for the inputs first..end-1; move: h become the block's outputs, else
    the pass ends at input `first`, the only one. */
-static void pass(maker *t, gm_real *h, int first, int end, bool move) {
+static gm_status pass(maker *t, gm_real *h, int first, int end, bool move,
+                      gm_error *err) {
+    static const char *const name[INPUTS] = {
+        "input of q, k and v", "input of o", "input of gate and up",
+        "input of down"};
     const gm_config *c = &t->model->config;
     gm_acts *a = &t->acts;
     const gm_real *input[INPUTS] = {a->x1, a->attn, a->x2, a->act};
     const long S = t->text->S, T = t->text->T;
+    gm_status s = GM_OK;
     for (int i = first; i < end; i++) {
         size_t n = (size_t)t->inputs[i];
         memset(t->H[i], 0, n * n * sizeof *t->H[i]);
     }
-    for (long q = 0; q < S; q += BATCH) {
+    for (long q = 0; q < S && !s; q += BATCH) {
         gm_real *at = h + q * T * c->d;
         a->S = S - q < BATCH ? S - q : BATCH;
         bool mass = t->recipe->hessian == GM_ATTENTION && first == 0 && end > 0;
         if (move) gm_block_forward(c, &t->block, &t->rope, at, a, at);
         else gm_block_inputs(c, &t->block, &t->rope, at, a, mass ? 1 : first);
         if (mass) gm_attention_mass(c, a, t->mass);
-        for (int i = first; i < end; i++) {
+        for (int i = first; i < end && !s; i++) {
+            s = gm_states_check(t->model, t->layer, name[i], input[i],
+                                a->S * T, t->inputs[i], err);
             token_weights(t, i, a->S * T, input[i]);
             gm_gram(a->S * T, t->inputs[i], input[i], t->weight, t->H[i]);
         }
+        if (move && !s)
+            s = gm_states_check(t->model, t->layer, "output", at, a->S * T,
+                                c->d, err);
     }
     for (int i = first; i < end; i++)
         for (long k = 0; k < t->inputs[i] * t->inputs[i]; k++)
             t->H[i][k] *= 2 / ((double)S * (double)T);
+    return s;
 }
 
 gm_status gm_hessians(gm_arena *arena, const gm_model *model,
@@ -171,8 +183,9 @@ gm_status gm_hessians(gm_arena *arena, const gm_model *model,
     gm_status s = block_room(arena, &t, err);
     if (!s) s = stream_room(arena, &t, err);
     for (long l = 0; l < model->config.layers && !s; l++) {
+        t.layer = l;
         s = gm_block_load(model, l, &t.block, err);
-        if (!s) pass(&t, t.h, 0, INPUTS, true);
+        if (!s) s = pass(&t, t.h, 0, INPUTS, true, err);
         for (int i = 0; i < INPUTS && !s; i++)
             s = look(context, l, i, t.inputs[i], t.H[i], err);
     }
@@ -241,7 +254,8 @@ static gm_status make_input(gm_arena *arena, maker *t, int i, int first,
 /* All candidates of the block from one set of inputs. */
 static gm_status make_block(gm_arena *arena, maker *t, gm_error *err) {
     gm_status s = GM_OK;
-    if (t->recipe->quantizer == GM_GPTQ) pass(t, t->h, 0, INPUTS, true);
+    if (t->recipe->quantizer == GM_GPTQ)
+        s = pass(t, t->h, 0, INPUTS, true, err);
     for (int i = 0; i < INPUTS && !s; i++)
         s = make_input(arena, t, i, 0, t->made, err);
     return s;
@@ -253,19 +267,19 @@ static gm_status make_stream(gm_arena *arena, maker *t, int k, gm_error *err) {
     gm_real *h = t->h + k * t->text->S * t->text->T * t->model->config.d;
     gm_status s = GM_OK;
     for (int i = 0; i < INPUTS && !s; i++) {
-        pass(t, h, i, i + 1, false);
-        s = make_input(arena, t, i, k, k + 1, err);
+        s = pass(t, h, i, i + 1, false, err);
+        if (!s) s = make_input(arena, t, i, k, k + 1, err);
         for (int j = 0; j < GM_LINEARS && !s; j++)
             if (input_of[j] == i) s = take_candidate(t, j, k, err);
     }
-    if (!s) pass(t, h, 0, 0, true);
-    return s;
+    return s ? s : pass(t, h, 0, 0, true, err);
 }
 
 /* The candidates of one block, in t->data. */
 static gm_status fill_block(gm_arena *arena, maker *t, long layer,
                             gm_error *err) {
     const gm_recipe *r = t->recipe;
+    t->layer = layer;
     gm_status s = gm_block_load(t->model, layer, &t->block, err);
     if (!s && !r->sequential) s = make_block(arena, t, err);
     for (int k = 0; k < t->made && r->sequential && !s; k++) {
@@ -549,9 +563,9 @@ gm_status gm_candidates_find(gm_arena *arena, gm_model *model,
     const char *path = candidates_path(arena, dir, hash);
     if (s) return s;
     if (!path) return gm_nomem(err);
-    if (strlen(hash) != 64)
-        return gm_fail(err, GM_EINPUT, "candidates_hash: expected 64 digits, "
-                       "found \"%s\"", hash);
+    if (strlen(hash) != 64 || strspn(hash, "0123456789abcdef") != 64)
+        return gm_fail(err, GM_EINPUT, "candidates_hash: expected 64 "
+                       "hexadecimal digits, found \"%s\"", hash);
     if (!gm_exists(path))
         return gm_fail(err, GM_EINPUT, "%s: no such file, and GPTQ candidates "
                        "are made from a calibration text: expected the "

@@ -31,6 +31,7 @@ struct checker {
     bool bytes, ebits, exact;       /* convention (neither: bits), relation  */
     int64_t budget, num, den;       /* budget without the overhead           */
     int64_t shift, bound;
+    bool beyond;                    /* a sum was beyond 128 bits             */
     int rows;
     struct { const char *name; int64_t *cost, limit, mu; } row[GM_MAX_ROWS];
 };
@@ -82,6 +83,21 @@ static gm_status need(struct checker *c, const char *key, int64_t *out) {
         return GM_OK;
     return gm_fail(c->err, GM_EINPUT, "%s: %s: expected a whole number, found "
                    "\"%s\"", c->a->path, key, text ? text : "");
+}
+
+/* *sum += a b; a product of two 64-bit numbers fits, a sum may not. */
+static void add_product(struct checker *c, __int128 *sum, int64_t a,
+                        int64_t b) {
+    if (__builtin_add_overflow(*sum, (__int128)a * b, sum)) c->beyond = true;
+}
+
+/* A sum as 64 bits; the file's numbers alone can make it larger. */
+static gm_status narrow(struct checker *c, const char *what, __int128 sum,
+                        int64_t *out) {
+    *out = (int64_t)sum;
+    if (!c->beyond && sum < INT64_MAX / 2 && sum > INT64_MIN / 2) return GM_OK;
+    return gm_fail(c->err, GM_EINPUT, "%s: %s: sums to 2^62 or more",
+                   c->a->path, what);
 }
 
 /* -------------------------------------------------------- sizes and scores */
@@ -304,7 +320,8 @@ static gm_status check_row(struct checker *c, const char *name,
                            const char *paths) {
     char key[256];
     int r = c->rows, bits = 0, length = 0;
-    int64_t places, sum = 0;
+    int64_t places, sum;
+    __int128 wide = 0;
     size_t cells = (size_t)(c->s->M * c->s->K);
     if (c->rows == GM_MAX_ROWS)
         return gm_fail(c->err, GM_EINPUT, "%s: more than %d limits",
@@ -319,7 +336,7 @@ static gm_status check_row(struct checker *c, const char *name,
     snprintf(key, sizeof key, "limit.%s", name);
     if (!status) status = need(c, key, &c->row[r].limit);
     if (status) return status;
-    if (sscanf(name, "modules_at_%d_bits%n", &bits, &length) == 1 &&
+    if (sscanf(name, "modules_at_%2d_bits%n", &bits, &length) == 1 &&
         length == (int)strlen(name)) {
         for (size_t i = 0; i < cells; i++)
             cost[i] = c->s->bits[i % (size_t)c->s->K] == bits;
@@ -330,7 +347,9 @@ static gm_status check_row(struct checker *c, const char *name,
         if (status) return status;
     }
     for (long m = 0; m < c->s->M; m++)
-        sum += cost[m * c->s->K + c->choice[m]];
+        wide += cost[m * c->s->K + c->choice[m]];
+    status = narrow(c, name, wide, &sum);
+    if (status) return status;
     char stated[64], found[32];
     snprintf(stated, sizeof stated, "<= %" PRId64, c->row[r].limit);
     snprintf(found, sizeof found, "%" PRId64, sum);
@@ -348,21 +367,20 @@ static gm_status check_rows(struct checker *c, const char *paths) {
 
 /* ------------------------------------------------------- objective and bound */
 
-/* den (u + lambda s) + sum_r mu_r c_r of candidate i, over the fused. */
-static __int128 penalised(const struct checker *c, long i) {
-    __int128 sum = (__int128)c->den * integer_score(c, i) +
-                   (__int128)c->num * size_of(c, i);
+/* *sum += den (u + lambda s) + sum_r mu_r c_r of candidate i. */
+static void add_penalised(struct checker *c, long i, __int128 *sum) {
+    add_product(c, sum, c->den, integer_score(c, i));
+    add_product(c, sum, c->num, size_of(c, i));
     for (int r = 0; r < c->rows; r++)
-        sum += (__int128)c->row[r].mu * c->row[r].cost[i];
-    return sum;
+        add_product(c, sum, c->row[r].mu, c->row[r].cost[i]);
 }
 
 /* The bound above, rounded up: the objective is an integer. */
-static int64_t weak_bound(const struct checker *c) {
+static gm_status weak_bound(struct checker *c) {
     const gm_scores *s = c->s;
     __int128 sum = -(__int128)c->num * c->budget;
     for (int r = 0; r < c->rows; r++)
-        sum -= (__int128)c->row[r].mu * c->row[r].limit;
+        add_product(c, &sum, -c->row[r].mu, c->row[r].limit);
     for (long m = 0; m < s->M; m++) {
         if (leader(c, m) != m) continue;
         __int128 least = 0;
@@ -373,14 +391,15 @@ static int64_t weak_bound(const struct checker *c) {
             for (long n = m; all && n < (c->a->fused ? s->M : m + 1); n++) {
                 if (n != m && leader(c, n) != m) continue;
                 all = may_take(c, n, k);
-                if (all) value += penalised(c, n * s->K + k);
+                if (all) add_penalised(c, n * s->K + k, &value);
             }
             if (all && (!any || value < least)) least = value, any = true;
         }
-        sum += least;
+        if (__builtin_add_overflow(sum, least, &sum)) c->beyond = true;
     }
     __int128 below = sum / c->den;
-    return (int64_t)(below + (sum > below * c->den));
+    return narrow(c, "the multipliers' bound",
+                  below + (sum > below * c->den), &c->bound);
 }
 
 static gm_status check_real(struct checker *c) {
@@ -395,7 +414,8 @@ static gm_status check_real(struct checker *c) {
 }
 
 static gm_status check_bound(struct checker *c) {
-    int64_t objective = 0, bound, gap;
+    int64_t objective, bound, gap;
+    __int128 wide = 0;
     gm_status status = need(c, "score_shift", &c->shift);
     if (!status) status = need(c, "multiplier_num", &c->num);
     if (!status) status = need(c, "multiplier_den", &c->den);
@@ -415,8 +435,10 @@ static gm_status check_bound(struct checker *c) {
             return gm_fail(c->err, GM_EINPUT, "%s: score_shift: scores overflow"
                            " at %" PRId64, c->a->path, c->shift);
     for (long m = 0; m < c->s->M; m++)
-        objective += integer_score(c, m * c->s->K + c->choice[m]);
-    c->bound = weak_bound(c);
+        wide += integer_score(c, m * c->s->K + c->choice[m]);
+    status = narrow(c, "objective", wide, &objective);
+    if (!status) status = weak_bound(c);
+    if (status) return status;
     c->out->bound = ldexp((double)c->bound, -(int)c->shift);
     c->out->gap = objective - c->bound;
     status = claim_int(c, "objective", objective);

@@ -528,6 +528,22 @@ gm_status gm_embed(const gm_model *model, const int32_t *tokens, long count,
     return GM_OK;
 }
 
+gm_status gm_states_check(const gm_model *model, long layer, const char *what,
+                          const gm_real *x, long rows, long columns,
+                          gm_error *err) {
+    for (long r = 0; r < rows; r++, x += columns) {
+        int fine = 1;
+        for (long i = 0; i < columns; i++) fine &= isfinite(x[i]) != 0;
+        for (long i = 0; i < columns && !fine; i++)
+            if (!isfinite(x[i]))
+                return gm_fail(err, GM_EINPUT, "%s: block %ld, %s: element "
+                               "[%ld, %ld] is %s, expected a finite number",
+                               model->dir, layer, what, r, i,
+                               isnan(x[i]) ? "NaN" : "infinite");
+    }
+    return GM_OK;
+}
+
 gm_status gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out,
                        gm_error *err) {
     const gm_config *c = &model->config;

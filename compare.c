@@ -206,6 +206,25 @@ static gm_status check_table(const gm_table *t, gm_error *err) {
     return GM_OK;
 }
 
+/* The key is a part of a path; sizes and losses are finite, but a perplexity
+   may be beyond a double. */
+static gm_status check_row(const gm_table *t, long i, const gm_compared *r,
+                           gm_error *err) {
+    const double x[] = {r->code_bits, r->effective_bits, r->nll, r->nll_error,
+                        r->kl, r->kl_error, r->top1, r->top1_error, r->above,
+                        r->above_error, r->evaluations, r->seconds};
+    size_t n = strspn(r->key, "0123456789abcdef");
+    if (n == 0 || r->key[n])
+        return gm_fail(err, GM_EINPUT, "%s: line %ld: key: expected "
+                       "hexadecimal digits, found \"%.160s\"", t->path,
+                       t->line[i], r->key);
+    for (size_t j = 0; j < sizeof x / sizeof *x; j++)
+        if (!isfinite(x[j]))
+            return gm_fail(err, GM_EINPUT, "%s: line %ld: expected finite "
+                           "numbers, found %g", t->path, t->line[i], x[j]);
+    return GM_OK;
+}
+
 static gm_status read_rows(gm_arena *arena, gm_comparison *c, gm_error *err) {
     gm_table t;
     char hash[65];
@@ -216,6 +235,8 @@ static gm_status read_rows(gm_arena *arena, gm_comparison *c, gm_error *err) {
     c->row = gm_alloc(arena, (size_t)t.rows, sizeof *c->row);
     if (!c->row) return gm_nomem(err);
     for (long i = 0; i < t.rows; i++) c->row[i] = row_of(&t, i);
+    for (long i = 0; i < t.rows && !s; i++) s = check_row(&t, i, &c->row[i], err);
+    if (s) return s;
     rows_hash(c, hash);
     const char *stated = gm_table_key(&t, "hash");
     if (!stated || strcmp(stated, hash) != 0)

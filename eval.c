@@ -33,6 +33,8 @@ gm_status gm_final_states(gm_arena *arena, const gm_model *model,
             gm_real *rows = h + i * T * c->d;
             acts.S = gm_min(batch, text->windows - i);
             gm_block_forward(c, &block, &rope, rows, &acts, rows);
+            s = gm_states_check(model, l, "output", rows, acts.S * T, c->d,
+                                err);
         }
         gm_say(report, "forward", l + 1, c->layers);
     }
@@ -113,6 +115,14 @@ static gm_status buffers_alloc(gm_arena *arena, const gm_head *head,
     return GM_OK;
 }
 
+/* Finite states can still overflow in the final norm and the head. */
+static gm_status check_loss(const char *what, long i, double nll, double kl,
+                            gm_error *err) {
+    if (isfinite(nll) && isfinite(kl)) return GM_OK;
+    return gm_fail(err, GM_EINPUT, "logits of %s %ld: expected finite numbers, "
+                   "found an overflow (final norm, lm_head)", what, i);
+}
+
 gm_status gm_token_losses(gm_arena *arena, const gm_head *head,
                           const gm_real *h, const int32_t *next, long rows,
                           double *nll, gm_error *err) {
@@ -125,6 +135,8 @@ gm_status gm_token_losses(gm_arena *arena, const gm_head *head,
         loss_job job = {head->vocab, next + r, b.student, NULL, b.e, nll + r,
                         NULL, NULL};
         loss_rows(&job, n);
+        for (long i = r; i < r + n && !s; i++)
+            s = check_loss("position", i, nll[i], 0, err);
     }
     gm_arena_rewind(arena, mark);
     return s;
@@ -184,6 +196,8 @@ gm_status gm_evaluate(gm_arena *arena, const gm_head *head,
     for (long i = 0; i < text->windows; i++) {
         double sum[3] = {0};
         window_sums(head, text, i, student, teacher, &b, sum);
+        s = check_loss("window", i, sum[0], sum[1], err);
+        if (s) return s;
         out->window_nll[i] = sum[0] / predicted;
         out->window_kl[i] = sum[1] / predicted;
         out->window_top1[i] = sum[2] / predicted;

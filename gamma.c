@@ -279,6 +279,8 @@ static gm_status sweep_block(gm_fit *fit, long l, gm_error *err) {
     gm_status s = gm_block_load(model, l, &w->block, err);
     if (s) return s;
     gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->y);
+    s = gm_states_check(fit->candidates->model, l, "output", w->y, w->R, c->d,
+                        err);
     s = tap(fit, s, err, real_dtype, w->R, c->d, w->y, "teacher.%ld", l + 1);
     if (!s) s = find_offers(fit, l, offers, err);
     if (!s && measuring(fit)) s = measure_separable(fit, l, offers, err);
@@ -476,6 +478,23 @@ static gm_status sweep_gather(gm_fit *fit, gm_error *err) {
     return s;
 }
 
+/* What overflowed in a block's mixture or its gradients. */
+static gm_status check_sweep(const gm_fit *fit, gm_error *err) {
+    const char *dir = fit->candidates->model->dir;
+    const long each = GM_LINEARS * fit->K;
+    for (long i = 0; i < fit->M * fit->K; i++) {
+        double E = fit->block_E[i / each];
+        if (isfinite(E) && isfinite(fit->g[i]) && isfinite(fit->separable[i]))
+            continue;
+        const char *what = !isfinite(E) ? "reconstruction error"
+                         : !isfinite(fit->g[i]) ? "gradient"
+                         : "separable error";
+        return gm_fail(err, GM_EINPUT, "%s: block %ld: the %s of step %ld is "
+                       "not finite", dir, i / each, what, fit->step + 1);
+    }
+    return GM_OK;
+}
+
 /* The blocks in order, on this step's sequences: block_E, E, g and, in the
    first step, E_0, all in units of it. */
 static gm_status sweep(gm_fit *fit, gm_error *err) {
@@ -485,6 +504,7 @@ static gm_status sweep(gm_fit *fit, gm_error *err) {
     for (long l = gm_rank_first(L, gm_rank()); l < end && !s; l++)
         s = sweep_block(fit, l, err);
     if (!s) s = sweep_gather(fit, err);
+    if (!s) s = check_sweep(fit, err);
     if (s) return s;
     fit->E = 0;
     for (long l = 0; l < L; l++) fit->E += fit->block_E[l];

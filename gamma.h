@@ -57,6 +57,9 @@ typedef struct { char text[1024]; } gm_error;
 gm_status gm_fail(gm_error *err, gm_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* The first control character, or NULL. */
+char *gm_control(const char *text);
+
 /* Replaces control characters, but those in `keep`, by '?': names from files
    are shown, and no escape sequence may reach a terminal. */
 void gm_clean(char *text, const char *keep);
@@ -278,6 +281,11 @@ typedef enum {
     GM_JSON_NULL, GM_JSON_BOOL, GM_JSON_NUMBER, GM_JSON_STRING,
     GM_JSON_ARRAY, GM_JSON_OBJECT
 } gm_json_type;
+
+/* A name that a file gives to a tensor or module: GM_EINPUT when there is a
+   control character or a part of a path in it; what: "tensor", ... */
+gm_status gm_name_check(const char *path, const char *what, const char *name,
+                        gm_error *err);
 
 /* One JSON value.  Members of an object and elements of an array are the list
    child, child->next, ...; `key` is set on members.  Strings are UTF-8 with a
@@ -528,6 +536,12 @@ gm_status gm_block_load(const gm_model *model, long layer, gm_block *out,
    are an error naming the index. */
 gm_status gm_embed(const gm_model *model, const int32_t *tokens, long count,
                    gm_real *h, gm_error *err);
+
+/* GM_EINPUT when x [rows, columns], `what` ("output") of block `layer`, is not
+   finite: large weights, each finite, can overflow together. */
+gm_status gm_states_check(const gm_model *model, long layer, const char *what,
+                          const gm_real *x, long rows, long columns,
+                          gm_error *err);
 
 /* The final norm and output head, loaded once. */
 typedef struct { gm_real *norm, *w; long d, vocab; double eps; } gm_head;

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -968,6 +969,19 @@ void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out) {
 
 /* ------------------------------------------------------------ safetensors */
 
+gm_status gm_name_check(const char *path, const char *what, const char *name,
+                        gm_error *err) {
+    const char *bad = gm_control(name);
+    if (bad)
+        return gm_fail(err, GM_EINPUT, "%s: %s " NAME ": control character "
+                       "0x%02X in its name", path, what, name, (uint8_t)*bad);
+    bad = strpbrk(name, "/\\");
+    if (bad || strcmp(name, "..") == 0)
+        return gm_fail(err, GM_EINPUT, "%s: %s " NAME ": part of a path in its "
+                       "name", path, what, name);
+    return GM_OK;
+}
+
 /* What every check of one entry of a header needs. */
 struct entry {
     const char *path;
@@ -1057,11 +1071,9 @@ static gm_status entry_read(struct entry *e) {
     if (e->json->type != GM_JSON_OBJECT)
         return entry_bad(e, "expected an object, found %s",
                          json_type_name(e->json));
-    for (const char *c = e->json->key; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            return entry_bad(e, "control character 0x%02X in its name",
-                             (unsigned)*c);
-    gm_status status = entry_field(e, "dtype", GM_JSON_STRING, "a string",
+    gm_status status = gm_name_check(e->path, "tensor", e->json->key, e->err);
+    if (status == GM_OK)
+        status = entry_field(e, "dtype", GM_JSON_STRING, "a string",
                                    &dtype);
     if (status == GM_OK)
         status = entry_field(e, "shape", GM_JSON_ARRAY, "an array", &shape);
@@ -1263,8 +1275,12 @@ static gm_status check_shard_name(const char *index, const gm_json *entry,
         return gm_fail(err, GM_EINPUT, "%s: weight_map: " NAME ": expected a "
                        "file name, found %s", index, entry->key,
                        json_type_name(entry));
-    const char *name = entry->string;
+    const char *name = entry->string, *bad = gm_control(name);
     size_t n = strlen(name);
+    if (bad)
+        return gm_fail(err, GM_EINPUT, "%s: weight_map: " NAME ": file name "
+                       NAME ": control character 0x%02X", index, entry->key,
+                       name, (uint8_t)*bad);
     if (n != entry->length || strchr(name, '/') || strchr(name, '\\') ||
         n <= 12 || strcmp(name + n - 12, ".safetensors") != 0)
         return gm_fail(err, GM_EINPUT, "%s: weight_map: " NAME ": file name "
@@ -1298,6 +1314,28 @@ static gm_status shard_names(gm_arena *arena, const char *index,
     return GM_OK;
 }
 
+/* `path` lies in the directory `to` after all links, or beside it in a cache of
+   the Hugging Face hub, snapshots/REVISION/FILE -> ../../blobs/HASH. */
+static bool lies_in(const char *path, const char *to) {
+    char file[PATH_MAX], dir[PATH_MAX];
+    if (!realpath(path, file) || !realpath(to, dir)) return false;
+    *strrchr(file, '/') = 0;
+    return strcmp(file, dir) == 0;
+}
+
+/* A shard that is a link leads to a file of the model, not of the user's. */
+static gm_status check_link(gm_arena *arena, const char *dir, const char *path,
+                            gm_error *err) {
+    struct stat info;
+    const char *blobs = gm_format(arena, "%s/../../blobs", dir);
+    if (!blobs) return gm_nomem(err);
+    if (lstat(path, &info) != 0 || !S_ISLNK(info.st_mode) ||
+        lies_in(path, dir) || lies_in(path, blobs))
+        return GM_OK;
+    return gm_fail(err, GM_EINPUT, "%s: weight_map: a link that leads out of "
+                   "the directory", path);
+}
+
 /* Opens the shards and concatenates their tensors. */
 static gm_status shards_open(gm_arena *arena, const char *dir,
                              const char **name, long count, gm_tensors *out,
@@ -1309,7 +1347,9 @@ static gm_status shards_open(gm_arena *arena, const char *dir,
     for (long i = 0; i < count; i++) {
         char *path = gm_format(arena, "%s/%s", dir, name[i]);
         if (!path) return gm_nomem(err);
-        gm_status status = gm_safetensors_open(arena, path, &part[i], err);
+        gm_status status = check_link(arena, dir, path, err);
+        if (status == GM_OK)
+            status = gm_safetensors_open(arena, path, &part[i], err);
         if (status != GM_OK) return status;
         out->map[out->maps++] = part[i].map[0];
         total += part[i].count;
@@ -1471,11 +1511,12 @@ gm_status gm_safetensors_begin(gm_arena *arena, const char *path,
 /* Valid UTF-8 without control characters, or a refusal naming line and byte. */
 static gm_status check_text(const gm_map *map, gm_error *err) {
     const char *at = (const char *)map->data, *end = at + map->size;
-    uint32_t point;
+    uint32_t point = 0;
     for (long line = 1; at < end;) {
         int n = gm_utf8(at, end, &point);
-        if (n == 0 || point == 0x7F ||
-            (point < ' ' && !(point && strchr("\t\n\r", (int)point))))
+        bool end_of_line = point == '\r' && (at + 1 == end || at[1] == '\n');
+        if (n == 0 || (point >= 0x7F && point < 0xA0) ||
+            (point < ' ' && point != '\t' && point != '\n' && !end_of_line))
             return gm_fail(err, GM_EINPUT, "%s: line %ld: byte 0x%02X is not "
                            "valid text", map->path, line, (uint8_t)*at);
         line += point == '\n';

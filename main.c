@@ -201,11 +201,10 @@ static gm_status take_option(gm_call *call, char **argv, int *at) {
 
 /* A tab in a name would be another cell of a result, a newline another row. */
 static gm_status check_argument(gm_call *call, const char *text) {
-    for (const char *c = text; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            return gm_fail(&call->err, GM_EUSAGE, "argument \"%.160s\": "
-                           "control character 0x%02X", text, (unsigned)*c);
-    return GM_OK;
+    const char *c = gm_control(text);
+    if (!c) return GM_OK;
+    return gm_fail(&call->err, GM_EUSAGE, "argument \"%.160s\": control "
+                   "character 0x%02X", text, (unsigned char)*c);
 }
 
 static gm_status parse(gm_call *call, char **argv) {
@@ -438,7 +437,7 @@ static void progress(void *context, const char *what, long done, long total) {
     double t = gm_seconds();
     if (call->quiet) return;
     if (!total) {
-        fprintf(stderr, "%s\n", what);
+        gm_talk(call, "%s", what);
         return;
     }
     if (!now || strcmp(now, what) != 0)
@@ -483,9 +482,11 @@ static void on_bus(int signal, siginfo_t *info, void *context) {
         return;
     }
     say("gamma: ");
-    for (; *path; path++)
-        say((char[2]){(unsigned char)*path < ' ' || *path == 0x7f ? '?'
-                      : *path, 0});
+    for (const char *bad; (bad = gm_control(path)); path = bad + 1) {
+        if (write(STDERR_FILENO, path, (size_t)(bad - path)) < 0) break;
+        say("?");
+    }
+    say(path);
     say(": changed or shrank while it was being read\n");
     _exit(GM_EIO);
 }

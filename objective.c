@@ -98,6 +98,8 @@ gm_status gm_objective_begin(gm_arena *arena, const gm_candidates *candidates,
     for (long l = 0; l < o->L && !s; l++) {
         s = gm_block_load(model, l, &o->block, err);
         if (!s) forward(o, state(o, l), state(o, l + 1));
+        if (!s) s = gm_states_check(model, l, "output", state(o, l + 1), o->R,
+                                    o->d, err);
         gm_say(report, "original states", l + 1, o->L);
     }
     return s;

@@ -117,7 +117,7 @@ gm_status gm_recipe_read(const char *text, gm_recipe *out, gm_error *err) {
     long group;
     int n = 0;
     if (strlen(text) >= sizeof rest ||
-        sscanf(text, "%15s bits=%63s group=%ld%n", quantizer, bits, &group,
+        sscanf(text, "%15s bits=%63s group=%9ld%n", quantizer, bits, &group,
                &n) != 3 || group < 1 || group > GM_MAX_GROUP)
         return gm_fail(err, GM_EINPUT, "candidates: expected a text such as "
                        "\"rtn bits=2,3,4 group=128\", found \"%s\"", text);

@@ -1078,6 +1078,7 @@ static void sum_signs(signs *s, bool first) {
 
 static bool begin(signs *s, const gm_verdict *v);
 static void loss_signs(signs *s, long l);
+static long number_in(const char *name);
 
 /* S is the same loss: when a token's loss departs as well, that says why. */
 static bool loss_departs(signs *s) {
@@ -1087,7 +1088,7 @@ static bool loss_departs(signs *s) {
             continue;
         signs loss = *s;
         if (!begin(&loss, v)) return false;
-        loss_signs(&loss, strtol(v->name + strlen("loss."), NULL, 10));
+        loss_signs(&loss, number_in(v->name));
         hint(s, "(seen in %s; S is the same loss)", v->name);
         return true;
     }
@@ -1399,7 +1400,8 @@ static void scores_signs(signs *s, bool error) {
 
 static long number_in(const char *name) {
     const char *dot = strchr(name, '.');
-    return dot ? strtol(dot + 1, NULL, 10) : 0;
+    long n = dot ? strtol(dot + 1, NULL, 10) : 0;
+    return n < 0 || n > 1000000 ? 0 : n;        /* anyone may have written it */
 }
 
 static void block_signs(signs *s, const gm_model *model, gm_status *status) {

@@ -142,6 +142,8 @@ static gm_status check_names(gm_arena *arena, const gm_table *table,
         gm_alloc(arena, (size_t)table->rows, sizeof *sorted);
     if (!sorted) return gm_nomem(err);
     for (long m = 0; m < table->rows; m++) {
+        gm_status s = gm_name_check(table->path, "module", name[m], err);
+        if (s) return s;
         sorted[m] = name[m];
         if (!*name[m])
             return gm_fail(err, GM_EINPUT, "%s: line %ld: empty module name",
@@ -298,11 +300,12 @@ static gm_status read_shape(const gm_table *table, gm_scores *s, long m,
         if ((at.column = gm_table_column(table, side[j])) >= 0)
             status = cell_count(&at, into[j], err);
     if (status != GM_OK) return status;
-    if (at.column < 0 &&
-        (__builtin_mul_overflow(s->out[m], s->in[m], &s->weights[m]) ||
-         s->weights[m] > INT64_C(1) << 53))
+    int64_t product;
+    if (__builtin_mul_overflow(s->out[m], s->in[m], &product) ||
+        product > INT64_C(1) << 53)
         return gm_fail(err, GM_EINPUT, "%s: more than 2^53 weights",
                        table->path);
+    if (at.column < 0) s->weights[m] = product;
     if (s->weights[m] > 0) return GM_OK;
     if (at.column < 0) at.column = gm_table_column(table, s->out[m] ? "in"
                                                                     : "out");

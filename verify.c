@@ -53,11 +53,18 @@ static bool starts(const char *text, const char *with) {
     return strncmp(text, with, strlen(with)) == 0;
 }
 
+/* A number in a name, which anyone may have written. */
+enum { MOST_NUMBER = 1000000 };
+static long number_at(const char *text) {
+    long n = strtol(text, NULL, 10);
+    return n < 0 || n > MOST_NUMBER ? MOST_NUMBER : n;
+}
+
 /* Block and linear of a name that holds "layers.3.mlp.up_proj". */
 static bool module_of(const char *name, long *block, int *linear) {
     const char *at = strstr(name, "layers.");
     if (!at) return false;
-    *block = strtol(at + 7, NULL, 10);
+    *block = number_at(at + 7);
     for (*linear = 0; *linear < GM_LINEARS; ++*linear)
         if (strstr(at, linears[*linear])) return true;
     return false;
@@ -71,6 +78,7 @@ static bool numbered(const char *name, const char *word, long *number,
         name[strlen(word)] > '9')
         return false;
     *number = strtol(name + strlen(word), &end, 10);
+    if (*number > MOST_NUMBER) return false;
     *rest = *end == '.' ? end + 1 : end;
     return rest[0] == end ? !*end : true;
 }
@@ -99,7 +107,7 @@ static order order_of_block(const char *name) {
     const char *b = strstr(name, "_proj.b"), *part = strrchr(name, '.');
     if (!starts(name, "candidates.") || !b) return (order){OTHER, 0, 0, 0};
     return (order){CANDIDATES, l, 10 * input_of[j] + 2 + j,
-                   4 * (int)(strtoul(b + 7, NULL, 10) & 255) +
+                   4 * (int)number_at(b + 7) +
                        which(part + 1, parts, COUNT(parts))};
 }
 

@@ -591,12 +591,17 @@ static gm_status find_part(const gm_candidates *c, const char *module, int bits,
     char name[512];
     snprintf(name, sizeof name, "%s.b%d.%s", module, bits, part);
     const gm_tensor *t = gm_tensor_find(&c->tensors, name);
+    bool scales = strcmp(part, "scales") == 0;
     if (!t || (int64_t)t->bytes != bytes)
         return gm_fail(err, GM_EINPUT, "%s: tensor \"%s\": expected %lld "
                        "bytes, found %lld", c->tensors.map[0].path, name,
                        (long long)bytes, t ? (long long)t->bytes : 0LL);
+    if (t->dtype != (scales ? GM_F16 : GM_U8))
+        return gm_fail(err, GM_EINPUT, "%s: tensor \"%s\": expected type %s, "
+                       "found %s", t->path, name, scales ? "F16" : "U8",
+                       gm_dtype_name(t->dtype));
     *data = t->data;
-    return GM_OK;
+    return scales ? gm_tensor_check(t, err) : GM_OK;
 }
 
 /* The tensor itself, in the place of the stored weight. */

@@ -38,8 +38,10 @@ static gm_status same_directory(const char *a, const char *b, gm_error *err) {
                    "own; expected another", b);
 }
 
+/* A tensor as it is stored.  What is no finite number goes into no model. */
 static gm_status write_stored(gm_out *out, const gm_tensor *t, gm_error *err) {
-    gm_status s = gm_out_write(out, t->data, t->bytes, err);
+    gm_status s = t->dtype <= GM_F64 ? gm_tensor_check(t, err) : GM_OK;
+    if (!s) s = gm_out_write(out, t->data, t->bytes, err);
     gm_release(t->data, t->bytes);
     return s;
 }
@@ -64,7 +66,7 @@ static gm_status write_weight(gm_arena *arena, const gm_candidates *candidates,
     /* a finite float may be infinite in the tensor's type */
     const gm_tensor stored = {t->name, t->dtype, t->rank, {0}, bytes, t->bytes,
                               out->path};
-    if (!s) s = gm_tensor_read(&stored, 0, count, q, err);
+    if (!s) s = gm_tensor_check(&stored, err);
     if (!s) s = gm_out_write(out, bytes, t->bytes, err);
     gm_arena_rewind(arena, mark);
     return s;

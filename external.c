@@ -71,8 +71,6 @@ static long slot_of(const reading *r, const char *name, gm_error *err) {
 
 static gm_status check_tensor(const reading *r, const gm_tensor *t, long m,
                               gm_error *err) {
-    enum { STRIP = 4096 };
-    gm_real x[STRIP];
     long out, in;
     char shape[128] = "";
     gm_linear_shape(&r->model->config, (int)(m % GM_LINEARS), &out, &in);
@@ -83,11 +81,7 @@ static gm_status check_tensor(const reading *r, const gm_tensor *t, long m,
         return gm_fail(err, GM_EINPUT, "%s: tensor \"%s\": expected shape "
                        "[%ld, %ld], found [%s]", r->path, t->name, out, in,
                        shape);
-    gm_status s = GM_OK;
-    for (long i = 0; i < out * in && !s; i += STRIP)
-        s = gm_tensor_read(t, i, out * in - i < STRIP ? out * in - i : STRIP, x,
-                           err);
-    return s;
+    return gm_tensor_check(t, err);
 }
 
 static gm_status read_tensors(reading *r, gm_error *err) {

@@ -364,6 +364,9 @@ const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name);
 gm_status gm_tensor_read(const gm_tensor *tensor, int64_t first,
                          int64_t count, gm_real *out, gm_error *err);
 
+/* The same of all elements, which are not kept. */
+gm_status gm_tensor_check(const gm_tensor *tensor, gm_error *err);
+
 /* Stores x in dtype F32, F16 or BF16 (nearest even) at `out`. */
 void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out);
 

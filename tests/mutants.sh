@@ -68,7 +68,7 @@ done
 $CC $flags -w -I. -Itests $source ${file:+"$work/$file"} $objects $LDLIBS \
     -o "$work/run" >"$work/log" 2>&1 ||
     { echo "NO BUILD  $2 $file: $(field 3)"; sed 's/^/    /' "$work/log"; exit 0; }
-export GAMMA=./run
+export GAMMA=./run STOP=1
 # shellcheck disable=SC2086
 if (cd "$work" && timeout 300 $run) >"$work/log" 2>&1; then
     [ -n "$file" ] || { echo "passes    $test"; exit 0; }

@@ -11,7 +11,11 @@ rm -rf "$w"
 mkdir -p "$w"
 
 ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAILED $0: $*"; }
+bad() {
+    failed=$((failed + 1))
+    echo "FAILED $0: $*"
+    [ -z "$STOP" ] || exit 1        # mutants.sh: one failure is enough
+}
 
 # expect CODE "MESSAGE" ARGS...: the exit code, and the last line of stderr.
 expect() {

@@ -4,6 +4,7 @@
 #define GM_TEST_H
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static long test_passed, test_failed;
@@ -18,6 +19,7 @@ static long test_passed, test_failed;
             printf("FAILED %s:%d: %s: ", __FILE__, __LINE__, #condition);  \
             printf(__VA_ARGS__);                                           \
             printf("\n");                                                  \
+            if (getenv("STOP")) exit(1);    /* mutants.sh: one is enough */ \
         }                                                                  \
     } while (0)
 

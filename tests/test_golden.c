@@ -271,6 +271,9 @@ static void test_stage1(const char *set) {
     compare(set, "theta", theta);
     compare(set, "scores", score);
     compare(set, "scores_error", error);
+    fit.options.score = GM_SCORE_SCALED;
+    gm_fit_scores(&fit, score, error);
+    compare(set, "scaled", score);
     gm_candidates_close(&candidates);
     gm_model_close(&model);
     gm_arena_free(&arena);

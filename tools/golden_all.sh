@@ -42,6 +42,9 @@ make_file baq.vec "ours: torch from the equations; BAQ has no public code" \
 make_file stage1.vec "torch's autograd over transformers' blocks" \
     $python tools/torch_stage1.py golden "$out/stage1.vec" \
     llama=$golden/tiny-llama qwen2=$golden/tiny-qwen2 qwen3=$golden/tiny-qwen3
+make_file relax.vec "torch's autograd over transformers' blocks" \
+    $python tools/torch_stage1.py relax "$out/relax.vec" \
+    llama=$golden/tiny-llama
 make_file second.vec "ours: tools/second.py; soft-corrected is ours alone" \
     $python tools/golden_second.py "$out/second.vec" \
     llama=$golden/tiny-llama qwen2=$golden/tiny-qwen2 qwen3=$golden/tiny-qwen3

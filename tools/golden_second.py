@@ -34,20 +34,24 @@ def run(folder, tokens, kind):
         o = second.arguments()
         model = second.Model(pathlib.Path(folder), kind)
         fit = second.Stage1(model, second.read_tokens(o), o, second.Dump([]))
-        return [fit.step(second.Dump([])) for _ in range(STEPS)]
+        steps = [fit.step(second.Dump([])) for _ in range(STEPS)]
+        o.score = "loss"
+        return steps + [fit.scores()[0]]
 
 
 def records(steps):
+    *steps, losses = steps
     first, last = steps[0], steps[-1]
     yield "E0", [first["E0"]]
-    yield "separable", first["separable"]
+    yield "separable", last["separable"]
     yield "g", first["g"]
     yield "v", first["v"]
     yield "E", [s["E"] for s in steps]
     yield "c", [s["c"] for s in steps]
     yield "lambda", [s["lambda_after"] for s in steps]
     yield "theta", torch.stack([s["theta_after"] for s in steps])
-    yield "scores", last["scores"]
+    yield "scores", losses
+    yield "scaled", last["scores"]
     yield "scores_error", last["scores_error"]
 
 
@@ -67,8 +71,9 @@ def main():
                 f"with torch {torch.__version__}\n# {OPTIONS}\n"
                 "# alpha 0.1, rho 10, eta 0.02, rate 0.1; token i of S T: "
                 "(7919 i + 31 i^2 + 13) mod vocab\n"
-                "# E0, separable, g, v of step 1; E, c, lambda (after) [steps];"
-                " theta (after) [steps, M, K]\n")
+                "# E0, g, v of step 1; separable: of steps 1 and 2; E, c, lambda "
+                "(after) [steps];\n# theta (after) [steps, M, K]; scores: loss; "
+                "scaled: the same with --score scaled\n")
         for name, folder in (m.split("=", 1) for m in models):
             config = json.loads((pathlib.Path(folder) /
                                  "config.json").read_text())

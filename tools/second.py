@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
-# second.py: the whole method a second time, in torch: gradients by autograd,
-# activations in double.  Written from the equations and the public definitions
-# of the three architectures, not from the C.  Reads a checkpoint, writes dumps.
+# second.py: the whole method a second time, in torch, double, autograd; written
+# from the equations, not from the C.  Reads a checkpoint, writes dumps.
 # SPDX-License-Identifier: GPL-3.0-or-later
 """GAMMA in one file of Python: candidates, Stage I, scores, Stage II.
 
@@ -15,7 +14,7 @@ writes DUMP.safetensors of the last step, or DUMP-STEP.safetensors for each of
     p_m   = softmax(theta_m / tau)                                 [K]
     W~_m  = sum_k p_mk Q_mk                                        [out, in]
     E_l   = mean_t ||f_l(h_{l-1}; W~)_t - h_l,t||^2 / ||h_l,t||^2
-    S_mk  = E_l with candidate k in module m alone, in the first step, / E_0
+    S_mk  = E_l with candidate k in m alone, / E_0, over each sequence once
     c     = (1/N) sum_m n_m sum_k b_k p_mk - B
     J     = sum_l E_l / E_0 + sum_mk (p_mk - p_mk^2) S_mk
             - (alpha/M) sum_m H(p_m) + lambda c + rho/2 c^2
@@ -41,9 +40,7 @@ INPUTS = {"qkv": LINEARS[:3], "o": LINEARS[3:4], "gate_up": LINEARS[4:6],
 
 
 # ------------------------------------------------------------------ the model
-class Model:
-    """A Llama, Qwen2 or Qwen3 checkpoint."""
-
+class Model:            # a Llama, Qwen2 or Qwen3 checkpoint
     def __init__(self, folder, dtype):
         raw = json.loads((folder / "config.json").read_text())
         self.dtype, self.layers = dtype, raw["num_hidden_layers"]
@@ -350,11 +347,10 @@ class Stage1:
             for l in range(self.model.layers):
                 h.append(forward(self.model, self.model.block(l), h[l]))
         E, g = self.sweep(h, p.detach(), dump)
-        if t == 1:
-            self.E0 = sum(E)
-            if o.relaxation == "soft-corrected":
-                with torch.no_grad():
-                    self.S = self.separable(h) / self.E0
+        self.E0 = self.E0 or sum(E)
+        if o.relaxation != "soft" and (t == 1 or self.t * o.batch < o.sequences):
+            with torch.no_grad():
+                self.S = self.S + (self.separable(h) / self.E0 - self.S) / t
         g = g / self.E0
         self.objective(p, g, self.lam).backward()
         v = p.grad - o.alpha / self.M           # d(p ln p) = ln p + 1
@@ -373,10 +369,9 @@ class Stage1:
             eta=o.eta, rate=o.rate, train_bits=o.train_bits,
             entropy=self.entropy(p).item(), beta1_power=0.9 ** t,
             beta2_power=0.999 ** t)
-        for l, x in enumerate(h):
-            seen[f"teacher.{l}"] = x.flatten(0, 1).float()
-        if o.relaxation == "soft-corrected":
-            seen["separable"] = self.S
+        seen |= {f"teacher.{l}": x.flatten(0, 1).float()
+                 for l, x in enumerate(h)}
+        seen |= {} if o.relaxation == "soft" else {"separable": self.S}
         if t == o.steps:
             seen["scores"], seen["scores_error"] = self.scores()
         for name, value in seen.items():
@@ -390,15 +385,19 @@ class Stage1:
         self.theta = self.theta - self.o.rate * m1 / (m2.sqrt() + tiny)
 
     def scores(self):
-        """u_mk, least of each module 0, and its standard error.
-        soft-corrected: mean over the tail of the loss of the choice, v without
-        budget and entropy.  soft: v is the same for all k at a stationary
-        point, so -(alpha/M) theta_mk/tau - (lambda + rho c) n_m b_k / N."""
+        """u_mk, least of each module 0, and its standard error.  loss: mean
+        over the tail of v without budget and entropy, L.  scaled: S (1 + f)/2,
+        f = (L_w - L_b) / (S_w - S_b), w the worst by S, b the best.  theta: v
+        is the same for all k at a stationary point."""
         loss, theta, mu = (torch.stack([torch.as_tensor(x) for x in column])
                            for column in zip(*self.tail))
         loss = loss - loss.mean(2, keepdim=True)    # differences matter
         u = loss.mean(0)
-        if self.o.relaxation == "soft":
+        if self.o.score == "scaled":
+            far = torch.cat([self.S.argmax(1, True), self.S.argmin(1, True)], 1)
+            f = u.gather(1, far).diff() / self.S.gather(1, far).diff()
+            u = self.S * ((1 + f.nan_to_num(1)) / 2).clamp(0.5, 2)
+        elif self.o.score == "theta":
             u = (-self.o.alpha / self.M * theta.mean(0) / self.o.tau
                  - mu.mean() * self.n * self.b / self.n.sum())
         error = loss.std(0) / len(loss) ** 0.5 if len(loss) > 1 else -1 + 0 * u
@@ -446,8 +445,8 @@ def read_tokens(o):
     else:
         tokenizer = Tokenizer.from_file(f"{o.model}/tokenizer.json")
         text = pathlib.Path(o.calib).read_bytes().decode()
-        ids = tokenizer.encode(text, add_special_tokens=False).ids
-        tokens = torch.tensor(ids)
+        tokens = torch.tensor(tokenizer.encode(
+            text, add_special_tokens=False).ids)
     return torch.stack([tokens[i * len(tokens) // o.sequences:][:o.length]
                         for i in range(o.sequences)])
 
@@ -461,7 +460,7 @@ def arguments():
             sequences=16, length=512, batch=4, steps=60,
             relaxation="soft-corrected", train_bits=0.0, alpha=0.1, rho=10.0,
             eta=0.02, tau=1.0, rate=0.1, tail=0.33, seed=1, at="", only="*",
-            solve=0.0, float=64).items():
+            score="", solve=0.0, float=64).items():
         a.add_argument("--" + name.replace("_", "-"), type=type(value),
                        default=value)
     a.add_argument("--act-order", action="store_true")
@@ -469,6 +468,7 @@ def arguments():
     o.bits, o.only = [int(b) for b in o.bits.split(",")], o.only.split(",")
     o.at = [int(t) for t in o.at.split(",")] if o.at else [o.steps]
     o.train_bits = o.train_bits or (o.bits[0] + o.bits[-1]) / 2
+    o.score = o.score or ("theta" if o.relaxation == "soft" else "scaled")
     return o
 
 

@@ -350,6 +350,12 @@ static bool is_number(const char *s) {
     return !*s;
 }
 
+static void drop_table(void) {
+    for (long i = 0; i < table.cells; i++) free(table.cell[i]);
+    free(table.cell);
+    memset(&table, 0, sizeof table);
+}
+
 static void print_json(gm_call *call, FILE *to) {
     for (long i = table.columns; i < table.cells; i++) {
         long column = i % table.columns;
@@ -407,9 +413,7 @@ void gm_result_end(gm_call *call) {
         /* mpirun puts a terminal between us and a file */
         print_text(isatty(fileno(to)) && gm_ranks() == 1, to);
     bool lost = table.lost;
-    for (long i = 0; i < table.cells; i++) free(table.cell[i]);
-    free(table.cell);
-    memset(&table, 0, sizeof table);
+    drop_table();
     table.lost = lost;              /* main says so */
     fflush(to);
 }
@@ -571,6 +575,7 @@ int main(int argc, char **argv) {
     if (!s && gm_ranks() > 1)
         gm_talk(&call, "%d processes exchanged %.1f MB", gm_ranks(),
                 (double)gm_ranks_bytes() / 1e6);
+    drop_table();               /* of a command that failed in the middle */
     gm_arena_free(&call.arena);
     return (int)s;
 }

@@ -100,11 +100,13 @@ for name in "$@"; do
     safetensors) length=4096 ;;
     *) length=2048 ;;
     esac
+    mask=1                          # what the program prints
+    [ "$name" = command ] && mask=3
     status=0
     nice -n 15 "$build/fuzz_$name" -runs="$runs" -max_total_time="$seconds" \
         -max_len=$length -timeout=600 -rss_limit_mb=2048 -malloc_limit_mb=256 \
         -dict="$(dictionary "$name")" -artifact_prefix="$build/$name-" \
-        -close_fd_mask=1 -print_final_stats=1 "$corpus" "$committed/$name" \
+        -report_slow_units=600 -close_fd_mask=$mask -print_final_stats=1 "$corpus" "$committed/$name" \
         "$build/seeds/$name" >"$build/$name.log" 2>&1 || status=$?
     echo "$name: $(sed -n 's/^Done \(.*\)/\1/p' "$build/$name.log")"
     [ $status = 0 ] || { tail -n 40 "$build/$name.log"; exit 1; }

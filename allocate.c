@@ -27,10 +27,10 @@ static gm_rounding choose_rounding(const gm_scores *s, int score_bits) {
     }
     if (!(most > 0)) return r;
     int exponent;               /* x = f 2^exponent, 1/2 <= f < 1 */
-    double f = frexp(most, &exponent);
+    frexp(most, &exponent);
     r.shift = 44 - exponent;
     if (r.range > 0) {
-        f = frexp(r.range, &exponent);
+        double f = frexp(r.range, &exponent);
         int shift = score_bits - exponent + (f == 0.5);
         if (shift < r.shift) r.shift = shift;
     }

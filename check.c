@@ -336,6 +336,7 @@ static gm_status check_row(struct checker *c, const char *name,
     snprintf(key, sizeof key, "limit.%s", name);
     if (!status) status = need(c, key, &c->row[r].limit);
     if (status) return status;
+    /* NOLINTNEXTLINE(cert-err34-c): two digits */
     if (sscanf(name, "modules_at_%2d_bits%n", &bits, &length) == 1 &&
         length == (int)strlen(name)) {
         for (size_t i = 0; i < cells; i++)

@@ -155,6 +155,7 @@ static gm_status set_common(gm_call *call, const char *name,
         gm_threads_use((int)count);
     }
     if (strcmp(name, "--isa") == 0) {
+        assert(value);
         for (int isa = 0; isa < GM_ISA_COUNT; isa++)
             if (strcmp(value, gm_isa_name((gm_isa)isa)) == 0 &&
                 gm_isa_use((gm_isa)isa))

@@ -124,8 +124,8 @@ static void choice_cells(const gm_accuracy *a, char to[256]) {
 
 /* The row of the original (choice NULL) or of the quantized model. */
 static gm_status eval_row(evaluating *e, const int *choice) {
-    gm_measure measure;
-    gm_accuracy accuracy;
+    gm_measure measure = {0};
+    gm_accuracy accuracy = {0};
     char text[256] = "", choices[256] = "";
     gm_status s = GM_OK;
     if (e->text)

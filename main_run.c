@@ -82,7 +82,7 @@ static gm_status run_budget(running *r, const char *text) {
     gm_call *call = r->call;
     gm_arena *a = &call->arena;
     gm_budget budget;
-    gm_certificate certificate;
+    gm_certificate certificate = {0};
     gm_allocation allocation;
     gm_measure gamma;
     gm_solve_options options = {.solver = gm_have_glpk() ? GM_BOTH : GM_DP,

@@ -275,7 +275,7 @@ static gm_status run_many(struct solve *s, char *list) {
 
 static gm_status run_frontier(struct solve *s) {
     gm_call *call = s->call;
-    gm_frontier f;
+    gm_frontier f = {0};
     bool bytes = s->convention == GM_BYTES;
     gm_status status = build(s, "1");
     if (!status)

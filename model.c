@@ -347,6 +347,7 @@ static void attention_tile(void *context, long item) {
     long first = item % x->tiles * TILE, end = first + TILE;
     long head = item / x->tiles % heads, s = item / x->tiles / heads;
     if (end > T) end = T;
+    assert(first < end);
     long row = s * T + first, kv = head / (heads / x->c->kv_heads) * hd;
     const gm_real *q = x->a->q + row * x->q_row + head * hd;
     const gm_real *k = x->a->k + s * T * x->kv_row + kv;

@@ -116,6 +116,7 @@ gm_status gm_recipe_read(const char *text, gm_recipe *out, gm_error *err) {
     char quantizer[16], bits[64], rest[128];
     long group;
     int n = 0;
+    /* NOLINTNEXTLINE(cert-err34-c): nine digits */
     if (strlen(text) >= sizeof rest ||
         sscanf(text, "%15s bits=%63s group=%9ld%n", quantizer, bits, &group,
                &n) != 3 || group < 1 || group > GM_MAX_GROUP)
@@ -281,6 +282,7 @@ static void rtn_row(const rtn_job *job, long row) {
     long filled = 0;
     for (long i = 0; i < groups; i++) {
         long first = i * job->group, n = gm_min(job->group, job->in - first);
+        assert(n > 0);
         rtn_group(w + first, n, job->bits, job->rule, strip + filled,
                   scale + i, zero + i % STRIP);
         filled += n;

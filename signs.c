@@ -747,7 +747,7 @@ static void scales_signs(signs *s) {
     long after, first = first_column(s, &after);
     double most = 0, r;
     const char *b = strstr(s->name, "_proj.b");
-    double bits = b ? atof(b + 7) : 0, levels = pow(2, bits);
+    double bits = b ? strtod(b + 7, NULL) : 0, levels = pow(2, bits);
     for (long i = 0; i < s->n; i++)
         most = fmax(most, fabs(s->y[i] / s->x[i] - 1));
     const known factors[] = {
@@ -804,7 +804,7 @@ static void codes_signs(signs *s) {
 static long group_of(const signs *s, long groups) {
     const gm_json *v = gm_json_get(s->ours->metadata, "candidates");
     const char *at = v && v->string ? strstr(v->string, "group=") : NULL;
-    long group = at ? atol(at + 6) : 0;
+    long group = at ? strtol(at + 6, NULL, 10) : 0;
     return group > 0 || groups < 1 ? group
                                    : (s->columns + groups - 1) / groups;
 }

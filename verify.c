@@ -190,7 +190,7 @@ const char *gm_index_text(const gm_tensor *t, int64_t i, char text[96]) {
     for (int r = 0; r < t->rank && n < 90; r++) {
         n += snprintf(text + n, 96 - (size_t)n, "%s%lld", r ? ", " : "[",
                       (long long)(stride ? i / stride : 0));
-        if (r + 1 < t->rank && t->shape[r + 1]) {
+        if (r + 1 < t->rank && stride) {
             i %= stride;
             stride /= t->shape[r + 1];
         }

@@ -785,13 +785,13 @@ static void recipe_texts(void) {
         "gptq bits=1,8 group=128 hessian=token act-order damping=0.05",
         "rtn bits=2 group=64 scales=mse",
         "gptq bits=2 group=64 hessian=attention sequential",
-        "gptq bits=1,2,3,4,5,6,7,8,16 group=512 hessian=attention act-order "
-        "damping=0.0123456789 scales=mse sequential"};
+        ("gptq bits=1,2,3,4,5,6,7,8,16 group=512 hessian=attention act-order "
+         "damping=0.0123456789 scales=mse sequential")};
     static const char *const bad[] = {
         "", "rtn", "gptq bits=2 group=0", "rtn bits=9 group=64",
         "hqq bits=2 group=64", "gptq bits=2 group=64 hessian=x",
         "gptq bits=2 group=64 order", "gptq bits=2 group=64 damping=-1",
-        "rtn bits=2 group=513",
+        "rtn bits=2 group=513", "rtn bits=2 group=18446744073709551680",
         "rtn bits=2 group=64 hessian=token", "rtn bits=2 group=64 sequential",
         "gptq bits=2 group=64 scales=x"};
     gm_recipe r;

@@ -135,15 +135,11 @@ TESTBINS := $(TESTS:%=build/test/%) $(GRADS:%=build/double/%) \
 test: gamma build/test/gamma build/test/faults.so $(TESTBINS)
 	sh tests/run.sh $(TESTBINS)
 
-# The tests, the tests of the tests, then the numeric contract over compilers,
-# flags and machines.
-check: test mutants
-	sh tests/analysis.sh
-	FAULTS=all sh tests/test_faults.sh
-	KILLS=200 sh tests/test_kill.sh
-	sh tests/contract.sh
-	sh tests/variants.sh
-	sh tests/mpi.sh
+# The tests, the tests of the tests, static analysis, sanitizers, faults and
+# kills, the numeric contract over compilers, flags and machines; says how long
+# each took.  make check CHECK="gcc clang tidy" does those.
+check: gamma build/test/gamma build/test/faults.so
+	MAKE="$(MAKE)" sh tests/check.sh $(CHECK)
 
 # Each change of one line in tests/mutants.txt must make a test fail.
 mutants: gamma $(LIB:%=build/double/%.o)

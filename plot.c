@@ -59,7 +59,7 @@ static void choose_ticks(axis *a, int most) {
         linear_ticks(a, most);
         return;
     }
-    /* ends: hi is finite.  NOLINTNEXTLINE(*-FloatLoopCounter) */
+    /* ends: hi is finite.  NOLINTNEXTLINE(*.FloatLoopCounter) */
     for (double p = decade_below(a->lo); p <= a->hi; p *= 10) {
         add_tick(a, p);
         if (ratio < 1000) add_tick(a, 2 * p), add_tick(a, 5 * p);

@@ -37,7 +37,7 @@ static long S, T, R, token_count;
 static void must(gm_status s) {
     if (!s) return;
     fprintf(stderr, "ops: %s\n", err.text);
-    exit(s);
+    exit((int)s);
 }
 
 static void *room(size_t count, size_t size) {

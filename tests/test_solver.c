@@ -657,7 +657,8 @@ static void test_lp_file(void) {
 }
 
 /* GLPK's solver, which may lie: these take the place of the library's. */
-static enum { HONEST, STOPS, LATE, EMPTY, WORSE, LOOSE, LIES } lie;
+enum { HONEST, STOPS, LATE, EMPTY, WORSE, LOOSE, LIES };
+static int lie;
 static long calls;
 
 int glp_intopt(glp_prob *P, const glp_iocp *options) {

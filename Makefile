@@ -37,7 +37,7 @@ B    := build/$(CC)-o$(OPENMP)g$(GLPK)$(if $(filter 1,$(MPI)),m1)
 LIB  := base profile mpi io unicode tokenizer kernels checkpoint model quant gptq \
         external candidates baq solver dynamic glpk tables allocate constrain \
         frontier check relax gamma state probe eval export objective search rivals \
-        plot choice compare \
+        plot choice compare plan \
         dump verify signs
 LIB  := $(basename $(wildcard $(addsuffix .c,$(LIB))))
 MAIN := $(basename $(wildcard main*.c))

@@ -64,6 +64,10 @@ void *gm_alloc(gm_arena *arena, size_t count, size_t size) {
     if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX / 2)
         return NULL;
     bytes = (bytes + ALIGN) / ALIGN * ALIGN;        /* never 0 */
+    if (arena->dry) {
+        arena->peak = arena->used += bytes;
+        return arena;
+    }
     struct gm_chunk *chunk = arena->chunk;
     if (!chunk || chunk->capacity - chunk->fill < bytes) {
         size_t capacity = bytes > CHUNK ? bytes : CHUNK;

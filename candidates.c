@@ -43,13 +43,18 @@ static gm_status describe(gm_arena *arena, const gm_model *model,
 
    The seven modules of a block have four inputs: q, k, v | o | gate, up |
    down.  They are those of the original model, block after block over all
-   calibration sequences, BATCH sequences at a time, so memory is one block,
+   calibration sequences, a few at a time, so memory is one block,
    its activations for one batch, and the states.  --sequential: a stream of
    states for each number of bits instead, which goes through the blocks
    quantized to these bits. */
 
-enum { INPUTS = 4, BATCH = 4 };
+enum { INPUTS = 4 };
 static const int input_of[GM_LINEARS] = {0, 0, 0, 1, 2, 2, 3};
+
+/* No result depends on it. */
+long gm_at_once(const gm_recipe *recipe, long S) {
+    return gm_min(S, recipe->at_once ? recipe->at_once : 4);
+}
 
 typedef struct {
     const gm_model *model;
@@ -62,7 +67,7 @@ typedef struct {
     gm_block block;
     gm_acts acts;
     gm_rope_table rope;
-    double *weight, *mass;      /* [BATCH T]                                  */
+    double *weight, *mass;      /* [B T], B = gm_at_once                      */
     double *H[INPUTS];          /* [n, n] of this block, n = inputs[i]        */
     long inputs[INPUTS];
     uint8_t *data[GM_LINEARS][GM_MAX_CANDIDATES];   /* of this block, packed  */
@@ -98,7 +103,8 @@ static gm_status block_room(gm_arena *arena, maker *t, gm_error *err) {
 static gm_status stream_room(gm_arena *arena, maker *t, gm_error *err) {
     const gm_config *c = &t->model->config;
     const gm_sequences *text = t->text;
-    size_t batch = (size_t)text->T * BATCH, row = (size_t)c->d * sizeof *t->h;
+    const long at_once = gm_at_once(t->recipe, text->S);
+    size_t batch = (size_t)(text->T * at_once), row = (size_t)c->d * sizeof *t->h;
     long all = text->S * text->T;
     t->streams = t->recipe->sequential ? t->made : 1;
     t->h = gm_alloc(arena, (size_t)(t->streams * all), row);
@@ -110,8 +116,8 @@ static gm_status stream_room(gm_arena *arena, maker *t, gm_error *err) {
         t->H[i] = gm_alloc(arena, n * n, sizeof *t->H[i]);
         if (!t->H[i]) return gm_nomem(err);
     }
-    gm_status s = gm_acts_alloc(arena, c, BATCH < text->S ? BATCH : text->S,
-                                text->T, false, &t->acts, err);
+    gm_status s = gm_acts_alloc(arena, c, at_once, text->T, false, &t->acts,
+                                err);
     if (!s) s = gm_rope_build(arena, c, text->T, NULL, &t->rope, err);
     for (int k = 0; k < t->streams && !s; k++)
         s = gm_embed(t->model, text->tokens, all, t->h + k * all * c->d, err);
@@ -152,9 +158,10 @@ static gm_status pass(maker *t, gm_real *h, int first, int end, bool move,
         size_t n = (size_t)t->inputs[i];
         memset(t->H[i], 0, n * n * sizeof *t->H[i]);
     }
-    for (long q = 0; q < S && !s; q += BATCH) {
+    const long at_once = gm_at_once(t->recipe, S);
+    for (long q = 0; q < S && !s; q += at_once) {
         gm_real *at = h + q * T * c->d;
-        a->S = S - q < BATCH ? S - q : BATCH;
+        a->S = gm_min(S - q, at_once);
         bool mass = t->recipe->hessian == GM_ATTENTION && first == 0 && end > 0;
         if (move) gm_block_forward(c, &t->block, &t->rope, at, a, at);
         else gm_block_inputs(c, &t->block, &t->rope, at, a, mass ? 1 : first);

@@ -7,7 +7,11 @@
 
 /* ------------------------------------------------------------ hidden states */
 
-enum { BATCH_ROWS = 4096 };     /* rows in one forward pass of a block */
+enum { BATCH_ROWS = 1024 };     /* rows in one forward pass of a block */
+
+long gm_batch(long windows, long window) {
+    return gm_min(windows, window < BATCH_ROWS ? BATCH_ROWS / window : 1);
+}
 
 gm_status gm_final_states(gm_arena *arena, const gm_model *model,
                           const gm_candidates *candidates, const int *choice,
@@ -15,8 +19,7 @@ gm_status gm_final_states(gm_arena *arena, const gm_model *model,
                           gm_real *h, gm_error *err) {
     const gm_config *c = &model->config;
     const long T = text->window;
-    const long fitting = T < BATCH_ROWS ? BATCH_ROWS / T : 1;
-    const long batch = gm_min(text->windows, fitting);
+    const long batch = gm_batch(text->windows, T);
     gm_mark mark = gm_arena_mark(arena);
     gm_block block;
     gm_acts acts;
@@ -176,6 +179,13 @@ double gm_mean_error(long n, const double *x, const double *y, double *error) {
     return mean;
 }
 
+void gm_measure_means(gm_measure *m) {
+    m->nll = gm_mean_error(m->windows, m->window_nll, NULL, &m->nll_error);
+    m->kl = gm_mean_error(m->windows, m->window_kl, NULL, &m->kl_error);
+    m->top1 = gm_mean_error(m->windows, m->window_top1, NULL, &m->top1_error);
+    m->perplexity = gm_expd(m->nll);
+}
+
 gm_status gm_evaluate(gm_arena *arena, const gm_head *head,
                       const gm_text *text, const gm_real *student,
                       const gm_real *teacher, const gm_report *report,
@@ -204,12 +214,6 @@ gm_status gm_evaluate(gm_arena *arena, const gm_head *head,
         gm_say(report, "perplexity", i + 1, text->windows);
     }
     gm_arena_rewind(arena, mark);
-    out->nll = gm_mean_error(text->windows, out->window_nll, NULL,
-                             &out->nll_error);
-    out->kl = gm_mean_error(text->windows, out->window_kl, NULL,
-                            &out->kl_error);
-    out->top1 = gm_mean_error(text->windows, out->window_top1, NULL,
-                              &out->top1_error);
-    out->perplexity = gm_expd(out->nll);
+    gm_measure_means(out);
     return GM_OK;
 }

@@ -72,6 +72,7 @@ gm_status gm_nomem(gm_error *err);
 typedef struct gm_arena {
     struct gm_chunk *chunk;
     size_t used, peak;
+    bool dry;           /* only counts: addresses given must not be used */
 } gm_arena;
 
 /* count * size zeroed bytes, 64-byte aligned; NULL when the product overflows
@@ -158,8 +159,8 @@ typedef struct {
     long calls;
 } gm_kernel_time;
 /* Counts kernels that this thread enters, from zero; no other thread's, and
-   none inside another. */
-void gm_profile_start(void);
+   none inside another.  clock: seconds, as gm_seconds. */
+void gm_profile_start(double (*clock)(void));
 void gm_profile_stop(void);
 const gm_kernel_time *gm_profile(void);         /* [GM_KERNELS] */
 /* double t = gm_profile_enter(); the work; gm_profile_leave(t, ...). */
@@ -649,6 +650,8 @@ typedef struct {
     bool sequential;                    /* inputs as the modules before,
                                            already quantized, give them   */
     const struct gm_external *external; /* GM_EXTERNAL: what its file holds */
+    long at_once;                       /* sequences in a pass; 0: 4; no result
+                                           depends on it */
 } gm_recipe;
 
 /* "2,3,4" and a group into a recipe of RTN; names into its other fields. */
@@ -798,6 +801,9 @@ static inline bool gm_allowed(const gm_candidates *c, long m, int k) {
 
 /* Calibration: S sequences of T tokens, [S, T]. */
 typedef struct { const int32_t *tokens; long S, T; } gm_sequences;
+
+/* Sequences of S in one pass of GPTQ's inputs: a matter of memory. */
+long gm_at_once(const gm_recipe *recipe, long S);
 
 /* Opens DIR/candidates-HASH.safetensors, making it first when it is not there.
    calibration: read for GPTQ only, may be NULL for RTN. */
@@ -1477,6 +1483,9 @@ typedef struct {
     long windows, window;
 } gm_text;
 
+/* Windows in one forward pass of a block. */
+long gm_batch(long windows, long window);
+
 /* Hidden states after the last block (before the final norm) for every token,
    h [windows window, d].  choice: candidate of each module, or NULL for the
    original weights.  Blocks outermost: memory is one block and the states. */
@@ -1500,11 +1509,49 @@ typedef struct {
    error, sqrt(sum (d - mean)^2 / (n - 1) / n); 0 for n = 1. */
 double gm_mean_error(long n, const double *x, const double *y, double *error);
 
+/* Means and their errors from window_nll, window_kl, window_top1. */
+void gm_measure_means(gm_measure *m);
+
 /* student and teacher: states as above; teacher may be NULL. */
 gm_status gm_evaluate(gm_arena *arena, const gm_head *head,
                       const gm_text *text, const gm_real *student,
                       const gm_real *teacher, const gm_report *report,
                       gm_measure *out, gm_error *err);
+
+/* ------------------------------------------------------------------ plan.c
+   What a run will take, before it starts.  docs/performance.md compares. */
+
+typedef enum {
+    GM_PLAN_HASH, GM_PLAN_STATES, GM_PLAN_HESSIANS, GM_PLAN_CANDIDATES,
+    GM_PLAN_SEPARABLE, GM_PLAN_STEPS_OF_FIT, GM_PLAN_SOLVE, GM_PLAN_QUANTIZE,
+    GM_PLAN_EVAL, GM_PLAN_STEPS
+} gm_plan_step;
+const char *gm_plan_step_name(gm_plan_step step);
+
+/* What is to be done.  base: bytes held before it.  stored: bytes of a weight
+   in the checkpoint.  candidates, learns, models: whether they are made. */
+typedef struct {
+    gm_config config;
+    gm_recipe recipe;
+    gm_fit_options fit;
+    double model_bytes, base, stored;
+    bool candidates, learns, models;
+    int budgets, uniforms;      /* measured beside the original */
+    long windows, window;       /* of the evaluation text; 0: none */
+    long group;                 /* windows whose states are held; 0: all */
+} gm_plan;
+/* memory: the process's peak in that step; 0: the step is not taken. */
+typedef struct { double seconds; int64_t memory, disk; } gm_planned;
+
+void gm_plan_memory(const gm_plan *plan, gm_planned step[GM_PLAN_STEPS]);
+int64_t gm_plan_peak(const gm_planned step[GM_PLAN_STEPS]);
+/* Fewer windows and sequences at a time (group, recipe.at_once: no result
+   depends on them) until the peak is within `limit` bytes.  GM_EMEM: it can
+   not; the message says which option to lower. */
+gm_status gm_plan_fit(gm_plan *plan, int64_t limit, gm_error *err);
+/* Adds seconds, from a calibration of about a second. */
+gm_status gm_plan_time(gm_arena *arena, const gm_plan *plan,
+                       gm_planned step[GM_PLAN_STEPS], gm_error *err);
 
 /* ------------------------------------------------------------- objective.c
    What an assignment costs on a calibration text: what the rivals minimise. */
@@ -1895,7 +1942,9 @@ gm_status gm_call_fit_options(gm_call *call, const gm_recipe *recipe,
 /* --allow into candidates->allowed; the target B within what is left. */
 gm_status gm_call_allow(gm_call *call, gm_candidates *candidates,
                         gm_fit_options *options);
-gm_status gm_call_fit(gm_call *call, const gm_candidates *candidates,
+/* arena: for *fit, which may be much more than the scores. */
+gm_status gm_call_fit(gm_call *call, gm_arena *arena,
+                      const gm_candidates *candidates,
                       const int32_t *tokens, const gm_fit_options *options,
                       const char *dir, bool resume, gm_fit *fit);
 /* What was learned, also as DIR/scores.tsv. */
@@ -1919,7 +1968,9 @@ gm_status gm_call_chosen(gm_call *call, gm_model *model, const char *path,
 typedef struct {
     gm_text text;
     gm_head head;
-    gm_real *original, *student;        /* [windows window, d]; NULL: not yet */
+    long group;                 /* windows whose states are held; 0: all      */
+    long held;                  /* 1 + first of those in `original`; 0: none  */
+    gm_real *original, *student;        /* [group window, d]; NULL: not yet   */
 } gm_measuring;
 gm_status gm_call_windows(gm_call *call, const gm_model *model,
                           const char *path, const char *npy,
@@ -1933,6 +1984,16 @@ gm_status gm_call_measure(gm_call *call, const gm_model *model,
 /* main_run.c: each of --budgets, in --in, checked to be within reach (sizes are
    known without scores). */
 gm_status gm_call_budgets(gm_call *call, const gm_scores *table);
+
+/* main_plan.c: says how much memory what *plan asks for will take; with
+   --max-memory, it is made to fit, or refused.  Sizes and base: filled here. */
+gm_status gm_call_plan(gm_call *call, const gm_model *model, gm_plan *plan);
+/* How many --budgets there are, and different uniform choices beside them. */
+int gm_call_uniforms(gm_call *call, const gm_recipe *recipe, int *budgets);
+#define GM_MEMORY_OPTION                                                      \
+    {"--max-memory", "SIZE", NULL, "such as 2G or 1.5GiB: fewer sequences "   \
+     "and windows at a time, to the same results, to stay below; what needs " \
+     "more is refused before it starts, naming the option to lower"}
 
 /* Option rows that two commands share.  Of quantize and eval: */
 #define GM_CHOSEN_OPTIONS                                                     \
@@ -1954,7 +2015,8 @@ gm_status gm_call_budgets(gm_call *call, const gm_scores *table);
     {"--sequences", "S", "16", "of --calib, as given to gamma fit"},          \
     {"--length", "T", "512", "of --calib, as given to gamma fit"},            \
     {"--cache", "DIR", NULL, "where the candidate file is or goes (beside "   \
-     "the allocation)"}
+     "the allocation)"},                                                      \
+    GM_MEMORY_OPTION
 
 /* Of run and compare: candidates and Stage I, as gamma fit explains them. */
 #define GM_LEARN_OPTIONS                                                      \
@@ -1990,6 +2052,7 @@ gm_status gm_call_budgets(gm_call *call, const gm_scores *table);
 
 extern const gm_command gm_command_info, gm_command_fit, gm_command_solve,
     gm_command_check, gm_command_quantize, gm_command_eval, gm_command_run,
-    gm_command_dump, gm_command_verify, gm_command_baq, gm_command_compare;
+    gm_command_dump, gm_command_verify, gm_command_baq, gm_command_compare,
+    gm_command_plan;
 
 #endif

@@ -16,7 +16,7 @@ static const gm_command *const commands[] = {
     &gm_command_run,      &gm_command_info,  &gm_command_fit,
     &gm_command_solve,    &gm_command_check, &gm_command_quantize,
     &gm_command_eval,     &gm_command_dump,  &gm_command_verify,
-    &gm_command_baq,      &gm_command_compare};
+    &gm_command_baq,      &gm_command_compare, &gm_command_plan};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 /* Options that every command takes. */
@@ -563,7 +563,7 @@ int main(int argc, char **argv) {
     if (!s) s = check_ranks(&call);
     if (!s) s = check_output(&call, "--out");
     if (!s) s = check_output(&call, "--lp");
-    if (call.profile) gm_profile_start();
+    if (call.profile) gm_profile_start(gm_seconds);
     if (!s) s = call.command->run(&call);
     if (!s) s = finish(&call);
     if (call.profile) gm_call_profile(&call, gm_seconds() - start);

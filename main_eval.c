@@ -32,32 +32,68 @@ gm_status gm_call_windows(gm_call *call, const gm_model *model,
     return GM_OK;
 }
 
+/* Rows of states: all windows, or the group that memory allows. */
 static gm_status begin_measuring(gm_call *call, const gm_model *model,
                                  gm_measuring *on) {
     gm_arena *a = &call->arena;
-    size_t rows = (size_t)(on->text.windows * on->text.window);
+    if (!on->group || on->group > on->text.windows)
+        on->group = on->text.windows;
+    size_t rows = (size_t)(on->group * on->text.window);
     size_t row = (size_t)model->config.d * sizeof(gm_real);
     on->student = gm_alloc(a, rows, row);
     on->original = gm_alloc(a, rows, row);
     if (!on->original || !on->student) return gm_nomem(&call->err);
-    gm_status s = gm_head_load(a, model, &on->head, &call->err);
-    if (!s) s = gm_final_states(a, model, NULL, NULL, &on->text, &call->report,
-                                on->original, &call->err);
+    return gm_head_load(a, model, &on->head, &call->err);
+}
+
+/* Windows first .. first + count - 1 into their places in *out. */
+static gm_status measure_group(gm_call *call, const gm_model *model,
+                               const gm_candidates *candidates,
+                               const int *choice, long first, long count,
+                               gm_measuring *on, gm_measure *out) {
+    gm_arena *a = &call->arena;
+    const long T = on->text.window;
+    gm_text text = {on->text.tokens + first * T, count, T};
+    gm_measure part;
+    gm_mark mark = gm_arena_mark(a);
+    gm_status s = GM_OK;
+    if (on->held != first + 1)
+        s = gm_final_states(a, model, NULL, NULL, &text, &call->report,
+                            on->original, &call->err);
+    on->held = first + 1;
+    if (!s && choice)
+        s = gm_final_states(a, model, candidates, choice, &text, &call->report,
+                            on->student, &call->err);
+    if (!s) s = gm_evaluate(a, &on->head, &text,
+                            choice ? on->student : on->original,
+                            choice ? on->original : NULL, &call->report, &part,
+                            &call->err);
+    for (long i = 0; i < count && !s; i++) {
+        out->window_nll[first + i] = part.window_nll[i];
+        out->window_kl[first + i] = part.window_kl[i];
+        out->window_top1[first + i] = part.window_top1[i];
+    }
+    gm_arena_rewind(a, mark);
     return s;
 }
 
 gm_status gm_call_measure(gm_call *call, const gm_model *model,
                           const gm_candidates *candidates, const int *choice,
                           gm_measuring *on, gm_measure *out) {
+    const long windows = on->text.windows, window = on->text.window;
     gm_status s = on->original ? GM_OK : begin_measuring(call, model, on);
-    if (!s && choice)
-        s = gm_final_states(&call->arena, model, candidates, choice, &on->text,
-                            &call->report, on->student, &call->err);
+    double *x = gm_alloc(&call->arena, (size_t)(3 * windows), sizeof *x);
+    if (!x && !s) s = gm_nomem(&call->err);
     if (s) return s;
-    return gm_evaluate(&call->arena, &on->head, &on->text,
-                       choice ? on->student : on->original,
-                       choice ? on->original : NULL, &call->report, out,
-                       &call->err);
+    *out = (gm_measure){.windows = windows, .window = window,
+                        .predicted = windows * (window - 1), .window_nll = x,
+                        .window_kl = x + windows,
+                        .window_top1 = x + 2 * windows};
+    for (long i = 0; i < windows && !s; i += on->group)
+        s = measure_group(call, model, candidates, choice, i,
+                          gm_min(on->group, windows - i), on, out);
+    if (!s) gm_measure_means(out);
+    return s;
 }
 
 static const gm_option eval_options[] = {
@@ -165,6 +201,10 @@ static gm_status run_eval(gm_call *call) {
     if (!s && e.choices) s = read_questions(&e);
     if (!s && alloc) s = gm_call_chosen(call, &e.model, alloc, &e.chosen);
     if (!s && e.text) s = gm_call_windows(call, &e.model, text, npy, &e.on);
+    gm_plan plan = {.windows = e.on.text.windows, .window = e.on.text.window,
+                    .budgets = alloc != NULL};
+    if (!s && e.text) s = gm_call_plan(call, &e.model, &plan);
+    e.on.group = plan.group;
     if (s) return s;
     char columns[512];
     snprintf(columns, sizeof columns, "model%s%s", e.text ? text_columns : "",

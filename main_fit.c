@@ -245,6 +245,7 @@ static const gm_option fit_options[] = {
     {"--seed", "N", "1", "sequences of each step and Gumbel noise, 0..2^62"},
     {"--resume", NULL, NULL, "go on from DIR/fit.state if it is there; the "
      "result is bit-identical to an uninterrupted run"},
+    GM_MEMORY_OPTION,
     {0}};
 
 /* The preset's values stand where the command line says nothing. */
@@ -395,11 +396,12 @@ static gm_status fit_loop(gm_call *call, gm_fit *fit, const char *state) {
     return s;
 }
 
-gm_status gm_call_fit(gm_call *call, const gm_candidates *candidates,
+gm_status gm_call_fit(gm_call *call, gm_arena *arena,
+                      const gm_candidates *candidates,
                       const int32_t *tokens,
                       const gm_fit_options *options, const char *dir,
                       bool resume, gm_fit *fit) {
-    gm_status s = gm_fit_begin(&call->arena, candidates, tokens, options, fit,
+    gm_status s = gm_fit_begin(arena, candidates, tokens, options, fit,
                                &call->err);
     const char *state = gm_format(&call->arena, "%s/fit.state", dir);
     if (!state) return gm_nomem(&call->err);
@@ -458,7 +460,7 @@ static gm_status run_fit(gm_call *call) {
     gm_model model;
     gm_candidates candidates;
     gm_recipe recipe;
-    gm_fit_options options;
+    gm_fit_options options = {0};
     gm_sequences calibration;
     gm_scores scores;
     gm_fit fit;
@@ -473,12 +475,16 @@ static gm_status run_fit(gm_call *call) {
     if (!s) s = gm_call_calibration(call, &model, gm_arg(call, "--calib"),
                                     gm_arg(call, "--tokens"), options.S,
                                     options.T, &calibration);
+    gm_plan plan = {.recipe = recipe, .fit = options, .candidates = true,
+                    .learns = true};
+    if (!s) s = gm_call_plan(call, &model, &plan);
+    recipe.at_once = plan.recipe.at_once;
     if (!s) s = gm_call_claim(call, dir);
     if (!s) s = gm_candidates_open(&call->arena, &model, &recipe, &calibration,
                                    dir, &call->report, &candidates,
                                    &call->err);
     if (!s) s = gm_call_allow(call, &candidates, &options);
-    if (!s) s = gm_call_fit(call, &candidates, calibration.tokens, &options,
+    if (!s) s = gm_call_fit(call, &call->arena, &candidates, calibration.tokens, &options,
                             dir, gm_arg_given(call, "--resume"), &fit);
     if (s || gm_rank() > 0) return s;
     s = gm_call_scores(call, &fit, dir, &scores);

@@ -97,6 +97,19 @@ gm_status gm_call_chosen(gm_call *call, gm_model *model, const char *path,
     gm_status s = gm_allocation_read(a, path, &out->allocation, err);
     if (!s) s = recipe_of(call, &out->allocation, &out->recipe);
     if (!s) s = external_of(call, model, &out->allocation, &out->recipe);
+    gm_plan plan = {.recipe = out->recipe, .fit = {.S = 16, .T = 512},
+                    .candidates = true};
+    plan.candidates = !out->recipe.external &&
+                      (out->recipe.quantizer != GM_GPTQ ||
+                       gm_arg(call, "--calib"));
+    plan.models = call->command == &gm_command_quantize;
+    plan.budgets = plan.models;
+    if (!s && gm_arg(call, "--calib"))
+        s = gm_arg_long(call, "--sequences", 1, 1 << 20, &plan.fit.S);
+    if (!s && gm_arg(call, "--calib"))
+        s = gm_arg_long(call, "--length", 2, 1 << 20, &plan.fit.T);
+    if (!s) s = gm_call_plan(call, model, &plan);
+    out->recipe.at_once = plan.recipe.at_once;
     const char *cache = gm_arg(call, "--cache");
     if (!cache) cache = gm_parent(a, path);
     if (!cache) return gm_nomem(err);

@@ -22,6 +22,7 @@ static const gm_option run_options[] = {
     {"--windows", "N", "0", "evaluation windows; 0: all whole ones"},
     GM_LEARN_OPTIONS,
     {"--resume", NULL, NULL, "go on from DIR/fit.state"},
+    GM_MEMORY_OPTION,
     {0}};
 
 /* One budget: solve, write, measure GAMMA and the largest uniform choice that
@@ -149,21 +150,34 @@ static gm_status run_recipe(gm_call *call, const gm_model *model,
 
 /* Learning: everything between the recipe and the first budget. */
 static gm_status run_learn(gm_call *call, gm_model *model,
-                           const gm_recipe *recipe, gm_candidates *candidates,
-                           gm_scores *scores, const char *dir) {
-    gm_fit_options options;
+                           gm_recipe *recipe, gm_measuring *on,
+                           gm_candidates *candidates, gm_scores *scores,
+                           const char *dir) {
+    gm_arena learning = {0};        /* as large as evaluation, and before it */
+    gm_fit_options options = {0};
     gm_sequences calibration;
     gm_fit fit;
     gm_status s = gm_call_fit_options(call, recipe, &options);
     if (!s) s = gm_call_calibration(call, model, gm_arg(call, "--calib"),
                                     gm_arg(call, "--tokens"), options.S,
                                     options.T, &calibration);
+    gm_plan plan = {.recipe = *recipe, .fit = options, .candidates = true,
+                    .learns = true, .windows = on->text.windows,
+                    .window = on->text.window,
+                    .models = !gm_arg_given(call, "--no-models")};
+    plan.uniforms = gm_call_uniforms(call, recipe, &plan.budgets);
+    if (!s) s = gm_call_plan(call, model, &plan);
+    recipe->at_once = plan.recipe.at_once;
+    on->group = plan.group;
     if (!s) s = gm_call_claim(call, dir);
     if (!s) s = gm_candidates_open(&call->arena, model, recipe, &calibration,
                                    dir, &call->report, candidates, &call->err);
-    if (!s) s = gm_call_fit(call, candidates, calibration.tokens, &options,
-                            dir, gm_arg_given(call, "--resume"), &fit);
-    return s || gm_rank() > 0 ? s : gm_call_scores(call, &fit, dir, scores);
+    if (!s) s = gm_call_fit(call, &learning, candidates, calibration.tokens,
+                            &options, dir, gm_arg_given(call, "--resume"),
+                            &fit);
+    if (!s && gm_rank() == 0) s = gm_call_scores(call, &fit, dir, scores);
+    gm_arena_free(&learning);
+    return s;
 }
 
 static gm_status run_budgets(running *r) {
@@ -194,7 +208,8 @@ static gm_status run_run(gm_call *call) {
     if (!s) s = run_recipe(call, &model, &recipe);
     if (!s) s = gm_call_windows(call, &model, gm_arg(call, "--eval"),
                                 gm_arg(call, "--eval-tokens"), &on);
-    if (!s) s = run_learn(call, &model, &recipe, &candidates, &scores, dir);
+    if (!s) s = run_learn(call, &model, &recipe, &on, &candidates, &scores,
+                          dir);
     if (s || gm_rank() > 0) return s;   /* the rest is done by one process */
     running r = {.call = call, .model = &model, .candidates = &candidates,
                  .scores = &scores, .on = &on, .dir = dir};

@@ -32,6 +32,7 @@ gamma: base io kernels checkpoint model quant candidates tables export relax sta
 relax: base profile kernels
 state: base io
 probe: base kernels checkpoint model quant candidates tables
+plan: base profile io kernels checkpoint model quant gptq candidates solver glpk eval
 plot: base io kernels
 choice: base io tokenizer eval
 compare: base io eval tables rivals plot

@@ -1,0 +1,193 @@
+/* test_plan.c: plan.c's memory and disk against what the steps then allocate
+   and write, on the tiny models; and what --max-memory makes of a plan.
+   Writes under build/test/plan-work.
+
+   Predicted: the process's peak.  Found here: the peak of the step's arena, to
+   which the pages of mapped files come (`mapped`, an upper bound).  So the
+   prediction must be at least the arena's peak and at most that and the mapped
+   pages, each within 20 %, the promise of gamma plan.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gamma.h"
+#include "test.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#define WORK "build/test/plan-work"
+
+static gm_arena keep;
+
+static gm_recipe recipe_of(const char *text) {
+    gm_recipe r;
+    gm_error err;
+    CHECK(gm_recipe_read(text, &r, &err) == GM_OK, "%s", err.text);
+    return r;
+}
+
+static gm_plan plan_of(const gm_model *model, const gm_recipe *recipe,
+                       const gm_fit_options *fit) {
+    gm_plan p = {.config = model->config, .recipe = *recipe, .fit = *fit,
+                 .candidates = true, .learns = true, .stored = (double)
+                 gm_dtype_bytes(gm_linear_tensor(model, 0, 0)->dtype)};
+    for (long i = 0; i < model->tensors.count; i++)
+        p.model_bytes += (double)model->tensors.tensor[i].bytes;
+    return p;
+}
+
+/* found <= predicted within 20 %, and predicted <= found + mapped within 20 %. */
+static void check_near(const char *what, int64_t predicted, size_t found,
+                       double mapped) {
+    double p = (double)predicted, f = (double)found;
+    CHECK(p > 0.8 * f && p < 1.2 * (f + mapped), "%s: predicted %.0f, found "
+          "%.0f and at most %.0f of mapped files", what, p, f, mapped);
+}
+
+static gm_fit_options fit_options(const gm_recipe *r) {
+    return (gm_fit_options){
+        .relaxation = GM_SOFT_CORRECTED, .score = GM_SCORE_LOSS, .S = 5,
+        .T = 96, .batch = 3, .steps = 2, .alpha = 0.1, .rho = 10, .eta = 0.02,
+        .tau = 1, .tau_last = 1, .first_weight = 1, .rate = 0.1, .tail = 0.5,
+        .budget = (r->bits[0] + r->bits[r->count - 1]) / 2., .seed = 1};
+}
+
+/* Candidates, learning and evaluation of one model and recipe. */
+static void test_steps(const char *dir, const char *text) {
+    gm_error err = {""};
+    gm_model model;
+    gm_candidates candidates;
+    gm_recipe r = recipe_of(text);
+    gm_fit_options o = fit_options(&r);
+    int32_t tokens[5 * 96];
+    CHECK(gm_model_open(&keep, dir, &model, &err) == GM_OK, "%s", err.text);
+    for (int i = 0; i < 5 * 96; i++) tokens[i] = i * 7 % 500;
+    gm_sequences all = {tokens, o.S, o.T};
+    gm_plan p = plan_of(&model, &r, &o);
+    p.window = 64, p.windows = 7, p.budgets = 1;
+    gm_planned step[GM_PLAN_STEPS];
+    gm_plan_memory(&p, step);
+    /* while a file is made its header is not: count what is made only */
+    double mapped = (double)model.config.vocab * (double)model.config.d * 4;
+    gm_arena arena = {0};
+    char name[256];
+    CHECK(gm_model_hash(&model, &err) == GM_OK, "%s", err.text);
+    CHECK(gm_candidates_open(&arena, &model, &r, &all, WORK, NULL, &candidates,
+                             &err) == GM_OK, "%s", err.text);
+    snprintf(name, sizeof name, "%s, %s: candidates", dir, text);
+    check_near(name, step[GM_PLAN_CANDIDATES].memory, arena.peak, mapped);
+    struct stat info;
+    CHECK(stat(candidates.tensors.map[0].path, &info) == 0, "stat");
+    double disk = (double)step[GM_PLAN_CANDIDATES].disk;
+    CHECK(disk > 0.95 * (double)info.st_size &&
+          disk < 1.05 * (double)info.st_size, "%s: predicted %.0f bytes of "
+          "file, found %lld", name, disk, (long long)info.st_size);
+
+    gm_arena learning = {0};
+    gm_fit fit;
+    CHECK(gm_fit_begin(&learning, &candidates, tokens, &o, &fit, &err) ==
+          GM_OK && gm_fit_step(&fit, &err) == GM_OK, "%s", err.text);
+    snprintf(name, sizeof name, "%s, %s: fit", dir, text);
+    check_near(name, step[GM_PLAN_STEPS_OF_FIT].memory, learning.peak,
+               mapped + (double)info.st_size / (double)model.config.layers);
+
+    gm_arena measuring = {0};
+    gm_text windows = {tokens, 7, 64};
+    gm_head head;
+    gm_measure out;
+    size_t n = (size_t)(7 * 64 * model.config.d) * sizeof(gm_real);
+    gm_real *h = gm_alloc(&measuring, n, 1), *y = gm_alloc(&measuring, n, 1);
+    int *choice = calloc((size_t)fit.M, sizeof *choice);
+    CHECK(gm_head_load(&measuring, &model, &head, &err) == GM_OK &&
+          gm_final_states(&measuring, &model, NULL, NULL, &windows, NULL, h,
+                          &err) == GM_OK &&
+          gm_final_states(&measuring, &model, &candidates, choice, &windows,
+                          NULL, y, &err) == GM_OK &&
+          gm_evaluate(&measuring, &head, &windows, y, h, NULL, &out, &err) ==
+          GM_OK, "%s", err.text);
+    snprintf(name, sizeof name, "%s, %s: eval", dir, text);
+    check_near(name, step[GM_PLAN_EVAL].memory, measuring.peak, mapped);
+    free(choice);
+    gm_arena_free(&measuring);
+    gm_arena_free(&learning);
+    gm_candidates_close(&candidates);
+    gm_arena_free(&arena);
+    gm_model_close(&model);
+}
+
+/* A plan that does not fit takes smaller pieces, and then says what to lower;
+   nothing of it grows with the number of blocks but disk. */
+static void test_limits(void) {
+    gm_error err = {""};
+    gm_model model;
+    gm_recipe r = recipe_of("gptq bits=2,3,4 group=64 hessian=token");
+    gm_fit_options o = fit_options(&r);
+    gm_planned step[GM_PLAN_STEPS], twice[GM_PLAN_STEPS];
+    CHECK(gm_model_open(&keep, "data/tiny-llama", &model, &err) == GM_OK, "%s",
+          err.text);
+    gm_plan p = plan_of(&model, &r, &o);
+    p.window = 64, p.windows = 1000, p.budgets = 2;
+    gm_plan_memory(&p, step);
+    CHECK(gm_plan_fit(&p, gm_plan_peak(step), &err) == GM_OK && !p.group &&
+          !p.recipe.at_once, "pieces were made smaller without need");
+    int64_t limit = step[GM_PLAN_CANDIDATES].memory - 1;
+    p.learns = false;
+    CHECK(gm_plan_fit(&p, limit, &err) == GM_OK, "%s", err.text);
+    gm_plan_memory(&p, twice);
+    CHECK(gm_plan_peak(twice) <= limit && p.group > 0 && p.group < 1000 &&
+          p.recipe.at_once > 0 && p.recipe.at_once < 4, "groups of %ld "
+          "windows, %ld sequences at once", p.group, p.recipe.at_once);
+    CHECK(gm_plan_fit(&p, 1000, &err) == GM_EMEM, "1000 bytes suffice");
+    CHECK(strncmp(err.text, "--max-memory: ", 14) == 0 &&
+          strstr(err.text, "expected at most 0.0 MB; lower --"), "%s",
+          err.text);
+    gm_plan deep = plan_of(&model, &r, &o);
+    gm_plan_memory(&deep, step);
+    deep.config.layers *= 4;
+    gm_plan_memory(&deep, twice);
+    CHECK(twice[GM_PLAN_CANDIDATES].memory == step[GM_PLAN_CANDIDATES].memory,
+          "GPTQ's memory grows with blocks");
+    /* 15 numbers for each module and candidate */
+    CHECK(twice[GM_PLAN_STEPS_OF_FIT].memory -
+          step[GM_PLAN_STEPS_OF_FIT].memory == 3 * 8 * 7 * 3 * 15 * 8,
+          "Stage I's memory grows by %lld", (long long)
+          (twice[GM_PLAN_STEPS_OF_FIT].memory -
+           step[GM_PLAN_STEPS_OF_FIT].memory));
+    gm_model_close(&model);
+}
+
+/* One sequence at a time gives the same candidates. */
+static void test_at_once(void) {
+    gm_error err = {""};
+    gm_model model;
+    gm_candidates a, b;
+    gm_recipe r = recipe_of("gptq bits=2 group=64 hessian=attention");
+    int32_t tokens[5 * 96];
+    for (int i = 0; i < 5 * 96; i++) tokens[i] = i * 7 % 500;
+    gm_sequences all = {tokens, 5, 96};
+    CHECK(gm_model_open(&keep, "data/tiny-llama", &model, &err) == GM_OK &&
+          gm_candidates_open(&keep, &model, &r, &all, WORK "/four", NULL, &a,
+                             &err) == GM_OK, "%s", err.text);
+    r.at_once = 1;
+    CHECK(gm_candidates_open(&keep, &model, &r, &all, WORK "/one", NULL, &b,
+                             &err) == GM_OK, "%s", err.text);
+    const gm_map *x = a.tensors.map, *y = b.tensors.map;
+    CHECK(x->size == y->size && !memcmp(x->data, y->data, x->size) &&
+          strcmp(x->path, y->path), "%s and %s differ", x->path, y->path);
+    gm_candidates_close(&a);
+    gm_candidates_close(&b);
+    gm_model_close(&model);
+}
+
+int main(void) {
+    gm_error err = {""};
+    if (system("rm -rf " WORK) || gm_make_dir(WORK, &err)) return 1;
+    gm_threads_use(2);
+    test_steps("data/tiny-llama", "rtn bits=2,3,4 group=64");
+    test_steps("data/tiny-qwen3", "rtn bits=2,4,8 group=32");
+    test_steps("data/tiny-llama", "gptq bits=2,3 group=64 hessian=token");
+    test_steps("data/tiny-qwen2",
+               "gptq bits=2,3,4 group=32 hessian=token sequential");
+    test_limits();
+    test_at_once();
+    gm_arena_free(&keep);
+    return test_end("test_plan");
+}

@@ -1,0 +1,64 @@
+#!/bin/sh
+# test_plan.sh: gamma plan on directories with and without weights; memory is
+# stated before a run; --max-memory gives the same results in smaller pieces or
+# refuses before anything is written.
+# SPDX-License-Identifier: GPL-3.0-or-later
+w=build/test/plan-shell-work
+. tests/shell.sh
+m=data/tiny-llama
+fit="--calib data/calib.txt --sequences 4 --length 64 --batch 2 --steps 2"
+
+# every step of run has a line, with a positive time where there is work
+"$gamma" plan $m --windows 4 --quantizer gptq --quiet >"$w/plan"
+steps=$(awk -F '\t' 'NR > 1 { printf "%s ", $1 }' "$w/plan")
+[ "$steps" = "hash teacher_states hessians candidates separable_errors \
+fit_steps solve quantize eval all " ] && ok || bad "steps: $steps"
+awk -F '\t' 'NR == 1 { next } $1 != "all" { s += $2; d += $4
+    if ($3 > m) m = $3 } $1 == "all" { exit !((s - $2) ^ 2 < 1 && $3 == m &&
+    (d - $4) ^ 2 < 0.3) }' "$w/plan" && ok || bad "sums: $(cat "$w/plan")"
+
+# shapes alone: the same memory and disk but for the header of the model's file
+mkdir "$w/shapes"
+cp $m/config.json "$w/shapes"
+"$gamma" plan "$w/shapes" --windows 4 --quantizer gptq --quiet >"$w/alone"
+awk -F '\t' 'NR == FNR { m[$1] = $3; next } FNR > 1 { d = $3 - m[$1]
+    if (d * d > (0.05 * m[$1]) ^ 2) exit 1 }' "$w/plan" "$w/alone" && ok ||
+    bad "config.json alone: $(cat "$w/alone")"
+for shape in llama-3.1-8b qwen3-32b; do
+    quick plan data/shapes/$shape --windows 1 --length 64 --no-models
+done
+mkdir "$w/empty"
+expect 5 "gamma: $w/empty/config.json: cannot open: No such file or directory" \
+    plan "$w/empty"
+
+# evaluation in groups of windows: the same numbers
+"$gamma" eval $m --text data/test.txt --window 128 --windows 40 \
+    >"$w/whole" 2>"$w/err"
+grep -q '^memory: at most [0-9.]* MB (eval [0-9.]*)$' "$w/err" && ok ||
+    bad "eval states no memory: $(cat "$w/err")"
+"$gamma" eval $m --text data/test.txt --window 128 --windows 40 \
+    --max-memory 15M --threads 1 >"$w/pieces" 2>"$w/err"
+same "$w/whole" "$w/pieces"
+awk '/^memory: at most/ { exit !($4 <= 15) }' "$w/err" && ok ||
+    bad "more than --max-memory: $(cat "$w/err")"
+
+# refused, by name, before the output directory is there
+# shellcheck disable=SC2086
+"$gamma" fit $m $fit --out "$w/no" --max-memory 12M --threads 1 --quiet \
+    2>"$w/err"
+[ $? -eq 6 ] && grep -q '^gamma: --max-memory: fit_steps needs [0-9.]* MB, exp'\
+'ected at most 12.0 MB; lower --batch or --length$' "$w/err" &&
+    [ ! -e "$w/no" ] && ok || bad "refusal: $(cat "$w/err")"
+# shellcheck disable=SC2086
+expect 2 "gamma: --max-memory: expected a positive number of bytes, such as \
+500M or 2.5GiB, found \"lots\"" fit $m $fit --out "$w/no" --max-memory lots
+# shellcheck disable=SC2086
+"$gamma" fit $m $fit --out "$w/fit" 2>"$w/err" >"$w/out"
+grep -q '^memory: at most [0-9.]* MB (candidates' "$w/err" && ok ||
+    bad "fit states no memory: $(cat "$w/err")"
+succeed solve "$w/fit/scores.tsv" --bits 3 --out "$w/alloc.tsv"
+"$gamma" quantize $m --alloc "$w/alloc.tsv" --cache "$w/fit" --out "$w/q" \
+    2>"$w/err" >"$w/out"
+grep -q '^memory: at most [0-9.]* MB (candidates [0-9.]*, quantize' "$w/err" &&
+    ok || bad "quantize states no memory: $(cat "$w/err")"
+finish

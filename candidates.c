@@ -104,7 +104,8 @@ static gm_status stream_room(gm_arena *arena, maker *t, gm_error *err) {
     const gm_config *c = &t->model->config;
     const gm_sequences *text = t->text;
     const long at_once = gm_at_once(t->recipe, text->S);
-    size_t batch = (size_t)(text->T * at_once), row = (size_t)c->d * sizeof *t->h;
+    size_t batch = (size_t)(text->T * at_once);
+    size_t row = (size_t)c->d * sizeof *t->h;
     long all = text->S * text->T;
     t->streams = t->recipe->sequential ? t->made : 1;
     t->h = gm_alloc(arena, (size_t)(t->streams * all), row);

@@ -189,7 +189,8 @@ static gm_status learn(comparing *c) {
     gm_call *call = c->call;
     gm_fit fit;
     double start = gm_seconds();
-    gm_status s = gm_call_fit(call, &call->arena, &c->candidates, c->calibration.tokens,
+    gm_status s = gm_call_fit(call, &call->arena, &c->candidates,
+                              c->calibration.tokens,
                               &c->fit, c->dir, true, &fit);
     if (s) return s;
     double passes = (double)(c->fit.steps * c->fit.batch) / (double)c->fit.S;

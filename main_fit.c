@@ -484,7 +484,8 @@ static gm_status run_fit(gm_call *call) {
                                    dir, &call->report, &candidates,
                                    &call->err);
     if (!s) s = gm_call_allow(call, &candidates, &options);
-    if (!s) s = gm_call_fit(call, &call->arena, &candidates, calibration.tokens, &options,
+    if (!s) s = gm_call_fit(call, &call->arena, &candidates,
+                            calibration.tokens, &options,
                             dir, gm_arg_given(call, "--resume"), &fit);
     if (s || gm_rank() > 0) return s;
     s = gm_call_scores(call, &fit, dir, &scores);

@@ -149,8 +149,8 @@ static gm_status run_plan(gm_call *call) {
     gm_planned step[GM_PLAN_STEPS];
     const char *dir = call->operand[0];
     const char *one = gm_format(&call->arena, "%s/model.safetensors", dir);
-    const char *many = gm_format(&call->arena, "%s/model.safetensors.index.json",
-                                 dir);
+    const char *many = gm_format(&call->arena,
+                                 "%s/model.safetensors.index.json", dir);
     if (!one || !many) return gm_nomem(&call->err);
     bool weights = gm_exists(one) || gm_exists(many);
     gm_status s = weights ? gm_model_open(&call->arena, dir, &model, &call->err)
@@ -177,7 +177,7 @@ const gm_command gm_command_plan = {
     "What gamma run will take: seconds, memory and disk of each step",
     "Prints, for the options of gamma run, what each step takes: seconds on\n"
     "this machine, otherwise idle, from a calibration of about a second with\n"
-    "this model's shapes; the process's peak memory in that step; bytes left on\n"
-    "disk.  fit is the steps down to fit_steps.  MODEL may hold a config.json\n"
+    "this model's shapes; the process's peak memory in that step; bytes left\n"
+    "on disk.  fit is the steps down to fit_steps.  MODEL may hold a config.json\n"
     "alone.  With --max-memory, what it takes within that.",
     1, 1, plan_options, run_plan};

@@ -431,7 +431,8 @@ static gm_status material_room(gm_arena *arena, const gm_plan *p, material *m,
     m->x = gm_alloc(arena, n, sizeof *m->x);
     m->stored = gm_alloc(arena, n, 4);
     m->scales = gm_alloc(arena, n, sizeof *m->scales);
-    m->row = gm_alloc(arena, (size_t)m->out * GM_MAX_CANDIDATES, sizeof(double));
+    m->row = gm_alloc(arena, (size_t)m->out * GM_MAX_CANDIDATES,
+                      sizeof *m->row);
     m->H = gm_alloc(arena, (size_t)(m->in * m->in), sizeof *m->H);
     m->weight = gm_alloc(arena, (size_t)m->rows, sizeof *m->weight);
     if (!m->w || !m->x || !m->stored || !m->scales || !m->row || !m->H ||

@@ -34,7 +34,7 @@ static gm_plan plan_of(const gm_model *model, const gm_recipe *recipe,
     return p;
 }
 
-/* found <= predicted within 20 %, and predicted <= found + mapped within 20 %. */
+/* found <= predicted <= found + mapped, each within 20 %. */
 static void check_near(const char *what, int64_t predicted, size_t found,
                        double mapped) {
     double p = (double)predicted, f = (double)found;

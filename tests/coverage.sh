@@ -12,7 +12,7 @@
 set -e
 top=build/coverage
 work=$top/src
-count="--coverage -fprofile-update=atomic"
+count="--coverage -fprofile-update=atomic -DGM_COUNTED"
 if [ "$1" != --count ]; then
     rm -rf $top
     mkdir -p $work
@@ -33,7 +33,7 @@ for f in *.c; do
         line == 0 || count == "-" || count ~ /^(function|call)/ { next }
         { lines++; text = $0; sub(/^[^:]*:[^:]*: */, "", text) }
         count ~ /^#####|^=====/ {
-            print file "\t" line "\t" text >unrun; next }
+            print file "\t" line "\t" text >>unrun; next }
         { run++ }
         END { printf "%s\t%d\t%d\t%.1f\t%d\t%d\t%.1f\n", file, lines, run,
                   100 * run / lines, branches, taken,

@@ -324,6 +324,29 @@ static void refuses(const char *key, const char *value, const char *resources,
     gm_arena_free(&a);
 }
 
+/* One limit more than there is room for. */
+static void test_many_limits(void) {
+    gm_arena a = {0};
+    gm_scores s;
+    gm_allocation x;
+    gm_check c;
+    gm_error err = {{0}};
+    char key[64];
+    make_hand(&a, &s, &x);
+    certify_hand(&a, &x);
+    for (int bits = 1; bits <= GM_MAX_ROWS + 1; bits++) {
+        snprintf(key, sizeof key, "places.modules_at_%d_bits", bits);
+        gm_keys_set(&a, &x.keys, key, NULL, "0");
+        snprintf(key, sizeof key, "multiplier_num.modules_at_%d_bits", bits);
+        gm_keys_set(&a, &x.keys, key, NULL, "0");
+        snprintf(key, sizeof key, "limit.modules_at_%d_bits", bits);
+        gm_keys_set(&a, &x.keys, key, NULL, "9");
+    }
+    CHECK(gm_check_allocation(&a, &x, &s, NULL, &c, &err) == GM_EINPUT, "17");
+    CHECK_TEXT(err.text, "hand: more than 16 limits");
+    gm_arena_free(&a);
+}
+
 static void test_messages(void) {
     static const char other[] = "build/test/check-work/other.tsv";
     static const char table[] = "build/test/check-work/ms.tsv";
@@ -356,6 +379,7 @@ int main(void) {
     test_refuses();
     test_by_hand();
     test_couplings();
+    test_many_limits();
     test_messages();
     return test_end("test_check");
 }

@@ -9,6 +9,33 @@ w=build/test/cli-work
 m=data/tiny-llama
 small="--sequences 4 --length 64 --batch 2 --steps 4 --group 64"
 
+# ---------------------------------------------------------------- wrong usage
+expect 2 'gamma: fit: unknown option --step; did you mean --steps (gamma fit --help lists them)' \
+    fit $m --step 3
+expect 2 'gamma: --steps: expected a whole number from 1 to 1000000, found "0"' \
+    fit $m --out "$w/x" --steps 0
+expect 2 'gamma: --steps: expected N after it, found --quiet' fit $m --steps
+expect 2 'gamma: --alpha is given twice' fit $m --alpha 1 --alpha 2
+expect 2 'gamma: fit: --out DIR is missing' fit $m
+expect 2 'gamma: expected either a text or --tokens FILE.npy, found none' \
+    fit $m --out "$w/x"
+expect 2 'gamma: expected either a text or --tokens FILE.npy, found both' \
+    fit $m --out "$w/x" --calib data/calib.txt --tokens x.npy
+expect 2 'gamma: info: an argument is missing (usage: gamma info MODEL)' info
+expect 2 'gamma: --bits: 16 stands for the weight as stored, beside fewer bits, but model.layers.0.self_attn.q_proj.weight is F32 (32 bits) in data/tiny-qwen3/model.safetensors' \
+    fit data/tiny-qwen3 --calib data/calib.txt --out "$w/x" --bits 2,16
+"$gamma" slove 2>"$w/err"
+if [ $? -eq 2 ] && grep -q 'unknown command "slove"; did you mean solve' \
+    "$w/err"; then ok; else bad "unknown command: $(cat "$w/err")"; fi
+# options of every command
+expect 2 'gamma: --isa: expected scalar, avx2 or avx512, as far as this machine has it; found "neon"' \
+    info $m --isa neon
+expect 2 'gamma: --threads: expected a whole number from 1 to 1024, found "0"' \
+    info $m --threads 0
+succeed info $m --json
+if [ "$(head -c 21 "$w/out")" = '[{"key": "architectur' ] &&
+    [ ! -s "$w/err" ]; then ok; else bad "--json: $(cat "$w/out" "$w/err")"; fi
+
 # ---------------------------------------------------------------- whole path
 # shellcheck disable=SC2086
 succeed fit $m --calib data/calib.txt --out "$w/a" $small
@@ -51,6 +78,19 @@ succeed run $m --calib data/calib.txt --eval data/test.txt --out "$w/run" \
 if awk -F '\t' 'NR == 2 { exit !($8 <= 900000 && $8 > 890000 &&
     $5 <= 900000) } END { exit NR != 2 }' "$w/out"; then ok; else
     bad "run --in bytes: $(cat "$w/out")"; fi
+
+# modules that keep their 16 bits, written as they are stored
+{
+    printf 'module\tbits\n'
+    sed '/^#/d; /^module/d; s/\t.*//' "$w/alloc.tsv" |
+        awk '{ print $1 "\t" (/down_proj/ ? 16 : 2) }'
+} >"$w/kept.tsv"
+succeed quantize $m --alloc "$w/kept.tsv" --bits 2,16 --group 64 \
+    --cache "$w/kept" --out "$w/kept.packed" --format packed
+stated=$(awk -F '\t' 'NR == 2 { print $3 }' "$w/out")
+if [ "$stated" = "$(wc -c <"$w/kept.packed" | tr -d ' ')" ] &&
+    awk -F '\t' 'NR == 2 { exit !($1 > 4 && $1 < 8) }' "$w/out"; then ok; else
+    bad "modules of 16 bits: $(cat "$w/out")"; fi
 
 # relaxations, norms, recipes by name; what is given beside a recipe wins
 # shellcheck disable=SC2086
@@ -159,25 +199,6 @@ done
     --quiet >/dev/null 2>"$w/err" || bad "resume: $(cat "$w/err")"
 same "$w/whole/scores.tsv" "$w/killed/scores.tsv"
 if [ $kills -gt 0 ]; then ok; else bad "no run was killed"; fi
-
-# ---------------------------------------------------------------- wrong usage
-expect 2 'gamma: fit: unknown option --step; did you mean --steps (gamma fit --help lists them)' \
-    fit $m --step 3
-expect 2 'gamma: --steps: expected a whole number from 1 to 1000000, found "0"' \
-    fit $m --out "$w/x" --steps 0
-expect 2 'gamma: --steps: expected N after it, found --quiet' fit $m --steps
-expect 2 'gamma: --alpha is given twice' fit $m --alpha 1 --alpha 2
-expect 2 'gamma: fit: --out DIR is missing' fit $m
-expect 2 'gamma: expected either a text or --tokens FILE.npy, found none' \
-    fit $m --out "$w/x"
-expect 2 'gamma: expected either a text or --tokens FILE.npy, found both' \
-    fit $m --out "$w/x" --calib data/calib.txt --tokens x.npy
-expect 2 'gamma: info: an argument is missing (usage: gamma info MODEL)' info
-expect 2 'gamma: --bits: 16 stands for the weight as stored, beside fewer bits, but model.layers.0.self_attn.q_proj.weight is F32 (32 bits) in data/tiny-qwen3/model.safetensors' \
-    fit data/tiny-qwen3 --calib data/calib.txt --out "$w/x" --bits 2,16
-"$gamma" slove 2>"$w/err"
-if [ $? -eq 2 ] && grep -q 'unknown command "slove"; did you mean solve' \
-    "$w/err"; then ok; else bad "unknown command: $(cat "$w/err")"; fi
 
 # ------------------------------------------------------------------ bad texts
 : >"$w/empty.txt"

@@ -177,6 +177,8 @@ static void test_refused(void) {
          "in: expected at least 1, found \"0\""},
         {false, "module\tout\tin\t2.score\na\t9007199254740992\t"
          "9007199254740992\t1\n", T "more than 2^53 weights"},
+        {false, "module\tweights\t2.bytes\t2.score\na\t9007199254740992\t1\t1\n"
+         "b\t1\t1\t1\n", T "more than 2^53 weights"},
         {false, "module\tout\t2.score\na\t1\t1\n", T "no column "
          "\"weights\""},
         {false, "# group 0\nmodule\tout\tin\t2.score\na\t2\t8\t1\n", T "group: "

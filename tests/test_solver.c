@@ -730,12 +730,12 @@ static void test_one_of_both(void) {
         gm_mckp p;
         gm_certificate t, alone;
         gm_error err = {{0}};
-        int x[7];
+        int x[30];
         seed = 9000 + i, counter = 0;
-        gm_mckp_new(&arena, 7, 4, &p, NULL);
-        for (long j = 0; j < 28; j++)
+        gm_mckp_new(&arena, 30, 5, &p, NULL);
+        for (long j = 0; j < 150; j++)
             p.size[j] = 1 + draw(1000), p.score[j] = draw(1000);
-        p.budget = 7 * 600;
+        p.budget = 30 * 450;
         gm_solve_options options = {.solver = GM_DP};
         CHECK(gm_mckp_solve(&arena, &p, &options, x, &alone, &err) == GM_OK,
               "%s", err.text);

@@ -24,6 +24,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
+/* Sizes and counts of a model are long: 64-bit systems but Windows'. */
+_Static_assert(sizeof(long) == 8, "long has 64 bits");
+
 #define GM_VERSION "0.1"
 
 /* The scalar type of weights and activations.  -DGM_DOUBLE builds the same

@@ -559,7 +559,7 @@ int main(int argc, char **argv) {
     call.report = (gm_report){&call, progress};
     double start = gm_seconds();
     gm_status s = parse(&call, argv + 2);
-    if (gm_rank() > 0) call.quiet = true;
+    if (gm_rank() > 0) call.quiet = true, call.profile = false;
     if (!s) s = check_ranks(&call);
     if (!s) s = check_output(&call, "--out");
     if (!s) s = check_output(&call, "--lp");

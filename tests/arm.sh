@@ -39,3 +39,23 @@ for file in tests/test_*.c; do
     chmod +x "$w/$name"
     tests="$tests $w/$name"
 done
+
+# the program itself: files of ./gamma and of the ARM build, byte for byte
+bad=0
+for quantizer in rtn gptq; do
+    fit="fit data/tiny-llama --calib data/calib.txt --sequences 2 --length 32
+        --batch 2 --steps 2 --group 64 --quantizer $quantizer --quiet --out"
+    # shellcheck disable=SC2086
+    ./gamma $fit $w/fit-here >/dev/null
+    # shellcheck disable=SC2086
+    qemu-aarch64 $w/gamma $fit $w/fit-arm >/dev/null
+    diff -r $w/fit-here $w/fit-arm || bad=1
+    rm -r $w/fit-*
+done
+if [ $bad -ne 0 ]; then
+    echo "FAILED tests/arm.sh: the ARM build writes other files"
+    exit 1
+fi
+echo "arm: fit with rtn and gptq candidates writes the same files"
+# shellcheck disable=SC2086
+sh tests/run.sh $tests

@@ -20,12 +20,13 @@ part() {
     contract) sh tests/contract.sh ;;
     variants) sh tests/variants.sh ;;
     mpi) sh tests/mpi.sh ;;
+    arm) sh tests/arm.sh ;;
     *) echo "check.sh: no part $1"; return 2 ;;
     esac
 }
 
 for name in ${*:-test mutants gcc clang cppcheck tidy thread memory valgrind \
-    faults kills contract variants mpi}; do
+    faults kills contract variants mpi arm}; do
     began=$(date +%s) verdict=passed
     part "$name" >"$out/$name.log" 2>&1 || { verdict=FAILED failed=1; }
     line="$name $verdict in $(($(date +%s) - began)) s"

@@ -10,8 +10,8 @@ out=build/contract
 mkdir -p "$out"
 : > "$out/hashes"
 flags="-std=gnu11 -I. -ffp-contract=off -fno-math-errno -Wno-unknown-pragmas"
-sources="tests/contract.c base.c io.c kernels.c checkpoint.c model.c quant.c
-    gptq.c"
+sources="tests/contract.c base.c profile.c io.c kernels.c checkpoint.c model.c
+    quant.c gptq.c"
 builds=0
 
 # try RUNNER COMPILER FLAGS...
@@ -40,6 +40,8 @@ for compiler in gcc clang; do
     try "" "$compiler" -O3 -march=native -fopenmp
 done
 try qemu-aarch64 aarch64-linux-gnu-gcc -O3 -static
+try qemu-aarch64 aarch64-linux-gnu-gcc -O3 -static -fopenmp
+try qemu-aarch64 clang --target=aarch64-linux-gnu -O3 -static
 
 lines=$(wc -l < "$out/hashes")
 distinct=$(cut -d ' ' -f 1 "$out/hashes" | sort -u | wc -l)

@@ -116,8 +116,8 @@ gm_status gm_recipe_read(const char *text, gm_recipe *out, gm_error *err) {
     char quantizer[16], bits[64], rest[128];
     long group;
     int n = 0;
-    /* NOLINTNEXTLINE(cert-err34-c): nine digits */
     if (strlen(text) >= sizeof rest ||
+        /* NOLINTNEXTLINE(cert-err34-c): nine digits */
         sscanf(text, "%15s bits=%63s group=%9ld%n", quantizer, bits, &group,
                &n) != 3 || group < 1 || group > GM_MAX_GROUP)
         return gm_fail(err, GM_EINPUT, "candidates: expected a text such as "

@@ -64,14 +64,15 @@ check_thread() {
     [ -e "$archer" ] || { echo "$archer: not there"; return 1; }
     export OMP_TOOL_LIBRARIES="$archer" OMP_NUM_THREADS=3
     export TSAN_OPTIONS=ignore_noninstrumented_modules=1:exitcode=66
-    # it must see a race where there is one
+    # it must see a race where there is one; slow steps give each thread some
     cat >"$out/race.c" <<'END'
 #include "gamma.h"
-static void count(void *n, long i) { *(long *)n += i; }
+#include <unistd.h>
+static void count(void *n, long i) { usleep(2000), *(long *)n += i; }
 int main(void) {
     long n = 0;
     gm_threads_use(3);
-    gm_parallel(1000, count, &n);
+    gm_parallel(50, count, &n);
     return n < 0;
 }
 END

@@ -37,7 +37,7 @@ whole() {
     shift
     rm -rf "$d" && mkdir -p "$d"
     calib="--calib data/calib.txt --sequences 2 --length 32"
-    learn="$calib --batch 1 --group 64 --steps 2"
+    learn="$calib --batch 1 --group 64 --steps 2 --score loss"
     few="--text data/test.txt --window 32 --windows 3"
     "$@" fit $m $learn --out "$d/rtn"
     "$@" fit $m $learn --quantizer gptq --act-order --sequential \

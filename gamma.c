@@ -18,7 +18,8 @@
    separable error of candidate k alone: a mixture looks better than any
    candidate, and theta learns log errors.  `soft-corrected` [choice] measures
    S_mk in its first steps, on each sequence once, and minimises
-   J + sum_mk (p_mk - p_mk^2) S_mk: at one-hot p nothing is added, elsewhere exactly what the mixture hides.
+   J + sum_mk (p_mk - p_mk^2) S_mk: at one-hot p nothing is added, elsewhere
+   exactly what the mixture hides.
    `gumbel` mixes a sample instead (Jang, Gu, Poole 2017): in each step, with
    fresh noise G and tau falling from step to step,
      pi_m = softmax(theta_m),   y_m = softmax((theta_m + G_m) / tau),   p = y

@@ -1410,10 +1410,10 @@ gm_status gm_probe(gm_arena *arena, const gm_candidates *candidates,
                    const gm_sequences *text, const int *choice, long draws,
                    uint64_t seed, const gm_report *report, double *loss,
                    gm_error *err);
-/* Multiplies each module's scores by one factor, so that they are as large
-   as `loss`. */
+/* Multiplies each module's scores by one factor, so that modules compare as in
+   `loss`, as far as the noise of that many probes (S draws) lets it be known. */
 gm_status gm_probe_scores(gm_arena *arena, gm_scores *scores,
-                          const double *loss, gm_error *err);
+                          const double *loss, double probes, gm_error *err);
 
 /* ---------------------------------------------------------------- state.c
    A run of Stage I as a file. */

@@ -240,8 +240,9 @@ static const gm_option fit_options[] = {
      "(--score) are averaged into the scores, 0..1"},
     {"--end-to-end", "D", "0", "after learning, D backward passes of the whole "
      "student for each calibration sequence, with labels drawn from it; each "
-     "module's scores are multiplied by KL_mk / u_mk, mean over k of the "
-     "logarithm; KL_mk = mean <dln q/dW_m, Q_mk - W_m>^2 / 2T; 0: none"},
+     "module's scores are multiplied by r_m, ln r_m = mean_k ln(KL_mk / "
+     "u_mk) less its mean, shrunk by its noise; KL_mk = mean <dln q/dW_m, "
+     "Q_mk - W_m>^2 / 2T; 32 is enough for S = 16; 0: none"},
     {"--seed", "N", "1", "sequences of each step and Gumbel noise, 0..2^62"},
     {"--resume", NULL, NULL, "go on from DIR/fit.state if it is there; the "
      "result is bit-identical to an uninterrupted run"},
@@ -442,7 +443,8 @@ static gm_status end_to_end(gm_call *call, const gm_fit *fit,
                             &allocation, &call->err);
     if (!s) s = gm_probe(a, fit->candidates, &text, choice, draws, o->seed,
                          &call->report, loss, &call->err);
-    if (!s) s = gm_probe_scores(a, scores, loss, &call->err);
+    if (!s) s = gm_probe_scores(a, scores, loss, (double)(o->S * draws),
+                                &call->err);
     return s ? s : gm_keys_set(a, &scores->keys, "end_to_end", &call->err,
                                "%ld", draws);
 }

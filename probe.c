@@ -248,11 +248,15 @@ gm_status gm_probe(gm_arena *arena, const gm_candidates *candidates,
 
    A module's scores keep their shape over the candidates, less noisy than the
    probes, and get one factor from them:
-     r_m = exp mean_k ln((KL_mk - KL_mb) / u_mk),   b the candidate of score 0,
-   over the k where both are positive; divided by its geometric mean over the
-   modules, so that scores keep their unit.  A module without such k: 1. */
+     ln r_m = mean_k ln((KL_mk - KL_mb) / u_mk) - mean over the modules,
+   b the candidate of score 0, over the k where both are positive (no such k:
+   ln r_m = 0).  Noise of n probes gives it a variance of up to 2/n; with V its
+   mean square over the modules the best linear guess of the truth is
+     max(0, 1 - 2/(n V)) ln r_m. */
 
-static double factor(const gm_scores *t, const double *loss, long m) {
+/* false: no candidate tells. */
+static bool log_factor(const gm_scores *t, const double *loss, long m,
+                       double *out) {
     double sum = 0;
     long n = 0, best = -1;
     for (long i = m * t->K; i < (m + 1) * t->K; i++)
@@ -264,23 +268,30 @@ static double factor(const gm_scores *t, const double *loss, long m) {
         sum += gm_logd(more / u);
         n++;
     }
-    return n ? gm_expd(sum / (double)n) : 0;
+    *out = n ? sum / (double)n : 0;
+    return n > 0;
 }
 
 gm_status gm_probe_scores(gm_arena *arena, gm_scores *scores,
-                          const double *loss, gm_error *err) {
-    double *r = gm_alloc(arena, (size_t)scores->M, sizeof *r), mean = 0;
+                          const double *loss, double probes, gm_error *err) {
+    const size_t M = (size_t)scores->M;
+    double *r = gm_alloc(arena, M, sizeof *r), mean = 0, square = 0;
+    bool *told = gm_alloc(arena, M, sizeof *told);
     long n = 0;
-    if (!r) return gm_nomem(err);
+    if (!r || !told) return gm_nomem(err);
     for (long m = 0; m < scores->M; m++) {
-        r[m] = factor(scores, loss, m);
-        if (!(r[m] > 0)) continue;
-        mean += gm_logd(r[m]);
-        n++;
+        told[m] = log_factor(scores, loss, m, &r[m]);
+        mean += r[m];
+        n += told[m];
     }
-    mean = n ? gm_expd(mean / (double)n) : 1;
+    mean = n ? mean / (double)n : 0;
+    for (long m = 0; m < scores->M; m++) {
+        r[m] = told[m] ? r[m] - mean : 0;
+        square += r[m] * r[m] / (double)n;
+    }
+    double trust = square > 0 ? fmax(0, 1 - 2 / (probes * square)) : 0;
     for (long i = 0; i < scores->M * scores->K; i++) {
-        double by = r[i / scores->K] > 0 ? r[i / scores->K] / mean : 1;
+        double by = gm_expd(trust * r[i / scores->K]);
         scores->score[i] *= by;
         if (scores->error[i] >= 0) scores->error[i] *= by;
     }

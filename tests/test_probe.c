@@ -219,11 +219,11 @@ static void test_same(void) {
     end(&f);
 }
 
-/* Claim: r_m is the geometric mean of KL / u over the candidates that both
-   order, over its own geometric mean.  By hand, u less its least:
-   4 1 0 with KL 17 3 1: ratios 4, 2, r = sqrt 8;  2 1 0 with KL 4 3 2: 1, 1;
-   a module of one candidate: none, 1.  Geometric mean of sqrt 8 and 1:
-   8^(1/4), so r = 8^(1/4) and 8^(-1/4). */
+/* Claim: ln r_m is the mean of ln(KL / u) over the candidates that both order,
+   less its mean over the modules, times 1 - 2/(n V).  By hand, u less its least:
+   4 1 0 with KL 17 3 1: ratios 4, 2, ln r = ln(8)/2;  2 1 0 with KL 4 3 2: 0;
+   a module of one candidate: none, factor 1.  Less their mean ln(8)/4: +-
+   ln(8)/4, V = (ln(8)/4)^2 = 0.270 over the two that count, n = 100. */
 static void test_scores(void) {
     gm_arena arena = {0};
     gm_scores t;
@@ -236,8 +236,9 @@ static void test_scores(void) {
         t.error[i] = i == 0 ? -1 : 1;
         t.bytes[i] = i < 7 ? 1 : -1;
     }
-    MUST(gm_probe_scores(&arena, &t, loss, err));
-    const double r = pow(8, 0.25);
+    MUST(gm_probe_scores(&arena, &t, loss, 100, err));
+    const double square = log(8) * log(8) / 16;
+    const double r = exp((1 - 0.02 / square) * log(8) / 4);
     const double expected[] = {4 * r, r, 0, 2 / r, 1 / r, 0, 7, 0, 0};
     for (int i = 0; i < 9; i++)
         CHECK(fabs(t.score[i] - expected[i]) < 1e-12, "score %d: %g, expected "
@@ -245,6 +246,9 @@ static void test_scores(void) {
     CHECK(t.error[0] == -1 && fabs(t.error[1] - r) < 1e-12 &&
           fabs(t.error[3] - 1 / r) < 1e-12, "standard errors: %g %g %g",
           t.error[0], t.error[1], t.error[3]);
+    MUST(gm_probe_scores(&arena, &t, loss, 1, err));
+    CHECK(t.score[6] == 7 && fabs(t.score[0] - 4 * r) < 1e-12, "one probe "
+          "changes nothing: %g %g", t.score[6], t.score[0]);
     gm_arena_free(&arena);
 }
 

@@ -304,7 +304,7 @@ static char letter_of(const char *method) {
         {"uniform", 'u'}, {"random", 'r'}, {"first-high", 'f'},
         {"last-high", 'l'}, {"greedy", 'y'}, {"gram", 'm'}, {"separable", 's'},
         {"closed-form", 'c'}, {"anneal", 'a'}, {"evolve", 'e'},
-        {"evolve-kl", 'k'}, {"gamma", 'G'}, {"baq", 'B'}};
+        {"evolve-kl", 'k'}, {"gamma", 'G'}, {"refined", 'R'}, {"baq", 'B'}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strcmp(table[i].method, method) == 0) return table[i].letter;
     return 0;

@@ -616,10 +616,6 @@ void gm_block_backward(const gm_config *config, const gm_block *block,
 /* logits[rows, vocab] = norm(h) w^T.  scratch: [rows, d]. */
 void gm_head_forward(const gm_head *head, const gm_real *h, long rows,
                      gm_real *scratch, gm_real *logits);
-/* ADDS dE/dh to d_h [rows, d], from d_logits [rows, vocab]; h as given to
-   gm_head_forward; scratch: [rows, d]. */
-void gm_head_backward(const gm_head *head, const gm_real *h, long rows,
-                      const gm_real *d_logits, gm_real *scratch, gm_real *d_h);
 
 /* ----------------------------------------------------------------- quant.c
    Candidates of one weight: RTN, packing, sizes, mixtures. */
@@ -1400,21 +1396,6 @@ gm_status gm_module_table(gm_arena *arena, const gm_model *model,
 gm_status gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out,
                        gm_error *err);
 
-/* ---------------------------------------------------------------- probe.c
-   Scores that count what later blocks make of an error (--end-to-end). */
-
-/* loss[M, K]: to second order the KL, in nats a token, that each candidate
-   alone adds to the model in which module m has candidate choice[m] (NULL: to
-   the original); `draws` backward passes for each sequence of the text. */
-gm_status gm_probe(gm_arena *arena, const gm_candidates *candidates,
-                   const gm_sequences *text, const int *choice, long draws,
-                   uint64_t seed, const gm_report *report, double *loss,
-                   gm_error *err);
-/* Multiplies each module's scores by one factor, so that modules compare as in
-   `loss`, as far as the noise of that many probes (S draws) lets it be known. */
-gm_status gm_probe_scores(gm_arena *arena, gm_scores *scores,
-                          const double *loss, double probes, gm_error *err);
-
 /* ---------------------------------------------------------------- state.c
    A run of Stage I as a file. */
 
@@ -1722,6 +1703,7 @@ typedef enum {
     GM_EVOLVE,          /* evolutionary search on the block objective        */
     GM_EVOLVE_KL,       /* the same on end-to-end KL                         */
     GM_LEARNED,         /* GAMMA's scores, exact solver                      */
+    GM_REFINED,         /* the same, scores moved while end-to-end KL falls  */
     GM_METHODS
 } gm_method;
 const char *gm_method_name(gm_method method);   /* "uniform" ... "gamma" */
@@ -1730,7 +1712,8 @@ const char *gm_method_name(gm_method method);   /* "uniform" ... "gamma" */
 typedef struct {
     const gm_candidates *candidates;
     gm_sequences text;
-    const gm_scores *learned;   /* GAMMA's; NULL: GM_LEARNED is refused      */
+    const gm_scores *learned;   /* GAMMA's; NULL: GM_LEARNED and GM_REFINED
+                                   are refused */
     long evaluations;           /* most evaluations of a search, >= 1        */
     uint64_t seed;
 } gm_rivals_options;
@@ -2041,7 +2024,7 @@ int gm_call_uniforms(gm_call *call, const gm_recipe *recipe, int *budgets);
      "gumbel or hard"},                                                       \
     {"--norm", "NAME", "token", "token, robust, plain, energy or update"},    \
     {"--first-weight", "W", "1", "of a sequence's first position"},           \
-    {"--score", "NAME", NULL, "theta, loss or scaled"},                               \
+    {"--score", "NAME", NULL, "theta, loss or scaled"},                       \
     {"--train-bits", "B", NULL, "budget while learning (the middle)"},        \
     {"--alpha", "A", "0.1", "entropy weight"},                                \
     {"--rho", "R", "10", "penalty"},                                          \
@@ -2050,7 +2033,6 @@ int gm_call_uniforms(gm_call *call, const gm_recipe *recipe, int *budgets);
     {"--tau-last", "T", NULL, "gumbel, hard: of the last step (0.5)"},        \
     {"--rate", "R", "0.1", "Adam's step"},                                    \
     {"--tail", "F", "0.33", "share of steps averaged"},                       \
-    {"--end-to-end", "D", "0", "backward passes a sequence, see gamma fit"},  \
     {"--seed", "N", "1", "seed"}
 
 extern const gm_command gm_command_info, gm_command_fit, gm_command_solve,

@@ -17,7 +17,7 @@ static const gm_option compare_options[] = {
      "ebits: with scales and zeros; bytes: the packed file (50M, 47.5MiB)"},
     {"--methods", "LIST", "uniform,random,first-high,last-high,greedy,gram,"
      "separable,closed-form,anneal,evolve,evolve-kl,baq,gamma", "see "
-     "docs/rivals.md"},
+     "docs/rivals.md; also refined"},
     {"--evaluations", "N", "200", "most evaluations of a search, 1..1000000; a "
      "forward pass of the calibration text each"},
     {"--scores", "FILE", NULL, "gamma's scores (else learned here as gamma fit "
@@ -149,7 +149,8 @@ static gm_status name_run(comparing *c) {
 /* budget NULL: the original. */
 static const char *key_of(comparing *c, const char *method,
                           const gm_budget *budget) {
-    bool learned = strcmp(method, gm_method_name(GM_LEARNED)) == 0;
+    bool learned = strcmp(method, gm_method_name(GM_LEARNED)) == 0 ||
+                   strcmp(method, gm_method_name(GM_REFINED)) == 0;
     const char *all = gm_format(
         &c->call->arena, "run %s\nmethod %s\nbudget %s %lld\nscores %s\n",
         c->run, method, budget ? gm_convention_name(budget->convention) : "-",
@@ -218,7 +219,7 @@ static gm_status read_scores(comparing *c, const char *path) {
 
 static gm_status prepare_gamma(comparing *c) {
     const char *path = gm_arg(c->call, "--scores");
-    if (!c->wanted[GM_LEARNED]) return GM_OK;
+    if (!c->wanted[GM_LEARNED] && !c->wanted[GM_REFINED]) return GM_OK;
     gm_status s = path ? read_scores(c, path) : learn(c);
     if (s) return s;
     gm_sha_of(c->scores.score, (size_t)(c->scores.M * c->scores.K) *
@@ -289,7 +290,7 @@ static gm_status choose_and_measure(comparing *c, gm_method method,
                                 m);
     if (!s) s = write_alloc(c, row->method, budget, choice);
     if (s) return s;
-    bool learned = method == GM_LEARNED;
+    bool learned = method == GM_LEARNED || method == GM_REFINED;
     row->quantizer = gm_quantizer_name(c->recipe.quantizer);
     row->evaluations = effort.evaluations +
                        (learned ? c->learning.evaluations : 0);

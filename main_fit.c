@@ -238,11 +238,6 @@ static const gm_option fit_options[] = {
     {"--rate", "R", "0.1", "Adam's step, > 0"},
     {"--tail", "F", "0.33", "share of the last steps whose losses or theta "
      "(--score) are averaged into the scores, 0..1"},
-    {"--end-to-end", "D", "0", "after learning, D backward passes of the whole "
-     "student for each calibration sequence, with labels drawn from it; each "
-     "module's scores are multiplied by r_m, ln r_m = mean_k ln(KL_mk / "
-     "u_mk) less its mean, shrunk by its noise; KL_mk = mean <dln q/dW_m, "
-     "Q_mk - W_m>^2 / 2T; 32 is enough for S = 16; 0: none"},
     {"--seed", "N", "1", "sequences of each step and Gumbel noise, 0..2^62"},
     {"--resume", NULL, NULL, "go on from DIR/fit.state if it is there; the "
      "result is bit-identical to an uninterrupted run"},
@@ -419,42 +414,11 @@ gm_status gm_call_fit(gm_call *call, gm_arena *arena,
     return s;
 }
 
-/* --end-to-end: the scores solved at the budget of learning, and each module's
-   multiplied by what probes of that student say it is worth. */
-static gm_status end_to_end(gm_call *call, const gm_fit *fit,
-                            gm_scores *scores) {
-    gm_arena *a = &call->arena;
-    const gm_fit_options *o = &fit->options;
-    const gm_sequences text = {fit->tokens, o->S, o->T};
-    const gm_solve_options solving = {.solver = GM_DP};
-    gm_certificate certificate;
-    gm_allocation allocation;
-    gm_budget budget;
-    long draws;
-    char bits[32];
-    gm_status s = gm_arg_long(call, "--end-to-end", 0, 10000, &draws);
-    if (s || draws == 0) return s;
-    int *choice = gm_alloc(a, (size_t)fit->M, sizeof *choice);
-    double *loss = gm_alloc(a, (size_t)(fit->M * fit->K), sizeof *loss);
-    if (!choice || !loss) return gm_nomem(&call->err);
-    snprintf(bits, sizeof bits, "%.9f", o->budget);
-    s = gm_budget_parse(a, scores, GM_BITS, bits, &budget, &call->err);
-    if (!s) s = gm_allocate(a, scores, &budget, &solving, choice, &certificate,
-                            &allocation, &call->err);
-    if (!s) s = gm_probe(a, fit->candidates, &text, choice, draws, o->seed,
-                         &call->report, loss, &call->err);
-    if (!s) s = gm_probe_scores(a, scores, loss, (double)(o->S * draws),
-                                &call->err);
-    return s ? s : gm_keys_set(a, &scores->keys, "end_to_end", &call->err,
-                               "%ld", draws);
-}
-
 gm_status gm_call_scores(gm_call *call, const gm_fit *fit, const char *dir,
                          gm_scores *out) {
     const char *path = gm_format(&call->arena, "%s/scores.tsv", dir);
     if (!path) return gm_nomem(&call->err);
     gm_status s = gm_fit_table(&call->arena, fit, out, &call->err);
-    if (!s) s = end_to_end(call, fit, out);
     return s ? s : gm_scores_write(&call->arena, path, out, &call->err);
 }
 

@@ -654,16 +654,6 @@ void gm_block_backward(const gm_config *c, const gm_block *b,
 
 /* ------------------------------------------------------------- output head */
 
-/* dE/dnormed = d_logits W, and from there through the norm. */
-void gm_head_backward(const gm_head *head, const gm_real *h, long rows,
-                      const gm_real *d_logits, gm_real *scratch,
-                      gm_real *d_h) {
-    const long d = head->d;
-    gm_gemm(rows, d, head->vocab, d_logits, head->vocab, 1, head->w, d, 1,
-            scratch, d, false);
-    norm_backward(head->eps, rows, d, h, head->norm, scratch, d_h, NULL);
-}
-
 /* logits = norm(h) W^T */
 void gm_head_forward(const gm_head *head, const gm_real *h, long rows,
                      gm_real *scratch, gm_real *logits) {

@@ -32,7 +32,8 @@ typedef struct {
 
 static const char *const method_name[GM_METHODS] = {
     "uniform", "random", "first-high", "last-high", "greedy", "gram",
-    "separable", "closed-form", "anneal", "evolve", "evolve-kl", "gamma"};
+    "separable", "closed-form", "anneal", "evolve", "evolve-kl", "gamma",
+    "refined"};
 
 const char *gm_method_name(gm_method method) { return method_name[method]; }
 
@@ -295,6 +296,100 @@ static gm_status evolve(const asked *a, bool kl) {
                      a->err);
 }
 
+/* ------------------------------------------------------------------ refined
+
+   A search among scores instead of assignments, from GAMMA's: factors of the
+   modules, u_mk exp(z_m), z = 0 at first.  A trial moves a drawn share of the
+   z_m by normal steps; its assignment is the exact optimum of the moved scores,
+   and z moves there if that lowers the KL of the whole model on the calibration
+   text.  So each evaluation is of an assignment that fills the budget well, and
+   what a teacher-forced error cannot see, errors that travel on through later
+   blocks, decides. */
+
+static const double moved_share = 0.3, step_size = 0.2;     /* [choice] */
+
+typedef struct {
+    double *z, *trial;          /* [M] */
+    gm_scores scores;           /* GAMMA's, moved by trial */
+    int *best;                  /* [M] */
+    uint64_t *seen;             /* assignments evaluated */
+    long evaluated;
+} refining;
+
+/* A standard normal number (Box, Muller 1958). */
+static double normal(uint64_t seed, uint64_t stream, uint64_t counter) {
+    const double turn = 6.283185307179586;
+    double sine, cosine, u = 1 - gm_uniform(seed, stream, counter);
+    gm_sincosd(turn * gm_uniform(seed, stream, counter + 1), &sine, &cosine);
+    return sqrt(-2 * gm_logd(u)) * cosine;
+}
+
+/* The scores and the assignment of trial number `draw`. */
+static gm_status propose(const asked *a, refining *f, long draw) {
+    const gm_scores *u = a->r->options.learned;
+    const uint64_t seed = a->r->options.seed, stream = 100 + (uint64_t)draw;
+    for (long m = 0; m < u->M; m++) {
+        uint64_t at = 3 * (uint64_t)m;
+        bool moves = gm_uniform(seed, stream, at) < moved_share;
+        f->trial[m] = f->z[m] + (moves ? step_size *
+                                             normal(seed, stream, at + 1) : 0);
+        for (long i = m * u->K; i < (m + 1) * u->K; i++)
+            f->scores.score[i] = u->score[i] * gm_expd(f->trial[m]);
+    }
+    gm_mark mark = gm_arena_mark(a->arena);
+    gm_status s = solve(a, &f->scores);
+    gm_arena_rewind(a->arena, mark);
+    return s;
+}
+
+/* Whether the assignment was evaluated before; from now on it was. */
+static bool evaluated(const asked *a, refining *f) {
+    uint64_t key = 0;
+    for (long m = 0; m < a->p.M; m++)
+        key = gm_random(key, (uint64_t)m, (uint64_t)a->choice[m]);
+    for (long i = 0; i < f->evaluated; i++)
+        if (f->seen[i] == key) return true;
+    f->seen[f->evaluated++] = key;
+    return false;
+}
+
+static gm_status refine(const asked *a, refining *f) {
+    const long most = a->r->options.evaluations, M = a->p.M;
+    const size_t bytes = (size_t)M * sizeof *a->choice;
+    double best, kl;
+    gm_status s = gm_objective_kl(a->r->objective, a->choice, &best, a->err);
+    memcpy(f->best, a->choice, bytes);
+    evaluated(a, f);
+    for (long i = 0; i < 20 * most && f->evaluated < most && !s; i++) {
+        s = propose(a, f, i);
+        if (s || evaluated(a, f)) continue;
+        s = gm_objective_kl(a->r->objective, a->choice, &kl, a->err);
+        gm_say(a->r->report, "refining", f->evaluated, most);
+        if (s || kl >= best) continue;
+        best = kl;
+        memcpy(f->best, a->choice, bytes);
+        memcpy(f->z, f->trial, (size_t)M * sizeof *f->z);
+    }
+    memcpy(a->choice, f->best, bytes);
+    return s;
+}
+
+static gm_status refined(const asked *a) {
+    gm_status s = learned(a);
+    if (s) return s;
+    refining f = {.scores = *a->r->options.learned};
+    const size_t M = (size_t)a->p.M, n = M * (size_t)a->p.K;
+    f.z = gm_alloc(a->arena, M, sizeof *f.z);
+    f.trial = gm_alloc(a->arena, M, sizeof *f.trial);
+    f.best = gm_alloc(a->arena, M, sizeof *f.best);
+    f.scores.score = gm_alloc(a->arena, n, sizeof *f.scores.score);
+    f.seen = gm_alloc(a->arena, (size_t)a->r->options.evaluations,
+                      sizeof *f.seen);
+    if (!f.z || !f.trial || !f.best || !f.scores.score || !f.seen)
+        return gm_nomem(a->err);
+    return refine(a, &f);
+}
+
 /* -------------------------------------------------------------- the methods */
 
 gm_status gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
@@ -361,7 +456,7 @@ static gm_status prepare(gm_rivals *r, gm_method method, gm_effort *effort,
                          gm_error *err) {
     const bool gram = method == GM_GRAM || method == GM_CLOSED_FORM;
     const bool search = method == GM_ANNEAL || method == GM_EVOLVE ||
-                        method == GM_EVOLVE_KL;
+                        method == GM_EVOLVE_KL || method == GM_REFINED;
     errors *e = gram ? &r->gram : &r->separable;
     gm_status s = GM_OK;
     if (!gram && !search && method != GM_GREEDY && method != GM_SEPARABLE)
@@ -374,11 +469,13 @@ static gm_status prepare(gm_rivals *r, gm_method method, gm_effort *effort,
         if (s) r->objective = NULL;
         r->begin_seconds = gm_seconds() - start;
     }
-    if (!s) s = measure(r, e, gram ? gm_objective_gram
+    if (!s && method != GM_REFINED) s = measure(r, e, gram ? gm_objective_gram
                                    : gm_objective_separable, err);
-    if (!s && method == GM_EVOLVE_KL)
+    if (!s && (method == GM_EVOLVE_KL || method == GM_REFINED))
         s = gm_objective_kl_begin(r->objective, err);
     if (!s) gm_objective_forget(r->objective);
+    *effort = (gm_effort){0, r->begin_seconds};
+    if (method == GM_REFINED) return s;         /* its learning comes on top */
     *effort = (gm_effort){e->evaluations, r->begin_seconds + e->seconds};
     return s;
 }
@@ -401,6 +498,7 @@ static gm_status dispatch(const asked *a, gm_method method) {
     case GM_EVOLVE: return evolve(a, false);
     case GM_EVOLVE_KL: return evolve(a, true);
     case GM_LEARNED: return learned(a);
+    case GM_REFINED: return refined(a);
     default: return gm_fail(a->err, GM_EUSAGE, "no such method: %d",
                             (int)method);
     }

@@ -31,7 +31,6 @@ export: base io checkpoint quant candidates
 gamma: base io kernels checkpoint model quant candidates tables export relax state mpi
 relax: base profile kernels
 state: base io
-probe: base kernels checkpoint model quant candidates tables
 plan: base profile io kernels checkpoint model quant gptq candidates solver glpk eval
 plot: base io kernels
 choice: base io tokenizer eval

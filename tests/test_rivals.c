@@ -543,9 +543,12 @@ static void overflow_is_named(const char *tensor, gm_method method,
     gm_budget b = {GM_BITS, f.table->N * 3, "3"};
     CHECK(choose(&f, method, &b, f.choice, &err) == GM_EINPUT &&
           strstr(err.text, says), "%s: %s", gm_method_name(method), err.text);
+    fixture_end(&f);
+}
+
 /* ------------------------------------------------------------------ refined */
 
-static double divergence(fixture *f, const int *choice) {
+static double divergence_of(fixture *f, const int *choice) {
     gm_objective *o;
     double kl = 0;
     CHECK(!gm_objective_begin(&f->arena, &f->candidates, &f->options.text, NULL,
@@ -588,7 +591,7 @@ static void refined_falls(void) {
         if (most == 1)
             CHECK(same(&f, f.choice, f.other), "one evaluation: gamma's");
     }
-    double before = divergence(&f, f.other), after = divergence(&f, f.choice);
+    double before = divergence_of(&f, f.other), after = divergence_of(&f, f.choice);
     CHECK(after < before, "KL %g, gamma's %g", after, before);
     CHECK(!gm_rivals_choose(r, GM_REFINED, &b, again, &effort, &err) &&
           same(&f, f.choice, again), "another answer the second time");
@@ -1017,6 +1020,7 @@ int main(void) {
     fixture_end(&f);
     against_brute_force();
     absent_candidates();
+    refined_falls();
     odd_modules();
     overflow_is_named("model.layers.1.mlp.down_proj.weight", GM_GRAM,
                       "block 1, linear 6: the output error is ");
@@ -1024,7 +1028,6 @@ int main(void) {
                       "block 1: the reconstruction error is ");
     overflow_is_named("model.norm.weight", GM_EVOLVE_KL,
                       "the KL divergence is ");
-    refined_falls();
     gram_by_definition();
     searches("tests/golden/tiny-qwen2");
     searches_find_optimum();

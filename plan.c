@@ -566,7 +566,8 @@ static void plan_seconds(const gm_plan *p, const probe *b, const rates *r,
         }
     }
     if (p->learns && o->relaxation == GM_SOFT_CORRECTED)
-        step[GM_PLAN_SEPARABLE].seconds =
+        step[GM_PLAN_SEPARABLE].seconds =       /* each sequence once */
+            (double)((o->S + o->batch - 1) / o->batch) *
             p->recipe.count * (GM_LINEARS * fwd + N * r->one / threads);
     if (p->learns)
         step[GM_PLAN_STEPS_OF_FIT].seconds =

@@ -1,7 +1,7 @@
 /* faults.c: makes the n-th allocation or file operation of a program fail.
    Preloaded into ./gamma by tests/test_faults.sh (LD_PRELOAD):
 
-     FAULT=malloc, write, open, kill, cut, touch   what fails
+     FAULT=malloc, write, open, kill, cut, touch, backwards   what fails
      FAULT_AT=N                      the N-th fails, from 1; 0: none, counts
      FAULT_ERRNO=28                  with this error (write, open)
      FAULT_COUNT=FILE                where the number of calls is written
@@ -16,6 +16,7 @@
    kill: SIGKILL before the N-th call of the kinds write and open.
    cut, touch: the N-th file that is mapped is cut to nothing, or gets another
    time of change, right after.
+   backwards: every clock runs backwards, a minute a call.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #define _GNU_SOURCE
 #undef _FORTIFY_SOURCE
@@ -30,6 +31,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 void *__libc_malloc(size_t);
@@ -185,4 +187,18 @@ int fcntl(int fd, int what, ...) {
     long value = va_arg(list, long);
     va_end(list);
     return open_fails() ? -1 : REAL(fcntl)(fd, what, value);
+}
+
+/* ------------------------------------------------------------------- clocks */
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int code = REAL(clock_gettime)(clock, now);
+    if (kind == 'b') now->tv_sec -= 61 * ++count;
+    return code;
+}
+time_t time(time_t *now) {
+    time_t t = REAL(time)(NULL);
+    if (kind == 'b') t -= 61 * ++count;
+    if (now) *now = t;
+    return t;
 }

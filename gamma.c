@@ -509,7 +509,7 @@ static gm_status sweep(gm_fit *fit, gm_error *err) {
     if (s) return s;
     fit->E = 0;
     for (long l = 0; l < L; l++) fit->E += fit->block_E[l];
-    if (!(fit->E > 0 && fit->E < HUGE_VAL))
+    if (!(fit->E > 0))
         return gm_fail(err, GM_EINPUT, "%s: the reconstruction error of step "
                        "%ld is %g; expected a positive finite number",
                        model->dir, fit->step + 1, fit->E);

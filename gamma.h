@@ -1978,7 +1978,7 @@ gm_status gm_call_plan(gm_call *call, const gm_model *model, gm_plan *plan);
 int gm_call_uniforms(gm_call *call, const gm_recipe *recipe, int *budgets);
 #define GM_MEMORY_OPTION                                                      \
     {"--max-memory", "SIZE", NULL, "such as 2G or 1.5GiB: fewer sequences "   \
-     "and windows at a time, to the same results, to stay below; what needs " \
+     "and windows at a time, to the same results, as planned to fit; what needs " \
      "more is refused before it starts, naming the option to lower"}
 
 /* Option rows that two commands share.  Of quantize and eval: */

@@ -46,7 +46,7 @@ gm_status gm_call_plan(gm_call *call, const gm_model *model, gm_plan *p) {
             snprintf(text + strlen(text), 40, "%s%s %.1f", *text ? ", " : "",
                      gm_plan_step_name((gm_plan_step)i),
                      (double)step[i].memory / 1e6);
-    gm_talk(call, "memory: at most %.1f MB (%s)",
+    gm_talk(call, "memory: about %.1f MB (%s)",
             (double)gm_plan_peak(step) / 1e6, text);
     return GM_OK;
 }

@@ -35,7 +35,7 @@ row() {
 }
 
 printf 'what\tvalue\tseconds\tMB\tplan_seconds\tplan_MB\n'
-for n in 64 128 256 512; do row tokens $n 4 512 2,3,4 $n; done
-for n in 2 4 8 16; do row blocks $n $n 512 2,3,4 128; done
-for n in 256 512 1024; do row width $n 4 $n 2,3,4 128; done
-for n in 2 2,3 2,3,4,5 2,3,4,5,6,7; do row K $n 4 512 $n 128; done
+for n in 64 128 256; do row tokens $n 4 256 2,3,4 $n; done
+for n in 2 4 8; do row blocks $n $n 256 2,3,4 128; done
+for n in 256 512; do row width $n 4 $n 2,3,4 128; done
+for n in 2 2,3 2,3,4,5; do row K $n 4 256 $n 128; done

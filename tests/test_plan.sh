@@ -34,12 +34,12 @@ expect 5 "gamma: $w/empty/config.json: cannot open: No such file or directory" \
 # evaluation in groups of windows: the same numbers
 "$gamma" eval $m --text data/test.txt --window 128 --windows 40 \
     >"$w/whole" 2>"$w/err"
-grep -q '^memory: at most [0-9.]* MB (eval [0-9.]*)$' "$w/err" && ok ||
+grep -q '^memory: about [0-9.]* MB (eval [0-9.]*)$' "$w/err" && ok ||
     bad "eval states no memory: $(cat "$w/err")"
 "$gamma" eval $m --text data/test.txt --window 128 --windows 40 \
     --max-memory 15M --threads 1 >"$w/pieces" 2>"$w/err"
 same "$w/whole" "$w/pieces"
-awk '/^memory: at most/ { exit !($4 <= 15) }' "$w/err" && ok ||
+awk '/^memory: about/ { exit !($3 <= 15) }' "$w/err" && ok ||
     bad "more than --max-memory: $(cat "$w/err")"
 
 # refused, by name, before the output directory is there
@@ -54,11 +54,11 @@ expect 2 "gamma: --max-memory: expected a positive number of bytes, such as \
 500M or 2.5GiB, found \"lots\"" fit $m $fit --out "$w/no" --max-memory lots
 # shellcheck disable=SC2086
 "$gamma" fit $m $fit --out "$w/fit" 2>"$w/err" >"$w/out"
-grep -q '^memory: at most [0-9.]* MB (candidates' "$w/err" && ok ||
+grep -q '^memory: about [0-9.]* MB (candidates' "$w/err" && ok ||
     bad "fit states no memory: $(cat "$w/err")"
 succeed solve "$w/fit/scores.tsv" --bits 3 --out "$w/alloc.tsv"
 "$gamma" quantize $m --alloc "$w/alloc.tsv" --cache "$w/fit" --out "$w/q" \
     2>"$w/err" >"$w/out"
-grep -q '^memory: at most [0-9.]* MB (candidates [0-9.]*, quantize' "$w/err" &&
+grep -q '^memory: about [0-9.]* MB (candidates [0-9.]*, quantize' "$w/err" &&
     ok || bad "quantize states no memory: $(cat "$w/err")"
 finish

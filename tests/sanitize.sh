@@ -97,7 +97,7 @@ check_memory() {
 check_valgrind() {
     export OMP_NUM_THREADS=2
     whole "$out/valgrind" valgrind -q --error-exitcode=9 --leak-check=full \
-        --errors-for-leak-kinds=definite ./gamma
+        --show-leak-kinds=definite --errors-for-leak-kinds=definite ./gamma
 }
 
 for name in ${*:-thread memory valgrind}; do

@@ -41,20 +41,20 @@ static gm_comparison opened(void) {
 static void make_table(void) {
     gm_comparison c = opened();
     CHECK(c.count == 0, "%ld rows of nothing", c.count);
-    add(&c, "uniform", "3", "run", "u3", 3, 5);
-    add(&c, "gamma", "3", "run", "g3", 2.9, 2);
-    add(&c, "gamma", "3", "run", "h3", 2.8, 3);     /* the last one counts */
+    add(&c, "uniform", "3", "run", "c3", 3, 5);
+    add(&c, "gamma", "3", "run", "d3", 2.9, 2);
+    add(&c, "gamma", "3", "run", "e3", 2.8, 3);     /* the last one counts */
     add(&c, "gamma", "3", "another", "a3", 2.9, 1);
-    add(&c, "uniform", "2", "run", "u2", 2, 9);
-    add(&c, "gamma", "2", "run", "g2", 1.9, 8);
-    add(&c, "greedy", "4", "run", "y4", 4, 0);
+    add(&c, "uniform", "2", "run", "c2", 2, 9);
+    add(&c, "gamma", "2", "run", "d2", 1.9, 8);
+    add(&c, "greedy", "4", "run", "f4", 4, 0);
 }
 
 static void found_again(void) {
     gm_comparison c = opened();
     static const struct { const char *key; double above; } rows[] = {
-        {"u3", 2}, {"g3", NAN}, {"h3", NAN}, {"a3", NAN}, {"u2", 1},
-        {"g2", NAN}, {"y4", NAN}};
+        {"c3", 2}, {"d3", NAN}, {"e3", NAN}, {"a3", NAN}, {"c2", 1},
+        {"d2", NAN}, {"f4", NAN}};
     char text[GM_ROW_TEXT];
     CHECK(c.count == 7, "%ld rows", c.count);
     CHECK(!gm_comparison_find(&c, "u") && !gm_comparison_find(&c, "u33"),
@@ -69,7 +69,7 @@ static void found_again(void) {
               "%s: %g above, error %g", rows[i].key, r->above, r->above_error);
         CHECK(r->windows == 3 && r->window_kl[2] == r->kl + 1, "windows");
     }
-    gm_compared_text(gm_comparison_find(&c, "u2"), text);
+    gm_compared_text(gm_comparison_find(&c, "c2"), text);
     CHECK_TEXT(text, "uniform\trtn\t2\tbits\t2\t2.25\t2000000\t54.59815\t4\t0.5"
                      "\t9\t0.25\t0.5\t0.125\t1\t0\t7");
 }
@@ -107,13 +107,13 @@ static void damage(void) {
             "columns of gamma compare, found \"minutes\"");
     refused(path, "\t54.59815\t", "\t54.59816\t", edited);
     refused(path, "\tanother\t", "\trun\t", edited);
-    refused(path, "\tu3\n", "\tu5\n", edited);
+    refused(path, "\tc3\n", "\tc5\n", edited);
     refused(path, "# hash ", "# hush ", "expected rows of hash none, found ");
-    refused("build/test/comparison-work/windows-u2.tsv", "8", "7",
-            "windows-u2.tsv: expected windows of mean KL 9, as build/test/"
+    refused("build/test/comparison-work/windows-c2.tsv", "8", "7",
+            "windows-c2.tsv: expected windows of mean KL 9, as build/test/"
             "comparison-work/compare.tsv has it for uniform 2; found 3 of "
             "mean 8.66");
-    refused("build/test/comparison-work/windows-u2.tsv", "\tkl\t", "\tk\t",
+    refused("build/test/comparison-work/windows-c2.tsv", "\tkl\t", "\tk\t",
             "found 0 of mean 0");
     CHECK(opened().count == 7, "mended again");
 }

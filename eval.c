@@ -47,13 +47,23 @@ gm_status gm_final_states(gm_arena *arena, const gm_model *model,
 
 /* ------------------------------------------------------------------- losses */
 
-enum { CHUNK_ROWS = 64 };       /* rows whose logits exist at once */
+/* Rows whose logits exist at once, of `rows`: in even chunks of at most 512
+   rows and, above 64, 2^24 logits.  The product's speed grows with the rows
+   (bench/gemm.c): 75 GF/s with 64, 91 with 256. */
+static long chunk_rows(long vocab, long rows) {
+    long most = gm_min(512, (1L << 24) / vocab);
+    if (most < 64) most = 64;
+    if (rows <= most) return rows;
+    long chunks = (rows + most - 1) / most;
+    return (rows + chunks - 1) / chunks;
+}
 
 /* One chunk of rows of one window. */
 typedef struct {
     long vocab;
     const int32_t *next;                    /* the token that row r predicts */
-    gm_real *student, *teacher, *e;         /* [rows, vocab] */
+    gm_real *student, *teacher;             /* [rows, vocab] */
+    gm_real *e;                             /* [threads, vocab] */
     double *nll, *kl, *same;                /* [rows] */
 } loss_job;
 
@@ -62,13 +72,13 @@ typedef struct {
 static double log_sum_exp(long n, const gm_real *x, gm_real *e, long *argmax,
                           double *sum) {
     long most = 0;
-    for (long i = 1; i < n; i++)
-        if (x[i] > x[most]) most = i;
-    for (long i = 0; i < n; i++) e[i] = x[i] - x[most];
+    gm_real top = gm_largest(n, x);
+    while (most < n - 1 && x[most] != top) most++;
+    for (long i = 0; i < n; i++) e[i] = x[i] - top;
     gm_exp(n, e, e);
     *sum = gm_sum(n, e);
     *argmax = most;
-    return (double)x[most] + gm_logd(*sum);
+    return (double)top + gm_logd(*sum);
 }
 
 /* With p = softmax(t), t the teacher's logits, s the student's:
@@ -77,7 +87,7 @@ static double log_sum_exp(long n, const gm_real *x, gm_real *e, long *argmax,
 static void loss_row(void *context, long r) {
     const loss_job *job = context;
     long n = job->vocab, best_s, best_t;
-    gm_real *s = job->student + r * n, *e = job->e + r * n;
+    gm_real *s = job->student + r * n, *e = job->e + gm_thread() * n;
     double sum, lse_s = log_sum_exp(n, s, e, &best_s, &sum);
     job->nll[r] = lse_s - (double)s[job->next[r]];
     if (!job->teacher) return;
@@ -97,24 +107,26 @@ static void loss_rows(loss_job *job, long rows) {
 }
 
 typedef struct {
+    long rows;                              /* of a chunk */
     gm_real *student, *teacher, *e, *normed;
     double *nll, *kl, *same;
 } buffers;
 
 static gm_status buffers_alloc(gm_arena *arena, const gm_head *head,
-                               bool teacher, buffers *b, gm_error *err) {
-    size_t logits = (size_t)(CHUNK_ROWS * head->vocab);
-    b->student = gm_alloc(arena, logits, sizeof *b->student);
-    b->teacher = teacher ? gm_alloc(arena, logits, sizeof *b->teacher) : NULL;
-    b->e = gm_alloc(arena, logits, sizeof *b->e);
-    b->normed = gm_alloc(arena, (size_t)(CHUNK_ROWS * head->d),
-                         sizeof *b->normed);
-    b->nll = gm_alloc(arena, 3 * CHUNK_ROWS, sizeof *b->nll);
+                               long rows, bool teacher, buffers *b,
+                               gm_error *err) {
+    const size_t chunk = (size_t)(b->rows = chunk_rows(head->vocab, rows));
+    const size_t line = (size_t)head->vocab * sizeof(gm_real);
+    b->student = gm_alloc(arena, chunk, line);
+    b->teacher = teacher ? gm_alloc(arena, chunk, line) : NULL;
+    b->e = gm_alloc(arena, (size_t)gm_threads(), line);
+    b->normed = gm_alloc(arena, chunk, (size_t)head->d * sizeof *b->normed);
+    b->nll = gm_alloc(arena, 3 * chunk, sizeof *b->nll);
     if (!b->student || (teacher && !b->teacher) || !b->e || !b->normed ||
         !b->nll)
         return gm_nomem(err);
-    b->kl = b->nll + CHUNK_ROWS;
-    b->same = b->kl + CHUNK_ROWS;
+    b->kl = b->nll + b->rows;
+    b->same = b->kl + b->rows;
     return GM_OK;
 }
 
@@ -131,9 +143,9 @@ gm_status gm_token_losses(gm_arena *arena, const gm_head *head,
                           double *nll, gm_error *err) {
     gm_mark mark = gm_arena_mark(arena);
     buffers b = {0};
-    gm_status s = buffers_alloc(arena, head, false, &b, err);
-    for (long r = 0; r < rows && !s; r += CHUNK_ROWS) {
-        long n = gm_min(CHUNK_ROWS, rows - r);
+    gm_status s = buffers_alloc(arena, head, rows, false, &b, err);
+    for (long r = 0; r < rows && !s; r += b.rows) {
+        long n = gm_min(b.rows, rows - r);
         gm_head_forward(head, h + r * head->d, n, b.normed, b.student);
         loss_job job = {head->vocab, next + r, b.student, NULL, b.e, nll + r,
                         NULL, NULL};
@@ -150,8 +162,8 @@ static void window_sums(const gm_head *head, const gm_text *text, long i,
                         const gm_real *student, const gm_real *teacher,
                         const buffers *b, double sum[3]) {
     const long T = text->window;
-    for (long t = 0; t < T - 1; t += CHUNK_ROWS) {
-        long rows = gm_min(CHUNK_ROWS, T - 1 - t), first = i * T + t;
+    for (long t = 0; t < T - 1; t += b->rows) {
+        long rows = gm_min(b->rows, T - 1 - t), first = i * T + t;
         gm_head_forward(head, student + first * head->d, rows, b->normed,
                         b->student);
         if (teacher)
@@ -201,7 +213,8 @@ gm_status gm_evaluate(gm_arena *arena, const gm_head *head,
         return gm_nomem(err);
     gm_mark mark = gm_arena_mark(arena);
     buffers b = {0};
-    gm_status s = buffers_alloc(arena, head, teacher != NULL, &b, err);
+    gm_status s = buffers_alloc(arena, head, text->window - 1, teacher != NULL,
+                                &b, err);
     if (s) return s;
     for (long i = 0; i < text->windows; i++) {
         double sum[3] = {0};

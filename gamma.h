@@ -217,6 +217,9 @@ double gm_dot(long n, const gm_real *x, const gm_real *y);
 /* sum_i x_i in double, the same lanes. */
 double gm_sum(long n, const gm_real *x);
 
+/* max_i x_i, n >= 1; no NaN. */
+gm_real gm_largest(long n, const gm_real *x);
+
 /* y_i = exp(x_i), x and y may be the same array.  Float: own polynomial,
    error below 0.94 units in the last place; < -87.3 gives 0 (no denormal is
    ever produced), > 88.7 +inf, NaN gives NaN. */

@@ -629,6 +629,18 @@ double gm_sum(long n, const gm_real *x) { return now()->sum(n, x); }
 
 void gm_exp(long n, const gm_real *x, gm_real *y) { now()->exp(n, x, y); }
 
+/* Eight lanes, which compilers turn into vector maxima. */
+gm_real gm_largest(long n, const gm_real *x) {
+    gm_real m[8];
+    long i = 0;
+    for (int l = 0; l < 8; l++) m[l] = x[0];
+    for (; i + 8 <= n; i += 8)
+        for (int l = 0; l < 8; l++) m[l] = x[i + l] > m[l] ? x[i + l] : m[l];
+    for (; i < n; i++) m[0] = x[i] > m[0] ? x[i] : m[0];
+    for (int l = 1; l < 8; l++) m[0] = m[l] > m[0] ? m[l] : m[0];
+    return m[0];
+}
+
 /* ------------------------------------------- elementary functions in double
 
    Bounds are relative errors in units of 2^-53, for results that are normal

@@ -315,23 +315,11 @@ static gm_real *attention_scratch(const struct attention *x) {
     return x->a->scratch + gm_thread() * 2 * TILE * x->a->room;
 }
 
-/* max_i x_i: eight lanes, which compilers turn into vector maxima. */
-static gm_real largest(long n, const gm_real *x) {
-    gm_real m[8];
-    long i = 0;
-    for (int l = 0; l < 8; l++) m[l] = x[0];
-    for (; i + 8 <= n; i += 8)
-        for (int l = 0; l < 8; l++) m[l] = x[i + l] > m[l] ? x[i + l] : m[l];
-    for (; i < n; i++) m[0] = x[i] > m[0] ? x[i] : m[0];
-    for (int l = 1; l < 8; l++) m[0] = m[l] > m[0] ? m[l] : m[0];
-    return m[0];
-}
-
 /* Turns the first n = t + 1 raw products of a row into exp(s - max s), zeroes
    the rest up to `width`, gives the sum and the log-sum-exp. */
 static double softmax_row(gm_real *s, long n, long width, gm_real scale,
                           gm_real *lse) {
-    gm_real top = scale * largest(n, s);
+    gm_real top = scale * gm_largest(n, s);
     for (long j = 0; j < n; j++) s[j] = s[j] * scale - top;
     gm_exp(n, s, s);
     memset(s + n, 0, (size_t)(width - n) * sizeof *s);

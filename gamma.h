@@ -225,6 +225,38 @@ gm_real gm_largest(long n, const gm_real *x);
    ever produced), > 88.7 +inf, NaN gives NaN. */
 void gm_exp(long n, const gm_real *x, gm_real *y);
 
+/* Nearest integer, ties to even, for |x| <= 2^21: adding 1.5 * 2^23 leaves no
+   fraction bits.  Compiles to two additions where rintf would be a call. */
+static inline float gm_nearest(float x) {
+    const float magic = 12582912.f;
+    return (x + magic) - magic;
+}
+
+static inline float gm_clamp(float x, float least, float most) {
+    x = x < least ? least : x;
+    return x > most ? most : x;
+}
+
+/* The code of w, top = 2^bits - 1.  Codes end at 255, so clamping w/scale to
+   512 first changes nothing but keeps gm_nearest in its range. */
+static inline float gm_code(float w, float scale, float zero, float top) {
+    return gm_clamp(gm_nearest(gm_clamp(w / scale, -512, 512)) + zero, 0, top);
+}
+
+/* One column of GPTQ for 16 rows side by side:
+     code = the code of w_0,   e = (w_0 - (code - zero) scale) / u_0,
+     w_t -= e u_t,   0 < t < columns;   products rounded, no fma. */
+enum { GM_LANES = 16 };
+typedef struct {
+    long columns;
+    float top;                          /* 2^bits - 1                   */
+    const float *scale, *zero;          /* [16]                         */
+    const gm_real *u;                   /* [columns] row of the factor  */
+    float (*w)[GM_LANES];               /* [columns][16]                */
+    float *e, *code;                    /* [16] results                 */
+} gm_column;
+void gm_round_column(const gm_column *column);
+
 /* Double-precision elementary functions that do not depend on libm, for the
    few places where a scalar is needed (theta, RoPE tables). Bounds at the
    definitions. */
@@ -694,29 +726,11 @@ int64_t gm_packed_bytes(long out, long in, int bits, long group);
 void gm_pack(const uint8_t *code, long n, int bits, uint8_t *stream);
 void gm_unpack(const uint8_t *stream, long n, int bits, uint8_t *code);
 
-/* Nearest integer, ties to even, for |x| <= 2^21: adding 1.5 * 2^23 leaves no
-   fraction bits.  Compiles to two additions where rintf would be a call. */
-static inline float gm_nearest(float x) {
-    const float magic = 12582912.f;
-    return (x + magic) - magic;
-}
-
-static inline float gm_clamp(float x, float least, float most) {
-    x = x < least ? least : x;
-    return x > most ? most : x;
-}
-
 /* Scale (fp16) and zero of a group whose weights span lo <= 0 .. hi >= 0. */
 void gm_grid(float lo, float hi, int bits, uint16_t *scale, uint8_t *zero);
 /* Of n <= GM_MAX_GROUP weights, by the rule: minmax or mse. */
 void gm_grid_of(const float *w, long n, int bits, gm_scales rule,
                 uint16_t *scale, uint8_t *zero);
-
-/* The code of w, top = 2^bits - 1.  Codes end at 255, so clamping w/scale to
-   512 first changes nothing but keeps gm_nearest in its range. */
-static inline float gm_code(float w, float scale, float zero, float top) {
-    return gm_clamp(gm_nearest(gm_clamp(w / scale, -512, 512)) + zero, 0, top);
-}
 
 /* Round to nearest, ties to even, per group of `group` input columns:
      lo = min(0, min w), hi = max(0, max w), scale = fp16((hi-lo)/(2^b-1))

@@ -28,7 +28,7 @@
 
 /* Columns between two updates of all that follows, and rows handled side by
    side: every row is rounded by itself, so rows are vector lanes. */
-enum { BLOCK = 64, LANES = 16 };
+enum { BLOCK = 64, LANES = GM_LANES };
 
 /* --------------------------------------------------------------- the factor */
 
@@ -159,21 +159,13 @@ static void panel_column(const gptq_job *job, panel *p, long j) {
     }
 }
 
-/* Rounds column j of the panel: codes, e = (w - q) / U_jj, and what is left
-   of the block: w_t -= e U_jt. */
+/* Rounds column j of the panel: codes, e, and what is left of the block. */
 static void panel_round(const gptq_job *job, panel *p, long j) {
-    const gm_real *u = job->f->U + j * job->in;
-    const float top = (float)((1 << job->bits) - 1), pivot = (float)u[j];
-    float *w = p->w[j - job->first], *e = p->e[j - job->first];
+    const long at = j - job->first;
     float code[LANES];
-    for (long r = 0; r < LANES; r++) {
-        code[r] = gm_code(w[r], p->scale[r], p->zero[r], top);
-        e[r] = (w[r] - (code[r] - p->zero[r]) * p->scale[r]) / pivot;
-    }
-    for (long t = j + 1; t < job->end; t++) {
-        float *later = p->w[t - job->first], v = (float)u[t];
-        for (long r = 0; r < LANES; r++) later[r] -= e[r] * v;
-    }
+    gm_round_column(&(gm_column){
+        job->end - j, (float)((1 << job->bits) - 1), p->scale, p->zero,
+        job->f->U + j * job->in + j, p->w + at, p->e[at], code});
     long place = job->f->order ? job->f->order[j] : j;
     for (long r = 0; r < p->rows; r++)
         job->code[(p->row + r) * job->in + place] = (uint8_t)code[r];

@@ -423,6 +423,38 @@ static double sum_avx2(long n, const float *x) {
 
 #endif
 
+/* ------------------------------------------------------ a column of GPTQ */
+
+typedef float lanes __attribute__((vector_size(GM_LANES * sizeof(float)),
+                                   aligned(sizeof(float)), may_alias));
+
+/* Through arrays of its own: what is pointed to could overlap. */
+INLINE void column_lanes(const gm_column *c) {
+    const float top = c->top, pivot = (float)c->u[0];
+    float w[GM_LANES], scale[GM_LANES], zero[GM_LANES], code[GM_LANES];
+    lanes e;
+    memcpy(w, c->w[0], sizeof w);
+    memcpy(scale, c->scale, sizeof scale);
+    memcpy(zero, c->zero, sizeof zero);
+    for (int r = 0; r < GM_LANES; r++) {
+        code[r] = gm_code(w[r], scale[r], zero[r], top);
+        w[r] = (w[r] - (code[r] - zero[r]) * scale[r]) / pivot;
+    }
+    memcpy(c->code, code, sizeof code);
+    memcpy(c->e, w, sizeof w);
+    memcpy(&e, w, sizeof e);
+    for (long t = 1; t < c->columns; t++)
+        *(lanes *)c->w[t] -= e * (float)c->u[t];
+}
+
+static void column_scalar(const gm_column *c) { column_lanes(c); }
+
+#ifdef GM_X86
+TARGET_AVX2 static void column_avx2(const gm_column *c) { column_lanes(c); }
+TARGET_AVX512
+static void column_avx512(const gm_column *c) { column_lanes(c); }
+#endif
+
 /* ------------------------------------------------------- instruction sets */
 
 typedef struct {
@@ -433,16 +465,17 @@ typedef struct {
     double (*dot)(long n, const gm_real *x, const gm_real *y);
     double (*sum)(long n, const gm_real *x);
     void (*exp)(long n, const gm_real *x, gm_real *y);
+    void (*column)(const gm_column *c);
 } variant;
 
 static const variant variants[GM_ISA_COUNT] = {
     {"scalar", MR_SCALAR, NR_SCALAR, tile_scalar, pack_a_scalar,
-     pack_b_scalar, dot_scalar, sum_scalar, exp_scalar},
+     pack_b_scalar, dot_scalar, sum_scalar, exp_scalar, column_scalar},
 #ifdef GM_X86
     {"avx2", MR_AVX2, NR_AVX2, tile_avx2, pack_a_avx2, pack_b_avx2,
-     dot_avx2, sum_avx2, exp_avx2},
+     dot_avx2, sum_avx2, exp_avx2, column_avx2},
     {"avx512", MR_AVX512, NR_AVX512, tile_avx512, pack_a_avx512,
-     pack_b_avx512, dot_avx2, sum_avx2, exp_avx512},
+     pack_b_avx512, dot_avx2, sum_avx2, exp_avx512, column_avx512},
 #else
     [GM_AVX2] = {.name = "avx2"}, [GM_AVX512] = {.name = "avx512"},
 #endif
@@ -628,6 +661,8 @@ double gm_dot(long n, const gm_real *x, const gm_real *y) {
 double gm_sum(long n, const gm_real *x) { return now()->sum(n, x); }
 
 void gm_exp(long n, const gm_real *x, gm_real *y) { now()->exp(n, x, y); }
+
+void gm_round_column(const gm_column *c) { now()->column(c); }
 
 /* Eight lanes, which compilers turn into vector maxima. */
 gm_real gm_largest(long n, const gm_real *x) {
@@ -832,14 +867,18 @@ static void triangle(long t, long *i, long *j) {
 }
 
 /* to = panels of `width` columns of x, from column `first`; row t times its
-   squared weight when `weigh`. */
-static void gram_pack(const square_job *g, long row, long depth, long first,
-                      long width, bool weigh, double *to) {
+   squared weight when `weigh`.  `width` is a constant in each use. */
+INLINE void gram_panels(const square_job *g, long row, long depth, long first,
+                        const int width, bool weigh, double *to) {
     for (long p = first; p < first + BLOCK; p += width)
-        for (long t = row; t < row + depth; t++) {
-            double w = weigh ? g->weight[t] * g->weight[t] : 1;
-            for (long i = p; i < p + width; i++)
-                *to++ = i < g->n ? w * (double)g->x[t * g->n + i] : 0;
+        for (long t = row; t < row + depth; t++, to += width) {
+            const double w = weigh ? g->weight[t] * g->weight[t] : 1;
+            const gm_real *x = g->x + t * g->n + p;
+            if (p + width <= g->n)
+                for (int i = 0; i < width; i++) to[i] = w * (double)x[i];
+            else
+                for (int i = 0; i < width; i++)
+                    to[i] = p + i < g->n ? w * (double)x[i] : 0;
         }
 }
 
@@ -853,8 +892,8 @@ static void gram_block(void *context, long item) {
     block_load(c, g->n, m, n);
     for (long t = 0; t < g->rows; t += DEPTH) {
         long depth = min(DEPTH, g->rows - t);
-        gram_pack(g, t, depth, i, TALL, true, blocks.a);
-        gram_pack(g, t, depth, j, WIDE, false, blocks.b);
+        gram_panels(g, t, depth, i, TALL, true, blocks.a);
+        gram_panels(g, t, depth, j, WIDE, false, blocks.b);
         block_add(depth);
     }
     block_store(c, g->n, m, n);

@@ -526,7 +526,11 @@ def gemm(o, table):
 # -------------------------------------------------------------------- main
 
 def model_rows(o, table):
+    wanted = lambda what: o.only in what
     for name, (kind, settings, S) in configs().items():
+        if settings["hidden_size"] == 4096 and not wanted(
+                "forward backward hessian cholesky"):
+            continue
         T, folder = 512, os.path.join(o.work, name)
         first = name == "SmolLM2-135M"
         real = first and o.model
@@ -540,7 +544,6 @@ def model_rows(o, table):
         model = load_model(folder)
         h, dy = write_data(o.work, model.config.hidden_size, S * T, tokens)
         ours = Ours(o, folder, o.work, S, T)
-        wanted = lambda what: not o.only or o.only in what
         if wanted("forward backward"):
             blocks(o, table, name, ours, model, h, dy, S, T)
         if wanted("hessian cholesky"):
@@ -578,7 +581,7 @@ def main():
             gemm(o, table)
         if np and (not o.only or o.only == "solve"):
             solve(o, table)
-        if transformers:
+        if transformers and o.only not in ("gemm", "solve"):
             model_rows(o, table)
         for name, m in (("numpy", np), ("torch", torch),
                         ("transformers", transformers)):

@@ -453,6 +453,54 @@ static void test_exp_same(void) {
         }
 }
 
+/* gm_largest is the largest, wherever it stands and at any length. */
+static void test_largest(void) {
+    enum { N = 40 };
+    gm_real x[N];
+    for (long n = 1; n <= N; n++)
+        for (long at = 0; at < n; at++) {
+            for (long i = 0; i < n; i++) x[i] = -1 - number(8, (uint64_t)i);
+            x[at] = -1e-3f;
+            CHECK(gm_largest(n, x) == x[at], "n %ld, at %ld: %g", n, at,
+                  (double)gm_largest(n, x));
+        }
+}
+
+/* gm_round_column equals its equations, lane by lane, in each instruction set
+   and at each number of columns; weights beyond the grid and beyond the clamp
+   of gm_code included. */
+static void test_round_column(void) {
+    enum { N = 64 };
+    float w[N][GM_LANES], x[N][GM_LANES], e[GM_LANES], code[GM_LANES];
+    float scale[GM_LANES], zero[GM_LANES];
+    gm_real u[N];
+    for (int i = 0; i < N * GM_LANES; i++)
+        w[i / GM_LANES][i % GM_LANES] = number(9, (uint64_t)i);
+    w[0][3] = 1e6f, w[0][4] = -1e6f, w[0][5] = 0.25f;
+    for (int r = 0; r < GM_LANES; r++)
+        scale[r] = 0.1f + 0.01f * (float)r, zero[r] = (float)(r % 8);
+    for (int t = 0; t < N; t++) u[t] = 0.5f + number(10, (uint64_t)t);
+    for (gm_isa isa = 0; isa <= gm_isa_best(); isa++)
+        for (long n = 1; n <= N; n++) {
+            long wrong = 0;
+            gm_isa_use(isa);
+            memcpy(x, w, sizeof x);
+            gm_round_column(&(gm_column){n, 7, scale, zero, u, x, e, code});
+            for (int r = 0; r < GM_LANES; r++) {
+                float k = gm_code(w[0][r], scale[r], zero[r], 7);
+                float loss = (w[0][r] - (k - zero[r]) * scale[r]) /
+                             (float)u[0];
+                wrong += code[r] != k || e[r] != loss;
+                for (long t = 1; t < N; t++) {
+                    float product = loss * (float)u[t];
+                    wrong += x[t][r] != (t < n ? w[t][r] - product : w[t][r]);
+                }
+            }
+            CHECK(wrong == 0, "%s, %ld columns: %ld wrong", gm_isa_name(isa),
+                  n, wrong);
+        }
+}
+
 /* ---------------------------------------------- double-precision functions */
 
 /* Relative error in units of 2^-53; 0 where both are infinite or 0. */
@@ -527,6 +575,8 @@ int main(int argc, char **argv) {
     test_nested_gemm();
     test_dot_and_sum();
     test_exp_same();
+    test_largest();
+    test_round_column();
     gm_threads_use(4);
     test_exp_bound(argc > 1 && strcmp(argv[1], "--all") == 0 ? 1 : 4099);
     test_double_functions();

@@ -538,9 +538,9 @@ def model_rows(o, table):
             folder = o.model
         else:
             write_model(folder, kind, settings)
-        tokens = (np.load(o.tokens)[:2 * 1024] if real else
+        tokens = (np.load(o.tokens)[:S * T] if real else
                   np.random.default_rng(3).integers(
-                      0, settings["vocab_size"], 2 * 1024))
+                      0, settings["vocab_size"], S * T))
         model = load_model(folder)
         h, dy = write_data(o.work, model.config.hidden_size, S * T, tokens)
         ours = Ours(o, folder, o.work, S, T)
@@ -552,9 +552,14 @@ def model_rows(o, table):
             gptq(o, table, name, ours, model, h.double().T @ h.double(), h)
         if first and wanted("perplexity"):
             perplexity(o, table, ours, model, torch.from_numpy(tokens), T)
-        if first and wanted("step"):
-            stage1(o, table, ours, model, torch.from_numpy(tokens), S, T)
         ours.close()
+        if first and wanted("step"):
+            few = os.path.join(o.work, "few")
+            write_model(few, kind, {**settings, "num_hidden_layers": 3})
+            ours = Ours(o, few, o.work, S, T)
+            stage1(o, table, ours, load_model(few), torch.from_numpy(tokens),
+                   S, T)
+            ours.close()
         if not real:
             shutil.rmtree(folder)
 

@@ -162,8 +162,10 @@ demo: gamma
 build/bench/%: bench/%.c $(LIB:%=$(B)/%.o) gamma.h
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(OPT) -I. $< $(LIB:%=$(B)/%.o) $(LDLIBS) -ldl -o $@
-bench: $(BENCHES)
-	@for b in $(BENCHES); do ./$$b || exit 1; done
+# Ratios against what PYTHON has (torch, GPTQModel, ...), OpenBLAS and CBC;
+# BENCH: options of bench/peers.py, such as BENCH="--only gptq --rounds 3".
+bench: gamma $(BENCHES)
+	$(PYTHON) bench/peers.py --cc $(CC) --flags "$(CFLAGS) $(OPT)" $(BENCH)
 
 install: gamma
 	install -D -m 755 gamma $(DESTDIR)$(PREFIX)/bin/gamma

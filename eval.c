@@ -47,10 +47,9 @@ gm_status gm_final_states(gm_arena *arena, const gm_model *model,
 
 /* ------------------------------------------------------------------- losses */
 
-/* Rows whose logits exist at once, of `rows`: in even chunks of at most 512
-   rows and, above 64, 2^24 logits.  The product's speed grows with the rows
-   (bench/gemm.c): 75 GF/s with 64, 91 with 256. */
-static long chunk_rows(long vocab, long rows) {
+/* The product's speed grows with the rows (bench/gemm.c): 75 GF/s with 64, 91
+   with 256. */
+long gm_logit_rows(long vocab, long rows) {
     long most = gm_min(512, (1L << 24) / vocab);
     if (most < 64) most = 64;
     if (rows <= most) return rows;
@@ -115,8 +114,9 @@ typedef struct {
 static gm_status buffers_alloc(gm_arena *arena, const gm_head *head,
                                long rows, bool teacher, buffers *b,
                                gm_error *err) {
-    const size_t chunk = (size_t)(b->rows = chunk_rows(head->vocab, rows));
+    const size_t chunk = (size_t)gm_logit_rows(head->vocab, rows);
     const size_t line = (size_t)head->vocab * sizeof(gm_real);
+    b->rows = (long)chunk;
     b->student = gm_alloc(arena, chunk, line);
     b->teacher = teacher ? gm_alloc(arena, chunk, line) : NULL;
     b->e = gm_alloc(arena, (size_t)gm_threads(), line);

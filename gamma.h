@@ -1487,6 +1487,10 @@ typedef struct {
 /* Windows in one forward pass of a block. */
 long gm_batch(long windows, long window);
 
+/* Rows whose logits exist at once, of `rows`: even chunks of at most 512 rows
+   and, above 64 rows, of 2^24 logits. */
+long gm_logit_rows(long vocab, long rows);
+
 /* Hidden states after the last block (before the final norm) for every token,
    h [windows window, d].  choice: candidate of each module, or NULL for the
    original weights.  Blocks outermost: memory is one block and the states. */

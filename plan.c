@@ -172,7 +172,9 @@ static void eval_memory(const gm_plan *p, gm_planned *step) {
                 (double)p->windows * 24 * (1 + p->uniforms + p->budgets);
         double pass = block_bytes(c) + w.module * p->stored +
                       acts_bytes(c, batch, p->window, false);
-        double logits = 64 * (double)(3 * c->vocab + c->d) * real;
+        long chunk = gm_logit_rows(c->vocab, p->window - 1);
+        double logits = (double)(chunk * (2 * c->vocab + c->d) +
+                                 gm_threads() * c->vocab) * real;
         most = largest(head * p->stored, largest(pass, logits));
         step[GM_PLAN_EVAL].memory = (int64_t)(kept + most);
     }
@@ -458,12 +460,13 @@ static gm_status material_room(gm_arena *arena, const gm_plan *p, material *m,
 static double all_of(cost c) { return c.gemm + c.attention + c.rest; }
 
 /* A chunk of logits of a vocabulary cut to what is short. */
+enum { HEAD_ROWS = 256 };
 typedef struct { gm_arena *arena; gm_head head; gm_real *h; } heading;
 
 static void work_head(void *context) {
     heading *h = context;
-    int32_t tokens[65] = {0};
-    gm_text text = {tokens, 1, 65};
+    int32_t tokens[HEAD_ROWS + 1] = {0};
+    gm_text text = {tokens, 1, HEAD_ROWS + 1};
     gm_measure out;
     gm_evaluate(h->arena, &h->head, &text, h->h, h->h, NULL, &out, NULL);
 }
@@ -477,12 +480,13 @@ static gm_status head_cost(gm_arena *arena, const gm_plan *p, double *token,
     double n = (double)(h.head.vocab * c->d);
     h.head.w = gm_alloc(arena, (size_t)n, sizeof *h.head.w);
     h.head.norm = gm_alloc(arena, (size_t)c->d, sizeof *h.head.norm);
-    h.h = gm_alloc(arena, (size_t)(65 * c->d), sizeof *h.h);
+    h.h = gm_alloc(arena, (size_t)((HEAD_ROWS + 1) * c->d),
+                   sizeof *h.h);
     if (!h.head.w || !h.head.norm || !h.h) return gm_nomem(err);
     fill(h.head.w, n);
     fill(h.head.norm, (double)c->d);
-    fill(h.h, 65. * (double)c->d);
-    *token = all_of(measure(work_head, &h)) / 64 * (double)c->vocab /
+    fill(h.h, (HEAD_ROWS + 1.) * (double)c->d);
+    *token = all_of(measure(work_head, &h)) / HEAD_ROWS * (double)c->vocab /
              (double)h.head.vocab;
     return GM_OK;
 }

@@ -754,7 +754,8 @@ static void refusals(void) {
           "another tool's file has no digest of ours");
     CHECK(gm_candidates_find(&a, &model, &recipe, "abc", work, &found, &err) ==
           GM_EINPUT, "a short hash");
-    CHECK_TEXT(err.text, "candidates_hash: expected 64 digits, found \"abc\"");
+    CHECK_TEXT(err.text, "candidates_hash: expected 64 hexadecimal digits, "
+               "found \"abc\"");
     c.recipe.bits[0] = 3;
     CHECK(gm_candidate(&c, 0, GM_Q, 0, &packed, &err) == GM_EINPUT, "absent");
     snprintf(expected, sizeof expected, "%s: tensor \"model.layers.0.self_attn."

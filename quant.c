@@ -141,8 +141,8 @@ static int64_t stream_bytes(long n, int bits) {
 }
 
 gm_parts gm_packed_parts(long out, long in, int bits, long group) {
-    long groups = groups_of(in, group);
     if (bits >= 16) return (gm_parts){(int64_t)out * in * (bits / 8), 0, 0};
+    long groups = groups_of(in, group);
     return (gm_parts){out * stream_bytes(in, bits), (int64_t)out * groups * 2,
                       out * stream_bytes(groups, bits)};
 }

@@ -1240,8 +1240,6 @@ const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name) {
                    by_name);
 }
 
-/* Every line of it can be made by a script: for each tensor in name order
-   "NAME\nDTYPE\nD0,D1\n" and then its bytes. */
 void gm_sha_mapped(gm_sha *sha, const uint8_t *data, size_t bytes) {
     enum { PIECE = 1 << 24 };
     double since = gm_profile_enter();
@@ -1253,6 +1251,8 @@ void gm_sha_mapped(gm_sha *sha, const uint8_t *data, size_t bytes) {
     gm_profile_leave(since, GM_AT_HASH, 0, (double)bytes);
 }
 
+/* Every line of it can be made by a script: for each tensor in name order
+   "NAME\nDTYPE\nD0,D1\n" and then its bytes. */
 gm_status gm_tensors_hash(const gm_tensors *tensors, char hex[65],
                           gm_error *err) {
     gm_sha sha;

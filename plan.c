@@ -179,8 +179,10 @@ static void eval_memory(const gm_plan *p, gm_planned *step) {
         step[GM_PLAN_EVAL].memory = (int64_t)(kept + most);
     }
     if (p->models) {
-        /* a module's values, its stored bytes, what it was packed in */
-        double memory = kept + w.module * (real + 2 * p->stored);
+        /* a module's values, its stored bytes, what it was packed in; or the
+           embedding, which is copied */
+        double module = w.module * (real + 2 * p->stored);
+        double memory = kept + largest(module, head * p->stored);
         step[GM_PLAN_QUANTIZE].memory = (int64_t)memory;
         step[GM_PLAN_QUANTIZE].disk = (int64_t)(p->model_bytes * p->budgets);
     }
@@ -188,7 +190,7 @@ static void eval_memory(const gm_plan *p, gm_planned *step) {
 
 void gm_plan_memory(const gm_plan *p, gm_planned step[GM_PLAN_STEPS]) {
     memset(step, 0, GM_PLAN_STEPS * sizeof *step);
-    step[GM_PLAN_HASH].memory = 
+    step[GM_PLAN_HASH].memory =
         (int64_t)(p->base + fmin(p->model_bytes, 1 << 24));
     if (p->candidates) candidates_memory(p, step);
     if (p->learns) fit_memory(p, step);

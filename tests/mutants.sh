@@ -40,7 +40,7 @@ file=$(field 1) test=$(field 2) name=${file%.c} work=$dir/$2 root=$PWD
 mkdir -p "$work/build/test" "$work/build/double"
 trap 'rm -rf "$work"' EXIT
 for i in data docs tests tools gamma README.md; do
-    ln -s "$root/$i" "$work/$i"
+    ln -sfn "$root/$i" "$work/$i"
 done
 
 # the copy with the change; awk's index() takes the text as it stands

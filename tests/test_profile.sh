@@ -29,14 +29,14 @@ done
 [ ! -s "$w/plain.err" ] && ok || bad "a profile that nobody asked for"
 
 # 8 blocks, 3 steps: a teacher's and a student's forward pass (7 products) and
-# a backward pass (7 dW, 4 dX: none for q, k, v); before them the separable
-# errors of 21 candidates.  No product inside attention counts, whatever the
+# a backward pass (7 dW, 4 dX: none for q, k, v); in the first two, which see
+# each sequence once, the separable errors of 21 candidates.  No product inside attention counts, whatever the
 # number of threads.
 for threads in 1 3; do
-    for want in "gemm $((8 * (3 * (7 + 7 + 11) + 21 * 7)))" \
-                "attention $((8 * (3 * 2 + 21)))" \
+    for want in "gemm $((8 * (3 * (7 + 7 + 11) + 2 * 21 * 7)))" \
+                "attention $((8 * (3 * 2 + 2 * 21)))" \
                 "attention_backward $((8 * 3))" "rtn $((8 * 21))" \
-                "inner $((8 * 3 * 7))" "mix $((8 * (3 * 7 + 21)))"; do
+                "inner $((8 * 3 * 7))" "mix $((8 * (3 * 7 + 2 * 21)))"; do
         calls=$(awk -F '\t' -v k="${want% *}" '$1 == k { print $4 }' \
             "$w/$threads.tsv")
         [ "$calls" = "${want#* }" ] && ok ||

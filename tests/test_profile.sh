@@ -30,8 +30,8 @@ done
 
 # 8 blocks, 3 steps: a teacher's and a student's forward pass (7 products) and
 # a backward pass (7 dW, 4 dX: none for q, k, v); in the first two, which see
-# each sequence once, the separable errors of 21 candidates.  No product inside attention counts, whatever the
-# number of threads.
+# each sequence once, the separable errors of 21 candidates.  No product inside
+# attention counts, whatever the number of threads.
 for threads in 1 3; do
     for want in "gemm $((8 * (3 * (7 + 7 + 11) + 2 * 21 * 7)))" \
                 "attention $((8 * (3 * 2 + 2 * 21)))" \

@@ -65,7 +65,7 @@ $(B)/%.o: %.c gamma.h Makefile
 build/test/%.o: %.c gamma.h Makefile
 	@mkdir -p $(@D)
 	@echo "  cc $< (sanitized)" && $(CC) $(CFLAGS) $(SAN) -c $< -o $@
-build/test/%.o: tests/%.c gamma.h tests/test.h tests/vec.h Makefile
+build/test/%.o: tests/%.c gamma.h tests/test.h tests/vec.h tests/large.h Makefile
 	@mkdir -p $(@D)
 	@echo "  cc $< (sanitized)" && $(CC) $(CFLAGS) $(SAN) -I. -c $< -o $@
 build/test/gamma: $(LIB:%=build/test/%.o) $(MAIN:%=build/test/%.o)

@@ -139,16 +139,6 @@ gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
    u'_mk = u_mk + e_mk z, z standard normal, independent; each resample solved
    anew at the same budget. */
 
-/* Box and Muller (1958), one of the two: a pure function of its arguments. */
-static double normal(uint64_t seed, uint64_t stream, uint64_t counter) {
-    double sine, cosine;
-    double u = 1 - gm_uniform(seed, stream, 2 * counter);      /* (0, 1] */
-    double angle = 6.283185307179586 *
-                   gm_uniform(seed, stream, 2 * counter + 1);
-    gm_sincosd(angle, &sine, &cosine);
-    return sqrt(-2 * gm_logd(u)) * cosine;
-}
-
 static gm_status resample(const gm_scores *s, uint64_t seed, long r,
                           gm_scores *out, gm_error *err) {
     for (long i = 0; i < s->M * s->K; i++) {
@@ -158,7 +148,8 @@ static gm_status resample(const gm_scores *s, uint64_t seed, long r,
                            "at %d bits; --robust needs them all", s->path,
                            s->name[i / s->K], s->bits[i % s->K]);
         out->score[i] = s->score[i] +
-                        s->error[i] * normal(seed, (uint64_t)r, (uint64_t)i);
+                        s->error[i] * gm_normal(seed, (uint64_t)r,
+                                                2 * (uint64_t)i);
     }
     return GM_OK;
 }

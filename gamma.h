@@ -263,6 +263,9 @@ void gm_round_column(const gm_column *column);
 double gm_expd(double x);
 double gm_logd(double x);                       /* x > 0 */
 void gm_sincosd(double x, double *sine, double *cosine);   /* |x| < 1e7 */
+/* Standard normal (Box, Muller 1958, one of the two): of the uniform numbers
+   `counter` and `counter` + 1. */
+double gm_normal(uint64_t seed, uint64_t stream, uint64_t counter);
 
 /* Squares of matrices, in double, rows of n; parts above the diagonal are
    neither read nor (but by gm_cholesky and gm_lower_inverse, which put 0

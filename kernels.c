@@ -30,8 +30,6 @@
 /* Compiled into each caller, with the caller's instruction set. */
 #define INLINE static inline __attribute__((always_inline))
 
-static long min(long a, long b) { return a < b ? a : b; }
-
 INLINE gm_real fma_real(gm_real a, gm_real b, gm_real c) {
 #ifdef GM_DOUBLE
     return fma(a, b, c);
@@ -239,7 +237,7 @@ static void pack_transposed_avx2(float *to, const float *from, long rs,
         long i = width >= 8 && i0 + 8 > width ? width - 8 : i0;
         const float *row[8];
         for (int r = 0; r < 8; r++)
-            row[r] = from + min(i + r, rows - 1) * rs;
+            row[r] = from + gm_min(i + r, rows - 1) * rs;
         long k = 0;
         for (; k + 8 <= part; k += 8) {
             __m256 x[8];
@@ -369,7 +367,7 @@ INLINE void exp_loop(long n, const float *x, float *y) {
     enum { BLOCK = 64 };
     float block[BLOCK];
     for (long i = 0; i < n; i += BLOCK) {
-        long count = min(n - i, BLOCK);
+        long count = gm_min(n - i, BLOCK);
         for (long j = 0; j < count; j++) block[j] = exp_one(x[i + j]);
         memcpy(y + i, block, (size_t)count * sizeof *y);
     }
@@ -563,15 +561,15 @@ static void multiply_packed(const gemm_job *g, long part, const gm_real *b,
                             long m, long n, gm_real *c, bool add) {
     const variant *v = g->v;
     for (long j = 0; j < n; j += v->nr) {
-        long nr = min(v->nr, n - j);
+        long nr = gm_min(v->nr, n - j);
         v->pack_b(workspace.b, b + j * g->bcs, g->bcs, g->brs, nr, part);
         for (long i = 0; i < m; i += v->mr) {
             const gm_real *a = workspace.a + i * part;
             gm_real *tile = c + i * g->ldc + j;
-            long mr = min(v->mr, m - i);
+            long mr = gm_min(v->mr, m - i);
             if (g->far && j + v->nr < n)
                 ask_for(g, b + (j + v->nr) * g->bcs, part,
-                        min(v->nr, n - j - v->nr), i / v->mr,
+                        gm_min(v->nr, n - j - v->nr), i / v->mr,
                         (m + v->mr - 1) / v->mr);
             if (mr == v->mr && nr == v->nr)
                 v->tile(part, a, workspace.b, tile, g->ldc, add);
@@ -592,16 +590,16 @@ static void pack_block(const gemm_job *g, long part, const gm_real *a,
         for (long i = 0; i < m; i += v->mr)
             v->pack_a(workspace.a + i * part + k * v->mr,
                       a + i * g->ars + k * g->acs, g->ars, g->acs,
-                      min(v->mr, m - i), min(step, part - k));
+                      gm_min(v->mr, m - i), gm_min(step, part - k));
 }
 
 /* Block t of C, all of k. */
 static void gemm_block(void *context, long t) {
     const gemm_job *g = context;
-    long i0 = t / g->blocks * g->rows, m = min(g->rows, g->m - i0);
-    long j0 = t % g->blocks * g->columns, n = min(g->columns, g->n - j0);
+    long i0 = t / g->blocks * g->rows, m = gm_min(g->rows, g->m - i0);
+    long j0 = t % g->blocks * g->columns, n = gm_min(g->columns, g->n - j0);
     for (long k = 0; k < g->k; k += g->part) {
-        long part = min(g->part, g->k - k);
+        long part = gm_min(g->part, g->k - k);
         const gm_real *a = g->a + i0 * g->ars + k * g->acs;
         pack_block(g, part, a, m);
         multiply_packed(g, part, g->b + k * g->brs + j0 * g->bcs, m, n,
@@ -775,6 +773,13 @@ void gm_sincosd(double x, double *sine, double *cosine) {
     if (quarter == 1 || quarter == 2) *cosine = -*cosine;
 }
 
+double gm_normal(uint64_t seed, uint64_t stream, uint64_t counter) {
+    double sine, cosine, u = 1 - gm_uniform(seed, stream, counter); /* (0, 1] */
+    double turn = 6.283185307179586 * gm_uniform(seed, stream, counter + 1);
+    gm_sincosd(turn, &sine, &cosine);
+    return sqrt(-2 * gm_logd(u)) * cosine;
+}
+
 /* ------------------------------------------- Gram matrices and Cholesky
 
    All in double, products rounded and then added (never fma), so that any
@@ -888,10 +893,10 @@ static void gram_block(void *context, long item) {
     triangle(item, &i, &j);
     i *= BLOCK, j *= BLOCK;
     double *c = g->out + i * g->n + j;
-    long m = min(BLOCK, g->n - i), n = min(BLOCK, g->n - j);
+    long m = gm_min(BLOCK, g->n - i), n = gm_min(BLOCK, g->n - j);
     block_load(c, g->n, m, n);
     for (long t = 0; t < g->rows; t += DEPTH) {
-        long depth = min(DEPTH, g->rows - t);
+        long depth = gm_min(DEPTH, g->rows - t);
         gram_panels(g, t, depth, i, TALL, true, blocks.a);
         gram_panels(g, t, depth, j, WIDE, false, blocks.b);
         block_add(depth);
@@ -919,12 +924,12 @@ void gm_gram(long rows, long n, const gm_real *x, const double *weight,
 static void cholesky_update(const square_job *g, long i) {
     const double *A = g->out;
     const long n = g->n, j = g->column;
-    block_load(A + i * n + j, n, min(BLOCK, n - i), min(BLOCK, n - j));
+    block_load(A + i * n + j, n, gm_min(BLOCK, n - i), gm_min(BLOCK, n - j));
     for (long k = 0; k < j; k += DEPTH) {
-        long depth = min(DEPTH, j - k);
-        block_pack(blocks.a, A + i * n + k, n, 1, min(BLOCK, n - i), depth,
+        long depth = gm_min(DEPTH, j - k);
+        block_pack(blocks.a, A + i * n + k, n, 1, gm_min(BLOCK, n - i), depth,
                    TALL, -1);
-        block_pack(blocks.b, A + j * n + k, n, 1, min(BLOCK, n - j), depth,
+        block_pack(blocks.b, A + j * n + k, n, 1, gm_min(BLOCK, n - j), depth,
                    WIDE, 1);
         block_add(depth);
     }
@@ -961,14 +966,14 @@ static void cholesky_panel(void *context, long item) {
             for (long j = k + 1; j < BLOCK; j++) c[j] -= c[k] * row[j];
         }
     }
-    block_store(g->out + i * n + g->column, n, min(BLOCK, n - i), BLOCK);
+    block_store(g->out + i * n + g->column, n, gm_min(BLOCK, n - i), BLOCK);
 }
 
 bool gm_cholesky(long n, double *A) {
     double L[BLOCK * BLOCK];
     square_job g = {.n = n, .L = L, .out = A};
     for (; g.column < n; g.column += BLOCK) {
-        long j = g.column, m = min(BLOCK, n - j);
+        long j = g.column, m = gm_min(BLOCK, n - j);
         cholesky_update(&g, j);
         if (!cholesky_diagonal(m)) return false;
         block_store(A + j * n + j, n, m, m);
@@ -985,15 +990,15 @@ bool gm_cholesky(long n, double *A) {
 /* Columns of X from `item` blocks on: L X = 1, block row after block row. */
 static void inverse_columns(void *context, long item) {
     const square_job *g = context;
-    const long n = g->n, j = item * BLOCK, columns = min(BLOCK, n - j);
+    const long n = g->n, j = item * BLOCK, columns = gm_min(BLOCK, n - j);
     const double *L = g->L;
     double *X = g->out, *c = blocks.c;
     for (long i = 0; i < n; i += BLOCK) {
-        long m = min(BLOCK, n - i);
+        long m = gm_min(BLOCK, n - i);
         memset(c, 0, sizeof blocks.c);
         for (long k = 0; i == j && k < m; k++) c[k * BLOCK + k] = 1;
         for (long k = j; k < i; k += DEPTH) {
-            long depth = min(DEPTH, i - k);
+            long depth = gm_min(DEPTH, i - k);
             block_pack(blocks.a, L + i * n + k, n, 1, m, depth, TALL, -1);
             block_pack(blocks.b, X + k * n + j, 1, n, columns, depth, WIDE, 1);
             block_add(depth);

@@ -559,13 +559,13 @@ static void begin_without_spinning(char **argv) {
 
 int main(int argc, char **argv) {
     gm_call call = {0};
-    if (MAY_SPIN) begin_without_spinning(argv);
     if (argc < 2 || strcmp(argv[1], "--help") == 0 ||
         strcmp(argv[1], "help") == 0) {
         print_help();
         return argc < 2 ? GM_EUSAGE : GM_OK;
     }
     if (strcmp(argv[1], "--version") == 0) return !printf("%s\n", GM_VERSION);
+    if (MAY_SPIN) begin_without_spinning(argv);
     gm_ranks_start(&argc, &argv);
     if (!(call.command = find_command(argv[1])))
         return unknown_command(argv[1]);

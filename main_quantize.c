@@ -66,14 +66,13 @@ static gm_status external_of(gm_call *call, const gm_model *model,
    --calib. */
 static gm_status open_candidates(gm_call *call, gm_model *model,
                                  const gm_allocation *allocation,
-                                 const gm_recipe *recipe, const char *cache,
-                                 gm_candidates *out) {
+                                 const gm_recipe *recipe, long S, long T,
+                                 const char *cache, gm_candidates *out) {
     gm_arena *a = &call->arena;
     gm_error *err = &call->err;
     const char *calib = gm_arg(call, "--calib");
     const char *hash = gm_keys_get(&allocation->keys, "candidates_hash");
     gm_sequences text;
-    long S, T;
     if (recipe->quantizer != GM_GPTQ)
         return gm_candidates_open(a, model, recipe, NULL, cache, &call->report,
                                   out, err);
@@ -83,9 +82,7 @@ static gm_status open_candidates(gm_call *call, gm_model *model,
         return gm_fail(err, GM_EUSAGE, "%s has no candidates_hash and GPTQ "
                        "candidates are made from a calibration text: --calib "
                        "FILE is missing", allocation->path);
-    gm_status s = gm_arg_long(call, "--sequences", 1, 1 << 20, &S);
-    if (!s) s = gm_arg_long(call, "--length", 2, 1 << 20, &T);
-    if (!s) s = gm_call_calibration(call, model, calib, NULL, S, T, &text);
+    gm_status s = gm_call_calibration(call, model, calib, NULL, S, T, &text);
     return s ? s : gm_candidates_open(a, model, recipe, &text, cache,
                                       &call->report, out, err);
 }
@@ -97,16 +94,15 @@ gm_status gm_call_chosen(gm_call *call, gm_model *model, const char *path,
     gm_status s = gm_allocation_read(a, path, &out->allocation, err);
     if (!s) s = recipe_of(call, &out->allocation, &out->recipe);
     if (!s) s = external_of(call, model, &out->allocation, &out->recipe);
+    const bool calib = gm_arg(call, "--calib"),
+               writes = call->command == &gm_command_quantize;
     gm_plan plan = {.recipe = out->recipe, .fit = {.S = 16, .T = 512},
-                    .candidates = true};
+                    .models = writes, .budgets = writes};
     plan.candidates = !out->recipe.external &&
-                      (out->recipe.quantizer != GM_GPTQ ||
-                       gm_arg(call, "--calib"));
-    plan.models = call->command == &gm_command_quantize;
-    plan.budgets = plan.models;
-    if (!s && gm_arg(call, "--calib"))
+                      (out->recipe.quantizer != GM_GPTQ || calib);
+    if (!s && calib)
         s = gm_arg_long(call, "--sequences", 1, 1 << 20, &plan.fit.S);
-    if (!s && gm_arg(call, "--calib"))
+    if (!s && calib)
         s = gm_arg_long(call, "--length", 2, 1 << 20, &plan.fit.T);
     if (!s) s = gm_call_plan(call, model, &plan);
     out->recipe.at_once = plan.recipe.at_once;
@@ -114,7 +110,8 @@ gm_status gm_call_chosen(gm_call *call, gm_model *model, const char *path,
     if (!cache) cache = gm_parent(a, path);
     if (!cache) return gm_nomem(err);
     if (!s) s = open_candidates(call, model, &out->allocation, &out->recipe,
-                                cache, &out->candidates);
+                                plan.fit.S, plan.fit.T, cache,
+                                &out->candidates);
     const char *hash = s ? NULL : gm_keys_get(&out->allocation.keys,
                                               "model_hash");
     if (hash && strcmp(hash, model->hash) != 0)

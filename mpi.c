@@ -151,7 +151,7 @@ gm_status gm_ranks_states(gm_arena *arena, const gm_model *model,
     for (long t = 0; t < parts + job.size - 2 && !s; t++) {
         long i = t - job.rank, first = i * most;
         bool here = i >= 0 && i < parts && job.rank + 1 < job.size;
-        acts->S = text->S - first < most ? text->S - first : most;
+        acts->S = gm_min(text->S - first, most);
         if (here && job.rank == 0)
             s = gm_embed(model, text->tokens + first * text->T,
                          acts->S * text->T, on, err);
@@ -161,8 +161,7 @@ gm_status gm_ranks_states(gm_arena *arena, const gm_model *model,
         s = gm_ranks_agree(s, err);
         /* the last first: each rank has sent before it receives */
         for (int r = job.size - 2; r >= 0 && !s; r--) {
-            long at = (t - r) * most, n = text->S - at < most ? text->S - at
-                                                              : most;
+            long at = (t - r) * most, n = gm_min(text->S - at, most);
             if (at >= 0 && at < text->S)
                 gm_ranks_move(r, r + 1, job.rank == r ? on : h + at * row,
                               (size_t)(n * row) * sizeof *on);

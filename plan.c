@@ -307,7 +307,7 @@ static void work_backward(void *context) {
 static gm_status probe_room(gm_arena *arena, const gm_plan *p, probe *b,
                             gm_error *err) {
     *b = (probe){.c = cut_config(&p->config, 8e6)};
-    b->T = p->fit.T < 256 ? p->fit.T : 256;
+    b->T = gm_min(p->fit.T, 256);
     double values = (double)(b->T * b->c.d);
     b->h = gm_alloc(arena, (size_t)values, sizeof *b->h);
     b->y = gm_alloc(arena, (size_t)values, sizeof *b->y);

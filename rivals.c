@@ -316,14 +316,6 @@ typedef struct {
     long evaluated;
 } refining;
 
-/* A standard normal number (Box, Muller 1958). */
-static double normal(uint64_t seed, uint64_t stream, uint64_t counter) {
-    const double turn = 6.283185307179586;
-    double sine, cosine, u = 1 - gm_uniform(seed, stream, counter);
-    gm_sincosd(turn * gm_uniform(seed, stream, counter + 1), &sine, &cosine);
-    return sqrt(-2 * gm_logd(u)) * cosine;
-}
-
 /* The scores and the assignment of trial number `draw`. */
 static gm_status propose(const asked *a, refining *f, long draw) {
     const gm_scores *u = a->r->options.learned;
@@ -331,8 +323,8 @@ static gm_status propose(const asked *a, refining *f, long draw) {
     for (long m = 0; m < u->M; m++) {
         uint64_t at = 3 * (uint64_t)m;
         bool moves = gm_uniform(seed, stream, at) < moved_share;
-        f->trial[m] = f->z[m] + (moves ? step_size *
-                                             normal(seed, stream, at + 1) : 0);
+        f->trial[m] = f->z[m];
+        if (moves) f->trial[m] += step_size * gm_normal(seed, stream, at + 1);
         for (long i = m * u->K; i < (m + 1) * u->K; i++)
             f->scores.score[i] = u->score[i] * gm_expd(f->trial[m]);
     }

@@ -4,6 +4,7 @@
    the tap, refusals.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
+#include "large.h"
 #include "test.h"
 #include "vec.h"
 
@@ -665,13 +666,7 @@ static void overflow_is_named(void) {
     fixture_begin(&f, "llama", &golden_options);
     gm_tensor *t = (gm_tensor *)(uintptr_t)gm_linear_tensor(&f.model, 1,
                                                             GM_DOWN);
-    uint8_t *data = gm_alloc(&f.arena, t->bytes, 1);
-    size_t n = t->bytes / gm_dtype_bytes(t->dtype);
-    for (size_t i = 0; i < n && t->dtype == GM_F32; i++)
-        ((float *)(void *)data)[i] = 3e38f;
-    for (size_t i = 0; i < n && t->dtype == GM_BF16; i++)
-        ((uint16_t *)(void *)data)[i] = 0x7f61;
-    t->data = data;
+    make_large(&f.arena, t);
     CHECK(gm_fit_step(&f.fit, &err) == GM_EINPUT, "a step that is not finite");
     CHECK(strstr(err.text, "block 1, output: element [0, 0] is ") != NULL,
           "%s", err.text);

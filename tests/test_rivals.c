@@ -2,6 +2,7 @@
    gives the same answer twice, and does what its equation says.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
+#include "large.h"
 #include "test.h"
 
 #include <math.h>
@@ -533,13 +534,7 @@ static void overflow_is_named(const char *tensor, gm_method method,
     fixture_begin(&f, "tests/golden/tiny-llama", "2,3,4");
     gm_tensor *t = (gm_tensor *)(uintptr_t)gm_tensor_find(&f.model.tensors,
                                                           tensor);
-    uint8_t *data = gm_alloc(&f.arena, t->bytes, 1);
-    size_t n = t->bytes / gm_dtype_bytes(t->dtype);
-    for (size_t i = 0; i < n && t->dtype == GM_F32; i++)
-        ((float *)(void *)data)[i] = 3e38f;
-    for (size_t i = 0; i < n && t->dtype == GM_BF16; i++)
-        ((uint16_t *)(void *)data)[i] = 0x7f61;
-    t->data = data;
+    make_large(&f.arena, t);
     gm_budget b = {GM_BITS, f.table->N * 3, "3"};
     CHECK(choose(&f, method, &b, f.choice, &err) == GM_EINPUT &&
           strstr(err.text, says), "%s: %s", gm_method_name(method), err.text);

@@ -64,8 +64,8 @@ static gm_status write_weight(gm_arena *arena, const gm_candidates *candidates,
     s = gm_dequantize(&packed, q, err);
     gm_store(t->dtype, q, count, bytes);
     /* a finite float may be infinite in the tensor's type */
-    const gm_tensor stored = {t->name, t->dtype, t->rank, {0}, bytes, t->bytes,
-                              out->path};
+    gm_tensor stored = *t;
+    stored.data = bytes, stored.path = out->path;
     if (!s) s = gm_tensor_check(&stored, err);
     if (!s) s = gm_out_write(out, bytes, t->bytes, err);
     gm_arena_rewind(arena, mark);

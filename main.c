@@ -585,7 +585,7 @@ int main(int argc, char **argv) {
     if (call.profile) gm_profile_start(gm_seconds);
     if (!s) s = call.command->run(&call);
     if (!s) s = finish(&call);
-    if (call.profile) gm_call_profile(&call, gm_seconds() - start);
+    if (!s && call.profile) gm_call_profile(&call, gm_seconds() - start);
     s = gm_ranks_agree(s, &call.err);
     if (s && gm_rank() == 0) fprintf(stderr, "gamma: %s\n", call.err.text);
     struct rusage usage;

@@ -117,6 +117,29 @@ expect 1 "gamma: logits of window 0: expected finite numbers, found an overflow 
 expect 1 "gamma: logits of position 0: expected finite numbers, found an overflow (final norm, lm_head)" \
     eval "$w/model" --choices data/choices.jsonl
 
+# every activation is finite, an error of a candidate is not: a row of 2^124
+model model.layers.2.mlp.down_proj.weight 0 "$(printf '\\175%.0s' $(seq 512))"
+# shellcheck disable=SC2086
+{
+    expect 1 "gamma: $w/model: block 2: the separable error of step 1 is not finite" \
+        fit "$w/model" $learn --out "$w/new"
+    expect 1 "gamma: $w/model: block 2: the reconstruction error is inf; expected a finite number" \
+        compare "$w/model" $learn $window --budgets 3 --methods separable \
+        --out "$w/new"
+}
+# nor is a gradient where all states are 3e-23: it is relative to their squares
+model model.embed_tokens.weight 0 "$(printf '\\032%.0s' $(seq 196608))"
+# shellcheck disable=SC2086
+expect 1 "gamma: $w/model: block 0: the gradient of step 1 is not finite" \
+    fit "$w/model" $learn --out "$w/new"
+
+# a weight of 65504, the largest of float16, that a candidate rounds up
+model "$up" 0 '\377\173'
+LC_ALL=C sed -i 's/"BF16"/ "F16"/g' "$w/model/model.safetensors"
+expect 1 "gamma: $w/new/model.safetensors: tensor \"$up\": element 0 of shape [256, 128] is infinite, expected a finite number" \
+    quantize "$w/model" --alloc "$w/any.tsv" --group 64 --bits 2,3,4 --out "$w/new"
+[ -e "$w/new/config.json" ] && bad "a model with an infinite weight" || ok
+
 # ------------------------------------------------------ candidates and tables
 cp -r "$w/fit" "$w/cache"
 file=$(ls "$w"/cache/candidates-*)

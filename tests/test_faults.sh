@@ -346,9 +346,9 @@ if [ "$(cat "$w/mine")" = mine ] && [ ! -h "$w/one/alloc.tsv" ]; then ok; else
 # ------------------------------------------------- interrupted by the terminal
 for signal in INT TERM HUP; do
     rm -rf "$w/busy"
-    # a background process of sh ignores INT; env gives it its default again
+    # a background process of sh ignores INT, nohup's HUP; env gives them back
     # shellcheck disable=SC2086
-    env --default-signal=INT "$gamma" fit $m $slow \
+    env --default-signal=INT,HUP,TERM "$gamma" fit $m $slow \
         --out "$w/busy" --quiet >/dev/null 2>&1 &
     holder=$!
     sleep 0.4

@@ -24,7 +24,7 @@ char *gm_control(const char *text) {
 
 void gm_clean(char *text, const char *keep) {
     for (char *c = text; (c = gm_control(c)); c++) {
-        if (strchr(keep, *c)) continue;
+        if (strchr(keep, (unsigned char)*c)) continue;
         if (*c == (char)0xC2) *c++ = '?';
         *c = '?';
     }

@@ -374,9 +374,6 @@ static gm_status one_row(comparing *c, int method, const gm_budget *budget) {
                                       &call->err);
         if (s) return s;
     }
-    if (c->rows == MAX_ROWS)
-        return gm_fail(&call->err, GM_EUSAGE, "compare: expected at most %d "
-                       "rows, found more", MAX_ROWS);
     c->asked[c->rows++] = row.key;
     return GM_OK;
 }
@@ -387,6 +384,10 @@ static gm_status all_rows(comparing *c) {
     gm_call *call = c->call;
     char *list = gm_format(&call->arena, "%s", gm_arg(call, "--budgets"));
     if (!list) return gm_nomem(&call->err);
+    long rows = 1 + c->methods * (1 + gm_count_char(list, ','));
+    if (rows > MAX_ROWS)
+        return gm_fail(&call->err, GM_EUSAGE, "compare: expected at most %d "
+                       "rows, found %ld", MAX_ROWS, rows);
     gm_status s = one_row(c, METHODS, NULL);
     for (char *item; !s && (item = strsep(&list, ","));) {
         gm_budget budget;

@@ -106,7 +106,6 @@ static gm_status plan_texts(gm_call *call, const gm_model *model, gm_plan *p) {
     const char *text = gm_arg(call, "--calib"), *npy = gm_arg(call, "--tokens");
     const char *eval = gm_arg(call, "--eval");
     const char *eval_npy = gm_arg(call, "--eval-tokens");
-    int32_t *tokens;
     gm_measuring on;
     gm_sequences calibration;
     gm_status s = gm_arg_long(call, "--window", 2, 1 << 20, &p->window);
@@ -121,8 +120,8 @@ static gm_status plan_texts(gm_call *call, const gm_model *model, gm_plan *p) {
     if (!s && (text || npy))
         s = gm_call_calibration(call, model, text, npy, p->fit.S, p->fit.T,
                                 &calibration);
-    else if (!s && !(tokens = gm_alloc(&call->arena, (size_t)(p->fit.S *
-                                       p->fit.T), sizeof *tokens)))
+    else if (!s && !gm_alloc(&call->arena, (size_t)(p->fit.S * p->fit.T),
+                             sizeof(int32_t)))      /* what the text will take */
         s = gm_nomem(&call->err);
     return s;
 }

@@ -106,6 +106,7 @@ gm_status gm_ranks_gather(double *x, long blocks, long each, gm_error *err) {
     gm_status s = gm_ranks_agree(mine && all ? GM_OK : gm_nomem(err), err);
     long first = gm_rank_first(blocks, job.rank);
     long end = gm_rank_first(blocks, job.rank + 1);
+    assert(s || (mine && all));
     if (!s) {
         memcpy(mine, x + first * each,
                (size_t)((end - first) * each) * sizeof *x);

@@ -22,6 +22,7 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -279,6 +280,7 @@ static gm_config cut_config(const gm_config *c, double most) {
 
 /* Small values of either sign, about as many as a layer has. */
 static void fill(gm_real *x, double n) {
+    assert(x);
     for (long i = 0; i < (long)n; i++)
         x[i] = (gm_real)((double)(i * 2654435761 % 1021) / 25000 - 0.02);
 }
@@ -571,9 +573,9 @@ static void plan_seconds(const gm_plan *p, const probe *b, const rates *r,
                 (S * T * w.squares * r->gram + w.cubes * r->factor);
         }
     }
+    const long sweeps = (o->S + o->batch - 1) / o->batch;
     if (p->learns && o->relaxation == GM_SOFT_CORRECTED)
-        step[GM_PLAN_SEPARABLE].seconds =       /* each sequence once */
-            (double)((o->S + o->batch - 1) / o->batch) *
+        step[GM_PLAN_SEPARABLE].seconds = (double)sweeps *
             p->recipe.count * (GM_LINEARS * fwd + N * r->one / threads);
     if (p->learns)
         step[GM_PLAN_STEPS_OF_FIT].seconds =

@@ -32,7 +32,9 @@ check_tidy() {
     for file in $ours; do
         told="-include tests/analyser.h"
         [ "$file" = ./base.c ] && told=
-        clang-tidy --quiet "$file" -- $flags $told || status=1
+        checks=         # a bench's arguments are its author's
+        case $file in bench/*) checks=--checks=-cert-err34-c ;; esac
+        clang-tidy --quiet $checks "$file" -- $flags $told || status=1
     done
     return $status
 }

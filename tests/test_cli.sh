@@ -27,6 +27,26 @@ expect 2 'gamma: --bits: 16 stands for the weight as stored, beside fewer bits, 
 "$gamma" slove 2>"$w/err"
 if [ $? -eq 2 ] && grep -q 'unknown command "slove"; did you mean solve' \
     "$w/err"; then ok; else bad "unknown command: $(cat "$w/err")"; fi
+for help in '' help --help; do
+    # shellcheck disable=SC2086
+    "$gamma" $help >"$w/out" 2>"$w/err"
+    code=$?
+    for command in info fit solve check quantize eval run compare baq plan dump \
+        verify; do
+        grep -q "^  $command  *[A-Z]" "$w/out" || code="$code, no $command"
+    done
+    expected=0
+    [ -z "$help" ] && expected=2
+    if [ "$code" = $expected ]; then ok; else bad "gamma $help: $code"; fi
+done
+expect 2 'gamma: info: unknown option --theads; did you mean --threads (gamma info --help lists them)' \
+    info $m --theads 2
+expect 2 'gamma: --resume takes no value, found "yes"' fit $m --resume=yes
+expect 2 'gamma: info: one argument too many: "b" (usage: gamma info MODEL)' \
+    info $m b
+expect 2 'gamma: run: --out DIR is missing' run $m --calib data/calib.txt
+expect 2 'gamma: --rate: expected at most 16 rates, found more' \
+    baq $m --calib data/calib.txt --out "$w/x" --rate "$(seq -s , 0 0.1 2)"
 # options of every command
 expect 2 'gamma: --isa: expected scalar, avx2 or avx512, as far as this machine has it; found "neon"' \
     info $m --isa neon
@@ -71,6 +91,25 @@ done
 succeed info data/tiny-qwen2
 succeed info data/tiny-qwen3 --json
 
+# --bits beside an assignment that knows its candidates; GPTQ candidates of a
+# text that nobody names; an assignment of another model's
+succeed quantize $m --alloc "$w/alloc.tsv" --bits 2,3,4,5 --out "$w/other"
+same "$w/q/model.safetensors" "$w/other/model.safetensors"
+sed '/_hash/d' "$w/alloc.tsv" >"$w/any.tsv"
+expect 2 "gamma: $w/any.tsv has no candidates_hash and GPTQ candidates are made from a calibration text: --calib FILE is missing" \
+    quantize $m --alloc "$w/any.tsv" --quantizer gptq --out "$w/other"
+hash=$(sed -n 's/^# model_hash //p' "$w/alloc.tsv")
+sed 's/^# model_hash ./# model_hash x/' "$w/alloc.tsv" >"$w/any.tsv"
+expect 1 "gamma: $w/any.tsv: was made for another model: expected model_hash $hash ($m), found x${hash#?}" \
+    quantize $m --alloc "$w/any.tsv" --cache "$w/a" --out "$w/other"
+# progress where a terminal looks on
+if script --version >/dev/null 2>&1; then
+    script -qec "$fast fit $m --calib data/calib.txt --out $w/seen $small" \
+        "$w/typescript" >/dev/null
+    grep -q 'learning 4/4  [0-9.e+]*/s  0 s left' "$w/typescript" && ok ||
+        bad "progress: $(cat "$w/typescript")"
+fi
+
 # budgets of run in bytes: met, and next to nothing is left over
 # shellcheck disable=SC2086
 succeed run $m --calib data/calib.txt --eval data/test.txt --out "$w/run" \
@@ -106,6 +145,12 @@ if grep -q '^# relaxation gumbel$' "$w/paper/scores.tsv" &&
     grep -q '^# norm robust$' "$w/paper/scores.tsv" &&
     grep -q '^# tau_last 0.5$' "$w/paper/scores.tsv"; then ok; else
     bad "recipe with options: $(grep '^#' "$w/paper/scores.tsv")"; fi
+# shellcheck disable=SC2086
+quick fit $m --calib data/calib.txt --out "$w/paper" $small \
+    --relaxation gumbel --tau 1.5 --tau-last 0.7
+grep -q '^# tau_last 0.7$' "$w/paper/scores.tsv" &&
+    grep -q '^# tau 1.5$' "$w/paper/scores.tsv" && ok ||
+    bad "--tau: $(grep tau "$w/paper/scores.tsv")"
 expect 2 'gamma: --recipe: expected default or paper, found "x"' \
     fit $m --out "$w/x" --recipe x
 expect 2 'gamma: --relaxation: expected soft, soft-corrected, gumbel or hard, found "x"' \

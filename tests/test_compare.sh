@@ -255,5 +255,21 @@ then ok; else bad "both tables: $(cat "$w/out")"; fi
 echo '{"context": "And", "choices": ["he", "she"]}' >"$w/q.jsonl"
 expect 1 "gamma: $w/q.jsonl: line 1: answer: expected a whole number from 0 to 1, found nothing" \
     eval $m --choices "$w/q.jsonl"
+expect 2 'gamma: expected either a text or --tokens FILE.npy, found none' \
+    eval data/tiny-llama
+
+# shellcheck disable=SC2086
+{
+    few="--calib data/calib.txt --text data/test.txt --sequences 1 --length 32
+        --batch 1 --steps 1 --group 64 --window 32 --windows 1"
+    expect 2 'gamma: compare: expected at most 1024 rows, found 1025' \
+        compare data/tiny-llama $few --methods uniform --out "$w/few" \
+        --budgets "$(seq -s , 1024)"
+    # BAQ's levels within a number of bytes
+    succeed compare data/tiny-llama $few --methods baq --out "$w/few" \
+        --in bytes --budgets 850000
+    awk -F '\t' '$1 == "baq" { exit !($7 <= 850000 && $7 > 840000) }
+        END { if (NR != 3) exit 1 }' "$w/out" && ok || bad "baq: $(cat "$w/out")"
+}
 
 finish

@@ -140,6 +140,18 @@ expect 1 "gamma: $w/new/model.safetensors: tensor \"$up\": element 0 of shape [2
     quantize "$w/model" --alloc "$w/any.tsv" --group 64 --bits 2,3,4 --out "$w/new"
 [ -e "$w/new/config.json" ] && bad "a model with an infinite weight" || ok
 
+# nothing reaches a linear module: no error to learn from
+model model.norm.weight 0 '\0'
+for l in 0 1 2 3 4 5 6 7; do
+    for norm in input_layernorm post_attention_layernorm; do
+        poke "$w/model/model.safetensors" model.layers.$l.$norm.weight 0 \
+            "$(printf '\\0%.0s' $(seq 256))"
+    done
+done
+# shellcheck disable=SC2086
+expect 1 "gamma: $w/model: the reconstruction error of step 1 is 0; expected a positive finite number" \
+    fit "$w/model" $learn --out "$w/new"
+
 # ------------------------------------------------------ candidates and tables
 cp -r "$w/fit" "$w/cache"
 file=$(ls "$w"/cache/candidates-*)
@@ -148,6 +160,12 @@ scales=model.layers.1.mlp.up_proj.b$bits.scales
 poke "$file" "$scales" 2 '\0\174'
 expect 1 "gamma: $file: tensor \"$scales\": element 1 of shape [256, 2] is infinite, expected a finite number" \
     quantize $m --alloc "$w/alloc.tsv" --cache "$w/cache" --out "$w/x"
+LC_ALL=C sed -i '1s/"F16"/"I16"/g' "$file"
+expect 1 "gamma: $file: tensor \"model.layers.0.mlp.down_proj.b4.scales\": expected type F16, found OTHER" \
+    quantize $m --alloc "$w/alloc.tsv" --cache "$w/cache" --out "$w/x"
+long=$(printf 'x%.0s' $(seq 300))
+expect 5 "gamma: $w/$long: cannot make directory: File name too long" \
+    quantize $m --alloc "$w/alloc.tsv" --cache "$w/fit" --out "$w/$long"
 s=$w/fit/scores.tsv
 for value in nan inf -inf 1e999 0x1p2000; do
     awk -F '\t' -v OFS='\t' -v x=$value '/^#/ || !n++ { print; next }
@@ -348,11 +366,29 @@ for name in teacher.99999999999999999999 \
     code=$?
     if [ $code -eq 7 ]; then ok; else bad "$name: $code, $(cat "$w/err")"; fi
 done
+header "$w/a.safetensors" '{"theta":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+header "$w/b.safetensors" '{"theta":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}}'
+printf '\0\0\0\0' | tee -a "$w/a.safetensors" >>"$w/b.safetensors"
+"$gamma" verify "$w/a.safetensors" "$w/b.safetensors" >"$w/out" 2>"$w/err"
+grep -A 1 '^first departure: ' "$w/err" | grep -q '^  shape: ours .*, theirs ' &&
+    ok || bad "shapes: $(cat "$w/err")"
 
 # shards: hub's layout of links is read, links elsewhere are not
 q=data/tiny-qwen2
 shard=model-00004-of-00004.safetensors
 index=$w/hub/snapshots/main/model.safetensors.index.json
+{
+    printf 'module\tbits\n'
+    for l in $(seq 0 7); do
+        for name in self_attn.q_proj self_attn.k_proj self_attn.v_proj \
+            self_attn.o_proj mlp.gate_proj mlp.up_proj mlp.down_proj; do
+            printf 'model.layers.%d.%s\t4\n' "$l" $name
+        done
+    done
+} >"$w/four.tsv"
+mkdir -p "$w/shards/config.json"
+expect 5 "gamma: $w/shards/config.json: cannot remove: Is a directory" \
+    quantize $q --alloc "$w/four.tsv" --group 32 --out "$w/shards"
 rm -rf "$w/hub"
 mkdir -p "$w/hub/blobs" "$w/hub/snapshots"
 cp -r $q "$w/hub/snapshots/main"

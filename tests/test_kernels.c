@@ -237,6 +237,18 @@ static void test_gemm_small_numbers(void) {
     }
 }
 
+/* What a machine can do is positive on any instruction set, and more with
+   wider vectors. */
+static void test_peak(void) {
+    double before = 0;
+    for (gm_isa isa = 0; isa <= gm_isa_best(); isa++) {
+        gm_isa_use(isa);
+        double peak = gm_peak_flops();
+        CHECK(peak > before, "%s: %g", gm_isa_name(isa), peak);
+        if (isa == 0) before = peak;    /* those of vectors may be alike */
+    }
+}
+
 /* ---------------------------------------------------------------- threads */
 
 enum { BODIES = 200 };
@@ -571,6 +583,7 @@ int main(int argc, char **argv) {
     test_gemm_empty();
     test_gemm_not_finite();
     test_gemm_small_numbers();
+    test_peak();
     test_parallel();
     test_nested_gemm();
     test_dot_and_sum();

@@ -18,6 +18,14 @@ awk -F '\t' 'NR == 1 { next } $1 != "all" { s += $2; d += $4
     (d - $4) ^ 2 < 0.3) } /^(separable_errors|fit_steps|eval)/ && !($2 > 0) {
     exit 1 }' "$w/plan" && ok || bad "sums: $(cat "$w/plan")"
 
+# texts in place of numbers; what is assumed is said
+"$gamma" plan $m --eval data/test.txt --window 64 --calib data/calib.txt \
+    --sequences 2 --length 64 --batch 2 >"$w/texts" 2>"$w/err"
+[ $? -eq 0 ] && ! grep -q assumed "$w/err" && ok || bad "$(cat "$w/err")"
+"$gamma" plan $m >"$w/texts" 2>"$w/err"
+[ $? -eq 0 ] && grep -qx 'no --eval and no --windows: 16 windows are assumed' \
+    "$w/err" && ok || bad "$(cat "$w/err")"
+
 # shapes alone: the same memory and disk but for the header of the model's file
 mkdir "$w/shapes"
 cp $m/config.json "$w/shapes"

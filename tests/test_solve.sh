@@ -70,6 +70,12 @@ awk 'BEGIN {
 }' >"$w/hard.tsv"
 
 # ---------------------------------------------------------- one budget, checks
+# an assignment by hand, of two modules of 2 or 4 bits: no certificate
+printf 'module\tbits\na\t4\nb\t2\n' >"$w/hand.tsv"
+"$gamma" check "$w/hand.tsv" tests/fuzz/scores.tsv >"$w/out" 2>"$w/err"
+code=$?
+if [ $code -eq 0 ] && grep -q '^no certificate in the file; score 2.25, no assignment of its code bits scores below 2.25: within 0 % of optimal$' \
+    "$w/err"; then ok; else bad "no certificate: $code, $(cat "$w/err")"; fi
 for budget in "--bits 2.5" "--ebits 3.1" "--bytes 80K" "--bytes 81920" \
     "--bits 2" "--bits 8" "--bits 100" "--bits 3 --exact"; do
     # shellcheck disable=SC2086

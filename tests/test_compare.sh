@@ -116,6 +116,15 @@ quick compare $common --methods random --budgets 3 --out "$w/a" \
     --seed 2
 if [ "$(cell "$t" random 3 key | sort -u | wc -l | tr -d ' ')" = 2 ]; then ok
 else bad "another seed: $(cut -f 1,3 "$t")"; fi
+# other scores are another gamma: a row of its own
+cp -r "$w/a" "$w/two"
+awk -F '\t' -v OFS='\t' '/^model/ && !n++ { $6 *= 2 } 1' "$w/fit/scores.tsv" \
+    >"$w/two.tsv"
+# shellcheck disable=SC2086
+quick compare $common --methods gamma --budgets 3 --out "$w/two" \
+    --scores "$w/two.tsv"
+if [ "$(cell "$w/two/compare.tsv" gamma 3 key | sort -u | wc -l | tr -d ' ')" = 2 ]
+then ok; else bad "other scores: $(cut -f 1,3 "$w/two/compare.tsv")"; fi
 
 # ------------------------------------------------ all methods, other budgets
 # shellcheck disable=SC2086
@@ -179,7 +188,7 @@ refused() {
     same "$t" "$w/damaged.tsv"
 }
 cp "$t" "$w/good.tsv"
-sed 's/^\(greedy.*bits.*\)2\./\13./' "$w/good.tsv" >"$t"
+sed 's/^\(greedy.*bits\t\)2\./\13./' "$w/good.tsv" >"$t"
 refused 1 "^gamma: $t: damaged or edited: expected rows of hash [0-9a-f]\{64\}, found [0-9a-f]\{64\}; move it away to measure anew$"
 sed -n -e '1,7p' -e '8s/\t[^\t]*$//p' "$w/good.tsv" >"$t"
 refused 1 "^gamma: $t: line 8: expected 20 cells, found 19$"
@@ -264,7 +273,7 @@ expect 2 'gamma: expected either a text or --tokens FILE.npy, found none' \
         --batch 1 --steps 1 --group 64 --window 32 --windows 1"
     expect 2 'gamma: compare: expected at most 1024 rows, found 1025' \
         compare data/tiny-llama $few --methods uniform --out "$w/few" \
-        --budgets "$(seq -s , 1024)"
+        --budgets "$(seq -s , 3 0.0001 3.1023)"
     # BAQ's levels within a number of bytes
     succeed compare data/tiny-llama $few --methods baq --out "$w/few" \
         --in bytes --budgets 850000

@@ -44,6 +44,10 @@ for threads in 1 3; do
     done
 done
 
+# nothing that was not done has a row
+awk -F '\t' '$4 == "0" { exit 1 }' "$w/1.tsv" && ! grep -q '^cholesky' "$w/1.tsv" &&
+    ok || bad "rows of nothing: $(cat "$w/1.tsv")"
+
 # a long product at the rate of the peak that was measured beside it: no kernel
 # computes faster than its share says
 awk -F '\t' '$1 == "peak" { f = $5; b = $6 } { s[$1] = $0 }

@@ -55,6 +55,13 @@ expect 2 'gamma: --threads: expected a whole number from 1 to 1024, found "0"' \
 succeed info $m --json
 if [ "$(head -c 21 "$w/out")" = '[{"key": "architectur' ] &&
     [ ! -s "$w/err" ]; then ok; else bad "--json: $(cat "$w/out" "$w/err")"; fi
+# however OpenMP's threads wait, by the program's choice or the caller's
+cp "$w/out" "$w/info"
+for wait in '-u OMP_WAIT_POLICY' OMP_WAIT_POLICY=active; do
+    # shellcheck disable=SC2086
+    env -u GOMP_SPINCOUNT $wait "$gamma" info $m --json --quiet >"$w/out"
+    same "$w/out" "$w/info"
+done
 
 # ---------------------------------------------------------------- whole path
 # shellcheck disable=SC2086

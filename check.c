@@ -366,7 +366,7 @@ static gm_status check_rows(struct checker *c, const char *paths) {
     return status;
 }
 
-/* ------------------------------------------------------- objective and bound */
+/* ------------------------------------------------------ objective and bound */
 
 /* *sum += den (u + lambda s) + sum_r mu_r c_r of candidate i. */
 static void add_penalised(struct checker *c, long i, __int128 *sum) {

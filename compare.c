@@ -235,7 +235,8 @@ static gm_status read_rows(gm_arena *arena, gm_comparison *c, gm_error *err) {
     c->row = gm_alloc(arena, (size_t)t.rows, sizeof *c->row);
     if (!c->row) return gm_nomem(err);
     for (long i = 0; i < t.rows; i++) c->row[i] = row_of(&t, i);
-    for (long i = 0; i < t.rows && !s; i++) s = check_row(&t, i, &c->row[i], err);
+    for (long i = 0; i < t.rows && !s; i++)
+        s = check_row(&t, i, &c->row[i], err);
     if (s) return s;
     rows_hash(c, hash);
     const char *stated = gm_table_key(&t, "hash");

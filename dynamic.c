@@ -228,7 +228,7 @@ static bool hopeless(const struct dp *d, const struct rest *r, int64_t w,
            (gm_wide)d->target * s.den;
 }
 
-/* -------------------------------------------------------------- tie breaking */
+/* ------------------------------------------------------------- tie breaking */
 
 /* Options x and y of item i differ: notes the first module and the smaller
    side in *module, *first_is_less when it comes before those seen so far. */
@@ -286,7 +286,7 @@ static bool pair_less(const struct dp *d, const struct pair *x,
     return less;
 }
 
-/* ------------------------------------------------------- one item of one half */
+/* ----------------------------------------------------- one item of one half */
 
 /* The list shifted by one option, read in order of (w, v). */
 struct cursor { int64_t w, v; size_t at; uint32_t option; };
@@ -711,7 +711,8 @@ static gm_status search_optimum(struct dp *d, gm_answer *a) {
 
 static void dp_free(struct dp *d) {
     for (int side = 0; side < 2; side++)
-        for (struct table *t = &d->half[side].now; t <= &d->half[side].node; t++)
+        for (struct table *t = &d->half[side].now; t <= &d->half[side].node;
+             t++)
             gm_arena_free(&t->arena);
     gm_arena_free(&d->flag.arena);
 }

@@ -623,8 +623,8 @@ gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
    e_mk larger than S_mk.  But at a budget where m gets such a candidate the
    others' errors are small too; if all shrink together the interaction stays in
    proportion to S_mk.  So it is read where it weighs least against S_mk,
-   between the module's worst candidate w and its best b, and half of it belongs to the
-   others, that the scores add up to the joint error [choice]:
+   between the module's worst candidate w and its best b, and half of it belongs
+   to the others, that the scores add up to the joint error [choice]:
      f_m = (1 + (L_mw - L_mb) / (S_mw - S_mb)) / 2,  within 1/2 and 2. */
 static double joint_factor(const gm_fit *fit, long m, double n) {
     long w = -1, b = -1;

@@ -122,7 +122,8 @@ static gm_status add_columns(gm_arena *arena, const struct view *s,
         return gm_nomem(err);
     for (long j = 0; j < model->sets; j++) {
         const gm_group *group = &c->group[model->first[j]];
-        model->row[model->rows++] = (struct row){-2, true, model->count[j], 1, -1, 0};
+        model->row[model->rows++] =
+            (struct row){-2, true, model->count[j], 1, -1, 0};
         for (int i = 0; i < group->options; i++) {
             if (!s->alive[model->first[j] * c->p->K + i]) continue;
             model->column[model->columns++] =
@@ -547,7 +548,8 @@ static gm_status glpk_minimum(gm_arena *arena, struct glpk *q, int64_t room,
         bound -= 1e-6 * (1 + fabs(run.bound)) + 1e-12 * fabs(model.constant);
         if (bound > 0 && bound < 0x1p61) out->low = (int64_t)ceil(bound);
     }
-    if (!out->infeasible && claimed && (status == GM_OK || status == GM_ELIMIT)) {
+    if (!out->infeasible && claimed &&
+        (status == GM_OK || status == GM_ELIMIT)) {
         out->found = read_values(&s, &model, value, q->trial) &&
                      gm_core_feasible(q->c, room, q->trial, &out->v, &out->w);
         if (!out->found && status == GM_OK)
@@ -674,7 +676,8 @@ static gm_status find_multipliers(gm_arena *arena, gm_core *c,
     gm_status status = build_model(arena, &s, &model, err);
     if (status == GM_OK && model.columns == 0) return GM_OK;
     if (status == GM_OK) y = gm_alloc(arena, (size_t)model.rows, sizeof *y);
-    if (status == GM_OK) status = y ? glpk_duals(&model, y, err) : gm_nomem(err);
+    if (status == GM_OK)
+        status = y ? glpk_duals(&model, y, err) : gm_nomem(err);
     if (status != GM_OK) return status;
     for (long j = model.sets; j < model.rows; j++)
         if (model.row[j].resource >= -1)
@@ -822,7 +825,8 @@ gm_status gm_mckp_write_lp(gm_arena *arena, const gm_mckp *problem,
     if (c.coupled) status = find_multipliers(arena, &c, &q, err);
     if (status != GM_OK) return status;
     all_alive(&q);
-    if (!c.exact && !c.coupled) filter(&c, gm_core_greedy(&c, q.trial), q.alive);
+    if (!c.exact && !c.coupled)
+        filter(&c, gm_core_greedy(&c, q.trial), q.alive);
     status = build_model(arena, &(struct view){&c, q.alive, c.room}, &model,
                          err);
     if (status == GM_OK) status = gm_out_open(arena, path, &out, err);

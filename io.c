@@ -265,8 +265,8 @@ static gm_status out_usable(const gm_out *out, gm_error *err) {
                    out->why ? strerror(out->why) : "an earlier write failed");
 }
 
-/* Empties PATH.partial, of which fd holds the lock.  0: done; -1: there is a new
-   one of that name by now; else errno. */
+/* Empties PATH.partial, of which fd holds the lock.  0: done; -1: there is a
+   new one of that name by now; else errno. */
 static int partial_take(int fd, const char *path) {
     struct stat info, there;
     if (lstat(path, &there) != 0) return errno == ENOENT ? -1 : errno;
@@ -316,7 +316,7 @@ gm_status gm_out_open(gm_arena *arena, const char *path, gm_out *out,
         status = gm_fail(err, GM_EIO, "%s: another gamma is writing this file",
                          out->partial);
     if (fd >= 0) unlink(out->partial), close(fd);
-    out->partial = NULL;            /* it may be another's: not ours to remove */
+    out->partial = NULL;            /* may be another's: not ours to remove */
     return status;
 }
 

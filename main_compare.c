@@ -414,7 +414,8 @@ static void print_rows(const comparing *c) {
 /* Who is better or worse than gamma by two standard errors of the difference,
    window by window. */
 static void talk_verdict(const comparing *c) {
-    static const char *const side[] = {"gamma is better than", "gamma is worse than",
+    static const char *const side[] = {"gamma is better than",
+                                       "gamma is worse than",
                                        "no difference to"};
     for (int v = 0; v < 3; v++) {
         char names[1024] = "";

@@ -121,7 +121,7 @@ static gm_status plan_texts(gm_call *call, const gm_model *model, gm_plan *p) {
         s = gm_call_calibration(call, model, text, npy, p->fit.S, p->fit.T,
                                 &calibration);
     else if (!s && !gm_alloc(&call->arena, (size_t)(p->fit.S * p->fit.T),
-                             sizeof(int32_t)))      /* what the text will take */
+                             sizeof(int32_t)))     /* what the text will take */
         s = gm_nomem(&call->err);
     return s;
 }

@@ -49,7 +49,8 @@ static int uniform_within(const gm_scores *scores, const gm_budget *budget,
             all = all && scores->bytes[m * scores->K + k] >= 0;
         }
         gm_sizes z = gm_sizes_of(scores, choice);
-        if (all && gm_size_in(&z, budget->convention) <= budget->limit) return k;
+        if (all && gm_size_in(&z, budget->convention) <= budget->limit)
+            return k;
     }
     return -1;
 }

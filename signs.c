@@ -213,7 +213,7 @@ static void shape_signs(signs *s) {
         hint(s, "another model, batch, length, group size or list of bits");
 }
 
-/* ------------------------------------------------- hidden states, by position */
+/* ----------------------------------------------- hidden states, by position */
 
 /* Largest error of the rows whose position in the sequence is t (-1: any),
    and of all others, relative to each row's norm. */
@@ -304,7 +304,7 @@ static void position_signs(signs *s, long l) {
          "swapped, an activation other than silu, RMSNorm's weight");
 }
 
-/* ------------------------------------------------------ inside a block (detail) */
+/* -------------------------------------------------- inside a block (detail) */
 
 static double *detail(signs *s, const gm_tensors *from, long l,
                       const char *what, long n) {
@@ -449,7 +449,7 @@ static void detail_signs(signs *s, long l, const char *what) {
              "and up swapped");
 }
 
-/* ------------------------------------- mistakes tried out on the original model
+/* ------------------------------------ mistakes tried out on the original model
 
    Many mistakes of a block are our own block with other weights: interleaved
    RoPE pairs are half-split ones after the rows of q_proj and k_proj changed
@@ -586,7 +586,10 @@ static void try_no_rope_scaling(trial *t) {
     t->config.rope.kind = GM_ROPE_DEFAULT;
 }
 
-static const struct { void (*change)(trial *t); const char *cause; } trials[] = {
+static const struct {
+    void (*change)(trial *t);
+    const char *cause;
+} trials[] = {
     {try_interleaved, "RoPE pairing: interleaved pairs (2i, 2i+1) instead of "
                       "half-split (i, i + head_dim/2)"},
     {try_other_sense, "RoPE: the sign of the sine"},
@@ -666,7 +669,7 @@ static gm_status model_signs(signs *s, const gm_model *model, long l,
     return GM_OK;
 }
 
-/* ------------------------------------------------------------- GPTQ's inputs */
+/* ------------------------------------------------------------ GPTQ's inputs */
 
 static void hessian_signs(signs *s) {
     static const known factors[] = {
@@ -720,7 +723,7 @@ static void factor_signs_of(signs *s) {
              "inverse, or U U^T = H^-1 instead of U^T U");
 }
 
-/* ---------------------------------------------------------------- candidates */
+/* --------------------------------------------------------------- candidates */
 
 /* First column that departs in any row; departing columns from there on. */
 static long first_column(const signs *s, long *after) {
@@ -848,7 +851,7 @@ static void dequantized_signs(signs *s) {
          "group floor(column / group)");
 }
 
-/* ------------------------------------------------------------ the relaxation */
+/* ----------------------------------------------------------- the relaxation */
 
 /* ln(p_mj / p_mk) = (theta_mj - theta_mk) / tau gives their tau. */
 static void p_signs(signs *s) {
@@ -986,7 +989,7 @@ static void student_signs(signs *s, long l) {
               "order of its modules");
 }
 
-/* ---------------------------------------------------------------- the losses */
+/* --------------------------------------------------------------- the losses */
 
 /* Row t of ||e||^2 and ||y||^2, e = y~ - y. */
 static bool loss_terms(signs *s, long l, double **e, double **y, double **z) {
@@ -1074,7 +1077,7 @@ static void sum_signs(signs *s, bool first) {
     factor_signs(s, first ? factors + 1 : factors, first ? 1 : 3);
 }
 
-/* ------------------------------------------------------ gradients, the update */
+/* ---------------------------------------------------- gradients, the update */
 
 static bool begin(signs *s, const gm_verdict *v);
 static void loss_signs(signs *s, long l);
@@ -1396,7 +1399,7 @@ static void scores_signs(signs *s, bool error) {
              "theta and multiplier before each step's update");
 }
 
-/* ------------------------------------------------------------------ dispatch */
+/* ----------------------------------------------------------------- dispatch */
 
 static long number_in(const char *name) {
     const char *dot = strchr(name, '.');

@@ -64,7 +64,8 @@ static gm_status check_sums(const gm_mckp *p, gm_error *err) {
         for (long i = m * p->K; i < (m + 1) * p->K; i++) {
             if (!p->allowed[i]) continue;
             gm_wide a = magnitude(p->size[i]), b = magnitude(p->score[i]);
-            for (long r = 0; r < p->rows; r++) a += magnitude(p->row[r].cost[i]);
+            for (long r = 0; r < p->rows; r++)
+                a += magnitude(p->row[r].cost[i]);
             s = a > s ? a : s, u = b > u ? b : u;
         }
         size += s, score += u;

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ------------------------------------------------------- order of computation */
+/* ----------------------------------------------------- order of computation */
 
 typedef struct { int phase; long block; int item, sub; } order;
 
@@ -500,7 +500,7 @@ static void rule_of(const facts *f, const char *name, rule *r) {
     }
 }
 
-/* ------------------------------------------------------------- user's factors */
+/* ----------------------------------------------------------- user's factors */
 
 /* FACTOR of the last "NAME=FACTOR" whose NAME is the family or matches the
    name; 1 when none does. */

@@ -319,7 +319,8 @@ static void refuses(const char *key, const char *value, const char *resources,
     gm_keys_set(&a, &x.keys, "multiplier_num.ms", NULL, "0");
     gm_keys_set(&a, &x.keys, key, NULL, "%s", value);
     gm_status status = gm_check_allocation(&a, &x, &s, resources, &c, &err);
-    CHECK(status == GM_EINPUT || status == GM_EUSAGE, "%s %s: status %d", key, value, status);
+    CHECK(status == GM_EINPUT || status == GM_EUSAGE, "%s %s: status %d", key,
+          value, status);
     CHECK_TEXT(err.text, message);
     gm_arena_free(&a);
 }

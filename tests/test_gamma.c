@@ -1,7 +1,7 @@
 /* test_gamma.c: Stage I against torch autograd in float64 (three
-   architectures, three steps; every relaxation and norm, two), resuming against an uninterrupted run,
-   identical bits for all threads and instruction sets, per-module candidates,
-   the tap, refusals.
+   architectures, three steps; every relaxation and norm, two), resuming against
+   an uninterrupted run, identical bits for all threads and instruction sets,
+   per-module candidates, the tap, refusals.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
 #include "large.h"

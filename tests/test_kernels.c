@@ -471,7 +471,8 @@ static void test_largest(void) {
     gm_real x[N];
     for (long n = 1; n <= N; n++)
         for (long at = 0; at < n; at++) {
-            for (long i = 0; i < n; i++) x[i] = -1 - fabsf(number(8, (uint64_t)i));
+            for (long i = 0; i < n; i++)
+                x[i] = -1 - fabsf(number(8, (uint64_t)i));
             x[at] = -1e-3f;
             CHECK(gm_largest(n, x) == x[at], "n %ld, at %ld: %g", n, at,
                   (double)gm_largest(n, x));

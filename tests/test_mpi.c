@@ -17,7 +17,7 @@ void __gcov_dump(void);
 static const char work[] = "build/test/mpi-work";
 enum { MOST = 5 };
 
-/* ------------------------------------------------------ ranks that are forks */
+/* ----------------------------------------------------- ranks that are forks */
 
 static int pipes[MOST][MOST][2];            /* from, to: read end, write end */
 
@@ -190,7 +190,7 @@ static void exchanges(void) {
                  "files");
 }
 
-/* -------------------------------------------------------------- the real job */
+/* ------------------------------------------------------------- the real job */
 
 /* Candidates of a model by `recipe`, then steps of Stage I. */
 typedef struct {

@@ -21,7 +21,11 @@ static int read_code(const uint8_t *stream, long j, int bits) {
     return code;
 }
 
-typedef struct { gm_packed packed; uint8_t *codes, *zeros; uint16_t *scales; } made;
+typedef struct {
+    gm_packed packed;
+    uint8_t *codes, *zeros;
+    uint16_t *scales;
+} made;
 
 static made make(gm_arena *a, const gm_real *w, long out, long in, int bits,
                  long group) {
@@ -55,7 +59,8 @@ static void rtn_equals_numpy(const char *set) {
     gm_real *w = reals(&a, &vw);
     for (int bits = 1; bits <= 8; bits++) {
         made m = make(&a, w, out, in, bits, group);
-        gm_vec codes = record(set, "codes", bits), scales = record(set, "scales", bits),
+        gm_vec codes = record(set, "codes", bits),
+               scales = record(set, "scales", bits),
                zeros = record(set, "zeros", bits);
         long wrong = 0, row_bytes = (in * bits + 7) / 8;
         long zero_bytes = (groups * bits + 7) / 8;
@@ -210,7 +215,8 @@ static void mixture_and_inner(void) {
         w[i] = (gm_real)(gm_uniform(5, 0, (uint64_t)i) - 0.5);
         G[i] = (gm_real)(gm_uniform(5, 1, (uint64_t)i) - 0.5);
     }
-    for (int k = 0; k < K; k++) packed[k] = make(&a, w, OUT, IN, k + 2, 128).packed;
+    for (int k = 0; k < K; k++)
+        packed[k] = make(&a, w, OUT, IN, k + 2, 128).packed;
     CHECK(gm_mix(packed, K, p, mixed, NULL) == GM_OK, "mix");
     CHECK(gm_inner(packed, K, G, row, g, NULL) == GM_OK, "inner");
     for (int k = 0; k < K; k++) {

@@ -586,7 +586,8 @@ static void refined_falls(void) {
         if (most == 1)
             CHECK(same(&f, f.choice, f.other), "one evaluation: gamma's");
     }
-    double before = divergence_of(&f, f.other), after = divergence_of(&f, f.choice);
+    double before = divergence_of(&f, f.other);
+    double after = divergence_of(&f, f.choice);
     CHECK(after < before, "KL %g, gamma's %g", after, before);
     CHECK(!gm_rivals_choose(r, GM_REFINED, &b, again, &effort, &err) &&
           same(&f, f.choice, again), "another answer the second time");

@@ -741,7 +741,8 @@ static void test_one_of_both(void) {
               "%s", err.text);
         options = (gm_solve_options){.solver = GM_BOTH, .memory = 1};
         CHECK(gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_OK &&
-              t.optimal && t.objective == alone.objective, "seed %" PRIu64 ": GLPK alone: %s", seed, err.text);
+              t.optimal && t.objective == alone.objective,
+              "seed %" PRIu64 ": GLPK alone: %s", seed, err.text);
         unaided += !t.agreed;
         gm_arena_free(&arena);
     }

@@ -98,6 +98,7 @@ for name in "$@"; do
     case $name in
     tokenizer) length=24000 ;;      # 256 bytes in a vocabulary take 18 kB
     safetensors) length=4096 ;;
+    command) length=256 ;;          # each of its --budgets is a solve
     *) length=2048 ;;
     esac
     mask=1                          # what the program prints

@@ -591,7 +591,7 @@ int main(int argc, char **argv) {
     struct rusage usage;
     if (!s && !getrusage(RUSAGE_SELF, &usage))
         gm_talk(&call, "%.1f s, peak memory %.1f MB", gm_seconds() - start,
-                (double)usage.ru_maxrss / 1024);
+                (double)usage.ru_maxrss * 1024 / 1e6);
     if (!s && gm_ranks() > 1)
         gm_talk(&call, "%d processes exchanged %.1f MB", gm_ranks(),
                 (double)gm_ranks_bytes() / 1e6);

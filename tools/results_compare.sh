@@ -3,8 +3,12 @@
 # docs/results.md ("All methods at equal sizes").
 #   sh tools/results_compare.sh OUT                          embedded models
 #   sh tools/results_compare.sh OUT MODEL C4.npy WIKITEXT2.npy SCORES.tsv
+#   METHODS=gamma,separable,uniform OPTIONS="--quantizer gptq" \
+#       sh tools/results_compare.sh OUT MODEL C4.npy WIKITEXT2.npy
 # The .npy files hold token ids (tools/check_perplexity.py --tokens-out); SCORES:
-# of tools/results_smollm2.sh.  A killed run goes on where it stopped.
+# of tools/results_smollm2.sh, and the others see 4 of its 16 sequences; without,
+# GAMMA learns here and all see 16, evaluated on 64 windows, not 8.  A killed run
+# goes on where it stopped.
 # SPDX-License-Identifier: GPL-3.0-or-later
 set -e
 out=$1
@@ -16,6 +20,15 @@ if [ $# -eq 1 ]; then
     done
     exit
 fi
-./gamma compare "$2" --tokens "$3" --eval-tokens "$4" --window 1024 \
-    --windows 8 --bits 2,3,4,5,6 --group 64 --budgets 3,3.25,3.5,4 \
-    --sequences 4 --length 512 --evaluations 24 --scores "$5" --out "$out"
+if [ $# -eq 5 ]; then
+    set -- "$@" --windows 8 --sequences 4 --evaluations 24 --scores "$5"
+else
+    # shellcheck disable=SC2086
+    set -- "$@" - --windows 64 --sequences 16 --batch 2 --evaluations 10 \
+        --methods "$METHODS" $OPTIONS
+fi
+model=$2 calibration=$3 evaluation=$4
+shift 5
+./gamma compare "$model" --tokens "$calibration" --eval-tokens "$evaluation" \
+    --window 1024 --bits 2,3,4,5,6 --group 64 --budgets 3,3.25,3.5,4 \
+    --length 512 --out "$out" "$@"

@@ -165,7 +165,7 @@ static double median(double *x, int n) {
 
 /* Threads of the other library may spin for a while after their last call. */
 static void settle(int threads) {
-    struct timespec wait = { 0, 60000000 };
+    struct timespec wait = { 0, 300000000 };
     if (threads > 1) nanosleep(&wait, NULL);
 }
 
@@ -203,6 +203,7 @@ static double bench(const shape *s, int threads, int rounds) {
     }
     double us[MOST_ROUNDS], share[MOST_ROUNDS], ratio[MOST_ROUNDS];
     for (int r = 0; r < rounds; r++) {
+        settle(threads);
         double peak = peak_gflops(threads);
         us[r] = gflops(ours, s, a, b, c, threads);
         share[r] = us[r] / peak;

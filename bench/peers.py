@@ -152,16 +152,17 @@ def compare(o, table, what, shape, ours, command, result, peers, counts=None):
         torch.set_num_threads(threads)
         ours.ask(f"threads {threads}")
         which = 0 if threads > 1 else 1
+        pause = 0.3 if threads > 1 else 0
         us, them = [], {name: [] for name in peers}
         differ = {}
         for r in range(o.rounds + 1):       # the first is not counted
-            time.sleep(0.06)                # threads that spin go to sleep
+            time.sleep(pause)               # threads that spin go to sleep
             seconds = ours.ask(command)[which]
             if r:
                 us.append(seconds)
             for name, (prepare, run, answer) in peers.items():
                 argument = prepare()
-                time.sleep(0.06)
+                time.sleep(pause)
                 seconds, out = timed(lambda: run(argument))
                 if r:
                     them[name].append(seconds[which])

@@ -167,6 +167,7 @@ strike() {
         before="timeout --foreground -s KILL $delay"
         run "$1" "$w/now"
         code=$?
+        [ $code -ne 124 ] || code=0     # ended in the moment of the kill
     else
         draw "$calls"
         export FAULT=kill FAULT_AT="$drawn"

@@ -1532,9 +1532,15 @@ gm_status gm_evaluate(gm_arena *arena, const gm_head *head,
 typedef enum {
     GM_PLAN_HASH, GM_PLAN_STATES, GM_PLAN_HESSIANS, GM_PLAN_CANDIDATES,
     GM_PLAN_SEPARABLE, GM_PLAN_STEPS_OF_FIT, GM_PLAN_SOLVE, GM_PLAN_QUANTIZE,
-    GM_PLAN_EVAL, GM_PLAN_STEPS
+    GM_PLAN_RIVALS, GM_PLAN_EVAL, GM_PLAN_STEPS
 } gm_plan_step;
 const char *gm_plan_step_name(gm_plan_step step);
+
+/* What compare's other methods measure: nothing, block errors, also the KL of
+   whole quantized models. */
+typedef enum {
+    GM_PLAN_NO_RIVALS, GM_PLAN_BLOCK_ERRORS, GM_PLAN_END_TO_END
+} gm_plan_rivals;
 
 /* What is to be done.  base: bytes held before it.  stored: bytes of a weight
    in the checkpoint.  candidates, learns, models: whether they are made. */
@@ -1544,6 +1550,7 @@ typedef struct {
     gm_fit_options fit;
     double model_bytes, base, stored;
     bool candidates, learns, models;
+    gm_plan_rivals rivals;
     int budgets, uniforms;      /* measured beside the original */
     long windows, window;       /* of the evaluation text; 0: none */
     long group;                 /* windows whose states are held; 0: all */

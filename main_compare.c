@@ -25,6 +25,7 @@ static const gm_option compare_options[] = {
     {"--window", "T", "512", "tokens in an evaluation window"},
     {"--windows", "N", "0", "evaluation windows; 0: all whole ones"},
     GM_LEARN_OPTIONS,
+    GM_MEMORY_OPTION,
     {0}};
 
 enum { BAQ = GM_METHODS, METHODS, MAX_ROWS = 1024 };
@@ -116,6 +117,27 @@ static gm_status read_texts(comparing *c) {
                                        c->fit.T, &c->calibration);
 }
 
+/* Says how much memory this takes, and makes it fit --max-memory. */
+static gm_status plan_memory(comparing *c) {
+    const bool *w = c->wanted;
+    gm_plan plan = {.recipe = c->recipe, .fit = c->fit, .candidates = true,
+                    .windows = c->on.text.windows,
+                    .window = c->on.text.window};
+    plan.learns = (w[GM_LEARNED] || w[GM_REFINED]) &&
+                  !gm_arg(c->call, "--scores");
+    plan.budgets = 1 + (int)gm_count_char(gm_arg(c->call, "--budgets"), ',');
+    plan.budgets *= c->methods;
+    if (w[GM_EVOLVE_KL] || w[GM_REFINED])
+        plan.rivals = GM_PLAN_END_TO_END;
+    else if (w[GM_GREEDY] || w[GM_SEPARABLE] || w[GM_GRAM] ||
+             w[GM_CLOSED_FORM] || w[GM_ANNEAL] || w[GM_EVOLVE])
+        plan.rivals = GM_PLAN_BLOCK_ERRORS;
+    gm_status s = gm_call_plan(c->call, &c->model, &plan);
+    c->recipe.at_once = plan.recipe.at_once;
+    c->on.group = plan.group;
+    return s;
+}
+
 /* ----------------------------------------------------------------- what rows
    depend on */
 
@@ -190,14 +212,16 @@ static gm_status learn(comparing *c) {
     gm_call *call = c->call;
     gm_fit fit;
     double start = gm_seconds();
-    gm_status s = gm_call_fit(call, &call->arena, &c->candidates,
+    gm_arena learning = {0};        /* as large as evaluation, and before it */
+    gm_status s = gm_call_fit(call, &learning, &c->candidates,
                               c->calibration.tokens,
                               &c->fit, c->dir, true, &fit);
-    if (s) return s;
     double passes = (double)(c->fit.steps * c->fit.batch) / (double)c->fit.S;
     c->learning = (gm_effort){passes, gm_seconds() - start};
-    s = gm_call_scores(call, &fit, c->dir, &c->scores);
-    return s ? s : keep_learning(c, fit.hash);
+    if (!s) s = gm_call_scores(call, &fit, c->dir, &c->scores);
+    if (!s) s = keep_learning(c, fit.hash);
+    gm_arena_free(&learning);
+    return s;
 }
 
 /* Scores of other candidates would compare nothing. */
@@ -456,6 +480,7 @@ static gm_status run_compare(gm_call *call) {
     c.call = call;
     gm_status s = read_options(&c);
     if (!s) s = read_texts(&c);
+    if (!s) s = plan_memory(&c);
     if (!s) s = gm_call_claim(call, c.dir);
     if (!s) s = gm_comparison_open(&call->arena, c.dir, &c.all, &call->err);
     if (!s) s = gm_candidates_open(&call->arena, &c.model, &c.recipe,

@@ -11,8 +11,6 @@
 #include <math.h>
 #include <string.h>
 
-enum { BATCH_ROWS = 4096 };     /* rows in one forward pass of a block */
-
 /* E_l of a block and its seven choices; key 0: the place is free. */
 typedef struct { uint64_t key; double E; } memory;
 
@@ -86,13 +84,12 @@ gm_status gm_objective_begin(gm_arena *arena, const gm_candidates *candidates,
     if (!text->tokens || text->S < 1 || text->T < 1)
         return gm_fail(err, GM_EUSAGE, "expected a calibration text, found "
                        "%ld sequences of %ld tokens", text->S, text->T);
-    long most = text->T < BATCH_ROWS ? BATCH_ROWS / text->T : 1;
     *out = o;
     *o = (gm_objective){
         .candidates = candidates, .arena = arena, .report = report,
         .text = {text->tokens, text->S, text->T}, .L = model->config.layers,
         .d = model->config.d, .R = text->S * text->T,
-        .batch = text->S < most ? text->S : most};
+        .batch = gm_batch(text->S, text->T)};
     gm_status s = buffers(o, err);
     if (!s) s = gm_embed(model, text->tokens, o->R, o->h, err);
     for (long l = 0; l < o->L && !s; l++) {

@@ -11,9 +11,11 @@
      fit         a block and its gradient, activations forward and backward of
                  R = batch T rows, mapped candidates of a block
      eval        states of all windows, twice; the output head; a block; a pass
+     rivals      states of all blocks [L + 1, S T, d], a block, a pass, what eval
+                 holds: the only step that grows with L
      quantize    one module
 
-   so nothing but disk grows with L.  Time is measured: each kind of work is
+   so nothing else but disk grows with L.  Time is measured: each kind of work is
    done once for a cut-down block, on one thread, by the clock of the processor
    (others may use the machine), split by --profile's counters into products
    (they grow with R n), attention (S T (T + 1) Hq hd) and the rest, and
@@ -33,7 +35,7 @@ static const int input_module[INPUTS] = {GM_Q, GM_O, GM_GATE, GM_DOWN};
 
 static const char *const step_name[GM_PLAN_STEPS] = {
     "hash", "teacher_states", "hessians", "candidates", "separable_errors",
-    "fit_steps", "solve", "quantize", "eval"};
+    "fit_steps", "solve", "quantize", "rivals", "eval"};
 
 const char *gm_plan_step_name(gm_plan_step step) { return step_name[step]; }
 
@@ -42,7 +44,7 @@ static double largest(double a, double b) { return a > b ? a : b; }
 /* ------------------------------------------------------------------- counts */
 
 /* Weights of one block, of its largest module, of its widest input. */
-typedef struct { double n, module, widest, squares, cubes; } weights;
+typedef struct { double n, module, widest, tallest, squares, cubes; } weights;
 
 static weights weights_of(const gm_config *c) {
     weights w = {0};
@@ -52,6 +54,7 @@ static weights weights_of(const gm_config *c) {
         w.n += (double)out * (double)in;
         w.module = largest(w.module, (double)out * (double)in);
         w.widest = largest(w.widest, (double)in);
+        w.tallest = largest(w.tallest, (double)out);
     }
     for (int i = 0; i < INPUTS; i++) {
         long out, in;
@@ -161,6 +164,38 @@ static long held(const gm_plan *p) {
     return p->group && p->group < p->windows ? p->group : p->windows;
 }
 
+/* What a pass over `count` windows of T tokens takes while it lasts. */
+static double pass_bytes(const gm_plan *p, long count, long T) {
+    const gm_config *c = &p->config;
+    double pass = block_bytes(c) + weights_of(c).module * p->stored +
+                  acts_bytes(c, gm_batch(count, T), T, false);
+    long chunk = gm_logit_rows(c->vocab, T - 1);
+    double logits = (double)(chunk * (2 * c->vocab + c->d) +
+                             gm_threads() * c->vocab) * sizeof(gm_real);
+    return largest(pass, logits);
+}
+
+/* objective.c: kept until the end, evaluation's `kept` beside it. */
+static double rivals_memory(const gm_plan *p, double kept, gm_planned *step) {
+    const gm_config *c = &p->config;
+    const weights w = weights_of(c);
+    const long S = p->fit.S, T = p->fit.T;
+    const double rows = (double)S * (double)T, real = sizeof(gm_real);
+    const double head = (double)c->vocab * (double)c->d;
+    if (p->rivals == GM_PLAN_NO_RIVALS) return 0;
+    long batch = gm_batch(S, T);
+    double own = rows * (double)c->d * (double)(c->layers + 2) * real +
+                 (w.module + (double)(batch * T) * w.tallest) * real +
+                 rows * 8 + block_bytes(c) + acts_bytes(c, batch, T, false);
+    double most = w.module * p->stored;
+    if (p->rivals == GM_PLAN_END_TO_END) {
+        own += (head + rows * (double)c->d) * real;
+        most = largest(head * p->stored, pass_bytes(p, S, T));
+    }
+    step[GM_PLAN_RIVALS].memory = (int64_t)(kept + own + most);
+    return own;
+}
+
 static void eval_memory(const gm_plan *p, gm_planned *step) {
     const gm_config *c = &p->config;
     const weights w = weights_of(c);
@@ -168,15 +203,11 @@ static void eval_memory(const gm_plan *p, gm_planned *step) {
     double kept = p->base, most = 0;
     if (p->windows) {
         long rows = held(p) * p->window;
-        long batch = gm_batch(held(p), p->window);
         kept += (2 * (double)(rows * c->d) + head) * real +
                 (double)p->windows * 24 * (1 + p->uniforms + p->budgets);
-        double pass = block_bytes(c) + w.module * p->stored +
-                      acts_bytes(c, batch, p->window, false);
-        long chunk = gm_logit_rows(c->vocab, p->window - 1);
-        double logits = (double)(chunk * (2 * c->vocab + c->d) +
-                                 gm_threads() * c->vocab) * real;
-        most = largest(head * p->stored, largest(pass, logits));
+        kept += rivals_memory(p, kept, step);
+        most = largest(head * p->stored,
+                       pass_bytes(p, held(p), p->window));
         step[GM_PLAN_EVAL].memory = (int64_t)(kept + most);
     }
     if (p->models) {
@@ -209,7 +240,8 @@ int64_t gm_plan_peak(const gm_planned step[GM_PLAN_STEPS]) {
 gm_status gm_plan_fit(gm_plan *p, int64_t limit, gm_error *err) {
     gm_planned step[GM_PLAN_STEPS];
     gm_plan_memory(p, step);
-    while (step[GM_PLAN_EVAL].memory > limit && held(p) > 1) {
+    while ((step[GM_PLAN_EVAL].memory > limit ||
+            step[GM_PLAN_RIVALS].memory > limit) && held(p) > 1) {
         p->group = (held(p) + 1) / 2;
         gm_plan_memory(p, step);
     }
@@ -222,6 +254,7 @@ gm_status gm_plan_fit(gm_plan *p, int64_t limit, gm_error *err) {
     static const char *const lower[GM_PLAN_STEPS] = {
         [GM_PLAN_CANDIDATES] = "--sequences, --length or the number of --bits",
         [GM_PLAN_STEPS_OF_FIT] = "--batch or --length",
+        [GM_PLAN_RIVALS] = "--sequences or --length",
         [GM_PLAN_EVAL] = "--window"};
     int most = 0;
     for (int i = 0; i < GM_PLAN_STEPS; i++)

@@ -105,6 +105,23 @@ static void test_steps(const char *dir, const char *text) {
           GM_OK, "%s", err.text);
     snprintf(name, sizeof name, "%s, %s: eval", dir, text);
     check_near(name, step[GM_PLAN_EVAL].memory, measuring.peak, mapped);
+
+    gm_objective *objective;
+    bool *wanted = calloc((size_t)(fit.M * r.count), sizeof *wanted);
+    double *S = calloc((size_t)(fit.M * r.count), sizeof *S), kl;
+    p.rivals = GM_PLAN_END_TO_END;
+    gm_plan_memory(&p, step);
+    for (long i = 0; i < r.count; i++) wanted[i] = true;
+    CHECK(gm_objective_begin(&measuring, &candidates, &all, NULL, &objective,
+                             &err) == GM_OK &&
+          gm_objective_separable(objective, wanted, S, &err) == GM_OK &&
+          gm_objective_kl_begin(objective, &err) == GM_OK &&
+          gm_objective_kl(objective, choice, &kl, &err) == GM_OK, "%s",
+          err.text);
+    snprintf(name, sizeof name, "%s, %s: rivals", dir, text);
+    check_near(name, step[GM_PLAN_RIVALS].memory, measuring.peak, mapped);
+    free(S);
+    free(wanted);
     free(choice);
     gm_arena_free(&measuring);
     gm_arena_free(&learning);

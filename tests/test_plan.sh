@@ -73,6 +73,27 @@ grep -q '^memory: about [0-9.]* MB (candidates' "$w/err" && ok ||
 awk '/^memory: about/ { plan = $3 } /peak memory/ { found = $(NF - 1) }
     END { exit !(plan > 20 && plan < 1.2 * found && found < 1.2 * plan) }' \
     "$w/err" && ok || bad "memory: $(cat "$w/err")"
+# compare: the same table (but for its seconds) in smaller pieces
+rivals() {
+    "$fast" compare $m --calib data/calib.txt --text data/test.txt \
+        --window 256 --group 64 --length 128 --batch 2 --steps 1 \
+        --evaluations 8 --budgets 3 --methods gamma,refined \
+        --threads 2 "$@" 2>"$w/err" >"$w/out"
+}
+rivals --sequences 2 --out "$w/rivals"
+awk '/^memory: about/ { plan = $3 } /peak memory/ { found = $(NF - 1) }
+    END { exit !(plan > 20 && plan < 1.2 * found && found < 1.2 * plan) }' \
+    "$w/err" && ok || bad "memory: $(cat "$w/err")"
+sed 's/[^\t]*$//' "$w/out" >"$w/whole"
+rivals --sequences 2 --out "$w/rivals-pieces" --max-memory 30M
+awk '/^memory: about/ { fits = $3 <= 30 } END { exit !fits }' "$w/err" && ok ||
+    bad "more than --max-memory: $(cat "$w/err")"
+sed 's/[^\t]*$//' "$w/out" >"$w/pieces"
+same "$w/whole" "$w/pieces"
+rivals --out "$w/no" --sequences 16 --max-memory 24M
+[ $? -eq 6 ] && grep -q '^gamma: --max-memory: rivals needs [0-9.]* MB, expect'\
+'ed at most 24.0 MB; lower --sequences or --length$' "$w/err" &&
+    [ ! -e "$w/no" ] && ok || bad "refusal: $(cat "$w/err")"
 succeed solve "$w/fit/scores.tsv" --bits 3 --out "$w/alloc.tsv"
 "$gamma" quantize $m --alloc "$w/alloc.tsv" --cache "$w/fit" --out "$w/q" \
     2>"$w/err" >"$w/out"

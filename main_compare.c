@@ -34,6 +34,9 @@ static const char *name_of(int method) {
     return method == BAQ ? "baq" : gm_method_name((gm_method)method);
 }
 
+/* An assignment of the candidates, and what it was measured to be. */
+typedef struct { const int *choice; gm_measure measure; } measured;
+
 typedef struct {
     gm_call *call;
     gm_model model;
@@ -55,6 +58,8 @@ typedef struct {
     gm_comparison all;
     const char *asked[MAX_ROWS];    /* keys of the rows asked for */
     long rows;
+    measured seen[MAX_ROWS];        /* different ones, in this process */
+    long seen_count;
 } comparing;
 
 /* --------------------------------------------------------- the command line */
@@ -301,6 +306,21 @@ static void fill_sizes(const comparing *c, const int *choice,
     row->bytes = z.file_bytes;
 }
 
+/* Methods often choose the same: measured once. */
+static gm_status measure_choice(comparing *c, const int *choice,
+                                gm_measure *m) {
+    const size_t bytes = (size_t)c->table->M * sizeof *choice;
+    for (long i = 0; i < c->seen_count; i++)
+        if (memcmp(c->seen[i].choice, choice, bytes) == 0) {
+            *m = c->seen[i].measure;
+            return GM_OK;
+        }
+    gm_status s = gm_call_measure(c->call, &c->model, &c->candidates, choice,
+                                  &c->on, m);
+    if (!s) c->seen[c->seen_count++] = (measured){choice, *m};
+    return s;
+}
+
 static gm_status choose_and_measure(comparing *c, gm_method method,
                                     const gm_budget *budget, gm_compared *row,
                                     gm_measure *m) {
@@ -310,8 +330,7 @@ static gm_status choose_and_measure(comparing *c, gm_method method,
     if (!choice) return gm_nomem(&call->err);
     gm_status s = gm_rivals_choose(c->rivals, method, budget, choice, &effort,
                                    &call->err);
-    if (!s) s = gm_call_measure(call, &c->model, &c->candidates, choice, &c->on,
-                                m);
+    if (!s) s = measure_choice(c, choice, m);
     if (!s) s = write_alloc(c, row->method, budget, choice);
     if (s) return s;
     bool learned = method == GM_LEARNED || method == GM_REFINED;

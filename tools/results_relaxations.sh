@@ -21,7 +21,7 @@ table=$out/table.tsv
 [ -s "$table" ] ||
     printf 'model\trelaxation\tnorm\tscore\t2.25\t2.5\t3\t3.5\n' >"$table"
 
-# row MODEL RELAXATION NORM SCORE: the fit is made once for both scores
+# row MODEL RELAXATION NORM SCORE: the fit is made once for all its scores
 row() {
     grep -q "^$1	$2	$3	$4	" "$table" && return
     dir=$out/$1-$2-$3
@@ -45,15 +45,18 @@ row() {
 for model in "$@"; do
     for relaxation in soft-corrected soft gumbel hard; do
         for norm in token robust plain energy update; do
-            for score in loss theta; do row $model $relaxation $norm $score; done
+            [ $relaxation != soft-corrected ] ||
+                row "$model" $relaxation $norm scaled
+            row "$model" $relaxation $norm loss
+            row "$model" $relaxation $norm theta
         done
     done
 done
 
-# KL relative to soft-corrected, token, loss: geometric means over the models
+# KL relative to the default's: geometric means over the models
 awk -F '\t' '
 NR == 1 { for (b = 5; b <= 8; b++) name[b] = $b; next }
-$2 == "soft-corrected" && $3 == "token" && $4 == "loss" {
+$2 == "soft-corrected" && $3 == "token" && $4 == "scaled" {
     for (b = 5; b <= 8; b++) base[$1, b] = $b
 }
 {

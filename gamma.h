@@ -2049,7 +2049,7 @@ int gm_call_uniforms(gm_call *call, const gm_recipe *recipe, int *budgets);
     {"--sequences", "S", "16", "calibration sequences"},                      \
     {"--length", "T", "512", "tokens in a calibration sequence"},             \
     {"--batch", "N", "4", "sequences in one step"},                           \
-    {"--steps", "N", "60", "steps"},                                          \
+    {"--steps", "N", NULL, "steps (--score scaled: 15, else 60)"},            \
     {"--recipe", "NAME", "default", "default or paper"},                      \
     {"--relaxation", "NAME", "soft-corrected", "soft, soft-corrected, "       \
      "gumbel or hard"},                                                       \

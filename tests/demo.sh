@@ -6,7 +6,7 @@ set -e
 out=${1:-demo-out}
 ./gamma run data/tiny-llama --calib data/calib.txt --eval data/test.txt \
     --out "$out" --bits 2,3,4 --group 64 --length 256 --sequences 32 \
-    --batch 8 --steps 60 --window 256 --budgets 2.25,2.5,3,3.5 >"$out.tsv.partial"
+    --batch 8 --window 256 --budgets 2.25,2.5,3,3.5 >"$out.tsv.partial"
 mkdir -p "$out"
 mv "$out.tsv.partial" "$out/table.tsv"
 awk -F '\t' '

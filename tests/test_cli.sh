@@ -158,6 +158,13 @@ quick fit $m --calib data/calib.txt --out "$w/paper" $small \
 grep -q '^# tau_last 0.7$' "$w/paper/scores.tsv" &&
     grep -q '^# tau 1.5$' "$w/paper/scores.tsv" && ok ||
     bad "--tau: $(grep tau "$w/paper/scores.tsv")"
+# how many steps, by the score
+for score in scaled=15 loss=60; do
+    quick fit $m --calib data/calib.txt --out "$w/steps" --sequences 1 \
+        --length 8 --batch 1 --score ${score%=*}
+    grep -qx "# steps ${score#*=}" "$w/steps/scores.tsv" && ok ||
+        bad "$score: $(grep '# steps' "$w/steps/scores.tsv")"
+done
 expect 2 'gamma: --recipe: expected default or paper, found "x"' \
     fit $m --out "$w/x" --recipe x
 expect 2 'gamma: --relaxation: expected soft, soft-corrected, gumbel or hard, found "x"' \

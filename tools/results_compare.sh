@@ -16,7 +16,8 @@ if [ $# -eq 1 ]; then
     for model in tiny-llama tiny-qwen2 tiny-qwen3; do
         ./gamma compare data/$model --calib data/calib.txt \
             --text data/test.txt --window 256 --bits 2,3,4 --group 64 \
-            --sequences 16 --length 256 --evaluations 30 --out "$out/$model"
+            --sequences 16 --length 256 --steps 60 --evaluations 30 \
+            --out "$out/$model"
     done
     exit
 fi
@@ -24,8 +25,8 @@ if [ $# -eq 5 ]; then
     set -- "$@" --windows 8 --sequences 4 --evaluations 24 --scores "$5"
 else
     # shellcheck disable=SC2086
-    set -- "$@" - --windows 64 --sequences 16 --batch 2 --evaluations 10 \
-        --methods "$METHODS" $OPTIONS
+    set -- "$@" - --windows 64 --sequences 16 --batch 2 --steps 60 \
+        --evaluations 10 --methods "$METHODS" $OPTIONS
 fi
 model=$2 calibration=$3 evaluation=$4
 shift 5

@@ -85,9 +85,12 @@ awk '/^memory: about/ { plan = $3 } /peak memory/ { found = $(NF - 1) }
     END { exit !(plan > 20 && plan < 1.2 * found && found < 1.2 * plan) }' \
     "$w/err" && ok || bad "memory: $(cat "$w/err")"
 sed 's/[^\t]*$//' "$w/out" >"$w/whole"
+mv "$w/err" "$w/whole.err"
 rivals --sequences 2 --out "$w/rivals-pieces" --max-memory 30M
-awk '/^memory: about/ { fits = $3 <= 30 } END { exit !fits }' "$w/err" && ok ||
-    bad "more than --max-memory: $(cat "$w/err")"
+awk '/^memory: about/ { fits = $3 <= 30 }
+    /peak memory/ { found[++n] = $(NF - 1) }
+    END { exit !(fits && found[2] < 0.9 * found[1]) }' "$w/whole.err" \
+    "$w/err" && ok || bad "more than --max-memory: $(cat "$w/whole.err" "$w/err")"
 sed 's/[^\t]*$//' "$w/out" >"$w/pieces"
 same "$w/whole" "$w/pieces"
 rivals --out "$w/no" --sequences 16 --max-memory 24M

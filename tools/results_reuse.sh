@@ -64,7 +64,7 @@ END {
         b = order[i]
         n = windows(reused[b], b, a)
         windows(trained[b], b, t)
-        gap = -paired(n, a, t)
+        gap = 0 - paired(n, a, t)
         line = sprintf("%s\t%.5f\t%.5f\t%+.2f\t%.2f", b, reused[b], trained[b],
                        100 * gap / trained[b], 100 * error / trained[b])
         if (i > 1) line = line sprintf("\t%+.5f\t%.5f", paired(n, last, a), error)

@@ -40,7 +40,7 @@ for setting; do
         awk -F '\t' -v name="$setting" -v s="$(cat "$out/$name/seconds")" '
             NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
             $1 == "separable" {
-                d = -100 * $at["kl_above_gamma"] / $at["kl"]
+                d = 100 * (0 - $at["kl_above_gamma"]) / $at["kl"]
                 e = 100 * $at["kl_above_gamma_error"] / $at["kl"]
                 line = line sprintf(" | %+.2f (%.2f)%s", d, e,
                     d < -2 * e ? " <" : d > 2 * e ? " >" : "")

@@ -204,8 +204,8 @@ static const gm_option fit_options[] = {
      "text"},
     {"--length", "T", "512", "tokens in each sequence"},
     {"--batch", "N", "4", "sequences in one step, 1..S"},
-    {"--steps", "N", NULL, "sweeps over the blocks, 1..1000000 (--score scaled: "
-     "15, else 60)"},
+    {"--steps", "N", NULL, "sweeps over the blocks, 1..1000000 (--score "
+     "scaled: 15, else 60)"},
     {"--recipe", "NAME", "default", "which defaults: default, or paper, the "
      "plainest reading of the abstract: --relaxation soft --norm plain --score "
      "theta; options given beside it win"},

@@ -11,15 +11,15 @@
      fit         a block and its gradient, activations forward and backward of
                  R = batch T rows, mapped candidates of a block
      eval        states of all windows, twice; the output head; a block; a pass
-     rivals      states of all blocks [L + 1, S T, d], a block, a pass, what eval
-                 holds: the only step that grows with L
+     rivals      states of all blocks [L + 1, S T, d], a block, a pass, what
+                 eval holds
      quantize    one module
 
-   so nothing else but disk grows with L.  Time is measured: each kind of work is
-   done once for a cut-down block, on one thread, by the clock of the processor
-   (others may use the machine), split by --profile's counters into products
-   (they grow with R n), attention (S T (T + 1) Hq hd) and the rest, and
-   scaled by these counts; threads divide it.
+   so nothing but rivals and disk grows with L.  Time is measured: each kind of
+   work is done once for a cut-down block, on one thread, by the clock of the
+   processor (others may use the machine), split by --profile's counters into
+   products (they grow with R n), attention (S T (T + 1) Hq hd) and the rest,
+   and scaled by these counts; threads divide it.
    Touches only what it is handed, and a temporary file of the C library.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"

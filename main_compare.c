@@ -20,6 +20,10 @@ static const gm_option compare_options[] = {
      "docs/rivals.md; also refined"},
     {"--evaluations", "N", "200", "most evaluations of a search, 1..1000000; a "
      "forward pass of the calibration text each"},
+    {"--search-text", "FILE", NULL, "what the rivals' errors and searches are "
+     "measured on, --sequences of --length (the calibration text): for gptq a "
+     "text that its candidates were not made from"},
+    {"--search-tokens", "FILE", NULL, "instead of --search-text: tokens, .npy"},
     {"--scores", "FILE", NULL, "gamma's scores (else learned here as gamma fit "
      "does, and kept as DIR/scores.tsv)"},
     {"--window", "T", "512", "tokens in an evaluation window"},
@@ -115,11 +119,17 @@ static gm_status read_options(comparing *c) {
 
 static gm_status read_texts(comparing *c) {
     gm_call *call = c->call;
+    const char *search = gm_arg(call, "--search-text");
+    const char *tokens = gm_arg(call, "--search-tokens");
     gm_status s = gm_call_windows(call, &c->model, gm_arg(call, "--text"),
                                   gm_arg(call, "--eval-tokens"), &c->on);
-    return s ? s : gm_call_calibration(call, &c->model, gm_arg(call, "--calib"),
-                                       gm_arg(call, "--tokens"), c->fit.S,
-                                       c->fit.T, &c->calibration);
+    if (!s) s = gm_call_calibration(call, &c->model, gm_arg(call, "--calib"),
+                                    gm_arg(call, "--tokens"), c->fit.S,
+                                    c->fit.T, &c->calibration);
+    c->options.text = c->calibration;
+    if (s || (!search && !tokens)) return s;
+    return gm_call_calibration(call, &c->model, search, tokens, c->fit.S,
+                               c->fit.T, &c->options.text);
 }
 
 /* Says how much memory this takes, and makes it fit --max-memory. */
@@ -158,7 +168,9 @@ static gm_status name_run(comparing *c) {
     gm_call *call = c->call;
     const gm_sequences *t = &c->calibration;
     const gm_text *e = &c->on.text;
-    char calibration[65], text[65];
+    const gm_sequences *r = &c->options.text;
+    char calibration[65], search[65], text[65];
+    gm_sha_of(r->tokens, (size_t)(r->S * r->T) * sizeof *r->tokens, search);
     gm_sha_of(t->tokens, (size_t)(t->S * t->T) * sizeof *t->tokens,
               calibration);
     gm_sha_of(e->tokens, (size_t)(e->windows * e->window) * sizeof *e->tokens,
@@ -166,9 +178,11 @@ static gm_status name_run(comparing *c) {
     const char *all = gm_format(
         &call->arena, "gamma %s\nmodel %s\ncandidates %s\ncalibration %s\n"
         "sequences %ld %ld\ntext %s\nwindows %ld %ld\nseed %llu\n"
-        "evaluations %ld\n", GM_VERSION, c->model.hash, c->candidates.hash,
-        calibration, t->S, t->T, text, e->windows, e->window,
-        (unsigned long long)c->options.seed, c->options.evaluations);
+        "evaluations %ld\n%s%s", GM_VERSION, c->model.hash,
+        c->candidates.hash, calibration, t->S, t->T, text, e->windows,
+        e->window, (unsigned long long)c->options.seed, c->options.evaluations,
+        r->tokens == t->tokens ? "" : "search ",
+        r->tokens == t->tokens ? "" : search);
     c->run = short_hash(call, all, 12);
     return c->run ? GM_OK : gm_nomem(&call->err);
 }
@@ -511,7 +525,6 @@ static gm_status run_compare(gm_call *call) {
     if (!s) s = prepare_gamma(&c);
     if (s) return s;
     c.options.candidates = &c.candidates;
-    c.options.text = c.calibration;
     s = gm_rivals_begin(&call->arena, &c.options, &call->report, &c.rivals,
                         &call->err);
     if (s) return s;

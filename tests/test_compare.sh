@@ -95,6 +95,31 @@ quick fit $m --calib data/calib.txt --out "$w/fit" --sequences 4 \
     --length 32 --batch 2 --steps 3 --group 64
 same "$w/fit/scores.tsv" "$w/a/scores.tsv"
 
+# ------------------------------------------------ rivals on a text of their own
+cp README.md "$w/other.txt"
+rivals="--methods separable,gamma --budgets 2.6"
+# shellcheck disable=SC2086
+succeed compare $common $rivals --search-text "$w/other.txt" --out "$w/searched"
+# shellcheck disable=SC2086
+succeed compare $m --calib "$w/other.txt" --text data/test.txt --window 64 \
+    --windows 4 $small $rivals --out "$w/other"
+# shellcheck disable=SC2086
+succeed compare $common $rivals --out "$w/usual"
+chosen() { grep -v '^#' "$w/$1/alloc-$2-2.6.tsv" >"$w/chosen-$1"; }
+for pair in searched=other=separable searched=usual=gamma; do
+    method=${pair##*=} pair=${pair%=*}
+    chosen "${pair%=*}" $method && chosen "${pair#*=}" $method
+    same "$w/chosen-${pair%=*}" "$w/chosen-${pair#*=}"
+done
+chosen usual separable && chosen searched separable
+cmp -s "$w/chosen-usual" "$w/chosen-searched" &&
+    bad "--search-text decides nothing" || ok
+# a row of the one is not taken for a row of the other
+# shellcheck disable=SC2086
+succeed compare $common $rivals --search-text "$w/other.txt" --out "$w/usual"
+chosen usual separable
+same "$w/chosen-usual" "$w/chosen-searched"
+
 # --------------------------------------------------------------- taken over
 cp "$t" "$w/before.tsv"
 # shellcheck disable=SC2086

@@ -114,10 +114,10 @@ done
 chosen usual separable && chosen searched separable
 cmp -s "$w/chosen-usual" "$w/chosen-searched" &&
     bad "--search-text decides nothing" || ok
-# a row of the one is not taken for a row of the other
+# a row of one text is not taken for a row of another
 # shellcheck disable=SC2086
-succeed compare $common $rivals --search-text "$w/other.txt" --out "$w/usual"
-chosen usual separable
+succeed compare $common $rivals --search-text data/calib.txt --out "$w/searched"
+chosen searched separable
 same "$w/chosen-usual" "$w/chosen-searched"
 
 # --------------------------------------------------------------- taken over

@@ -511,8 +511,7 @@ static char *words_of(const baq *b, const gm_sequences *text, char hash[65]) {
     const gm_baq_options *o = b->o;
     gm_sha sha;
     char tokens[65];
-    gm_sha_of(text->tokens,
-              (size_t)(text->S * text->T) * sizeof *text->tokens, tokens);
+    gm_sha_tokens(text->tokens, text->S, text->T, tokens);
     char *words = gm_format(b->arena, "rate=%.17g rule=%s hessian=%s damping="
                             "%.17g model=%s tokens=%s S=%ld T=%ld", o->rate,
                             rule_name[o->rule], gm_hessian_name(o->hessian),

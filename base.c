@@ -243,6 +243,10 @@ void gm_sha_of(const void *data, size_t bytes, char hex[65]) {
     gm_sha_end(&sha, hex);
 }
 
+void gm_sha_tokens(const int32_t *tokens, long S, long T, char hex[65]) {
+    gm_sha_of(tokens, (size_t)(S * T) * sizeof *tokens, hex);
+}
+
 /* --------------------------------------------- numbers written by people */
 
 gm_status gm_parse_long(const char *what, const char *text, long least,

@@ -345,11 +345,6 @@ static gm_status write_blocks(gm_arena *arena, maker *t, gm_out *file,
     return s;
 }
 
-static void tokens_hash(const gm_sequences *text, char hex[65]) {
-    gm_sha_of(text->tokens,
-              (size_t)(text->S * text->T) * sizeof *text->tokens, hex);
-}
-
 /* DIR/sha256-HASH.txt beside DIR/candidates-HASH.safetensors, as sha256sum -c
    reads it. */
 static gm_status file_digest(gm_arena *arena, const char *path, char hex[65],
@@ -417,7 +412,7 @@ static gm_status write_candidates(gm_arena *arena, const gm_model *model,
     maker t = {.model = model, .recipe = recipe, .text = text,
                .report = report};
     gm_recipe_text(recipe, recipe_text);
-    if (gptq) tokens_hash(text, tokens);
+    if (gptq) gm_sha_tokens(text->tokens, text->S, text->T, tokens);
     const char *metadata[] = {"gamma_candidates", "1", "recipe", recipe_text,
                               "model_hash", model->hash,
                               gptq ? "calibration_hash" : NULL, tokens, NULL};
@@ -456,7 +451,7 @@ static void candidates_hash(const gm_model *model, const gm_recipe *recipe,
     gm_sha_add(&sha, model->hash, 64);
     if (recipe->quantizer == GM_GPTQ) {
         char tokens[65], shape[64];
-        tokens_hash(text, tokens);
+        gm_sha_tokens(text->tokens, text->S, text->T, tokens);
         gm_sha_add(&sha, tokens, 64);
         int n = snprintf(shape, sizeof shape, "S=%ld T=%ld", text->S, text->T);
         gm_sha_add(&sha, shape, (size_t)n);

@@ -116,6 +116,8 @@ void gm_sha_add(gm_sha *sha, const void *data, size_t bytes);
 void gm_sha_end(gm_sha *sha, char hex[65]);
 /* All in one. */
 void gm_sha_of(const void *data, size_t bytes, char hex[65]);
+/* Of tokens [S, T]. */
+void gm_sha_tokens(const int32_t *tokens, long S, long T, char hex[65]);
 
 /* Numbers written by people.  The whole of `text` must be a number. `what`
    names it in the message ("--steps", "config.json: hidden_size"). */
@@ -1536,11 +1538,11 @@ typedef enum {
 } gm_plan_step;
 const char *gm_plan_step_name(gm_plan_step step);
 
-/* What compare's other methods measure: nothing, block errors, also the KL of
-   whole quantized models. */
+/* What ways to choose bits measure: nothing, errors of single modules or of
+   blocks, also the KL of whole quantized models. */
 typedef enum {
-    GM_PLAN_NO_RIVALS, GM_PLAN_BLOCK_ERRORS, GM_PLAN_END_TO_END
-} gm_plan_rivals;
+    GM_MEASURES_NOTHING, GM_MEASURES_BLOCKS, GM_MEASURES_MODELS
+} gm_measures;
 
 /* What is to be done.  base: bytes held before it.  stored: bytes of a weight
    in the checkpoint.  candidates, learns, models: whether they are made. */
@@ -1550,7 +1552,7 @@ typedef struct {
     gm_fit_options fit;
     double model_bytes, base, stored;
     bool candidates, learns, models;
-    gm_plan_rivals rivals;
+    gm_measures rivals;
     int budgets, uniforms;      /* measured beside the original */
     long windows, window;       /* of the evaluation text; 0: none */
     long group;                 /* windows whose states are held; 0: all */
@@ -1738,6 +1740,7 @@ typedef enum {
     GM_METHODS
 } gm_method;
 const char *gm_method_name(gm_method method);   /* "uniform" ... "gamma" */
+gm_measures gm_method_measures(gm_method method);
 
 /* What all methods share.  text: calibration, never the evaluation text. */
 typedef struct {

@@ -88,6 +88,16 @@ static gm_status read_methods(comparing *c) {
     return GM_OK;
 }
 
+/* The original's, and each method's for each budget. */
+static long count_rows(const comparing *c) {
+    const char *budgets = gm_arg(c->call, "--budgets");
+    return 1 + c->methods * (1 + gm_count_char(budgets, ','));
+}
+
+static bool needs_scores(const comparing *c) {
+    return c->wanted[GM_LEARNED] || c->wanted[GM_REFINED];
+}
+
 /* All that can be refused before anything is computed. */
 static gm_status read_options(comparing *c) {
     gm_call *call = c->call;
@@ -112,6 +122,9 @@ static gm_status read_options(comparing *c) {
     if (!s) s = gm_module_table(&call->arena, &c->model, &c->recipe, &table,
                                 &call->err);
     if (!s) s = gm_call_budgets(call, &table);
+    if (!s && count_rows(c) > MAX_ROWS)
+        s = gm_fail(&call->err, GM_EUSAGE, "compare: expected at most %d rows, "
+                    "found %ld", MAX_ROWS, count_rows(c));
     if (s) return s;
     c->options.seed = (uint64_t)seed;
     return GM_OK;
@@ -134,19 +147,14 @@ static gm_status read_texts(comparing *c) {
 
 /* Says how much memory this takes, and makes it fit --max-memory. */
 static gm_status plan_memory(comparing *c) {
-    const bool *w = c->wanted;
     gm_plan plan = {.recipe = c->recipe, .fit = c->fit, .candidates = true,
                     .windows = c->on.text.windows,
-                    .window = c->on.text.window};
-    plan.learns = (w[GM_LEARNED] || w[GM_REFINED]) &&
-                  !gm_arg(c->call, "--scores");
-    plan.budgets = 1 + (int)gm_count_char(gm_arg(c->call, "--budgets"), ',');
-    plan.budgets *= c->methods;
-    if (w[GM_EVOLVE_KL] || w[GM_REFINED])
-        plan.rivals = GM_PLAN_END_TO_END;
-    else if (w[GM_GREEDY] || w[GM_SEPARABLE] || w[GM_GRAM] ||
-             w[GM_CLOSED_FORM] || w[GM_ANNEAL] || w[GM_EVOLVE])
-        plan.rivals = GM_PLAN_BLOCK_ERRORS;
+                    .window = c->on.text.window,
+                    .budgets = (int)count_rows(c) - 1};
+    plan.learns = needs_scores(c) && !gm_arg(c->call, "--scores");
+    for (int m = 0; m < GM_METHODS; m++)
+        if (c->wanted[m] && gm_method_measures((gm_method)m) > plan.rivals)
+            plan.rivals = gm_method_measures((gm_method)m);
     gm_status s = gm_call_plan(c->call, &c->model, &plan);
     c->recipe.at_once = plan.recipe.at_once;
     c->on.group = plan.group;
@@ -169,20 +177,18 @@ static gm_status name_run(comparing *c) {
     const gm_sequences *t = &c->calibration;
     const gm_text *e = &c->on.text;
     const gm_sequences *r = &c->options.text;
-    char calibration[65], search[65], text[65];
-    gm_sha_of(r->tokens, (size_t)(r->S * r->T) * sizeof *r->tokens, search);
-    gm_sha_of(t->tokens, (size_t)(t->S * t->T) * sizeof *t->tokens,
-              calibration);
-    gm_sha_of(e->tokens, (size_t)(e->windows * e->window) * sizeof *e->tokens,
-              text);
+    char calibration[65], text[65], rivals[65] = "";
+    gm_sha_tokens(t->tokens, t->S, t->T, calibration);
+    gm_sha_tokens(e->tokens, e->windows, e->window, text);
+    bool own = r->tokens != t->tokens;      /* --search-text */
+    if (own) gm_sha_tokens(r->tokens, r->S, r->T, rivals);
     const char *all = gm_format(
         &call->arena, "gamma %s\nmodel %s\ncandidates %s\ncalibration %s\n"
         "sequences %ld %ld\ntext %s\nwindows %ld %ld\nseed %llu\n"
         "evaluations %ld\n%s%s", GM_VERSION, c->model.hash,
         c->candidates.hash, calibration, t->S, t->T, text, e->windows,
         e->window, (unsigned long long)c->options.seed, c->options.evaluations,
-        r->tokens == t->tokens ? "" : "search ",
-        r->tokens == t->tokens ? "" : search);
+        own ? "search " : "", rivals);
     c->run = short_hash(call, all, 12);
     return c->run ? GM_OK : gm_nomem(&call->err);
 }
@@ -262,7 +268,7 @@ static gm_status read_scores(comparing *c, const char *path) {
 
 static gm_status prepare_gamma(comparing *c) {
     const char *path = gm_arg(c->call, "--scores");
-    if (!c->wanted[GM_LEARNED] && !c->wanted[GM_REFINED]) return GM_OK;
+    if (!needs_scores(c)) return GM_OK;
     gm_status s = path ? read_scores(c, path) : learn(c);
     if (s) return s;
     gm_sha_of(c->scores.score, (size_t)(c->scores.M * c->scores.K) *
@@ -441,10 +447,6 @@ static gm_status all_rows(comparing *c) {
     gm_call *call = c->call;
     char *list = gm_format(&call->arena, "%s", gm_arg(call, "--budgets"));
     if (!list) return gm_nomem(&call->err);
-    long rows = 1 + c->methods * (1 + gm_count_char(list, ','));
-    if (rows > MAX_ROWS)
-        return gm_fail(&call->err, GM_EUSAGE, "compare: expected at most %d "
-                       "rows, found %ld", MAX_ROWS, rows);
     gm_status s = one_row(c, METHODS, NULL);
     for (char *item; !s && (item = strsep(&list, ","));) {
         gm_budget budget;

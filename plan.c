@@ -164,7 +164,8 @@ static long held(const gm_plan *p) {
     return p->group && p->group < p->windows ? p->group : p->windows;
 }
 
-/* What a pass over `count` windows of T tokens takes while it lasts. */
+/* What loading the head, then a pass over `count` windows of T tokens takes
+   while it lasts. */
 static double pass_bytes(const gm_plan *p, long count, long T) {
     const gm_config *c = &p->config;
     double pass = block_bytes(c) + weights_of(c).module * p->stored +
@@ -172,7 +173,8 @@ static double pass_bytes(const gm_plan *p, long count, long T) {
     long chunk = gm_logit_rows(c->vocab, T - 1);
     double logits = (double)(chunk * (2 * c->vocab + c->d) +
                              gm_threads() * c->vocab) * sizeof(gm_real);
-    return largest(pass, logits);
+    double head = (double)c->vocab * (double)c->d * p->stored;
+    return largest(head, largest(pass, logits));
 }
 
 /* objective.c: kept until the end, evaluation's `kept` beside it. */
@@ -182,15 +184,15 @@ static double rivals_memory(const gm_plan *p, double kept, gm_planned *step) {
     const long S = p->fit.S, T = p->fit.T;
     const double rows = (double)S * (double)T, real = sizeof(gm_real);
     const double head = (double)c->vocab * (double)c->d;
-    if (p->rivals == GM_PLAN_NO_RIVALS) return 0;
+    if (p->rivals == GM_MEASURES_NOTHING) return 0;
     long batch = gm_batch(S, T);
     double own = rows * (double)c->d * (double)(c->layers + 2) * real +
                  (w.module + (double)(batch * T) * w.tallest) * real +
                  rows * 8 + block_bytes(c) + acts_bytes(c, batch, T, false);
     double most = w.module * p->stored;
-    if (p->rivals == GM_PLAN_END_TO_END) {
+    if (p->rivals == GM_MEASURES_MODELS) {
         own += (head + rows * (double)c->d) * real;
-        most = largest(head * p->stored, pass_bytes(p, S, T));
+        most = pass_bytes(p, S, T);
     }
     step[GM_PLAN_RIVALS].memory = (int64_t)(kept + own + most);
     return own;
@@ -200,15 +202,14 @@ static void eval_memory(const gm_plan *p, gm_planned *step) {
     const gm_config *c = &p->config;
     const weights w = weights_of(c);
     const double head = (double)c->vocab * (double)c->d, real = sizeof(gm_real);
-    double kept = p->base, most = 0;
+    double kept = p->base;
     if (p->windows) {
         long rows = held(p) * p->window;
         kept += (2 * (double)(rows * c->d) + head) * real +
                 (double)p->windows * 24 * (1 + p->uniforms + p->budgets);
         kept += rivals_memory(p, kept, step);
-        most = largest(head * p->stored,
-                       pass_bytes(p, held(p), p->window));
-        step[GM_PLAN_EVAL].memory = (int64_t)(kept + most);
+        step[GM_PLAN_EVAL].memory =
+            (int64_t)(kept + pass_bytes(p, held(p), p->window));
     }
     if (p->models) {
         /* a module's values, its stored bytes, what it was packed in; or the

@@ -37,6 +37,23 @@ static const char *const method_name[GM_METHODS] = {
 
 const char *gm_method_name(gm_method method) { return method_name[method]; }
 
+gm_measures gm_method_measures(gm_method method) {
+    switch (method) {
+    case GM_GREEDY:
+    case GM_GRAM:
+    case GM_SEPARABLE:
+    case GM_CLOSED_FORM:
+    case GM_ANNEAL:
+    case GM_EVOLVE:
+        return GM_MEASURES_BLOCKS;
+    case GM_EVOLVE_KL:
+    case GM_REFINED:
+        return GM_MEASURES_MODELS;
+    default:
+        return GM_MEASURES_NOTHING;
+    }
+}
+
 /* -------------------------------------------------- uniform and nearly so */
 
 /* Module m at level u: its candidate of most bits <= b_u; if it has none, the
@@ -447,12 +464,10 @@ static gm_status measure(gm_rivals *r, errors *e,
 static gm_status prepare(gm_rivals *r, gm_method method, gm_effort *effort,
                          gm_error *err) {
     const bool gram = method == GM_GRAM || method == GM_CLOSED_FORM;
-    const bool search = method == GM_ANNEAL || method == GM_EVOLVE ||
-                        method == GM_EVOLVE_KL || method == GM_REFINED;
+    const gm_measures measures = gm_method_measures(method);
     errors *e = gram ? &r->gram : &r->separable;
     gm_status s = GM_OK;
-    if (!gram && !search && method != GM_GREEDY && method != GM_SEPARABLE)
-        return GM_OK;
+    if (measures == GM_MEASURES_NOTHING) return GM_OK;
     if (!r->objective) {
         double start = gm_seconds();
         s = gm_objective_begin(r->arena, r->options.candidates,
@@ -463,7 +478,7 @@ static gm_status prepare(gm_rivals *r, gm_method method, gm_effort *effort,
     }
     if (!s && method != GM_REFINED) s = measure(r, e, gram ? gm_objective_gram
                                    : gm_objective_separable, err);
-    if (!s && (method == GM_EVOLVE_KL || method == GM_REFINED))
+    if (!s && measures == GM_MEASURES_MODELS)
         s = gm_objective_kl_begin(r->objective, err);
     if (!s) gm_objective_forget(r->objective);
     *effort = (gm_effort){0, r->begin_seconds};

@@ -10,7 +10,7 @@
 
 void gm_fit_tokens_hash(const gm_fit *fit, char hex[65]) {
     const gm_fit_options *o = &fit->options;
-    gm_sha_of(fit->tokens, (size_t)(o->S * o->T) * sizeof *fit->tokens, hex);
+    gm_sha_tokens(fit->tokens, o->S, o->T, hex);
 }
 
 /* Everything that determines the result, in one line. */

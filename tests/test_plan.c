@@ -50,6 +50,33 @@ static gm_fit_options fit_options(const gm_recipe *r) {
         .budget = (r->bits[0] + r->bits[r->count - 1]) / 2., .seed = 1};
 }
 
+/* The rivals of compare; `arena` holds what evaluation holds. */
+static void test_rivals(const char *what, gm_plan p, gm_arena *arena,
+                        const gm_candidates *candidates,
+                        const gm_sequences *text, const int *choice,
+                        double mapped) {
+    const long K = p.recipe.count, M = p.config.layers * GM_LINEARS;
+    gm_error err = {""};
+    gm_objective *objective;
+    gm_planned step[GM_PLAN_STEPS];
+    bool *wanted = calloc((size_t)(M * K), sizeof *wanted);
+    double *S = calloc((size_t)(M * K), sizeof *S), kl;
+    char name[256];
+    p.rivals = GM_MEASURES_MODELS;
+    gm_plan_memory(&p, step);
+    for (long i = 0; i < K; i++) wanted[i] = true;
+    CHECK(gm_objective_begin(arena, candidates, text, NULL, &objective,
+                             &err) == GM_OK &&
+          gm_objective_separable(objective, wanted, S, &err) == GM_OK &&
+          gm_objective_kl_begin(objective, &err) == GM_OK &&
+          gm_objective_kl(objective, choice, &kl, &err) == GM_OK, "%s",
+          err.text);
+    snprintf(name, sizeof name, "%.200s: rivals", what);
+    check_near(name, step[GM_PLAN_RIVALS].memory, arena->peak, mapped);
+    free(S);
+    free(wanted);
+}
+
 /* Candidates, learning and evaluation of one model and recipe. */
 static void test_steps(const char *dir, const char *text) {
     gm_error err = {""};
@@ -105,23 +132,8 @@ static void test_steps(const char *dir, const char *text) {
           GM_OK, "%s", err.text);
     snprintf(name, sizeof name, "%s, %s: eval", dir, text);
     check_near(name, step[GM_PLAN_EVAL].memory, measuring.peak, mapped);
-
-    gm_objective *objective;
-    bool *wanted = calloc((size_t)(fit.M * r.count), sizeof *wanted);
-    double *S = calloc((size_t)(fit.M * r.count), sizeof *S), kl;
-    p.rivals = GM_PLAN_END_TO_END;
-    gm_plan_memory(&p, step);
-    for (long i = 0; i < r.count; i++) wanted[i] = true;
-    CHECK(gm_objective_begin(&measuring, &candidates, &all, NULL, &objective,
-                             &err) == GM_OK &&
-          gm_objective_separable(objective, wanted, S, &err) == GM_OK &&
-          gm_objective_kl_begin(objective, &err) == GM_OK &&
-          gm_objective_kl(objective, choice, &kl, &err) == GM_OK, "%s",
-          err.text);
-    snprintf(name, sizeof name, "%s, %s: rivals", dir, text);
-    check_near(name, step[GM_PLAN_RIVALS].memory, measuring.peak, mapped);
-    free(S);
-    free(wanted);
+    snprintf(name, sizeof name, "%s, %s", dir, text);
+    test_rivals(name, p, &measuring, &candidates, &all, choice, mapped);
     free(choice);
     gm_arena_free(&measuring);
     gm_arena_free(&learning);

@@ -67,12 +67,15 @@ expect 2 "gamma: --max-memory: expected a positive number of bytes, such as \
 "$gamma" fit $m $fit --out "$w/fit" 2>"$w/err" >"$w/out"
 grep -q '^memory: about [0-9.]* MB (candidates' "$w/err" && ok ||
     bad "fit states no memory: $(cat "$w/err")"
-# what is stated before is within 20 % of what the process then held at most
+# what was stated before is within 20 % of what the process then held at most
+stated() {
+    awk '/^memory: about/ { plan = $3 } /peak memory/ { found = $(NF - 1) }
+        END { exit !(plan > 20 && plan < 1.2 * found && found < 1.2 * plan) }' \
+        "$w/err" && ok || bad "memory: $(cat "$w/err")"
+}
 "$fast" fit $m --calib data/calib.txt --length 256 --steps 2 --threads 2 \
     --out "$w/whole-fit" 2>"$w/err" >"$w/out"
-awk '/^memory: about/ { plan = $3 } /peak memory/ { found = $(NF - 1) }
-    END { exit !(plan > 20 && plan < 1.2 * found && found < 1.2 * plan) }' \
-    "$w/err" && ok || bad "memory: $(cat "$w/err")"
+stated
 # compare: the same table (but for its seconds) in smaller pieces
 rivals() {
     "$fast" compare $m --calib data/calib.txt --text data/test.txt \
@@ -81,9 +84,7 @@ rivals() {
         --threads 2 "$@" 2>"$w/err" >"$w/out"
 }
 rivals --sequences 2 --out "$w/rivals"
-awk '/^memory: about/ { plan = $3 } /peak memory/ { found = $(NF - 1) }
-    END { exit !(plan > 20 && plan < 1.2 * found && found < 1.2 * plan) }' \
-    "$w/err" && ok || bad "memory: $(cat "$w/err")"
+stated
 sed 's/[^\t]*$//' "$w/out" >"$w/whole"
 mv "$w/err" "$w/whole.err"
 rivals --sequences 2 --out "$w/rivals-pieces" --max-memory 30M

@@ -656,6 +656,9 @@ void gm_block_backward(const gm_config *config, const gm_block *block,
 /* logits[rows, vocab] = norm(h) w^T.  scratch: [rows, d]. */
 void gm_head_forward(const gm_head *head, const gm_real *h, long rows,
                      gm_real *scratch, gm_real *logits);
+/* Given dE/dlogits, ADDS dE/dh into d_h [rows, d].  scratch: [rows, d]. */
+void gm_head_backward(const gm_head *head, const gm_real *h, long rows,
+                      const gm_real *d_logits, gm_real *scratch, gm_real *d_h);
 
 /* ----------------------------------------------------------------- quant.c
    Candidates of one weight: RTN, packing, sizes, mixtures. */
@@ -1539,9 +1542,10 @@ typedef enum {
 const char *gm_plan_step_name(gm_plan_step step);
 
 /* What ways to choose bits measure: nothing, errors of single modules or of
-   blocks, also the KL of whole quantized models. */
+   blocks, also the KL of whole quantized models, also its gradients. */
 typedef enum {
-    GM_MEASURES_NOTHING, GM_MEASURES_BLOCKS, GM_MEASURES_MODELS
+    GM_MEASURES_NOTHING, GM_MEASURES_BLOCKS, GM_MEASURES_MODELS,
+    GM_MEASURES_GRADIENTS
 } gm_measures;
 
 /* What is to be done.  base: bytes held before it.  stored: bytes of a weight
@@ -1569,6 +1573,29 @@ gm_status gm_plan_fit(gm_plan *plan, int64_t limit, gm_error *err);
 /* Adds seconds, from a calibration of about a second. */
 gm_status gm_plan_time(gm_arena *arena, const gm_plan *plan,
                        gm_planned step[GM_PLAN_STEPS], gm_error *err);
+
+/* ---------------------------------------------------------------- taylor.c
+   The KL of the whole quantized model around an assignment, to second order. */
+
+/* text: S sequences of T >= 2 tokens; teacher: the original model's h_L of
+   them, [S T, d]; choice [M].  seed: of the labels that curve is drawn from. */
+typedef struct {
+    const gm_candidates *candidates;
+    const gm_head *head;
+    gm_sequences text;
+    const gm_real *teacher;
+    const int *choice;
+    uint64_t seed;
+    const gm_report *report;
+} gm_expansion;
+
+/* KL(choice, but module m at candidate k) ~ KL(choice) + slope_mk + curve_mk in
+   nats, both [M, K], 0 where choice has k or m lacks it. */
+gm_status gm_expand(gm_arena *arena, const gm_expansion *expansion,
+                    double *slope, double *curve, gm_error *err);
+/* Its work in forward passes of the model over the text, and its memory. */
+double gm_expand_evaluations(void);
+int64_t gm_expand_bytes(const gm_config *config, long T, int K);
 
 /* ------------------------------------------------------------- objective.c
    What an assignment costs on a calibration text: what the rivals minimise. */
@@ -1601,6 +1628,10 @@ gm_status gm_objective_blocks(gm_objective *objective, const int *choice,
 gm_status gm_objective_kl_begin(gm_objective *objective, gm_error *err);
 gm_status gm_objective_kl(gm_objective *objective, const int *choice,
                           double *kl, gm_error *err);
+/* How it changes around `choice`: gm_expand. */
+gm_status gm_objective_expand(gm_objective *objective, const int *choice,
+                              uint64_t seed, double *slope, double *curve,
+                              gm_error *err);
 
 /* ---------------------------------------------------------------- search.c
    From one assignment to the next.  Candidates of a module are ordered by
@@ -1736,7 +1767,7 @@ typedef enum {
     GM_EVOLVE,          /* evolutionary search on the block objective        */
     GM_EVOLVE_KL,       /* the same on end-to-end KL                         */
     GM_LEARNED,         /* GAMMA's scores, exact solver                      */
-    GM_REFINED,         /* the same, scores moved while end-to-end KL falls  */
+    GM_REFINED,         /* the same, scores corrected by end-to-end KL       */
     GM_METHODS
 } gm_method;
 const char *gm_method_name(gm_method method);   /* "uniform" ... "gamma" */

@@ -650,3 +650,12 @@ void gm_head_forward(const gm_head *head, const gm_real *h, long rows,
     gm_gemm(rows, head->vocab, d, scratch, d, 1, head->w, 1, d, logits,
             head->vocab, false);
 }
+
+/* d_h += of logits = norm(h) W^T */
+void gm_head_backward(const gm_head *head, const gm_real *h, long rows,
+                      const gm_real *d_logits, gm_real *scratch, gm_real *d_h) {
+    const long d = head->d;
+    gm_gemm(rows, d, head->vocab, d_logits, head->vocab, 1, head->w, d, 1,
+            scratch, d, false);
+    norm_backward(head->eps, rows, d, h, head->norm, scratch, d_h, NULL);
+}

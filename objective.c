@@ -347,3 +347,15 @@ gm_status gm_objective_kl(gm_objective *o, const int *choice, double *kl,
     o->work += o->L * GM_LINEARS * o->text.windows;
     return s;
 }
+
+gm_status gm_objective_expand(gm_objective *o, const int *choice,
+                              uint64_t seed, double *slope, double *curve,
+                              gm_error *err) {
+    gm_expansion x = {o->candidates, &o->head,
+                      {o->text.tokens, o->text.windows, o->text.window},
+                      state(o, o->L), choice, seed, o->report};
+    gm_status s = gm_expand(o->arena, &x, slope, curve, err);
+    o->work += (int64_t)gm_expand_evaluations() * o->L * GM_LINEARS *
+               o->text.windows;
+    return s;
+}

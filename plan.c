@@ -190,10 +190,12 @@ static double rivals_memory(const gm_plan *p, double kept, gm_planned *step) {
                  (w.module + (double)(batch * T) * w.tallest) * real +
                  rows * 8 + block_bytes(c) + acts_bytes(c, batch, T, false);
     double most = w.module * p->stored;
-    if (p->rivals == GM_MEASURES_MODELS) {
+    if (p->rivals >= GM_MEASURES_MODELS) {
         own += (head + rows * (double)c->d) * real;
         most = pass_bytes(p, S, T);
     }
+    if (p->rivals == GM_MEASURES_GRADIENTS)
+        most = largest(most, (double)gm_expand_bytes(c, T, p->recipe.count));
     step[GM_PLAN_RIVALS].memory = (int64_t)(kept + own + most);
     return own;
 }

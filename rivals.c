@@ -5,6 +5,7 @@
 #include "gamma.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Errors of single candidates [M, K], once measured, and what that took. */
@@ -47,8 +48,9 @@ gm_measures gm_method_measures(gm_method method) {
     case GM_EVOLVE:
         return GM_MEASURES_BLOCKS;
     case GM_EVOLVE_KL:
-    case GM_REFINED:
         return GM_MEASURES_MODELS;
+    case GM_REFINED:
+        return GM_MEASURES_GRADIENTS;
     default:
         return GM_MEASURES_NOTHING;
     }
@@ -315,35 +317,82 @@ static gm_status evolve(const asked *a, bool kl) {
 
 /* ------------------------------------------------------------------ refined
 
-   A search among scores instead of assignments, from GAMMA's: factors of the
-   modules, u_mk exp(z_m), z = 0 at first.  A trial moves a drawn share of the
-   z_m by normal steps; its assignment is the exact optimum of the moved scores,
-   and z moves there if that lowers the KL of the whole model on the calibration
-   text.  So each evaluation is of an assignment that fills the budget well, and
-   what a teacher-forced error cannot see, errors that travel on through later
-   blocks, decides. */
+   GAMMA's scores u, corrected by the whole model's KL around their optimum x.
+   In each round, with A and C of taylor.c at x, and f the u of before:
 
-static const double moved_share = 0.3, step_size = 0.2;     /* [choice] */
+     t_mk  = A_mk + C_mk                                       (nats)
+     f_mk <- kappa f_mk               kappa: the median of t_mk / (f_mk - f_mx)
+                                      over the steps up and down from x
+     u'_mk = w t_mk + (1-w) f_mk      for w = 1/2, 1/4, 3/4
+     x'    = the exact optimum of u'
+
+   and x', u' with the least KL on the calibration text, if it is less than that
+   of x, are the next round's; else x is the answer.  t says how one module
+   alone moves from x, from few tokens and draws; u holds for all budgets: w
+   trusts the one or the other.  [choice] */
+
+static const double trust[] = {0.5, 0.25, 0.75};
+enum { TRUSTS = sizeof trust / sizeof *trust };
 
 typedef struct {
-    double *z, *trial;          /* [M] */
-    gm_scores scores;           /* GAMMA's, moved by trial */
-    int *best;                  /* [M] */
-    uint64_t *seen;             /* assignments evaluated */
-    long evaluated;
+    double *slope, *curve;      /* [M, K]; slope: t after that */
+    double *prior;              /* [M, K] f */
+    double *ratio;              /* [2 M] */
+    gm_scores scores;           /* u' */
+    int *best, *tried;          /* [M], [TRUSTS, M] */
+    double kl;                  /* of best */
 } refining;
 
-/* The scores and the assignment of trial number `draw`. */
-static gm_status propose(const asked *a, refining *f, long draw) {
-    const gm_scores *u = a->r->options.learned;
-    const uint64_t seed = a->r->options.seed, stream = 100 + (uint64_t)draw;
-    for (long m = 0; m < u->M; m++) {
-        uint64_t at = 3 * (uint64_t)m;
-        bool moves = gm_uniform(seed, stream, at) < moved_share;
-        f->trial[m] = f->z[m];
-        if (moves) f->trial[m] += step_size * gm_normal(seed, stream, at + 1);
-        for (long i = m * u->K; i < (m + 1) * u->K; i++)
-            f->scores.score[i] = u->score[i] * gm_expd(f->trial[m]);
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* kappa, 0 where none is found. */
+static double nats_of_scores(const asked *a, const refining *f) {
+    const long K = a->p.K;
+    size_t n = 0;
+    for (long m = 0; m < a->p.M; m++) {
+        const long now = f->best[m], at = m * K;
+        const int next[2] = {gm_step_up(&a->p, m, (int)now),
+                             gm_step_down(&a->p, m, (int)now)};
+        for (int i = 0; i < 2; i++) {
+            if (next[i] < 0) continue;
+            double change = f->prior[at + next[i]] - f->prior[at + now];
+            if (change == 0) continue;
+            f->ratio[n++] = f->slope[at + next[i]] / change;
+        }
+    }
+    if (!n) return 0;
+    qsort(f->ratio, n, sizeof *f->ratio, ascending);
+    return f->ratio[n / 2] > 0 ? f->ratio[n / 2] : 0;
+}
+
+/* t and f at f->best. */
+static gm_status expand(const asked *a, refining *f, long round) {
+    const long n = a->p.M * a->p.K;
+    gm_status s = gm_objective_expand(a->r->objective, f->best,
+                                      a->r->options.seed + (uint64_t)round,
+                                      f->slope, f->curve, a->err);
+    for (long i = 0; i < n; i++) f->slope[i] += f->curve[i];
+    double kappa = s ? 0 : nats_of_scores(a, f);
+    for (long i = 0; i < n; i++) f->prior[i] *= kappa;
+    return s;
+}
+
+/* u' of w, each module's least 0, and its optimum. */
+static gm_status correct(const asked *a, refining *f, double w) {
+    const long K = a->p.K;
+    for (long m = 0; m < a->p.M; m++) {
+        double least = HUGE_VAL;
+        for (long i = m * K; i < (m + 1) * K; i++) {
+            double u = w * f->slope[i] + (1 - w) * f->prior[i];
+            f->scores.score[i] = u;
+            if (a->p.allowed[i] && u < least) least = u;
+        }
+        for (long i = m * K; i < (m + 1) * K; i++)
+            f->scores.score[i] = a->p.allowed[i] ? f->scores.score[i] - least
+                                                 : 0;
     }
     gm_mark mark = gm_arena_mark(a->arena);
     gm_status s = solve(a, &f->scores);
@@ -351,33 +400,56 @@ static gm_status propose(const asked *a, refining *f, long draw) {
     return s;
 }
 
-/* Whether the assignment was evaluated before; from now on it was. */
-static bool evaluated(const asked *a, refining *f) {
-    uint64_t key = 0;
-    for (long m = 0; m < a->p.M; m++)
-        key = gm_random(key, (uint64_t)m, (uint64_t)a->choice[m]);
-    for (long i = 0; i < f->evaluated; i++)
-        if (f->seen[i] == key) return true;
-    f->seen[f->evaluated++] = key;
-    return false;
+static bool affordable(const asked *a, double evaluations) {
+    return gm_objective_evaluations(a->r->objective) + evaluations <=
+           (double)a->r->options.evaluations;
+}
+
+/* Tries w; *better: the KL fell, and *taken is w. */
+static gm_status attempt(const asked *a, refining *f, int i, double *taken) {
+    const size_t M = (size_t)a->p.M, bytes = M * sizeof *f->best;
+    double kl;
+    gm_status s = correct(a, f, trust[i]);
+    if (s) return s;
+    memcpy(f->tried + (size_t)i * M, a->choice, bytes);
+    if (memcmp(a->choice, f->best, bytes) == 0) return GM_OK;
+    for (int j = 0; j < i; j++)
+        if (memcmp(a->choice, f->tried + (size_t)j * M, bytes) == 0)
+            return GM_OK;
+    s = gm_objective_kl(a->r->objective, a->choice, &kl, a->err);
+    if (s || kl >= f->kl) return s;
+    f->kl = kl;
+    *taken = trust[i];
+    return GM_OK;
+}
+
+/* *moved: to less KL. */
+static gm_status refine_once(const asked *a, refining *f, long round,
+                             bool *moved) {
+    const long M = a->p.M, n = M * a->p.K;
+    double taken = 0;
+    gm_status s = expand(a, f, round);
+    for (int i = 0; i < TRUSTS && !s && affordable(a, 1); i++)
+        s = attempt(a, f, i, &taken);
+    *moved = taken > 0;
+    if (s || !*moved) return s;
+    s = correct(a, f, taken);
+    memcpy(f->best, a->choice, (size_t)M * sizeof *f->best);
+    memcpy(f->prior, f->scores.score, (size_t)n * sizeof *f->prior);
+    return s;
 }
 
 static gm_status refine(const asked *a, refining *f) {
-    const long most = a->r->options.evaluations, M = a->p.M;
-    const size_t bytes = (size_t)M * sizeof *a->choice;
-    double best, kl;
-    gm_status s = gm_objective_kl(a->r->objective, a->choice, &best, a->err);
+    const size_t bytes = (size_t)a->p.M * sizeof *a->choice;
+    const long most = a->r->options.evaluations;
+    bool moved = true;
     memcpy(f->best, a->choice, bytes);
-    evaluated(a, f);
-    for (long i = 0; i < 20 * most && f->evaluated < most && !s; i++) {
-        s = propose(a, f, i);
-        if (s || evaluated(a, f)) continue;
-        s = gm_objective_kl(a->r->objective, a->choice, &kl, a->err);
-        gm_say(a->r->report, "refining", f->evaluated, most);
-        if (s || kl >= best) continue;
-        best = kl;
-        memcpy(f->best, a->choice, bytes);
-        memcpy(f->z, f->trial, (size_t)M * sizeof *f->z);
+    gm_status s = gm_objective_kl(a->r->objective, a->choice, &f->kl, a->err);
+    for (long i = 0; moved && !s; i++) {
+        if (!affordable(a, gm_expand_evaluations() + 1)) break;
+        s = refine_once(a, f, i, &moved);
+        gm_say(a->r->report, "refining", (long)gm_objective_evaluations(
+               a->r->objective), most);
     }
     memcpy(a->choice, f->best, bytes);
     return s;
@@ -388,14 +460,18 @@ static gm_status refined(const asked *a) {
     if (s) return s;
     refining f = {.scores = *a->r->options.learned};
     const size_t M = (size_t)a->p.M, n = M * (size_t)a->p.K;
-    f.z = gm_alloc(a->arena, M, sizeof *f.z);
-    f.trial = gm_alloc(a->arena, M, sizeof *f.trial);
+    const double *u = f.scores.score;
+    f.slope = gm_alloc(a->arena, n, sizeof *f.slope);
+    f.curve = gm_alloc(a->arena, n, sizeof *f.curve);
+    f.prior = gm_alloc(a->arena, n, sizeof *f.prior);
+    f.ratio = gm_alloc(a->arena, 2 * M, sizeof *f.ratio);
     f.best = gm_alloc(a->arena, M, sizeof *f.best);
+    f.tried = gm_alloc(a->arena, TRUSTS * M, sizeof *f.tried);
     f.scores.score = gm_alloc(a->arena, n, sizeof *f.scores.score);
-    f.seen = gm_alloc(a->arena, (size_t)a->r->options.evaluations,
-                      sizeof *f.seen);
-    if (!f.z || !f.trial || !f.best || !f.scores.score || !f.seen)
+    if (!f.slope || !f.curve || !f.prior || !f.ratio || !f.best || !f.tried ||
+        !f.scores.score)
         return gm_nomem(a->err);
+    memcpy(f.prior, u, n * sizeof *u);
     return refine(a, &f);
 }
 
@@ -478,7 +554,7 @@ static gm_status prepare(gm_rivals *r, gm_method method, gm_effort *effort,
     }
     if (!s && method != GM_REFINED) s = measure(r, e, gram ? gm_objective_gram
                                    : gm_objective_separable, err);
-    if (!s && measures == GM_MEASURES_MODELS)
+    if (!s && measures >= GM_MEASURES_MODELS)
         s = gm_objective_kl_begin(r->objective, err);
     if (!s) gm_objective_forget(r->objective);
     *effort = (gm_effort){0, r->begin_seconds};

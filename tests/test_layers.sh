@@ -31,14 +31,15 @@ export: base io checkpoint quant candidates
 gamma: base io kernels checkpoint model quant candidates tables export relax state mpi
 relax: base profile kernels
 state: base io
-plan: base profile io kernels checkpoint model quant gptq candidates solver glpk eval
+plan: base profile io kernels checkpoint model quant gptq candidates solver glpk eval taylor
 plot: base io kernels
 choice: base io tokenizer eval
 compare: base io eval tables rivals plot
 eval: base profile kernels checkpoint model quant candidates
-objective: base kernels checkpoint model quant candidates eval
+taylor: base kernels checkpoint model quant candidates eval
+objective: base kernels checkpoint model quant candidates eval taylor
 search: base kernels
-rivals: base kernels solver glpk tables allocate gamma objective search
+rivals: base kernels solver glpk tables allocate gamma taylor objective search
 dump: base io kernels checkpoint model quant gptq candidates gamma tables state relax
 verify: base io dump
 signs: base io checkpoint model verify

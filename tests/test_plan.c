@@ -61,18 +61,21 @@ static void test_rivals(const char *what, gm_plan p, gm_arena *arena,
     gm_planned step[GM_PLAN_STEPS];
     bool *wanted = calloc((size_t)(M * K), sizeof *wanted);
     double *S = calloc((size_t)(M * K), sizeof *S), kl;
+    double *C = calloc((size_t)(M * K), sizeof *C);
     char name[256];
-    p.rivals = GM_MEASURES_MODELS;
+    p.rivals = GM_MEASURES_GRADIENTS;
     gm_plan_memory(&p, step);
     for (long i = 0; i < K; i++) wanted[i] = true;
     CHECK(gm_objective_begin(arena, candidates, text, NULL, &objective,
                              &err) == GM_OK &&
           gm_objective_separable(objective, wanted, S, &err) == GM_OK &&
           gm_objective_kl_begin(objective, &err) == GM_OK &&
-          gm_objective_kl(objective, choice, &kl, &err) == GM_OK, "%s",
+          gm_objective_kl(objective, choice, &kl, &err) == GM_OK &&
+          gm_objective_expand(objective, choice, 1, S, C, &err) == GM_OK, "%s",
           err.text);
     snprintf(name, sizeof name, "%.200s: rivals", what);
     check_near(name, step[GM_PLAN_RIVALS].memory, arena->peak, mapped);
+    free(C);
     free(S);
     free(wanted);
 }
@@ -134,6 +137,15 @@ static void test_steps(const char *dir, const char *text) {
     check_near(name, step[GM_PLAN_EVAL].memory, measuring.peak, mapped);
     snprintf(name, sizeof name, "%s, %s", dir, text);
     test_rivals(name, p, &measuring, &candidates, &all, choice, mapped);
+    /* one long sequence: its backward pass takes more than evaluation's */
+    gm_arena refining = {0};
+    p.window = 2, p.windows = 1, p.fit.S = 1, p.fit.T = 480;
+    CHECK(gm_head_load(&refining, &model, &head, &err) == GM_OK, "%s",
+          err.text);
+    snprintf(name, sizeof name, "%s, %s, one sequence", dir, text);
+    test_rivals(name, p, &refining, &candidates,
+                &(gm_sequences){tokens, 1, 480}, choice, mapped);
+    gm_arena_free(&refining);
     free(choice);
     gm_arena_free(&measuring);
     gm_arena_free(&learning);

@@ -327,10 +327,9 @@ static gm_status evolve(const asked *a, bool kl) {
      x'    = the exact optimum of u'
 
    and x', u' with the least KL on the calibration text, if it is less than that
-   of x, are the next round's.  t says how one module alone moves from x, from
-   few tokens and draws; f holds for all budgets: w trusts the one or the other.
-   Evaluations that are left when a round gains nothing go to w drawn for each
-   module, and the least KL of all is the answer.  [choice] */
+   of x, are the next round's; else x is the answer.  t says how one module
+   alone moves from x, from few tokens and draws; u holds for all budgets: w
+   trusts the one or the other.  [choice] */
 
 static const double trust[] = {0.5, 0.25, 0.75};
 enum { TRUSTS = sizeof trust / sizeof *trust };
@@ -381,14 +380,11 @@ static gm_status expand(const asked *a, refining *f, long round) {
     return s;
 }
 
-/* u' of w (of draw number `draw`, if that is not 0), each module's least 0, and
-   its optimum. */
-static gm_status correct(const asked *a, refining *f, double w, long draw) {
-    const uint64_t stream = 100 + (uint64_t)draw;
+/* u' of w, each module's least 0, and its optimum. */
+static gm_status correct(const asked *a, refining *f, double w) {
     const long K = a->p.K;
     for (long m = 0; m < a->p.M; m++) {
         double least = HUGE_VAL;
-        if (draw) w = gm_uniform(a->r->options.seed, stream, (uint64_t)m);
         for (long i = m * K; i < (m + 1) * K; i++) {
             double u = w * f->slope[i] + (1 - w) * f->prior[i];
             f->scores.score[i] = u;
@@ -413,7 +409,7 @@ static bool affordable(const asked *a, double evaluations) {
 static gm_status attempt(const asked *a, refining *f, int i, double *taken) {
     const size_t M = (size_t)a->p.M, bytes = M * sizeof *f->best;
     double kl;
-    gm_status s = correct(a, f, trust[i], 0);
+    gm_status s = correct(a, f, trust[i]);
     if (s) return s;
     memcpy(f->tried + (size_t)i * M, a->choice, bytes);
     if (memcmp(a->choice, f->best, bytes) == 0) return GM_OK;
@@ -437,27 +433,9 @@ static gm_status refine_once(const asked *a, refining *f, long round,
         s = attempt(a, f, i, &taken);
     *moved = taken > 0;
     if (s || !*moved) return s;
-    s = correct(a, f, taken, 0);
+    s = correct(a, f, taken);
     memcpy(f->best, a->choice, (size_t)M * sizeof *f->best);
     memcpy(f->prior, f->scores.score, (size_t)n * sizeof *f->prior);
-    return s;
-}
-
-static gm_status draw_trusts(const asked *a, refining *f) {
-    const size_t bytes = (size_t)a->p.M * sizeof *a->choice;
-    const long most = a->r->options.evaluations;
-    gm_status s = GM_OK;
-    for (long i = 1; i <= 20 * most && affordable(a, 1) && !s; i++) {
-        double kl;
-        s = correct(a, f, 0, i);
-        if (s || memcmp(a->choice, f->best, bytes) == 0) continue;
-        s = gm_objective_kl(a->r->objective, a->choice, &kl, a->err);
-        gm_say(a->r->report, "refining", (long)gm_objective_evaluations(
-               a->r->objective), most);
-        if (s || kl >= f->kl) continue;
-        f->kl = kl;
-        memcpy(f->best, a->choice, bytes);
-    }
     return s;
 }
 
@@ -473,7 +451,6 @@ static gm_status refine(const asked *a, refining *f) {
         gm_say(a->r->report, "refining", (long)gm_objective_evaluations(
                a->r->objective), most);
     }
-    if (!s && !moved) s = draw_trusts(a, f);
     memcpy(a->choice, f->best, bytes);
     return s;
 }

@@ -671,24 +671,6 @@ static void refined_falls(void) {
     }
     CHECK(!gm_rivals_choose(r, GM_REFINED, &b, again, &effort, &err) &&
           same(&f, f.choice, again), "another answer the second time");
-    /* a budget where the second round gains nothing: what is left is drawn,
-       and no worse */
-    b.limit = f.table->N * 13 / 4;
-    f.options.evaluations = 60;
-    CHECK(!gm_rivals_begin(&f.arena, &f.options, NULL, &r, &err) &&
-          !gm_rivals_choose(r, GM_LEARNED, &b, again, &effort, &err) &&
-          !gm_rivals_choose(r, GM_REFINED, &b, f.choice, &effort, &err), "%s",
-          err.text);
-    memcpy(carried, scores.score, n * sizeof *carried);
-    round_by_definition(&f, o, &b, f.options.seed, carried, again);
-    memcpy(f.other, again, (size_t)f.table->M * sizeof *again);
-    round_by_definition(&f, o, &b, f.options.seed + 1, carried, again);
-    CHECK(same(&f, f.other, again), "the second round gains");
-    double drawn = divergence_of(&f, f.choice);
-    CHECK(drawn <= divergence_of(&f, again), "KL %g after draws", drawn);
-    CHECK(effort.evaluations > 59 && effort.evaluations <= 60 &&
-          size_in(&f, GM_BITS, f.choice) <= b.limit, "%g evaluations",
-          effort.evaluations);
     f.options.learned = NULL;
     CHECK(choose(&f, GM_REFINED, &b, f.choice, &err) == GM_EUSAGE, "no scores");
     fixture_end(&f);

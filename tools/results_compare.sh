@@ -26,7 +26,7 @@ if [ $# -eq 5 ]; then
 else
     # shellcheck disable=SC2086
     set -- "$@" - --windows 64 --sequences 16 --batch 2 --steps 60 \
-        --evaluations 10 --methods "$METHODS" $OPTIONS
+        --evaluations 16 --methods "$METHODS" $OPTIONS
 fi
 model=$2 calibration=$3 evaluation=$4
 shift 5

@@ -1628,7 +1628,7 @@ gm_status gm_objective_blocks(gm_objective *objective, const int *choice,
 gm_status gm_objective_kl_begin(gm_objective *objective, gm_error *err);
 gm_status gm_objective_kl(gm_objective *objective, const int *choice,
                           double *kl, gm_error *err);
-/* How it changes around `choice`: gm_expand. */
+/* How it changes around `choice`: gm_expand.  After _kl_begin. */
 gm_status gm_objective_expand(gm_objective *objective, const int *choice,
                               uint64_t seed, double *slope, double *curve,
                               gm_error *err);

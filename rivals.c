@@ -374,10 +374,11 @@ static gm_status expand(const asked *a, refining *f, long round) {
     gm_status s = gm_objective_expand(a->r->objective, f->best,
                                       a->r->options.seed + (uint64_t)round,
                                       f->slope, f->curve, a->err);
+    if (s) return s;
     for (long i = 0; i < n; i++) f->slope[i] += f->curve[i];
-    double kappa = s ? 0 : nats_of_scores(a, f);
+    double kappa = nats_of_scores(a, f);
     for (long i = 0; i < n; i++) f->prior[i] *= kappa;
-    return s;
+    return GM_OK;
 }
 
 /* u' of w, each module's least 0, and its optimum. */
@@ -405,7 +406,7 @@ static bool affordable(const asked *a, double evaluations) {
            (double)a->r->options.evaluations;
 }
 
-/* Tries w; *better: the KL fell, and *taken is w. */
+/* Tries the i-th w; *taken is that if the KL fell. */
 static gm_status attempt(const asked *a, refining *f, int i, double *taken) {
     const size_t M = (size_t)a->p.M, bytes = M * sizeof *f->best;
     double kl;

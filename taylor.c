@@ -21,6 +21,7 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { DRAWS = 4, WAYS = 1 + DRAWS };   /* [choice]; way 0: KL */
@@ -249,10 +250,15 @@ gm_status gm_expand(gm_arena *arena, const gm_expansion *x, double *slope,
         s = backward(&e, err);
         gm_say(x->report, "end-to-end gradients", i + 1, x->text.S);
     }
-    for (long i = 0; i < n; i++) {
+    gm_arena_rewind(arena, mark);
+    for (long i = 0; i < n && !s; i++) {
         slope[i] /= S * (T - 1);
         curve[i] /= 2 * DRAWS * S * (T - 1);
+        if (!isfinite(slope[i]) || !isfinite(curve[i]))
+            s = gm_fail(err, GM_EINPUT, "%s: block %ld, linear %ld: the "
+                        "gradients of the whole model overflow",
+                        x->candidates->model->dir, i / e.K / GM_LINEARS,
+                        i / e.K % GM_LINEARS);
     }
-    gm_arena_rewind(arena, mark);
     return s;
 }

@@ -223,6 +223,11 @@ static void model(const char *dir) {
                       f.choice, 1, NULL};
     CHECK(gm_expand(&f.arena, &x, slope, curve, &err) == GM_EUSAGE, "T = 1");
     CHECK_TEXT(err.text, "expected sequences of at least 2 tokens, found 1");
+    x.text.T = 6;
+    f.head.w[0] = NAN;      /* as what overflowed would leave */
+    CHECK(gm_expand(&f.arena, &x, slope, curve, &err) == GM_EINPUT &&
+          strstr(err.text, ": the gradients of the whole model overflow"),
+          "overflow: %s", err.text);
     gm_candidates_close(&f.candidates);
     gm_model_close(&f.model);
     gm_arena_free(&f.arena);

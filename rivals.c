@@ -409,7 +409,7 @@ static bool affordable(const asked *a, double evaluations) {
 /* Tries the i-th w; *taken is that if the KL fell. */
 static gm_status attempt(const asked *a, refining *f, int i, double *taken) {
     const size_t M = (size_t)a->p.M, bytes = M * sizeof *f->best;
-    double kl;
+    double kl = f->kl;
     gm_status s = correct(a, f, trust[i]);
     if (s) return s;
     memcpy(f->tried + (size_t)i * M, a->choice, bytes);

@@ -4,6 +4,7 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -409,7 +410,8 @@ static bool affordable(const asked *a, double evaluations) {
 /* Tries the i-th w; *taken is that if the KL fell. */
 static gm_status attempt(const asked *a, refining *f, int i, double *taken) {
     const size_t M = (size_t)a->p.M, bytes = M * sizeof *f->best;
-    double kl = f->kl;
+    double kl;
+    assert(i < TRUSTS);
     gm_status s = correct(a, f, trust[i]);
     if (s) return s;
     memcpy(f->tried + (size_t)i * M, a->choice, bytes);

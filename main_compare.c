@@ -19,7 +19,7 @@ static const gm_option compare_options[] = {
      "separable,closed-form,anneal,evolve,evolve-kl,baq,gamma", "see "
      "docs/rivals.md; also refined"},
     {"--evaluations", "N", "200", "most evaluations of a search, 1..1000000; a "
-     "forward pass of the calibration text each"},
+     "forward pass of the calibration text each; 16: one round of refined"},
     {"--search-text", "FILE", NULL, "what the rivals' errors and searches are "
      "measured on, --sequences of --length (the calibration text): for gptq a "
      "text that its candidates were not made from"},

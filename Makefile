@@ -36,9 +36,8 @@ endif
 B    := build/$(CC)-o$(OPENMP)g$(GLPK)$(if $(filter 1,$(MPI)),m1)
 LIB  := base profile mpi io unicode tokenizer kernels checkpoint model quant gptq \
         external candidates baq solver dynamic glpk tables allocate constrain \
-        frontier check relax gamma state eval export taylor objective search rivals \
-        plot choice compare plan \
-        dump verify signs
+        frontier check relax gamma state eval export taylor objective search \
+        rivals plot choice compare plan dump verify signs
 LIB  := $(basename $(wildcard $(addsuffix .c,$(LIB))))
 MAIN := $(basename $(wildcard main*.c))
 SAN  := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \

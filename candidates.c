@@ -655,3 +655,23 @@ gm_status gm_chosen_block(const gm_candidates *c, long layer, const int *choice,
         s = gm_candidate_weight(c, layer, j, choice[j], block->w[j], err);
     return s;
 }
+
+gm_status gm_offer_find(const gm_candidates *c, long layer, int j,
+                        gm_offer *out, gm_error *err) {
+    gm_status s = GM_OK;
+    out->count = 0;
+    for (int k = 0; k < c->recipe.count && !s; k++) {
+        if (!gm_allowed(c, layer * GM_LINEARS + j, k)) continue;
+        out->k[out->count] = k;
+        s = gm_candidate(c, layer, j, k, &out->packed[out->count++], err);
+    }
+    return s;
+}
+
+gm_status gm_offer_inner(const gm_offer *o, const gm_real *G, double *row,
+                         double *g, gm_error *err) {
+    double of[GM_MAX_CANDIDATES];
+    gm_status s = gm_inner(o->packed, o->count, G, row, of, err);
+    for (int i = 0; i < o->count && !s; i++) g[o->k[i]] = of[i];
+    return s;
+}

@@ -334,6 +334,16 @@ void gm_linear_shape(const gm_config *c, int j, long *out, long *in) {
     *out = shape[j][0], *in = shape[j][1];
 }
 
+long gm_tallest(const gm_config *c) {
+    long most = 0;
+    for (int j = 0; j < GM_LINEARS; j++) {
+        long out, in;
+        gm_linear_shape(c, j, &out, &in);
+        if (out > most) most = out;
+    }
+    return most;
+}
+
 /* The tensors of a block: seven weights, seven biases, four norms. */
 enum { NORMS = 2 * GM_LINEARS, PARTS = NORMS + 4, NAME = 80 };
 static const char *const norm_name[PARTS - NORMS] = {
@@ -491,6 +501,14 @@ gm_status gm_block_alloc(gm_arena *arena, const gm_config *config,
         if (!*p.place) return gm_nomem(err);
     }
     return GM_OK;
+}
+
+gm_status gm_grad_alloc(gm_arena *arena, const gm_config *config,
+                        gm_block *out, gm_error *err) {
+    gm_status s = gm_block_alloc(arena, config, out, err);
+    memset(out->bias, 0, sizeof out->bias);
+    out->norm1 = out->norm2 = out->q_norm = out->k_norm = NULL;
+    return s;
 }
 
 gm_status gm_block_load(const gm_model *model, long layer, gm_block *out,

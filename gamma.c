@@ -150,26 +150,18 @@ static gm_status sweep_alloc(gm_arena *arena, const gm_config *c,
                              const gm_fit_options *o, int K,
                              struct gm_sweep *w, gm_error *err) {
     w->R = o->batch * o->T;
-    size_t R = (size_t)w->R, d = (size_t)c->d, widest = 0;
-    for (int j = 0; j < GM_LINEARS; j++) {
-        long out, in;
-        gm_linear_shape(c, j, &out, &in);
-        if ((size_t)out > widest) widest = (size_t)out;
-    }
+    size_t R = (size_t)w->R, d = (size_t)c->d;
     gm_status s = gm_block_alloc(arena, c, &w->block, err);
-    if (!s) s = gm_block_alloc(arena, c, &w->grad, err);
+    if (!s) s = gm_grad_alloc(arena, c, &w->grad, err);
     if (!s) s = gm_acts_alloc(arena, c, o->batch, o->T, true, &w->acts, err);
     if (!s) s = gm_rope_build(arena, c, o->T, NULL, &w->rope, err);
     if (s) return s;
-    /* only the gradients of the seven linears are wanted */
-    memset(w->grad.bias, 0, sizeof w->grad.bias);
-    w->grad.norm1 = w->grad.norm2 = w->grad.q_norm = w->grad.k_norm = NULL;
     w->h = gm_alloc(arena, R * d, sizeof *w->h);
     w->y = gm_alloc(arena, R * d, sizeof *w->y);
     w->student = gm_alloc(arena, R * d, sizeof *w->student);
     w->d_y = gm_alloc(arena, R * d, sizeof *w->d_y);
     w->row_E = gm_alloc(arena, R, sizeof *w->row_E);
-    w->row_g = gm_alloc(arena, widest * (size_t)K, sizeof *w->row_g);
+    w->row_g = gm_alloc(arena, (size_t)(gm_tallest(c) * K), sizeof *w->row_g);
     w->order = gm_alloc(arena, (size_t)o->S, sizeof *w->order);
     w->picked = gm_alloc(arena, (size_t)o->batch, sizeof *w->picked);
     w->tokens = gm_alloc(arena, R, sizeof *w->tokens);
@@ -188,28 +180,6 @@ static double block_loss(const gm_fit *fit) {
                                     w->y, w->student, w->d_y, w->row_E});
 }
 
-/* The candidates that a module has: numbers k and packed weights. */
-typedef struct {
-    int count, k[GM_MAX_CANDIDATES];
-    gm_packed packed[GM_MAX_CANDIDATES];
-} offer;
-
-static gm_status find_offers(const gm_fit *fit, long l, offer *offers,
-                             gm_error *err) {
-    gm_status s = GM_OK;
-    for (int j = 0; j < GM_LINEARS; j++) {
-        offer *o = offers + j;
-        o->count = 0;
-        for (int k = 0; k < fit->K && !s; k++) {
-            if (!gm_allowed(fit->candidates, l * GM_LINEARS + j, k)) continue;
-            o->k[o->count] = k;
-            s = gm_candidate(fit->candidates, l, j, k, &o->packed[o->count++],
-                             err);
-        }
-    }
-    return s;
-}
-
 /* S_mk is the mean over the first steps, until each sequence was seen. */
 static bool measuring(const gm_fit *fit) {
     const gm_fit_options *o = &fit->options;
@@ -220,7 +190,7 @@ static bool measuring(const gm_fit *fit) {
 /* S_mk: module m of block l alone at candidate k, all else original, in units
    of E_0 once that is known.  Needs the teacher's y; dE/dW~'s buffer holds the
    candidate meanwhile. */
-static gm_status measure_separable(gm_fit *fit, long l, const offer *offers,
+static gm_status measure_separable(gm_fit *fit, long l, const gm_offer *offers,
                                    gm_error *err) {
     struct gm_sweep *w = fit->sweep;
     const gm_config *c = &fit->candidates->model->config;
@@ -243,20 +213,11 @@ static gm_status measure_separable(gm_fit *fit, long l, const offer *offers,
 }
 
 /* W~_m = sum_k p_mk Q_mk over the candidates that module m has. */
-static gm_status mix(const offer *o, const double *p, gm_real *w,
+static gm_status mix(const gm_offer *o, const double *p, gm_real *w,
                      gm_error *err) {
     double share[GM_MAX_CANDIDATES];
     for (int i = 0; i < o->count; i++) share[i] = p[o->k[i]];
     return gm_mix(o->packed, o->count, share, w, err);
-}
-
-/* g_mk = <dE/dW~_m, Q_mk>; 0 where module m has no candidate k. */
-static gm_status inner(const offer *o, const gm_real *grad, double *row,
-                       double *g, gm_error *err) {
-    double of[GM_MAX_CANDIDATES];
-    gm_status s = gm_inner(o->packed, o->count, grad, row, of, err);
-    for (int i = 0; i < o->count && !s; i++) g[o->k[i]] = of[i];
-    return s;
 }
 
 static gm_status tap_block(const gm_fit *fit, gm_status s, gm_error *err,
@@ -276,14 +237,15 @@ static gm_status sweep_block(gm_fit *fit, long l, gm_error *err) {
     struct gm_sweep *w = fit->sweep;
     const gm_model *model = fit->candidates->model;
     const gm_config *c = &model->config;
-    offer offers[GM_LINEARS];
+    gm_offer offers[GM_LINEARS];
     gm_status s = gm_block_load(model, l, &w->block, err);
     if (s) return s;
     gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->y);
     s = gm_states_check(fit->candidates->model, l, "output", w->y, w->R, c->d,
                         err);
     s = tap(fit, s, err, real_dtype, w->R, c->d, w->y, "teacher.%ld", l + 1);
-    if (!s) s = find_offers(fit, l, offers, err);
+    for (int j = 0; j < GM_LINEARS && !s; j++)
+        s = gm_offer_find(fit->candidates, l, j, offers + j, err);
     if (!s && measuring(fit)) s = measure_separable(fit, l, offers, err);
     if (s) return s;
     for (int j = 0; j < GM_LINEARS; j++) {
@@ -300,8 +262,8 @@ static gm_status sweep_block(gm_fit *fit, long l, gm_error *err) {
                       NULL);
     s = tap_block(fit, s, err, l);
     for (int j = 0; j < GM_LINEARS && !s; j++)
-        s = inner(offers + j, w->grad.w[j], w->row_g,
-                  fit->g + (l * GM_LINEARS + j) * fit->K, err);
+        s = gm_offer_inner(offers + j, w->grad.w[j], w->row_g,
+                           fit->g + (l * GM_LINEARS + j) * fit->K, err);
     gm_real *teacher = w->y;
     w->y = w->h;
     w->h = teacher;

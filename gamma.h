@@ -545,6 +545,8 @@ gm_status gm_config_read(gm_arena *arena, const char *dir, gm_config *out,
 
 /* Shape [out, in] of linear module j of any block. */
 void gm_linear_shape(const gm_config *config, int j, long *out, long *in);
+/* The most outputs of a linear. */
+long gm_tallest(const gm_config *config);
 
 /* A model is its configuration and its mapped tensors; nothing is copied. */
 typedef struct {
@@ -576,6 +578,9 @@ typedef struct {
 } gm_block;
 gm_status gm_block_alloc(gm_arena *arena, const gm_config *config,
                          gm_block *out, gm_error *err);
+/* A block of gradients of the seven linears alone: no biases, no norms. */
+gm_status gm_grad_alloc(gm_arena *arena, const gm_config *config,
+                        gm_block *out, gm_error *err);
 gm_status gm_block_load(const gm_model *model, long layer, gm_block *out,
                         gm_error *err);
 
@@ -866,6 +871,17 @@ gm_status gm_candidate_weight(const gm_candidates *candidates, long layer,
                               int j, int k, gm_real *w, gm_error *err);
 gm_status gm_chosen_block(const gm_candidates *candidates, long layer,
                           const int *choice, gm_block *block, gm_error *err);
+
+/* The candidates that a module has: numbers k and packed weights. */
+typedef struct {
+    int count, k[GM_MAX_CANDIDATES];
+    gm_packed packed[GM_MAX_CANDIDATES];
+} gm_offer;
+gm_status gm_offer_find(const gm_candidates *candidates, long layer, int j,
+                        gm_offer *out, gm_error *err);
+/* g[k] = <G, Q_k> of those; the other g[k] stay.  row: as gm_inner's. */
+gm_status gm_offer_inner(const gm_offer *offer, const gm_real *G, double *row,
+                         double *g, gm_error *err);
 
 /* ------------------------------------------------------------------- mpi.c
    Several processes, ranks, share the blocks: make MPI=1, mpirun.  Without,
@@ -1594,7 +1610,7 @@ typedef struct {
 gm_status gm_expand(gm_arena *arena, const gm_expansion *expansion,
                     double *slope, double *curve, gm_error *err);
 /* Its work in forward passes of the model over the text, and its memory. */
-double gm_expand_evaluations(void);
+long gm_expand_evaluations(void);
 int64_t gm_expand_bytes(const gm_config *config, long T, int K);
 
 /* ------------------------------------------------------------- objective.c

@@ -22,7 +22,7 @@ struct gm_objective {
     long L, d, R, batch;        /* R = S T rows; sequences in one pass     */
     gm_real *h;                 /* [L + 1, R, d] of the original model     */
     gm_real *y;                 /* [R, d]                                  */
-    gm_real *w, *out;           /* one weight; [batch T, widest]           */
+    gm_real *w, *out;           /* one weight; [batch T, tallest]          */
     double *row;                /* [R]                                     */
     gm_block block;
     gm_acts acts;
@@ -53,18 +53,18 @@ static gm_real *state(const gm_objective *o, long l) {
 
 static gm_status buffers(gm_objective *o, gm_error *err) {
     const gm_config *c = &o->candidates->model->config;
-    size_t R = (size_t)o->R, d = (size_t)c->d, weights = 0, widest = 0;
+    size_t R = (size_t)o->R, d = (size_t)c->d, weights = 0;
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
         gm_linear_shape(c, j, &out, &in);
         if ((size_t)(out * in) > weights) weights = (size_t)(out * in);
-        if ((size_t)out > widest) widest = (size_t)out;
     }
     size_t rows = (size_t)(o->batch * o->text.window);
     o->h = gm_alloc(o->arena, (size_t)(o->L + 1) * R, d * sizeof *o->h);
     o->y = gm_alloc(o->arena, R, d * sizeof *o->y);
     o->w = gm_alloc(o->arena, weights, sizeof *o->w);
-    o->out = gm_alloc(o->arena, rows, widest * sizeof *o->out);
+    o->out = gm_alloc(o->arena, rows,
+                      (size_t)gm_tallest(c) * sizeof *o->out);
     o->row = gm_alloc(o->arena, R, sizeof *o->row);
     if (!o->h || !o->y || !o->w || !o->out || !o->row) return gm_nomem(err);
     gm_status s = gm_block_alloc(o->arena, c, &o->block, err);
@@ -355,7 +355,6 @@ gm_status gm_objective_expand(gm_objective *o, const int *choice,
                       {o->text.tokens, o->text.windows, o->text.window},
                       state(o, o->L), choice, seed, o->report};
     gm_status s = gm_expand(o->arena, &x, slope, curve, err);
-    o->work += (int64_t)gm_expand_evaluations() * o->L * GM_LINEARS *
-               o->text.windows;
+    o->work += gm_expand_evaluations() * o->L * GM_LINEARS * o->text.windows;
     return s;
 }

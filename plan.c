@@ -54,8 +54,8 @@ static weights weights_of(const gm_config *c) {
         w.n += (double)out * (double)in;
         w.module = largest(w.module, (double)out * (double)in);
         w.widest = largest(w.widest, (double)in);
-        w.tallest = largest(w.tallest, (double)out);
     }
+    w.tallest = (double)gm_tallest(c);
     for (int i = 0; i < INPUTS; i++) {
         long out, in;
         gm_linear_shape(c, input_module[i], &out, &in);
@@ -352,12 +352,10 @@ static gm_status probe_room(gm_arena *arena, const gm_plan *p, probe *b,
     b->d_y = gm_alloc(arena, (size_t)values, sizeof *b->d_y);
     if (!b->h || !b->y || !b->d_y) return gm_nomem(err);
     gm_status s = gm_block_alloc(arena, &b->c, &b->block, err);
-    if (!s) s = gm_block_alloc(arena, &b->c, &b->grad, err);
+    if (!s) s = gm_grad_alloc(arena, &b->c, &b->grad, err);
     if (!s) s = gm_acts_alloc(arena, &b->c, 1, b->T, true, &b->acts, err);
     if (!s) s = gm_rope_build(arena, &b->c, b->T, NULL, &b->rope, err);
     if (s) return s;
-    memset(b->grad.bias, 0, sizeof b->grad.bias);
-    b->grad.norm1 = b->grad.norm2 = b->grad.q_norm = b->grad.k_norm = NULL;
     fill(b->h, values);
     fill(b->d_y, values);
     for (int j = 0; j < GM_LINEARS; j++) {

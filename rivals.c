@@ -382,8 +382,8 @@ static gm_status expand(const asked *a, refining *f, long round) {
     return GM_OK;
 }
 
-/* u' of w, each module's least 0, and its optimum. */
-static gm_status correct(const asked *a, refining *f, double w) {
+/* u' of w, each module's least 0. */
+static void mix(const asked *a, refining *f, double w) {
     const long K = a->p.K;
     for (long m = 0; m < a->p.M; m++) {
         double least = HUGE_VAL;
@@ -396,23 +396,22 @@ static gm_status correct(const asked *a, refining *f, double w) {
             f->scores.score[i] = a->p.allowed[i] ? f->scores.score[i] - least
                                                  : 0;
     }
-    gm_mark mark = gm_arena_mark(a->arena);
-    gm_status s = solve(a, &f->scores);
-    gm_arena_rewind(a->arena, mark);
-    return s;
 }
 
-static bool affordable(const asked *a, double evaluations) {
-    return gm_objective_evaluations(a->r->objective) + evaluations <=
+static bool affordable(const asked *a, long evaluations) {
+    return gm_objective_evaluations(a->r->objective) + (double)evaluations <=
            (double)a->r->options.evaluations;
 }
 
-/* Tries the i-th w; *taken is that if the KL fell. */
-static gm_status attempt(const asked *a, refining *f, int i, double *taken) {
+/* Tries the i-th w; *taken is i if the KL fell. */
+static gm_status attempt(const asked *a, refining *f, int i, int *taken) {
     const size_t M = (size_t)a->p.M, bytes = M * sizeof *f->best;
     double kl;
     assert(i < TRUSTS);
-    gm_status s = correct(a, f, trust[i]);
+    mix(a, f, trust[i]);
+    gm_mark mark = gm_arena_mark(a->arena);
+    gm_status s = solve(a, &f->scores);
+    gm_arena_rewind(a->arena, mark);
     if (s) return s;
     memcpy(f->tried + (size_t)i * M, a->choice, bytes);
     if (memcmp(a->choice, f->best, bytes) == 0) return GM_OK;
@@ -422,7 +421,7 @@ static gm_status attempt(const asked *a, refining *f, int i, double *taken) {
     s = gm_objective_kl(a->r->objective, a->choice, &kl, a->err);
     if (s || kl >= f->kl) return s;
     f->kl = kl;
-    *taken = trust[i];
+    *taken = i;
     return GM_OK;
 }
 
@@ -430,16 +429,16 @@ static gm_status attempt(const asked *a, refining *f, int i, double *taken) {
 static gm_status refine_once(const asked *a, refining *f, long round,
                              bool *moved) {
     const long M = a->p.M, n = M * a->p.K;
-    double taken = 0;
+    int taken = -1;
     gm_status s = expand(a, f, round);
     for (int i = 0; i < TRUSTS && !s && affordable(a, 1); i++)
         s = attempt(a, f, i, &taken);
-    *moved = taken > 0;
+    *moved = taken >= 0;
     if (s || !*moved) return s;
-    s = correct(a, f, taken);
-    memcpy(f->best, a->choice, (size_t)M * sizeof *f->best);
+    mix(a, f, trust[taken]);
+    memcpy(f->best, f->tried + taken * M, (size_t)M * sizeof *f->best);
     memcpy(f->prior, f->scores.score, (size_t)n * sizeof *f->prior);
-    return s;
+    return GM_OK;
 }
 
 static gm_status refine(const asked *a, refining *f) {

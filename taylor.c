@@ -46,19 +46,10 @@ static gm_status expansion_alloc(gm_arena *arena, expansion *e,
     const gm_config *c = e->c;
     const size_t d = (size_t)c->d, T = (size_t)e->T, real = sizeof(gm_real);
     const size_t chunk = (size_t)(e->rows = gm_logit_rows(c->vocab, e->T - 1));
-    size_t tallest = 0;
     gm_status s = gm_block_alloc(arena, c, &e->block, err);
-    if (!s) s = gm_block_alloc(arena, c, &e->grad, err);
+    if (!s) s = gm_grad_alloc(arena, c, &e->grad, err);
     if (!s) s = gm_acts_alloc(arena, c, 1, e->T, true, &e->acts, err);
     if (s) return s;
-    /* only the gradients of the seven linears are wanted */
-    memset(e->grad.bias, 0, sizeof e->grad.bias);
-    e->grad.norm1 = e->grad.norm2 = e->grad.q_norm = e->grad.k_norm = NULL;
-    for (int j = 0; j < GM_LINEARS; j++) {
-        long out, in;
-        gm_linear_shape(c, j, &out, &in);
-        if ((size_t)out > tallest) tallest = (size_t)out;
-    }
     bool found = true;
     for (int i = 0; i < WAYS; i++)
         found &= (e->d_y[i] = gm_alloc(arena, T, d * real)) != NULL;
@@ -68,7 +59,7 @@ static gm_status expansion_alloc(gm_arena *arena, expansion *e,
     e->p = gm_alloc(arena, chunk, (size_t)c->vocab * real);
     e->d_z = gm_alloc(arena, chunk, (size_t)c->vocab * real);
     e->normed = gm_alloc(arena, chunk, d * real);
-    e->row = gm_alloc(arena, tallest, (size_t)e->K * sizeof *e->row);
+    e->row = gm_alloc(arena, (size_t)(gm_tallest(c) * e->K), sizeof *e->row);
     return found && e->h && e->d_h && e->q && e->p && e->d_z && e->normed &&
            e->row ? GM_OK : gm_nomem(err);
 }
@@ -163,27 +154,18 @@ static gm_status forward(expansion *e, long s, gm_error *err) {
 /* Adds what way `way` says of module (l, j) from its gradient. */
 static gm_status add_module(expansion *e, long l, int j, int way,
                             gm_error *err) {
-    const gm_candidates *c = e->x->candidates;
     const long m = l * GM_LINEARS + j;
-    gm_packed packed[GM_MAX_CANDIDATES];
-    double of[GM_MAX_CANDIDATES], now = 0;
-    int k[GM_MAX_CANDIDATES], count = 0;
-    gm_status s = GM_OK;
-    for (int i = 0; i < e->K && !s; i++)
-        if (gm_allowed(c, m, i)) {
-            k[count] = i;
-            s = gm_candidate(c, l, j, i, packed + count++, err);
-        }
-    if (!s) s = gm_inner(packed, count, e->grad.w[j], e->row, of, err);
-    if (s) return s;
-    for (int i = 0; i < count; i++)
-        if (k[i] == e->x->choice[m]) now = of[i];
-    for (int i = 0; i < count; i++) {
-        double along = of[i] - now;
-        if (way == 0) e->slope[m * e->K + k[i]] += along;
-        else e->curve[m * e->K + k[i]] += along * along;
+    gm_offer offer;
+    double g[GM_MAX_CANDIDATES];
+    gm_status s = gm_offer_find(e->x->candidates, l, j, &offer, err);
+    if (!s) s = gm_offer_inner(&offer, e->grad.w[j], e->row, g, err);
+    for (int i = 0; i < offer.count && !s; i++) {
+        const int k = offer.k[i];
+        double along = g[k] - g[e->x->choice[m]];
+        if (way == 0) e->slope[m * e->K + k] += along;
+        else e->curve[m * e->K + k] += along * along;
     }
-    return GM_OK;
+    return s;
 }
 
 static gm_status block_backward(expansion *e, long l, int way, gm_error *err) {
@@ -217,7 +199,7 @@ static gm_status backward(expansion *e, gm_error *err) {
     return s;
 }
 
-double gm_expand_evaluations(void) { return 2 + 2 * WAYS; }
+long gm_expand_evaluations(void) { return 2 + 2 * WAYS; }
 
 /* Counted by the allocation itself; the rotary table beside it. */
 int64_t gm_expand_bytes(const gm_config *c, long T, int K) {

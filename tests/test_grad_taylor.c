@@ -111,7 +111,7 @@ static void begin(fixture *f, const char *dir, long S, long T) {
     for (long i = 0; i < S * T; i++)
         f->tokens[i] = (int32_t)((7 * i + 3) % f->vocab);
     for (long m = 0; m < f->M; m++) f->choice[m] = (int)(m % 2);
-    for (long i = 0; i < f->M * K; i++)     /* module m at 1 lacks some k = 2 */
+    for (long i = 0; i < f->M * K; i++)     /* k = 2: each fourth module's */
         f->allowed[i] = i % K < 2 || i / K % 4 == 0;
     f->candidates.allowed = f->allowed;
     const size_t n = (size_t)(f->S * f->T * f->d);
@@ -122,8 +122,8 @@ static void begin(fixture *f, const char *dir, long S, long T) {
 
 static void expand(fixture *f, uint64_t seed, double *slope, double *curve) {
     gm_error err = {0};
-    gm_expansion x = {&f->candidates, &f->head, {f->tokens, f->S, f->T}, f->teacher,
-                      f->choice, seed, NULL};
+    gm_expansion x = {&f->candidates, &f->head, {f->tokens, f->S, f->T},
+                      f->teacher, f->choice, seed, NULL};
     must(gm_expand(&f->arena, &x, slope, curve, &err), &err);
 }
 
@@ -150,15 +150,16 @@ static void slopes(fixture *f, const char *dir, const double *slope,
         worst = fmax(worst, fabs((4 * d1 - d2) / 3 - slope[i]) / size);
     }
     printf("%s: slope, worst relative error %.2e\n", dir, worst);
-    CHECK(size > 1e-6 && worst > 0 && worst < 1e-7, "%s: slope of size %g off by %g", dir,
-          size, worst);
+    CHECK(size > 1e-6 && worst > 0 && worst < 1e-7, "%s: slope of size %g off "
+          "by %g", dir, size, worst);
 }
 
 static void curves(fixture *f, const char *dir) {
     static double slope[MOST * K], curve[MOST * K], drawn[MOST * K][SEEDS];
     const double h = 1e-2;
     double exact_all = 0, all = 0;
-    gm_real *now = gm_alloc(&f->arena, (size_t)(f->S * f->T * f->d), sizeof *now);
+    gm_real *now = gm_alloc(&f->arena, (size_t)(f->S * f->T * f->d),
+                            sizeof *now);
     for (int seed = 0; seed < SEEDS; seed++) {
         expand(f, (uint64_t)seed, slope, curve);
         for (long i = 0; i < f->M * K; i++) drawn[i][seed] = curve[i];

@@ -80,6 +80,24 @@ static void test_rivals(const char *what, gm_plan p, gm_arena *arena,
     free(wanted);
 }
 
+/* One long sequence: its backward pass takes more than evaluation's. */
+static void test_one_sequence(const char *what, gm_plan p,
+                              const gm_candidates *candidates,
+                              const int32_t *tokens, const int *choice,
+                              double mapped) {
+    gm_error err = {""};
+    gm_arena arena = {0};
+    gm_head head;
+    char name[256];
+    p.window = 2, p.windows = 1, p.fit.S = 1, p.fit.T = 5 * 96;
+    CHECK(gm_head_load(&arena, candidates->model, &head, &err) == GM_OK, "%s",
+          err.text);
+    snprintf(name, sizeof name, "%.200s, one sequence", what);
+    test_rivals(name, p, &arena, candidates, &(gm_sequences){tokens, 1, 5 * 96},
+                choice, mapped);
+    gm_arena_free(&arena);
+}
+
 /* Candidates, learning and evaluation of one model and recipe. */
 static void test_steps(const char *dir, const char *text) {
     gm_error err = {""};
@@ -137,15 +155,7 @@ static void test_steps(const char *dir, const char *text) {
     check_near(name, step[GM_PLAN_EVAL].memory, measuring.peak, mapped);
     snprintf(name, sizeof name, "%s, %s", dir, text);
     test_rivals(name, p, &measuring, &candidates, &all, choice, mapped);
-    /* one long sequence: its backward pass takes more than evaluation's */
-    gm_arena refining = {0};
-    p.window = 2, p.windows = 1, p.fit.S = 1, p.fit.T = 480;
-    CHECK(gm_head_load(&refining, &model, &head, &err) == GM_OK, "%s",
-          err.text);
-    snprintf(name, sizeof name, "%s, %s, one sequence", dir, text);
-    test_rivals(name, p, &refining, &candidates,
-                &(gm_sequences){tokens, 1, 480}, choice, mapped);
-    gm_arena_free(&refining);
+    test_one_sequence(name, p, &candidates, tokens, choice, mapped);
     free(choice);
     gm_arena_free(&measuring);
     gm_arena_free(&learning);

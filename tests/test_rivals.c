@@ -648,7 +648,7 @@ static void refined_falls(void) {
     memcpy(carried, scores.score, n * sizeof *carried);
     CHECK(!gm_objective_kl_begin(o, &err), "%s", err.text);
     for (int i = 0; i < 3; i++) {
-        const long round = (long)gm_expand_evaluations() + 3;
+        const long round = gm_expand_evaluations() + 3;
         const long most = i ? 1 + i * round : round - 2;
         f.options.evaluations = most;
         CHECK(!gm_rivals_begin(&f.arena, &f.options, NULL, &r, &err) &&

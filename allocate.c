@@ -97,7 +97,8 @@ static void set_text(struct writer *w, const char *key, const char *value) {
 static void put_origin(struct writer *w, const gm_scores *s) {
     static const char *const kept[] = {"model", "model_hash",
                                        "calibration_hash", "candidates",
-                                       "candidates_hash", "sizes"};
+                                       "candidates_hash", "sizes",
+                                       "refined_at"};
     set_text(w, "format", "gamma-alloc 1");
     set_text(w, "version", GM_VERSION);
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)

@@ -715,6 +715,8 @@ const char *gm_hessian_name(gm_hessian hessian);            /* "token" ... */
    then, where they are not the default, act-order, damping=0.02, scales=mse,
    sequential, in this order. */
 void gm_recipe_text(const gm_recipe *recipe, char text[128]);
+/* Its bits alone, "2,3,4". */
+void gm_recipe_bits(const gm_recipe *recipe, char text[64]);
 gm_status gm_recipe_read(const char *text, gm_recipe *out, gm_error *err);
 
 /* One packed candidate of a weight [out, in], groups = ceil(in/group):
@@ -1812,6 +1814,13 @@ gm_status gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
 gm_status gm_rivals_choose(gm_rivals *rivals, gm_method method,
                            const gm_budget *budget, int *choice,
                            gm_effort *effort, gm_error *err);
+/* GM_REFINED, and what it ended with: scores [M, K], the caller's, whose exact
+   optimum is `choice`; the KL on the text, in nats a token, of the optimum of
+   `learned` and of that. */
+typedef struct { double *score, kl_before, kl; } gm_refined;
+gm_status gm_rivals_refine(gm_rivals *rivals, const gm_budget *budget,
+                           int *choice, gm_refined *out, gm_effort *effort,
+                           gm_error *err);
 /* The table that budgets are parsed against: sizes, scores zero. */
 const gm_scores *gm_rivals_table(const gm_rivals *rivals);
 
@@ -2048,6 +2057,15 @@ gm_status gm_call_measure(gm_call *call, const gm_model *model,
                           const gm_candidates *candidates, const int *choice,
                           gm_measuring *on, gm_measure *out);
 
+/* main_solve.c: which one of `count` options that say a budget was given. */
+gm_status gm_call_way(gm_call *call, const char *const *ways, int count,
+                      const char **way);
+
+/* main_compare.c: the hashes of model and candidates, where scores name them,
+   are these (NULL: not known yet). */
+gm_status gm_call_match(gm_call *call, const gm_scores *scores,
+                        const char *model, const char *candidates);
+
 /* main_run.c: each of --budgets, in --in, checked to be within reach (sizes are
    known without scores). */
 gm_status gm_call_budgets(gm_call *call, const gm_scores *table);
@@ -2119,6 +2137,6 @@ int gm_call_uniforms(gm_call *call, const gm_recipe *recipe, int *budgets);
 extern const gm_command gm_command_info, gm_command_fit, gm_command_solve,
     gm_command_check, gm_command_quantize, gm_command_eval, gm_command_run,
     gm_command_dump, gm_command_verify, gm_command_baq, gm_command_compare,
-    gm_command_plan;
+    gm_command_plan, gm_command_refine;
 
 #endif

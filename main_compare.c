@@ -249,21 +249,26 @@ static gm_status learn(comparing *c) {
     return s;
 }
 
+gm_status gm_call_match(gm_call *call, const gm_scores *scores,
+                        const char *model, const char *candidates) {
+    const struct { const char *key, *expected; } same[] = {
+        {"model_hash", model}, {"candidates_hash", candidates}};
+    for (int i = 0; i < 2; i++) {
+        const char *found = gm_keys_get(&scores->keys, same[i].key);
+        if (found && same[i].expected && strcmp(found, same[i].expected) != 0)
+            return gm_fail(&call->err, GM_EINPUT, "%s: %s: expected %s, found "
+                           "%s", scores->path, same[i].key, same[i].expected,
+                           found);
+    }
+    return GM_OK;
+}
+
 /* Scores of other candidates would compare nothing. */
 static gm_status read_scores(comparing *c, const char *path) {
     gm_call *call = c->call;
     gm_status s = gm_scores_read(&call->arena, path, &c->scores, &call->err);
-    if (s) return s;
-    const struct { const char *key, *expected; } same[] = {
-        {"model_hash", c->model.hash},
-        {"candidates_hash", c->candidates.hash}};
-    for (int i = 0; i < 2; i++) {
-        const char *found = gm_keys_get(&c->scores.keys, same[i].key);
-        if (found && strcmp(found, same[i].expected) != 0)
-            return gm_fail(&call->err, GM_EINPUT, "%s: %s: expected %s, found "
-                           "%s", path, same[i].key, same[i].expected, found);
-    }
-    return GM_OK;
+    return s ? s : gm_call_match(call, &c->scores, c->model.hash,
+                                 c->candidates.hash);
 }
 
 static gm_status prepare_gamma(comparing *c) {

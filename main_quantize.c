@@ -53,11 +53,9 @@ static gm_status recipe_of(gm_call *call, const gm_allocation *allocation,
 static gm_status external_of(gm_call *call, const gm_model *model,
                              const gm_allocation *allocation,
                              gm_recipe *recipe) {
-    char bits[128] = "";
+    char bits[64] = "";
     if (gm_keys_get(&allocation->keys, "candidates"))
-        for (int k = 0; k < recipe->count; k++)
-            snprintf(bits + strlen(bits), 12, "%s%d", k ? "," : "",
-                     recipe->bits[k]);
+        gm_recipe_bits(recipe, bits);
     return gm_call_external(call, model, *bits ? bits : NULL, recipe);
 }
 

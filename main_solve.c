@@ -72,18 +72,26 @@ struct solve {
 
 /* ----------------------------------------------------------------- options */
 
-/* Which of the ways to say what to solve was taken; one is needed. */
+gm_status gm_call_way(gm_call *call, const char *const *ways, int count,
+                      const char **way) {
+    char list[128] = "";
+    int given = 0;
+    for (int i = 0; i < count; i++) {
+        if (gm_arg_given(call, ways[i])) given++, *way = ways[i];
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
+                 i ? ", " : "", ways[i]);
+    }
+    if (given == 1) return GM_OK;
+    return gm_fail(&call->err, GM_EUSAGE, "%s: expected one of %s, found %s",
+                   call->command->name, list, given ? "several" : "none");
+}
+
 static gm_status read_mode(struct solve *s, const char **mode) {
     static const char *const ways[] = {"--bits", "--ebits", "--bytes",
                                        "--budgets", "--frontier"};
     gm_call *call = s->call;
-    int given = 0;
-    for (int i = 0; i < 5; i++)
-        if (gm_arg_given(call, ways[i])) given++, *mode = ways[i];
-    if (given != 1)
-        return gm_fail(&call->err, GM_EUSAGE, "solve: expected one of --bits, "
-                       "--ebits, --bytes, --budgets, --frontier, found %s",
-                       given ? "several" : "none");
+    gm_status status = gm_call_way(call, ways, 5, mode);
+    if (status) return status;
     const char *name = gm_arg(call, "--in");
     if (name && (*mode)[2] != 'f' && strcmp(*mode, "--budgets") != 0)
         return gm_fail(&call->err, GM_EUSAGE, "--in goes with --budgets and "
@@ -340,6 +348,17 @@ static gm_status run_robust(struct solve *s) {
     return GM_OK;
 }
 
+/* Scores of gamma refine, at a budget that they were not made for. */
+static void talk_elsewhere(const struct solve *s, const char *mode) {
+    const char *at = gm_keys_get(&s->scores.keys, "refined_at");
+    const char *value = gm_arg(s->call, mode);
+    size_t n = value ? strlen(value) : 0;
+    if (at && (!n || strncmp(at, value, n) != 0 || at[n] != ' ' ||
+               strcmp(at + n + 1, mode + 2) != 0))
+        gm_talk(s->call, "%s: refined at %s; elsewhere the scores they came "
+                "from are better", s->scores.path, at);
+}
+
 static gm_status run_solve(gm_call *call) {
     struct solve *s = gm_alloc(&call->arena, 1, sizeof *s);
     const char *mode = NULL;
@@ -356,6 +375,7 @@ static gm_status run_solve(gm_call *call) {
         status = gm_scores_read(&call->arena, call->operand[0], &s->scores,
                                 &call->err);
     if (status) return status;
+    talk_elsewhere(s, mode);
     read_constraints(s);
     s->choice = gm_alloc(&call->arena, (size_t)s->scores.M, sizeof *s->choice);
     char *copy = list ? gm_format(&call->arena, "%s", list) : NULL;

@@ -209,10 +209,11 @@ static void eval_memory(const gm_plan *p, gm_planned *step) {
         long rows = held(p) * p->window;
         kept += (2 * (double)(rows * c->d) + head) * real +
                 (double)p->windows * 24 * (1 + p->uniforms + p->budgets);
-        kept += rivals_memory(p, kept, step);
+    }
+    kept += rivals_memory(p, kept, step);
+    if (p->windows)
         step[GM_PLAN_EVAL].memory =
             (int64_t)(kept + pass_bytes(p, held(p), p->window));
-    }
     if (p->models) {
         /* a module's values, its stored bytes, what it was packed in; or the
            embedding, which is copied */

@@ -67,14 +67,20 @@ gm_status gm_recipe_scales(gm_recipe *recipe, const char *text,
     return s;
 }
 
+void gm_recipe_bits(const gm_recipe *r, char text[64]) {
+    int n = 0;
+    for (int k = 0; k < r->count; k++)
+        n += snprintf(text + n, 64 - (size_t)n, "%s%d", k ? "," : "",
+                      r->bits[k]);
+}
+
 /* A word is written only where it is not the default, so that a recipe keeps
    its text, and a file its hash, when words are added. */
 void gm_recipe_text(const gm_recipe *r, char text[128]) {
-    int n = snprintf(text, 128, "%s bits=", quantizer_name[r->quantizer]);
-    for (int k = 0; k < r->count; k++)
-        n += snprintf(text + n, 128 - (size_t)n, "%s%d", k ? "," : "",
-                      r->bits[k]);
-    n += snprintf(text + n, 128 - (size_t)n, " group=%ld", r->group);
+    char bits[64];
+    gm_recipe_bits(r, bits);
+    int n = snprintf(text, 128, "%s bits=%s group=%ld",
+                     quantizer_name[r->quantizer], bits, r->group);
     if (r->quantizer == GM_GPTQ)
         n += snprintf(text + n, 128 - (size_t)n, " hessian=%s%s",
                       hessian_name[r->hessian],

@@ -29,6 +29,7 @@ typedef struct {
     const gm_budget *budget;
     gm_mckp p;                  /* sizes in the budget's unit, scores zero */
     int *choice;                /* [M] */
+    gm_refined *refined;        /* what GM_REFINED tells beside it, or NULL */
     gm_error *err;
 } asked;
 
@@ -340,6 +341,7 @@ typedef struct {
     double *prior;              /* [M, K] f */
     double *ratio;              /* [2 M] */
     gm_scores scores;           /* u' */
+    double *kept;               /* [M, K] u whose optimum is best */
     int *best, *tried;          /* [M], [TRUSTS, M] */
     double kl;                  /* of best */
 } refining;
@@ -438,6 +440,7 @@ static gm_status refine_once(const asked *a, refining *f, long round,
     mix(a, f, trust[taken]);
     memcpy(f->best, f->tried + taken * M, (size_t)M * sizeof *f->best);
     memcpy(f->prior, f->scores.score, (size_t)n * sizeof *f->prior);
+    memcpy(f->kept, f->scores.score, (size_t)n * sizeof *f->kept);
     return GM_OK;
 }
 
@@ -447,6 +450,7 @@ static gm_status refine(const asked *a, refining *f) {
     bool moved = true;
     memcpy(f->best, a->choice, bytes);
     gm_status s = gm_objective_kl(a->r->objective, a->choice, &f->kl, a->err);
+    const double before = f->kl;
     for (long i = 0; moved && !s; i++) {
         if (!affordable(a, gm_expand_evaluations() + 1)) break;
         s = refine_once(a, f, i, &moved);
@@ -454,6 +458,7 @@ static gm_status refine(const asked *a, refining *f) {
                a->r->objective), most);
     }
     memcpy(a->choice, f->best, bytes);
+    if (a->refined) a->refined->kl_before = before, a->refined->kl = f->kl;
     return s;
 }
 
@@ -467,13 +472,16 @@ static gm_status refined(const asked *a) {
     f.curve = gm_alloc(a->arena, n, sizeof *f.curve);
     f.prior = gm_alloc(a->arena, n, sizeof *f.prior);
     f.ratio = gm_alloc(a->arena, 2 * M, sizeof *f.ratio);
+    f.kept = a->refined ? a->refined->score
+                        : gm_alloc(a->arena, n, sizeof *f.kept);
     f.best = gm_alloc(a->arena, M, sizeof *f.best);
     f.tried = gm_alloc(a->arena, TRUSTS * M, sizeof *f.tried);
     f.scores.score = gm_alloc(a->arena, n, sizeof *f.scores.score);
-    if (!f.slope || !f.curve || !f.prior || !f.ratio || !f.best || !f.tried ||
-        !f.scores.score)
+    if (!f.slope || !f.curve || !f.prior || !f.ratio || !f.kept || !f.best ||
+        !f.tried || !f.scores.score)
         return gm_nomem(a->err);
     memcpy(f.prior, u, n * sizeof *u);
+    memcpy(f.kept, u, n * sizeof *u);
     return refine(a, &f);
 }
 
@@ -589,25 +597,22 @@ static gm_status dispatch(const asked *a, gm_method method) {
     }
 }
 
-gm_status gm_rivals_choose(gm_rivals *r, gm_method method,
-                           const gm_budget *budget, int *choice,
-                           gm_effort *effort, gm_error *err) {
+static gm_status choose(asked *a, gm_method method, gm_effort *effort) {
+    gm_rivals *r = a->r;
     *effort = (gm_effort){0};
-    asked a = {.r = r, .arena = r->arena, .budget = budget, .choice = choice,
-               .err = err};
     gm_rounding rounding;
     gm_mark mark = gm_arena_mark(r->arena);
-    gm_status s = gm_problem_build(r->arena, &r->table, budget, 30, &a.p,
-                                   &rounding, err);
-    if (!s) s = check_feasible(&a);
+    gm_status s = gm_problem_build(r->arena, &r->table, a->budget, 30, &a->p,
+                                   &rounding, a->err);
+    if (!s) s = check_feasible(a);
     gm_arena_rewind(r->arena, mark);
-    if (!s) s = prepare(r, method, effort, err);
+    if (!s) s = prepare(r, method, effort, a->err);
     if (s) return s;
     const double start = gm_seconds();
     mark = gm_arena_mark(r->arena);
-    s = gm_problem_build(r->arena, &r->table, budget, 30, &a.p, &rounding,
-                         err);
-    if (!s) s = dispatch(&a, method);
+    s = gm_problem_build(r->arena, &r->table, a->budget, 30, &a->p, &rounding,
+                         a->err);
+    if (!s) s = dispatch(a, method);
     if (r->objective) {
         effort->evaluations += gm_objective_evaluations(r->objective);
         gm_objective_forget(r->objective);
@@ -615,4 +620,18 @@ gm_status gm_rivals_choose(gm_rivals *r, gm_method method,
     gm_arena_rewind(r->arena, mark);
     effort->seconds += gm_seconds() - start;
     return s;
+}
+
+gm_status gm_rivals_choose(gm_rivals *r, gm_method method,
+                           const gm_budget *budget, int *choice,
+                           gm_effort *effort, gm_error *err) {
+    return choose(&(asked){.r = r, .arena = r->arena, .budget = budget,
+                           .choice = choice, .err = err}, method, effort);
+}
+
+gm_status gm_rivals_refine(gm_rivals *r, const gm_budget *budget, int *choice,
+                           gm_refined *out, gm_effort *effort, gm_error *err) {
+    return choose(&(asked){.r = r, .arena = r->arena, .budget = budget,
+                           .choice = choice, .refined = out, .err = err},
+                  GM_REFINED, effort);
 }

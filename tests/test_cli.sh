@@ -31,8 +31,8 @@ for help in '' help --help; do
     # shellcheck disable=SC2086
     "$gamma" $help >"$w/out" 2>"$w/err"
     code=$?
-    for command in info fit solve check quantize eval run compare baq plan dump \
-        verify; do
+    for command in info fit refine solve check quantize eval run compare baq \
+        plan dump verify; do
         grep -q "^  $command  *[A-Z]" "$w/out" || code="$code, no $command"
     done
     expected=0

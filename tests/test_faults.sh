@@ -83,6 +83,8 @@ run() {
         --tokens tests/golden/mistakes/tokens.npy $window ;;
     compare) set -- compare "$tiny" $learn $other --budgets 3 \
         --methods uniform,greedy,gamma --out "$w/now" ;;
+    refine) set -- refine "$tiny" "$s" ${learn%--batch*} --bits 3 \
+        --cache "$cache" --out "$w/now/scores.tsv" ;;
     run) set -- run "$tiny" $learn $other --budgets 3 --out "$w/now" ;;
     dump) set -- dump "$tiny" $learn --cache "$cache" \
         --out "$w/now/dump.safetensors" ;;
@@ -96,7 +98,7 @@ run() {
         "$w/now" "$w/old-$name" "$w/after" "$@"
     "$@"
 }
-for name in info check gptq eval chosen compare run dump verify baq; do
+for name in info check gptq eval chosen compare refine run dump verify baq; do
     mkdir "$w/now"
     run $name >"$w/out" 2>"$w/err" ||
         bad "$name: exit code $?: $(tail -n 1 "$w/err")"
@@ -178,12 +180,12 @@ inject() {
         "refused, the rest gone on without"
 }
 
-for name in info solve check fit gptq hf packed eval chosen compare run dump \
-    verify baq; do
+for name in info solve check fit gptq hf packed eval chosen compare refine run \
+    dump verify baq; do
     inject malloc $name
     inject open $name
 done
-for name in solve fit gptq hf packed compare run dump baq; do
+for name in solve fit gptq hf packed compare refine run dump baq; do
     inject write $name
 done
 

@@ -76,6 +76,9 @@ stated() {
 "$fast" fit $m --calib data/calib.txt --length 256 --steps 2 --threads 2 \
     --out "$w/whole-fit" 2>"$w/err" >"$w/out"
 stated
+"$fast" refine $m "$w/whole-fit/scores.tsv" --calib data/calib.txt --bits 3 \
+    --evaluations 14 --threads 2 --out "$w/refined.tsv" 2>"$w/err" >"$w/out"
+stated
 # compare: the same table (but for its seconds) in smaller pieces
 rivals() {
     "$fast" compare $m --calib data/calib.txt --text data/test.txt \

@@ -39,6 +39,13 @@ b=$(awk -F '\t' '$1 == "original" { print $3 }' "$w/out")
 # up to the rounding to the checkpoint's BF16
 if awk "BEGIN { d = $a - $b; exit !(d < 0.01 && d > -0.01) }"; then ok; else
     bad "nll of the allocation $a, of the written model $b"; fi
+succeed refine $m "$s" --calib data/calib.txt --external "$x" --bits 3 \
+    --out "$w/refined.tsv"
+cells=$(awk -F '\t' '$1 ~ /layers.0.self_attn.o_proj/ { print $8, $9, $10 }' \
+    "$w/refined.tsv")
+if [ "$cells" = "- - -" ]; then ok; else bad "refined, missing: $cells"; fi
+expect 2 "gamma: the candidates are another tool's: expected its file (--external FILE), found none" \
+    refine $m "$s" --calib data/calib.txt --bits 3 --out "$w/no.tsv"
 expect 2 "gamma: $w/p: external candidates have no codes to pack: expected --format hf, found packed" \
     quantize $m --alloc "$w/alloc.tsv" --external "$x" --out "$w/p" --format packed
 expect 2 "gamma: the candidates are another tool's: expected its file (--external FILE), found none" \

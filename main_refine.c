@@ -59,8 +59,8 @@ static bool is_key(const refining *r, const char *key, long value) {
 static gm_status read_budget(refining *r) {
     static const char *const ways[] = {"--bits", "--ebits", "--bytes"};
     gm_call *call = r->call;
-    const char *way;
-    gm_convention in;
+    const char *way = NULL;
+    gm_convention in = GM_BITS;
     gm_status s = gm_call_way(call, ways, 3, &way);
     if (!s) s = gm_convention_parse(way, way + 2, &in, &call->err);
     if (!s) s = gm_scores_read(&call->arena, call->operand[1], &r->scores,

@@ -3,6 +3,8 @@
 # compare's `refined`, the KL that eval finds, the same bytes for any threads
 # and kernels, modules with fewer candidates, GPTQ, bad input.
 # SPDX-License-Identifier: GPL-3.0-or-later
+# options are several words:
+# shellcheck disable=SC2086
 w=build/test/refine-work
 . tests/shell.sh
 
@@ -18,7 +20,6 @@ bits() { grep -v '^#' "$1" | cut -f 1,2; }
 # ---------------------------------------------------------- a model that gains
 m=data/tiny-llama
 text="--calib data/calib.txt --sequences 16 --length 256"
-# shellcheck disable=SC2086
 quick fit $m $text --bits 2,3,4 --group 64 --out "$w/a"
 s=$w/a/scores.tsv
 quick refine $m "$s" --calib data/calib.txt --bits 2.25 --out "$w/r.tsv"
@@ -31,7 +32,6 @@ if [ "$(grep -v '^#' "$w/r.tsv" | cut -f 7,10,13 | sort -u | grep -v stderr)" \
     = "-	-	-" ]; then ok; else bad "standard errors, which are unknown"; fi
 succeed solve "$w/r.tsv" --bits 2.25 --out "$w/alloc.tsv"
 succeed check "$w/alloc.tsv" "$w/r.tsv"
-# shellcheck disable=SC2086
 quick compare $m $text --bits 2,3,4 --group 64 --text data/test.txt --window 64 \
     --windows 2 --scores "$s" --methods refined --evaluations 16 \
     --budgets 2.25 --out "$w/a"
@@ -41,7 +41,6 @@ same "$w/ours" "$w/theirs"
 # said elsewhere, and nowhere else
 for case in "--bits 2.25:0" "--bits 2.5:1" "--ebits 2.25:1" "--budgets 2.25:1" \
     "--frontier:1" "--bits 2.2:1"; do
-    # shellcheck disable=SC2086
     $fast solve "$w/r.tsv" ${case%:*} >"$w/out" 2>"$w/err"
     found=$(grep -c "^$w/r.tsv: refined at 2.25 bits; elsewhere " "$w/err")
     if [ "$found" = "${case#*:}" ]; then ok; else bad "$case: $found"; fi
@@ -52,7 +51,6 @@ done
 # so poor scores are made of good ones: those of the other modules
 g=tests/golden/tiny-llama
 tokens="--tokens tests/golden/mistakes/tokens.npy"
-# shellcheck disable=SC2086
 succeed fit $g $tokens --sequences 4 --length 32 --bits 2,3,4 --group 16 \
     --steps 2 --out "$w/g"
 awk -F '\t' -v OFS='\t' '/^#/ || /^module/ { print; next }
@@ -114,7 +112,6 @@ grep -v '^#' "$s" >"$w/hand.tsv"
 refuse() {
     code=$1 message=$2
     shift 2
-    # shellcheck disable=SC2086
     expect "$code" "$message" refine $g "$s" $tokens "$@"
     if [ ! -e "$w/x.tsv" ]; then ok; else bad "$* left $w/x.tsv"; fi
 }
@@ -133,7 +130,6 @@ refuse 1 'gamma: calibration text: expected at least 1024 tokens (4 sequences of
     --bits 3 --out "$w/x.tsv" --length 256
 refuse 3 'gamma: --bits 1: no assignment is that small; reachable are 2 to 4 bits per weight, next below: none, above: 2' \
     --bits 1 --out "$w/x.tsv"
-# shellcheck disable=SC2086
 "$gamma" refine $g "$s" $tokens --bits 3 --out "$w/x.tsv" --max-memory 1M \
     --quiet 2>"$w/err"
 if [ $? -eq 6 ] && grep -q '^gamma: --max-memory: rivals needs [0-9.]* MB, expected at most 1.0 MB; lower --sequences or --length$' \

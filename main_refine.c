@@ -211,9 +211,20 @@ static gm_status refine(refining *r) {
     return GM_OK;
 }
 
+/* Minutes later is too late to learn that it cannot. */
+static gm_status can_write(refining *r) {
+    gm_call *call = r->call;
+    gm_out out;
+    gm_status s = gm_out_open(&call->arena, gm_arg(call, "--out"), &out,
+                              &call->err);
+    if (!s) gm_out_abandon(&out);
+    return s;
+}
+
 static gm_status run_refine(gm_call *call) {
     refining r = {.call = call};
     gm_status s = read_all(&r);
+    if (!s) s = can_write(&r);
     if (!s) s = plan_memory(&r);
     if (!s) s = open_candidates(&r);
     if (!s) s = refine(&r);

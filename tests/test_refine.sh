@@ -122,6 +122,8 @@ refuse 2 'gamma: refine: expected one of --bits, --ebits, --bytes, found several
     --out "$w/x.tsv" --bits 3 --ebits 3
 refuse 2 "gamma: --out: $s is also an input; expected another file" \
     --bits 3 --out "$s"
+refuse 5 "gamma: $w/nowhere/x.tsv.partial: cannot create: No such file or directory" \
+    --bits 3 --out "$w/nowhere/x.tsv"
 refuse 2 'gamma: --sequences: expected a whole number from 1 to 1048576, found "0"' \
     --bits 3 --out "$w/x.tsv" --sequences 0
 refuse 2 'gamma: --evaluations: expected a whole number from 1 to 1000000, found "0"' \

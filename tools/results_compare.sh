@@ -5,6 +5,7 @@
 #   sh tools/results_compare.sh OUT MODEL C4.npy WIKITEXT2.npy SCORES.tsv
 #   METHODS=gamma,separable,uniform OPTIONS="--quantizer gptq" \
 #       sh tools/results_compare.sh OUT MODEL C4.npy WIKITEXT2.npy
+#   and with BUDGETS=3 (3,3.25,3.5,4), EVALUATIONS=160 (16)
 # The .npy files hold token ids (tools/check_perplexity.py --tokens-out); SCORES:
 # of tools/results_smollm2.sh, and the others see 4 of its 16 sequences; without,
 # GAMMA learns here and all see 16, evaluated on 64 windows, not 8.  A killed run
@@ -26,10 +27,10 @@ if [ $# -eq 5 ]; then
 else
     # shellcheck disable=SC2086
     set -- "$@" - --windows 64 --sequences 16 --batch 2 --steps 60 \
-        --evaluations 16 --methods "$METHODS" $OPTIONS
+        --evaluations "${EVALUATIONS:-16}" --methods "$METHODS" $OPTIONS
 fi
 model=$2 calibration=$3 evaluation=$4
 shift 5
 ./gamma compare "$model" --tokens "$calibration" --eval-tokens "$evaluation" \
-    --window 1024 --bits 2,3,4,5,6 --group 64 --budgets 3,3.25,3.5,4 \
-    --length 512 --out "$out" "$@"
+    --window 1024 --bits 2,3,4,5,6 --group 64 --length 512 \
+    --budgets "${BUDGETS:-3,3.25,3.5,4}" --out "$out" "$@"

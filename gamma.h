@@ -1814,10 +1814,10 @@ gm_status gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
 gm_status gm_rivals_choose(gm_rivals *rivals, gm_method method,
                            const gm_budget *budget, int *choice,
                            gm_effort *effort, gm_error *err);
-/* GM_REFINED, and what it ended with: scores [M, K], the caller's, whose exact
-   optimum is `choice`; the KL on the text, in nats a token, of the optimum of
-   `learned` and of that. */
-typedef struct { double *score, kl_before, kl; } gm_refined;
+/* GM_REFINED, and between what: `start` [M], the optimum of `learned`, and
+   `choice`, that of `score` [M, K] (all the caller's); their KL on the text, in
+   nats a token. */
+typedef struct { int *start; double *score, kl_before, kl; } gm_refined;
 gm_status gm_rivals_refine(gm_rivals *rivals, const gm_budget *budget,
                            int *choice, gm_refined *out, gm_effort *effort,
                            gm_error *err);

@@ -188,20 +188,18 @@ static gm_status refine(refining *r) {
         .evaluations = r->evaluations, .seed = (uint64_t)r->seed};
     gm_rivals *rivals;
     gm_effort effort;
-    gm_refined found = {.score = gm_alloc(a, n, sizeof *found.score)};
-    int *first = gm_alloc(a, M, sizeof *first);
+    gm_refined found = {.start = gm_alloc(a, M, sizeof *found.start),
+                        .score = gm_alloc(a, n, sizeof *found.score)};
     int *choice = gm_alloc(a, M, sizeof *choice);
     long moved = 0;
-    if (!found.score || !first || !choice) return gm_nomem(&call->err);
+    if (!found.start || !found.score || !choice) return gm_nomem(&call->err);
     gm_status s = gm_rivals_begin(a, &options, &call->report, &rivals,
                                   &call->err);
-    if (!s) s = gm_rivals_choose(rivals, GM_LEARNED, &r->budget, first, &effort,
-                                 &call->err);
     if (!s) s = gm_rivals_refine(rivals, &r->budget, choice, &found, &effort,
                                  &call->err);
     if (!s) s = write_scores(r, &found);
     if (s) return s;
-    for (size_t m = 0; m < M; m++) moved += first[m] != choice[m];
+    for (size_t m = 0; m < M; m++) moved += found.start[m] != choice[m];
     gm_result_begin(call, "scores\tbudget\tkl_before\tkl\tmoved\tmodules\t"
                     "evaluations\tseconds");
     gm_result_row(call, "%s\t%s\t%.8g\t%.8g\t%ld\t%zu\t%g\t%.1f",

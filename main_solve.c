@@ -352,9 +352,9 @@ static gm_status run_robust(struct solve *s) {
 static void talk_elsewhere(const struct solve *s, const char *mode) {
     const char *at = gm_keys_get(&s->scores.keys, "refined_at");
     const char *value = gm_arg(s->call, mode);
-    size_t n = value ? strlen(value) : 0;
-    if (at && (!n || strncmp(at, value, n) != 0 || at[n] != ' ' ||
-               strcmp(at + n + 1, mode + 2) != 0))
+    const char *here = value ? gm_format(&s->call->arena, "%s %s", value,
+                                         mode + 2) : NULL;
+    if (at && (!here || strcmp(at, here) != 0))
         gm_talk(s->call, "%s: refined at %s; elsewhere the scores they came "
                 "from are better", s->scores.path, at);
 }

@@ -323,9 +323,9 @@ static gm_status evolve(const asked *a, bool kl) {
    In each round, with A and C of taylor.c at x, and f the u of before:
 
      t_mk  = A_mk + C_mk                                       (nats)
-     f_mk <- kappa f_mk               kappa: the median of t_mk / (f_mk - f_mx)
+     u'_mk = w t_mk + (1-w) kappa f_mk            for w = 1/2, 1/4, 3/4
+                                      kappa: the median of t_mk / (f_mk - f_mx)
                                       over the steps up and down from x
-     u'_mk = w t_mk + (1-w) f_mk      for w = 1/2, 1/4, 3/4
      x'    = the exact optimum of u'
 
    and x', u' with the least KL on the calibration text, if it is less than that
@@ -338,10 +338,9 @@ enum { TRUSTS = sizeof trust / sizeof *trust };
 
 typedef struct {
     double *slope, *curve;      /* [M, K]; slope: t after that */
-    double *prior;              /* [M, K] f */
+    double *prior, kappa;       /* [M, K] f, whose optimum is best; to nats */
     double *ratio;              /* [2 M] */
     gm_scores scores;           /* u' */
-    double *kept;               /* [M, K] u whose optimum is best */
     int *best, *tried;          /* [M], [TRUSTS, M] */
     double kl;                  /* of best */
 } refining;
@@ -371,7 +370,7 @@ static double nats_of_scores(const asked *a, const refining *f) {
     return f->ratio[n / 2] > 0 ? f->ratio[n / 2] : 0;
 }
 
-/* t and f at f->best. */
+/* t and kappa at f->best. */
 static gm_status expand(const asked *a, refining *f, long round) {
     const long n = a->p.M * a->p.K;
     gm_status s = gm_objective_expand(a->r->objective, f->best,
@@ -379,8 +378,7 @@ static gm_status expand(const asked *a, refining *f, long round) {
                                       f->slope, f->curve, a->err);
     if (s) return s;
     for (long i = 0; i < n; i++) f->slope[i] += f->curve[i];
-    double kappa = nats_of_scores(a, f);
-    for (long i = 0; i < n; i++) f->prior[i] *= kappa;
+    f->kappa = nats_of_scores(a, f);
     return GM_OK;
 }
 
@@ -390,7 +388,7 @@ static void mix(const asked *a, refining *f, double w) {
     for (long m = 0; m < a->p.M; m++) {
         double least = HUGE_VAL;
         for (long i = m * K; i < (m + 1) * K; i++) {
-            double u = w * f->slope[i] + (1 - w) * f->prior[i];
+            double u = w * f->slope[i] + (1 - w) * (f->kappa * f->prior[i]);
             f->scores.score[i] = u;
             if (a->p.allowed[i] && u < least) least = u;
         }
@@ -440,7 +438,6 @@ static gm_status refine_once(const asked *a, refining *f, long round,
     mix(a, f, trust[taken]);
     memcpy(f->best, f->tried + taken * M, (size_t)M * sizeof *f->best);
     memcpy(f->prior, f->scores.score, (size_t)n * sizeof *f->prior);
-    memcpy(f->kept, f->scores.score, (size_t)n * sizeof *f->kept);
     return GM_OK;
 }
 
@@ -450,7 +447,10 @@ static gm_status refine(const asked *a, refining *f) {
     bool moved = true;
     memcpy(f->best, a->choice, bytes);
     gm_status s = gm_objective_kl(a->r->objective, a->choice, &f->kl, a->err);
-    const double before = f->kl;
+    if (a->refined) {
+        memcpy(a->refined->start, f->best, bytes);
+        a->refined->kl_before = f->kl;
+    }
     for (long i = 0; moved && !s; i++) {
         if (!affordable(a, gm_expand_evaluations() + 1)) break;
         s = refine_once(a, f, i, &moved);
@@ -458,7 +458,7 @@ static gm_status refine(const asked *a, refining *f) {
                a->r->objective), most);
     }
     memcpy(a->choice, f->best, bytes);
-    if (a->refined) a->refined->kl_before = before, a->refined->kl = f->kl;
+    if (a->refined) a->refined->kl = f->kl;
     return s;
 }
 
@@ -470,18 +470,16 @@ static gm_status refined(const asked *a) {
     const double *u = f.scores.score;
     f.slope = gm_alloc(a->arena, n, sizeof *f.slope);
     f.curve = gm_alloc(a->arena, n, sizeof *f.curve);
-    f.prior = gm_alloc(a->arena, n, sizeof *f.prior);
+    f.prior = a->refined ? a->refined->score
+                         : gm_alloc(a->arena, n, sizeof *f.prior);
     f.ratio = gm_alloc(a->arena, 2 * M, sizeof *f.ratio);
-    f.kept = a->refined ? a->refined->score
-                        : gm_alloc(a->arena, n, sizeof *f.kept);
     f.best = gm_alloc(a->arena, M, sizeof *f.best);
     f.tried = gm_alloc(a->arena, TRUSTS * M, sizeof *f.tried);
     f.scores.score = gm_alloc(a->arena, n, sizeof *f.scores.score);
-    if (!f.slope || !f.curve || !f.prior || !f.ratio || !f.kept || !f.best ||
-        !f.tried || !f.scores.score)
+    if (!f.slope || !f.curve || !f.prior || !f.ratio || !f.best || !f.tried ||
+        !f.scores.score)
         return gm_nomem(a->err);
     memcpy(f.prior, u, n * sizeof *u);
-    memcpy(f.kept, u, n * sizeof *u);
     return refine(a, &f);
 }
 

@@ -34,18 +34,17 @@ LDLIBS  += $(shell mpicc --showme:link)
 endif
 
 B    := build/$(CC)-o$(OPENMP)g$(GLPK)$(if $(filter 1,$(MPI)),m1)
-LIB  := base profile mpi io unicode tokenizer kernels checkpoint model quant gptq \
-        external candidates baq solver dynamic glpk tables allocate constrain \
-        frontier check relax gamma state eval export taylor objective search \
-        rivals plot choice compare plan dump verify signs
-LIB  := $(basename $(wildcard $(addsuffix .c,$(LIB))))
-MAIN := $(basename $(wildcard main*.c))
+# Rooms in the order of who may use whom: docs/house.md.
+ROOMS := lib rivals audit show
+LIB   := $(basename $(wildcard *.c $(ROOMS:%=%/*.c)))
+MAIN  := $(basename $(wildcard cmd/*.c))
+HEADERS := gamma.h $(wildcard */*.h tests/*.h)
 SAN  := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
         -fno-omit-frame-pointer -U_FORTIFY_SOURCE
 
 TESTS   := $(filter-out test_grad%,$(patsubst tests/%.c,%,$(wildcard tests/test_*.c)))
 GRADS   := $(patsubst tests/%.c,%,$(wildcard tests/test_grad*.c))
-BENCHES := $(patsubst bench/%.c,build/bench/%,$(wildcard bench/*.c))
+BENCHES := $(patsubst tools/bench/%.c,build/bench/%,$(wildcard tools/bench/*.c))
 
 all: gamma
 
@@ -56,20 +55,22 @@ gamma: $(LIB:%=$(B)/%.o) $(MAIN:%=$(B)/%.o) build/variant
 	@echo "  link $@" && $(CC) $(CFLAGS) $(OPT) $(filter %.o,$^) $(LDLIBS) \
 	    -o $@.tmp && mv $@.tmp $@
 
-$(B)/%.o: %.c gamma.h Makefile
+$(B)/%.o: %.c $(HEADERS) Makefile
 	@mkdir -p $(@D)
 	@echo "  cc $<" && $(CC) $(CFLAGS) $(OPT) -c $< -o $@
 
 # Tests: the same sources under the address and undefined-behaviour sanitizers.
-build/test/%.o: %.c gamma.h Makefile
+build/test/%.o: %.c $(HEADERS) Makefile
 	@mkdir -p $(@D)
 	@echo "  cc $< (sanitized)" && $(CC) $(CFLAGS) $(SAN) -c $< -o $@
-build/test/%.o: tests/%.c gamma.h tests/test.h tests/vec.h tests/large.h Makefile
+build/test/%.o: tests/%.c $(HEADERS) Makefile
 	@mkdir -p $(@D)
 	@echo "  cc $< (sanitized)" && $(CC) $(CFLAGS) $(SAN) -I. -c $< -o $@
 build/test/gamma: $(LIB:%=build/test/%.o) $(MAIN:%=build/test/%.o)
 	@$(CC) $(CFLAGS) $(SAN) $^ $(LDLIBS) -o $@
-build/test/%: build/test/%.o $(LIB:%=build/test/%.o)
+COMMANDS := $(filter-out cmd/main,$(MAIN))
+build/test/test_%: build/test/test_%.o $(LIB:%=build/test/%.o) \
+    $(COMMANDS:%=build/test/%.o) build/test/fuzz/main.o
 	@$(CC) $(CFLAGS) $(SAN) $^ $(LDLIBS) -o $@
 .PRECIOUS: build/test/%.o build/double/%.o
 
@@ -82,16 +83,16 @@ WRAPPED := aligned_alloc open fstat stat lstat access close mmap munmap fopen \
            mkdir rename unlink madvise
 WRAP    := $(WRAPPED:%=-Wl,--wrap=%)
 FUZZED  := memory $(FUZZ)
-build/test/base.o: override SAN += -DGM_CHUNK=0
-build/test/fuzz/%.o: tests/fuzz/%.c tests/fuzz/fuzz.h gamma.h tests/vec.h Makefile
+build/test/lib/base.o: override SAN += -DGM_CHUNK=0
+build/test/fuzz/%.o: tests/fuzz/%.c tests/fuzz/fuzz.h $(HEADERS) Makefile
 	@mkdir -p $(@D)
 	@echo "  cc $<" && $(CC) $(CFLAGS) $(SAN) -I. -c $< -o $@
-build/test/fuzz/main.o: main.c gamma.h Makefile
+build/test/fuzz/main.o: cmd/main.c $(HEADERS) Makefile
 	@mkdir -p $(@D)
 	@$(CC) $(CFLAGS) $(SAN) -Dmain=gamma_main -Wno-missing-prototypes -c $< -o $@
 build/test/test_fuzz.o: override SAN += -Itests/fuzz
 build/test/test_fuzz: build/test/test_fuzz.o $(LIB:%=build/test/%.o) \
-    $(patsubst %,build/test/%.o,$(filter-out main,$(MAIN))) \
+    $(COMMANDS:%=build/test/%.o) \
     build/test/fuzz/main.o $(FUZZED:%=build/test/fuzz/%.o)
 	@$(CC) $(CFLAGS) $(SAN) $^ $(WRAP) $(LDLIBS) -o $@
 
@@ -102,10 +103,10 @@ FUZZCC := clang $(filter-out -fopenmp,$(CFLAGS)) -O2 -fno-omit-frame-pointer \
           -fno-sanitize-recover=all -U_FORTIFY_SOURCE -DGM_CHUNK=0 -I.
 TRACED := $(if $(filter 0,$(TRACE)),-fno-sanitize-coverage=trace-cmp)
 F      := build/fuzz$(TRACE)
-$(F)/%.o: %.c gamma.h Makefile
+$(F)/%.o: %.c $(HEADERS) Makefile
 	@mkdir -p $(@D)
 	@echo "  clang $<" && $(FUZZCC) -fsanitize=fuzzer-no-link $(TRACED) \
-	    $(if $(filter main,$*),-Dmain=gamma_main) -c $< -o $@
+	    $(if $(filter cmd/main,$*),-Dmain=gamma_main) -c $< -o $@
 $(FUZZED:%=$(F)/tests/fuzz/%.o): tests/fuzz/fuzz.h tests/vec.h
 $(F)/fuzz_%: $(LIB:%=$(F)/%.o) $(MAIN:%=$(F)/%.o) \
     $(FUZZED:%=$(F)/tests/fuzz/%.o) tests/fuzz/entry.c
@@ -120,10 +121,10 @@ build/test/faults.so: tests/faults.c Makefile
 	@$(CC) -shared -fPIC -O1 $(WARN) $< -o $@ -ldl
 
 # The double build: gradients against finite differences.
-build/double/%.o: %.c gamma.h Makefile
+build/double/%.o: %.c $(HEADERS) Makefile
 	@mkdir -p $(@D)
 	@echo "  cc $< (double)" && $(CC) $(CFLAGS) $(OPT) -DGM_DOUBLE -c $< -o $@
-build/double/%.o: tests/%.c gamma.h tests/test.h Makefile
+build/double/%.o: tests/%.c $(HEADERS) Makefile
 	@mkdir -p $(@D)
 	@echo "  cc $< (double)" && $(CC) $(CFLAGS) $(OPT) -DGM_DOUBLE -I. -c $< -o $@
 build/double/test_%: build/double/test_%.o $(LIB:%=build/double/%.o)
@@ -158,13 +159,13 @@ crosscheck: gamma
 demo: gamma
 	sh tests/demo.sh
 
-build/bench/%: bench/%.c $(LIB:%=$(B)/%.o) gamma.h
+build/bench/%: tools/bench/%.c $(LIB:%=$(B)/%.o) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(OPT) -I. $< $(LIB:%=$(B)/%.o) $(LDLIBS) -ldl -o $@
 # Ratios against what PYTHON has (torch, GPTQModel, ...), OpenBLAS and CBC;
-# BENCH: options of bench/peers.py, such as BENCH="--only gptq --rounds 3".
+# BENCH: options of tools/bench/peers.py, such as BENCH="--only gptq --rounds 3".
 bench: gamma $(BENCHES)
-	$(PYTHON) bench/peers.py --cc $(CC) --flags "$(CFLAGS) $(OPT)" $(BENCH)
+	$(PYTHON) tools/bench/peers.py --cc $(CC) --flags "$(CFLAGS) $(OPT)" $(BENCH)
 
 install: gamma
 	install -D -m 755 gamma $(DESTDIR)$(PREFIX)/bin/gamma

@@ -428,8 +428,8 @@ static gm_status write_candidates(gm_arena *arena, const gm_model *model,
         s = gm_safetensors_begin(arena, path, tensor, count, metadata, 0,
                                  &file, err);
     if (!s && gptq && !recipe->sequential)
-        s = gm_ranks_states(arena, model, text, &t.block, &t.acts, &t.rope,
-                            t.h, err);
+        s = gm_states_before(model, first_block(&t, gm_rank()), text, &t.block,
+                             &t.acts, &t.rope, t.h, err);
     if (!s) s = write_blocks(arena, &t, &file, err);
     if (!s && writes) s = write_digest(arena, &file, err);
     if (!s && writes) s = gm_out_commit(&file, err);

@@ -98,11 +98,7 @@ static void loss_row(void *context, long r) {
 }
 
 static void loss_rows(loss_job *job, long rows) {
-    double since = gm_profile_enter();
     gm_parallel(rows, loss_row, job);
-    gm_profile_leave(since, GM_AT_LOGITS, 0, (double)rows *
-                     (double)job->vocab * (job->teacher ? 5 : 2) *
-                     sizeof(gm_real));
 }
 
 typedef struct {

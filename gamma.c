@@ -538,15 +538,14 @@ static gm_status rank_inputs(gm_arena *arena, gm_fit *fit, gm_error *err) {
     const gm_fit_options *o = &fit->options;
     const gm_model *model = fit->candidates->model;
     gm_status s = gm_ranks_same("the run's hash", fit->hash, err);
-    if (s || gm_ranks() == 1) return s;
-    if (gm_rank() > 0) {
-        w->inputs = gm_alloc(arena, (size_t)(o->S * o->T * model->config.d),
-                             sizeof *w->inputs);
-        if (!w->inputs) return gm_nomem(err);
-    }
-    return gm_ranks_states(arena, model, &(gm_sequences){fit->tokens, o->S,
-                           o->T}, &w->block, &w->acts, &w->rope, w->inputs,
-                           err);
+    if (s || gm_rank() == 0) return s;
+    w->inputs = gm_alloc(arena, (size_t)(o->S * o->T * model->config.d),
+                         sizeof *w->inputs);
+    if (!w->inputs) return gm_nomem(err);
+    return gm_states_before(model, gm_rank_first(model->config.layers,
+                            gm_rank()), &(gm_sequences){fit->tokens, o->S,
+                            o->T}, &w->block, &w->acts, &w->rope, w->inputs,
+                            err);
 }
 
 gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,

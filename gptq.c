@@ -96,16 +96,12 @@ gm_status gm_gptq_factor(gm_arena *arena, long n, const double *H,
     if (act_order) s = choose_order(arena, n, H, out->order, err);
     if (s) return s;
     arrange(n, H, out->order, damp_of(n, H, damping), A);
-    double t = gm_profile_enter(), third = (double)square * (double)n / 3;
     bool positive = gm_cholesky(n, A);
-    gm_profile_leave(t, GM_AT_CHOLESKY, third, (double)square * sizeof *A);
     if (!positive)
         return gm_fail(err, GM_EINPUT, "the Hessian of %ld inputs, damped by "
                        "%g of its mean diagonal, is not positive definite: "
                        "expected finite activations", n, damping);
-    t = gm_profile_enter();
     gm_lower_inverse(n, A, X);
-    gm_profile_leave(t, GM_AT_INVERSE, third, (double)square * sizeof *A);
     for (long i = 0; i < n; i++)
         for (long j = 0; j < n; j++)
             out->U[i * n + j] = (gm_real)X[(n - 1 - i) * n + n - 1 - j];
@@ -206,10 +202,7 @@ static void gptq_blocks(gptq_job *job) {
     const long in = job->in;
     for (job->first = 0; job->first < in; job->first = job->end) {
         job->end = block_end(job, job->first);
-        double t = gm_profile_enter(), n = (double)(job->end - job->first);
         gm_parallel((job->out + LANES - 1) / LANES, gptq_rows, job);
-        gm_profile_leave(t, GM_AT_GPTQ, (double)job->out * n * n,
-                         (double)job->out * n * (3 * sizeof *job->w + 1));
         gm_gemm(job->out, in - job->end, job->end - job->first, job->e, BLOCK,
                 1, job->f->U + job->first * in + job->end, in, 1,
                 job->w + job->end, in, true);

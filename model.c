@@ -115,11 +115,6 @@ static long last(long i, long rows) {
     return (i + 1) * ROWS < rows ? (i + 1) * ROWS : rows;
 }
 
-/* So many elements were read or written since the time `since`. */
-static void rows_done(double since, long elements) {
-    gm_profile_leave(since, GM_AT_ROWS, 0, (double)elements * sizeof(gm_real));
-}
-
 /* RMS norm: y_ri = w_i x_ri s_r,   s_r = 1 / sqrt(mean_i x_ri^2 + eps)
    x, y [rows, n], w [n]. */
 struct norm {
@@ -145,9 +140,7 @@ static void norm_rows(void *context, long item) {
 static void norm_forward(double eps, long rows, long n, const gm_real *x,
                          const gm_real *w, gm_real *y) {
     struct norm a = {.rows = rows, .n = n, .eps = eps, .x = x, .w = w, .y = y};
-    double since = gm_profile_enter();
     gm_parallel(items(rows), norm_rows, &a);
-    rows_done(since, 2 * rows * n);
 }
 
 /* out_i += sum_r a_ri, in double, in r order; a [rows, n]. */
@@ -202,9 +195,7 @@ static void norm_backward(double eps, long rows, long n, const gm_real *x,
                           const gm_real *w, gm_real *dy, gm_real *dx,
                           gm_real *dw) {
     struct norm a = {rows, n, eps, x, w, NULL, dy, dx, dw};
-    double since = gm_profile_enter();
     gm_parallel(items(rows), norm_rows_backward, &a);
-    rows_done(since, 4 * rows * n);
     if (dw) add_columns(rows, n, dy, dw);
 }
 
@@ -271,9 +262,7 @@ static void turn_rows(void *context, long item) {
 static void rotate(const gm_config *c, const gm_rope_table *table, long R,
                    long heads, gm_real sign, gm_real *x) {
     struct turn a = {R, heads, c->head_dim / 2, table, sign, x};
-    double since = gm_profile_enter();
     gm_parallel(items(R), turn_rows, &a);
-    rows_done(since, 2 * R * heads * c->head_dim);
 }
 
 /* Causal attention of one query head h with its key/value head h Hkv / Hq:
@@ -298,16 +287,6 @@ static struct attention attention_of(const gm_config *c, const gm_acts *a) {
         c->kv_heads * c->head_dim,
         (gm_real)(1 / sqrt((double)c->head_dim))
     };
-}
-
-/* `products` matrix products of the causal triangle, T (T + 1) hd operations
-   each, and `rows` arrays like q and as many like k. */
-static void attention_done(double since, gm_kernel kernel,
-                           const struct attention *x, int products, int rows) {
-    double T = (double)x->T, S = (double)x->a->S;
-    gm_profile_leave(since, kernel, products * S * T * (T + 1) *
-                     (double)x->q_row, rows * S * T *
-                     (double)(x->q_row + x->kv_row) * sizeof(gm_real));
 }
 
 /* The first of two TILE x T workspaces of the calling thread. */
@@ -359,9 +338,7 @@ static void attention_tile(void *context, long item) {
 
 static void attention_forward(const gm_config *c, const gm_acts *a) {
     struct attention x = attention_of(c, a);
-    double since = gm_profile_enter();
     gm_parallel(a->S * c->heads * x.tiles, attention_tile, &x);
-    attention_done(since, GM_AT_ATTENTION, &x, 2, 2);
 }
 
 /* What positions receive in one sequence:
@@ -397,9 +374,7 @@ static void mass_of_sequence(void *context, long s) {
 
 void gm_attention_mass(const gm_config *c, const gm_acts *a, double *mass) {
     struct received r = {attention_of(c, a), mass};
-    double since = gm_profile_enter();
     gm_parallel(a->S, mass_of_sequence, &r);
-    attention_done(since, GM_AT_ATTENTION, &r.x, 1, 1);
 }
 
 /* With D_t = do_t . o_t (= sum_j P_tj dP_tj):
@@ -458,9 +433,7 @@ static void attention_backward(const gm_config *c, const gm_acts *a) {
     size_t bytes = (size_t)(a->S * a->T * x.kv_row) * sizeof(gm_real);
     memset(a->d_k, 0, bytes);
     memset(a->d_v, 0, bytes);
-    double since = gm_profile_enter();
     gm_parallel(a->S * c->kv_heads, attention_head_backward, &x);
-    attention_done(since, GM_AT_ATTENTION_BACKWARD, &x, 5, 4);
 }
 
 /* SwiGLU: act = silu(gate) up,   silu(g) = g sigma(g) = g / (1 + exp(-g));
@@ -485,9 +458,7 @@ static void swiglu_forward(long rows, long n, const gm_real *gate,
                            const gm_real *up, gm_real *act) {
     struct swiglu a = {.rows = rows, .n = n, .gate = gate, .up = up,
                        .act = act};
-    double since = gm_profile_enter();
     gm_parallel(items(rows), swiglu_rows, &a);
-    rows_done(since, 3 * rows * n);
 }
 
 /* d_gate = d_act up sigma (1 + gate (1 - sigma)),   d_up = d_act silu(gate) */
@@ -509,9 +480,7 @@ static void swiglu_backward(long rows, long n, const gm_real *gate,
                             const gm_real *up, const gm_real *d_act,
                             gm_real *d_gate, gm_real *d_up) {
     struct swiglu a = {rows, n, gate, up, d_act, NULL, d_gate, d_up};
-    double since = gm_profile_enter();
     gm_parallel(items(rows), swiglu_rows_backward, &a);
-    rows_done(since, 5 * rows * n);
 }
 
 static void copy(gm_real *to, const gm_real *from, long count) {
@@ -638,6 +607,26 @@ void gm_block_backward(const gm_config *c, const gm_block *b,
     if (d_x1)
         norm_backward(c->norm_eps, R, c->d, h, b->norm1, d_x1, d_h,
                       grad->norm1);
+}
+
+/* ------------------------------------------------------- states before a block */
+
+gm_status gm_states_before(const gm_model *model, long first,
+                           const gm_sequences *text, gm_block *block,
+                           gm_acts *acts, const gm_rope_table *rope,
+                           gm_real *h, gm_error *err) {
+    const long most = acts->S, row = text->T * model->config.d;
+    gm_status s = gm_embed(model, text->tokens, text->S * text->T, h, err);
+    for (long l = 0; l < first && !s; l++) {
+        s = gm_block_load(model, l, block, err);
+        for (long q = 0; q < text->S && !s; q += most) {
+            acts->S = gm_min(text->S - q, most);
+            gm_block_forward(&model->config, block, rope, h + q * row, acts,
+                             h + q * row);
+        }
+    }
+    acts->S = most;
+    return s;
 }
 
 /* ------------------------------------------------------------- output head */

@@ -146,18 +146,6 @@ static int64_t stream_bytes(long n, int bits) {
     return ((int64_t)n * bits + 7) / 8;
 }
 
-gm_parts gm_packed_parts(long out, long in, int bits, long group) {
-    if (bits >= 16) return (gm_parts){(int64_t)out * in * (bits / 8), 0, 0};
-    long groups = groups_of(in, group);
-    return (gm_parts){out * stream_bytes(in, bits), (int64_t)out * groups * 2,
-                      out * stream_bytes(groups, bits)};
-}
-
-int64_t gm_packed_bytes(long out, long in, int bits, long group) {
-    gm_parts p = gm_packed_parts(out, in, bits, group);
-    return p.codes + p.scales + p.zeros;
-}
-
 /* --------------------------------------------------------------- bit streams
    Eight codes of b bits are b bytes: code i of the eight stands at bit i b of
    the little-endian number those bytes form. */
@@ -318,9 +306,7 @@ void gm_rtn(const gm_real *w, long out, long in, int bits, long group,
             uint8_t *zeros) {
     assert(bits >= 1 && bits <= 8 && group >= 1 && group <= STRIP);
     rtn_job job = {w, out, in, group, bits, rule, codes, zeros, scales};
-    double since = gm_profile_enter(), n = (double)out * (double)in;
     gm_parallel((out + ROWS - 1) / ROWS, rtn_rows, &job);
-    gm_profile_leave(since, GM_AT_RTN, 0, n * (sizeof *w + bits / 8.));
 }
 
 /* ------------------------------------------------- back to real numbers */
@@ -416,12 +402,7 @@ static gm_status mix_run(mix_job *job, gm_error *err) {
     const gm_packed *p = job->packed;
     gm_status status = GM_OK;
     job->status = &status;
-    double since = gm_profile_enter(), n = (double)p->out * (double)p->in;
     gm_parallel((p->out + ROWS - 1) / ROWS, mix_rows, job);
-    double bytes = sizeof *job->w;
-    for (int k = 0; k < job->K; k++) bytes += p[k].bits / 8.;
-    gm_profile_leave(since, job->w ? GM_AT_MIX : GM_AT_INNER,
-                     2 * n * job->K, n * bytes);
     /* the message, from the first bad element, in file order */
     gm_real q[STRIP];
     for (int k = 0; k < job->K && status; k++)

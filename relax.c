@@ -121,13 +121,10 @@ static void loss_row(void *context, long t) {
 
 double gm_loss_block(const gm_loss *x) {
     loss_job job = {x, 1};
-    double since = gm_profile_enter();
     if (x->norm == GM_NORM_ENERGY || x->norm == GM_NORM_UPDATE) {
         gm_parallel(x->R, scale_row, &job);
         job.mean = mean_row(x);
     }
     gm_parallel(x->R, loss_row, &job);
-    gm_profile_leave(since, GM_AT_LOSS, 0, 3. * (double)x->R * (double)x->d *
-                                           sizeof *x->y);
     return mean_row(x);
 }

@@ -512,7 +512,6 @@ gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
     gm_answer a = {0};
     *out = (gm_certificate){0};
     gm_mark mark = gm_arena_mark(arena);
-    double since = gm_profile_enter();
     gm_status status = gm_core_prepare(arena, problem, &c, out, err);
     if (status == GM_OK && c.room_rest) {
         status = unreachable(arena, problem, options, out, err);
@@ -536,7 +535,6 @@ gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
         gm_fail(err, status, "limit reached before a proof: objective %s%"
                 PRId64 ", bound %" PRId64, a.found ? "" : "none found, at most ",
                 a.found ? out->objective : c.score0 + c.most_v, out->bound);
-    gm_profile_leave(since, GM_AT_SOLVE, 0, 0);
     gm_arena_rewind(arena, mark);
     return status;
 }

@@ -39,12 +39,14 @@ field() { printf '%s\n' "$line" | cut -f "$1"; }
 file=$(field 1) test=$(field 2) name=${file%.c} work=$dir/$2 root=$PWD
 mkdir -p "$work/build/test" "$work/build/double"
 trap 'rm -rf "$work"' EXIT
-for i in data docs tests tools gamma README.md; do
+for i in data docs tests tools gamma README.md gamma.h; do
     ln -sfn "$root/$i" "$work/$i"
 done
 
 # the copy with the change; awk's index() takes the text as it stands
 printf '%s\n' "$line" >"$work/line"
+mkdir -p "$work/$(dirname "$file")"
+[ -z "$file" ] || ln -sf "$root/$(dirname "$file")"/*.h "$work/$(dirname "$file")/"
 [ -z "$file" ] || awk -F "$tab" 'NR == FNR { from = $3; to = $4; next }
     { line = $0
       if ((at = index(line, from))) {

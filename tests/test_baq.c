@@ -4,6 +4,7 @@
    sizes, the files found again; refusals.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
+#include "rivals/rivals.h"
 #include "test.h"
 #include "vec.h"
 

@@ -3,6 +3,7 @@
    of a worked example by hand.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
+#include "audit/audit.h"
 #include "test.h"
 
 #include <inttypes.h>

@@ -4,6 +4,7 @@
    with its place.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
+#include "cmd/cmd.h"
 #include "test.h"
 #include "vec.h"
 

@@ -3,6 +3,7 @@
    is refused word for word, series are in order of size.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
+#include "show/show.h"
 #include "test.h"
 
 #include <math.h>

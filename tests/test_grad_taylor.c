@@ -10,6 +10,7 @@
             samples.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
+#include "rivals/rivals.h"
 #include "test.h"
 
 #include <math.h>

@@ -3,6 +3,7 @@
    below build/test/.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
+#include "audit/audit.h"
 
 #include <fcntl.h>
 #include <math.h>

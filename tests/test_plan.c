@@ -8,6 +8,8 @@
    pages, each within 10 %; gamma plan promises 20 %.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
+#include "rivals/rivals.h"
+#include "cmd/cmd.h"
 #include "test.h"
 
 #include <stdlib.h>

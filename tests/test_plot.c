@@ -3,6 +3,7 @@
    stays within its frame; bad series are refused by name.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
+#include "show/show.h"
 #include "test.h"
 
 #include <ctype.h>

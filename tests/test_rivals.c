@@ -2,6 +2,7 @@
    gives the same answer twice, and does what its equation says.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
+#include "rivals/rivals.h"
 #include "large.h"
 #include "test.h"
 

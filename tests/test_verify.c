@@ -5,6 +5,7 @@
    forward pass of our own, in double, element by element.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
+#include "audit/audit.h"
 #include "test.h"
 #include "vec.h"
 

@@ -5,6 +5,7 @@
         -lm -fopenmp
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
+#include "show/show.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -72,8 +72,8 @@ END {
         for (j = 1; j <= n; j++) last[j] = a[j]
     }
 }' "$out/compare.tsv" "$out/kl.tsv" >"$out/reuse.tsv"
-${CC:-cc} -std=gnu11 -O1 -I. tools/plot.c plot.c base.c io.c profile.c \
-    kernels.c -lm -fopenmp -o "$out/plot"
+${CC:-cc} -std=gnu11 -O1 -I. tools/plot.c show/plot.c lib/base.c lib/io.c \
+    lib/kernels.c -lm -fopenmp -o "$out/plot"
 cut -f 1-3 "$out/reuse.tsv" | "$out/plot" \
     "One run solved at every budget, and a run for each" \
     "average code bits" "mean KL in nats" "$out/reuse.svg"

@@ -5,7 +5,7 @@
 #ifndef GM_FUZZ_H
 #define GM_FUZZ_H
 
-#include "gamma.h"
+#include "cmd/cmd.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,0 +1,99 @@
+/* audit.h: checking what this program, or another, computed.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef GM_AUDIT_H
+#define GM_AUDIT_H
+
+#include "../gamma.h"
+
+/* ----------------------------------------------------------------- check.c
+   Verifies an assignment and its certificate; shares no code with solver.c,
+   glpk.c or allocate.c. */
+
+/* One claim of the file, and what follows from the scores. */
+typedef struct { const char *claim, *stated, *found; bool holds; } gm_claim;
+typedef struct {
+    gm_claim *claim;
+    long count, room, failed;
+    gm_sizes sizes;
+    double score;               /* sum of the real scores                    */
+    double bound;               /* from the multiplier alone, real scores    */
+    int64_t gap;                /* objective - that bound, integers          */
+    bool certified;             /* the file has a certificate                */
+} gm_check;
+
+/* resources: "a.tsv,b.tsv", tables of what the certificate limits, or NULL.
+   Without a certificate (files of other tools) sizes are counted and the bound
+   is for the assignment's own code bits.  GM_EDIFFER: a claim fails. */
+gm_status gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
+                              const gm_scores *scores, const char *resources,
+                              gm_check *out, gm_error *err);
+
+/* ------------------------------------------------------------------ dump.c
+   What one step of Stage I saw, as a safetensors file; docs/verify.md lists
+   every name with its equation and shape. */
+typedef struct {
+    const char *only;       /* "PATTERN,...", '*' for anything, or NULL       */
+    bool detail;            /* also what happens inside the original blocks   */
+    int64_t limit;          /* bytes above which large families are left out
+                               when `only` is NULL                            */
+} gm_dump_options;
+
+/* Takes the next step of the fit and writes what it saw to `path` and its
+   scalars to the same name with .tsv.  Memory is one tensor beside the fit's;
+   the size is reported before anything is written. */
+gm_status gm_dump_step(gm_arena *arena, gm_fit *fit,
+                       const gm_dump_options *options, const char *path,
+                       const gm_report *report, gm_error *err);
+
+/* Whether `name` matches one of "PATTERN,...". */
+bool gm_name_matches(const char *patterns, const char *name);
+
+/* ---------------------------------------------------------------- verify.c
+   Compares two dumps in the order of computation; tolerances are derived per
+   quantity (docs/verify.md). */
+
+typedef enum { GM_PASSES, GM_DEPARTS, GM_ABSENT } gm_outcome;
+
+/* One name.  Errors are those of the worst element: the one with the largest
+   error in units of its tolerance.  `excess` is that ratio (> 1 departs),
+   infinite for NaN and for other shapes. */
+typedef struct {
+    const char *name, *family;
+    gm_outcome outcome;
+    int64_t elements, worst, differing;     /* differing: above tolerance    */
+    double ours, theirs, absolute, relative, ulp, tolerance, excess;
+    const char *unit;       /* what `relative` is relative to                */
+    const char *why;        /* derivation of the tolerance                   */
+    const char *problem;    /* shapes or types that cannot be compared       */
+    const gm_tensor *a, *b;                 /* NULL: absent                  */
+} gm_verdict;
+
+typedef struct {
+    gm_verdict *verdict;    /* in the order of computation                   */
+    long count, compared, failed, first;    /* first that departs, or -1     */
+    long hints;             /* causes that the data point to, likeliest first */
+    const char *hint[8];
+} gm_verification;
+
+/* tolerances: "NAME=FACTOR,..." or NULL; NAME may hold '*'.
+   GM_EDIFFER: something departs; GM_EINPUT: nothing was compared. */
+gm_status gm_verify(gm_arena *arena, const gm_tensors *ours,
+                    const gm_tensors *theirs, const char *tolerances,
+                    gm_verification *out, gm_error *err);
+
+/* "[3, 5]": element i of a tensor. */
+const char *gm_index_text(const gm_tensor *tensor, int64_t i, char text[96]);
+/* All elements of a tensor of any number type, in double. */
+gm_status gm_elements(gm_arena *arena, const gm_tensor *tensor, double **out,
+                      gm_error *err);
+
+/* ----------------------------------------------------------------- signs.c
+   What usually causes a departure, told from the numbers. */
+
+/* Fills out->hint for the first verdict that departs.  model: NULL, or the
+   original, with which mistakes inside a block are tried out. */
+gm_status gm_recognise(gm_arena *arena, const gm_tensors *ours,
+                       const gm_tensors *theirs, const gm_model *model,
+                       gm_verification *out, gm_error *err);
+
+#endif

@@ -1,0 +1,56 @@
+/* main_check.c: the command `check`.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "cmd.h"
+
+#include <math.h>
+
+static const gm_option check_options[] = {
+    {"--resource", "LIST...", NULL, "FILE,...: tables of the further resources "
+                                 "that the certificate limits"},
+    {0}};
+
+static void print_bound(gm_call *call, const gm_check *c) {
+    double percent = 100 * (c->score - c->bound) / fabs(c->score);
+    if (!c->certified)
+        gm_talk(call, "no certificate in the file; score %.9g, no assignment of "
+                "its code bits scores below %.9g: within %.3g %% of optimal",
+                c->score, c->bound, percent);
+    else if (c->failed == 0 && c->gap == 0)
+        gm_talk(call, "optimal: the multiplier alone proves it");
+    else if (c->failed == 0)
+        gm_talk(call, "all claims hold; the multiplier alone proves the "
+                "assignment within %.3g %% of optimal (the rest of the "
+                "bound is the solvers')", percent);
+}
+
+static gm_status run_check(gm_call *call) {
+    gm_allocation allocation;
+    gm_scores scores;
+    gm_check c;
+    gm_arena *a = &call->arena;
+    gm_status s = gm_allocation_read(a, call->operand[0], &allocation,
+                                     &call->err);
+    if (!s) s = gm_scores_read(a, call->operand[1], &scores, &call->err);
+    if (s) return s;
+    s = gm_check_allocation(a, &allocation, &scores,
+                            gm_arg(call, "--resource"), &c, &call->err);
+    if (s && s != GM_EDIFFER) return s;
+    gm_result_begin(call, "claim\tstated\tfound\tverdict");
+    for (long i = 0; i < c.count; i++)
+        gm_result_row(call, "%s\t%s\t%s\t%s", c.claim[i].claim,
+                      c.claim[i].stated, c.claim[i].found,
+                      c.claim[i].holds ? "holds" : "WRONG");
+    gm_result_end(call);
+    print_bound(call, &c);
+    return s;
+}
+
+const gm_command gm_command_check = {
+    "check", "ALLOC.tsv SCORES.tsv",
+    "Verify an assignment and its certificate, without the solvers",
+    "Recomputes sizes, limits and objective, and the bound that anyone can\n"
+    "repeat with a pocket calculator: for lambda = multiplier_num /\n"
+    "multiplier_den and u = round(score 2^score_shift),\n"
+    "  sum_m min_k (u_mk + lambda s_mk) - lambda B  <=  every objective.\n"
+    "Exit code 7 when a claim does not hold.",
+    2, 2, check_options, run_check};

@@ -1,0 +1,329 @@
+/* base.c: errors, arenas, random numbers, SHA-256, numbers written by people.
+   Uses libc only; everything else stands on this file.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "lib.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* ------------------------------------------------------------------ errors */
+
+/* U+0080 to U+009F, in UTF-8 two bytes: some terminals obey them too. */
+char *gm_control(const char *text) {
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++)
+        if (*c < ' ' || *c == 0x7f ||
+            (*c == 0xC2 && c[1] >= 0x80 && c[1] <= 0x9F))
+            return (char *)(uintptr_t)c;
+    return NULL;
+}
+
+void gm_clean(char *text, const char *keep) {
+    for (char *c = text; (c = gm_control(c)); c++) {
+        if (strchr(keep, (unsigned char)*c)) continue;
+        if (*c == (char)0xC2) *c++ = '?';
+        *c = '?';
+    }
+}
+
+gm_status gm_fail(gm_error *err, gm_status status, const char *format, ...) {
+    if (!err) return status;
+    va_list list;
+    va_start(list, format);
+    vsnprintf(err->text, sizeof err->text, format, list);
+    va_end(list);
+    gm_clean(err->text, "");
+    return status;
+}
+
+gm_status gm_nomem(gm_error *err) {
+    return gm_fail(err, GM_EMEM, "out of memory");
+}
+
+/* ------------------------------------------------------------------ arenas */
+
+/* 0 under the sanitizers: each allocation its own block, guarded at its end. */
+#ifndef GM_CHUNK
+#define GM_CHUNK (1 << 20)
+#endif
+enum { ALIGN = 64, CHUNK = GM_CHUNK };
+
+/* Chunks form a stack; `data` begins ALIGN bytes into the chunk itself. */
+struct gm_chunk {
+    struct gm_chunk *below;
+    size_t capacity, fill;
+};
+_Static_assert(sizeof(struct gm_chunk) <= ALIGN, "chunk header fits");
+
+void *gm_alloc(gm_arena *arena, size_t count, size_t size) {
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX / 2)
+        return NULL;
+    bytes = (bytes + ALIGN) / ALIGN * ALIGN;        /* never 0 */
+    if (arena->dry) {
+        arena->peak = arena->used += bytes;
+        return arena;
+    }
+    struct gm_chunk *chunk = arena->chunk;
+    if (!chunk || chunk->capacity - chunk->fill < bytes) {
+        size_t capacity = bytes > CHUNK ? bytes : CHUNK;
+        chunk = aligned_alloc(ALIGN, ALIGN + capacity);
+        if (!chunk) return NULL;
+        *chunk = (struct gm_chunk){arena->chunk, capacity, 0};
+        arena->chunk = chunk;
+    }
+    uint8_t *data = (uint8_t *)chunk + ALIGN + chunk->fill;
+    chunk->fill += bytes;
+    arena->used += bytes;
+    if (arena->used > arena->peak) arena->peak = arena->used;
+    return memset(data, 0, bytes);
+}
+
+gm_mark gm_arena_mark(const gm_arena *arena) {
+    struct gm_chunk *chunk = arena->chunk;
+    return (gm_mark){chunk, chunk ? chunk->fill : 0, arena->used};
+}
+
+void gm_arena_rewind(gm_arena *arena, gm_mark mark) {
+    while (arena->chunk != mark.chunk) {
+        struct gm_chunk *below = arena->chunk->below;
+        free(arena->chunk);
+        arena->chunk = below;
+    }
+    if (mark.chunk) mark.chunk->fill = mark.fill;
+    arena->used = mark.used;
+}
+
+void gm_arena_free(gm_arena *arena) {
+    gm_arena_rewind(arena, (gm_mark){0});
+}
+
+char *gm_format(gm_arena *arena, const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    int length = vsnprintf(NULL, 0, format, list);
+    va_end(list);
+    char *text = length < 0 ? NULL : gm_alloc(arena, (size_t)length + 1, 1);
+    if (!text) return NULL;
+    va_start(list, format);
+    vsnprintf(text, (size_t)length + 1, format, list);
+    va_end(list);
+    return text;
+}
+
+long gm_count_char(const char *text, char c) {
+    long n = 0;
+    for (; *text; text++) n += *text == c;
+    return n;
+}
+
+const char *gm_base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+const char *gm_parent(gm_arena *arena, const char *path) {
+    int length = (int)(gm_base_name(path) - path);
+    if (length > 1) length--;       /* "a/b" is in "a", "/b" in "/" */
+    return gm_format(arena, "%.*s", length ? length : 1, length ? path : ".");
+}
+
+/* ---------------------------------------------------------- random numbers */
+
+/* The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection of 64-bit
+   words in which every input bit moves every output bit. */
+static uint64_t mix(uint64_t z) {
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+uint64_t gm_random(uint64_t seed, uint64_t stream, uint64_t counter) {
+    const uint64_t golden = UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t z = mix(seed + golden);
+    z = mix(z ^ (stream + golden));
+    return mix(z ^ (counter + golden));
+}
+
+double gm_uniform(uint64_t seed, uint64_t stream, uint64_t counter) {
+    return (double)(gm_random(seed, stream, counter) >> 11) * 0x1p-53;
+}
+
+/* ----------------------------------------------------------------- SHA-256 */
+
+static const uint32_t sha_k[64] = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1,
+    0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3,
+    0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786,
+    0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
+    0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13,
+    0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85, 0xa2bfe8a1, 0xa81a664b,
+    0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a,
+    0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
+    0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+
+static uint32_t rotate(uint32_t x, int n) { return x >> n | x << (32 - n); }
+
+/* One of 64: a .. h of the standard are v[at], v[at + 1], ... mod 8, and `at`
+   is one less each time. */
+static inline void sha_round(uint32_t v[8], int at, uint32_t kw) {
+    uint32_t a = v[at], e = v[(at + 4) & 7];
+    uint32_t s1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25);
+    uint32_t s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
+    uint32_t choose = (e & v[(at + 5) & 7]) ^ (~e & v[(at + 6) & 7]);
+    uint32_t b = v[(at + 1) & 7], c = v[(at + 2) & 7];
+    uint32_t t1 = v[(at + 7) & 7] + s1 + choose + kw;
+    v[(at + 3) & 7] += t1;
+    v[(at + 7) & 7] = t1 + s0 + ((a & b) ^ (a & c) ^ (b & c));
+}
+
+/* FIPS 180-4, 6.2.2: one 64-byte block. */
+static void sha_block(uint32_t h[8], const uint8_t *b) {
+    uint32_t w[64];
+    for (int t = 0; t < 16; t++, b += 4)
+        w[t] = (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 |
+               (uint32_t)b[2] << 8 | b[3];
+    for (int t = 16; t < 64; t++) {
+        uint32_t x = w[t - 15], y = w[t - 2];
+        x = rotate(x, 7) ^ rotate(x, 18) ^ x >> 3;
+        y = rotate(y, 17) ^ rotate(y, 19) ^ y >> 10;
+        w[t] = w[t - 16] + x + w[t - 7] + y;
+    }
+    uint32_t v[8];
+    memcpy(v, h, sizeof v);
+    for (int t = 0; t < 64; t += 8)     /* instead of moving v by one place */
+        for (int i = 0; i < 8; i++)
+            sha_round(v, (8 - i) & 7, sha_k[t + i] + w[t + i]);
+    for (int i = 0; i < 8; i++) h[i] += v[i];
+}
+
+void gm_sha_begin(gm_sha *sha) {
+    *sha = (gm_sha){.h = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                          0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19}};
+}
+
+void gm_sha_add(gm_sha *sha, const void *data, size_t bytes) {
+    const uint8_t *p = data;
+    size_t fill = sha->length % 64;
+    sha->length += bytes;
+    while (bytes) {
+        size_t n = bytes < 64 - fill ? bytes : 64 - fill;
+        if (n == 64) {
+            sha_block(sha->h, p);
+        } else {
+            memcpy(sha->block + fill, p, n);
+            if (fill + n == 64) sha_block(sha->h, sha->block);
+        }
+        fill = (fill + n) % 64;
+        p += n;
+        bytes -= n;
+    }
+}
+
+void gm_sha_end(gm_sha *sha, char hex[65]) {
+    uint64_t bits = sha->length * 8;
+    uint8_t tail[72] = {0x80};
+    size_t pad = (119 - sha->length % 64) % 64 + 1;
+    for (int i = 0; i < 8; i++)
+        tail[pad + (size_t)i] = (uint8_t)(bits >> (56 - 8 * i));
+    gm_sha_add(sha, tail, pad + 8);
+    for (int i = 0; i < 8; i++) snprintf(hex + 8 * i, 9, "%08x", sha->h[i]);
+}
+
+void gm_sha_of(const void *data, size_t bytes, char hex[65]) {
+    gm_sha sha;
+    gm_sha_begin(&sha);
+    gm_sha_add(&sha, data, bytes);
+    gm_sha_end(&sha, hex);
+}
+
+void gm_sha_tokens(const int32_t *tokens, long S, long T, char hex[65]) {
+    gm_sha_of(tokens, (size_t)(S * T) * sizeof *tokens, hex);
+}
+
+/* --------------------------------------------- numbers written by people */
+
+gm_status gm_parse_long(const char *what, const char *text, long least,
+                        long most, long *out, gm_error *err) {
+    char *end;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (end == text || *end || errno || value < least || value > most)
+        return gm_fail(err, GM_EUSAGE,
+                       "%s: expected a whole number from %ld to %ld, found "
+                       "\"%s\"", what, least, most, text);
+    *out = value;
+    return GM_OK;
+}
+
+gm_status gm_parse_double(const char *what, const char *text, double least,
+                          double most, double *out, gm_error *err) {
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !(value >= least && value <= most))
+        return gm_fail(err, GM_EUSAGE,
+                       "%s: expected a number from %g to %g, found \"%s\"",
+                       what, least, most, text);
+    *out = value;
+    return GM_OK;
+}
+
+gm_status gm_parse_name(const char *what, const char *text,
+                        const char *const *name, int count, int *out,
+                        gm_error *err) {
+    char list[256] = "";
+    for (int i = 0; i < count; i++) {
+        if (strcmp(text, name[i]) == 0) {
+            *out = i;
+            return GM_OK;
+        }
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
+                 i == 0 ? "" : i == count - 1 ? " or " : ", ", name[i]);
+    }
+    return gm_fail(err, GM_EUSAGE, "%s: expected %s, found \"%s\"", what, list,
+                   text);
+}
+
+gm_status gm_parse_scaled(const char *what, const char *text, int64_t unit,
+                          int64_t *out, gm_error *err) {
+    __int128 value = 0, scale = 1;
+    int digits = 0, places = -1;    /* places: digits after the point */
+    for (const char *c = text; *c; c++) {
+        if (*c == '.' && places < 0) {
+            places = 0;
+        } else if (*c >= '0' && *c <= '9' && digits < 18 && places < 12) {
+            value = value * 10 + (*c - '0');
+            digits++;
+            if (places >= 0) places++, scale *= 10;
+        } else {
+            digits = 0;
+            break;
+        }
+    }
+    /* value < 1e18, unit < 2^63: the product fits in 127 bits */
+    value = value * unit / scale;
+    if (!digits || value > INT64_MAX)
+        return gm_fail(err, GM_EUSAGE, "%s: expected a decimal number such as "
+                       "2.5 (at most 12 places), found \"%s\"", what, text);
+    *out = (int64_t)value;
+    return GM_OK;
+}
+
+/* ------------------------------------------------------- progress and time */
+
+void gm_say(const gm_report *report, const char *what, long done, long total) {
+    if (report && report->progress)
+        report->progress(report->context, what, done, total);
+}
+
+double gm_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}

@@ -1,0 +1,1815 @@
+/* io.c: the only file, with tokenizer.c, that sees untrusted bytes: maps,
+   JSON, safetensors, checkpoints, npy, TSV in; atomic files out.
+
+   May touch: the file system and base.c.  Every length, offset and product
+   read from a file is checked where it is read; what passes here needs no
+   check later.  Numbers are read and printed with the C library's own
+   routines: the program never calls setlocale, so the C locale is in force
+   and the decimal point is a point whatever the user's environment says.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "lib.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A name from a file, shortened so that what follows it in a message of 1024
+   bytes is never cut off. */
+#define NAME "\"%.160s\""
+
+enum {
+    MAX_DEPTH = 64,             /* of JSON: bounds our recursion            */
+    MAX_NUMBER = 512,           /* characters of one JSON number            */
+    MAX_HEADER = 100000000,     /* safetensors' own limit on header bytes   */
+    MAX_RANK = 8
+};
+
+/* ------------------------------------------------- what a signal must know */
+
+/* Live maps and unfinished outputs where a handler of signals can read them:
+   in fixed places, without a pointer into an arena.  What finds no place is
+   missing from a handler's message, or left behind as PATH.partial. */
+enum { LIVE_MAPS = 1024, LIVE_OUTS = 64 };
+
+static struct live_map {
+    const uint8_t *data;                /* NULL: free */
+    size_t size;
+    struct stat was;
+    char path[1024];                    /* "": longer than this */
+} live_map[LIVE_MAPS];
+
+static struct live_out {
+    bool used;
+    char path[4096];
+} live_out[LIVE_OUTS];
+
+static char changed_path[1024];         /* the first found when it was closed */
+
+static bool same_file(const struct stat *a, const struct stat *b) {
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* The same file with another size or time of change.  One put in its place by
+   a rename does not count: the map goes on showing the old one. */
+static bool live_changed(const struct live_map *l) {
+    struct stat now;
+    if (!l->data || !*l->path || stat(l->path, &now) != 0) return false;
+    return same_file(&now, &l->was) &&
+           (now.st_size != l->was.st_size ||
+            now.st_mtim.tv_sec != l->was.st_mtim.tv_sec ||
+            now.st_mtim.tv_nsec != l->was.st_mtim.tv_nsec);
+}
+
+static void live_add(const gm_map *map, const struct stat *info) {
+    struct live_map *l = live_map;
+    while (l < live_map + LIVE_MAPS && l->data) l++;
+    if (l == live_map + LIVE_MAPS || !map->size) return;
+    l->size = map->size;
+    l->was = *info;
+    *l->path = 0;
+    if (strlen(map->path) < sizeof l->path) strcpy(l->path, map->path);
+    __atomic_store_n(&l->data, map->data, __ATOMIC_RELEASE);
+}
+
+static void live_remove(const gm_map *map) {
+    for (struct live_map *l = live_map; l < live_map + LIVE_MAPS; l++) {
+        if (!map->size || l->data != map->data) continue;
+        if (!*changed_path && live_changed(l)) strcpy(changed_path, l->path);
+        l->data = NULL;
+        return;
+    }
+}
+
+const char *gm_map_at(const void *at) {
+    uintptr_t a = (uintptr_t)at;
+    for (struct live_map *l = live_map; l < live_map + LIVE_MAPS; l++) {
+        uintptr_t first = (uintptr_t)__atomic_load_n(&l->data,
+                                                     __ATOMIC_ACQUIRE);
+        /* the last page reaches beyond the file's end */
+        if (first && a >= first && (a - first) >> 12 <= (l->size - 1) >> 12)
+            return *l->path ? l->path : "an input file";
+    }
+    return NULL;
+}
+
+static gm_status changed(const char *path, gm_error *err) {
+    return gm_fail(err, GM_EIO, "%s: changed while it was being read", path);
+}
+
+gm_status gm_maps_check(gm_error *err) {
+    if (*changed_path) return changed(changed_path, err);
+    for (struct live_map *l = live_map; l < live_map + LIVE_MAPS; l++)
+        if (live_changed(l)) return changed(l->path, err);
+    return GM_OK;
+}
+
+static void out_add(const char *path) {
+    struct live_out *o = live_out;
+    while (o < live_out + LIVE_OUTS && o->used) o++;
+    if (o == live_out + LIVE_OUTS || strlen(path) >= sizeof o->path) return;
+    strcpy(o->path, path);
+    __atomic_store_n(&o->used, true, __ATOMIC_RELEASE);
+}
+
+static void out_remove(const char *path) {
+    for (struct live_out *o = live_out; o < live_out + LIVE_OUTS; o++)
+        if (o->used && strcmp(o->path, path) == 0) o->used = false;
+}
+
+void gm_out_remove_all(void) {
+    for (struct live_out *o = live_out; o < live_out + LIVE_OUTS; o++)
+        if (__atomic_load_n(&o->used, __ATOMIC_ACQUIRE)) unlink(o->path);
+}
+
+/* ------------------------------------------------------------------ files */
+
+gm_status gm_map_open(gm_arena *arena, const char *path, gm_map *map,
+                      gm_error *err) {
+    *map = (gm_map){.path = gm_format(arena, "%s", path)};
+    if (!map->path) return gm_nomem(err);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return gm_fail(err, GM_EIO, "%s: cannot open: %s", path,
+                       strerror(errno));
+    struct stat info;
+    gm_status status = GM_OK;
+    if (fstat(fd, &info) != 0) {
+        status = gm_fail(err, GM_EIO, "%s: cannot stat: %s", path,
+                         strerror(errno));
+    } else if (!S_ISREG(info.st_mode)) {
+        status = gm_fail(err, GM_EINPUT, "%s: not a regular file", path);
+    } else if (info.st_size == 0) {
+        map->data = (const uint8_t *)"";    /* mmap refuses empty files */
+    } else {
+        map->size = (size_t)info.st_size;
+        void *data = mmap(NULL, map->size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED)
+            status = gm_fail(err, GM_EIO, "%s: cannot map %zu bytes: %s",
+                             path, map->size, strerror(errno));
+        else
+            map->data = data, live_add(map, &info);
+    }
+    close(fd);
+    if (status != GM_OK) *map = (gm_map){0};
+    return status;
+}
+
+void gm_release(const void *data, size_t bytes) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = ((uintptr_t)data + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)data + bytes) / page * page;
+    /* of memory that is no file's, this would forget what it holds */
+    if (first < end && gm_map_at(data))
+        madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
+void gm_map_close(gm_map *map) {
+    live_remove(map);
+    if (map->size) munmap((void *)(uintptr_t)map->data, map->size);
+    *map = (gm_map){0};
+}
+
+gm_status gm_make_dir(const char *path, gm_error *err) {
+    char prefix[4096];
+    size_t n = strlen(path);
+    if (n == 0 || n >= sizeof prefix)
+        return gm_fail(err, GM_EINPUT, "directory name of %zu bytes, "
+                       "expected 1 to %zu", n, sizeof prefix - 1);
+    for (size_t i = 1; i <= n; i++) {
+        if (path[i] != '/' && path[i] != 0) continue;
+        memcpy(prefix, path, i);
+        prefix[i] = 0;
+        struct stat info;
+        if (mkdir(prefix, 0777) == 0) continue;
+        int why = errno;
+        if (stat(prefix, &info) == 0 && S_ISDIR(info.st_mode)) continue;
+        return gm_fail(err, GM_EIO, "%s: cannot make directory: %s", prefix,
+                       why == EEXIST ? "exists and is no directory"
+                                     : strerror(why));
+    }
+    return GM_OK;
+}
+
+/* Directories that this process has locked. */
+enum { MAX_LOCKS = 16 };
+static struct { int fd; struct stat info; } lock_held[MAX_LOCKS];
+
+/* The lock is on the directory itself: nothing is created, so a read-only one
+   can be locked too, and the kernel drops it however the process ends. */
+gm_status gm_dir_lock(const char *dir, int *lock, gm_error *err) {
+    struct stat info;
+    int i = 0;
+    *lock = -1;
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &info) != 0) {
+        int why = errno;
+        if (fd >= 0) close(fd);
+        return gm_fail(err, GM_EIO, "%s: cannot open the directory: %s", dir,
+                       strerror(why));
+    }
+    while (i < MAX_LOCKS && !(lock_held[i].fd > 0 &&
+                              same_file(&lock_held[i].info, &info)))
+        i++;
+    /* ours already, or a file system without locks (not EWOULDBLOCK) */
+    if (i < MAX_LOCKS) return close(fd), GM_OK;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        bool other = errno == EWOULDBLOCK;
+        close(fd);
+        if (!other) return GM_OK;
+        return gm_fail(err, GM_EIO, "%s: another gamma is working in this "
+                       "directory; wait for it or name another", dir);
+    }
+    for (i = 0; i < MAX_LOCKS - 1 && lock_held[i].fd > 0;) i++;
+    lock_held[i].fd = *lock = fd;
+    lock_held[i].info = info;
+    return GM_OK;
+}
+
+void gm_dir_unlock(int lock) {
+    for (int i = 0; i < MAX_LOCKS && lock > 0; i++)
+        if (lock_held[i].fd == lock) lock_held[i].fd = 0;
+    if (lock > 0) close(lock);
+}
+
+bool gm_same_file(const char *a, const char *b) {
+    struct stat one, two;
+    return stat(a, &one) == 0 && stat(b, &two) == 0 && same_file(&one, &two);
+}
+
+bool gm_exists(const char *path) {
+    return access(path, F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
+/* Records the failure so that later calls return it without trying. */
+static gm_status out_failed(gm_out *out, const char *what, const char *path,
+                            gm_error *err) {
+    int why = errno;
+    out->failed = true;
+    out->why = why;
+    return gm_fail(err, GM_EIO, "%s: cannot %s: %s", path, what,
+                   strerror(why));
+}
+
+static gm_status out_usable(const gm_out *out, gm_error *err) {
+    if (out->file && !out->failed) return GM_OK;
+    return gm_fail(err, GM_EIO, "%s: not written: %s",
+                   out->path ? out->path : "output",
+                   out->why ? strerror(out->why) : "an earlier write failed");
+}
+
+/* Empties PATH.partial, of which fd holds the lock.  0: done; -1: there is a
+   new one of that name by now; else errno. */
+static int partial_take(int fd, const char *path) {
+    struct stat info, there;
+    if (lstat(path, &there) != 0) return errno == ENOENT ? -1 : errno;
+    bool looked = fstat(fd, &info) == 0;
+    /* it got its final name, or was removed, before the lock */
+    if (looked && !same_file(&info, &there)) return -1;
+    if (looked && !S_ISREG(info.st_mode)) return EEXIST;
+    /* it has a second name: what is in there stays */
+    if (looked && info.st_nlink > 1) return unlink(path) == 0 ? -1 : errno;
+    if (looked && ftruncate(fd, 0) == 0) return 0;
+    int why = errno;
+    unlink(path);
+    return why;
+}
+
+/* PATH.partial, empty and ours alone: its lock is held until it has its final
+   name, or the process ends however it may.  One that a killed process left is
+   taken over.  Links are not followed: what they point to is not ours.  -1:
+   errno says why, EWOULDBLOCK: another process is writing it. */
+static int partial_open(const char *path) {
+    for (;;) {
+        int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC |
+                      O_NONBLOCK, 0666);
+        if (fd < 0) return -1;
+        bool mine = flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+        if (!mine) return close(fd), errno = EWOULDBLOCK, -1;
+        int why = partial_take(fd, path);
+        if (why == 0) return fd;
+        close(fd);
+        if (why > 0) return errno = why, -1;
+    }
+}
+
+gm_status gm_out_open(gm_arena *arena, const char *path, gm_out *out,
+                      gm_error *err) {
+    *out = (gm_out){.path = gm_format(arena, "%s", path),
+                    .partial = gm_format(arena, "%s.partial", path)};
+    if (!out->path || !out->partial) {
+        *out = (gm_out){.failed = true};
+        return gm_nomem(err);
+    }
+    int fd = partial_open(out->partial);
+    if (fd >= 0) out->file = fdopen(fd, "wb");
+    if (out->file) return out_add(out->partial), GM_OK;
+    gm_status status = out_failed(out, "create", out->partial, err);
+    if (out->why == EWOULDBLOCK)
+        status = gm_fail(err, GM_EIO, "%s: another gamma is writing this file",
+                         out->partial);
+    if (fd >= 0) unlink(out->partial), close(fd);
+    out->partial = NULL;            /* may be another's: not ours to remove */
+    return status;
+}
+
+gm_status gm_out_write(gm_out *out, const void *data, size_t bytes,
+                       gm_error *err) {
+    gm_status status = out_usable(out, err);
+    if (status != GM_OK) return status;
+    bool done = !bytes || fwrite(data, 1, bytes, out->file) == bytes;
+    if (!done) return out_failed(out, "write", out->partial, err);
+    out->bytes += (int64_t)bytes;
+    return GM_OK;
+}
+
+gm_status gm_out_write_at(gm_out *out, int64_t at, const void *data,
+                          size_t bytes, gm_error *err) {
+    gm_status status = out_usable(out, err);
+    if (status != GM_OK) return status;
+    if (fseeko(out->file, (off_t)at, SEEK_SET) != 0)
+        return out_failed(out, "seek", out->partial, err);
+    return gm_out_write(out, data, bytes, err);
+}
+
+gm_status gm_out_print(gm_out *out, gm_error *err, const char *format, ...) {
+    gm_status status = out_usable(out, err);
+    if (status != GM_OK) return status;
+    va_list args;
+    va_start(args, format);
+    int bytes = vfprintf(out->file, format, args);
+    va_end(args);
+    if (bytes < 0) return out_failed(out, "write", out->partial, err);
+    out->bytes += bytes;
+    return GM_OK;
+}
+
+/* A rename is durable only once its directory is.  Some file systems cannot
+   sync directories (EINVAL); that is no failure of ours. */
+static gm_status sync_parent(gm_out *out, gm_error *err) {
+    char parent[4096] = ".";
+    const char *slash = strrchr(out->path, '/');
+    size_t n = slash ? (size_t)(slash - out->path) + 1 : 0;
+    if (n >= sizeof parent) n = 0;
+    if (n) memcpy(parent, out->path, n), parent[n] = 0;
+    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return out_failed(out, "open", parent, err);
+    bool fine = fsync(fd) == 0 || errno == EINVAL;
+    gm_status status = fine ? GM_OK : out_failed(out, "sync", parent, err);
+    close(fd);
+    return status;
+}
+
+/* Everything on the disk, the lock still held through `hold`. */
+static gm_status out_finish(gm_out *out, int *hold, gm_error *err) {
+    gm_status status = out_usable(out, err);
+    if (status == GM_OK && fflush(out->file) != 0)
+        status = out_failed(out, "write", out->partial, err);
+    if (status == GM_OK && fsync(fileno(out->file)) != 0)
+        status = out_failed(out, "sync", out->partial, err);
+    if (status != GM_OK) return status;
+    *hold = fcntl(fileno(out->file), F_DUPFD_CLOEXEC, 0);
+    int closed = *hold < 0 ? -1 : fclose(out->file);
+    if (*hold >= 0) out->file = NULL;
+    return closed == 0 ? GM_OK : out_failed(out, "close", out->partial, err);
+}
+
+/* Nothing made from a file that changed gets its final name. */
+gm_status gm_out_commit(gm_out *out, gm_error *err) {
+    int hold = -1;
+    gm_status status = out_finish(out, &hold, err);
+    if (status == GM_OK) status = gm_maps_check(err);
+    if (status == GM_OK && rename(out->partial, out->path) != 0)
+        status = out_failed(out, "rename to its final name", out->partial,
+                            err);
+    if (status != GM_OK) gm_out_abandon(out);
+    if (hold >= 0) close(hold);
+    if (status != GM_OK) return status;
+    out_remove(out->partial);
+    out->partial = NULL;
+    return sync_parent(out, err);
+}
+
+void gm_out_abandon(gm_out *out) {
+    if (out->partial) unlink(out->partial), out_remove(out->partial);
+    if (out->file) fclose(out->file);
+    out->file = NULL;
+    out->partial = NULL;
+    out->failed = true;
+}
+
+gm_status gm_copy_file(gm_arena *arena, const char *from, const char *to,
+                       gm_error *err) {
+    gm_map map;
+    gm_out out;
+    gm_status status = gm_map_open(arena, from, &map, err);
+    if (status != GM_OK) return status;
+    status = gm_out_open(arena, to, &out, err);
+    if (status == GM_OK) status = gm_out_write(&out, map.data, map.size, err);
+    if (status == GM_OK) status = gm_out_commit(&out, err);
+    else gm_out_abandon(&out);
+    gm_map_close(&map);
+    return status;
+}
+
+/* ------------------------------------------------------------------ UTF-8 */
+
+/* The Unicode standard, table 3-7: which second bytes are well-formed after
+   which first byte, so that no overlong form, surrogate or value above
+   10FFFF gets through. */
+int gm_utf8(const char *at, const char *end, uint32_t *point) {
+    const uint8_t *b = (const uint8_t *)at;
+    ptrdiff_t left = end - at;
+    if (left < 1) return 0;
+    if (b[0] < 0x80) return *point = b[0], 1;
+    int n = b[0] < 0xC2 ? 0 : b[0] < 0xE0 ? 2 : b[0] < 0xF0 ? 3
+          : b[0] < 0xF5 ? 4 : 0;
+    if (n == 0 || left < n) return 0;
+    uint8_t least = b[0] == 0xE0 ? 0xA0 : b[0] == 0xF0 ? 0x90 : 0x80;
+    uint8_t most = b[0] == 0xED ? 0x9F : b[0] == 0xF4 ? 0x8F : 0xBF;
+    if (b[1] < least || b[1] > most) return 0;
+    uint32_t value = b[0] & (0x7Fu >> n);
+    value = value << 6 | (b[1] & 0x3Fu);
+    for (int i = 2; i < n; i++) {
+        if ((b[i] & 0xC0) != 0x80) return 0;
+        value = value << 6 | (b[i] & 0x3Fu);
+    }
+    *point = value;
+    return n;
+}
+
+int gm_utf8_put(uint32_t point, char *to) {
+    if (point < 0x80) return to[0] = (char)point, 1;
+    int n = point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
+    for (int i = n - 1; i > 0; i--, point >>= 6)
+        to[i] = (char)(0x80 | (point & 0x3F));
+    to[0] = (char)((0xF00u >> n & 0xFF) | point);
+    return n;
+}
+
+/* ------------------------------------------------------------------- JSON */
+
+struct parser {
+    gm_arena *arena;
+    const char *path, *text, *at, *end;
+    char *strings;          /* where the next decoded string goes          */
+    gm_json *pool;          /* unused nodes, pool_left of them             */
+    size_t pool_left, pool_size;
+    gm_error *err;
+};
+
+/* PATH: line L, column C (in bytes, from 1): MESSAGE */
+__attribute__((format(printf, 3, 4)))
+static gm_status json_bad(const struct parser *p, const char *at,
+                          const char *format, ...) {
+    char message[512];
+    long line = 1, column = 1;
+    for (const char *c = p->text; c < at; c++) {
+        column++;
+        if (*c == '\n') line++, column = 1;
+    }
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    return gm_fail(p->err, GM_EINPUT, "%s: line %ld, column %ld: %s",
+                   p->path, line, column, message);
+}
+
+/* "expected WANTED, found 'x'" (or byte 0x01, or the end) at p->at. */
+static gm_status json_expected(const struct parser *p, const char *wanted) {
+    if (p->at == p->end)
+        return json_bad(p, p->at, "expected %s, found the end", wanted);
+    uint8_t c = (uint8_t)*p->at;
+    if (c > ' ' && c < 0x7F)
+        return json_bad(p, p->at, "expected %s, found '%c'", wanted, c);
+    return json_bad(p, p->at, "expected %s, found byte 0x%02X", wanted, c);
+}
+
+static void skip_space(struct parser *p) {
+    while (p->at < p->end && (*p->at == ' ' || *p->at == '\n' ||
+                              *p->at == '\t' || *p->at == '\r'))
+        p->at++;
+}
+
+static bool json_take(struct parser *p, char c) {
+    if (p->at == p->end || *p->at != c) return false;
+    p->at++;
+    return true;
+}
+
+static gm_json *json_node(struct parser *p) {
+    if (p->pool_left == 0) {
+        if (p->pool_size < 8192) p->pool_size *= 2;
+        p->pool = gm_alloc(p->arena, p->pool_size, sizeof *p->pool);
+        if (!p->pool) return NULL;
+        p->pool_left = p->pool_size;
+    }
+    p->pool_left--;
+    return p->pool++;
+}
+
+/* Four hexadecimal digits at p->at, or -1. */
+static int32_t json_hex4(struct parser *p) {
+    int32_t value = 0;
+    if (p->end - p->at < 4) return -1;
+    for (int i = 0; i < 4; i++) {
+        char c = p->at[i];
+        int digit = c >= '0' && c <= '9' ? c - '0'
+                  : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                  : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        if (digit < 0) return -1;
+        value = value * 16 + digit;
+    }
+    p->at += 4;
+    return value;
+}
+
+/* What follows \u: one code point, which may take a second \uDC00..DFFF. */
+static gm_status json_unicode(struct parser *p, const char *start, char **to) {
+    int32_t high = json_hex4(p), low;
+    if (high < 0) return json_bad(p, start, "expected 4 hexadecimal digits "
+                                            "after \\u");
+    uint32_t point = (uint32_t)high;
+    if (high >= 0xDC00 && high <= 0xDFFF)
+        return json_bad(p, start, "low surrogate \\u%04X without a high one",
+                        point);
+    if (high >= 0xD800 && high <= 0xDBFF) {
+        low = json_take(p, '\\') && json_take(p, 'u') ? json_hex4(p) : -1;
+        if (low < 0xDC00 || low > 0xDFFF)
+            return json_bad(p, start, "high surrogate \\u%04X without a low "
+                                      "one", point);
+        point = 0x10000 + ((point - 0xD800) << 10) + ((uint32_t)low - 0xDC00);
+    }
+    *to += gm_utf8_put(point, *to);
+    return GM_OK;
+}
+
+static gm_status json_escape(struct parser *p, char **to) {
+    static const char from[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
+    const char *start = p->at++;
+    if (json_take(p, 'u')) return json_unicode(p, start, to);
+    const char *which = p->at < p->end && *p->at ? strchr(from, *p->at) : NULL;
+    if (!which) return json_expected(p, "one of \"\\/bfnrtu after \\");
+    *(*to)++ = meant[which - from];
+    p->at++;
+    return GM_OK;
+}
+
+/* A decoded string is never longer than its literal less the two quotes, so
+   that with its NUL it fits where one buffer of the text's size is shared by
+   all strings. */
+static gm_status json_string(struct parser *p, const char **string,
+                             size_t *length) {
+    const char *start = p->at++;
+    char *to = p->strings;
+    while (!json_take(p, '"')) {
+        uint32_t point;
+        if (p->at == p->end)
+            return json_bad(p, start, "string without closing quote");
+        if (*p->at == '\\') {
+            gm_status status = json_escape(p, &to);
+            if (status != GM_OK) return status;
+            continue;
+        }
+        int n = gm_utf8(p->at, p->end, &point);
+        if (n == 0)
+            return json_bad(p, p->at, "byte 0x%02X is not valid UTF-8 here",
+                            (uint8_t)*p->at);
+        if (point < ' ')
+            return json_bad(p, p->at, "control character 0x%02X in a string",
+                            point);
+        while (n-- > 0) *to++ = *p->at++;
+    }
+    *string = p->strings;
+    *length = (size_t)(to - p->strings);
+    *to++ = 0;
+    p->strings = to;
+    return GM_OK;
+}
+
+static bool json_digits(struct parser *p) {
+    const char *start = p->at;
+    while (p->at < p->end && *p->at >= '0' && *p->at <= '9') p->at++;
+    return p->at > start;
+}
+
+/* v->integer when the literal is one that fits; v->number always. */
+static gm_status json_value_of(struct parser *p, const char *start,
+                               bool real, gm_json *v) {
+    char copy[MAX_NUMBER + 1];
+    size_t n = (size_t)(p->at - start);
+    if (n > MAX_NUMBER)
+        return json_bad(p, start, "number of %zu characters, expected at "
+                                  "most %d", n, MAX_NUMBER);
+    memcpy(copy, start, n);
+    copy[n] = 0;
+    errno = 0;
+    if (!real) v->integer = strtoll(copy, NULL, 10);
+    v->is_integer = !real && errno == 0;
+    v->number = v->is_integer ? (double)v->integer : strtod(copy, NULL);
+    if (!v->is_integer) v->integer = 0;
+    if (!isfinite(v->number))
+        return json_bad(p, start, "number %.40s does not fit a double", copy);
+    return GM_OK;
+}
+
+static gm_status json_number(struct parser *p, gm_json *v) {
+    const char *start = p->at;
+    bool real = false;
+    v->type = GM_JSON_NUMBER;
+    json_take(p, '-');
+    if (!json_take(p, '0') && !json_digits(p))
+        return json_expected(p, "a digit");
+    if (json_take(p, '.')) {
+        real = true;
+        if (!json_digits(p)) return json_expected(p, "a digit");
+    }
+    if (json_take(p, 'e') || json_take(p, 'E')) {
+        real = true;
+        if (!json_take(p, '-')) json_take(p, '+');
+        if (!json_digits(p)) return json_expected(p, "a digit");
+    }
+    return json_value_of(p, start, real, v);
+}
+
+static gm_status json_word(struct parser *p, const char *word,
+                           gm_json_type type, double number, gm_json *v) {
+    size_t n = strlen(word);
+    if ((size_t)(p->end - p->at) < n || memcmp(p->at, word, n) != 0)
+        return json_expected(p, "a value");
+    p->at += n;
+    v->type = type;
+    v->number = number;
+    v->integer = (int64_t)number;
+    return GM_OK;
+}
+
+static int by_key(const void *a, const void *b) {
+    const gm_json *x = *(gm_json *const *)a, *y = *(gm_json *const *)b;
+    int order = strcmp(x->key, y->key);
+    return order ? order : (x->at > y->at) - (x->at < y->at);
+}
+
+/* Sorted, not compared pairwise: a vocabulary has 10^5 keys. */
+static gm_status json_unique(struct parser *p, const gm_json *object) {
+    if (object->length < 2) return GM_OK;
+    gm_mark mark = gm_arena_mark(p->arena);
+    const gm_json **member =
+        gm_alloc(p->arena, object->length, sizeof *member);
+    if (!member) return gm_nomem(p->err);
+    size_t n = 0;
+    for (const gm_json *c = object->child; c; c = c->next) member[n++] = c;
+    qsort(member, n, sizeof *member, by_key);
+    gm_status status = GM_OK;
+    for (size_t i = 1; i < n && status == GM_OK; i++)
+        if (strcmp(member[i - 1]->key, member[i]->key) == 0)
+            status = json_bad(p, p->text + member[i]->at,
+                              "key " NAME " appears twice in one object",
+                              member[i]->key);
+    gm_arena_rewind(p->arena, mark);
+    return status;
+}
+
+static gm_status json_value(struct parser *p, int depth, gm_json *v);
+
+/* "key" :   Keys are C strings for everyone else, so NUL is refused. */
+static gm_status json_key(struct parser *p, gm_json *v) {
+    size_t length;
+    skip_space(p);
+    const char *start = p->at;
+    if (p->at == p->end || *p->at != '"')
+        return json_expected(p, "a key in quotes");
+    gm_status status = json_string(p, &v->key, &length);
+    if (status != GM_OK) return status;
+    /* NOLINTNEXTLINE(clang-analyzer-*): json_bad never returns GM_OK */
+    if (strlen(v->key) != length)
+        return json_bad(p, start, "key contains \\u0000");
+    skip_space(p);
+    return json_take(p, ':') ? GM_OK : json_expected(p, "':'");
+}
+
+/* The members or elements between brackets; p->at is at the opening one. */
+static gm_status json_list(struct parser *p, int depth, gm_json *v) {
+    bool object = *p->at == '{';
+    char close = object ? '}' : ']';
+    const gm_json **link = &v->child;
+    v->type = object ? GM_JSON_OBJECT : GM_JSON_ARRAY;
+    if (depth >= MAX_DEPTH)
+        return json_bad(p, p->at, "nested more than %d deep", MAX_DEPTH);
+    p->at++;
+    skip_space(p);
+    if (json_take(p, close)) return GM_OK;
+    do {
+        gm_json *child = json_node(p);
+        if (!child) return gm_nomem(p->err);
+        gm_status status = object ? json_key(p, child) : GM_OK;
+        if (status == GM_OK) status = json_value(p, depth + 1, child);
+        if (status != GM_OK) return status;
+        *link = child;
+        link = &child->next;
+        v->length++;
+        skip_space(p);
+    } while (json_take(p, ','));
+    if (!json_take(p, close))
+        return json_expected(p, object ? "',' or '}'" : "',' or ']'");
+    return object ? json_unique(p, v) : GM_OK;
+}
+
+static gm_status json_value(struct parser *p, int depth, gm_json *v) {
+    skip_space(p);
+    v->at = (size_t)(p->at - p->text);
+    switch (p->at < p->end ? *p->at : 0) {
+    case '{':
+    case '[': return json_list(p, depth, v);
+    case '"':
+        v->type = GM_JSON_STRING;
+        return json_string(p, &v->string, &v->length);
+    case 't': return json_word(p, "true", GM_JSON_BOOL, 1, v);
+    case 'f': return json_word(p, "false", GM_JSON_BOOL, 0, v);
+    case 'n': return json_word(p, "null", GM_JSON_NULL, 0, v);
+    case '-':
+    case '0': case '1': case '2': case '3': case '4':
+    case '5': case '6': case '7': case '8': case '9':
+        return json_number(p, v);
+    default: return json_expected(p, "a value");
+    }
+}
+
+gm_status gm_json_parse(gm_arena *arena, const char *path, const char *text,
+                        size_t bytes, const gm_json **out, gm_error *err) {
+    struct parser p = {.arena = arena, .path = path, .text = text, .at = text,
+                       .end = text + bytes, .pool_size = 16, .err = err};
+    p.strings = gm_alloc(arena, bytes + 1, 1);
+    gm_json *root = json_node(&p);
+    if (!p.strings || !root) return gm_nomem(err);
+    gm_status status = json_value(&p, 0, root);
+    if (status != GM_OK) return status;
+    skip_space(&p);
+    if (p.at != p.end) return json_expected(&p, "the end");
+    *out = root;
+    return GM_OK;
+}
+
+const gm_json *gm_json_get(const gm_json *object, const char *key) {
+    if (!object || object->type != GM_JSON_OBJECT) return NULL;
+    for (const gm_json *c = object->child; c; c = c->next)
+        if (strcmp(c->key, key) == 0) return c;
+    return NULL;
+}
+
+gm_status gm_json_read(gm_arena *arena, const char *path, const gm_json **out,
+                       gm_error *err) {
+    gm_map map;
+    gm_status status = gm_map_open(arena, path, &map, err);
+    if (status != GM_OK) return status;
+    status = gm_json_parse(arena, path, (const char *)map.data, map.size, out,
+                           err);
+    gm_map_close(&map);
+    return status;
+}
+
+/* Text of known or unknown destination: with to = NULL it is only counted. */
+struct text { char *to; size_t n; };
+
+static void text_add(struct text *t, const char *data, size_t n) {
+    if (t->to) memcpy(t->to + t->n, data, n);
+    t->n += n;
+}
+
+__attribute__((format(printf, 2, 3)))
+static void text_print(struct text *t, const char *format, ...) {
+    char piece[256];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(piece, sizeof piece, format, args);
+    va_end(args);
+    text_add(t, piece, (size_t)n);
+}
+
+static void text_quote(struct text *t, const char *text) {
+    text_add(t, "\"", 1);
+    for (; *text; text++) {
+        uint8_t c = (uint8_t)*text;
+        if (c == '"' || c == '\\') text_print(t, "\\%c", c);
+        else if (c < ' ') text_print(t, "\\u%04x", c);
+        else text_add(t, text, 1);
+    }
+    text_add(t, "\"", 1);
+}
+
+char *gm_json_quote(gm_arena *arena, const char *text) {
+    struct text t = {0};
+    text_quote(&t, text);
+    t.to = gm_alloc(arena, t.n + 1, 1);
+    if (!t.to) return NULL;
+    t.n = 0;
+    text_quote(&t, text);
+    return t.to;
+}
+
+/* ----------------------------------------------------- numbers of a tensor */
+
+static const struct { const char *name; size_t bytes; gm_dtype dtype; }
+dtypes[] = {
+    {"F32", 4, GM_F32}, {"F16", 2, GM_F16}, {"BF16", 2, GM_BF16},
+    {"F64", 8, GM_F64}, {"U8", 1, GM_U8}, {"I8", 1, GM_I8},
+    {"I32", 4, GM_I32}, {"I64", 8, GM_I64},
+    /* Known, sized and never read: they only need to be skipped safely. */
+    {"OTHER", 0, GM_OTHER}, {"BOOL", 1, GM_OTHER}, {"I16", 2, GM_OTHER},
+    {"U16", 2, GM_OTHER}, {"U32", 4, GM_OTHER}, {"U64", 8, GM_OTHER},
+    {"F8_E4M3", 1, GM_OTHER}, {"F8_E5M2", 1, GM_OTHER},
+};
+enum { DTYPES = sizeof dtypes / sizeof dtypes[0] };
+
+size_t gm_dtype_bytes(gm_dtype dtype) { return dtypes[dtype].bytes; }
+const char *gm_dtype_name(gm_dtype dtype) { return dtypes[dtype].name; }
+
+static float float_of_bits(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static uint32_t bits_of_float(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* Exponent and fraction, shifted into place, are read as a float that is
+   2^112 = 2^(127-15) too small, subnormals included; infinities and NaN are
+   patched.  No branch, so that loops over it vectorise. */
+float gm_f16_to_f32(uint16_t h) {
+    uint32_t bits = (uint32_t)(h & 0x7FFF) << 13;
+    float x = float_of_bits(bits) * 0x1p112f;
+    uint32_t special = (h & 0x7C00) == 0x7C00 ? 0x7F800000u : 0;
+    return float_of_bits(bits_of_float(x) | special |
+                         (uint32_t)(h & 0x8000) << 16);
+}
+
+/* Adding 0.5 ulp - 1, plus the last kept bit, and cutting rounds to nearest
+   even; a carry out of the fraction increments the exponent as it should. */
+static uint32_t round_shift(uint32_t bits, int shift) {
+    uint32_t half = (1u << (shift - 1)) - 1;
+    return (bits + half + (bits >> shift & 1)) >> shift;
+}
+
+uint16_t gm_f32_to_f16(float x) {
+    uint32_t bits = bits_of_float(x), magnitude = bits & 0x7FFFFFFF, h;
+    if (magnitude > 0x7F800000)                 /* NaN: quiet, top payload */
+        h = 0x7E00 | (magnitude >> 13 & 0x1FF);
+    else if (magnitude >= 0x477FF000)           /* >= 65520 rounds to inf  */
+        h = 0x7C00;
+    else if (magnitude >= 0x38800000)           /* normal: >= 2^-14        */
+        h = round_shift(magnitude - 0x38000000, 13);
+    else if (magnitude < 0x33000000)            /* < 2^-25 rounds to 0     */
+        h = 0;
+    else    /* x = f 2^(e-150), f with its hidden bit; unit 2^-24 */
+        h = round_shift((magnitude & 0x7FFFFF) | 0x800000,
+                        126 - (int)(magnitude >> 23));
+    return (uint16_t)(bits >> 16 & 0x8000) | (uint16_t)h;
+}
+
+float gm_bf16_to_f32(uint16_t h) { return float_of_bits((uint32_t)h << 16); }
+
+uint16_t gm_f32_to_bf16(float x) {
+    uint32_t bits = bits_of_float(x);
+    if ((bits & 0x7FFFFFFF) > 0x7F800000)       /* NaN stays NaN */
+        return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)round_shift(bits, 16);
+}
+
+/* out[i] = element i of the little-endian, perhaps unaligned, array `from`. */
+static void convert(gm_dtype dtype, const uint8_t *from, long n,
+                    gm_real *out) {
+    uint16_t h;
+    float f;
+    double d;
+    if (dtype == GM_F16)
+        for (long i = 0; i < n; i++)
+            memcpy(&h, from + 2 * i, 2), out[i] = gm_f16_to_f32(h);
+    else if (dtype == GM_BF16)
+        for (long i = 0; i < n; i++)
+            memcpy(&h, from + 2 * i, 2), out[i] = gm_bf16_to_f32(h);
+    else if (dtype == GM_F32)
+        for (long i = 0; i < n; i++)
+            memcpy(&f, from + 4 * i, 4), out[i] = f;
+    else
+        for (long i = 0; i < n; i++)
+            memcpy(&d, from + 8 * i, 8), out[i] = (gm_real)d;
+}
+
+/* "[2, 3]" */
+static const char *shape_text(char *to, size_t size, const gm_tensor *t) {
+    size_t n = 0;
+    to[0] = '[', to[1] = 0, n = 1;
+    for (int i = 0; i < t->rank && n < size; i++)
+        n += (size_t)snprintf(to + n, size - n, "%s%lld", i ? ", " : "",
+                              (long long)t->shape[i]);
+    if (n < size) snprintf(to + n, size - n, "]");
+    return to;
+}
+
+static gm_status not_finite(const gm_tensor *t, int64_t index, gm_real x,
+                            gm_error *err) {
+    char shape[200];
+    return gm_fail(err, GM_EINPUT, "%s: tensor " NAME ": element %lld of "
+                   "shape %s is %s, expected a finite number", t->path,
+                   t->name, (long long)index,
+                   shape_text(shape, sizeof shape, t),
+                   isnan(x) ? "NaN" : "infinite");
+}
+
+gm_status gm_tensor_read(const gm_tensor *tensor, int64_t first,
+                         int64_t count, gm_real *out, gm_error *err) {
+    size_t size = gm_dtype_bytes(tensor->dtype);
+    if (tensor->dtype > GM_F64)     /* integers and GM_OTHER come after */
+        return gm_fail(err, GM_EINPUT, "%s: tensor " NAME ": type %s, "
+                       "expected F32, F16, BF16 or F64", tensor->path,
+                       tensor->name, gm_dtype_name(tensor->dtype));
+    int64_t total = (int64_t)(tensor->bytes / size);
+    if (first < 0 || count < 0 || first > total || count > total - first)
+        return gm_fail(err, GM_EINPUT, "%s: tensor " NAME ": elements %lld "
+                       "to %lld asked for, it holds %lld", tensor->path,
+                       tensor->name, (long long)first,
+                       (long long)(first + count), (long long)total);
+    const uint8_t *from = tensor->data + (size_t)first * size;
+    for (int64_t done = 0; done < count; done += 4096) {
+        long n = (long)(count - done < 4096 ? count - done : 4096);
+        convert(tensor->dtype, from + (size_t)done * size, n, out + done);
+        int fine = 1;
+        for (long i = 0; i < n; i++) fine &= isfinite(out[done + i]) != 0;
+        for (long i = 0; i < n && !fine; i++)
+            if (!isfinite(out[done + i]))
+                return not_finite(tensor, first + done + i, out[done + i],
+                                  err);
+    }
+    return GM_OK;
+}
+
+gm_status gm_tensor_check(const gm_tensor *tensor, gm_error *err) {
+    enum { STRIP = 4096 };
+    gm_real x[STRIP];
+    size_t size = gm_dtype_bytes(tensor->dtype);
+    int64_t count = size ? (int64_t)(tensor->bytes / size) : 0;
+    gm_status s = GM_OK;
+    for (int64_t i = 0; i < count && !s; i += STRIP)
+        s = gm_tensor_read(tensor, i, count - i < STRIP ? count - i : STRIP, x,
+                           err);
+    return s;
+}
+
+void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out) {
+    for (long i = 0; i < count; i++) {
+        float f = (float)x[i];
+        uint16_t h = dtype == GM_F16 ? gm_f32_to_f16(f) : gm_f32_to_bf16(f);
+        if (dtype == GM_F32) memcpy(out + 4 * i, &f, 4);
+        else memcpy(out + 2 * i, &h, 2);
+    }
+}
+
+/* ------------------------------------------------------------ safetensors */
+
+gm_status gm_name_check(const char *path, const char *what, const char *name,
+                        gm_error *err) {
+    const char *bad = gm_control(name);
+    if (bad)
+        return gm_fail(err, GM_EINPUT, "%s: %s " NAME ": control character "
+                       "0x%02X in its name", path, what, name, (uint8_t)*bad);
+    bad = strpbrk(name, "/\\");
+    if (bad || strcmp(name, "..") == 0)
+        return gm_fail(err, GM_EINPUT, "%s: %s " NAME ": part of a path in its "
+                       "name", path, what, name);
+    return GM_OK;
+}
+
+/* What every check of one entry of a header needs. */
+struct entry {
+    const char *path;
+    const gm_json *json;
+    gm_tensor *tensor;
+    const uint8_t *data;        /* first byte after the header */
+    uint64_t data_bytes;
+    uint64_t begin, end;        /* its data_offsets            */
+    gm_error *err;
+};
+
+__attribute__((format(printf, 2, 3)))
+static gm_status entry_bad(const struct entry *e, const char *format, ...) {
+    char message[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    return gm_fail(e->err, GM_EINPUT, "%s: tensor " NAME ": %s", e->path,
+                   e->json->key, message);
+}
+
+static const char *json_type_name(const gm_json *v) {
+    static const char *const name[] = {"null", "a boolean", "a number",
+                                       "a string", "an array", "an object"};
+    return v ? name[v->type] : "nothing";
+}
+
+static gm_status entry_field(const struct entry *e, const char *key,
+                             gm_json_type type, const char *type_name,
+                             const gm_json **field) {
+    *field = gm_json_get(e->json, key);
+    if (*field && (*field)->type == type) return GM_OK;
+    return entry_bad(e, "%s: expected %s, found %s", key, type_name,
+                     json_type_name(*field));
+}
+
+/* *bytes = product of the shape and the element size, or a refusal.  An
+   unknown type has element size 0 and only its extent is checked. */
+static gm_status entry_shape(const struct entry *e, const gm_json *shape,
+                             size_t element, uint64_t *bytes) {
+    *bytes = element;
+    if (shape->length > MAX_RANK)
+        return entry_bad(e, "shape has %zu dimensions, expected at most %d",
+                         shape->length, MAX_RANK);
+    for (const gm_json *c = shape->child; c; c = c->next) {
+        if (c->type != GM_JSON_NUMBER || !c->is_integer || c->integer < 0)
+            return entry_bad(e, "shape[%d]: expected an integer >= 0",
+                             e->tensor->rank);
+        e->tensor->shape[e->tensor->rank++] = c->integer;
+        if (__builtin_mul_overflow(*bytes, (uint64_t)c->integer, bytes) ||
+            *bytes > INT64_MAX)
+            return entry_bad(e, "shape[%d] = %lld: the product of the shape "
+                             "overflows 63 bits", e->tensor->rank - 1,
+                             (long long)c->integer);
+    }
+    return GM_OK;
+}
+
+static gm_status entry_offsets(struct entry *e) {
+    const gm_json *o;
+    gm_status status = entry_field(e, "data_offsets", GM_JSON_ARRAY,
+                                   "an array", &o);
+    if (status != GM_OK) return status;
+    if (o->length != 2 || !o->child->is_integer || !o->child->next->is_integer
+        || o->child->integer < 0)
+        return entry_bad(e, "data_offsets: expected two integers >= 0");
+    int64_t begin = o->child->integer, end = o->child->next->integer;
+    if (end < begin)
+        return entry_bad(e, "data_offsets [%lld, %lld] end before they begin",
+                         (long long)begin, (long long)end);
+    e->begin = (uint64_t)begin;
+    e->end = (uint64_t)end;
+    if (e->end > e->data_bytes)
+        return entry_bad(e, "data_offsets [%lld, %lld] reach beyond the %llu "
+                         "bytes after the header", (long long)begin,
+                         (long long)end, (unsigned long long)e->data_bytes);
+    return GM_OK;
+}
+
+/* Fills e->tensor from e->json, refusing whatever does not add up. */
+static gm_status entry_read(struct entry *e) {
+    const gm_json *dtype, *shape;
+    uint64_t bytes;
+    char text[200];
+    int i = 0;
+    if (e->json->type != GM_JSON_OBJECT)
+        return entry_bad(e, "expected an object, found %s",
+                         json_type_name(e->json));
+    gm_status status = gm_name_check(e->path, "tensor", e->json->key, e->err);
+    if (status == GM_OK)
+        status = entry_field(e, "dtype", GM_JSON_STRING, "a string",
+                                   &dtype);
+    if (status == GM_OK)
+        status = entry_field(e, "shape", GM_JSON_ARRAY, "an array", &shape);
+    if (status == GM_OK) status = entry_offsets(e);
+    if (status != GM_OK) return status;
+    while (i < DTYPES && strcmp(dtypes[i].name, dtype->string) != 0) i++;
+    if (i == DTYPES || i == GM_OTHER)
+        return entry_bad(e, "dtype \"%.40s\" is not known", dtype->string);
+    *e->tensor = (gm_tensor){.name = e->json->key, .dtype = dtypes[i].dtype,
+                             .data = e->data + e->begin, .path = e->path,
+                             .bytes = (size_t)(e->end - e->begin)};
+    status = entry_shape(e, shape, dtypes[i].bytes, &bytes);
+    if (status != GM_OK) return status;
+    if (bytes != e->end - e->begin)
+        return entry_bad(e, "data_offsets [%llu, %llu] hold %llu bytes, "
+                         "shape %s of %s needs %llu",
+                         (unsigned long long)e->begin,
+                         (unsigned long long)e->end,
+                         (unsigned long long)(e->end - e->begin),
+                         shape_text(text, sizeof text, e->tensor),
+                         dtypes[i].name, (unsigned long long)bytes);
+    return GM_OK;
+}
+
+static int by_place(const void *a, const void *b) {
+    const gm_tensor *x = a, *y = b;
+    if (x->data != y->data) return x->data < y->data ? -1 : 1;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const gm_tensor *)a)->name, ((const gm_tensor *)b)->name);
+}
+
+/* Every byte after the header belongs to exactly one tensor. */
+static gm_status check_cover(const gm_map *map, const uint8_t *data,
+                             gm_tensor *tensor, long count, gm_error *err) {
+    const uint8_t *at = data, *end = map->data + map->size;
+    qsort(tensor, (size_t)count, sizeof *tensor, by_place);
+    for (long i = 0; i < count; at += tensor[i++].bytes) {
+        if (tensor[i].data == at) continue;
+        if (i == 0)
+            return gm_fail(err, GM_EINPUT, "%s: tensor " NAME " begins at "
+                           "offset %td, expected 0", map->path,
+                           tensor[i].name, tensor[i].data - data);
+        return gm_fail(err, GM_EINPUT, "%s: tensor " NAME " begins at offset "
+                       "%td, expected %td, where " NAME " ends", map->path,
+                       tensor[i].name, tensor[i].data - data, at - data,
+                       tensor[i - 1].name);
+    }
+    if (at == end) return GM_OK;
+    return gm_fail(err, GM_EINPUT, "%s: %td bytes after the last tensor belong"
+                   " to no tensor (file of %zu bytes, expected %td)",
+                   map->path, end - at, map->size, at - map->data);
+}
+
+static gm_status check_metadata(const char *path, const gm_json *metadata,
+                                gm_error *err) {
+    if (metadata->type != GM_JSON_OBJECT)
+        return gm_fail(err, GM_EINPUT, "%s: __metadata__: expected an object,"
+                       " found %s", path, json_type_name(metadata));
+    for (const gm_json *c = metadata->child; c; c = c->next)
+        if (c->type != GM_JSON_STRING)
+            return gm_fail(err, GM_EINPUT, "%s: __metadata__: " NAME ": "
+                           "expected a string, found %s", path, c->key,
+                           json_type_name(c));
+    return GM_OK;
+}
+
+/* The header's length, checked against the file. */
+static gm_status header_length(const gm_map *map, size_t *length,
+                               gm_error *err) {
+    uint64_t n;
+    if (map->size < 8)
+        return gm_fail(err, GM_EINPUT, "%s: %zu bytes, expected at least the "
+                       "8 of a safetensors header length", map->path,
+                       map->size);
+    memcpy(&n, map->data, 8);
+    if (n > MAX_HEADER)
+        return gm_fail(err, GM_EINPUT, "%s: header length %llu, expected at "
+                       "most %d", map->path, (unsigned long long)n,
+                       MAX_HEADER);
+    if (n > map->size - 8)
+        return gm_fail(err, GM_EINPUT, "%s: header of %llu bytes does not fit "
+                       "a file of %zu", map->path, (unsigned long long)n,
+                       map->size);
+    *length = (size_t)n;
+    return GM_OK;
+}
+
+/* Appends the tensors of one mapped file to list[*count ...]. */
+static gm_status header_read(gm_arena *arena, const gm_map *map,
+                             gm_tensors *out, gm_error *err) {
+    const gm_json *header;
+    size_t length = 0;
+    char *place = gm_format(arena, "%s: header", map->path);
+    if (!place) return gm_nomem(err);
+    gm_status status = header_length(map, &length, err);
+    if (status == GM_OK)
+        status = gm_json_parse(arena, place, (const char *)map->data + 8,
+                               length, &header, err);
+    if (status != GM_OK) return status;
+    /* NOLINTNEXTLINE(clang-analyzer-*): as in json_key */
+    if (header->type != GM_JSON_OBJECT)
+        return gm_fail(err, GM_EINPUT, "%s: expected an object, found %s",
+                       place, json_type_name(header));
+    struct entry e = {.path = map->path, .data = map->data + 8 + length,
+                      .data_bytes = map->size - 8 - length, .err = err};
+    *out = (gm_tensors){.metadata = gm_json_get(header, "__metadata__")};
+    if (out->metadata) status = check_metadata(map->path, out->metadata, err);
+    out->tensor = gm_alloc(arena, header->length, sizeof *out->tensor);
+    if (!out->tensor) return gm_nomem(err);
+    for (e.json = header->child; e.json && status == GM_OK;
+         e.json = e.json->next) {
+        if (e.json == out->metadata) continue;
+        e.tensor = &out->tensor[out->count++];
+        status = entry_read(&e);
+    }
+    if (status != GM_OK) return status;
+    return check_cover(map, e.data, out->tensor, out->count, err);
+}
+
+gm_status gm_safetensors_open(gm_arena *arena, const char *path,
+                              gm_tensors *out, gm_error *err) {
+    gm_map *map = gm_alloc(arena, 1, sizeof *map);
+    *out = (gm_tensors){0};
+    if (!map) return gm_nomem(err);
+    gm_status status = gm_map_open(arena, path, map, err);
+    if (status == GM_OK) status = header_read(arena, map, out, err);
+    if (status != GM_OK) {
+        gm_map_close(map);
+        *out = (gm_tensors){0};
+        return status;
+    }
+    out->map = map;
+    out->maps = 1;
+    qsort(out->tensor, (size_t)out->count, sizeof *out->tensor, by_name);
+    return GM_OK;
+}
+
+void gm_tensors_close(gm_tensors *tensors) {
+    for (long i = 0; i < tensors->maps; i++) gm_map_close(&tensors->map[i]);
+    *tensors = (gm_tensors){0};
+}
+
+const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name) {
+    const gm_tensor key = {.name = name};
+    if (tensors->count == 0) return NULL;
+    return bsearch(&key, tensors->tensor, (size_t)tensors->count, sizeof key,
+                   by_name);
+}
+
+void gm_sha_mapped(gm_sha *sha, const uint8_t *data, size_t bytes) {
+    enum { PIECE = 1 << 24 };
+    for (size_t at = 0; at < bytes; at += PIECE) {
+        size_t n = bytes - at < PIECE ? bytes - at : PIECE;
+        gm_sha_add(sha, data + at, n);
+        gm_release(data + at, n);
+    }
+}
+
+/* Every line of it can be made by a script: for each tensor in name order
+   "NAME\nDTYPE\nD0,D1\n" and then its bytes. */
+gm_status gm_tensors_hash(const gm_tensors *tensors, char hex[65],
+                          gm_error *err) {
+    gm_sha sha;
+    gm_sha_begin(&sha);
+    for (long i = 0; i < tensors->count; i++) {
+        const gm_tensor *t = &tensors->tensor[i];
+        const char *dtype = gm_dtype_name(t->dtype);
+        char text[32];
+        if (t->dtype == GM_OTHER)
+            return gm_fail(err, GM_EINPUT, "%s: tensor " NAME ": a type that "
+                           "is not supported", t->path, t->name);
+        gm_sha_add(&sha, t->name, strlen(t->name));
+        gm_sha_add(&sha, "\n", 1);
+        gm_sha_add(&sha, dtype, strlen(dtype));
+        gm_sha_add(&sha, "\n", 1);
+        for (int j = 0; j < t->rank; j++) {
+            int n = snprintf(text, sizeof text, "%s%lld", j ? "," : "",
+                             (long long)t->shape[j]);
+            gm_sha_add(&sha, text, (size_t)n);
+        }
+        gm_sha_add(&sha, "\n", 1);
+        gm_sha_mapped(&sha, t->data, t->bytes);
+    }
+    gm_sha_end(&sha, hex);
+    return GM_OK;
+}
+
+/* ------------------------------------------------------ sharded checkpoint */
+
+/* A shard is a plain name in the index's own directory. */
+static gm_status check_shard_name(const char *index, const gm_json *entry,
+                                  gm_error *err) {
+    if (entry->type != GM_JSON_STRING)
+        return gm_fail(err, GM_EINPUT, "%s: weight_map: " NAME ": expected a "
+                       "file name, found %s", index, entry->key,
+                       json_type_name(entry));
+    const char *name = entry->string, *bad = gm_control(name);
+    size_t n = strlen(name);
+    if (bad)
+        return gm_fail(err, GM_EINPUT, "%s: weight_map: " NAME ": file name "
+                       NAME ": control character 0x%02X", index, entry->key,
+                       name, (uint8_t)*bad);
+    if (n != entry->length || strchr(name, '/') || strchr(name, '\\') ||
+        n <= 12 || strcmp(name + n - 12, ".safetensors") != 0)
+        return gm_fail(err, GM_EINPUT, "%s: weight_map: " NAME ": file name "
+                       NAME ", expected NAME.safetensors without a path",
+                       index, entry->key, name);
+    return GM_OK;
+}
+
+static int by_string(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The distinct file names of weight_map, sorted. */
+static gm_status shard_names(gm_arena *arena, const char *index,
+                             const gm_json *map, const char ***names,
+                             long *count, gm_error *err) {
+    const char **name = gm_alloc(arena, map->length, sizeof *name);
+    if (!name) return gm_nomem(err);
+    size_t n = 0, kept = 0;
+    for (const gm_json *c = map->child; c; c = c->next) {
+        gm_status status = check_shard_name(index, c, err);
+        if (status != GM_OK) return status;
+        name[n++] = c->string;
+    }
+    qsort(name, n, sizeof *name, by_string);
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || strcmp(name[kept - 1], name[i]) != 0)
+            name[kept++] = name[i];
+    *names = name;
+    *count = (long)kept;
+    return GM_OK;
+}
+
+/* `path` lies in the directory `to` after all links, or beside it in a cache of
+   the Hugging Face hub, snapshots/REVISION/FILE -> ../../blobs/HASH. */
+static bool lies_in(const char *path, const char *to) {
+    char file[PATH_MAX], dir[PATH_MAX];
+    if (!realpath(path, file) || !realpath(to, dir)) return false;
+    *strrchr(file, '/') = 0;
+    return strcmp(file, dir) == 0;
+}
+
+/* A shard that is a link leads to a file of the model, not of the user's. */
+static gm_status check_link(gm_arena *arena, const char *dir, const char *path,
+                            gm_error *err) {
+    struct stat info;
+    const char *blobs = gm_format(arena, "%s/../../blobs", dir);
+    if (!blobs) return gm_nomem(err);
+    if (lstat(path, &info) != 0 || !S_ISLNK(info.st_mode) ||
+        !gm_exists(path) || lies_in(path, dir) || lies_in(path, blobs))
+        return GM_OK;
+    return gm_fail(err, GM_EINPUT, "%s: weight_map: a link that leads out of "
+                   "the directory", path);
+}
+
+/* Opens the shards and concatenates their tensors. */
+static gm_status shards_open(gm_arena *arena, const char *dir,
+                             const char **name, long count, gm_tensors *out,
+                             gm_error *err) {
+    gm_tensors *part = gm_alloc(arena, (size_t)count, sizeof *part);
+    out->map = gm_alloc(arena, (size_t)count, sizeof *out->map);
+    if (!part || !out->map) return gm_nomem(err);
+    long total = 0, n = 0;
+    for (long i = 0; i < count; i++) {
+        char *path = gm_format(arena, "%s/%s", dir, name[i]);
+        if (!path) return gm_nomem(err);
+        gm_status status = check_link(arena, dir, path, err);
+        if (status == GM_OK)
+            status = gm_safetensors_open(arena, path, &part[i], err);
+        if (status != GM_OK) return status;
+        out->map[out->maps++] = part[i].map[0];
+        total += part[i].count;
+    }
+    out->metadata = count ? part[0].metadata : NULL;
+    out->tensor = gm_alloc(arena, (size_t)total, sizeof *out->tensor);
+    if (!out->tensor) return gm_nomem(err);
+    for (long i = 0; i < count; i++)
+        for (long j = 0; j < part[i].count; j++)
+            out->tensor[n++] = part[i].tensor[j];
+    out->count = n;
+    qsort(out->tensor, (size_t)n, sizeof *out->tensor, by_name);
+    for (long i = 1; i < n; i++)
+        if (by_name(&out->tensor[i - 1], &out->tensor[i]) == 0)
+            return gm_fail(err, GM_EINPUT, "%s: tensor " NAME " is also in "
+                           "%s", out->tensor[i].path, out->tensor[i].name,
+                           out->tensor[i - 1].path);
+    return GM_OK;
+}
+
+/* Each tensor of the index must be in the shard that the index names. */
+static gm_status check_claims(const char *index, const gm_json *map,
+                              const gm_tensors *tensors, gm_error *err) {
+    for (const gm_json *c = map->child; c; c = c->next) {
+        const gm_tensor *t = gm_tensor_find(tensors, c->key);
+        const char *shard = t ? gm_base_name(t->path) : "no shard";
+        if (t && strcmp(shard, c->string) == 0) continue;
+        return gm_fail(err, GM_EINPUT, "%s: tensor " NAME ": expected in %s, "
+                       "found in %s", index, c->key, c->string,
+                       shard);
+    }
+    return GM_OK;
+}
+
+static gm_status index_open(gm_arena *arena, const char *dir,
+                            const char *index, gm_tensors *out,
+                            gm_error *err) {
+    const gm_json *json, *map;
+    const char **name = NULL;
+    long count = 0;
+    gm_status status = gm_json_read(arena, index, &json, err);
+    if (status != GM_OK) return status;
+    /* NOLINTNEXTLINE(clang-analyzer-*): as in json_key */
+    map = gm_json_get(json, "weight_map");
+    if (!map || map->type != GM_JSON_OBJECT)
+        return gm_fail(err, GM_EINPUT, "%s: weight_map: expected an object, "
+                       "found %s", index, json_type_name(map));
+    status = shard_names(arena, index, map, &name, &count, err);
+    if (status == GM_OK)
+        status = shards_open(arena, dir, name, count, out, err);
+    if (status == GM_OK) status = check_claims(index, map, out, err);
+    if (status != GM_OK) gm_tensors_close(out);
+    return status;
+}
+
+gm_status gm_checkpoint_open(gm_arena *arena, const char *dir,
+                             gm_tensors *out, gm_error *err) {
+    *out = (gm_tensors){0};
+    char *one = gm_format(arena, "%s/model.safetensors", dir);
+    char *index = gm_format(arena, "%s/model.safetensors.index.json", dir);
+    if (!one || !index) return gm_nomem(err);
+    if (gm_exists(one))
+        return gm_safetensors_open(arena, one, out, err);
+    if (gm_exists(index))
+        return index_open(arena, dir, index, out, err);
+    return gm_fail(err, GM_EIO, "%s: neither model.safetensors nor "
+                   "model.safetensors.index.json is there", dir);
+}
+
+/* -------------------------------------------------------- safetensors out */
+
+/* {"__metadata__":{...},"name":{"dtype":"F32","shape":[2,3],
+   "data_offsets":[0,24]},...} */
+static void header_text(struct text *t, const gm_tensor *tensor, long count,
+                        const char *const *metadata) {
+    long long at = 0;
+    text_add(t, "{", 1);
+    if (metadata) {
+        text_print(t, "\"__metadata__\":{");
+        for (int i = 0; metadata[i]; i += 2) {
+            if (i) text_add(t, ",", 1);
+            text_quote(t, metadata[i]);
+            text_add(t, ":", 1);
+            text_quote(t, metadata[i + 1]);
+        }
+        text_add(t, "}", 1);
+    }
+    for (long i = 0; i < count; i++) {
+        long long bytes = (long long)gm_dtype_bytes(tensor[i].dtype);
+        if (i || metadata) text_add(t, ",", 1);
+        text_quote(t, tensor[i].name);
+        text_print(t, ":{\"dtype\":\"%s\",\"shape\":[",
+                   gm_dtype_name(tensor[i].dtype));
+        for (int j = 0; j < tensor[i].rank; j++) {
+            text_print(t, "%s%lld", j ? "," : "",
+                       (long long)tensor[i].shape[j]);
+            bytes *= tensor[i].shape[j];
+        }
+        text_print(t, "],\"data_offsets\":[%lld,%lld]}", at, at + bytes);
+        at += bytes;
+    }
+    text_add(t, "}", 1);
+}
+
+size_t gm_safetensors_header(const gm_tensor *tensors, long count,
+                             const char *const *metadata) {
+    struct text t = {0};
+    header_text(&t, tensors, count, metadata);
+    return 8 + t.n;
+}
+
+/* The layout must be expressible: known type, rank, total below 2^63. */
+static gm_status check_layout(const char *path, const gm_tensor *tensor,
+                              long count, gm_error *err) {
+    int64_t total = 0;
+    for (long i = 0; i < count; i++) {
+        const gm_tensor *t = &tensor[i];
+        int64_t bytes = (int64_t)gm_dtype_bytes(t->dtype);
+        bool fits = bytes > 0 && t->rank >= 0 && t->rank <= MAX_RANK;
+        for (int j = 0; fits && j < t->rank; j++)
+            fits = t->shape[j] >= 0 &&
+                   !__builtin_mul_overflow(bytes, t->shape[j], &bytes);
+        if (fits && !__builtin_add_overflow(total, bytes, &total)) continue;
+        return gm_fail(err, GM_EINPUT, "%s: tensor " NAME ": type, rank or "
+                       "size cannot be written", path, t->name);
+    }
+    return GM_OK;
+}
+
+gm_status gm_safetensors_begin(gm_arena *arena, const char *path,
+                               const gm_tensor *tensors, long count,
+                               const char *const *metadata,
+                               size_t header_bytes, gm_out *out,
+                               gm_error *err) {
+    *out = (gm_out){0};
+    gm_status status = check_layout(path, tensors, count, err);
+    if (status != GM_OK) return status;
+    size_t used = gm_safetensors_header(tensors, count, metadata);
+    size_t size = used > header_bytes ? used : header_bytes;
+    size = (size + 7) / 8 * 8;
+    if (size - 8 > MAX_HEADER)
+        return gm_fail(err, GM_ELIMIT, "%s: header of %zu bytes, the format "
+                       "allows %d", path, size - 8, MAX_HEADER);
+    status = gm_out_open(arena, path, out, err);
+    if (status != GM_OK) return status;
+    gm_mark mark = gm_arena_mark(arena);
+    char *header = gm_alloc(arena, size, 1);
+    if (!header) return gm_out_abandon(out), gm_nomem(err);
+    uint64_t length = size - 8;
+    memcpy(header, &length, 8);
+    memset(header + 8, ' ', size - 8);
+    header_text(&(struct text){.to = header + 8}, tensors, count, metadata);
+    status = gm_out_write(out, header, size, err);
+    gm_arena_rewind(arena, mark);
+    return status;
+}
+
+/* -------------------------------------------------------------------- TSV */
+
+/* Valid UTF-8 without control characters, or a refusal naming line and byte. */
+static gm_status check_text(const gm_map *map, gm_error *err) {
+    const char *at = (const char *)map->data, *end = at + map->size;
+    uint32_t point = 0;
+    for (long line = 1; at < end;) {
+        int n = gm_utf8(at, end, &point);
+        bool end_of_line = point == '\r' && (at + 1 == end || at[1] == '\n');
+        if (n == 0 || (point >= 0x7F && point < 0xA0) ||
+            (point < ' ' && point != '\t' && point != '\n' && !end_of_line))
+            return gm_fail(err, GM_EINPUT, "%s: line %ld: byte 0x%02X is not "
+                           "valid text", map->path, line, (uint8_t)*at);
+        line += point == '\n';
+        at += n;
+    }
+    return GM_OK;
+}
+
+/* Cuts the next line off *rest: its text without line end, or NULL. */
+static char *next_line(char **rest) {
+    char *line = *rest;
+    if (!*line) return NULL;
+    char *end = line + strcspn(line, "\n");
+    *rest = *end ? end + 1 : end;
+    if (end > line && end[-1] == '\r') end[-1] = 0;
+    *end = 0;
+    return line;
+}
+
+/* Splits `line` at tabs into cell[0..]; returns how many there are. */
+static long split_tabs(char *line, const char **cell) {
+    long n = 0;
+    for (char *at = line;; at++) {
+        cell[n++] = at;
+        at += strcspn(at, "\t");
+        if (!*at) return n;
+        *at = 0;
+    }
+}
+
+/* "# key value": value may be empty and keeps its inner spaces. */
+static gm_status table_key(gm_table *t, char *line, long number,
+                           gm_error *err) {
+    char *key = line + 1 + strspn(line + 1, " \t");
+    char *end = key + strcspn(key, " \t");
+    const char *value = end + strspn(end, " \t");
+    *end = 0;
+    if (!*key)
+        return gm_fail(err, GM_EINPUT, "%s: line %ld: expected \"# key "
+                       "value\"", t->path, number);
+    if (gm_table_key(t, key))
+        return gm_fail(err, GM_EINPUT, "%s: line %ld: key " NAME " appears "
+                       "twice", t->path, number, key);
+    t->key[t->keys] = key;
+    t->value[t->keys++] = value;
+    return GM_OK;
+}
+
+static gm_status table_columns(gm_arena *arena, gm_table *t, char *line,
+                               long number, long rows, gm_error *err) {
+    t->columns = gm_count_char(line, '\t') + 1;
+    t->column = gm_alloc(arena, (size_t)t->columns, sizeof *t->column);
+    t->line = gm_alloc(arena, (size_t)rows, sizeof *t->line);
+    if (!t->column || !t->line) return gm_nomem(err);
+    split_tabs(line, t->column);
+    for (long i = 0; i < t->columns; i++)
+        if (!*t->column[i] || gm_table_column(t, t->column[i]) != i)
+            return gm_fail(err, GM_EINPUT, "%s: line %ld: column %ld has the "
+                           "%s name " NAME, t->path, number, i + 1,
+                           *t->column[i] ? "repeated" : "empty",
+                           t->column[i]);
+    return GM_OK;
+}
+
+static gm_status table_row(gm_table *t, char *line, long number,
+                           gm_error *err) {
+    long found = gm_count_char(line, '\t') + 1;
+    if (found != t->columns)
+        return gm_fail(err, GM_EINPUT, "%s: line %ld: expected %ld cells, "
+                       "found %ld", t->path, number, t->columns, found);
+    split_tabs(line, t->cell + t->rows * t->columns);
+    t->line[t->rows++] = number;
+    return GM_OK;
+}
+
+/* `text` is ours to cut up.  No row has more cells than it has tabs plus one,
+   which bounds the cells by tabs + lines. */
+static gm_status table_parse(gm_arena *arena, char *text, gm_table *t,
+                             gm_error *err) {
+    long lines = gm_count_char(text, '\n') + 1, number = 0;
+    long cells = lines + gm_count_char(text, '\t');
+    t->key = gm_alloc(arena, (size_t)lines, sizeof *t->key);
+    t->value = gm_alloc(arena, (size_t)lines, sizeof *t->value);
+    t->cell = gm_alloc(arena, (size_t)cells, sizeof *t->cell);
+    if (!t->key || !t->value || !t->cell) return gm_nomem(err);
+    gm_status status = GM_OK;
+    for (char *line; status == GM_OK && (line = next_line(&text));) {
+        number++;
+        if (!*line) continue;
+        if (*line != '#' && t->columns == 0)
+            status = table_columns(arena, t, line, number, lines, err);
+        else if (*line != '#')
+            status = table_row(t, line, number, err);
+        else if (t->columns == 0)
+            status = table_key(t, line, number, err);
+        else
+            status = gm_fail(err, GM_EINPUT, "%s: line %ld: \"# key value\" "
+                             "lines come before the column names", t->path,
+                             number);
+    }
+    if (status == GM_OK && t->columns == 0)
+        status = gm_fail(err, GM_EINPUT, "%s: no line of column names",
+                         t->path);
+    return status;
+}
+
+gm_status gm_table_read(gm_arena *arena, const char *path, gm_table *out,
+                        gm_error *err) {
+    gm_map map;
+    gm_status status = gm_map_open(arena, path, &map, err);
+    if (status != GM_OK) return status;
+    *out = (gm_table){.path = map.path};
+    status = check_text(&map, err);
+    char *text = gm_alloc(arena, map.size + 1, 1);
+    if (status == GM_OK && !text) status = gm_nomem(err);
+    if (status == GM_OK) {
+        memcpy(text, map.data, map.size);
+        status = table_parse(arena, text, out, err);
+    }
+    gm_map_close(&map);
+    return status;
+}
+
+const char *gm_table_key(const gm_table *table, const char *key) {
+    for (long i = 0; i < table->keys; i++)
+        if (strcmp(table->key[i], key) == 0) return table->value[i];
+    return NULL;
+}
+
+long gm_table_column(const gm_table *table, const char *name) {
+    for (long i = 0; i < table->columns; i++)
+        if (strcmp(table->column[i], name) == 0) return i;
+    return -1;
+}
+
+/* -------------------------------------------------------------------- npy */
+
+/* The three facts of an npy header. */
+struct npy { char descr[8]; bool fortran; int rank; int64_t length; };
+
+/* Skips blanks and takes `word` if it is next. */
+static bool npy_take(const char **at, const char *end, const char *word) {
+    size_t n = strlen(word);
+    while (*at < end && (**at == ' ' || **at == '\n')) ++*at;
+    if ((size_t)(end - *at) < n || memcmp(*at, word, n) != 0) return false;
+    *at += n;
+    return true;
+}
+
+/* (), (5,), (5, 6): counts the dimensions, keeps the first. */
+static bool npy_shape(const char **at, const char *end, struct npy *npy) {
+    if (!npy_take(at, end, "(")) return false;
+    while (!npy_take(at, end, ")")) {
+        int64_t value = 0;
+        const char *start = *at;
+        for (; *at < end && **at >= '0' && **at <= '9'; ++*at) {
+            if (value > (INT64_MAX - 9) / 10) return false;
+            value = value * 10 + (**at - '0');
+        }
+        if (*at == start || npy->rank == 32) return false;
+        if (npy->rank++ == 0) npy->length = value;
+        if (npy_take(at, end, ",")) continue;
+        return npy_take(at, end, ")");
+    }
+    return true;
+}
+
+/* One `'key': value`; *seen has a bit for each key met, none may repeat. */
+static bool npy_field(const char **at, const char *end, struct npy *npy,
+                      int *seen) {
+    int key = npy_take(at, end, "'descr':") ? 1
+            : npy_take(at, end, "'fortran_order':") ? 2
+            : npy_take(at, end, "'shape':") ? 4 : 0;
+    if (key == 0 || (*seen & key)) return false;
+    *seen |= key;
+    if (key == 4) return npy_shape(at, end, npy);
+    if (key == 2) {
+        npy->fortran = npy_take(at, end, "True");
+        return npy->fortran || npy_take(at, end, "False");
+    }
+    size_t n = 0;
+    if (!npy_take(at, end, "'")) return false;
+    while (*at < end && **at != '\'' && n < sizeof npy->descr - 1)
+        npy->descr[n++] = *(*at)++;
+    return npy_take(at, end, "'");
+}
+
+/* {'descr': '<i4', 'fortran_order': False, 'shape': (5,), }, any order. */
+static bool npy_header(const char *at, const char *end, struct npy *npy) {
+    int seen = 0;
+    if (!npy_take(&at, end, "{")) return false;
+    while (!npy_take(&at, end, "}")) {
+        if (!npy_field(&at, end, npy, &seen)) return false;
+        if (npy_take(&at, end, ",")) continue;
+        return npy_take(&at, end, "}") && seen == 7;
+    }
+    return seen == 7;
+}
+
+/* Element i as 64-bit integer; bytes 2 and 4 of '<u2', '<u4' are unsigned. */
+static int64_t npy_value(const uint8_t *data, long i, char kind, int bytes) {
+    uint64_t bits = 0;
+    memcpy(&bits, data + (size_t)i * (size_t)bytes, (size_t)bytes);
+    if (kind == 'i' && bytes == 4) return (int32_t)bits;
+    return (int64_t)bits;
+}
+
+static gm_status npy_tokens(gm_arena *arena, const gm_map *map,
+                            const uint8_t *data, const struct npy *npy,
+                            int32_t **tokens, gm_error *err) {
+    int bytes = npy->descr[2] - '0';
+    int32_t *out = gm_alloc(arena, (size_t)npy->length, sizeof *out);
+    if (!out) return gm_nomem(err);
+    for (long i = 0; i < npy->length; i++) {
+        int64_t value = npy_value(data, i, npy->descr[1], bytes);
+        if (value < 0 || value > INT32_MAX)
+            return gm_fail(err, GM_EINPUT, "%s: element %ld is %lld, expected "
+                           "a token id from 0 to %d", map->path, i,
+                           (long long)value, INT32_MAX);
+        out[i] = (int32_t)value;
+    }
+    *tokens = out;
+    return GM_OK;
+}
+
+/* Where header text and data lie, by format version. */
+static gm_status npy_layout(const gm_map *map, size_t *start, size_t *length,
+                            gm_error *err) {
+    if (map->size < 10 || memcmp(map->data, "\x93NUMPY", 6) != 0)
+        return gm_fail(err, GM_EINPUT, "%s: not an npy file (%zu bytes)",
+                       map->path, map->size);
+    int major = map->data[6];
+    if (major < 1 || major > 3 || (major > 1 && map->size < 12))
+        return gm_fail(err, GM_EINPUT, "%s: npy version %d.%d, expected 1.0, "
+                       "2.0 or 3.0", map->path, major, map->data[7]);
+    *start = major == 1 ? 10 : 12;
+    *length = (size_t)map->data[8] | (size_t)map->data[9] << 8;
+    if (major > 1)
+        *length |= (size_t)map->data[10] << 16 | (size_t)map->data[11] << 24;
+    if (*length > map->size - *start)
+        return gm_fail(err, GM_EINPUT, "%s: npy header of %zu bytes does not "
+                       "fit a file of %zu", map->path, *length, map->size);
+    return GM_OK;
+}
+
+static gm_status npy_parse(gm_arena *arena, const gm_map *map,
+                           int32_t **tokens, long *count, gm_error *err) {
+    static const char *const types[] = {"<i4", "<i8", "<u2", "<u4"};
+    struct npy npy = {0};
+    size_t start = 0, length = 0, known = 0;
+    gm_status status = npy_layout(map, &start, &length, err);
+    if (status != GM_OK) return status;
+    const char *text = (const char *)map->data + start;
+    if (!npy_header(text, text + length, &npy))
+        return gm_fail(err, GM_EINPUT, "%s: npy header is not a dictionary of"
+                       " descr, fortran_order and shape", map->path);
+    while (known < 4 && strcmp(types[known], npy.descr) != 0) known++;
+    if (known == 4)
+        return gm_fail(err, GM_EINPUT, "%s: npy type '%s', expected '<i4', "
+                       "'<i8', '<u2' or '<u4'", map->path, npy.descr);
+    if (npy.rank != 1)
+        return gm_fail(err, GM_EINPUT, "%s: npy array of %d dimensions, "
+                       "expected 1", map->path, npy.rank);
+    if (npy.fortran)
+        return gm_fail(err, GM_EINPUT, "%s: npy fortran_order is True, "
+                       "expected False", map->path);
+    size_t left = map->size - start - length;
+    size_t bytes = (size_t)(npy.descr[2] - '0');
+    if (left % bytes || (uint64_t)npy.length != left / bytes)
+        return gm_fail(err, GM_EINPUT, "%s: %zu bytes of data, shape (%lld,) "
+                       "of '%s' needs %zu each", map->path, left,
+                       (long long)npy.length, npy.descr, bytes);
+    status = npy_tokens(arena, map, map->data + start + length, &npy, tokens,
+                        err);
+    if (status == GM_OK) *count = (long)npy.length;
+    return status;
+}
+
+gm_status gm_npy_read(gm_arena *arena, const char *path, int32_t **tokens,
+                      long *count, gm_error *err) {
+    gm_map map;
+    gm_status status = gm_map_open(arena, path, &map, err);
+    if (status != GM_OK) return status;
+    status = npy_parse(arena, &map, tokens, count, err);
+    gm_map_close(&map);
+    return status;
+}

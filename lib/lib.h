@@ -1,0 +1,688 @@
+/* lib.h: what the method stands on and what knows nothing of quantization: errors,
+   memory, kernels, files, text, checkpoints, tables.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef GM_LIB_H
+#define GM_LIB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Sizes and counts of a model are long: 64-bit systems but Windows'. */
+_Static_assert(sizeof(long) == 8, "long has 64 bits");
+
+#define GM_VERSION "0.1"
+
+/* The scalar type of weights and activations.  -DGM_DOUBLE builds the same
+   sources in double: only for comparing gradients with finite differences. */
+#ifdef GM_DOUBLE
+typedef double gm_real;
+#else
+typedef float gm_real;
+#endif
+
+/* ------------------------------------------------------------------ base.c
+   Errors, arenas, random numbers, hashes, exact decimals. */
+
+/* What a function that can fail returns; also the exit code of the program. */
+typedef enum {
+    GM_OK = 0,
+    GM_EINPUT = 1,      /* a file or value says something we cannot accept */
+    GM_EUSAGE = 2,      /* the command line is wrong                       */
+    GM_EINFEASIBLE = 3, /* no assignment meets the budget and constraints  */
+    GM_ELIMIT = 4,      /* time or size limit reached before a proof       */
+    GM_EIO = 5,         /* the operating system refused a read or write    */
+    GM_EMEM = 6,        /* out of memory                                   */
+    GM_EDIFFER = 7      /* a check or comparison ran and did not agree     */
+} gm_status;
+
+/* Caller-owned text of the last failure: file, place, expected, found. */
+typedef struct { char text[1024]; } gm_error;
+
+/* Formats the message into *err (which may be NULL) and returns `status`.
+   Control characters in the result are replaced by '?'. */
+gm_status gm_fail(gm_error *err, gm_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The first control character, or NULL. */
+char *gm_control(const char *text);
+
+/* Replaces control characters, but those in `keep`, by '?': names from files
+   are shown, and no escape sequence may reach a terminal. */
+void gm_clean(char *text, const char *keep);
+
+/* The one message for memory that could not be had. */
+gm_status gm_nomem(gm_error *err);
+
+/* Memory: chunks that only grow and are given back together.  Zero-initialise
+   the struct before use.  `peak` is the largest `used` ever seen. */
+typedef struct gm_arena {
+    struct gm_chunk *chunk;
+    size_t used, peak;
+    bool dry;           /* only counts: addresses given must not be used */
+} gm_arena;
+
+/* count * size zeroed bytes, 64-byte aligned; NULL when the product overflows
+   or memory is exhausted.  count = 0 gives a valid unique pointer. */
+void *gm_alloc(gm_arena *arena, size_t count, size_t size);
+
+/* A position to which the arena can be rewound: frees all allocated since. */
+typedef struct { struct gm_chunk *chunk; size_t fill, used; } gm_mark;
+gm_mark gm_arena_mark(const gm_arena *arena);
+void gm_arena_rewind(gm_arena *arena, gm_mark mark);
+void gm_arena_free(gm_arena *arena);
+
+/* Printf into the arena; NULL when out of memory. */
+char *gm_format(gm_arena *arena, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static inline long gm_min(long a, long b) { return a < b ? a : b; }
+
+/* How often `c` is in a text. */
+long gm_count_char(const char *text, char c);
+
+/* A path's last part, and the directory it is in ("." when it names none;
+   NULL: no memory). */
+const char *gm_base_name(const char *path);
+const char *gm_parent(gm_arena *arena, const char *path);
+
+/* Counter-based random numbers: a pure function of its three arguments, so
+   that order and thread count cannot matter.  SplitMix64 finaliser applied to
+   seed, stream and counter in turn (Steele, Lea, Flood 2014). */
+uint64_t gm_random(uint64_t seed, uint64_t stream, uint64_t counter);
+double gm_uniform(uint64_t seed, uint64_t stream, uint64_t counter);
+/* ^ in [0, 1), the upper 53 bits of gm_random */
+
+/* SHA-256 (FIPS 180-4); `hex` receives 64 digits and a NUL. */
+typedef struct { uint32_t h[8]; uint64_t length; uint8_t block[64]; } gm_sha;
+void gm_sha_begin(gm_sha *sha);
+void gm_sha_add(gm_sha *sha, const void *data, size_t bytes);
+void gm_sha_end(gm_sha *sha, char hex[65]);
+/* All in one. */
+void gm_sha_of(const void *data, size_t bytes, char hex[65]);
+/* Of tokens [S, T]. */
+void gm_sha_tokens(const int32_t *tokens, long S, long T, char hex[65]);
+
+/* Numbers written by people.  The whole of `text` must be a number. `what`
+   names it in the message ("--steps", "config.json: hidden_size"). */
+gm_status gm_parse_long(const char *what, const char *text, long least,
+                        long most, long *out, gm_error *err);
+gm_status gm_parse_double(const char *what, const char *text, double least,
+                          double most, double *out, gm_error *err);
+
+/* Which of `count` names `text` is. */
+gm_status gm_parse_name(const char *what, const char *text,
+                        const char *const *name, int count, int *out,
+                        gm_error *err);
+
+/* floor(decimal * unit) in exact integer arithmetic: "2.5" * 106168320.
+   Accepts digits with at most one point, at most 12 of them after it. */
+gm_status gm_parse_scaled(const char *what, const char *text, int64_t unit,
+                          int64_t *out, gm_error *err);
+
+/* Talk and progress leave the library only through this; any member and the
+   whole pointer may be NULL. `total` = 0: a plain message. */
+typedef struct {
+    void *context;
+    void (*progress)(void *context, const char *what, long done, long total);
+} gm_report;
+void gm_say(const gm_report *report, const char *what, long done, long total);
+
+/* Monotonic seconds since some fixed point.  Never enters a result file. */
+double gm_seconds(void);
+
+/* --------------------------------------------------------------- kernels.c
+   The only file with intrinsics or OpenMP.  Every function gives the same
+   bits for any instruction set, thread count and compiler. */
+
+/* Which instruction set the vector kernels use.  All are specified by the
+   scalar one and tested against it for equality. */
+typedef enum { GM_SCALAR, GM_AVX2, GM_AVX512, GM_ISA_COUNT } gm_isa;
+gm_isa gm_isa_best(void);          /* the widest this machine runs          */
+bool gm_isa_use(gm_isa isa);       /* false, unchanged: not available here  */
+gm_isa gm_isa_now(void);
+const char *gm_isa_name(gm_isa isa);
+
+/* Of one thread, measured for some 50 ms: float multiply-adds in registers, as
+   operations a second; bytes a second read and written by a copy too large for
+   caches.  No memory: 0. */
+double gm_peak_flops(void);
+double gm_peak_bytes(void);
+
+void gm_threads_use(int count);    /* >= 1; ignored without OpenMP          */
+int gm_threads(void);
+
+/* Calls body(context, i) once for each i in 0..n-1, spread over the threads.
+   Bodies must be independent.  Inside a body, gm_parallel and gm_gemm run on
+   the calling thread alone, except that n = 1 is a plain call. */
+void gm_parallel(long n, void (*body)(void *context, long i), void *context);
+
+/* The thread that a body of gm_parallel runs on: 0 .. gm_threads()-1. */
+int gm_thread(void);
+
+/* C[m,n] = A B (add = false) or C += A B (add = true).
+     A(i,k) = a[i*ars + k*acs]   B(k,j) = b[k*brs + j*bcs]   C(i,j) = c[i*ldc+j]
+   Any transpose is a choice of strides.  No overlap of C with A or B.
+   Each C element: k is cut into parts(k) = ceil(k/384) equal parts (rounded up
+   to a multiple of 8); a part is one chain of fma from 0 in k order; parts are
+   added in order to 0 (or C): see gm_gemm_reference in tests. */
+void gm_gemm(long m, long n, long k, const gm_real *a, long ars, long acs,
+             const gm_real *b, long brs, long bcs, gm_real *c, long ldc,
+             bool add);
+
+/* sum_i x_i y_i in double.  Lane l = i mod 8 sums its products by fma in i
+   order; lanes are added as ((0+1)+(2+3))+((4+5)+(6+7)). */
+double gm_dot(long n, const gm_real *x, const gm_real *y);
+
+/* sum_i x_i in double, the same lanes. */
+double gm_sum(long n, const gm_real *x);
+
+/* max_i x_i, n >= 1; no NaN. */
+gm_real gm_largest(long n, const gm_real *x);
+
+/* y_i = exp(x_i), x and y may be the same array.  Float: own polynomial,
+   error below 0.94 units in the last place; < -87.3 gives 0 (no denormal is
+   ever produced), > 88.7 +inf, NaN gives NaN. */
+void gm_exp(long n, const gm_real *x, gm_real *y);
+
+/* Nearest integer, ties to even, for |x| <= 2^21: adding 1.5 * 2^23 leaves no
+   fraction bits.  Compiles to two additions where rintf would be a call. */
+static inline float gm_nearest(float x) {
+    const float magic = 12582912.f;
+    return (x + magic) - magic;
+}
+
+static inline float gm_clamp(float x, float least, float most) {
+    x = x < least ? least : x;
+    return x > most ? most : x;
+}
+
+/* The code of w, top = 2^bits - 1.  Codes end at 255, so clamping w/scale to
+   512 first changes nothing but keeps gm_nearest in its range. */
+static inline float gm_code(float w, float scale, float zero, float top) {
+    return gm_clamp(gm_nearest(gm_clamp(w / scale, -512, 512)) + zero, 0, top);
+}
+
+/* One column of GPTQ for 16 rows side by side:
+     code = the code of w_0,   e = (w_0 - (code - zero) scale) / u_0,
+     w_t -= e u_t,   0 < t < columns;   products rounded, no fma. */
+enum { GM_LANES = 16 };
+typedef struct {
+    long columns;
+    float top;                          /* 2^bits - 1                   */
+    const float *scale, *zero;          /* [16]                         */
+    const gm_real *u;                   /* [columns] row of the factor  */
+    float (*w)[GM_LANES];               /* [columns][16]                */
+    float *e, *code;                    /* [16] results                 */
+} gm_column;
+void gm_round_column(const gm_column *column);
+
+/* Double-precision elementary functions that do not depend on libm, for the
+   few places where a scalar is needed (theta, RoPE tables). Bounds at the
+   definitions. */
+double gm_expd(double x);
+double gm_logd(double x);                       /* x > 0 */
+void gm_sincosd(double x, double *sine, double *cosine);   /* |x| < 1e7 */
+/* Standard normal (Box, Muller 1958, one of the two): of the uniform numbers
+   `counter` and `counter` + 1. */
+double gm_normal(uint64_t seed, uint64_t stream, uint64_t counter);
+
+/* Squares of matrices, in double, rows of n; parts above the diagonal are
+   neither read nor (but by gm_cholesky and gm_lower_inverse, which put 0
+   there) of use.  Each element is one chain of rounded products, added in the
+   order given, the same for any instruction set and thread count.
+
+   H_ij += sum_t (w_t^2 x_ti) x_tj, t in order; x [rows, n], weight [rows]. */
+void gm_gram(long rows, long n, const gm_real *x, const double *weight,
+             double *H);
+/* A = L L^T, lower triangle in place: l_ij = (a_ij - sum_{k<j} l_ik l_jk) /
+   l_jj.  false: a pivot is not positive and finite; A is spoilt. */
+bool gm_cholesky(long n, double *A);
+/* L X = 1: x_ij = (delta_ij - sum_{j<=k<i} l_ik x_kj) / l_ii. */
+void gm_lower_inverse(long n, const double *L, double *X);
+
+/* ------------------------------------------------------------------- io.c
+   The only file (with tokenizer.c) that sees untrusted bytes: JSON,
+   safetensors, npy, TSV, whole files in, atomic files out. */
+
+/* A file mapped read-only.  `path` is kept for messages. */
+typedef struct { const uint8_t *data; size_t size; const char *path; } gm_map;
+gm_status gm_map_open(gm_arena *arena, const char *path, gm_map *map,
+                      gm_error *err);
+void gm_map_close(gm_map *map);     /* twice is harmless */
+/* Pages of a mapped file that need not stay in memory for now: a model is read
+   block by block, and so is its part of the memory.  No file's: no effect. */
+void gm_release(const void *data, size_t bytes);
+/* gm_sha_add of a mapped file, released piece by piece. */
+void gm_sha_mapped(gm_sha *sha, const uint8_t *data, size_t bytes);
+
+/* GM_EIO when a file that is mapped, or was until it was closed, has changed
+   in place since it was opened. */
+gm_status gm_maps_check(gm_error *err);
+
+/* For handlers of signals, both async-signal-safe: the path of the mapped file
+   that holds this address, or NULL; removing all partial files (see gm_out). */
+const char *gm_map_at(const void *at);
+void gm_out_remove_all(void);
+
+/* One process at a time in a directory that exists.  *lock is for
+   gm_dir_unlock; the end of the process, however it comes, unlocks too.  A
+   directory that this process holds is not locked again.  GM_EIO: another
+   process holds it. */
+gm_status gm_dir_lock(const char *dir, int *lock, gm_error *err);
+void gm_dir_unlock(int lock);
+
+/* Both exist and are one file or directory, whatever the names. */
+bool gm_same_file(const char *a, const char *b);
+
+/* Is there such a file?  Also when that cannot be told: opening it then says
+   why, where a no would make it anew over what is there. */
+bool gm_exists(const char *path);
+
+typedef enum {
+    GM_JSON_NULL, GM_JSON_BOOL, GM_JSON_NUMBER, GM_JSON_STRING,
+    GM_JSON_ARRAY, GM_JSON_OBJECT
+} gm_json_type;
+
+/* A name that a file gives to a tensor or module: GM_EINPUT when there is a
+   control character or a part of a path in it; what: "tensor", ... */
+gm_status gm_name_check(const char *path, const char *what, const char *name,
+                        gm_error *err);
+
+/* One JSON value.  Members of an object and elements of an array are the list
+   child, child->next, ...; `key` is set on members.  Strings are UTF-8 with a
+   terminating NUL and may contain NULs (hence `length`). */
+typedef struct gm_json {
+    gm_json_type type;
+    const char *key;
+    const char *string;
+    size_t length;              /* bytes of string, or number of children */
+    double number;              /* also 0/1 of a bool                     */
+    int64_t integer;            /* valid when is_integer                  */
+    bool is_integer;            /* number without fraction or exponent    */
+    size_t at;                  /* byte offset in the text, for messages  */
+    const struct gm_json *child, *next;
+} gm_json;
+
+/* RFC 8259, nesting at most 64, no key twice in an object, no NUL in a key.
+   Errors name file, line and column.  Time O(n log n), memory O(n). */
+gm_status gm_json_parse(gm_arena *arena, const char *path, const char *text,
+                        size_t bytes, const gm_json **out, gm_error *err);
+gm_status gm_json_read(gm_arena *arena, const char *path, const gm_json **out,
+                       gm_error *err);      /* the same, of a whole file */
+/* The member, or NULL; also NULL when `object` is NULL or no object. */
+const gm_json *gm_json_get(const gm_json *object, const char *key);
+
+/* Bytes (1..4) of the code point at `at`, stored in *point; 0 when the bytes
+   before `end` are not well-formed UTF-8. */
+int gm_utf8(const char *at, const char *end, uint32_t *point);
+int gm_utf8_put(uint32_t point, char *to);      /* writes 1..4 bytes */
+
+/* A JSON string literal (quotes included) for `text`; NULL: no memory. */
+char *gm_json_quote(gm_arena *arena, const char *text);
+
+typedef enum {
+    GM_F32, GM_F16, GM_BF16, GM_F64, GM_U8, GM_I8, GM_I32, GM_I64, GM_OTHER
+} gm_dtype;
+size_t gm_dtype_bytes(gm_dtype dtype);          /* 0 for GM_OTHER */
+const char *gm_dtype_name(gm_dtype dtype);      /* "F32", "BF16", ... */
+
+float gm_f16_to_f32(uint16_t h);
+uint16_t gm_f32_to_f16(float x);    /* nearest, ties to even, overflow: inf */
+float gm_bf16_to_f32(uint16_t h);
+uint16_t gm_f32_to_bf16(float x);   /* nearest, ties to even */
+
+/* One tensor of a safetensors file: where its bytes are. */
+typedef struct {
+    const char *name;
+    gm_dtype dtype;
+    int rank;
+    int64_t shape[8];
+    const uint8_t *data;        /* little endian, row-major, mapped */
+    size_t bytes;
+    const char *path;           /* the file it lies in */
+} gm_tensor;
+
+/* All tensors of one file or of a checkpoint's shards, sorted by name. */
+typedef struct {
+    gm_tensor *tensor;
+    long count;
+    gm_map *map;
+    long maps;
+    const gm_json *metadata;    /* of the first file, may be NULL */
+} gm_tensors;
+
+/* One .safetensors file. */
+gm_status gm_safetensors_open(gm_arena *arena, const char *path,
+                              gm_tensors *out, gm_error *err);
+/* DIR/model.safetensors, or the shards of DIR/model.safetensors.index.json. */
+gm_status gm_checkpoint_open(gm_arena *arena, const char *dir,
+                             gm_tensors *out, gm_error *err);
+void gm_tensors_close(gm_tensors *tensors);
+const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name);
+
+/* Elements of a float tensor as gm_real; refuses NaN and infinity, naming the
+   tensor and the index. */
+gm_status gm_tensor_read(const gm_tensor *tensor, int64_t first,
+                         int64_t count, gm_real *out, gm_error *err);
+
+/* The same of all elements, which are not kept. */
+gm_status gm_tensor_check(const gm_tensor *tensor, gm_error *err);
+
+/* Stores x in dtype F32, F16 or BF16 (nearest even) at `out`. */
+void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out);
+
+/* SHA-256 over the tensors (name, dtype, shape, bytes) in name order. */
+gm_status gm_tensors_hash(const gm_tensors *tensors, char hex[65],
+                          gm_error *err);
+
+/* A file that appears whole or not at all: written as PATH.partial, flushed,
+   renamed.  After a failed write every further call returns the failure.
+   While one process writes it, another's gm_out_open of it fails. */
+typedef struct gm_out {
+    FILE *file;
+    const char *path, *partial;
+    int64_t bytes;
+    bool failed;
+    int why;                    /* errno of the failure */
+} gm_out;
+gm_status gm_out_open(gm_arena *arena, const char *path, gm_out *out,
+                      gm_error *err);
+gm_status gm_out_write(gm_out *out, const void *data, size_t bytes,
+                       gm_error *err);
+/* The same at byte `at` of the file. */
+gm_status gm_out_write_at(gm_out *out, int64_t at, const void *data,
+                          size_t bytes, gm_error *err);
+gm_status gm_out_print(gm_out *out, gm_error *err, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+gm_status gm_out_commit(gm_out *out, gm_error *err);    /* fsync, rename */
+void gm_out_abandon(gm_out *out);   /* removes the partial file; idempotent */
+gm_status gm_make_dir(const char *path, gm_error *err); /* and its parents */
+gm_status gm_copy_file(gm_arena *arena, const char *from, const char *to,
+                       gm_error *err);
+
+/* Writes a safetensors file of known layout tensor by tensor, in the order of
+   `tensors` (only name, dtype, rank, shape are read; names must differ).  The
+   header, its 8-byte length included, is padded with spaces to at least
+   `header_bytes` and to a multiple of 8.  metadata: pairs key, value,
+   NULL-terminated, or NULL. */
+gm_status gm_safetensors_begin(gm_arena *arena, const char *path,
+                               const gm_tensor *tensors, long count,
+                               const char *const *metadata,
+                               size_t header_bytes, gm_out *out,
+                               gm_error *err);
+/* then gm_out_write for each tensor's bytes, then gm_out_commit.
+   Bytes of that header (8-byte length field included) if unpadded: */
+size_t gm_safetensors_header(const gm_tensor *tensors, long count,
+                             const char *const *metadata);
+
+/* A text file of tab-separated lines.  `# key value` lines first (value: the
+   rest of the line), then one line of column names, then rows.  CR LF is
+   accepted, empty lines are skipped.  cell[r * columns + c]. */
+typedef struct {
+    const char *path;
+    long keys, rows, columns;
+    const char **key, **value, **column, **cell;
+    long *line;                 /* line number of each row, for messages */
+} gm_table;
+gm_status gm_table_read(gm_arena *arena, const char *path, gm_table *out,
+                        gm_error *err);
+const char *gm_table_key(const gm_table *table, const char *key);  /* or NULL */
+long gm_table_column(const gm_table *table, const char *name);     /* or -1  */
+
+/* Token ids of a 1-D .npy file of type <i4, <i8, <u2 or <u4, each checked to
+   be 0 .. 2^31-1. */
+gm_status gm_npy_read(gm_arena *arena, const char *path, int32_t **tokens,
+                      long *count, gm_error *err);
+
+/* --------------------------------------------------- tokenizer.c, unicode.c
+   Byte-level BPE from tokenizer.json, equal to the `tokenizers` library with
+   add_special_tokens = False: GPT-2 and SmolLM2 (Digits, ByteLevel), Llama 3
+   and Qwen2/3 (Split by their known patterns, ByteLevel; NFC).  Anything else
+   is refused, naming field and value.  As transformers does, the file's
+   truncation and padding are ignored. */
+typedef struct gm_tokenizer gm_tokenizer;
+gm_status gm_tokenizer_open(gm_arena *arena, const char *dir,
+                            gm_tokenizer **out, gm_error *err);
+/* Text must be valid UTF-8 of less than 512 MiB; the message names the byte
+   offset where not.  Special tokens written out in the text become their
+   single ids.  As in the library, a byte without a token and without an
+   unk_token leaves no trace.  Time O(n log n). */
+gm_status gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
+                      const char *text, size_t bytes, int32_t **tokens,
+                      long *count, gm_error *err);
+long gm_tokenizer_size(const gm_tokenizer *tokenizer);  /* largest id + 1 */
+
+/* unicode.c, generated: character classes as run lengths (out, in, out, ...),
+   combining classes, canonical compositions whole = first second. */
+enum { GM_LETTER = 1, GM_NUMBER = 2, GM_SPACE = 4, GM_DIGIT = 8,
+       GM_WORD = 16, GM_NFC_MAYBE = 32, GM_CLASSES = 6 };
+typedef struct { uint8_t flag; const uint32_t *run; size_t count; }
+gm_class_runs;
+extern const gm_class_runs gm_classes[GM_CLASSES];
+typedef struct { uint32_t first, last; uint8_t order; } gm_mark_range;
+extern const gm_mark_range gm_mark_ranges[];
+extern const int gm_mark_range_count;
+typedef struct { uint32_t whole, first, second; uint8_t joins; }
+gm_composition;
+extern const gm_composition gm_compositions[];
+extern const int gm_composition_count;
+
+/* ------------------------------------------------------------ checkpoint.c
+   Llama, Qwen2, Qwen3 directories: configuration, tensors, loading. */
+
+typedef enum { GM_LLAMA, GM_QWEN2, GM_QWEN3 } gm_arch;
+typedef enum { GM_ROPE_DEFAULT, GM_ROPE_LINEAR, GM_ROPE_LLAMA3,
+               GM_ROPE_YARN } gm_rope_kind;
+
+typedef struct {
+    gm_rope_kind kind;
+    double theta, factor;
+    double low_freq_factor, high_freq_factor;       /* llama3 */
+    double beta_fast, beta_slow;                    /* yarn   */
+    bool truncate;                                  /* yarn   */
+    double attention_factor;        /* on cos and sin; 1 except for yarn */
+    long original_max_position;                     /* llama3, yarn */
+} gm_rope;
+
+typedef struct {
+    gm_arch arch;
+    long layers, d, ff, heads, kv_heads, head_dim, vocab, max_position;
+    double norm_eps;
+    bool tied, qkv_bias, o_bias, mlp_bias, qk_norm;
+    gm_rope rope;
+} gm_config;
+
+/* The seven linear modules of a block, in the order used everywhere. */
+enum { GM_Q, GM_K, GM_V, GM_O, GM_GATE, GM_UP, GM_DOWN, GM_LINEARS };
+
+/* Reads DIR/config.json; refuses by field name and value what it does not
+   support (sliding window in use, experts, other model types, ...). */
+gm_status gm_config_read(gm_arena *arena, const char *dir, gm_config *out,
+                         gm_error *err);
+
+/* Shape [out, in] of linear module j of any block. */
+void gm_linear_shape(const gm_config *config, int j, long *out, long *in);
+/* The most outputs of a linear. */
+long gm_tallest(const gm_config *config);
+
+/* A model is its configuration and its mapped tensors; nothing is copied. */
+typedef struct {
+    const char *dir;
+    gm_config config;
+    gm_tensors tensors;
+    char hash[65];              /* of the tensors; filled by gm_model_hash */
+} gm_model;
+
+/* Opens and checks every tensor's presence and shape:
+   "model.layers.3.mlp.up_proj.weight: expected [1536, 576], found ..." */
+gm_status gm_model_open(gm_arena *arena, const char *dir, gm_model *out,
+                        gm_error *err);
+gm_status gm_model_hash(gm_model *model, gm_error *err);
+void gm_model_close(gm_model *model);
+
+/* "model.layers.3.mlp.up_proj" for block 3, linear GM_UP. */
+gm_status gm_linear_name(gm_arena *arena, long layer, int j,
+                         const char **name, gm_error *err);
+/* The weight tensor of module (layer, j). */
+const gm_tensor *gm_linear_tensor(const gm_model *model, long layer, int j);
+
+/* One block's weights as gm_real.  Absent biases and norms are NULL. */
+typedef struct {
+    gm_real *w[GM_LINEARS];             /* [out, in]                    */
+    gm_real *bias[GM_LINEARS];          /* [out] or NULL                */
+    gm_real *norm1, *norm2;             /* [d] before attention, MLP    */
+    gm_real *q_norm, *k_norm;           /* [head_dim] or NULL (Qwen3)   */
+} gm_block;
+gm_status gm_block_alloc(gm_arena *arena, const gm_config *config,
+                         gm_block *out, gm_error *err);
+/* A block of gradients of the seven linears alone: no biases, no norms. */
+gm_status gm_grad_alloc(gm_arena *arena, const gm_config *config,
+                        gm_block *out, gm_error *err);
+gm_status gm_block_load(const gm_model *model, long layer, gm_block *out,
+                        gm_error *err);
+
+/* h[r] = embedding row of token r, r < count. Tokens outside the vocabulary
+   are an error naming the index. */
+gm_status gm_embed(const gm_model *model, const int32_t *tokens, long count,
+                   gm_real *h, gm_error *err);
+
+/* GM_EINPUT when x [rows, columns], `what` ("output") of block `layer`, is not
+   finite: large weights, each finite, can overflow together. */
+gm_status gm_states_check(const gm_model *model, long layer, const char *what,
+                          const gm_real *x, long rows, long columns,
+                          gm_error *err);
+
+/* The final norm and output head, loaded once. */
+typedef struct { gm_real *norm, *w; long d, vocab; double eps; } gm_head;
+gm_status gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out,
+                       gm_error *err);
+/* ---------------------------------------------------------------- tables.c
+   scores.tsv and alloc.tsv: what Stage I hands to Stage II, and its answer. */
+
+/* "# key value" lines in file order.  Unknown keys are kept. */
+typedef struct { long count, room; const char **key, **value; } gm_keys;
+gm_status gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
+                      gm_error *err, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+const char *gm_keys_get(const gm_keys *keys, const char *key);  /* or NULL */
+
+/* Shortest decimal that reads back as exactly x (at most 17 digits). */
+void gm_double_text(double x, char text[32]);
+
+enum { GM_MAX_CANDIDATES = 16, GM_MAX_GROUP = 512 };
+
+/* Stored bytes of the three parts; their sum is s_mk.  bits >= 16: all in
+   `codes`. */
+typedef struct { int64_t codes, scales, zeros; } gm_parts;
+gm_parts gm_packed_parts(long out, long in, int bits, long group);
+int64_t gm_packed_bytes(long out, long in, int bits, long group);
+
+/* One line a module; columns: module out in weights, then for each candidate
+   of b bits "b.bytes b.score b.stderr" ("-": the module lacks it / unknown). */
+typedef struct {
+    const char *path;
+    gm_keys keys;
+    long M;
+    int K;
+    int bits[GM_MAX_CANDIDATES];        /* b_k, ascending                    */
+    const char **name;                  /* [M]                               */
+    int64_t *out, *in, *weights;        /* [M]; n_m = weights                */
+    int64_t *bytes;                     /* [M, K] s_mk; -1: not a candidate  */
+    double *score, *error;              /* [M, K]; error -1: unknown         */
+    int64_t overhead;                   /* file bytes beside sum s_mk        */
+    int64_t N;                          /* sum of weights                    */
+} gm_scores;
+
+/* Empty tables to fill; bytes, score, error, ... zeroed, keys: format. */
+gm_status gm_scores_new(gm_arena *arena, long M, int K, const int *bits,
+                        gm_scores *out, gm_error *err);
+gm_status gm_scores_write(gm_arena *arena, const char *path,
+                          const gm_scores *scores, gm_error *err);
+gm_status gm_scores_read(gm_arena *arena, const char *path, gm_scores *out,
+                         gm_error *err);
+
+/* Which bits each module gets.  Files of other tools need only the columns
+   module (or name) and bits. */
+typedef struct {
+    const char *path;
+    gm_keys keys;
+    long M;
+    const char **name;
+    int *bits;
+    int64_t *bytes;                     /* -1: the file does not say         */
+    const char **allowed;               /* NULL, or [M] "2,3,4": the choice  */
+    const char **fused;                 /* NULL, or [M] "-" or a group name  */
+} gm_allocation;
+gm_status gm_allocation_write(gm_arena *arena, const char *path,
+                              const gm_allocation *allocation, gm_error *err);
+gm_status gm_allocation_read(gm_arena *arena, const char *path,
+                             gm_allocation *out, gm_error *err);
+
+/* choice[m]: candidate of scores' module m, matched by name in any order;
+   missing, repeated or unknown modules and bits are errors by name. */
+gm_status gm_allocation_match(const gm_allocation *allocation,
+                              const gm_scores *scores, int *choice,
+                              gm_error *err);
+
+/* The three sizes of an assignment; code and effective bits are sums over all
+   modules (divide by N for the averages). */
+typedef struct { int64_t code_bits, effective_bits, file_bytes; } gm_sizes;
+gm_sizes gm_sizes_of(const gm_scores *scores, const int *choice);
+
+/* A budget: GM_BITS "2.5": sum n_m b_k <= floor(2.5 N);  GM_EBITS "2.75":
+   8 sum s_mk <= floor(2.75 N);  GM_BYTES "50M": overhead + sum s_mk <= 5e7
+   (K M G decimal, KiB MiB GiB binary).  limit: floor as above. */
+typedef enum { GM_BITS, GM_EBITS, GM_BYTES } gm_convention;
+typedef struct {
+    gm_convention convention;
+    int64_t limit;
+    const char *text;
+} gm_budget;
+const char *gm_convention_name(gm_convention convention); /* "bits" ... */
+gm_status gm_convention_parse(const char *what, const char *text,
+                              gm_convention *out, gm_error *err);
+/* The size that a budget of this convention limits. */
+int64_t gm_size_in(const gm_sizes *sizes, gm_convention convention);
+gm_status gm_budget_parse(gm_arena *arena, const gm_scores *scores,
+                          gm_convention convention, const char *text,
+                          gm_budget *out, gm_error *err);
+
+/* ------------------------------------------------------------------- mpi.c
+   Several processes, ranks, share the blocks: make MPI=1, mpirun.  Without,
+   there is one rank and all of these do nothing, in no time. */
+
+/* How ranks exchange bytes; MPI's, or a test's. */
+typedef struct {
+    int rank, size;
+    void *context;
+    /* all [size, bytes] gets the `mine` of every rank, in their order. */
+    void (*gather)(void *context, const void *mine, size_t bytes, void *all);
+    /* Called by two ranks: data of rank `from` becomes that of rank `to`. */
+    void (*move)(void *context, int from, int to, void *data, size_t bytes);
+} gm_transport;
+void gm_ranks_use(const gm_transport *transport);       /* NULL: one rank   */
+/* MPI's, until the program ends */
+void gm_ranks_start(int *argc, char ***argv);
+
+int gm_rank(void);              /* 0 .. gm_ranks()-1; 0 prints and writes    */
+int gm_ranks(void);
+int64_t gm_ranks_bytes(void);   /* received by all ranks so far, together    */
+/* Rank r owns first(r) .. first(r+1)-1 of the blocks. */
+long gm_rank_first(long blocks, int rank);
+
+/* All ranks call these, in the same order; a rank that has failed calls only
+   gm_ranks_agree, in main, and whatever the others call fails with its status
+   and message. */
+gm_status gm_ranks_agree(gm_status s, gm_error *err);
+/* data: rank 0's, on all ranks. */
+gm_status gm_ranks_tell(void *data, size_t bytes, gm_error *err);
+/* GM_EINPUT unless all ranks have this text (below 128 bytes). */
+gm_status gm_ranks_same(const char *what, const char *text, gm_error *err);
+/* x [blocks, each]: every rank's own blocks, on all ranks. */
+gm_status gm_ranks_gather(double *x, long blocks, long each, gm_error *err);
+/* After an agreement, by all ranks. */
+void gm_ranks_move(int from, int to, void *data, size_t bytes);
+
+#endif

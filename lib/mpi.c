@@ -1,0 +1,177 @@
+/* mpi.c: several processes, called ranks, share the blocks of a model.  Rank r
+   of P owns the blocks floor(r L / P) .. floor((r+1) L / P) - 1.
+
+   Given theta and lambda blocks are independent, so a step of Stage I needs
+   from the others only each block's loss and each module's g_mk (and once
+   S_mk): K numbers a module.  Each goes to its place in [M, K]; then every rank
+   makes the same step of theta from all of them, all sums in module order: the
+   same bytes as one process gives, for any number of ranks.
+
+   A rank needs the original model's states before its first block: it runs the
+   blocks before that over the text, once, and keeps them (gm_states_before in
+   model.c): cheaper than a step, and nothing to exchange.
+
+   Failures.  A rank that fails only returns, as everywhere, and main agrees
+   with the others on how it ends.  Whatever else is exchanged begins by
+   agreeing that all is well: so the others, wherever they are, meet the failure
+   at their next exchange, and return too.  No rank waits for one that is gone;
+   one that is killed is the launcher's to see (mpirun ends the job).
+
+   Built without MPI there is one rank; nothing else depends on how it is built.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "lib.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static gm_transport job = {.size = 1};
+static gm_status failed;        /* agreed: no exchange follows */
+static int64_t moved;
+
+void gm_ranks_use(const gm_transport *transport) {
+    job = transport ? *transport : (gm_transport){.size = 1};
+    failed = GM_OK;
+    moved = 0;
+}
+
+int gm_rank(void) { return job.rank; }
+int gm_ranks(void) { return job.size; }
+int64_t gm_ranks_bytes(void) { return moved; }
+
+long gm_rank_first(long blocks, int rank) {
+    return (long)((__int128)rank * blocks / job.size);
+}
+
+/* -------------------------------------------------------------- exchanges */
+
+static void gather(const void *mine, size_t bytes, void *all) {
+    job.gather(job.context, mine, bytes, all);
+    moved += (int64_t)bytes * job.size * (job.size - 1);
+}
+
+void gm_ranks_move(int from, int to, void *data, size_t bytes) {
+    if (from == to) return;
+    moved += (int64_t)bytes;
+    if (job.rank == from || job.rank == to)
+        job.move(job.context, from, to, data, bytes);
+}
+
+static void tell(int from, void *data, size_t bytes) {
+    for (int r = 0; r < job.size; r++) gm_ranks_move(from, r, data, bytes);
+}
+
+gm_status gm_ranks_agree(gm_status s, gm_error *err) {
+    int status[job.size], mine = (int)s, r = 0;
+    gm_error text = s ? *err : (gm_error){0};
+    if (job.size == 1) return s;
+    if (failed) return failed;
+    gather(&mine, sizeof mine, status);
+    while (r < job.size && !status[r]) r++;
+    if (r == job.size) return GM_OK;
+    tell(r, &text, sizeof text);
+    failed = (gm_status)status[r];
+    if (r == 0) return gm_fail(err, failed, "%s", text.text);
+    return gm_fail(err, failed, "rank %d: %s", r, text.text);
+}
+
+gm_status gm_ranks_tell(void *data, size_t bytes, gm_error *err) {
+    gm_status s = gm_ranks_agree(GM_OK, err);
+    if (!s) tell(0, data, bytes);
+    return s;
+}
+
+gm_status gm_ranks_same(const char *what, const char *text, gm_error *err) {
+    char first[128] = "";
+    assert(strlen(text) < sizeof first);
+    strcpy(first, text);
+    gm_status s = gm_ranks_tell(first, sizeof first, err);
+    if (!s && strcmp(first, text) != 0)
+        s = gm_fail(err, GM_EINPUT, "%s: expected that of rank 0, %s, found "
+                    "%s; all ranks need the same command and the same files",
+                    what, first, text);
+    return s;
+}
+
+gm_status gm_ranks_gather(double *x, long blocks, long each, gm_error *err) {
+    const long most = (blocks + job.size - 1) / job.size * each;
+    gm_arena scratch = {0};
+    if (job.size == 1) return GM_OK;
+    double *mine = gm_alloc(&scratch, (size_t)most, sizeof *mine);
+    double *all = gm_alloc(&scratch, (size_t)(most * job.size), sizeof *all);
+    gm_status s = gm_ranks_agree(mine && all ? GM_OK : gm_nomem(err), err);
+    long first = gm_rank_first(blocks, job.rank);
+    long end = gm_rank_first(blocks, job.rank + 1);
+    assert(s || (mine && all));
+    if (!s) {
+        memcpy(mine, x + first * each,
+               (size_t)((end - first) * each) * sizeof *x);
+        gather(mine, (size_t)most * sizeof *x, all);
+    }
+    for (int r = 0; r < job.size && !s; r++) {
+        first = gm_rank_first(blocks, r);
+        end = gm_rank_first(blocks, r + 1);
+        memcpy(x + first * each, all + r * most,
+               (size_t)((end - first) * each) * sizeof *x);
+    }
+    gm_arena_free(&scratch);
+    return s;
+}
+
+/* -------------------------------------------------------------------- MPI */
+
+#ifdef GM_MPI
+#include <mpi.h>
+
+/* MPI itself would spin, and keep a core from a rank that works. */
+static void wait_for(MPI_Request *request) {
+    const double start = gm_seconds();
+    int done = 0;
+    while (MPI_Test(request, &done, MPI_STATUS_IGNORE), !done)
+        if (gm_seconds() - start > 1e-3)
+            nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+}
+
+static void mpi_gather(void *context, const void *mine, size_t bytes,
+                       void *all) {
+    MPI_Request request;
+    (void)context;
+    assert(bytes < INT_MAX);
+    MPI_Iallgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE,
+                   MPI_COMM_WORLD, &request);
+    wait_for(&request);
+}
+
+static void mpi_move(void *context, int from, int to, void *data,
+                     size_t bytes) {
+    const size_t MOST = 1 << 30;            /* MPI counts in int */
+    (void)context;
+    for (size_t at = 0; at < bytes; at += MOST) {
+        int n = (int)(bytes - at < MOST ? bytes - at : MOST);
+        MPI_Request request;
+        if (job.rank == from)
+            MPI_Isend((uint8_t *)data + at, n, MPI_BYTE, to, 0, MPI_COMM_WORLD,
+                      &request);
+        else
+            MPI_Irecv((uint8_t *)data + at, n, MPI_BYTE, from, 0,
+                      MPI_COMM_WORLD, &request);
+        wait_for(&request);
+    }
+}
+
+static void end(void) { MPI_Finalize(); }
+
+void gm_ranks_start(int *argc, char ***argv) {
+    gm_transport mpi = {.gather = mpi_gather, .move = mpi_move};
+    int got;
+    MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &got);
+    atexit(end);
+    MPI_Comm_rank(MPI_COMM_WORLD, &mpi.rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &mpi.size);
+    gm_ranks_use(&mpi);
+}
+#else
+void gm_ranks_start(int *argc, char ***argv) { (void)argc, (void)argv; }
+#endif

@@ -1,0 +1,249 @@
+/* search.c: assignments found by moving from one to the next: filling a budget
+   at random, simulated annealing, evolutionary search, for any cost function.
+   Pure computation on its arguments; random numbers are a function of the seed.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "rivals.h"
+
+#include <string.h>
+
+/* ------------------------------------------------------------ single steps */
+
+/* Candidates of a module stand in a row by (size, k); those of equal size are
+   both there, so that a step up may cost nothing. */
+static bool before(const gm_mckp *p, long m, int j, int k) {
+    int64_t a = p->size[m * p->K + j], b = p->size[m * p->K + k];
+    return a < b || (a == b && j < k);
+}
+
+int gm_step_up(const gm_mckp *p, long m, int k) {
+    int next = -1;
+    for (int j = 0; j < p->K; j++)
+        if (p->allowed[m * p->K + j] && (k < 0 || before(p, m, k, j)) &&
+            (next < 0 || before(p, m, j, next)))
+            next = j;
+    return next;
+}
+
+int gm_step_down(const gm_mckp *p, long m, int k) {
+    int next = -1;
+    for (int j = 0; j < p->K; j++)
+        if (p->allowed[m * p->K + j] && before(p, m, j, k) &&
+            (next < 0 || before(p, m, next, j)))
+            next = j;
+    return next;
+}
+
+int64_t gm_size_of(const gm_mckp *p, const int *choice) {
+    int64_t size = 0;
+    for (long m = 0; m < p->M; m++) size += p->size[m * p->K + choice[m]];
+    return size;
+}
+
+/* ------------------------------------------------------------ random steps */
+
+static long draw(gm_draws *d, long n) {
+    return (long)(gm_random(d->seed, d->stream, d->counter++) % (uint64_t)n);
+}
+
+static double draw_share(gm_draws *d) {
+    return gm_uniform(d->seed, d->stream, d->counter++);
+}
+
+/* Where module m goes: up, if that takes no more than `room`, or down. */
+static int step(const gm_mckp *p, const int *choice, long m, bool up,
+                int64_t room) {
+    const int64_t *size = p->size + m * p->K;
+    int from = choice[m];
+    int k = up ? gm_step_up(p, m, from) : gm_step_down(p, m, from);
+    return k < 0 || (up && size[k] - size[from] > room) ? -1 : k;
+}
+
+/* Steps one module, drawn from all that can but `except`; *size follows.
+   Returns the module; -1: none can. */
+static long random_step(const gm_mckp *p, int *choice, bool up, int64_t room,
+                        long except, gm_draws *draws, int64_t *size) {
+    long can = 0, m = 0;
+    for (long i = 0; i < p->M; i++)
+        can += i != except && step(p, choice, i, up, room) >= 0;
+    if (!can) return -1;
+    long which = draw(draws, can);
+    for (;; m++)
+        if (m != except && step(p, choice, m, up, room) >= 0 && which-- == 0)
+            break;
+    int k = step(p, choice, m, up, room);
+    *size += p->size[m * p->K + k] - p->size[m * p->K + choice[m]];
+    choice[m] = k;
+    return m;
+}
+
+void gm_fill_random(const gm_mckp *p, int *choice, gm_draws *draws) {
+    int64_t size = gm_size_of(p, choice);
+    while (size > p->budget)
+        if (random_step(p, choice, false, 0, -1, draws, &size) < 0) return;
+    while (random_step(p, choice, true, p->budget - size, -1, draws, &size) >=
+           0);
+}
+
+/* ------------------------------------------------------------------ annealing
+
+   Simulated annealing (Kirkpatrick, Gelatt, Vecchi 1983).  A move raises one
+   module by a step and lowers others, one at a time, until the budget holds;
+   it is accepted when cost falls or with probability exp(-rise / t).
+   t = t0 (t1/t0)^f, f the share of the evaluations that is used up; t0: a tenth
+   of the start's cost per module, t1 = t0 / 100 [choice: ten to a hundred times
+   colder or hotter changed no result by more than 1.1 %; docs/rivals.md]. */
+
+enum { MOST_LOWERED = 7 };
+static const double hottest = 0.1, cooling = 100;
+static const double patience = 20;  /* moves that cost nothing end too */
+
+/* *moved from *from: false when the draw led nowhere. */
+static bool propose(const gm_mckp *p, const int *from, int *moved,
+                    gm_draws *draws) {
+    int64_t size = gm_size_of(p, from);
+    memcpy(moved, from, (size_t)p->M * sizeof *moved);
+    long raised = random_step(p, moved, true, INT64_MAX, -1, draws, &size);
+    for (int i = 0; raised >= 0 && i < MOST_LOWERED && size > p->budget; i++)
+        if (random_step(p, moved, false, 0, raised, draws, &size) < 0)
+            return false;
+    return raised >= 0 && size <= p->budget;
+}
+
+gm_status gm_anneal(gm_arena *arena, const gm_search *s, int *choice,
+                    gm_error *err) {
+    const gm_mckp *p = s->problem;
+    const size_t bytes = (size_t)p->M * sizeof *choice;
+    int *now = gm_alloc(arena, bytes, 1), *next = gm_alloc(arena, bytes, 1);
+    double E = 0, E_next, E_best;
+    if (!now || !next) return gm_nomem(err);
+    memcpy(now, choice, bytes);
+    gm_status status = s->cost(s->context, now, &E, err);
+    const double t0 = hottest * (E_best = E) / (double)p->M;
+    const double reserve = s->share * (MOST_LOWERED + 1);
+    const double moves = patience * s->evaluations / s->share;
+    gm_draws draws = {s->seed, 1, 0};
+    for (double i = 0; i < moves && !status; i++) {
+        double used = s->spent(s->context), f = used / s->evaluations;
+        if (used + (reserve < 1 ? reserve : 1) > s->evaluations) break;
+        if (i / moves > f) f = i / moves;
+        if (!propose(p, now, next, &draws)) continue;
+        status = s->cost(s->context, next, &E_next, err);
+        double t = t0 * gm_expd(-f * gm_logd(cooling));
+        if (status || (E_next > E && draw_share(&draws) >=
+                                         gm_expd((E - E_next) / t)))
+            continue;
+        memcpy(now, next, bytes);
+        E = E_next;
+        if (E < E_best) memcpy(choice, now, bytes), E_best = E;
+        gm_say(s->report, "annealing", (long)used, (long)s->evaluations);
+    }
+    return status;
+}
+
+/* ------------------------------------------------------------------ evolution
+
+   A steady-state genetic algorithm: two parents, each the best of TOURNAMENT
+   drawn members; each module from either parent; each module steps up or down
+   with probability MUTATED / M; drawn steps down until the budget holds, then
+   up until nothing fits; the child takes the worst member's place if it costs
+   less, and is not evaluated if it is a member already. */
+
+enum { POPULATION = 16, TOURNAMENT = 3, MUTATED = 2 };
+
+typedef struct {
+    const gm_search *s;
+    long count;
+    int *member[POPULATION + 1];        /* the last one: the child */
+    double cost[POPULATION + 1];
+    gm_draws draws;
+} population;
+
+static bool room(const gm_search *s) {
+    return s->spent(s->context) + 1 <= s->evaluations;
+}
+
+static long tournament(population *q) {
+    long best = draw(&q->draws, q->count);
+    for (int i = 1; i < TOURNAMENT; i++) {
+        long other = draw(&q->draws, q->count);
+        if (q->cost[other] < q->cost[best]) best = other;
+    }
+    return best;
+}
+
+static void make_child(population *q) {
+    const gm_mckp *p = q->s->problem;
+    int *child = q->member[POPULATION];
+    const int *a = q->member[tournament(q)], *b = q->member[tournament(q)];
+    for (long m = 0; m < p->M; m++) {
+        child[m] = draw(&q->draws, 2) ? a[m] : b[m];
+        if (draw(&q->draws, p->M) >= MUTATED) continue;
+        int k = step(p, child, m, draw(&q->draws, 2), INT64_MAX);
+        if (k >= 0) child[m] = k;
+    }
+    gm_fill_random(p, child, &q->draws);
+}
+
+static bool is_member(const population *q) {
+    size_t bytes = (size_t)q->s->problem->M * sizeof(int);
+    for (long i = 0; i < q->count; i++)
+        if (!memcmp(q->member[i], q->member[POPULATION], bytes)) return true;
+    return false;
+}
+
+/* The first members are given, the others random. */
+static gm_status settle(gm_arena *arena, population *q, const int *starts,
+                        long given, gm_error *err) {
+    const gm_search *s = q->s;
+    const gm_mckp *p = s->problem;
+    gm_status status = GM_OK;
+    for (long i = 0; i <= POPULATION; i++) {
+        q->member[i] = gm_alloc(arena, (size_t)p->M, sizeof **q->member);
+        if (!q->member[i]) return gm_nomem(err);
+    }
+    while (q->count < POPULATION && !status && (q->count == 0 || room(s))) {
+        int *member = q->member[q->count];
+        for (long m = 0; m < p->M; m++)
+            member[m] = q->count < given ? starts[q->count * p->M + m]
+                                         : gm_step_up(p, m, -1);
+        if (q->count >= given) gm_fill_random(p, member, &q->draws);
+        status = s->cost(s->context, member, q->cost + q->count++, err);
+        gm_say(s->report, "evolution", (long)s->spent(s->context),
+               (long)s->evaluations);
+    }
+    return status;
+}
+
+static long extreme(const population *q, bool worst) {
+    long at = 0;
+    for (long i = 1; i < q->count; i++)
+        if (worst ? q->cost[i] > q->cost[at] : q->cost[i] < q->cost[at])
+            at = i;
+    return at;
+}
+
+gm_status gm_evolve(gm_arena *arena, const gm_search *s, const int *starts,
+                    long given, uint64_t stream, int *choice, gm_error *err) {
+    population q = {.s = s, .draws = {s->seed, stream, 0}};
+    const double children = patience * s->evaluations / s->share;
+    gm_status status = settle(arena, &q, starts, given, err);
+    for (double i = 0; i < children && !status && room(s); i++) {
+        make_child(&q);
+        if (is_member(&q)) continue;
+        double *cost = q.cost + POPULATION;
+        status = s->cost(s->context, q.member[POPULATION], cost, err);
+        long worst = extreme(&q, true);
+        if (!status && *cost < q.cost[worst]) {
+            int *child = q.member[POPULATION];
+            q.member[POPULATION] = q.member[worst];
+            q.member[worst] = child;
+            q.cost[worst] = *cost;
+        }
+        gm_say(s->report, "evolution", (long)s->spent(s->context),
+               (long)s->evaluations);
+    }
+    if (!status)
+        memcpy(choice, q.member[extreme(&q, false)],
+               (size_t)s->problem->M * sizeof *choice);
+    return status;
+}

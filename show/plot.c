@@ -1,0 +1,336 @@
+/* plot.c: series of points as a text plot and as SVG.  Black on white: series
+   differ by letter, marker and dashes, never by colour.  Writes the SVG file
+   through io.c, nothing else.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "show.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { MAX_TICKS = 24, MAX_SERIES = 26 };
+
+/* -------------------------------------------------------------------- axes
+
+   A value x lies at the fraction (f(x) - f(lo)) / (f(hi) - f(lo)) of its axis,
+   f = identity or log. */
+typedef struct {
+    bool log;
+    double lo, hi;
+    int ticks;
+    double tick[MAX_TICKS];
+} axis;
+
+static double fraction(const axis *a, double x) {
+    double lo = a->log ? gm_logd(a->lo) : a->lo;
+    double hi = a->log ? gm_logd(a->hi) : a->hi;
+    return ((a->log ? gm_logd(x) : x) - lo) / (hi - lo);
+}
+
+static void add_tick(axis *a, double x) {
+    if (x >= a->lo && x <= a->hi && a->ticks < MAX_TICKS)
+        a->tick[a->ticks++] = x;
+}
+
+/* The largest 10^n <= x, x > 0. */
+static double decade_below(double x) {
+    double p = 1;
+    while (p > x) p /= 10;
+    while (p * 10 <= x) p *= 10;
+    return p;
+}
+
+/* Multiples of 1, 2 or 5 times 10^n, the finest that gives at most `most`. */
+static void linear_ticks(axis *a, int most) {
+    static const double steps[] = {1, 2, 5, 10, 20};
+    double unit = decade_below((a->hi - a->lo) / most), step = unit;
+    for (int i = 0; i < 5; i++) {
+        step = unit * steps[i];
+        if ((a->hi - a->lo) / step <= most) break;
+    }
+    for (double i = ceil(a->lo / step); i * step <= a->hi; i++)
+        add_tick(a, i * step);
+}
+
+/* 1, 2, 5 in each decade, over more than three decades the 1 alone, within
+   half a decade as on a linear axis. */
+static void choose_ticks(axis *a, int most) {
+    double ratio = a->log ? a->hi / a->lo : 1;
+    if (ratio < 4) {
+        linear_ticks(a, most);
+        return;
+    }
+    /* ends: hi is finite.  NOLINTNEXTLINE(*.FloatLoopCounter) */
+    for (double p = decade_below(a->lo); p <= a->hi; p *= 10) {
+        add_tick(a, p);
+        if (ratio < 1000) add_tick(a, 2 * p), add_tick(a, 5 * p);
+    }
+}
+
+/* The range of all points and a little beyond, so that none lies on the
+   frame.  A single value gets room on both sides. */
+static void choose_range(axis *a) {
+    const double beyond = 0.05;
+    if (a->log) {
+        double grow = beyond * gm_logd(a->hi / a->lo);
+        if (grow == 0) grow = 0.5;
+        a->lo *= gm_expd(-grow);
+        a->hi *= gm_expd(grow);
+    } else {
+        double grow = beyond * (a->hi - a->lo);
+        if (grow == 0) grow = a->lo == 0 ? 1 : beyond * fabs(a->lo);
+        a->lo -= grow;
+        a->hi += grow;
+    }
+}
+
+static gm_status axes_of(const gm_plot *plot, axis xy[2], gm_error *err) {
+    long points = 0;
+    for (int d = 0; d < 2; d++)
+        xy[d] = (axis){.log = d ? plot->log_y : plot->log_x, .lo = INFINITY,
+                       .hi = -INFINITY};
+    for (long i = 0; i < plot->count; i++)
+        for (long j = 0; j < plot->series[i].count; j++, points++)
+            for (int d = 0; d < 2; d++) {
+                const gm_series *s = plot->series + i;
+                double v = d ? s->y[j] : s->x[j];
+                if (!isfinite(v) || (xy[d].log && v <= 0))
+                    return gm_fail(err, GM_EINPUT, "plot: %s: point %ld: "
+                                   "expected a %s%s, found %g", s->name, j,
+                                   xy[d].log ? "positive number on the "
+                                   "logarithmic axis " : "finite number as ",
+                                   d ? plot->y_label : plot->x_label, v);
+                if (v < xy[d].lo) xy[d].lo = v;
+                if (v > xy[d].hi) xy[d].hi = v;
+            }
+    if (!points || plot->count > MAX_SERIES)
+        return gm_fail(err, GM_EINPUT, "plot: expected at least one point and "
+                       "at most %d series, found %ld points, %ld series",
+                       MAX_SERIES, points, plot->count);
+    for (int d = 0; d < 2; d++) {
+        choose_range(&xy[d]);
+        choose_ticks(&xy[d], d ? 8 : 7);
+    }
+    return GM_OK;
+}
+
+static char letter_of(const gm_plot *plot, long i) {
+    char given = plot->series[i].letter;
+    return given ? given : (char)('a' + i);
+}
+
+/* -------------------------------------------------------------------- text */
+
+enum { MARGIN = 10 };       /* columns left of the frame, for numbers */
+
+static long cell_of(double f, long cells) {
+    long i = (long)(f * (double)(cells - 1) + 0.5);
+    return i < 0 ? 0 : i >= cells ? cells - 1 : i;
+}
+
+/* Copies `text` over line[at ..], unless it would touch what is there. */
+static void put_text(char *line, long width, long at, const char *text) {
+    long n = (long)strlen(text);
+    if (at < 0) at = 0;
+    if (at + n > width) at = width - n;
+    if (at < 0) return;
+    for (long i = at ? at - 1 : 0; i <= at + n && i < width; i++)
+        if (line[i] != ' ') return;
+    memcpy(line + at, text, (size_t)n);
+}
+
+static void draw_points(const gm_plot *plot, const axis xy[2], char *grid,
+                        long width, long height) {
+    for (long i = 0; i < plot->count; i++)
+        for (long j = 0; j < plot->series[i].count; j++) {
+            const gm_series *s = plot->series + i;
+            long c = cell_of(fraction(&xy[0], s->x[j]), width - MARGIN - 1);
+            long r = cell_of(1 - fraction(&xy[1], s->y[j]), height);
+            char *at = grid + r * (width + 1) + MARGIN + 1 + c;
+            char letter = letter_of(plot, i);
+            *at = *at == ' ' || *at == letter ? letter : '*';
+        }
+}
+
+/* Rows 0 .. height-1: points; then the axis and its numbers. */
+static void draw_axes(const axis xy[2], char *grid, long width, long height) {
+    char number[32];
+    for (long r = 0; r < height; r++) grid[r * (width + 1) + MARGIN] = '|';
+    for (int i = 0; i < xy[1].ticks; i++) {
+        long r = cell_of(1 - fraction(&xy[1], xy[1].tick[i]), height);
+        int n = snprintf(number, sizeof number, "%.6g", xy[1].tick[i]);
+        char *row = grid + r * (width + 1);
+        if (n < MARGIN) memcpy(row + MARGIN - 1 - n, number, (size_t)n);
+        row[MARGIN] = '+';
+    }
+    char *line = grid + height * (width + 1);
+    memset(line + MARGIN, '-', (size_t)(width - MARGIN));
+    line[MARGIN] = '+';
+    for (int i = 0; i < xy[0].ticks; i++) {
+        long c = MARGIN + 1 +
+                 cell_of(fraction(&xy[0], xy[0].tick[i]), width - MARGIN - 1);
+        int n = snprintf(number, sizeof number, "%.6g", xy[0].tick[i]);
+        line[c] = '+';
+        put_text(line + width + 1, width, c - n / 2, number);
+    }
+}
+
+static char *legend_text(gm_arena *arena, const gm_plot *plot) {
+    char *text = gm_format(arena, "%s", "");
+    for (long i = 0; i < plot->count && text; i++)
+        text = gm_format(arena, "%s%s%c %s", text, i == 0 ? "" :
+                         i % 5 == 0 ? "\n  " : "   ", letter_of(plot, i),
+                         plot->series[i].name);
+    return text;
+}
+
+gm_status gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
+                       long height, const char **out, gm_error *err) {
+    axis xy[2];
+    gm_status s = axes_of(plot, xy, err);
+    if (s) return s;
+    if (width < 40) width = 40;
+    if (height < 8) height = 8;
+    size_t cells = (size_t)((height + 2) * (width + 1));
+    char *grid = gm_alloc(arena, cells + 1, 1);
+    const char *legend = legend_text(arena, plot);
+    if (!grid || !legend) return gm_nomem(err);
+    memset(grid, ' ', cells);
+    for (long r = 0; r < height + 2; r++) grid[r * (width + 1) + width] = '\n';
+    draw_axes(xy, grid, width, height);
+    draw_points(plot, xy, grid, width, height);
+    char *text = gm_format(arena, "%s\n%s%s\n%s%*s%s%s\n\n  %s\n  (* several "
+                           "in one place)\n", plot->title, plot->y_label,
+                           plot->log_y ? " (log scale)" : "", grid, MARGIN, "",
+                           plot->x_label, plot->log_x ? " (log scale)" : "",
+                           legend);
+    *out = text;
+    return text ? GM_OK : gm_nomem(err);
+}
+
+/* --------------------------------------------------------------------- SVG */
+
+enum { WIDTH = 780, HEIGHT = 460, LEFT = 80, TOP = 40, RIGHT = 590,
+       BOTTOM = 400, LEGEND = 615 };
+
+typedef struct { gm_out file; const gm_plot *plot; axis xy[2]; gm_error *err; }
+svg;
+
+static double place_x(const svg *g, double x) {
+    return LEFT + fraction(&g->xy[0], x) * (RIGHT - LEFT);
+}
+
+static double place_y(const svg *g, double y) {
+    return BOTTOM - fraction(&g->xy[1], y) * (BOTTOM - TOP);
+}
+
+/* Text with the five characters that XML keeps for itself written out. */
+static void write_text(svg *g, double x, double y, const char *attributes,
+                       const char *text) {
+    static const char special[] = "&<>\"'";
+    static const char *const name[] = {"&amp;", "&lt;", "&gt;", "&quot;",
+                                       "&#39;"};
+    gm_out_print(&g->file, g->err, "<text x=\"%.1f\" y=\"%.1f\"%s>", x, y,
+                 attributes);
+    for (; *text; text++) {
+        const char *at = strchr(special, *text);
+        if (at) gm_out_print(&g->file, g->err, "%s", name[at - special]);
+        else gm_out_print(&g->file, g->err, "%c", *text);
+    }
+    gm_out_print(&g->file, g->err, "</text>\n");
+}
+
+static void write_axes(svg *g) {
+    char number[32];
+    gm_out_print(&g->file, g->err, "<rect x=\"%d\" y=\"%d\" width=\"%d\" "
+                 "height=\"%d\" fill=\"none\" stroke=\"black\"/>\n", LEFT, TOP,
+                 RIGHT - LEFT, BOTTOM - TOP);
+    for (int d = 0; d < 2; d++)
+        for (int i = 0; i < g->xy[d].ticks; i++) {
+            double x = d ? LEFT : place_x(g, g->xy[0].tick[i]);
+            double y = d ? place_y(g, g->xy[1].tick[i]) : BOTTOM;
+            snprintf(number, sizeof number, "%.6g", g->xy[d].tick[i]);
+            gm_out_print(&g->file, g->err, "<line x1=\"%.1f\" y1=\"%.1f\" "
+                         "x2=\"%.1f\" y2=\"%.1f\" stroke=\"#ccc\"/>\n", x, y,
+                         d ? RIGHT : x, d ? y : TOP);
+            if (d) write_text(g, x - 6, y + 4, " text-anchor=\"end\"", number);
+            else write_text(g, x, y + 18, " text-anchor=\"middle\"", number);
+        }
+}
+
+static void write_labels(svg *g) {
+    const gm_plot *p = g->plot;
+    char text[256], turn[96];
+    write_text(g, LEFT, TOP - 14, " font-weight=\"bold\"", p->title);
+    snprintf(text, sizeof text, "%s%s", p->x_label,
+             p->log_x ? " (log scale)" : "");
+    write_text(g, (LEFT + RIGHT) / 2., BOTTOM + 42, " text-anchor=\"middle\"",
+               text);
+    snprintf(text, sizeof text, "%s%s", p->y_label,
+             p->log_y ? " (log scale)" : "");
+    snprintf(turn, sizeof turn, " text-anchor=\"middle\" transform=\"rotate("
+             "-90 20 %d)\"", (TOP + BOTTOM) / 2);
+    write_text(g, 20, (TOP + BOTTOM) / 2., turn, text);
+}
+
+/* Marker of series i around (x, y): ten filled or hollow shapes, then three of
+   strokes, then again. */
+static void write_marker(svg *g, long i, double x, double y) {
+    static const char *const shape[] = {
+        "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z", "M-4 -4h8v8h-8z",
+        "M0 -5L5 0L0 5L-5 0z", "M0 -5L5 4H-5z", "M0 5L5 -4H-5z",
+        "M-4 -4L4 4M-4 4L4 -4", "M-5 0H5M0 -5V5",
+        "M-5 0H5M-3 -4L3 4M-3 4L3 -4"};
+    long k = i % 13;
+    gm_out_print(&g->file, g->err, "<path transform=\"translate(%.1f %.1f)\" "
+                 "d=\"%s\" fill=\"%s\" stroke=\"black\" "
+                 "stroke-width=\"1.4\"/>\n", x, y,
+                 shape[k < 10 ? k % 5 : k - 5], k < 5 ? "black" : "white");
+}
+
+static void write_line(svg *g, const gm_series *s, const char *dashes) {
+    gm_out_print(&g->file, g->err, "<polyline fill=\"none\" stroke=\"black\""
+                 "%s points=\"", dashes);
+    for (long j = 0; j < s->count; j++)
+        gm_out_print(&g->file, g->err, "%s%.1f,%.1f", j ? " " : "",
+                     place_x(g, s->x[j]), place_y(g, s->y[j]));
+    gm_out_print(&g->file, g->err, "\"/>\n");
+}
+
+static void write_series(svg *g, long i) {
+    static const char *const dash[] = {
+        "", " stroke-dasharray=\"6 3\"", " stroke-dasharray=\"2 3\"",
+        " stroke-dasharray=\"9 3 2 3\"", " stroke-dasharray=\"12 4\"",
+        " stroke-dasharray=\"1 5\""};
+    const gm_series *s = g->plot->series + i;
+    double y = TOP + 14 + 22 * (double)i;
+    if (s->line && s->count > 1) write_line(g, s, dash[i % 6]);
+    for (long j = 0; j < s->count; j++)
+        write_marker(g, i, place_x(g, s->x[j]), place_y(g, s->y[j]));
+    if (s->line)
+        gm_out_print(&g->file, g->err, "<line x1=\"%d\" y1=\"%.1f\" x2=\"%d\" "
+                     "y2=\"%.1f\" stroke=\"black\"%s/>\n", LEGEND, y,
+                     LEGEND + 40, y, dash[i % 6]);
+    write_marker(g, i, LEGEND + 20, y);
+    write_text(g, LEGEND + 48, y + 4, "", s->name);
+}
+
+gm_status gm_plot_svg(gm_arena *arena, const gm_plot *plot, const char *path,
+                      gm_error *err) {
+    svg g = {.plot = plot, .err = err};
+    gm_status s = axes_of(plot, g.xy, err);
+    if (!s) s = gm_out_open(arena, path, &g.file, err);
+    if (s) return s;
+    long height = TOP + 30 + 22 * plot->count;      /* a long legend */
+    if (height < HEIGHT) height = HEIGHT;
+    gm_out_print(&g.file, err, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+                 "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" "
+                 "height=\"%ld\" viewBox=\"0 0 %d %ld\" font-family=\""
+                 "sans-serif\" font-size=\"13\">\n<rect width=\"%d\" "
+                 "height=\"%ld\" fill=\"white\"/>\n", WIDTH, height, WIDTH,
+                 height, WIDTH, height);
+    write_axes(&g);
+    write_labels(&g);
+    for (long i = 0; i < plot->count; i++) write_series(&g, i);
+    gm_out_print(&g.file, err, "</svg>\n");
+    return gm_out_commit(&g.file, err);
+}

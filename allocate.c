@@ -46,16 +46,14 @@ static int64_t size_in(const gm_scores *s, gm_convention convention, long m,
     return convention == GM_EBITS ? 8 * bytes : bytes;
 }
 
-gm_status gm_problem_build(gm_arena *arena, const gm_scores *scores,
+void gm_problem_build(gm_arena *arena, const gm_scores *scores,
                            const gm_budget *budget, int score_bits,
-                           gm_mckp *out, gm_rounding *rounding,
-                           gm_error *err) {
+                           gm_mckp *out, gm_rounding *rounding) {
     const gm_scores *s = scores;
-    gm_status status = gm_mckp_new(arena, s->M, s->K, out, err);
-    if (status != GM_OK) return status;
+    gm_mckp_new(arena, s->M, s->K, out, err);
     *rounding = choose_rounding(s, score_bits);
     if (!isfinite(rounding->range))
-        return gm_fail(err, GM_EINPUT, "%s: scores span more than the largest "
+        gm_fail(GM_EINPUT, "%s: scores span more than the largest "
                        "double", s->path);
     out->name = s->name;
     out->unit = budget->convention == GM_BYTES ? "bytes" : "bits";
@@ -69,7 +67,6 @@ gm_status gm_problem_build(gm_arena *arena, const gm_scores *scores,
             out->size[i] = size_in(s, budget->convention, m, k);
             out->score[i] = llrint(ldexp(s->score[i], rounding->shift));
         }
-    return GM_OK;
 }
 
 /* ------------------------------------------------------------ the file */
@@ -78,19 +75,19 @@ struct writer { gm_arena *arena; gm_keys *keys; gm_error *err; gm_status s; };
 
 static void set_int(struct writer *w, const char *key, int64_t value) {
     if (w->s == GM_OK)
-        w->s = gm_keys_set(w->arena, w->keys, key, w->err, "%" PRId64, value);
+        w->s = gm_keys_set(w->arena, w->keys, key, "%" PRId64, value);
 }
 
 static void set_real(struct writer *w, const char *key, double value) {
     char text[32];
     gm_double_text(value, text);
     if (w->s == GM_OK)
-        w->s = gm_keys_set(w->arena, w->keys, key, w->err, "%s", text);
+        w->s = gm_keys_set(w->arena, w->keys, key, "%s", text);
 }
 
 static void set_text(struct writer *w, const char *key, const char *value) {
     if (w->s == GM_OK && value)
-        w->s = gm_keys_set(w->arena, w->keys, key, w->err, "%s", value);
+        w->s = gm_keys_set(w->arena, w->keys, key, "%s", value);
 }
 
 /* What the scores came from, carried along. */
@@ -175,15 +172,13 @@ static void put_bounds(struct writer *w, const gm_scores *s, const gm_mckp *p,
 }
 
 /* "2,3,4" for each module when some may not take all that they have. */
-static gm_status put_allowed(gm_arena *arena, const gm_scores *s,
-                             const gm_mckp *p, gm_allocation *out,
-                             gm_error *err) {
+static void put_allowed(gm_arena *arena, const gm_scores *s,
+                             const gm_mckp *p, gm_allocation *out) {
     bool restricted = false;
     for (long i = 0; i < s->M * s->K; i++)
         restricted = restricted || p->allowed[i] != (s->bytes[i] >= 0);
-    if (!restricted) return GM_OK;
+    if (!restricted) return;
     out->allowed = gm_alloc(arena, (size_t)s->M, sizeof *out->allowed);
-    if (!out->allowed) return gm_nomem(err);
     for (long m = 0; m < s->M; m++) {
         char text[4 * GM_MAX_CANDIDATES] = "";
         for (int k = 0; k < s->K; k++) {
@@ -193,34 +188,28 @@ static gm_status put_allowed(gm_arena *arena, const gm_scores *s,
                          used ? "," : "", s->bits[k]);
         }
         out->allowed[m] = gm_format(arena, "%s", text);
-        if (!out->allowed[m]) return gm_nomem(err);
     }
-    return GM_OK;
 }
 
-static gm_status put_fused(gm_arena *arena, const gm_mckp *p,
-                           gm_allocation *out, gm_error *err) {
-    if (!p->group) return GM_OK;
+static void put_fused(gm_arena *arena, const gm_mckp *p,
+                           gm_allocation *out) {
+    if (!p->group) return;
     out->fused = gm_alloc(arena, (size_t)p->M, sizeof *out->fused);
-    if (!out->fused) return gm_nomem(err);
     for (long m = 0; m < p->M; m++) {
         out->fused[m] = p->group[m] < 0 ? "-"
                                         : gm_format(arena, "%ld", p->group[m]);
-        if (!out->fused[m]) return gm_nomem(err);
     }
-    return GM_OK;
 }
 
-gm_status gm_allocation_make(gm_arena *arena, const gm_scores *scores,
+void gm_allocation_make(gm_arena *arena, const gm_scores *scores,
                              const gm_budget *budget, const gm_mckp *problem,
                              const gm_rounding *rounding, const int *choice,
                              const gm_certificate *certificate,
-                             gm_allocation *out, gm_error *err) {
+                             gm_allocation *out) {
     const gm_scores *s = scores;
     *out = (gm_allocation){.path = "allocation", .M = s->M, .name = s->name};
     out->bits = gm_alloc(arena, (size_t)s->M, sizeof *out->bits);
     out->bytes = gm_alloc(arena, (size_t)s->M, sizeof *out->bytes);
-    if (!out->bits || !out->bytes) return gm_nomem(err);
     for (long m = 0; m < s->M; m++) {
         out->bits[m] = s->bits[choice[m]];
         out->bytes[m] = s->bytes[m * s->K + choice[m]];
@@ -229,8 +218,8 @@ gm_status gm_allocation_make(gm_arena *arena, const gm_scores *scores,
     put_origin(&w, s);
     put_sizes(&w, s, budget, problem, choice, certificate);
     put_bounds(&w, s, problem, rounding, choice, certificate);
-    if (w.s == GM_OK) w.s = put_allowed(arena, s, problem, out, err);
-    if (w.s == GM_OK) w.s = put_fused(arena, problem, out, err);
+    if (w.s == GM_OK) w.s = put_allowed(arena, s, problem, out);
+    if (w.s == GM_OK) w.s = put_fused(arena, problem, out);
     return w.s;
 }
 
@@ -245,9 +234,9 @@ static void size_text(const gm_scores *s, const gm_budget *budget, int64_t size,
         snprintf(text, 48, "%.9g", (double)size / (double)s->N);
 }
 
-gm_status gm_explain_infeasible(const gm_scores *scores,
+void gm_explain_infeasible(const gm_scores *scores,
                                 const gm_budget *budget,
-                                const gm_certificate *t, gm_error *err) {
+                                const gm_certificate *t) {
     gm_error inner = *err;
     bool bytes = budget->convention == GM_BYTES;
     int64_t limit = budget->limit - (bytes ? scores->overhead : 0);
@@ -257,8 +246,8 @@ gm_status gm_explain_infeasible(const gm_scores *scores,
     size_text(scores, budget, t->below, below);
     size_text(scores, budget, t->above, above);
     if (t->largest == 0 || (t->below < 0 && t->above < 0))
-        return gm_fail(err, GM_EINFEASIBLE, "%s", inner.text);
-    return gm_fail(err, GM_EINFEASIBLE, "--%s %s: no assignment %s; reachable "
+        gm_fail(GM_EINFEASIBLE, "%s", inner.text);
+    gm_fail(GM_EINFEASIBLE, "--%s %s: no assignment %s; reachable "
                    "are %s to %s %s, %s below: %s, above: %s",
                    gm_convention_name(budget->convention), budget->text,
                    limit < t->smallest ? "is that small" :
@@ -278,14 +267,14 @@ gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
     gm_error inner;
     *certificate = (gm_certificate){0};
     gm_status status = gm_problem_build(arena, scores, budget, 30, &problem,
-                                        &rounding, err);
+                                        &rounding);
     if (status != GM_OK) return status;
     status = gm_mckp_solve(arena, &problem, options, choice, certificate, err);
     if (status == GM_EINFEASIBLE)
-        return gm_explain_infeasible(scores, budget, certificate, err);
+        return gm_explain_infeasible(scores, budget, certificate);
     if (!certificate->found) return status;
     gm_status made = gm_allocation_make(arena, scores, budget, &problem,
                                         &rounding, choice, certificate, out,
                                         &inner);
-    return made == GM_OK ? status : gm_fail(err, made, "%s", inner.text);
+    return made == GM_OK ? status : gm_fail(made, "%s", inner.text);
 }

@@ -9,17 +9,15 @@
 #include <string.h>
 
 /* Three tensors a candidate, in file order. */
-static gm_status describe(gm_arena *arena, const gm_model *model,
-                          const gm_recipe *recipe, gm_tensor *t, long *count,
-                          gm_error *err) {
+static void describe(gm_arena *arena, const gm_model *model,
+                          const gm_recipe *recipe, gm_tensor *t, long *count) {
     *count = 0;
     for (long l = 0; l < model->config.layers; l++)
         for (int j = 0; j < GM_LINEARS; j++)
             for (int k = 0; k < recipe->count && recipe->bits[k] < 16; k++) {
                 const char *name;
                 long out, in;
-                gm_status s = gm_linear_name(arena, l, j, &name, err);
-                if (s) return s;
+                gm_linear_name(arena, l, j, &name);
                 gm_linear_shape(&model->config, j, &out, &in);
                 gm_parts p = gm_packed_parts(out, in, recipe->bits[k],
                                              recipe->group);
@@ -32,11 +30,9 @@ static gm_status describe(gm_arena *arena, const gm_model *model,
                     {gm_format(arena, "%s.b%d.zeros", name, b), GM_U8, 2,
                      {out, p.zeros / out}, NULL, (size_t)p.zeros, NULL}};
                 for (int i = 0; i < 3; i++) {
-                    if (!three[i].name) return gm_nomem(err);
                     t[(*count)++] = three[i];
                 }
             }
-    return GM_OK;
 }
 
 /* ------------------------------------------------------- what modules see
@@ -82,7 +78,7 @@ static int64_t candidate_bytes(const maker *t, int j, int k) {
 }
 
 /* Room for one block and its candidates. */
-static gm_status block_room(gm_arena *arena, maker *t, gm_error *err) {
+static void block_room(gm_arena *arena, maker *t) {
     const gm_config *c = &t->model->config;
     const gm_recipe *r = t->recipe;
     while (t->made < r->count && r->bits[t->made] < 16) t->made++;
@@ -93,14 +89,13 @@ static gm_status block_room(gm_arena *arena, maker *t, gm_error *err) {
         for (int k = 0; k < t->made; k++) {
             t->data[j][k] = gm_alloc(arena, (size_t)candidate_bytes(t, j, k),
                                      1);
-            if (!t->data[j][k]) return gm_nomem(err);
         }
     }
-    return gm_block_alloc(arena, c, &t->block, err);
+    gm_block_alloc(arena, c, &t->block);
 }
 
 /* Room for what GPTQ needs; the first states are the embeddings. */
-static gm_status stream_room(gm_arena *arena, maker *t, gm_error *err) {
+static void stream_room(gm_arena *arena, maker *t) {
     const gm_config *c = &t->model->config;
     const gm_sequences *text = t->text;
     const long at_once = gm_at_once(t->recipe, text->S);
@@ -111,18 +106,14 @@ static gm_status stream_room(gm_arena *arena, maker *t, gm_error *err) {
     t->h = gm_alloc(arena, (size_t)(t->streams * all), row);
     t->weight = gm_alloc(arena, batch, sizeof *t->weight);
     t->mass = gm_alloc(arena, batch, sizeof *t->mass);
-    if (!t->h || !t->weight || !t->mass) return gm_nomem(err);
     for (int i = 0; i < INPUTS; i++) {
         size_t n = (size_t)t->inputs[i];
         t->H[i] = gm_alloc(arena, n * n, sizeof *t->H[i]);
-        if (!t->H[i]) return gm_nomem(err);
     }
-    gm_status s = gm_acts_alloc(arena, c, at_once, text->T, false, &t->acts,
-                                err);
-    if (!s) s = gm_rope_build(arena, c, text->T, NULL, &t->rope, err);
-    for (int k = 0; k < t->streams && !s; k++)
-        s = gm_embed(t->model, text->tokens, all, t->h + k * all * c->d, err);
-    return s;
+    gm_acts_alloc(arena, c, at_once, text->T, false, &t->acts);
+    gm_rope_build(arena, c, text->T, NULL, &t->rope);
+    for (int k = 0; k < t->streams; k++)
+        gm_embed(t->model, text->tokens, all, t->h + k * all * c->d);
 }
 
 /* w_t of the rows of a batch, x [rows, n] = input i.  One token in 512 hardly
@@ -145,8 +136,7 @@ static void token_weights(const maker *t, int i, long rows, const gm_real *x) {
 /* One pass of the states h through the block.  H_i = (2 / S T) sum_t w_t^2 x_t
    x_t^T for the inputs first..end-1; move: h become the block's outputs, else
    the pass ends at input `first`, the only one. */
-static gm_status pass(maker *t, gm_real *h, int first, int end, bool move,
-                      gm_error *err) {
+static void pass(maker *t, gm_real *h, int first, int end, bool move) {
     static const char *const name[INPUTS] = {
         "input of q, k and v", "input of o", "input of gate and up",
         "input of down"};
@@ -154,59 +144,56 @@ static gm_status pass(maker *t, gm_real *h, int first, int end, bool move,
     gm_acts *a = &t->acts;
     const gm_real *input[INPUTS] = {a->x1, a->attn, a->x2, a->act};
     const long S = t->text->S, T = t->text->T;
-    gm_status s = GM_OK;
     for (int i = first; i < end; i++) {
         size_t n = (size_t)t->inputs[i];
         memset(t->H[i], 0, n * n * sizeof *t->H[i]);
     }
     const long at_once = gm_at_once(t->recipe, S);
-    for (long q = 0; q < S && !s; q += at_once) {
+    for (long q = 0; q < S; q += at_once) {
         gm_real *at = h + q * T * c->d;
         a->S = gm_min(S - q, at_once);
         bool mass = t->recipe->hessian == GM_ATTENTION && first == 0 && end > 0;
         if (move) gm_block_forward(c, &t->block, &t->rope, at, a, at);
         else gm_block_inputs(c, &t->block, &t->rope, at, a, mass ? 1 : first);
         if (mass) gm_attention_mass(c, a, t->mass);
-        for (int i = first; i < end && !s; i++) {
-            s = gm_states_check(t->model, t->layer, name[i], input[i],
-                                a->S * T, t->inputs[i], err);
+        for (int i = first; i < end; i++) {
+            gm_states_check(t->model, t->layer, name[i], input[i],
+                                a->S * T, t->inputs[i]);
             token_weights(t, i, a->S * T, input[i]);
             gm_gram(a->S * T, t->inputs[i], input[i], t->weight, t->H[i]);
         }
-        if (move && !s)
-            s = gm_states_check(t->model, t->layer, "output", at, a->S * T,
-                                c->d, err);
+        if (move)
+            gm_states_check(t->model, t->layer, "output", at, a->S * T,
+                                c->d);
     }
     for (int i = first; i < end; i++)
         for (long k = 0; k < t->inputs[i] * t->inputs[i]; k++)
             t->H[i][k] *= 2 / ((double)S * (double)T);
-    return s;
 }
 
-gm_status gm_hessians(gm_arena *arena, const gm_model *model,
+void gm_hessians(gm_arena *arena, const gm_model *model,
                       const gm_recipe *recipe, const gm_sequences *calibration,
-                      gm_hessian_look *look, void *context, gm_error *err) {
+                      gm_hessian_look *look, void *context) {
     gm_mark mark = gm_arena_mark(arena);
     maker t = {.model = model, .recipe = recipe, .text = calibration};
-    gm_status s = block_room(arena, &t, err);
-    if (!s) s = stream_room(arena, &t, err);
-    for (long l = 0; l < model->config.layers && !s; l++) {
+    block_room(arena, &t);
+    stream_room(arena, &t);
+    for (long l = 0; l < model->config.layers; l++) {
         t.layer = l;
-        s = gm_block_load(model, l, &t.block, err);
-        if (!s) s = pass(&t, t.h, 0, INPUTS, true, err);
-        for (int i = 0; i < INPUTS && !s; i++)
-            s = look(context, l, i, t.inputs[i], t.H[i], err);
+        gm_block_load(model, l, &t.block);
+        pass(&t, t.h, 0, INPUTS, true);
+        for (int i = 0; i < INPUTS; i++)
+            look(context, l, i, t.inputs[i], t.H[i], err);
     }
     gm_arena_rewind(arena, mark);
-    return s;
 }
 
 /* ------------------------------------------------------------ making a file */
 
 /* Candidate k of module j of the block into its place: codes, scales, zeros in
    a row.  factor: of GPTQ; NULL for RTN. */
-static gm_status make_candidate(gm_arena *arena, maker *t, int j, int k,
-                                const gm_factor *factor, gm_error *err) {
+static void make_candidate(gm_arena *arena, maker *t, int j, int k,
+                                const gm_factor *factor) {
     const gm_recipe *r = t->recipe;
     const gm_real *w = t->block.w[j];
     uint8_t *data = t->data[j][k];
@@ -215,22 +202,19 @@ static gm_status make_candidate(gm_arena *arena, maker *t, int j, int k,
     gm_parts p = gm_packed_parts(out, in, r->bits[k], r->group);
     gm_mark mark = gm_arena_mark(arena);
     uint16_t *scales = gm_alloc(arena, (size_t)p.scales, 1);
-    if (!scales) return gm_nomem(err);
     uint8_t *zeros = data + p.codes + p.scales;
-    gm_status s = GM_OK;
     if (factor)
-        s = gm_gptq(arena, w, out, in, r->bits[k], r->group, r->scales, factor,
-                    data, scales, zeros, err);
+        gm_gptq(arena, w, out, in, r->bits[k], r->group, r->scales, factor,
+                    data, scales, zeros);
     else
         gm_rtn(w, out, in, r->bits[k], r->group, r->scales, data, scales,
                zeros);
     memcpy(data + p.codes, scales, (size_t)p.scales);
     gm_arena_rewind(arena, mark);
-    return s;
 }
 
 /* Module j of the block becomes its candidate k. */
-static gm_status take_candidate(maker *t, int j, int k, gm_error *err) {
+static void take_candidate(maker *t, int j, int k) {
     const gm_recipe *r = t->recipe;
     gm_packed q = {.bits = r->bits[k], .group = r->group,
                    .codes = t->data[j][k]};
@@ -238,75 +222,68 @@ static gm_status take_candidate(maker *t, int j, int k, gm_error *err) {
     gm_parts p = gm_packed_parts(q.out, q.in, q.bits, q.group);
     q.scales = q.codes + p.codes;
     q.zeros = q.scales + p.scales;
-    return gm_dequantize(&q, t->block.w[j], err);
+    gm_dequantize(&q, t->block.w[j]);
 }
 
 /* Candidates first..end-1 of the modules with input i, from its H. */
-static gm_status make_input(gm_arena *arena, maker *t, int i, int first,
-                            int end, gm_error *err) {
+static void make_input(gm_arena *arena, maker *t, int i, int first,
+                            int end) {
     const gm_recipe *r = t->recipe;
     gm_mark mark = gm_arena_mark(arena);
     gm_factor factor;
     bool gptq = r->quantizer == GM_GPTQ;
-    gm_status s = GM_OK;
     if (gptq)
-        s = gm_gptq_factor(arena, t->inputs[i], t->H[i], r->damping,
-                           r->act_order, &factor, err);
-    for (int j = 0; j < GM_LINEARS && !s; j++)
-        for (int k = first; k < end && input_of[j] == i && !s; k++)
-            s = make_candidate(arena, t, j, k, gptq ? &factor : NULL, err);
+        gm_gptq_factor(arena, t->inputs[i], t->H[i], r->damping,
+                           r->act_order, &factor);
+    for (int j = 0; j < GM_LINEARS; j++)
+        for (int k = first; k < end && input_of[j] == i; k++)
+            make_candidate(arena, t, j, k, gptq ? &factor : NULL);
     gm_arena_rewind(arena, mark);
-    return s;
 }
 
 /* All candidates of the block from one set of inputs. */
-static gm_status make_block(gm_arena *arena, maker *t, gm_error *err) {
-    gm_status s = GM_OK;
+static void make_block(gm_arena *arena, maker *t) {
     if (t->recipe->quantizer == GM_GPTQ)
-        s = pass(t, t->h, 0, INPUTS, true, err);
-    for (int i = 0; i < INPUTS && !s; i++)
-        s = make_input(arena, t, i, 0, t->made, err);
-    return s;
+        pass(t, t->h, 0, INPUTS, true);
+    for (int i = 0; i < INPUTS; i++)
+        make_input(arena, t, i, 0, t->made);
 }
 
 /* Candidates k of the block, each from the inputs that it gets when all
    modules before it, those of this block too, are their candidates k. */
-static gm_status make_stream(gm_arena *arena, maker *t, int k, gm_error *err) {
+static void make_stream(gm_arena *arena, maker *t, int k) {
     gm_real *h = t->h + k * t->text->S * t->text->T * t->model->config.d;
-    gm_status s = GM_OK;
-    for (int i = 0; i < INPUTS && !s; i++) {
-        s = pass(t, h, i, i + 1, false, err);
-        if (!s) s = make_input(arena, t, i, k, k + 1, err);
-        for (int j = 0; j < GM_LINEARS && !s; j++)
-            if (input_of[j] == i) s = take_candidate(t, j, k, err);
+    for (int i = 0; i < INPUTS; i++) {
+        pass(t, h, i, i + 1, false);
+        make_input(arena, t, i, k, k + 1);
+        for (int j = 0; j < GM_LINEARS; j++)
+            if (input_of[j] == i) take_candidate(t, j, k);
     }
-    return s ? s : pass(t, h, 0, 0, true, err);
+    pass(t, h, 0, 0, true);
 }
 
 /* The candidates of one block, in t->data. */
-static gm_status fill_block(gm_arena *arena, maker *t, long layer,
-                            gm_error *err) {
+static void fill_block(gm_arena *arena, maker *t, long layer) {
     const gm_recipe *r = t->recipe;
     t->layer = layer;
-    gm_status s = gm_block_load(t->model, layer, &t->block, err);
-    if (!s && !r->sequential) s = make_block(arena, t, err);
-    for (int k = 0; k < t->made && r->sequential && !s; k++) {
-        if (k) s = gm_block_load(t->model, layer, &t->block, err);
-        if (!s) s = make_stream(arena, t, k, err);
+    gm_block_load(t->model, layer, &t->block);
+    if (!r->sequential) make_block(arena, t);
+    for (int k = 0; k < t->made && r->sequential; k++) {
+        if (k) gm_block_load(t->model, layer, &t->block);
+        make_stream(arena, t, k);
     }
-    return s;
 }
 
 /* A block that `rank` made to byte `at` of rank 0's file, if s says that it can
    be written; it is moved in any case. */
-static gm_status put_block(maker *t, int rank, int64_t at, gm_out *file,
-                           gm_status s, gm_error *err) {
+static void put_block(maker *t, int rank, int64_t at, gm_out *file,
+                           gm_status s) {
     for (int j = 0; j < GM_LINEARS; j++)
         for (int k = 0; k < t->made; k++) {
             size_t n = (size_t)candidate_bytes(t, j, k);
             gm_ranks_move(rank, 0, t->data[j][k], n);
             if (gm_rank() == 0 && !s)
-                s = gm_out_write_at(file, at, t->data[j][k], n, err);
+                s = gm_out_write_at(file, at, t->data[j][k], n);
             at += (int64_t)n;
         }
     return s;
@@ -320,92 +297,81 @@ static long first_block(const maker *t, int rank) {
 }
 
 /* In turn i every rank makes its block i and rank 0 writes them all. */
-static gm_status write_blocks(gm_arena *arena, maker *t, gm_out *file,
-                              gm_error *err) {
+static void write_blocks(gm_arena *arena, maker *t, gm_out *file) {
     const long L = t->model->config.layers;
     const int64_t start = file->bytes;
     int64_t size = 0;
-    gm_status s = GM_OK;
     for (int j = 0; j < GM_LINEARS; j++)
         for (int k = 0; k < t->made; k++) size += candidate_bytes(t, j, k);
-    for (long i = 0, done = 0; done < L && !s; i++) {
+    for (long i = 0, done = 0; done < L; i++) {
         long mine = first_block(t, gm_rank()) + i;
         if (mine < first_block(t, gm_rank() + 1))
-            s = fill_block(arena, t, mine, err);
-        s = gm_ranks_agree(s, err);
+            fill_block(arena, t, mine);
+        gm_ranks_agree(s);
         bool well = !s;
         for (int r = 0; r < gm_ranks() && well; r++) {
             long l = first_block(t, r) + i;
             if (l >= first_block(t, r + 1)) continue;
-            s = put_block(t, r, start + l * size, file, s, err);
+            put_block(t, r, start + l * size, file, s);
             done++;
         }
         gm_say(t->report, "candidates", done * GM_LINEARS, L * GM_LINEARS);
     }
-    return s;
 }
 
 /* DIR/sha256-HASH.txt beside DIR/candidates-HASH.safetensors, as sha256sum -c
    reads it. */
-static gm_status file_digest(gm_arena *arena, const char *path, char hex[65],
-                             gm_error *err) {
+static void file_digest(gm_arena *arena, const char *path, char hex[65]) {
     gm_map map;
-    gm_status s = gm_map_open(arena, path, &map, err);
-    if (s) return s;
+    gm_map_open(arena, path, &map);
     gm_sha sha;
     gm_sha_begin(&sha);
     gm_sha_mapped(&sha, map.data, map.size);
     gm_sha_end(&sha, hex);
     gm_map_close(&map);
-    return GM_OK;
 }
 
-static gm_status write_digest(gm_arena *arena, gm_out *file, gm_error *err) {
+static void write_digest(gm_arena *arena, gm_out *file) {
     const char *name = gm_base_name(file->path);
     const char *hash = strrchr(name, '-') + 1;
     const char *to = gm_format(arena, "%.*ssha256-%.12s.txt",
                                (int)(name - file->path), file->path, hash);
     char hex[65];
     gm_out out;
-    if (!to) return gm_nomem(err);
     if (fflush(file->file) != 0)
-        return gm_fail(err, GM_EIO, "%s: cannot write", file->partial);
-    gm_status s = file_digest(arena, file->partial, hex, err);
-    if (!s) s = gm_out_open(arena, to, &out, err);
-    if (s) return s;
-    gm_out_print(&out, err, "%s  %s\n", hex, name);
-    return gm_out_commit(&out, err);
+        gm_fail(GM_EIO, "%s: cannot write", file->partial);
+    file_digest(arena, file->partial, hex);
+    gm_out_open(arena, to, &out);
+    gm_out_print(&out, "%s  %s\n", hex, name);
+    gm_out_commit(&out);
 }
 
-gm_status gm_candidates_verify(gm_arena *arena, const gm_candidates *candidates,
-                               const char *dir, gm_error *err) {
-    if (candidates->recipe.quantizer == GM_EXTERNAL) return GM_OK;
+void gm_candidates_verify(gm_arena *arena, const gm_candidates *candidates,
+                               const char *dir) {
+    if (candidates->recipe.quantizer == GM_EXTERNAL) return;
     const char *path = candidates->tensors.map[0].path;
     const char *from = gm_format(arena, "%s/sha256-%.12s.txt", dir,
                                  candidates->hash);
     char hex[65];
     gm_map map;
-    if (!from) return gm_nomem(err);
     if (!gm_exists(from))
-        return gm_fail(err, GM_EINPUT, "%s: expected its SHA-256 in %s, found "
+        gm_fail(GM_EINPUT, "%s: expected its SHA-256 in %s, found "
                        "no such file; remove it and it will be made again",
                        path, from);
-    gm_status s = gm_map_open(arena, from, &map, err);
-    if (s) return s;
-    s = file_digest(arena, path, hex, err);
-    if (!s && (map.size < 64 || memcmp(map.data, hex, 64) != 0))
-        s = gm_fail(err, GM_EINPUT, "%s: damaged: expected SHA-256 %.*s (%s), "
+    gm_map_open(arena, from, &map);
+    file_digest(arena, path, hex);
+    if ((map.size < 64 || memcmp(map.data, hex, 64) != 0))
+        gm_fail(GM_EINPUT, "%s: damaged: expected SHA-256 %.*s (%s), "
                     "found %s; remove it and it will be made again", path,
                     (int)(map.size < 64 ? map.size : 64),
                     (const char *)map.data, from, hex);
     gm_map_close(&map);
-    return s;
 }
 
-static gm_status write_candidates(gm_arena *arena, const gm_model *model,
+static void write_candidates(gm_arena *arena, const gm_model *model,
                                   const gm_recipe *recipe,
                                   const gm_sequences *text, const char *path,
-                                  const gm_report *report, gm_error *err) {
+                                  const gm_report *report) {
     long count, modules = model->config.layers * GM_LINEARS;
     char recipe_text[128], tokens[65];
     bool gptq = recipe->quantizer == GM_GPTQ;
@@ -418,23 +384,21 @@ static gm_status write_candidates(gm_arena *arena, const gm_model *model,
                               gptq ? "calibration_hash" : NULL, tokens, NULL};
     gm_tensor *tensor = gm_alloc(arena, (size_t)(modules * recipe->count * 3),
                                  sizeof *tensor);
-    if (!tensor) return gm_nomem(err);
-    gm_status s = describe(arena, model, recipe, tensor, &count, err);
-    if (!s) s = block_room(arena, &t, err);
-    if (!s && gptq) s = stream_room(arena, &t, err);
+    describe(arena, model, recipe, tensor, &count);
+    block_room(arena, &t);
+    if (gptq) stream_room(arena, &t);
     gm_out file = {0};
     bool writes = gm_rank() == 0;
-    if (!s && writes)
-        s = gm_safetensors_begin(arena, path, tensor, count, metadata, 0,
-                                 &file, err);
-    if (!s && gptq && !recipe->sequential)
-        s = gm_states_before(model, first_block(&t, gm_rank()), text, &t.block,
-                             &t.acts, &t.rope, t.h, err);
-    if (!s) s = write_blocks(arena, &t, &file, err);
-    if (!s && writes) s = write_digest(arena, &file, err);
-    if (!s && writes) s = gm_out_commit(&file, err);
+    if (writes)
+        gm_safetensors_begin(arena, path, tensor, count, metadata, 0,
+                                 &file);
+    if (gptq && !recipe->sequential)
+        gm_states_before(model, first_block(&t, gm_rank()), text, &t.block,
+                             &t.acts, &t.rope, t.h);
+    write_blocks(arena, &t, &file);
+    if (writes) write_digest(arena, &file);
+    if (writes) gm_out_commit(&file);
     if (s) gm_out_abandon(&file);
-    return s;
 }
 
 /* ---------------------------------------------------------- finding a file */
@@ -461,32 +425,31 @@ static void candidates_hash(const gm_model *model, const gm_recipe *recipe,
 }
 
 /* "16" needs a checkpoint of 16-bit weights, "32" one of F32. */
-static gm_status check_originals(const gm_model *model,
-                                 const gm_recipe *recipe, gm_error *err) {
+static void check_originals(const gm_model *model,
+                                 const gm_recipe *recipe) {
     int last = recipe->bits[recipe->count - 1];
-    if (recipe->quantizer == GM_EXTERNAL) return GM_OK;     /* external.c did */
+    if (recipe->quantizer == GM_EXTERNAL) return;     /* external.c did */
     for (long m = 0; m < model->config.layers * GM_LINEARS && last >= 16; m++) {
         const gm_tensor *t = gm_linear_tensor(model, m / GM_LINEARS,
                                               (int)(m % GM_LINEARS));
         int stored = (int)gm_dtype_bytes(t->dtype) * 8;
         if (last != stored || recipe->bits[0] >= 16)
-            return gm_fail(err, GM_EUSAGE, "--bits: %d stands for the weight "
+            gm_fail(GM_EUSAGE, "--bits: %d stands for the weight "
                            "as stored, beside fewer bits, but %s is %s "
                            "(%d bits) in %s", last, t->name,
                            gm_dtype_name(t->dtype), stored, t->path);
     }
-    return GM_OK;
 }
 
 /* Checks that need no file, and the model's hash. */
-static gm_status begin(gm_model *model, const gm_recipe *recipe,
-                       gm_candidates *out, gm_error *err) {
+static void begin(gm_model *model, const gm_recipe *recipe,
+                       gm_candidates *out) {
     *out = (gm_candidates){.recipe = *recipe, .model = model};
     if (recipe->group < 1 || recipe->group > GM_MAX_GROUP)
-        return gm_fail(err, GM_EUSAGE, "--group: expected 1 to %d, found %ld",
+        gm_fail(GM_EUSAGE, "--group: expected 1 to %d, found %ld",
                        GM_MAX_GROUP, recipe->group);
-    gm_status s = check_originals(model, recipe, err);
-    return s || *model->hash ? s : gm_model_hash(model, err);
+    check_originals(model, recipe);
+    return s || *model->hash ? s : gm_model_hash(model);
 }
 
 static char *candidates_path(gm_arena *arena, const char *dir,
@@ -496,91 +459,78 @@ static char *candidates_path(gm_arena *arena, const char *dir,
 
 /* Rank 0 looks whether the file is there, and holds the directory while all
    make it. */
-static gm_status ensure_file(gm_arena *arena, const gm_model *model,
+static void ensure_file(gm_arena *arena, const gm_model *model,
                              const gm_recipe *recipe,
                              const gm_sequences *calibration, const char *path,
-                             const char *dir, const gm_report *report,
-                             gm_error *err) {
+                             const char *dir, const gm_report *report) {
     const bool first = gm_rank() == 0;
     bool missing = first && !gm_exists(path);
     int lock = -1;
-    gm_status s = gm_ranks_tell(&missing, sizeof missing, err);
-    if (s || !missing) return s;
+    gm_ranks_tell(&missing, sizeof missing);
+    if (s || !missing) return;
     gm_mark mark = gm_arena_mark(arena);
-    if (first) s = gm_make_dir(dir, err);
-    if (first && !s) s = gm_dir_lock(dir, &lock, err);
+    if (first) gm_make_dir(dir);
+    if (first) gm_dir_lock(dir, &lock);
     missing = first && !gm_exists(path);
-    if (!s) s = gm_ranks_tell(&missing, sizeof missing, err);
-    if (!s && missing)
-        s = write_candidates(arena, model, recipe, calibration, path, report,
-                             err);
-    if (!s) s = gm_ranks_agree(s, err);         /* it is there */
+    gm_ranks_tell(&missing, sizeof missing);
+    if (missing)
+        write_candidates(arena, model, recipe, calibration, path, report);
+    gm_ranks_agree(s);         /* it is there */
     gm_dir_unlock(lock);
     gm_arena_rewind(arena, mark);
-    return s;
 }
 
-gm_status gm_candidates_open(gm_arena *arena, gm_model *model,
+void gm_candidates_open(gm_arena *arena, gm_model *model,
                              const gm_recipe *recipe,
                              const gm_sequences *calibration, const char *dir,
-                             const gm_report *report, gm_candidates *out,
-                             gm_error *err) {
-    gm_status s = begin(model, recipe, out, err);
-    if (s) return s;
+                             const gm_report *report, gm_candidates *out) {
+    begin(model, recipe, out);
     if (recipe->quantizer == GM_EXTERNAL && !recipe->external)
-        return gm_fail(err, GM_EUSAGE, "the candidates are another tool's: "
+        gm_fail(GM_EUSAGE, "the candidates are another tool's: "
                        "expected its file (--external FILE), found none");
     if (recipe->quantizer == GM_GPTQ && !calibration)
-        return gm_fail(err, GM_EUSAGE, "GPTQ candidates are made from a "
+        gm_fail(GM_EUSAGE, "GPTQ candidates are made from a "
                        "calibration text: expected one, found none");
     candidates_hash(model, recipe, calibration, out->hash);
-    s = gm_ranks_same("the candidates' hash", out->hash, err);
-    if (s) return s;
+    gm_ranks_same("the candidates' hash", out->hash);
     if (recipe->quantizer == GM_EXTERNAL) {
         out->tensors = recipe->external->tensors;
         out->allowed = recipe->external->allowed;
-        return gm_make_dir(dir, err);   /* for what is written there later */
+        { gm_make_dir(dir); return; }   /* for what is written there later */
     }
     const char *path = candidates_path(arena, dir, out->hash);
-    if (!path) return gm_nomem(err);
-    s = ensure_file(arena, model, recipe, calibration, path, dir, report,
-                    err);
-    return s ? s : gm_safetensors_open(arena, path, &out->tensors, err);
+    ensure_file(arena, model, recipe, calibration, path, dir, report);
+    gm_safetensors_open(arena, path, &out->tensors);
 }
 
 /* One key of the file's metadata must be `expected`. */
-static gm_status check_key(const gm_candidates *c, const char *path,
-                           const char *key, const char *expected,
-                           gm_error *err) {
+static void check_key(const gm_candidates *c, const char *path,
+                           const char *key, const char *expected) {
     const gm_json *v = gm_json_get(c->tensors.metadata, key);
-    if (v && v->string && strcmp(v->string, expected) == 0) return GM_OK;
-    return gm_fail(err, GM_EINPUT, "%s: %s: expected \"%s\", found \"%s\"",
+    if (v && v->string && strcmp(v->string, expected) == 0) return;
+    gm_fail(GM_EINPUT, "%s: %s: expected \"%s\", found \"%s\"",
                    path, key, expected, v && v->string ? v->string : "nothing");
 }
 
-gm_status gm_candidates_find(gm_arena *arena, gm_model *model,
+void gm_candidates_find(gm_arena *arena, gm_model *model,
                              const gm_recipe *recipe, const char *hash,
-                             const char *dir, gm_candidates *out,
-                             gm_error *err) {
-    gm_status s = begin(model, recipe, out, err);
+                             const char *dir, gm_candidates *out) {
+    begin(model, recipe, out);
     const char *path = candidates_path(arena, dir, hash);
-    if (s) return s;
-    if (!path) return gm_nomem(err);
     if (strlen(hash) != 64 || strspn(hash, "0123456789abcdef") != 64)
-        return gm_fail(err, GM_EINPUT, "candidates_hash: expected 64 "
+        gm_fail(GM_EINPUT, "candidates_hash: expected 64 "
                        "hexadecimal digits, found \"%s\"", hash);
     if (!gm_exists(path))
-        return gm_fail(err, GM_EINPUT, "%s: no such file, and GPTQ candidates "
+        gm_fail(GM_EINPUT, "%s: no such file, and GPTQ candidates "
                        "are made from a calibration text: expected the "
                        "directory that gamma fit wrote to (--cache DIR), or "
                        "that text (--calib FILE)", path);
     char text[128];
     gm_recipe_text(recipe, text);
     memcpy(out->hash, hash, 65);
-    s = gm_safetensors_open(arena, path, &out->tensors, err);
-    if (!s) s = check_key(out, path, "recipe", text, err);
-    if (!s) s = check_key(out, path, "model_hash", model->hash, err);
-    return s;
+    gm_safetensors_open(arena, path, &out->tensors);
+    check_key(out, path, "recipe", text);
+    check_key(out, path, "model_hash", model->hash);
 }
 
 void gm_candidates_close(gm_candidates *candidates) {
@@ -588,90 +538,84 @@ void gm_candidates_close(gm_candidates *candidates) {
 }
 
 /* One part of a candidate; its size is checked, for the file is mapped. */
-static gm_status find_part(const gm_candidates *c, const char *module, int bits,
+static void find_part(const gm_candidates *c, const char *module, int bits,
                            const char *part, int64_t bytes,
-                           const uint8_t **data, gm_error *err) {
+                           const uint8_t **data) {
     char name[512];
     snprintf(name, sizeof name, "%s.b%d.%s", module, bits, part);
     const gm_tensor *t = gm_tensor_find(&c->tensors, name);
     bool scales = strcmp(part, "scales") == 0;
     if (!t || (int64_t)t->bytes != bytes)
-        return gm_fail(err, GM_EINPUT, "%s: tensor \"%s\": expected %lld "
+        gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected %lld "
                        "bytes, found %lld", c->tensors.map[0].path, name,
                        (long long)bytes, t ? (long long)t->bytes : 0LL);
     if (t->dtype != (scales ? GM_F16 : GM_U8))
-        return gm_fail(err, GM_EINPUT, "%s: tensor \"%s\": expected type %s, "
+        gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected type %s, "
                        "found %s", t->path, name, scales ? "F16" : "U8",
                        gm_dtype_name(t->dtype));
     *data = t->data;
-    return scales ? gm_tensor_check(t, err) : GM_OK;
+    if (scales) gm_tensor_check(t);
 }
 
 /* The tensor itself, in the place of the stored weight. */
-static gm_status find_external(const gm_candidates *c, long layer, int j, int k,
-                               gm_packed *out, gm_error *err) {
+static void find_external(const gm_candidates *c, long layer, int j, int k,
+                               gm_packed *out) {
     const gm_tensor *w = gm_linear_tensor(c->model, layer, j);
     long i = (layer * GM_LINEARS + j) * c->recipe.count + k;
     out->original = c->recipe.external->tensor[i];
-    if (out->original) return GM_OK;
-    return gm_fail(err, GM_EINPUT, "%s: module %.*s: expected a candidate of "
+    if (out->original) return;
+    gm_fail(GM_EINPUT, "%s: module %.*s: expected a candidate of "
                    "%d bits, found none", c->tensors.map[0].path,
                    (int)strlen(w->name) - 7, w->name, out->bits);
 }
 
-gm_status gm_candidate(const gm_candidates *c, long layer, int j, int k,
-                       gm_packed *out, gm_error *err) {
+void gm_candidate(const gm_candidates *c, long layer, int j, int k,
+                       gm_packed *out) {
     const gm_tensor *w = gm_linear_tensor(c->model, layer, j);
     *out = (gm_packed){.bits = c->recipe.bits[k], .group = c->recipe.group};
     gm_linear_shape(&c->model->config, j, &out->out, &out->in);
-    if (c->recipe.external) return find_external(c, layer, j, k, out, err);
+    if (c->recipe.external) { find_external(c, layer, j, k, out); return; }
     if (out->bits >= 16) {
         out->original = w;
-        return GM_OK;
+        return;
     }
     char module[256];       /* the weight's name without ".weight" */
     snprintf(module, sizeof module, "%.*s", (int)strlen(w->name) - 7, w->name);
     gm_parts p = gm_packed_parts(out->out, out->in, out->bits, out->group);
-    gm_status s = find_part(c, module, out->bits, "codes", p.codes,
-                            &out->codes, err);
-    if (!s) s = find_part(c, module, out->bits, "scales", p.scales,
-                          &out->scales, err);
-    if (!s) s = find_part(c, module, out->bits, "zeros", p.zeros, &out->zeros,
-                          err);
-    return s;
+    find_part(c, module, out->bits, "codes", p.codes,
+                            &out->codes);
+    find_part(c, module, out->bits, "scales", p.scales,
+                          &out->scales);
+    find_part(c, module, out->bits, "zeros", p.zeros, &out->zeros);
 }
 
-gm_status gm_candidate_weight(const gm_candidates *c, long layer, int j, int k,
-                              gm_real *w, gm_error *err) {
+void gm_candidate_weight(const gm_candidates *c, long layer, int j, int k,
+                              gm_real *w) {
     gm_packed packed;
-    gm_status s = gm_candidate(c, layer, j, k, &packed, err);
-    return s ? s : gm_dequantize(&packed, w, err);
+    gm_candidate(c, layer, j, k, &packed);
+    gm_dequantize(&packed, w);
 }
 
-gm_status gm_chosen_block(const gm_candidates *c, long layer, const int *choice,
-                          gm_block *block, gm_error *err) {
-    gm_status s = gm_block_load(c->model, layer, block, err);
-    for (int j = 0; j < GM_LINEARS && !s; j++)
-        s = gm_candidate_weight(c, layer, j, choice[j], block->w[j], err);
-    return s;
+void gm_chosen_block(const gm_candidates *c, long layer, const int *choice,
+                          gm_block *block) {
+    gm_block_load(c->model, layer, block);
+    for (int j = 0; j < GM_LINEARS; j++)
+        gm_candidate_weight(c, layer, j, choice[j], block->w[j]);
 }
 
-gm_status gm_offer_find(const gm_candidates *c, long layer, int j,
-                        gm_offer *out, gm_error *err) {
-    gm_status s = GM_OK;
+void gm_offer_find(const gm_candidates *c, long layer, int j,
+                        gm_offer *out) {
     out->count = 0;
-    for (int k = 0; k < c->recipe.count && !s; k++) {
+    for (int k = 0; k < c->recipe.count; k++) {
         if (!gm_allowed(c, layer * GM_LINEARS + j, k)) continue;
         out->k[out->count] = k;
-        s = gm_candidate(c, layer, j, k, &out->packed[out->count++], err);
+        gm_candidate(c, layer, j, k, &out->packed[out->count++]);
     }
-    return s;
 }
 
-gm_status gm_offer_inner(const gm_offer *o, const gm_real *G, double *row,
-                         double *g, gm_error *err) {
+void gm_offer_inner(const gm_offer *o, const gm_real *G, double *row,
+                         double *g) {
     double of[GM_MAX_CANDIDATES];
-    gm_status s = gm_inner(o->packed, o->count, G, row, of, err);
-    for (int i = 0; i < o->count && !s; i++) g[o->k[i]] = of[i];
-    return s;
+    gm_inner(o->packed, o->count, G, row, of);
+    for (int i = 0; i < o->count; i++) g[o->k[i]] = of[i];
 }

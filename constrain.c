@@ -50,15 +50,15 @@ static char *cut(char **text, char stop) {
     return start;
 }
 
-static gm_status expect(struct maker *k, const char *option, const char *form,
+_Noreturn static void expect(struct maker *k, const char *option, const char *form,
                         const char *found) {
-    return gm_fail(k->err, GM_EUSAGE, "%s: expected %s, found \"%s\"", option,
+    gm_fail(GM_EUSAGE, "%s: expected %s, found \"%s\"", option,
                    form, found);
 }
 
-static gm_status unknown(struct maker *k, const char *option,
+_Noreturn static void unknown(struct maker *k, const char *option,
                          const char *pattern) {
-    return gm_fail(k->err, GM_EUSAGE, "%s: no module of %s matches \"%s\"",
+    gm_fail(GM_EUSAGE, "%s: no module of %s matches \"%s\"",
                    option, k->s->path, pattern);
 }
 
@@ -68,17 +68,17 @@ enum limit { AT_LEAST, AT_MOST, EXACTLY };
 
 /* What stays as stored is no module: pinning it to the 16 or 32 bits it has
    changes nothing, anything else is refused with that reason. */
-static gm_status unmatched(struct maker *k, const char *option,
+static void unmatched(struct maker *k, const char *option,
                            const char *pattern, enum limit kind, long bits) {
     static const char *const kept[] = {"lm_head", "embed_tokens", "norm"};
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
         if (strstr(pattern, kept[i]) && bits >= 16 && kind != AT_MOST)
-            return GM_OK;
+            return;
         else if (strstr(pattern, kept[i]))
-            return gm_fail(k->err, GM_EUSAGE, "%s: \"%s\" is none of the "
+            gm_fail(GM_EUSAGE, "%s: \"%s\" is none of the "
                            "modules of %s: embeddings, norms and the output "
                            "head stay as stored", option, pattern, k->s->path);
-    return unknown(k, option, pattern);
+    unknown(k, option, pattern);
 }
 
 /* Splits "PATTERN=BITS", "PATTERN>=BITS" or "PATTERN<=BITS" (the last two
@@ -99,16 +99,15 @@ static const char *split_limit(char *item, const char **pattern,
 }
 
 /* "PATTERN=BITS,..." */
-static gm_status limit_bits(struct maker *k, const char *option,
+static void limit_bits(struct maker *k, const char *option,
                             const char *text, enum limit way) {
     char *rest = text ? gm_format(k->arena, "%s", text) : NULL;
-    if (text && !rest) return gm_nomem(k->err);
+    if (text && !rest) gm_nomem();
     for (char *item; (item = cut(&rest, ','));) {
         enum limit kind = way;
         const char *pattern, *bits = split_limit(item, &pattern, &kind);
         long b, hits = 0;
-        gm_status s = gm_parse_long(option, bits, 1, 32, &b, k->err);
-        if (s != GM_OK) return s;
+        gm_parse_long(option, bits, 1, 32, &b);
         for (long m = 0; m < k->s->M; m++) {
             if (!matches(pattern, k->s->name[m])) continue;
             hits++;
@@ -117,43 +116,38 @@ static gm_status limit_bits(struct maker *k, const char *option,
                     (kind != AT_LEAST && k->s->bits[j] > b))
                     k->p->allowed[m * k->s->K + j] = false;
         }
-        if (!hits && (s = unmatched(k, option, pattern, kind, b))) return s;
+        if (!hits && (unmatched(k, option, pattern, kind, b))) return;
     }
-    return GM_OK;
 }
 
 /* Marks in list[K] the candidates "2,3". */
-static gm_status read_bits(struct maker *k, const char *option, char *bits,
+static void read_bits(struct maker *k, const char *option, char *bits,
                            bool *list) {
     memset(list, 0, (size_t)k->s->K * sizeof *list);
     for (char *item; (item = cut(&bits, ','));) {
         long b;
         int j = 0;
-        gm_status s = gm_parse_long(option, item, 1, 32, &b, k->err);
-        if (s != GM_OK) return s;
+        gm_parse_long(option, item, 1, 32, &b);
         while (j < k->s->K && k->s->bits[j] != b) j++;
         if (j == k->s->K)
-            return gm_fail(k->err, GM_EUSAGE, "%s: there are no candidates of "
+            gm_fail(GM_EUSAGE, "%s: there are no candidates of "
                            "%ld bits", option, b);
         list[j] = true;
     }
-    return GM_OK;
 }
 
-gm_status gm_allow(gm_arena *arena, const gm_scores *scores, const char *text,
-                   bool *allowed, gm_error *err) {
+void gm_allow(gm_arena *arena, const gm_scores *scores, const char *text,
+                   bool *allowed) {
     gm_mckp p = {.allowed = allowed};
     struct maker k = {arena, scores, &p, err};
     char *rest = gm_format(arena, "%s", text);
-    if (!rest) return gm_nomem(err);
     for (char *item; (item = cut(&rest, ';'));) {
         bool list[GM_MAX_CANDIDATES];
         char *bits = strchr(item, '=');
         long hits = 0;
-        if (!bits) return expect(&k, "--allow", "PATTERN=BITS,...;...", item);
+        if (!bits) expect(&k, "--allow", "PATTERN=BITS,...;...", item);
         *bits++ = 0;
-        gm_status s = read_bits(&k, "--allow", bits, list);
-        if (s != GM_OK) return s;
+        read_bits(&k, "--allow", bits, list);
         for (long m = 0; m < scores->M; m++) {
             int left = 0;
             if (!matches(item, scores->name[m])) continue;
@@ -161,12 +155,11 @@ gm_status gm_allow(gm_arena *arena, const gm_scores *scores, const char *text,
             for (int j = 0; j < scores->K; j++)
                 left += allowed[m * scores->K + j] &= list[j];
             if (!left)
-                return gm_fail(err, GM_EUSAGE, "--allow: %s is left without "
+                gm_fail(GM_EUSAGE, "--allow: %s is left without "
                                "a candidate", scores->name[m]);
         }
-        if (!hits) return unknown(&k, "--allow", item);
+        if (!hits) unknown(&k, "--allow", item);
     }
-    return GM_OK;
 }
 
 /* ------------------------------------------------------------- fused groups */
@@ -189,7 +182,7 @@ static long sibling_group(const struct maker *k, long m, long first) {
 }
 
 /* One set "a+b+c": parts of names fuse siblings, whole names each other. */
-static gm_status fuse_set(struct maker *k, char *set, long *count) {
+static void fuse_set(struct maker *k, char *set, long *count) {
     long first = *count, whole = -1;
     for (char *item; (item = cut(&set, '+'));) {
         long hits = 0, before = *count;
@@ -198,7 +191,7 @@ static gm_status fuse_set(struct maker *k, char *set, long *count) {
             bool is_whole = strcmp(item, name) == 0;
             if (!is_whole && strcmp(item, last_part(name)) != 0) continue;
             if (k->p->group[m] >= 0)
-                return gm_fail(k->err, GM_EUSAGE, "--fuse: module %s appears "
+                gm_fail(GM_EUSAGE, "--fuse: module %s appears "
                                "twice", name);
             long group = is_whole ? whole :
                          before > first ? sibling_group(k, m, first) : -1;
@@ -207,104 +200,93 @@ static gm_status fuse_set(struct maker *k, char *set, long *count) {
             k->p->group[m] = group;
             hits++;
         }
-        if (!hits) return unknown(k, "--fuse", item);
+        if (!hits) unknown(k, "--fuse", item);
     }
-    return GM_OK;
 }
 
 /* "q_proj+k_proj+v_proj,gate_proj+up_proj" */
-static gm_status fuse(struct maker *k, const char *text) {
-    if (!text) return GM_OK;
+static void fuse(struct maker *k, const char *text) {
+    if (!text) return;
     char *rest = gm_format(k->arena, "%s", text);
     k->p->group = gm_alloc(k->arena, (size_t)k->s->M, sizeof *k->p->group);
-    if (!rest || !k->p->group) return gm_nomem(k->err);
     for (long m = 0; m < k->s->M; m++) k->p->group[m] = -1;
     long count = 0;
-    gm_status s = GM_OK;
-    for (char *set; s == GM_OK && (set = cut(&rest, ','));)
-        s = fuse_set(k, set, &count);
-    return s;
+    for (char *set; (set = cut(&rest, ','));)
+        fuse_set(k, set, &count);
 }
 
 /* ---------------------------------------------------------- forbidden pairs */
 
 /* "NAME=BITS" of one whole module name. */
-static gm_status one_choice(struct maker *k, char *text, long *m, int *j) {
+static void one_choice(struct maker *k, char *text, long *m, int *j) {
     char *bits = strchr(text, '=');
     long b;
     if (!bits)
-        return expect(k, "--forbid", "NAME=BITS+NAME=BITS,...", text);
+        expect(k, "--forbid", "NAME=BITS+NAME=BITS,...", text);
     *bits++ = 0;
-    gm_status s = gm_parse_long("--forbid", bits, 1, 32, &b, k->err);
-    if (s != GM_OK) return s;
+    gm_parse_long("--forbid", bits, 1, 32, &b);
     for (*m = 0; *m < k->s->M && strcmp(k->s->name[*m], text) != 0; ++*m);
     for (*j = 0; *j < k->s->K && k->s->bits[*j] != b; ++*j);
-    if (*m == k->s->M) return unknown(k, "--forbid", text);
-    if (*j < k->s->K) return GM_OK;
-    return gm_fail(k->err, GM_EUSAGE, "--forbid: %s has no candidates of %ld "
+    if (*m == k->s->M) unknown(k, "--forbid", text);
+    if (*j < k->s->K) return;
+    gm_fail(GM_EUSAGE, "--forbid: %s has no candidates of %ld "
                    "bits", k->s->path, b);
 }
 
-static gm_status forbid(struct maker *k, const char *text) {
-    if (!text) return GM_OK;
+static void forbid(struct maker *k, const char *text) {
+    if (!text) return;
     char *rest = gm_format(k->arena, "%s", text);
     k->p->pair = gm_alloc(k->arena, (size_t)gm_count_char(text, ',') + 1,
                           sizeof *k->p->pair);
-    if (!rest || !k->p->pair) return gm_nomem(k->err);
     for (char *item; (item = cut(&rest, ','));) {
         char *second = strchr(item, '+');
         gm_pair *pair = &k->p->pair[k->p->pairs++];
         if (!second)
-            return expect(k, "--forbid", "NAME=BITS+NAME=BITS,...", item);
+            expect(k, "--forbid", "NAME=BITS+NAME=BITS,...", item);
         *second++ = 0;
-        gm_status s = one_choice(k, item, &pair->m, &pair->j);
-        if (s == GM_OK) s = one_choice(k, second, &pair->n, &pair->k);
-        if (s != GM_OK) return s;
+        one_choice(k, item, &pair->m, &pair->j);
+        one_choice(k, second, &pair->n, &pair->k);
         if (pair->m == pair->n)
-            return gm_fail(k->err, GM_EUSAGE, "--forbid: a pair needs two "
+            gm_fail(GM_EUSAGE, "--forbid: a pair needs two "
                            "modules, found %s twice", item);
     }
-    return GM_OK;
 }
 
 /* --------------------------------------------------------------- extra rows */
 
-static gm_status new_row(struct maker *k, const char *name, gm_row **out) {
+static void new_row(struct maker *k, const char *name, gm_row **out) {
     const char *copy = gm_format(k->arena, "%s", name);
     if (k->p->rows == GM_MAX_ROWS)
-        return gm_fail(k->err, GM_EUSAGE, "at most %d resources and limits on "
+        gm_fail(GM_EUSAGE, "at most %d resources and limits on "
                        "a number of bits", GM_MAX_ROWS);
     *out = &k->p->row[k->p->rows++];
     (*out)->name = copy;
     (*out)->cost = gm_alloc(k->arena, (size_t)(k->s->M * k->s->K),
                             sizeof *(*out)->cost);
-    return copy && (*out)->cost ? GM_OK : gm_nomem(k->err);
+    if (!(copy && (*out)->cost)) gm_nomem();
 }
 
 /* "16:5,8:20": at most 5 modules at 16 bits, at most 20 at 8. */
-static gm_status at_most(struct maker *k, const char *text) {
+static void at_most(struct maker *k, const char *text) {
     char name[32], *rest = text ? gm_format(k->arena, "%s", text) : NULL;
-    if (text && !rest) return gm_nomem(k->err);
+    if (text && !rest) gm_nomem();
     for (char *item; (item = cut(&rest, ','));) {
         char *count = strchr(item, ':');
         long b, n, hits = 0;
         gm_row *row;
-        if (!count) return expect(k, "--at-most", "BITS:COUNT,...", item);
+        if (!count) expect(k, "--at-most", "BITS:COUNT,...", item);
         *count++ = 0;
-        gm_status s = gm_parse_long("--at-most", item, 1, 32, &b, k->err);
-        if (s == GM_OK)
-            s = gm_parse_long("--at-most", count, 0, k->s->M, &n, k->err);
+        gm_parse_long("--at-most", item, 1, 32, &b);
+        gm_parse_long("--at-most", count, 0, k->s->M, &n);
         snprintf(name, sizeof name, "modules_at_%ld_bits", b);
-        if (s == GM_OK) s = new_row(k, name, &row);
-        if (s != GM_OK) return s;
+        new_row(k, name, &row);
         row->limit = n;
         for (long i = 0; i < k->s->M * k->s->K; i++)
             hits += row->cost[i] = k->s->bits[i % k->s->K] == b;
         if (!hits)
-            return gm_fail(k->err, GM_EUSAGE, "--at-most: %s has no candidates "
+            gm_fail(GM_EUSAGE, "--at-most: %s has no candidates "
                            "of %ld bits", k->s->path, b);
     }
-    return GM_OK;
 }
 
 /* Digits after the point, at most 9. */
@@ -324,10 +306,10 @@ static long cost_column(const gm_table *table, int bits) {
 }
 
 /* Row of the table for each module, by name. */
-static gm_status find_rows(struct maker *k, const gm_table *table, long *row) {
+static void find_rows(struct maker *k, const gm_table *table, long *row) {
     long column = gm_table_column(table, "module");
     if (column < 0)
-        return gm_fail(k->err, GM_EINPUT, "%s: no column \"module\"",
+        gm_fail(GM_EINPUT, "%s: no column \"module\"",
                        table->path);
     for (long m = 0, r = -1; m < k->s->M; m++) {
         long tries = 0;
@@ -336,25 +318,23 @@ static gm_status find_rows(struct maker *k, const gm_table *table, long *row) {
                strcmp(table->cell[r * table->columns + column],
                       k->s->name[m]) != 0);
         if (tries > table->rows)
-            return gm_fail(k->err, GM_EINPUT, "%s: module %s is missing",
+            gm_fail(GM_EINPUT, "%s: module %s is missing",
                            table->path, k->s->name[m]);
         row[m] = r;
     }
-    return GM_OK;
 }
 
 /* Decimal costs times 10^places, exact. */
-static gm_status read_costs(struct maker *k, const gm_table *table,
+static void read_costs(struct maker *k, const gm_table *table,
                             const long *from, const char *limit, gm_row *row) {
     int places = decimals(limit);
     int64_t unit = 1;
-    gm_status s = GM_OK;
     for (int pass = 0; pass < 2; pass++) {
-        for (long i = 0; s == GM_OK && i < k->s->M * k->s->K; i++) {
+        for (long i = 0; i < k->s->M * k->s->K; i++) {
             long column = cost_column(table, k->s->bits[i % k->s->K]);
             if (k->s->bytes[i] < 0) continue;
             if (column < 0)
-                return gm_fail(k->err, GM_EINPUT, "%s: no column \"%d\"",
+                gm_fail(GM_EINPUT, "%s: no column \"%d\"",
                                table->path, k->s->bits[i % k->s->K]);
             const char *cell =
                 table->cell[from[i / k->s->K] * table->columns + column];
@@ -362,54 +342,48 @@ static gm_status read_costs(struct maker *k, const gm_table *table,
             if (pass == 0) continue;
             gm_error inner;
             if (gm_parse_scaled("", cell, unit, &row->cost[i], &inner))
-                s = gm_fail(k->err, GM_EINPUT, "%s: module %s: expected a cost "
+                gm_fail(GM_EINPUT, "%s: module %s: expected a cost "
                             "such as 0.25, found \"%s\"", table->path,
                             k->s->name[i / k->s->K], cell);
         }
         for (int d = 0; pass == 0 && d < places; d++) unit *= 10;
     }
     row->places = places;
-    return s ? s : gm_parse_scaled("--resource", limit, unit, &row->limit,
-                                   k->err);
+    gm_parse_scaled("--resource", limit, unit, &row->limit);
 }
 
 /* "FILE:LIMIT,...": module and one column of costs for each number of bits;
    the row is called what "# resource NAME" says, else after the file. */
-static gm_status resources(struct maker *k, const char *text) {
+static void resources(struct maker *k, const char *text) {
     char *rest = text ? gm_format(k->arena, "%s", text) : NULL;
-    if (text && !rest) return gm_nomem(k->err);
+    if (text && !rest) gm_nomem();
     for (char *item; (item = cut(&rest, ','));) {
         char *limit = strrchr(item, ':');
         gm_table table;
         gm_row *row;
-        if (!limit) return expect(k, "--resource", "FILE:LIMIT,...", item);
+        if (!limit) expect(k, "--resource", "FILE:LIMIT,...", item);
         *limit++ = 0;
-        gm_status s = gm_table_read(k->arena, item, &table, k->err);
+        gm_table_read(k->arena, item, &table);
         long *from = gm_alloc(k->arena, (size_t)k->s->M, sizeof *from);
-        if (s == GM_OK && !from) s = gm_nomem(k->err);
+        if (!from) gm_nomem();
         const char *name = s ? NULL : gm_table_key(&table, "resource");
         if (!name) name = gm_base_name(item);
-        if (s == GM_OK) s = find_rows(k, &table, from);
-        if (s == GM_OK) s = new_row(k, name, &row);
-        if (s == GM_OK) s = read_costs(k, &table, from, limit, row);
-        if (s != GM_OK) return s;
+        find_rows(k, &table, from);
+        new_row(k, name, &row);
+        read_costs(k, &table, from, limit, row);
     }
-    return GM_OK;
 }
 
-gm_status gm_problem_constrain(gm_arena *arena, const gm_scores *scores,
-                               const gm_constraints *c, gm_mckp *problem,
-                               gm_error *err) {
+void gm_problem_constrain(gm_arena *arena, const gm_scores *scores,
+                               const gm_constraints *c, gm_mckp *problem) {
     struct maker k = {arena, scores, problem, err};
     problem->exact = c->exact;
     problem->row = gm_alloc(arena, GM_MAX_ROWS, sizeof *problem->row);
-    if (!problem->row) return gm_nomem(err);
-    gm_status s = limit_bits(&k, "--min-bits", c->min_bits, AT_LEAST);
-    if (s == GM_OK) s = limit_bits(&k, "--max-bits", c->max_bits, AT_MOST);
-    if (s == GM_OK) s = limit_bits(&k, "--pin", c->pin, EXACTLY);
-    if (s == GM_OK) s = fuse(&k, c->fuse);
-    if (s == GM_OK) s = forbid(&k, c->forbid);
-    if (s == GM_OK) s = at_most(&k, c->at_most);
-    if (s == GM_OK) s = resources(&k, c->resources);
-    return s;
+    limit_bits(&k, "--min-bits", c->min_bits, AT_LEAST);
+    limit_bits(&k, "--max-bits", c->max_bits, AT_MOST);
+    limit_bits(&k, "--pin", c->pin, EXACTLY);
+    fuse(&k, c->fuse);
+    forbid(&k, c->forbid);
+    at_most(&k, c->at_most);
+    resources(&k, c->resources);
 }

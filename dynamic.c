@@ -176,7 +176,6 @@ static gm_status order_items(gm_arena *arena, gm_core *c, struct dp *d,
                              gm_error *err) {
     struct sorted *s = gm_alloc(arena, (size_t)c->G, sizeof *s);
     d->item = gm_alloc(arena, (size_t)c->G, sizeof *d->item);
-    if (!s || !d->item) return gm_nomem(err);
     for (long g = 0; g < c->G; g++) {
         s[g] = (struct sorted){{.group = g}, &c->group[g]};
         item_rates(c, &s[g].item);
@@ -201,7 +200,6 @@ static struct rest before(const struct dp *d, long i, struct rest r) {
 
 static gm_status sum_rests(gm_arena *arena, struct dp *d, gm_error *err) {
     d->rest = gm_alloc(arena, (size_t)d->c->G + 2, sizeof *d->rest);
-    if (!d->rest) return gm_nomem(err);
     for (int side = 0; side < 2; side++)
         for (long i = d->half[side].last - 1; i >= d->half[side].first; i--)
             d->rest[i + side] = before(d, i, d->rest[i + 1 + side]);

@@ -13,10 +13,10 @@ long gm_batch(long windows, long window) {
     return gm_min(windows, window < BATCH_ROWS ? BATCH_ROWS / window : 1);
 }
 
-gm_status gm_final_states(gm_arena *arena, const gm_model *model,
+void gm_final_states(gm_arena *arena, const gm_model *model,
                           const gm_candidates *candidates, const int *choice,
                           const gm_text *text, const gm_report *report,
-                          gm_real *h, gm_error *err) {
+                          gm_real *h) {
     const gm_config *c = &model->config;
     const long T = text->window;
     const long batch = gm_batch(text->windows, T);
@@ -24,25 +24,23 @@ gm_status gm_final_states(gm_arena *arena, const gm_model *model,
     gm_block block;
     gm_acts acts;
     gm_rope_table rope;
-    gm_status s = gm_block_alloc(arena, c, &block, err);
-    if (!s) s = gm_acts_alloc(arena, c, batch, T, false, &acts, err);
-    if (!s) s = gm_rope_build(arena, c, T, NULL, &rope, err);
-    if (!s) s = gm_embed(model, text->tokens, text->windows * T, h, err);
-    for (long l = 0; l < c->layers && !s; l++) {
+    gm_block_alloc(arena, c, &block);
+    gm_acts_alloc(arena, c, batch, T, false, &acts);
+    gm_rope_build(arena, c, T, NULL, &rope);
+    gm_embed(model, text->tokens, text->windows * T, h);
+    for (long l = 0; l < c->layers; l++) {
         s = choice ? gm_chosen_block(candidates, l, choice + l * GM_LINEARS,
-                                     &block, err)
-                   : gm_block_load(model, l, &block, err);
-        for (long i = 0; i < text->windows && !s; i += batch) {
+                                     &block)
+                   : gm_block_load(model, l, &block);
+        for (long i = 0; i < text->windows; i += batch) {
             gm_real *rows = h + i * T * c->d;
             acts.S = gm_min(batch, text->windows - i);
             gm_block_forward(c, &block, &rope, rows, &acts, rows);
-            s = gm_states_check(model, l, "output", rows, acts.S * T, c->d,
-                                err);
+            gm_states_check(model, l, "output", rows, acts.S * T, c->d);
         }
         gm_say(report, "forward", l + 1, c->layers);
     }
     gm_arena_rewind(arena, mark);
-    return s;
 }
 
 /* ------------------------------------------------------------------- losses */
@@ -107,9 +105,8 @@ typedef struct {
     double *nll, *kl, *same;
 } buffers;
 
-static gm_status buffers_alloc(gm_arena *arena, const gm_head *head,
-                               long rows, bool teacher, buffers *b,
-                               gm_error *err) {
+static void buffers_alloc(gm_arena *arena, const gm_head *head,
+                               long rows, bool teacher, buffers *b) {
     const size_t chunk = (size_t)gm_logit_rows(head->vocab, rows);
     const size_t line = (size_t)head->vocab * sizeof(gm_real);
     b->rows = (long)chunk;
@@ -120,37 +117,34 @@ static gm_status buffers_alloc(gm_arena *arena, const gm_head *head,
     b->nll = gm_alloc(arena, 3 * chunk, sizeof *b->nll);
     if (!b->student || (teacher && !b->teacher) || !b->e || !b->normed ||
         !b->nll)
-        return gm_nomem(err);
+        gm_nomem();
     b->kl = b->nll + b->rows;
     b->same = b->kl + b->rows;
-    return GM_OK;
 }
 
 /* Finite states can still overflow in the final norm and the head. */
-static gm_status check_loss(const char *what, long i, double nll, double kl,
-                            gm_error *err) {
-    if (isfinite(nll) && isfinite(kl)) return GM_OK;
-    return gm_fail(err, GM_EINPUT, "logits of %s %ld: expected finite numbers, "
+static void check_loss(const char *what, long i, double nll, double kl) {
+    if (isfinite(nll) && isfinite(kl)) return;
+    gm_fail(GM_EINPUT, "logits of %s %ld: expected finite numbers, "
                    "found an overflow (final norm, lm_head)", what, i);
 }
 
-gm_status gm_token_losses(gm_arena *arena, const gm_head *head,
+void gm_token_losses(gm_arena *arena, const gm_head *head,
                           const gm_real *h, const int32_t *next, long rows,
-                          double *nll, gm_error *err) {
+                          double *nll) {
     gm_mark mark = gm_arena_mark(arena);
     buffers b = {0};
-    gm_status s = buffers_alloc(arena, head, rows, false, &b, err);
-    for (long r = 0; r < rows && !s; r += b.rows) {
+    buffers_alloc(arena, head, rows, false, &b);
+    for (long r = 0; r < rows; r += b.rows) {
         long n = gm_min(b.rows, rows - r);
         gm_head_forward(head, h + r * head->d, n, b.normed, b.student);
         loss_job job = {head->vocab, next + r, b.student, NULL, b.e, nll + r,
                         NULL, NULL};
         loss_rows(&job, n);
-        for (long i = r; i < r + n && !s; i++)
-            s = check_loss("position", i, nll[i], 0, err);
+        for (long i = r; i < r + n; i++)
+            check_loss("position", i, nll[i], 0);
     }
     gm_arena_rewind(arena, mark);
-    return s;
 }
 
 /* Sums of nll, kl and same over the predicted tokens of window `i`. */
@@ -194,10 +188,10 @@ void gm_measure_means(gm_measure *m) {
     m->perplexity = gm_expd(m->nll);
 }
 
-gm_status gm_evaluate(gm_arena *arena, const gm_head *head,
+void gm_evaluate(gm_arena *arena, const gm_head *head,
                       const gm_text *text, const gm_real *student,
                       const gm_real *teacher, const gm_report *report,
-                      gm_measure *out, gm_error *err) {
+                      gm_measure *out) {
     const double predicted = (double)(text->window - 1);
     *out = (gm_measure){.windows = text->windows, .window = text->window,
                         .predicted = text->windows * (text->window - 1)};
@@ -205,18 +199,14 @@ gm_status gm_evaluate(gm_arena *arena, const gm_head *head,
     out->window_nll = gm_alloc(arena, n, sizeof *out->window_nll);
     out->window_kl = gm_alloc(arena, n, sizeof *out->window_kl);
     out->window_top1 = gm_alloc(arena, n, sizeof *out->window_top1);
-    if (!out->window_nll || !out->window_kl || !out->window_top1)
-        return gm_nomem(err);
     gm_mark mark = gm_arena_mark(arena);
     buffers b = {0};
-    gm_status s = buffers_alloc(arena, head, text->window - 1, teacher != NULL,
-                                &b, err);
-    if (s) return s;
+    buffers_alloc(arena, head, text->window - 1, teacher != NULL,
+                                &b);
     for (long i = 0; i < text->windows; i++) {
         double sum[3] = {0};
         window_sums(head, text, i, student, teacher, &b, sum);
-        s = check_loss("window", i, sum[0], sum[1], err);
-        if (s) return s;
+        check_loss("window", i, sum[0], sum[1]);
         out->window_nll[i] = sum[0] / predicted;
         out->window_kl[i] = sum[1] / predicted;
         out->window_top1[i] = sum[2] / predicted;
@@ -224,5 +214,4 @@ gm_status gm_evaluate(gm_arena *arena, const gm_head *head,
     }
     gm_arena_rewind(arena, mark);
     gm_measure_means(out);
-    return GM_OK;
 }

@@ -10,18 +10,16 @@
 #include <unistd.h>
 
 /* module[i]: 7 layer + linear whose weight is tensor i of the model, or -1. */
-static gm_status module_of_tensor(gm_arena *arena, const gm_model *model,
-                                  long **module, gm_error *err) {
+static void module_of_tensor(gm_arena *arena, const gm_model *model,
+                                  long **module) {
     long count = model->tensors.count;
     *module = gm_alloc(arena, (size_t)count, sizeof **module);
-    if (!*module) return gm_nomem(err);
     for (long i = 0; i < count; i++) (*module)[i] = -1;
     for (long m = 0; m < model->config.layers * GM_LINEARS; m++) {
         const gm_tensor *t = gm_linear_tensor(model, m / GM_LINEARS,
                                               (int)(m % GM_LINEARS));
         (*module)[t - model->tensors.tensor] = m;
     }
-    return GM_OK;
 }
 
 /* -------------------------------------------------- Hugging Face directory */
@@ -32,118 +30,106 @@ static const char *const companions[] = {
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
     "chat_template.jinja", "model.safetensors.index.json", "config.json"};
 
-static gm_status same_directory(const char *a, const char *b, gm_error *err) {
-    if (!gm_same_file(a, b)) return GM_OK;
-    return gm_fail(err, GM_EUSAGE, "%s: the output directory is the model's "
+static void same_directory(const char *a, const char *b) {
+    if (!gm_same_file(a, b)) return;
+    gm_fail(GM_EUSAGE, "%s: the output directory is the model's "
                    "own; expected another", b);
 }
 
 /* A tensor as it is stored.  What is no finite number goes into no model. */
-static gm_status write_stored(gm_out *out, const gm_tensor *t, gm_error *err) {
-    gm_status s = t->dtype <= GM_F64 ? gm_tensor_check(t, err) : GM_OK;
-    if (!s) s = gm_out_write(out, t->data, t->bytes, err);
+static void write_stored(gm_out *out, const gm_tensor *t) {
+    t->dtype <= GM_F64 ? gm_tensor_check(t) : GM_OK;
+    gm_out_write(out, t->data, t->bytes);
     gm_release(t->data, t->bytes);
-    return s;
 }
 
 /* The dequantized candidate, or the stored weight, in the tensor's dtype. */
-static gm_status write_weight(gm_arena *arena, const gm_candidates *candidates,
-                              const gm_tensor *t, long m, int k, gm_out *out,
-                              gm_error *err) {
+static void write_weight(gm_arena *arena, const gm_candidates *candidates,
+                              const gm_tensor *t, long m, int k, gm_out *out) {
     gm_packed packed;
-    gm_status s = gm_candidate(candidates, m / GM_LINEARS,
-                               (int)(m % GM_LINEARS), k, &packed, err);
-    if (s) return s;
+    gm_candidate(candidates, m / GM_LINEARS,
+                               (int)(m % GM_LINEARS), k, &packed);
     if (packed.original && packed.original->data == t->data)
-        return write_stored(out, t, err);
+        { write_stored(out, t); return; }
     gm_mark mark = gm_arena_mark(arena);
     long count = packed.out * packed.in;
     gm_real *q = gm_alloc(arena, (size_t)count, sizeof *q);
     uint8_t *bytes = gm_alloc(arena, t->bytes, 1);
-    if (!q || !bytes) return gm_nomem(err);
-    s = gm_dequantize(&packed, q, err);
+    gm_dequantize(&packed, q);
     gm_store(t->dtype, q, count, bytes);
     /* a finite float may be infinite in the tensor's type */
     gm_tensor stored = *t;
     stored.data = bytes, stored.path = out->path;
-    if (!s) s = gm_tensor_check(&stored, err);
-    if (!s) s = gm_out_write(out, bytes, t->bytes, err);
+    gm_tensor_check(&stored);
+    gm_out_write(out, bytes, t->bytes);
     gm_arena_rewind(arena, mark);
-    return s;
 }
 
 /* One shard: the tensors that lie in file `path`, in name order. */
-static gm_status write_shard(gm_arena *arena, const gm_model *model,
+static void write_shard(gm_arena *arena, const gm_model *model,
                              const gm_candidates *candidates, const int *choice,
                              const long *module, const char *path,
-                             const char *to, int64_t *bytes, gm_error *err) {
+                             const char *to, int64_t *bytes) {
     static const char *const metadata[] = {"format", "pt", NULL};
     const gm_tensors *all = &model->tensors;
     gm_tensor *t = gm_alloc(arena, (size_t)all->count, sizeof *t);
     long *from = gm_alloc(arena, (size_t)all->count, sizeof *from), count = 0;
-    if (!t || !from) return gm_nomem(err);
     for (long i = 0; i < all->count; i++)
         if (strcmp(all->tensor[i].path, path) == 0) {
             t[count] = all->tensor[i];
             from[count++] = i;
         }
     gm_out out = {0};
-    gm_status s = gm_safetensors_begin(arena, to, t, count, metadata, 0, &out,
-                                       err);
-    for (long i = 0; i < count && !s; i++) {
+    gm_safetensors_begin(arena, to, t, count, metadata, 0, &out);
+    for (long i = 0; i < count; i++) {
         long m = module[from[i]];
-        s = m < 0 ? write_stored(&out, t + i, err)
-                  : write_weight(arena, candidates, t + i, m, choice[m], &out,
-                                 err);
+        s = m < 0 ? write_stored(&out, t + i)
+                  : write_weight(arena, candidates, t + i, m, choice[m], &out);
     }
     *bytes += out.bytes;
-    if (!s) s = gm_out_commit(&out, err);
+    gm_out_commit(&out);
     if (s) gm_out_abandon(&out);
-    return s;
 }
 
 /* Several shards in place of an older model's: without config.json nobody
    takes a mixture of both for a model. */
-static gm_status mark_unfinished(gm_arena *arena, const gm_model *model,
-                                 const char *dir, gm_error *err) {
+static void mark_unfinished(gm_arena *arena, const gm_model *model,
+                                 const char *dir) {
     const char *config = gm_format(arena, "%s/config.json", dir);
-    if (!config) return gm_nomem(err);
     if (model->tensors.maps < 2 || unlink(config) == 0 || errno == ENOENT)
-        return GM_OK;
-    return gm_fail(err, GM_EIO, "%s: cannot remove: %s", config,
+        return;
+    gm_fail(GM_EIO, "%s: cannot remove: %s", config,
                    strerror(errno));
 }
 
-gm_status gm_export_dequantized(gm_arena *arena, const gm_model *model,
+void gm_export_dequantized(gm_arena *arena, const gm_model *model,
                                 const gm_candidates *candidates,
                                 const int *choice, const char *dir,
-                                const gm_report *report, int64_t *bytes,
-                                gm_error *err) {
+                                const gm_report *report, int64_t *bytes) {
     long *module;
     int lock = -1;
     *bytes = 0;
-    gm_status s = same_directory(model->dir, dir, err);
-    if (!s) s = gm_make_dir(dir, err);
-    if (!s) s = gm_dir_lock(dir, &lock, err);
-    if (!s) s = module_of_tensor(arena, model, &module, err);
-    if (!s) s = mark_unfinished(arena, model, dir, err);
-    for (long i = 0; i < model->tensors.maps && !s; i++) {
+    same_directory(model->dir, dir);
+    gm_make_dir(dir);
+    gm_dir_lock(dir, &lock);
+    module_of_tensor(arena, model, &module);
+    mark_unfinished(arena, model, dir);
+    for (long i = 0; i < model->tensors.maps; i++) {
         const char *path = model->tensors.map[i].path;
         const char *to = gm_format(arena, "%s/%s", dir, gm_base_name(path));
-        s = !to ? gm_nomem(err)
+        s = !to ? gm_nomem()
                 : write_shard(arena, model, candidates, choice, module, path,
-                              to, bytes, err);
+                              to, bytes);
         gm_say(report, "writing shards", i + 1, model->tensors.maps);
     }
     /* config.json last: a directory without it is visibly unfinished */
-    for (size_t i = 0; i < sizeof companions / sizeof *companions && !s; i++) {
+    for (size_t i = 0; i < sizeof companions / sizeof *companions; i++) {
         const char *from = gm_format(arena, "%s/%s", model->dir, companions[i]);
         const char *to = gm_format(arena, "%s/%s", dir, companions[i]);
-        if (!from || !to) s = gm_nomem(err);
-        else if (gm_exists(from)) s = gm_copy_file(arena, from, to, err);
+        if (!from || !to) gm_nomem();
+        else if (gm_exists(from)) gm_copy_file(arena, from, to);
     }
     gm_dir_unlock(lock);
-    return s;
 }
 
 /* ------------------------------------------------------------- packed file */
@@ -151,12 +137,11 @@ gm_status gm_export_dequantized(gm_arena *arena, const gm_model *model,
 static const char *const packed_metadata[] = {"format", "gamma-packed 1", NULL};
 
 /* The entries of weight `t` with `bits`: three parts, or itself. */
-static gm_status entries(gm_arena *arena, const gm_tensor *t, int bits,
-                         long group, gm_tensor *out, long *count,
-                         gm_error *err) {
+static void entries(gm_arena *arena, const gm_tensor *t, int bits,
+                         long group, gm_tensor *out, long *count) {
     if (bits >= 16) {
         out[(*count)++] = *t;
-        return GM_OK;
+        return;
     }
     gm_parts p = gm_packed_parts(t->shape[0], t->shape[1], bits, group);
     int stem = (int)strlen(t->name) - (int)strlen(".weight");
@@ -170,27 +155,22 @@ static gm_status entries(gm_arena *arena, const gm_tensor *t, int bits,
                        .dtype = dtype, .rank = 2,
                        .shape = {t->shape[0], columns},
                        .bytes = (size_t)bytes[i]};
-        if (!e.name) return gm_nomem(err);
         out[(*count)++] = e;
     }
-    return GM_OK;
 }
 
 /* The file's layout; bits_of[m] for each module.  tensors: [3 count]. */
-static gm_status layout(gm_arena *arena, const gm_model *model,
+static void layout(gm_arena *arena, const gm_model *model,
                         const long *module, const int *bits_of, long group,
-                        gm_tensor *tensors, long *count, gm_error *err) {
+                        gm_tensor *tensors, long *count) {
     *count = 0;
-    gm_status s = GM_OK;
-    for (long i = 0; i < model->tensors.count && !s; i++) {
+    for (long i = 0; i < model->tensors.count; i++) {
         const gm_tensor *t = model->tensors.tensor + i;
         if (module[i] < 0)
             tensors[(*count)++] = *t;
         else
-            s = entries(arena, t, bits_of[module[i]], group, tensors, count,
-                        err);
+            entries(arena, t, bits_of[module[i]], group, tensors, count);
     }
-    return s;
 }
 
 static int digits(int64_t x) {
@@ -203,90 +183,77 @@ static int digits(int64_t x) {
    below 16 bits everywhere, whose shapes and offsets have the most digits.
    Choosing "as stored" replaces three entries by one but may lengthen later
    offsets, by at most digits(largest file) - 1 digits in two numbers each. */
-static gm_status header_bytes(gm_arena *arena, const gm_model *model,
+static void header_bytes(gm_arena *arena, const gm_model *model,
                               const gm_recipe *recipe, const long *module,
-                              size_t *bytes, gm_error *err) {
+                              size_t *bytes) {
     long modules = model->config.layers * GM_LINEARS, count;
     int *bits = gm_alloc(arena, (size_t)modules, sizeof *bits);
     gm_tensor *t = gm_alloc(arena, (size_t)model->tensors.count * 3, sizeof *t);
-    if (!bits || !t) return gm_nomem(err);
     int last = recipe->bits[recipe->count - 1], top = last;
     if (top >= 16 && recipe->count > 1) top = recipe->bits[recipe->count - 2];
     for (long m = 0; m < modules; m++) bits[m] = top;
-    gm_status s = layout(arena, model, module, bits, recipe->group, t, &count,
-                         err);
-    if (s) return s;
+    layout(arena, model, module, bits, recipe->group, t, &count);
     *bytes = gm_safetensors_header(t, count, packed_metadata);
     int64_t all = 0;
     for (long i = 0; i < model->tensors.count; i++)
         all += (int64_t)model->tensors.tensor[i].bytes;
     if (last >= 16) *bytes += (size_t)(count * 2 * (digits(all) - 1));
     *bytes = (*bytes + 7) / 8 * 8;
-    return GM_OK;
 }
 
-gm_status gm_packed_overhead(gm_arena *arena, const gm_model *model,
-                             const gm_recipe *recipe, int64_t *bytes,
-                             gm_error *err) {
+void gm_packed_overhead(gm_arena *arena, const gm_model *model,
+                             const gm_recipe *recipe, int64_t *bytes) {
     gm_mark mark = gm_arena_mark(arena);
     long *module;
     size_t header = 0;
-    gm_status s = module_of_tensor(arena, model, &module, err);
-    if (!s) s = header_bytes(arena, model, recipe, module, &header, err);
+    module_of_tensor(arena, model, &module);
+    header_bytes(arena, model, recipe, module, &header);
     *bytes = (int64_t)header;
-    for (long i = 0; i < model->tensors.count && !s; i++)
+    for (long i = 0; i < model->tensors.count; i++)
         if (module[i] < 0) *bytes += (int64_t)model->tensors.tensor[i].bytes;
     gm_arena_rewind(arena, mark);
-    return s;
 }
 
 /* The parts of one module, in the order of `entries`. */
-static gm_status write_packed(const gm_candidates *candidates, long m, int k,
-                              gm_out *out, gm_error *err) {
+static void write_packed(const gm_candidates *candidates, long m, int k,
+                              gm_out *out) {
     gm_packed p;
-    gm_status s = gm_candidate(candidates, m / GM_LINEARS,
-                               (int)(m % GM_LINEARS), k, &p, err);
-    if (s) return s;
+    gm_candidate(candidates, m / GM_LINEARS,
+                               (int)(m % GM_LINEARS), k, &p);
     if (p.original)
-        return write_stored(out, p.original, err);
+        { write_stored(out, p.original); return; }
     gm_parts parts = gm_packed_parts(p.out, p.in, p.bits, p.group);
-    s = gm_out_write(out, p.codes, (size_t)parts.codes, err);
-    if (!s) s = gm_out_write(out, p.scales, (size_t)parts.scales, err);
-    if (!s) s = gm_out_write(out, p.zeros, (size_t)parts.zeros, err);
+    gm_out_write(out, p.codes, (size_t)parts.codes);
+    gm_out_write(out, p.scales, (size_t)parts.scales);
+    gm_out_write(out, p.zeros, (size_t)parts.zeros);
     gm_release(p.codes, (size_t)(parts.codes + parts.scales + parts.zeros));
-    return s;
 }
 
-gm_status gm_export_packed(gm_arena *arena, const gm_model *model,
+void gm_export_packed(gm_arena *arena, const gm_model *model,
                            const gm_candidates *candidates, const int *choice,
-                           const char *path, const gm_report *report,
-                           gm_error *err) {
+                           const char *path, const gm_report *report) {
     const gm_recipe *recipe = &candidates->recipe;
     long *module, count, modules = model->config.layers * GM_LINEARS;
     size_t header;
     int *bits = gm_alloc(arena, (size_t)modules, sizeof *bits);
     gm_tensor *t = gm_alloc(arena, (size_t)model->tensors.count * 3, sizeof *t);
-    if (!bits || !t) return gm_nomem(err);
     if (recipe->quantizer == GM_EXTERNAL)
-        return gm_fail(err, GM_EUSAGE, "%s: external candidates have no codes "
+        gm_fail(GM_EUSAGE, "%s: external candidates have no codes "
                        "to pack: expected --format hf, found packed", path);
     for (long m = 0; m < modules; m++) bits[m] = recipe->bits[choice[m]];
-    gm_status s = module_of_tensor(arena, model, &module, err);
-    if (!s) s = header_bytes(arena, model, recipe, module, &header, err);
-    if (!s) s = layout(arena, model, module, bits, recipe->group, t, &count,
-                       err);
+    module_of_tensor(arena, model, &module);
+    header_bytes(arena, model, recipe, module, &header);
+    layout(arena, model, module, bits, recipe->group, t, &count);
     gm_out out = {0};
-    if (!s) s = gm_safetensors_begin(arena, path, t, count, packed_metadata,
-                                     header, &out, err);
-    for (long i = 0; i < model->tensors.count && !s; i++) {
+    gm_safetensors_begin(arena, path, t, count, packed_metadata,
+                                     header, &out);
+    for (long i = 0; i < model->tensors.count; i++) {
         const gm_tensor *stored = model->tensors.tensor + i;
         s = module[i] < 0
-                ? write_stored(&out, stored, err)
-                : write_packed(candidates, module[i], choice[module[i]], &out,
-                               err);
+                ? write_stored(&out, stored)
+                : write_packed(candidates, module[i], choice[module[i]], &out);
         gm_say(report, "writing packed", i + 1, model->tensors.count);
     }
-    if (!s) s = gm_out_commit(&out, err);
+    gm_out_commit(&out);
     if (s) gm_out_abandon(&out);
-    return s;
 }

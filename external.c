@@ -49,19 +49,19 @@ static long module_named(const gm_model *model, const char *name, int length) {
 }
 
 /* Slot of a tensor's name in of[] and bytes[], or -1 after a message. */
-static long slot_of(const reading *r, const char *name, gm_error *err) {
+static long slot_of(const reading *r, const char *name) {
     long bits;
     int length = split_name(name, &bits);
     long m = bits ? module_named(r->model, name, length) : -1;
     if (!bits)
-        gm_fail(err, GM_EINPUT, "%s: tensor \"%s\": expected a module's name "
+        gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected a module's name "
                 "and bits such as %s, found no .b and number at its end",
                 r->path, name, example);
     else if (!is_bits(bits))
-        gm_fail(err, GM_EINPUT, "%s: tensor \"%s\": expected bits 1 to 8, 16 "
+        gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected bits 1 to 8, 16 "
                 "or 32, found %ld", r->path, name, bits);
     else if (m < 0)
-        gm_fail(err, GM_EINPUT, "%s: tensor \"%s\": expected a linear module "
+        gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected a linear module "
                 "of %s such as %s, found \"%.*s\"", r->path, name,
                 r->model->dir, example, length, name);
     else
@@ -69,8 +69,7 @@ static long slot_of(const reading *r, const char *name, gm_error *err) {
     return -1;
 }
 
-static gm_status check_tensor(const reading *r, const gm_tensor *t, long m,
-                              gm_error *err) {
+static void check_tensor(const reading *r, const gm_tensor *t, long m) {
     long out, in;
     char shape[128] = "";
     gm_linear_shape(&r->model->config, (int)(m % GM_LINEARS), &out, &in);
@@ -78,26 +77,24 @@ static gm_status check_tensor(const reading *r, const gm_tensor *t, long m,
         snprintf(shape + strlen(shape), 24, "%s%lld", i ? ", " : "",
                  (long long)t->shape[i]);
     if (t->rank != 2 || t->shape[0] != out || t->shape[1] != in)
-        return gm_fail(err, GM_EINPUT, "%s: tensor \"%s\": expected shape "
+        gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected shape "
                        "[%ld, %ld], found [%s]", r->path, t->name, out, in,
                        shape);
-    return gm_tensor_check(t, err);
+    gm_tensor_check(t);
 }
 
-static gm_status read_tensors(reading *r, gm_error *err) {
-    gm_status s = GM_OK;
-    for (long i = 0; i < r->tensors.count && !s; i++) {
+static void read_tensors(reading *r) {
+    for (long i = 0; i < r->tensors.count; i++) {
         const gm_tensor *t = r->tensors.tensor + i;
-        long slot = slot_of(r, t->name, err);
+        long slot = slot_of(r, t->name);
         if (slot < 0) return GM_EINPUT;
-        s = check_tensor(r, t, slot / (MOST_BITS + 1), err);
+        check_tensor(r, t, slot / (MOST_BITS + 1));
         r->of[slot] = t;
     }
-    return s;
 }
 
 /* Metadata "NAME.bK.bytes": what the tool itself stores for the candidate. */
-static gm_status read_bytes(reading *r, gm_error *err) {
+static void read_bytes(reading *r) {
     const gm_json *c = r->tensors.metadata ? r->tensors.metadata->child : NULL;
     for (; c; c = c->next) {
         char name[512];
@@ -106,17 +103,16 @@ static gm_status read_bytes(reading *r, gm_error *err) {
         snprintf(name, sizeof name, "%.*s", (int)(n - 6), c->key);
         const gm_tensor *t = gm_tensor_find(&r->tensors, name);
         if (!t)
-            return gm_fail(err, GM_EINPUT, "%s: metadata \"%s\": expected a "
+            gm_fail(GM_EINPUT, "%s: metadata \"%s\": expected a "
                            "tensor \"%s\", found none", r->path, c->key, name);
         long value;
         gm_error inner;
         if (gm_parse_long("bytes", c->string, 0, 1L << 53, &value, &inner))
-            return gm_fail(err, GM_EINPUT, "%s: metadata \"%s\": expected a "
+            gm_fail(GM_EINPUT, "%s: metadata \"%s\": expected a "
                            "whole number from 0 to 2^53, found \"%s\"",
                            r->path, c->key, c->string);
-        r->bytes[slot_of(r, name, err)] = value;
+        r->bytes[slot_of(r, name)] = value;
     }
-    return GM_OK;
 }
 
 /* --------------------------------------------------------------- choosing K */
@@ -129,27 +125,27 @@ static bool file_has(const reading *r, int bits) {
 
 /* The recipe's bits: those of --bits, or all of the file.  16 (32), asked for
    and not in the file, is the weight as stored. */
-static gm_status choose_bits(const reading *r, const char *bits, long group,
-                             gm_recipe *out, gm_error *err) {
+static void choose_bits(const reading *r, const char *bits, long group,
+                             gm_recipe *out) {
     if (bits) {
-        gm_status s = gm_recipe_parse(bits, group, out, err);
-        for (int k = 0; k < out->count && !s; k++)
+        gm_recipe_parse(bits, group, out);
+        for (int k = 0; k < out->count; k++)
             if (out->bits[k] < 16 && !file_has(r, out->bits[k]))
-                s = gm_fail(err, GM_EUSAGE, "--bits: expected bits that %s "
+                gm_fail(GM_EUSAGE, "--bits: expected bits that %s "
                             "has, found %d", r->path, out->bits[k]);
-        return s;
+        return;
     }
     *out = (gm_recipe){.group = group, .damping = GM_DAMPING};
     for (int b = 1; b <= MOST_BITS; b++)
         if (is_bits(b) && file_has(r, b)) out->bits[out->count++] = b;
-    if (out->count) return GM_OK;
-    return gm_fail(err, GM_EINPUT, "%s: expected tensors such as %s, found "
+    if (out->count) return;
+    gm_fail(GM_EINPUT, "%s: expected tensors such as %s, found "
                    "none", r->path, example);
 }
 
 /* Sizes are counted in 64-bit integers, 8 bits to the byte. */
-static gm_status check_total(const reading *r, const gm_recipe *recipe,
-                             const gm_external *e, gm_error *err) {
+static void check_total(const reading *r, const gm_recipe *recipe,
+                             const gm_external *e) {
     const int64_t most = INT64_C(1) << 53;
     int64_t total = 0;
     for (long m = 0; m < r->M; m++) {
@@ -159,24 +155,23 @@ static gm_status check_total(const reading *r, const gm_recipe *recipe,
             largest = bytes > largest ? bytes : largest;
         }
         if (largest > most - total)
-            return gm_fail(err, GM_EINPUT, "%s: metadata: expected stored "
+            gm_fail(GM_EINPUT, "%s: metadata: expected stored "
                            "bytes of at most 2^53 in all, found more with "
                            "module %ld of %ld", r->path, m + 1, r->M);
         total += largest;
     }
-    return GM_OK;
 }
 
 /* Candidate k of module m into the tables; *found counts. */
-static gm_status choose_one(const reading *r, const gm_recipe *recipe, long m,
-                            int k, gm_external *e, int *found, gm_error *err) {
+static void choose_one(const reading *r, const gm_recipe *recipe, long m,
+                            int k, gm_external *e, int *found) {
     const int b = recipe->bits[k];
     const long slot = m * (MOST_BITS + 1) + b, i = m * recipe->count + k;
     const gm_tensor *w = gm_linear_tensor(r->model, m / GM_LINEARS,
                                           (int)(m % GM_LINEARS));
     bool stored = b >= 16 && !file_has(r, b);
     if (stored && (int)gm_dtype_bytes(w->dtype) * 8 != b)
-        return gm_fail(err, GM_EUSAGE, "--bits: %d stands for the weight as "
+        gm_fail(GM_EUSAGE, "--bits: %d stands for the weight as "
                        "stored where %s has none, but %s is %s in %s", b,
                        r->path, w->name, gm_dtype_name(w->dtype), w->path);
     e->tensor[i] = stored ? w : r->of[slot];
@@ -184,15 +179,13 @@ static gm_status choose_one(const reading *r, const gm_recipe *recipe, long m,
     e->bytes[i] = !e->tensor[i] ? -1 : r->bytes[slot] >= 0 ? r->bytes[slot]
                 : gm_packed_bytes(w->shape[0], w->shape[1], b, recipe->group);
     *found += e->allowed[i];
-    return GM_OK;
 }
 
 /* Of the tensors and of what each candidate is taken to weigh. */
-static gm_status hash_of(const reading *r, long cells, gm_external *e,
-                         gm_error *err) {
+static void hash_of(const reading *r, long cells, gm_external *e) {
     char tensors[65];
     gm_sha sha;
-    gm_status s = gm_tensors_hash(&r->tensors, tensors, err);
+    gm_tensors_hash(&r->tensors, tensors);
     gm_sha_begin(&sha);
     gm_sha_add(&sha, tensors, 64);
     for (long i = 0; i < cells; i++) {
@@ -201,54 +194,46 @@ static gm_status hash_of(const reading *r, long cells, gm_external *e,
         gm_sha_add(&sha, text, (size_t)n);
     }
     gm_sha_end(&sha, e->hash);
-    return s;
 }
 
-static gm_status choose(gm_arena *arena, const reading *r, gm_recipe *recipe,
-                        gm_error *err) {
+static void choose(gm_arena *arena, const reading *r, gm_recipe *recipe) {
     size_t cells = (size_t)(r->M * recipe->count);
     gm_external *e = gm_alloc(arena, 1, sizeof *e);
-    if (!e) return gm_nomem(err);
     *e = (gm_external){.tensors = r->tensors,
                        .tensor = gm_alloc(arena, cells, sizeof *e->tensor),
                        .allowed = gm_alloc(arena, cells, sizeof *e->allowed),
                        .bytes = gm_alloc(arena, cells, sizeof *e->bytes)};
-    if (!e->tensor || !e->allowed || !e->bytes) return gm_nomem(err);
     recipe->quantizer = GM_EXTERNAL;
     recipe->external = e;
     for (long m = 0; m < r->M; m++) {
         int found = 0;
         for (int k = 0; k < recipe->count; k++) {
-            gm_status s = choose_one(r, recipe, m, k, e, &found, err);
-            if (s) return s;
+            choose_one(r, recipe, m, k, e, &found);
         }
         const char *w = gm_linear_tensor(r->model, m / GM_LINEARS,
                                          (int)(m % GM_LINEARS))->name;
         if (!found)
-            return gm_fail(err, GM_EINPUT, "%s: module %.*s: expected at least "
+            gm_fail(GM_EINPUT, "%s: module %.*s: expected at least "
                            "one tensor %.*s.bK, found none", r->path,
                            (int)strlen(w) - 7, w, (int)strlen(w) - 7, w);
     }
-    gm_status s = check_total(r, recipe, e, err);
-    return s ? s : hash_of(r, (long)cells, e, err);
+    check_total(r, recipe, e);
+    hash_of(r, (long)cells, e);
 }
 
-gm_status gm_external_open(gm_arena *arena, const gm_model *model,
+void gm_external_open(gm_arena *arena, const gm_model *model,
                            const char *path, const char *bits, long group,
-                           gm_recipe *out, gm_error *err) {
+                           gm_recipe *out) {
     reading r = {.model = model, .path = path,
                  .M = model->config.layers * GM_LINEARS};
     size_t slots = (size_t)r.M * (MOST_BITS + 1);
     r.of = gm_alloc(arena, slots, sizeof *r.of);
     r.bytes = gm_alloc(arena, slots, sizeof *r.bytes);
-    if (!r.of || !r.bytes) return gm_nomem(err);
     for (size_t i = 0; i < slots; i++) r.bytes[i] = -1;
-    gm_status s = gm_safetensors_open(arena, path, &r.tensors, err);
-    if (s) return s;
-    s = read_tensors(&r, err);
-    if (!s) s = read_bytes(&r, err);
-    if (!s) s = choose_bits(&r, bits, group, out, err);
-    if (!s) s = choose(arena, &r, out, err);
+    gm_safetensors_open(arena, path, &r.tensors);
+    read_tensors(&r);
+    read_bytes(&r);
+    choose_bits(&r, bits, group, out);
+    choose(arena, &r, out);
     if (s) gm_tensors_close(&r.tensors);
-    return s;
 }

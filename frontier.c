@@ -59,7 +59,6 @@ static gm_status supported(gm_arena *arena, const gm_core *c, gm_frontier *out,
     gm_status status = gm_core_steps(arena, c, &step, &n, err);
     if (status != GM_OK) return status;
     out->point = gm_alloc(arena, (size_t)n + 1, sizeof *out->point);
-    if (!out->point) return gm_nomem(err);
     gm_point p = {0, 0};
     for (long g = 0; g < c->G; g++) p.score += c->group[g].option[0].v;
     out->point[0] = p;
@@ -87,7 +86,7 @@ static gm_status all_points(const gm_core *c, const gm_solve_options *options,
         for (int i = 0; i < c->group[g].options; i++) {
             long need = list[0].count + list[1].count;
             if (need > most || (options->seconds > 0 && gm_seconds() > end))
-                return gm_fail(err, GM_ELIMIT, "limit reached after %ld of %ld "
+                return gm_note(err, GM_ELIMIT, "limit reached after %ld of %ld "
                                "groups, at %ld points", g, c->G, need);
             if (!make_room(&list[2], need)) return gm_nomem(err);
             merge(&list[1], &list[0], &c->group[g].option[i], &list[2]);
@@ -110,7 +109,7 @@ gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
     struct list list[3] = {{.room = 0}};
     *out = (gm_frontier){0};
     if (problem->rows || problem->pairs)
-        return gm_fail(err, GM_EUSAGE, "the frontier of size and score takes "
+        return gm_note(err, GM_EUSAGE, "the frontier of size and score takes "
                        "no further resources or pairs");
     whole.exact = false;
     whole.budget = INT64_MAX >> 2;      /* no budget: above every sum */
@@ -144,7 +143,7 @@ static gm_status resample(const gm_scores *s, uint64_t seed, long r,
     for (long i = 0; i < s->M * s->K; i++) {
         if (s->bytes[i] < 0) continue;
         if (s->error[i] < 0)
-            return gm_fail(err, GM_EINPUT, "%s: module %s: no standard error "
+            return gm_note(err, GM_EINPUT, "%s: module %s: no standard error "
                            "at %d bits; --robust needs them all", s->path,
                            s->name[i / s->K], s->bits[i % s->K]);
         out->score[i] = s->score[i] +
@@ -165,7 +164,6 @@ static gm_status robust_step(gm_arena *arena, const gm_scores *s,
     gm_rounding rounding;
     gm_certificate t;
     int *x = gm_alloc(arena, (size_t)s->M, sizeof *x);
-    if (!x) return gm_nomem(err);
     gm_status status = gm_problem_build(arena, s, budget, score_bits, &p,
                                         &rounding, err);
     if (status != GM_OK) return status;
@@ -196,7 +194,6 @@ gm_status gm_robust_find(gm_arena *arena, const gm_scores *scores,
     out->share = gm_alloc(arena, cells, sizeof *out->share);
     out->changed = gm_alloc(arena, (size_t)s.M, sizeof *out->changed);
     s.score = gm_alloc(arena, cells, sizeof *s.score);
-    if (!out->share || !out->changed || !s.score) return gm_nomem(err);
     gm_status status = GM_OK;
     for (long r = 0; status == GM_OK && r < resamples; r++) {
         gm_mark mark = gm_arena_mark(arena);

@@ -50,7 +50,7 @@
 /* Shows the tap one array [rows, columns], or [rows] when columns = 0, under a
    printed name; names and shapes: docs/verify.md. */
 __attribute__((format(printf, 8, 9)))
-static gm_status tap(const gm_fit *fit, gm_status s, gm_error *err,
+static void tap(const gm_fit *fit, gm_status s,
                      gm_dtype dtype, long rows, long columns,
                      const void *data, const char *format, ...) {
     char name[256];
@@ -60,7 +60,7 @@ static gm_status tap(const gm_fit *fit, gm_status s, gm_error *err,
     va_start(list, format);
     vsnprintf(name, sizeof name, format, list);
     va_end(list);
-    if (!t->wants(t->context, name)) return GM_OK;
+    if (!t->wants(t->context, name)) return;
     return t->put(t->context, name, dtype, columns ? 2 : 1,
                   (int64_t[]){rows, columns}, data, err);
 }
@@ -68,14 +68,14 @@ static gm_status tap(const gm_fit *fit, gm_status s, gm_error *err,
 static const gm_dtype real_dtype = sizeof(gm_real) == 8 ? GM_F64 : GM_F32;
 
 /* mixed.NAME or grad.NAME of the seven linears of block l, [out, in]. */
-static gm_status tap_linears(const gm_fit *fit, gm_status s, gm_error *err,
+static void tap_linears(const gm_fit *fit, gm_status s,
                              const char *what, long l, gm_real *const *w) {
     const gm_model *model = fit->candidates->model;
     for (int j = 0; j < GM_LINEARS && fit->tap; j++) {
         const char *name = gm_linear_tensor(model, l, j)->name;
         long out, in;
         gm_linear_shape(&model->config, j, &out, &in);
-        s = tap(fit, s, err, real_dtype, out, in, w[j], "%s.%.*s", what,
+        s = tap(fit, s, real_dtype, out, in, w[j], "%s.%.*s", what,
                 (int)(strlen(name) - strlen(".weight")), name);
     }
     return s;
@@ -83,23 +83,22 @@ static gm_status tap_linears(const gm_fit *fit, gm_status s, gm_error *err,
 
 /* Scalars by their names. */
 typedef struct { const char *name; double value; } tapped;
-static gm_status tap_scalars(const gm_fit *fit, gm_status s, gm_error *err,
+static void tap_scalars(const gm_fit *fit, gm_status s,
                              const tapped *x, size_t n) {
     for (size_t i = 0; i < n; i++)
-        s = tap(fit, s, err, GM_F64, 1, 0, &x[i].value, "%s", x[i].name);
+        s = tap(fit, s, GM_F64, 1, 0, &x[i].value, "%s", x[i].name);
     return s;
 }
 
 /* ------------------------------------------------------------- calibration */
 
-gm_status gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
-                         long S, long T, int32_t **out, gm_error *err) {
+void gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
+                         long S, long T, int32_t **out) {
     if (count / T < S)
-        return gm_fail(err, GM_EINPUT, "calibration text: expected at least "
+        gm_fail(GM_EINPUT, "calibration text: expected at least "
                        "%ld tokens (%ld sequences of %ld), found %ld", S * T,
                        S, T, count);
     int32_t *chosen = gm_alloc(arena, (size_t)(S * T), sizeof *chosen);
-    if (!chosen) return gm_nomem(err);
     /* sequence i starts at floor(i count/S): spread evenly, and T <= count/S
        keeps them apart */
     for (long i = 0; i < S; i++)
@@ -107,7 +106,6 @@ gm_status gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
                tokens + (long)((__int128)i * count / S),
                (size_t)T * sizeof *tokens);
     *out = chosen;
-    return GM_OK;
 }
 
 /* Which sequences step `step` sees: consecutive places of a permutation of
@@ -146,16 +144,15 @@ struct gm_sweep {
     double *scores;                     /* [2, M, K] for the tap */
 };
 
-static gm_status sweep_alloc(gm_arena *arena, const gm_config *c,
+static void sweep_alloc(gm_arena *arena, const gm_config *c,
                              const gm_fit_options *o, int K,
-                             struct gm_sweep *w, gm_error *err) {
+                             struct gm_sweep *w) {
     w->R = o->batch * o->T;
     size_t R = (size_t)w->R, d = (size_t)c->d;
-    gm_status s = gm_block_alloc(arena, c, &w->block, err);
-    if (!s) s = gm_grad_alloc(arena, c, &w->grad, err);
-    if (!s) s = gm_acts_alloc(arena, c, o->batch, o->T, true, &w->acts, err);
-    if (!s) s = gm_rope_build(arena, c, o->T, NULL, &w->rope, err);
-    if (s) return s;
+    gm_block_alloc(arena, c, &w->block);
+    gm_grad_alloc(arena, c, &w->grad);
+    gm_acts_alloc(arena, c, o->batch, o->T, true, &w->acts);
+    gm_rope_build(arena, c, o->T, NULL, &w->rope);
     w->h = gm_alloc(arena, R * d, sizeof *w->h);
     w->y = gm_alloc(arena, R * d, sizeof *w->y);
     w->student = gm_alloc(arena, R * d, sizeof *w->student);
@@ -165,10 +162,6 @@ static gm_status sweep_alloc(gm_arena *arena, const gm_config *c,
     w->order = gm_alloc(arena, (size_t)o->S, sizeof *w->order);
     w->picked = gm_alloc(arena, (size_t)o->batch, sizeof *w->picked);
     w->tokens = gm_alloc(arena, R, sizeof *w->tokens);
-    if (!w->h || !w->y || !w->student || !w->d_y || !w->row_E || !w->row_g ||
-        !w->order || !w->picked || !w->tokens)
-        return gm_nomem(err);
-    return GM_OK;
 }
 
 static double block_loss(const gm_fit *fit) {
@@ -190,8 +183,7 @@ static bool measuring(const gm_fit *fit) {
 /* S_mk: module m of block l alone at candidate k, all else original, in units
    of E_0 once that is known.  Needs the teacher's y; dE/dW~'s buffer holds the
    candidate meanwhile. */
-static gm_status measure_separable(gm_fit *fit, long l, const gm_offer *offers,
-                                   gm_error *err) {
+static void measure_separable(gm_fit *fit, long l, const gm_offer *offers) {
     struct gm_sweep *w = fit->sweep;
     const gm_config *c = &fit->candidates->model->config;
     for (int j = 0; j < GM_LINEARS; j++) {
@@ -199,9 +191,7 @@ static gm_status measure_separable(gm_fit *fit, long l, const gm_offer *offers,
         double *S = fit->separable + (l * GM_LINEARS + j) * fit->K;
         w->block.w[j] = w->grad.w[j];
         for (int i = 0; i < offers[j].count; i++) {
-            gm_status s = gm_dequantize(&offers[j].packed[i], w->grad.w[j],
-                                        err);
-            if (s) return s;
+            gm_dequantize(&offers[j].packed[i], w->grad.w[j]);
             gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts,
                              w->student);
             double unit = fit->step ? fit->E0 : 1, *mean = S + offers[j].k[i];
@@ -209,49 +199,43 @@ static gm_status measure_separable(gm_fit *fit, long l, const gm_offer *offers,
         }
         w->block.w[j] = original;
     }
-    return GM_OK;
 }
 
 /* W~_m = sum_k p_mk Q_mk over the candidates that module m has. */
-static gm_status mix(const gm_offer *o, const double *p, gm_real *w,
-                     gm_error *err) {
+static void mix(const gm_offer *o, const double *p, gm_real *w) {
     double share[GM_MAX_CANDIDATES];
     for (int i = 0; i < o->count; i++) share[i] = p[o->k[i]];
-    return gm_mix(o->packed, o->count, share, w, err);
+    gm_mix(o->packed, o->count, share, w);
 }
 
-static gm_status tap_block(const gm_fit *fit, gm_status s, gm_error *err,
+static void tap_block(const gm_fit *fit, gm_status s,
                            long l) {
     const struct gm_sweep *w = fit->sweep;
     long d = fit->candidates->model->config.d;
-    s = tap_linears(fit, s, err, "mixed", l, w->block.w);
-    s = tap(fit, s, err, real_dtype, w->R, d, w->student, "student.%ld", l + 1);
-    s = tap(fit, s, err, GM_F64, w->R, 0, w->row_E, "loss.%ld", l + 1);
-    s = tap(fit, s, err, GM_F64, 1, 0, fit->block_E + l, "E.%ld", l + 1);
-    return tap_linears(fit, s, err, "grad", l, w->grad.w);
+    s = tap_linears(fit, s, "mixed", l, w->block.w);
+    s = tap(fit, s, real_dtype, w->R, d, w->student, "student.%ld", l + 1);
+    s = tap(fit, s, GM_F64, w->R, 0, w->row_E, "loss.%ld", l + 1);
+    s = tap(fit, s, GM_F64, 1, 0, fit->block_E + l, "E.%ld", l + 1);
+    tap_linears(fit, s, "grad", l, w->grad.w);
 }
 
 /* Block l: teacher forward h -> y, student forward with mixed weights, loss,
    backward, g_mk = <dE/dW~_m, Q_mk>.  Leaves the teacher's y in w->h. */
-static gm_status sweep_block(gm_fit *fit, long l, gm_error *err) {
+static void sweep_block(gm_fit *fit, long l) {
     struct gm_sweep *w = fit->sweep;
     const gm_model *model = fit->candidates->model;
     const gm_config *c = &model->config;
     gm_offer offers[GM_LINEARS];
-    gm_status s = gm_block_load(model, l, &w->block, err);
-    if (s) return s;
+    gm_block_load(model, l, &w->block);
     gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->y);
-    s = gm_states_check(fit->candidates->model, l, "output", w->y, w->R, c->d,
-                        err);
-    s = tap(fit, s, err, real_dtype, w->R, c->d, w->y, "teacher.%ld", l + 1);
-    for (int j = 0; j < GM_LINEARS && !s; j++)
-        s = gm_offer_find(fit->candidates, l, j, offers + j, err);
-    if (!s && measuring(fit)) s = measure_separable(fit, l, offers, err);
-    if (s) return s;
+    gm_states_check(fit->candidates->model, l, "output", w->y, w->R, c->d);
+    tap(fit, s, real_dtype, w->R, c->d, w->y, "teacher.%ld", l + 1);
+    for (int j = 0; j < GM_LINEARS; j++)
+        gm_offer_find(fit->candidates, l, j, offers + j);
+    if (measuring(fit)) measure_separable(fit, l, offers);
     for (int j = 0; j < GM_LINEARS; j++) {
         long m = l * GM_LINEARS + j;
-        s = mix(offers + j, fit->p + m * fit->K, w->block.w[j], err);
-        if (s) return s;
+        mix(offers + j, fit->p + m * fit->K, w->block.w[j]);
         long out, in;
         gm_linear_shape(c, j, &out, &in);
         memset(w->grad.w[j], 0, (size_t)(out * in) * sizeof(gm_real));
@@ -260,14 +244,13 @@ static gm_status sweep_block(gm_fit *fit, long l, gm_error *err) {
     fit->block_E[l] = block_loss(fit);
     gm_block_backward(c, &w->block, &w->rope, w->h, &w->acts, w->d_y, &w->grad,
                       NULL);
-    s = tap_block(fit, s, err, l);
-    for (int j = 0; j < GM_LINEARS && !s; j++)
-        s = gm_offer_inner(offers + j, w->grad.w[j], w->row_g,
-                           fit->g + (l * GM_LINEARS + j) * fit->K, err);
+    tap_block(fit, s, l);
+    for (int j = 0; j < GM_LINEARS; j++)
+        gm_offer_inner(offers + j, w->grad.w[j], w->row_g,
+                           fit->g + (l * GM_LINEARS + j) * fit->K);
     gm_real *teacher = w->y;
     w->y = w->h;
     w->h = teacher;
-    return s;
 }
 
 /* ----------------------------------------------------- the update of theta */
@@ -411,7 +394,7 @@ static void accumulate_tail(gm_fit *fit) {
 }
 
 /* This step's sequences, as tokens and as states before the first block. */
-static gm_status sweep_begin(gm_fit *fit, gm_error *err) {
+static void sweep_begin(gm_fit *fit) {
     const gm_fit_options *o = &fit->options;
     const gm_model *model = fit->candidates->model;
     struct gm_sweep *w = fit->sweep;
@@ -424,25 +407,24 @@ static gm_status sweep_begin(gm_fit *fit, gm_error *err) {
             memcpy(w->h + i * o->T * d, w->inputs + w->picked[i] * o->T * d,
                    (size_t)(o->T * d) * sizeof *w->h);
     }
-    gm_status s = tap(fit, GM_OK, err, GM_I32, o->batch, o->T, w->tokens,
+    tap(fit, GM_OK, GM_I32, o->batch, o->T, w->tokens,
                       "tokens");
-    if (!s && !w->inputs) s = gm_embed(model, w->tokens, w->R, w->h, err);
-    return tap(fit, s, err, real_dtype, w->R, d, w->h, "teacher.0");
+    if (!w->inputs) gm_embed(model, w->tokens, w->R, w->h);
+    tap(fit, s, real_dtype, w->R, d, w->h, "teacher.0");
 }
 
 /* What other ranks found in their blocks. */
-static gm_status sweep_gather(gm_fit *fit, gm_error *err) {
+static void sweep_gather(gm_fit *fit) {
     const long L = fit->candidates->model->config.layers;
     const long each = GM_LINEARS * fit->K;
-    gm_status s = gm_ranks_gather(fit->block_E, L, 1, err);
-    if (!s) s = gm_ranks_gather(fit->g, L, each, err);
-    if (!s && measuring(fit))
-        s = gm_ranks_gather(fit->separable, L, each, err);
-    return s;
+    gm_ranks_gather(fit->block_E, L, 1);
+    gm_ranks_gather(fit->g, L, each);
+    if (measuring(fit))
+        gm_ranks_gather(fit->separable, L, each);
 }
 
 /* What overflowed in a block's mixture or its gradients. */
-static gm_status check_sweep(const gm_fit *fit, gm_error *err) {
+static void check_sweep(const gm_fit *fit) {
     const char *dir = fit->candidates->model->dir;
     const long each = GM_LINEARS * fit->K;
     for (long i = 0; i < fit->M * fit->K; i++) {
@@ -452,27 +434,25 @@ static gm_status check_sweep(const gm_fit *fit, gm_error *err) {
         const char *what = !isfinite(E) ? "reconstruction error"
                          : !isfinite(fit->g[i]) ? "gradient"
                          : "separable error";
-        return gm_fail(err, GM_EINPUT, "%s: block %ld: the %s of step %ld is "
+        gm_fail(GM_EINPUT, "%s: block %ld: the %s of step %ld is "
                        "not finite", dir, i / each, what, fit->step + 1);
     }
-    return GM_OK;
 }
 
 /* The blocks in order, on this step's sequences: block_E, E, g and, in the
    first step, E_0, all in units of it. */
-static gm_status sweep(gm_fit *fit, gm_error *err) {
+static void sweep(gm_fit *fit) {
     const gm_model *model = fit->candidates->model;
     const long L = model->config.layers, end = gm_rank_first(L, gm_rank() + 1);
-    gm_status s = sweep_begin(fit, err);
-    for (long l = gm_rank_first(L, gm_rank()); l < end && !s; l++)
-        s = sweep_block(fit, l, err);
-    if (!s) s = sweep_gather(fit, err);
-    if (!s) s = check_sweep(fit, err);
-    if (s) return s;
+    sweep_begin(fit);
+    for (long l = gm_rank_first(L, gm_rank()); l < end; l++)
+        sweep_block(fit, l);
+    sweep_gather(fit);
+    check_sweep(fit);
     fit->E = 0;
     for (long l = 0; l < L; l++) fit->E += fit->block_E[l];
     if (!(fit->E > 0))
-        return gm_fail(err, GM_EINPUT, "%s: the reconstruction error of step "
+        gm_fail(GM_EINPUT, "%s: the reconstruction error of step "
                        "%ld is %g; expected a positive finite number",
                        model->dir, fit->step + 1, fit->E);
     if (fit->step == 0) {
@@ -482,12 +462,11 @@ static gm_status sweep(gm_fit *fit, gm_error *err) {
     }
     fit->E /= fit->E0;
     for (long i = 0; i < fit->M * fit->K; i++) fit->g[i] /= fit->E0;
-    return GM_OK;
 }
 
 /* What of [M, K] and scalars a step started from (after = false), or what it
    made of that. */
-static gm_status tap_step(const gm_fit *fit, gm_status s, gm_error *err,
+static void tap_step(const gm_fit *fit, gm_status s,
                           bool after) {
     const gm_fit_options *o = &fit->options;
     const struct { const char *name; const double *x; } before[] = {
@@ -496,61 +475,58 @@ static gm_status tap_step(const gm_fit *fit, gm_status s, gm_error *err,
         {"moment1", fit->moment1}, {"moment2", fit->moment2},
         {"theta_after", fit->theta}}, *array = after ? done : before;
     for (int i = 0; i < (after ? 6 : 2); i++)
-        s = tap(fit, s, err, GM_F64, fit->M, fit->K, array[i].x, "%s",
+        s = tap(fit, s, GM_F64, fit->M, fit->K, array[i].x, "%s",
                 array[i].name);
     if (!after)
-        return tap_scalars(fit, s, err, (tapped[]){
+        { tap_scalars(fit, s, (tapped[]){
             {"step", (double)fit->step}, {"c", fit->c},
             {"entropy", fit->entropy}, {"lambda_before", fit->lambda},
             {"rho", o->rho}, {"alpha", o->alpha}, {"tau", fit->tau},
-            {"eta", o->eta}, {"rate", o->rate}, {"train_bits", o->budget}}, 10);
-    return tap_scalars(fit, s, err, (tapped[]){
+            {"eta", o->eta}, {"rate", o->rate}, {"train_bits", o->budget}}, 10); return; }
+    tap_scalars(fit, s, (tapped[]){
         {"E0", fit->E0}, {"E", fit->E}, {"beta1_power", fit->beta1_power},
         {"beta2_power", fit->beta2_power}, {"lambda_after", fit->lambda}}, 5);
 }
 
-static gm_status tap_scores(const gm_fit *fit, gm_status s, gm_error *err) {
+static void tap_scores(const gm_fit *fit, gm_status s) {
     if (!fit->tap || fit->step < fit->options.steps) return s;
     double *score = fit->sweep->scores, *error = score + fit->M * fit->K;
     gm_fit_scores(fit, score, error);
-    s = tap(fit, s, err, GM_F64, fit->M, fit->K, score, "scores");
-    return tap(fit, s, err, GM_F64, fit->M, fit->K, error, "scores_error");
+    s = tap(fit, s, GM_F64, fit->M, fit->K, score, "scores");
+    tap(fit, s, err, GM_F64, fit->M, fit->K, "scores_error");
 }
 
-gm_status gm_fit_step(gm_fit *fit, gm_error *err) {
+void gm_fit_step(gm_fit *fit) {
     const gm_fit_options *o = &fit->options;
     update_p(fit);
-    gm_status s = tap_step(fit, GM_OK, err, false);
-    if (!s) s = sweep(fit, err);
-    if (s) return s;
+    tap_step(fit, GM_OK, false);
+    sweep(fit);
     accumulate_tail(fit);
     update_theta(fit);
     fit->lambda += o->eta * o->rho * fit->c;
     fit->step++;
-    return tap_scores(fit, tap_step(fit, s, err, true), err);
+    tap_scores(fit, tap_step(fit, s, true));
 }
 
 /* --------------------------------------------------------------- beginning */
 
 /* The states before the first of this rank's blocks, of all sequences. */
-static gm_status rank_inputs(gm_arena *arena, gm_fit *fit, gm_error *err) {
+static void rank_inputs(gm_arena *arena, gm_fit *fit) {
     struct gm_sweep *w = fit->sweep;
     const gm_fit_options *o = &fit->options;
     const gm_model *model = fit->candidates->model;
-    gm_status s = gm_ranks_same("the run's hash", fit->hash, err);
-    if (s || gm_rank() == 0) return s;
+    gm_ranks_same("the run's hash", fit->hash);
+    if (s || gm_rank() == 0) return;
     w->inputs = gm_alloc(arena, (size_t)(o->S * o->T * model->config.d),
                          sizeof *w->inputs);
-    if (!w->inputs) return gm_nomem(err);
-    return gm_states_before(model, gm_rank_first(model->config.layers,
+    gm_states_before(model, gm_rank_first(model->config.layers,
                             gm_rank()), &(gm_sequences){fit->tokens, o->S,
-                            o->T}, &w->block, &w->acts, &w->rope, w->inputs,
-                            err);
+                            o->T}, &w->block, &w->acts, &w->rope, w->inputs);
 }
 
-gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
+void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
                        const int32_t *tokens, const gm_fit_options *options,
-                       gm_fit *fit, gm_error *err) {
+                       gm_fit *fit) {
     const gm_config *c = &candidates->model->config;
     *fit = (gm_fit){.options = *options, .candidates = candidates,
                     .tokens = tokens, .K = candidates->recipe.count,
@@ -564,17 +540,15 @@ gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
     for (size_t i = 0; i < sizeof array / sizeof *array; i++)
         if (!(*array[i] = gm_alloc(arena, (size_t)(fit->M * fit->K),
                                    sizeof **array[i])))
-            return gm_nomem(err);
+            gm_nomem();
     if (options->relaxation != GM_HARD) fit->y = fit->p;
     if (!gm_sampled(options->relaxation)) fit->pi = fit->p;
     fit->sweep = gm_alloc(arena, 1, sizeof *fit->sweep);
-    if (!fit->sweep) return gm_nomem(err);
     gm_fit_hash(fit);
     fit->sweep->scores = gm_alloc(arena, (size_t)(2 * fit->M * fit->K),
                                   sizeof *fit->sweep->scores);
-    if (!fit->sweep->scores) return gm_nomem(err);
-    gm_status s = sweep_alloc(arena, c, options, fit->K, fit->sweep, err);
-    return s ? s : rank_inputs(arena, fit, err);
+    sweep_alloc(arena, c, options, fit->K, fit->sweep);
+    rank_inputs(arena, fit);
 }
 
 /* ------------------------------------------------------------------- scores */
@@ -645,18 +619,17 @@ void gm_fit_scores(const gm_fit *fit, double *score, double *error) {
 
 /* ---------------------------------------------------------------- the table */
 
-gm_status gm_module_table(gm_arena *arena, const gm_model *model,
-                          const gm_recipe *recipe, gm_scores *out,
-                          gm_error *err) {
+void gm_module_table(gm_arena *arena, const gm_model *model,
+                          const gm_recipe *recipe, gm_scores *out) {
     const gm_config *c = &model->config;
     const int K = recipe->count;
-    gm_status s = gm_scores_new(arena, c->layers * GM_LINEARS, K, recipe->bits,
-                                out, err);
-    if (!s) s = gm_packed_overhead(arena, model, recipe, &out->overhead, err);
-    for (long m = 0; m < out->M && !s; m++) {
+    gm_scores_new(arena, c->layers * GM_LINEARS, K, recipe->bits,
+                                out);
+    gm_packed_overhead(arena, model, recipe, &out->overhead);
+    for (long m = 0; m < out->M; m++) {
         long rows, columns;
         int j = (int)(m % GM_LINEARS);
-        s = gm_linear_name(arena, m / GM_LINEARS, j, &out->name[m], err);
+        gm_linear_name(arena, m / GM_LINEARS, j, &out->name[m]);
         gm_linear_shape(c, j, &rows, &columns);
         out->out[m] = rows;
         out->in[m] = columns;
@@ -669,16 +642,13 @@ gm_status gm_module_table(gm_arena *arena, const gm_model *model,
             out->error[m * K + k] = -1;
         }
     }
-    return s;
 }
 
-gm_status gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out,
-                       gm_error *err) {
+void gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out) {
     const gm_fit_options *o = &fit->options;
     const gm_recipe *recipe = &fit->candidates->recipe;
     const gm_model *model = fit->candidates->model;
-    gm_status s = gm_module_table(arena, model, recipe, out, err);
-    if (s) return s;
+    gm_module_table(arena, model, recipe, out);
     gm_fit_scores(fit, out->score, out->error);
     for (long i = 0; i < fit->M * fit->K; i++)
         if (!gm_allowed(fit->candidates, i / fit->K, (int)(i % fit->K)))
@@ -703,15 +673,14 @@ gm_status gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out,
         {"train_bits", NULL, o->budget}, {"E0", NULL, fit->E0},
         {"E", NULL, fit->E}, {"c", NULL, fit->c},
         {"lambda", NULL, fit->lambda}, {"entropy", NULL, fit->entropy}};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys && !s; i++) {
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         char number[32];
         double x = keys[i].number;
         if (x == floor(x) && fabs(x) < 1e15)
             snprintf(number, sizeof number, "%.0f", x);
         else
             gm_double_text(x, number);
-        s = gm_keys_set(arena, &out->keys, keys[i].key, err, "%s",
+        gm_keys_set(arena, &out->keys, keys[i].key, "%s",
                         keys[i].text ? keys[i].text : number);
     }
-    return s;
 }

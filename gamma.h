@@ -29,9 +29,8 @@
    frequencies rounded to float32, angle = float32 product. The YaRN attention
    factor is folded in. */
 typedef struct { long T; gm_real *cos, *sin; } gm_rope_table;
-gm_status gm_rope_build(gm_arena *arena, const gm_config *config, long T,
-                        const int32_t *position, gm_rope_table *out,
-                        gm_error *err);
+void gm_rope_build(gm_arena *arena, const gm_config *config, long T,
+                        const int32_t *position, gm_rope_table *out);
 
 /* Everything the backward pass needs from a forward pass over S sequences of
    T tokens; R = S T rows.  Allocated once, reused for every block.  S and T
@@ -50,8 +49,8 @@ typedef struct {
     gm_real *d_attn, *d_mid;        /* backward workspace, NULL unless asked  */
     gm_real *d_q, *d_k, *d_v, *d_gate, *d_up, *d_act, *d_x1, *d_x2;
 } gm_acts;
-gm_status gm_acts_alloc(gm_arena *arena, const gm_config *config, long S,
-                        long T, bool backward, gm_acts *out, gm_error *err);
+void gm_acts_alloc(gm_arena *arena, const gm_config *config, long S,
+                        long T, bool backward, gm_acts *out);
 
 /* y = f(h; W): h, y [S T, d]; y may be h.  Fills `acts`. */
 void gm_block_forward(const gm_config *config, const gm_block *block,
@@ -63,10 +62,10 @@ typedef struct { const int32_t *tokens; long S, T; } gm_sequences;
 
 /* h [S, T, d]: the states before block `first` of the original model.  block,
    acts (its S: sequences that pass at a time), rope: workspace. */
-gm_status gm_states_before(const gm_model *model, long first,
+void gm_states_before(const gm_model *model, long first,
                            const gm_sequences *text, gm_block *block,
                            gm_acts *acts, const gm_rope_table *rope,
-                           gm_real *h, gm_error *err);
+                           gm_real *h);
 
 /* Fills `acts` only as far as the inputs of modules need: last_input 0: x1 (of
    q, k, v), 1: attn (of o), 2: x2 (of gate, up), 3: act (of down). */
@@ -132,13 +131,10 @@ typedef struct {
 } gm_recipe;
 
 /* "2,3,4" and a group into a recipe of RTN; names into its other fields. */
-gm_status gm_recipe_parse(const char *bits, long group, gm_recipe *out,
-                          gm_error *err);
-gm_status gm_recipe_quantizer(gm_recipe *recipe, const char *text,
-                              gm_error *err);
-gm_status gm_recipe_hessian(gm_recipe *recipe, const char *text,
-                            gm_error *err);
-gm_status gm_recipe_scales(gm_recipe *recipe, const char *text, gm_error *err);
+void gm_recipe_parse(const char *bits, long group, gm_recipe *out);
+void gm_recipe_quantizer(gm_recipe *recipe, const char *text);
+void gm_recipe_hessian(gm_recipe *recipe, const char *text);
+void gm_recipe_scales(gm_recipe *recipe, const char *text);
 const char *gm_quantizer_name(gm_quantizer quantizer);      /* "rtn" ... */
 const char *gm_hessian_name(gm_hessian hessian);            /* "token" ... */
 /* "rtn bits=2,3,4 group=128", "gptq bits=2,3 group=64 hessian=token", and back;
@@ -147,7 +143,7 @@ const char *gm_hessian_name(gm_hessian hessian);            /* "token" ... */
 void gm_recipe_text(const gm_recipe *recipe, char text[128]);
 /* Its bits alone, "2,3,4". */
 void gm_recipe_bits(const gm_recipe *recipe, char text[64]);
-gm_status gm_recipe_read(const char *text, gm_recipe *out, gm_error *err);
+void gm_recipe_read(const char *text, gm_recipe *out);
 
 /* One packed candidate of a weight [out, in], groups = ceil(in/group):
    codes: each row is a bit stream, least significant bit first, padded to a
@@ -181,16 +177,15 @@ void gm_rtn(const gm_real *w, long out, long in, int bits, long group,
 
 /* q = scale * (code - zero) for all of the weight, [out, in], float32
    arithmetic.  For the original candidate: the stored weight. */
-gm_status gm_dequantize(const gm_packed *packed, gm_real *q, gm_error *err);
+void gm_dequantize(const gm_packed *packed, gm_real *q);
 
 /* W~ = sum_k p_k Q_k, [out, in], summed in k order in gm_real. */
-gm_status gm_mix(const gm_packed *packed, int K, const double *p, gm_real *w,
-                 gm_error *err);
+void gm_mix(const gm_packed *packed, int K, const double *p, gm_real *w);
 
 /* g_k = <G, Q_k>: each row by gm_dot, rows added in order.  row: [out, K]
    workspace. */
-gm_status gm_inner(const gm_packed *packed, int K, const gm_real *G,
-                   double *row, double *g, gm_error *err);
+void gm_inner(const gm_packed *packed, int K, const gm_real *G,
+                   double *row, double *g);
 
 /* ----------------------------------------------------------------- gptq.c
    GPTQ candidates of one weight: column after column, each one's rounding
@@ -208,15 +203,14 @@ typedef struct {
 /* H [n, n], lower triangle read.  damping: share of the mean H_jj (of columns
    that are not dead) added to each.  act_order: largest H_jj first, and all
    groups' scales from the original weights. */
-gm_status gm_gptq_factor(gm_arena *arena, long n, const double *H,
-                         double damping, bool act_order, gm_factor *out,
-                         gm_error *err);
+void gm_gptq_factor(gm_arena *arena, long n, const double *H,
+                         double damping, bool act_order, gm_factor *out);
 
 /* As gm_rtn, with the inputs' factor; the arena is workspace. */
-gm_status gm_gptq(gm_arena *arena, const gm_real *w, long out, long in,
+void gm_gptq(gm_arena *arena, const gm_real *w, long out, long in,
                   int bits, long group, gm_scales rule,
                   const gm_factor *factor, uint8_t *codes, uint16_t *scales,
-                  uint8_t *zeros, gm_error *err);
+                  uint8_t *zeros);
 
 /* -------------------------------------------------------------- external.c
    Candidates that another tool made, dequantized, in one safetensors file:
@@ -233,9 +227,9 @@ typedef struct gm_external {
 
 /* Reads and checks the whole file.  bits: which of its candidates to offer,
    NULL: all; 16 (32) there and not in the file: the weight as stored. */
-gm_status gm_external_open(gm_arena *arena, const gm_model *model,
+void gm_external_open(gm_arena *arena, const gm_model *model,
                            const char *path, const char *bits, long group,
-                           gm_recipe *out, gm_error *err);
+                           gm_recipe *out);
 
 /* ------------------------------------------------------------ candidates.c
    The candidates of a whole model in one safetensors file, block after block,
@@ -259,21 +253,19 @@ long gm_at_once(const gm_recipe *recipe, long S);
 
 /* Opens DIR/candidates-HASH.safetensors, making it first when it is not there.
    calibration: read for GPTQ only, may be NULL for RTN. */
-gm_status gm_candidates_open(gm_arena *arena, gm_model *model,
+void gm_candidates_open(gm_arena *arena, gm_model *model,
                              const gm_recipe *recipe,
                              const gm_sequences *calibration, const char *dir,
-                             const gm_report *report, gm_candidates *out,
-                             gm_error *err);
+                             const gm_report *report, gm_candidates *out);
 /* Opens the file of a known hash, which must be of this model and recipe. */
-gm_status gm_candidates_find(gm_arena *arena, gm_model *model,
+void gm_candidates_find(gm_arena *arena, gm_model *model,
                              const gm_recipe *recipe, const char *hash,
-                             const char *dir, gm_candidates *out,
-                             gm_error *err);
+                             const char *dir, gm_candidates *out);
 void gm_candidates_close(gm_candidates *candidates);
 /* The file's bytes are those that were written: its SHA-256 is the one in
    DIR/sha256-HASH.txt, which was there before the file. */
-gm_status gm_candidates_verify(gm_arena *arena, const gm_candidates *candidates,
-                               const char *dir, gm_error *err);
+void gm_candidates_verify(gm_arena *arena, const gm_candidates *candidates,
+                               const char *dir);
 
 /* The Hessians that GPTQ candidates of that text are made from, as they are
    made: look(context, l, i, n, H) for each block l and input i of its modules
@@ -281,30 +273,30 @@ gm_status gm_candidates_verify(gm_arena *arena, const gm_candidates *candidates,
    the original model's inputs, as without --sequential. */
 typedef gm_status gm_hessian_look(void *context, long l, int i, long n,
                                   const double *H, gm_error *err);
-gm_status gm_hessians(gm_arena *arena, const gm_model *model,
+void gm_hessians(gm_arena *arena, const gm_model *model,
                       const gm_recipe *recipe, const gm_sequences *calibration,
-                      gm_hessian_look *look, void *context, gm_error *err);
+                      gm_hessian_look *look, void *context);
 
 /* Candidate k of module (layer, j). */
-gm_status gm_candidate(const gm_candidates *candidates, long layer, int j,
-                       int k, gm_packed *out, gm_error *err);
+void gm_candidate(const gm_candidates *candidates, long layer, int j,
+                       int k, gm_packed *out);
 /* Dequantized, w [out, in]; and a block with candidate choice[j] for linear
    j, 0..6. */
-gm_status gm_candidate_weight(const gm_candidates *candidates, long layer,
-                              int j, int k, gm_real *w, gm_error *err);
-gm_status gm_chosen_block(const gm_candidates *candidates, long layer,
-                          const int *choice, gm_block *block, gm_error *err);
+void gm_candidate_weight(const gm_candidates *candidates, long layer,
+                              int j, int k, gm_real *w);
+void gm_chosen_block(const gm_candidates *candidates, long layer,
+                          const int *choice, gm_block *block);
 
 /* The candidates that a module has: numbers k and packed weights. */
 typedef struct {
     int count, k[GM_MAX_CANDIDATES];
     gm_packed packed[GM_MAX_CANDIDATES];
 } gm_offer;
-gm_status gm_offer_find(const gm_candidates *candidates, long layer, int j,
-                        gm_offer *out, gm_error *err);
+void gm_offer_find(const gm_candidates *candidates, long layer, int j,
+                        gm_offer *out);
 /* g[k] = <G, Q_k> of those; the other g[k] stay.  row: as gm_inner's. */
-gm_status gm_offer_inner(const gm_offer *offer, const gm_real *G, double *row,
-                         double *g, gm_error *err);
+void gm_offer_inner(const gm_offer *offer, const gm_real *G, double *row,
+                         double *g);
 
 /* ---------------------------------------------------------------- solver.c
    Stage II: the integer program, solved exactly.
@@ -478,10 +470,9 @@ typedef struct { int shift; double range, bound; } gm_rounding;
 
 /* The problem for `budget` (score_bits 1..44, 30 is the design's).  `scores`
    must outlive it. */
-gm_status gm_problem_build(gm_arena *arena, const gm_scores *scores,
+void gm_problem_build(gm_arena *arena, const gm_scores *scores,
                            const gm_budget *budget, int score_bits,
-                           gm_mckp *out, gm_rounding *rounding,
-                           gm_error *err);
+                           gm_mckp *out, gm_rounding *rounding);
 
 /* Couplings as on the command line; NULL: none.  A PATTERN is a module's name
    or its last part, '*' stands for anything. */
@@ -497,27 +488,26 @@ typedef struct {
 } gm_constraints;
 
 /* Adds them to a built problem (constrain.c). */
-gm_status gm_problem_constrain(gm_arena *arena, const gm_scores *scores,
-                               const gm_constraints *c, gm_mckp *problem,
-                               gm_error *err);
+void gm_problem_constrain(gm_arena *arena, const gm_scores *scores,
+                               const gm_constraints *c, gm_mckp *problem);
 
 /* "PATTERN=2,3;PATTERN=4": a module that matches keeps only those bits of what
    allowed[M, K] gives it; every module must keep one (constrain.c). */
-gm_status gm_allow(gm_arena *arena, const gm_scores *scores, const char *text,
-                   bool *allowed, gm_error *err);
+void gm_allow(gm_arena *arena, const gm_scores *scores, const char *text,
+                   bool *allowed);
 
 /* Turns the message of an infeasible problem into the reader's units. */
-gm_status gm_explain_infeasible(const gm_scores *scores,
+void gm_explain_infeasible(const gm_scores *scores,
                                 const gm_budget *budget,
-                                const gm_certificate *t, gm_error *err);
+                                const gm_certificate *t);
 
 /* The answer with its certificate as "# key value" lines.  Bytes depend on
    the inputs alone (times are left out). */
-gm_status gm_allocation_make(gm_arena *arena, const gm_scores *scores,
+void gm_allocation_make(gm_arena *arena, const gm_scores *scores,
                              const gm_budget *budget, const gm_mckp *problem,
                              const gm_rounding *rounding, const int *choice,
                              const gm_certificate *certificate,
-                             gm_allocation *out, gm_error *err);
+                             gm_allocation *out);
 
 /* All of it: problem, solution, allocation.  out is filled when
    certificate->found, also with GM_ELIMIT. */
@@ -533,25 +523,22 @@ gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
 /* A Hugging Face directory like the model's own, the chosen modules replaced
    by their dequantized candidates, in the checkpoint's dtypes and shards.
    Loads in transformers unchanged.  `bytes`: of its weight files. */
-gm_status gm_export_dequantized(gm_arena *arena, const gm_model *model,
+void gm_export_dequantized(gm_arena *arena, const gm_model *model,
                                 const gm_candidates *candidates,
                                 const int *choice, const char *dir,
-                                const gm_report *report, int64_t *bytes,
-                                gm_error *err);
+                                const gm_report *report, int64_t *bytes);
 
 /* One safetensors file: for each module NAME.codes, NAME.scales, NAME.zeros
    (layout: gm_packed) or NAME.weight as stored; all other tensors as stored.
    Its size is gm_packed_overhead + sum_m s_mk exactly, for any assignment. */
-gm_status gm_export_packed(gm_arena *arena, const gm_model *model,
+void gm_export_packed(gm_arena *arena, const gm_model *model,
                            const gm_candidates *candidates, const int *choice,
-                           const char *path, const gm_report *report,
-                           gm_error *err);
+                           const char *path, const gm_report *report);
 
 /* File bytes beside the modules' s_mk: the header, padded to what the longest
    assignment needs, and all other tensors. */
-gm_status gm_packed_overhead(gm_arena *arena, const gm_model *model,
-                             const gm_recipe *recipe, int64_t *bytes,
-                             gm_error *err);
+void gm_packed_overhead(gm_arena *arena, const gm_model *model,
+                             const gm_recipe *recipe, int64_t *bytes);
 
 /* ----------------------------------------------------------------- relax.c
    Relaxations and norms of Stage I; equations: gamma.c. */
@@ -649,15 +636,15 @@ typedef struct {
 } gm_fit;
 
 /* S sequences of T tokens from a text, evenly spread over it, no overlap. */
-gm_status gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
-                         long S, long T, int32_t **out, gm_error *err);
+void gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
+                         long S, long T, int32_t **out);
 
-gm_status gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
+void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
                        const int32_t *tokens, const gm_fit_options *options,
-                       gm_fit *out, gm_error *err);
+                       gm_fit *out);
 
 /* One sweep over the blocks, one Adam step, one multiplier step. */
-gm_status gm_fit_step(gm_fit *fit, gm_error *err);
+void gm_fit_step(gm_fit *fit);
 
 /* score[M, K]: estimated loss of module m at candidate k, units of E_0,
    smallest of each module 0; error[M, K]: its standard error (see gamma.c).;
@@ -665,12 +652,10 @@ gm_status gm_fit_step(gm_fit *fit, gm_error *err);
 void gm_fit_scores(const gm_fit *fit, double *score, double *error);
 
 /* The table of all modules and candidates with their sizes, scores zero. */
-gm_status gm_module_table(gm_arena *arena, const gm_model *model,
-                          const gm_recipe *recipe, gm_scores *out,
-                          gm_error *err);
+void gm_module_table(gm_arena *arena, const gm_model *model,
+                          const gm_recipe *recipe, gm_scores *out);
 /* The same with the learned scores and all settings as keys: scores.tsv. */
-gm_status gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out,
-                       gm_error *err);
+void gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out);
 
 /* ---------------------------------------------------------------- state.c
    A run of Stage I as a file. */
@@ -682,10 +667,8 @@ void gm_fit_hash(gm_fit *fit);
 
 /* The state as text, exact (hexadecimal floats); loading refuses a state whose
    hash differs. */
-gm_status gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path,
-                      gm_error *err);
-gm_status gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path,
-                      gm_error *err);
+void gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path);
+void gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path);
 
 /* ------------------------------------------------------------- frontier.c
    Beyond one budget. */
@@ -730,10 +713,10 @@ long gm_logit_rows(long vocab, long rows);
 /* Hidden states after the last block (before the final norm) for every token,
    h [windows window, d].  choice: candidate of each module, or NULL for the
    original weights.  Blocks outermost: memory is one block and the states. */
-gm_status gm_final_states(gm_arena *arena, const gm_model *model,
+void gm_final_states(gm_arena *arena, const gm_model *model,
                           const gm_candidates *candidates, const int *choice,
                           const gm_text *text, const gm_report *report,
-                          gm_real *h, gm_error *err);
+                          gm_real *h);
 
 /* Per window, tokens 1..window-1 are predicted from those before them.
    nll: mean over all predicted tokens, natural log; perplexity = exp(nll).
@@ -754,9 +737,9 @@ double gm_mean_error(long n, const double *x, const double *y, double *error);
 void gm_measure_means(gm_measure *m);
 
 /* student and teacher: states as above; teacher may be NULL. */
-gm_status gm_evaluate(gm_arena *arena, const gm_head *head,
+void gm_evaluate(gm_arena *arena, const gm_head *head,
                       const gm_text *text, const gm_real *student,
                       const gm_real *teacher, const gm_report *report,
-                      gm_measure *out, gm_error *err);
+                      gm_measure *out);
 
 #endif

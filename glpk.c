@@ -82,8 +82,6 @@ static gm_status find_sets(gm_arena *arena, const struct view *s,
     model->first = gm_alloc(arena, G, sizeof *model->first);
     model->count = gm_alloc(arena, G, sizeof *model->count);
     model->set_of = gm_alloc(arena, G, sizeof *model->set_of);
-    if (!order || !model->first || !model->count || !model->set_of)
-        return gm_nomem(err);
     for (long g = 0; g < c->G; g++) order[g] = (struct keyed){s, g};
     if (!c->coupled) qsort(order, G, sizeof *order, by_alive);
     for (long j = 0; j < c->G; j++) {
@@ -118,8 +116,6 @@ static gm_status add_columns(gm_arena *arena, const struct view *s,
                                           c->p->pairs), sizeof *model->row);
     model->entry = gm_alloc(arena, (most + 1) * (size_t)(2 + c->p->rows) +
                             2 * (size_t)c->p->pairs, sizeof *model->entry);
-    if (!model->column || !model->start || !model->row || !model->entry)
-        return gm_nomem(err);
     for (long j = 0; j < model->sets; j++) {
         const gm_group *group = &c->group[model->first[j]];
         model->row[model->rows++] =
@@ -283,14 +279,14 @@ static gm_status glpk_solve(const struct model *model, double seconds,
                             struct glpk_run *run, int64_t *value,
                             gm_error *err) {
     (void)model, (void)seconds, (void)run, (void)value;
-    return gm_fail(err, GM_EUSAGE, "this program was built without GLPK "
+    return gm_note(err, GM_EUSAGE, "this program was built without GLPK "
                    "(make GLPK=0)");
 }
 
 static gm_status glpk_duals(const struct model *model, double *dual,
                             gm_error *err) {
     (void)model, (void)dual;
-    return gm_fail(err, GM_EUSAGE, "this program was built without GLPK");
+    return gm_note(err, GM_EUSAGE, "this program was built without GLPK");
 }
 
 #else
@@ -325,7 +321,7 @@ static gm_status guarded(void (*body)(void *), void *context,
     glp_term_hook(on_output, &guard);
     if (setjmp(guard.back)) {
         glp_free_env();
-        return gm_fail(err, GM_EMEM, "GLPK gave up: %s", guard.last);
+        return gm_note(err, GM_EMEM, "GLPK gave up: %s", guard.last);
     }
     glp_error_hook(on_error, &guard);
     body(context);
@@ -512,9 +508,9 @@ static gm_status interpret(const struct glpk_run *run, struct outcome *out,
                       (run->code == 0 && run->status == GLP_NOFEAS);
     out->proven = run->code == 0 && run->status == GLP_OPT;
     if (run->code == GLP_ETMLIM)
-        return gm_fail(err, GM_ELIMIT, "GLPK: time limit reached");
+        return gm_note(err, GM_ELIMIT, "GLPK: time limit reached");
     if (out->infeasible || out->proven) return GM_OK;
-    return gm_fail(err, GM_ELIMIT, "GLPK stopped with code %d, status %d",
+    return gm_note(err, GM_ELIMIT, "GLPK stopped with code %d, status %d",
                    run->code, run->status);
 #endif
 }
@@ -538,7 +534,7 @@ static gm_status glpk_minimum(gm_arena *arena, struct glpk *q, int64_t room,
     } else if (status == GM_OK && model.columns == 0) {
         out->proven = true;
     } else if (status == GM_OK && q->deadline > 0 && left <= 0) {
-        status = gm_fail(err, GM_ELIMIT, "GLPK: time limit reached");
+        status = gm_note(err, GM_ELIMIT, "GLPK: time limit reached");
         claimed = false;
     } else if (status == GM_OK) {
         status = glpk_solve(&model, left, &run, value, err);
@@ -553,7 +549,7 @@ static gm_status glpk_minimum(gm_arena *arena, struct glpk *q, int64_t room,
         out->found = read_values(&s, &model, value, q->trial) &&
                      gm_core_feasible(q->c, room, q->trial, &out->v, &out->w);
         if (!out->found && status == GM_OK)
-            status = gm_fail(err, GM_EDIFFER, "GLPK's answer does not meet the "
+            status = gm_note(err, GM_EDIFFER, "GLPK's answer does not meet the "
                              "constraints when recomputed in integers");
         if (out->found && status == GM_OK)
             out->low = out->v - blur(&model, out->v);
@@ -592,7 +588,7 @@ static gm_status glpk_optimum(gm_arena *arena, struct glpk *q,
         status = glpk_minimum(arena, q, q->c->room, &o, err);
         if (status == GM_OK && !o.found) o.low = target + 1;
         if (status == GM_OK && a->found && o.low > a->high)
-            return gm_fail(err, GM_EDIFFER, "GLPK finds nothing below %" PRId64
+            return gm_note(err, GM_EDIFFER, "GLPK finds nothing below %" PRId64
                            ", but %" PRId64 " is reached",
                            q->c->score0 + o.low, q->c->score0 + a->high);
         if (o.found && (!a->found || o.v < a->high)) adopt(q, &o, a);
@@ -603,7 +599,7 @@ static gm_status glpk_optimum(gm_arena *arena, struct glpk *q,
         step = step < most ? step * 16 : step;
     }
     if (status == GM_OK && a->low < a->high && a->found)
-        status = gm_fail(err, GM_ELIMIT, "GLPK's floating point cannot "
+        status = gm_note(err, GM_ELIMIT, "GLPK's floating point cannot "
                          "separate %" PRId64 " units", a->high - a->low);
     return status;
 }
@@ -618,7 +614,7 @@ static gm_status glpk_again(gm_arena *arena, struct glpk *q, int64_t room,
     *yes = status == GM_OK && o.found && o.v <= a->high;
     if (!*yes) return status;
     if (o.v < a->high)
-        return gm_fail(err, GM_EDIFFER, "GLPK called %" PRId64 " optimal, then "
+        return gm_note(err, GM_EDIFFER, "GLPK called %" PRId64 " optimal, then "
                        "found %" PRId64, q->c->score0 + a->high,
                        q->c->score0 + o.v);
     adopt(q, &o, a);
@@ -709,7 +705,6 @@ gm_status gm_glpk_solve(gm_arena *arena, gm_core *c,
     if (options->seconds > 0) q.deadline = start + options->seconds;
     q.alive = gm_alloc(arena, (size_t)(c->G * c->p->K), sizeof *q.alive);
     q.trial = gm_alloc(arena, (size_t)c->G, sizeof *q.trial);
-    if (!q.alive || !q.trial) return gm_nomem(err);
     gm_status status = GM_OK;
     if (c->coupled) status = find_multipliers(arena, c, &q, err);
     if (status != GM_OK) return status;
@@ -814,14 +809,13 @@ gm_status gm_mckp_write_lp(gm_arena *arena, const gm_mckp *problem,
     gm_mark mark = gm_arena_mark(arena);
     gm_status status = gm_core_prepare(arena, problem, &c, &t, err);
     if (status == GM_OK && c.room_rest)
-        status = gm_fail(err, GM_EINFEASIBLE, "%s: the sizes have the common "
+        status = gm_note(err, GM_EINFEASIBLE, "%s: the sizes have the common "
                          "divisor %" PRId64 ", the budget has not", path,
                          c.unit);
     if (status != GM_OK) return status;
     struct glpk q = {.c = &c};
     q.alive = gm_alloc(arena, (size_t)(c.G * c.p->K), sizeof *q.alive);
     q.trial = gm_alloc(arena, (size_t)c.G, sizeof *q.trial);
-    if (!q.alive || !q.trial) return gm_nomem(err);
     if (c.coupled) status = find_multipliers(arena, &c, &q, err);
     if (status != GM_OK) return status;
     all_alive(&q);

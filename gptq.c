@@ -41,14 +41,12 @@ static int by_diagonal(const void *a, const void *b) {
     return x->j < y->j ? -1 : 1;
 }
 
-static gm_status choose_order(gm_arena *arena, long n, const double *H,
-                              long *order, gm_error *err) {
+static void choose_order(gm_arena *arena, long n, const double *H,
+                              long *order) {
     ranked *rank = gm_alloc(arena, (size_t)n, sizeof *rank);
-    if (!rank) return gm_nomem(err);
     for (long j = 0; j < n; j++) rank[j] = (ranked){H[j * n + j], j};
     qsort(rank, (size_t)n, sizeof *rank, by_diagonal);
     for (long j = 0; j < n; j++) order[j] = rank[j].j;
-    return GM_OK;
 }
 
 /* What damping adds to the diagonal: a share of the mean of live columns. */
@@ -78,27 +76,23 @@ static void arrange(long n, const double *H, const long *order, double damp,
 
 /* A = L L^T gives H = M M^T with M = J L J upper triangular, so U = M^-1
    = J L^-1 J has U^T U = H^-1. */
-gm_status gm_gptq_factor(gm_arena *arena, long n, const double *H,
-                         double damping, bool act_order, gm_factor *out,
-                         gm_error *err) {
+void gm_gptq_factor(gm_arena *arena, long n, const double *H,
+                         double damping, bool act_order, gm_factor *out) {
     size_t square = (size_t)n * (size_t)n;
     *out = (gm_factor){n, gm_alloc(arena, square, sizeof(gm_real)), NULL,
                        gm_alloc(arena, (size_t)n, sizeof(bool))};
     if (act_order) out->order = gm_alloc(arena, (size_t)n, sizeof(long));
     if (!out->U || !out->dead || (act_order && !out->order))
-        return gm_nomem(err);
+        gm_nomem();
     gm_mark mark = gm_arena_mark(arena);
     double *A = gm_alloc(arena, square, sizeof *A);
     double *X = gm_alloc(arena, square, sizeof *X);
-    if (!A || !X) return gm_nomem(err);
-    gm_status s = GM_OK;
     for (long j = 0; j < n; j++) out->dead[j] = H[j * n + j] == 0;
-    if (act_order) s = choose_order(arena, n, H, out->order, err);
-    if (s) return s;
+    if (act_order) choose_order(arena, n, H, out->order);
     arrange(n, H, out->order, damp_of(n, H, damping), A);
     bool positive = gm_cholesky(n, A);
     if (!positive)
-        return gm_fail(err, GM_EINPUT, "the Hessian of %ld inputs, damped by "
+        gm_fail(GM_EINPUT, "the Hessian of %ld inputs, damped by "
                        "%g of its mean diagonal, is not positive definite: "
                        "expected finite activations", n, damping);
     gm_lower_inverse(n, A, X);
@@ -106,7 +100,6 @@ gm_status gm_gptq_factor(gm_arena *arena, long n, const double *H,
         for (long j = 0; j < n; j++)
             out->U[i * n + j] = (gm_real)X[(n - 1 - i) * n + n - 1 - j];
     gm_arena_rewind(arena, mark);
-    return GM_OK;
 }
 
 /* ------------------------------------------------------------- the columns */
@@ -225,10 +218,10 @@ static void static_grids(void *context, long i) {
     }
 }
 
-gm_status gm_gptq(gm_arena *arena, const gm_real *w, long out, long in,
+void gm_gptq(gm_arena *arena, const gm_real *w, long out, long in,
                   int bits, long group, gm_scales rule,
                   const gm_factor *factor, uint8_t *codes,
-                  uint16_t *scales, uint8_t *zeros, gm_error *err) {
+                  uint16_t *scales, uint8_t *zeros) {
     assert(bits >= 1 && bits <= 8 && group >= 1 &&
            group <= GM_MAX_GROUP && in == factor->n);
     gm_mark mark = gm_arena_mark(arena);
@@ -239,7 +232,6 @@ gm_status gm_gptq(gm_arena *arena, const gm_real *w, long out, long in,
     job.e = gm_alloc(arena, (size_t)out, BLOCK * sizeof *job.e);
     job.code = gm_alloc(arena, (size_t)out, (size_t)in);
     job.zero = gm_alloc(arena, (size_t)out, (size_t)job.groups);
-    if (!job.w || !job.e || !job.code || !job.zero) return gm_nomem(err);
     for (long i = 0; i < out; i++)
         for (long j = 0; j < in; j++) {
             long from = factor->order ? factor->order[j] : j;
@@ -255,5 +247,4 @@ gm_status gm_gptq(gm_arena *arena, const gm_real *w, long out, long in,
                 zeros + i * gm_packed_parts(1, in, bits, group).zeros);
     }
     gm_arena_rewind(arena, mark);
-    return GM_OK;
 }

@@ -80,14 +80,12 @@ static float inverse_frequency(const gm_config *c, long i) {
     return 1.0f / base_power(c, i);
 }
 
-gm_status gm_rope_build(gm_arena *arena, const gm_config *c, long T,
-                        const int32_t *position, gm_rope_table *out,
-                        gm_error *err) {
+void gm_rope_build(gm_arena *arena, const gm_config *c, long T,
+                        const int32_t *position, gm_rope_table *out) {
     long half = c->head_dim / 2;
     size_t row = (size_t)half * sizeof(gm_real);
     *out = (gm_rope_table){T, gm_alloc(arena, (size_t)T, row),
                            gm_alloc(arena, (size_t)T, row)};
-    if (!out->cos || !out->sin) return gm_nomem(err);
     for (long i = 0; i < half; i++) {
         float f = inverse_frequency(c, i);
         for (long t = 0; t < T; t++) {
@@ -100,7 +98,6 @@ gm_status gm_rope_build(gm_arena *arena, const gm_config *c, long T,
                 (gm_real)(sine * c->rope.attention_factor);
         }
     }
-    return GM_OK;
 }
 
 /* ------------------------------------------------------------- operations */
@@ -489,8 +486,8 @@ static void copy(gm_real *to, const gm_real *from, long count) {
 
 /* ------------------------------------------------------------------ block */
 
-gm_status gm_acts_alloc(gm_arena *arena, const gm_config *c, long S, long T,
-                        bool backward, gm_acts *out, gm_error *err) {
+void gm_acts_alloc(gm_arena *arena, const gm_config *c, long S, long T,
+                        bool backward, gm_acts *out) {
     gm_acts *a = out;
     const long q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     *a = (gm_acts){.S = S, .T = T, .room = T, .threads = gm_threads()};
@@ -507,16 +504,15 @@ gm_status gm_acts_alloc(gm_arena *arena, const gm_config *c, long S, long T,
         {&a->d_x2, c->d, backward}, {&a->d_gate, c->ff, backward},
         {&a->d_up, c->ff, backward}, {&a->d_act, c->ff, backward},
     };
-    if (S < 1 || T < 1 || S > LONG_MAX / T) return gm_nomem(err);
+    if (S < 1 || T < 1 || S > LONG_MAX / T) gm_nomem();
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         if (!row[i].wanted) continue;
         *row[i].place = gm_alloc(arena, (size_t)(S * T),
                                  (size_t)row[i].n * sizeof(gm_real));
-        if (!*row[i].place) return gm_nomem(err);
     }
     a->scratch = gm_alloc(arena, (size_t)T, (size_t)a->threads * 2 * TILE *
                                             sizeof(gm_real));
-    return a->scratch ? GM_OK : gm_nomem(err);
+    if (!(a->scratch)) gm_nomem();
 }
 
 void gm_block_inputs(const gm_config *c, const gm_block *b,
@@ -611,22 +607,21 @@ void gm_block_backward(const gm_config *c, const gm_block *b,
 
 /* ------------------------------------------------------- states before a block */
 
-gm_status gm_states_before(const gm_model *model, long first,
+void gm_states_before(const gm_model *model, long first,
                            const gm_sequences *text, gm_block *block,
                            gm_acts *acts, const gm_rope_table *rope,
-                           gm_real *h, gm_error *err) {
+                           gm_real *h) {
     const long most = acts->S, row = text->T * model->config.d;
-    gm_status s = gm_embed(model, text->tokens, text->S * text->T, h, err);
-    for (long l = 0; l < first && !s; l++) {
-        s = gm_block_load(model, l, block, err);
-        for (long q = 0; q < text->S && !s; q += most) {
+    gm_embed(model, text->tokens, text->S * text->T, h);
+    for (long l = 0; l < first; l++) {
+        gm_block_load(model, l, block);
+        for (long q = 0; q < text->S; q += most) {
             acts->S = gm_min(text->S - q, most);
             gm_block_forward(&model->config, block, rope, h + q * row, acts,
                              h + q * row);
         }
     }
     acts->S = most;
-    return s;
 }
 
 /* ------------------------------------------------------------- output head */

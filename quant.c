@@ -13,8 +13,7 @@ enum { STRIP = GM_MAX_GROUP };
 
 /* ------------------------------------------------------------------ recipe */
 
-gm_status gm_recipe_parse(const char *bits, long group, gm_recipe *out,
-                          gm_error *err) {
+void gm_recipe_parse(const char *bits, long group, gm_recipe *out) {
     *out = (gm_recipe){.group = group, .damping = GM_DAMPING};
     for (const char *c = bits; ; c++) {
         char *end;
@@ -22,14 +21,14 @@ gm_status gm_recipe_parse(const char *bits, long group, gm_recipe *out,
         bool known = (b >= 1 && b <= 8) || b == 16 || b == 32;
         if (end == c || !known || (*end && *end != ',') ||
             out->count == GM_MAX_CANDIDATES)
-            return gm_fail(err, GM_EUSAGE, "--bits: expected a list of 1..8, "
+            gm_fail(GM_EUSAGE, "--bits: expected a list of 1..8, "
                            "16 or 32 such as 2,3,4, found \"%s\"", bits);
         if (out->count && b <= out->bits[out->count - 1])
-            return gm_fail(err, GM_EUSAGE, "--bits: expected ascending "
+            gm_fail(GM_EUSAGE, "--bits: expected ascending "
                            "numbers, found \"%s\"", bits);
         out->bits[out->count++] = (int)b;
         c = end;
-        if (!*c) return GM_OK;
+        if (!*c) return;
     }
 }
 
@@ -41,30 +40,23 @@ const char *gm_quantizer_name(gm_quantizer q) { return quantizer_name[q]; }
 const char *gm_hessian_name(gm_hessian h) { return hessian_name[h]; }
 
 /* GM_EXTERNAL is never asked for by name. */
-gm_status gm_recipe_quantizer(gm_recipe *recipe, const char *text,
-                              gm_error *err) {
+void gm_recipe_quantizer(gm_recipe *recipe, const char *text) {
     int found = 0;
-    gm_status s = gm_parse_name("--quantizer", text, quantizer_name,
-                                GM_EXTERNAL, &found, err);
-    if (!s) recipe->quantizer = (gm_quantizer)found;
-    return s;
+    gm_parse_name("--quantizer", text, quantizer_name,
+                                GM_EXTERNAL, &found);
+    recipe->quantizer = (gm_quantizer)found;
 }
 
-gm_status gm_recipe_hessian(gm_recipe *recipe, const char *text,
-                            gm_error *err) {
+void gm_recipe_hessian(gm_recipe *recipe, const char *text) {
     int found = 0;
-    gm_status s = gm_parse_name("--hessian", text, hessian_name, 3, &found,
-                                err);
-    if (!s) recipe->hessian = (gm_hessian)found;
-    return s;
+    gm_parse_name("--hessian", text, hessian_name, 3, &found);
+    recipe->hessian = (gm_hessian)found;
 }
 
-gm_status gm_recipe_scales(gm_recipe *recipe, const char *text,
-                           gm_error *err) {
+void gm_recipe_scales(gm_recipe *recipe, const char *text) {
     int found = 0;
-    gm_status s = gm_parse_name("--scales", text, scales_name, 2, &found, err);
-    if (!s) recipe->scales = (gm_scales)found;
-    return s;
+    gm_parse_name("--scales", text, scales_name, 2, &found);
+    recipe->scales = (gm_scales)found;
 }
 
 void gm_recipe_bits(const gm_recipe *r, char text[64]) {
@@ -94,31 +86,29 @@ void gm_recipe_text(const gm_recipe *r, char text[128]) {
 }
 
 /* One word after "bits=... group=...". */
-static gm_status read_word(const char *word, gm_recipe *out, gm_error *err) {
+static void read_word(const char *word, gm_recipe *out) {
     if (out->quantizer == GM_EXTERNAL)
-        return gm_fail(err, GM_EINPUT, "candidates: expected nothing after "
+        gm_fail(GM_EINPUT, "candidates: expected nothing after "
                        "group=, found \"%s\"", word);
     if (strncmp(word, "scales=", 7) == 0)
-        return gm_recipe_scales(out, word + 7, err);
+        { gm_recipe_scales(out, word + 7); return; }
     if (out->quantizer == GM_RTN)
-        return gm_fail(err, GM_EINPUT, "candidates: expected nothing but "
+        gm_fail(GM_EINPUT, "candidates: expected nothing but "
                        "scales= after group=, found \"%s\"", word);
     if (strncmp(word, "hessian=", 8) == 0)
-        return gm_recipe_hessian(out, word + 8, err);
+        { gm_recipe_hessian(out, word + 8); return; }
     if (strncmp(word, "damping=", 8) == 0)
-        return gm_parse_double("damping", word + 8, 1e-9, 1, &out->damping,
-                               err);
+        { gm_parse_double("damping", word + 8, 1e-9, 1, &out->damping); return; }
     bool *flag = strcmp(word, "act-order") == 0 ? &out->act_order
                : strcmp(word, "sequential") == 0 ? &out->sequential : NULL;
     if (!flag)
-        return gm_fail(err, GM_EINPUT, "candidates: expected hessian=, "
+        gm_fail(GM_EINPUT, "candidates: expected hessian=, "
                        "act-order, damping=, scales= or sequential, found "
                        "\"%s\"", word);
     *flag = true;
-    return GM_OK;
 }
 
-gm_status gm_recipe_read(const char *text, gm_recipe *out, gm_error *err) {
+void gm_recipe_read(const char *text, gm_recipe *out) {
     char quantizer[16], bits[64], rest[128];
     long group;
     int n = 0;
@@ -126,15 +116,14 @@ gm_status gm_recipe_read(const char *text, gm_recipe *out, gm_error *err) {
         /* NOLINTNEXTLINE(cert-err34-c): nine digits */
         sscanf(text, "%15s bits=%63s group=%9ld%n", quantizer, bits, &group,
                &n) != 3 || group < 1 || group > GM_MAX_GROUP)
-        return gm_fail(err, GM_EINPUT, "candidates: expected a text such as "
+        gm_fail(GM_EINPUT, "candidates: expected a text such as "
                        "\"rtn bits=2,3,4 group=128\", found \"%s\"", text);
-    gm_status s = gm_recipe_parse(bits, group, out, err);
-    if (!s && strcmp(quantizer, "external") == 0) out->quantizer = GM_EXTERNAL;
-    else if (!s) s = gm_recipe_quantizer(out, quantizer, err);
+    gm_recipe_parse(bits, group, out);
+    if (strcmp(quantizer, "external") == 0) out->quantizer = GM_EXTERNAL;
+    else gm_recipe_quantizer(out, quantizer);
     strcpy(rest, text + n);
-    for (char *words = rest, *word; !s && (word = strsep(&words, " "));)
-        if (*word) s = read_word(word, out, err);
-    return s;
+    for (char *words = rest, *word; (word = strsep(&words, " "));)
+        if (*word) read_word(word, out);
 }
 
 /* ------------------------------------------------------------------- sizes */
@@ -333,12 +322,11 @@ static void strip_values(const gm_packed *p, long row, long first, long n,
     }
 }
 
-static gm_status strip_read(const gm_packed *p, long row, long first, long n,
-                            gm_real *q, gm_error *err) {
+static void strip_read(const gm_packed *p, long row, long first, long n,
+                            gm_real *q) {
     if (p->original)
-        return gm_tensor_read(p->original, row * p->in + first, n, q, err);
+        { gm_tensor_read(p->original, row * p->in + first, n, q); return; }
     strip_values(p, row, first, n, q);
-    return GM_OK;
 }
 
 /* Work over row bundles that can fail when the mapped original holds NaN: the
@@ -355,7 +343,7 @@ typedef struct {
     gm_error *err;
 } mix_job;
 
-static gm_status mix_row(const mix_job *job, long row, gm_error *err) {
+static void mix_row(const mix_job *job, long row) {
     long in = job->packed->in;
     gm_real q[STRIP];
     for (long first = 0; first < in; first += STRIP) {
@@ -364,16 +352,14 @@ static gm_status mix_row(const mix_job *job, long row, gm_error *err) {
         memset(w, 0, (size_t)n * sizeof *w);
         for (int k = 0; k < job->K; k++) {
             gm_real p = (gm_real)job->p[k];
-            gm_status s = strip_read(job->packed + k, row, first, n, q, err);
-            if (s) return s;
+            strip_read(job->packed + k, row, first, n, q);
             for (long i = 0; i < n; i++) w[i] += p * q[i];
         }
     }
-    return GM_OK;
 }
 
 /* Strips of 512 columns by gm_dot, added in order. */
-static gm_status inner_row(const mix_job *job, long row, gm_error *err) {
+static void inner_row(const mix_job *job, long row) {
     long in = job->packed->in;
     gm_real q[STRIP];
     double *sum = job->row + row * job->K;
@@ -381,12 +367,10 @@ static gm_status inner_row(const mix_job *job, long row, gm_error *err) {
     for (long first = 0; first < in; first += STRIP) {
         long n = gm_min(STRIP, in - first);
         for (int k = 0; k < job->K; k++) {
-            gm_status s = strip_read(job->packed + k, row, first, n, q, err);
-            if (s) return s;
+            strip_read(job->packed + k, row, first, n, q);
             sum[k] += gm_dot(n, job->G + row * in + first, q);
         }
     }
-    return GM_OK;
 }
 
 static void mix_rows(void *context, long item) {
@@ -398,9 +382,8 @@ static void mix_rows(void *context, long item) {
             __atomic_store_n(job->status, GM_EINPUT, __ATOMIC_RELAXED);
 }
 
-static gm_status mix_run(mix_job *job, gm_error *err) {
+static void mix_run(mix_job *job) {
     const gm_packed *p = job->packed;
-    gm_status status = GM_OK;
     job->status = &status;
     gm_parallel((p->out + ROWS - 1) / ROWS, mix_rows, job);
     /* the message, from the first bad element, in file order */
@@ -409,9 +392,8 @@ static gm_status mix_run(mix_job *job, gm_error *err) {
         for (int64_t i = 0; p[k].original && i < (int64_t)p->out * p->in;
              i += STRIP)
             if (gm_tensor_read(p[k].original, i,
-                               gm_min(STRIP, p->out * p->in - i), q, err))
-                return status;
-    return status;
+                               gm_min(STRIP, p->out * p->in - i), q))
+                return;
 }
 
 /* The file's pages that K candidates lie in are not needed for now. */
@@ -426,30 +408,27 @@ static void release(const gm_packed *p, int K) {
     }
 }
 
-gm_status gm_mix(const gm_packed *packed, int K, const double *p, gm_real *w,
-                 gm_error *err) {
+void gm_mix(const gm_packed *packed, int K, const double *p, gm_real *w) {
     mix_job job = {.packed = packed, .K = K, .p = p, .w = w};
-    return mix_run(&job, err);
+    mix_run(&job);
 }
 
-gm_status gm_dequantize(const gm_packed *packed, gm_real *q, gm_error *err) {
+void gm_dequantize(const gm_packed *packed, gm_real *q) {
     double one = 1;
-    gm_status s = packed->original
+    packed->original
         ? gm_tensor_read(packed->original, 0,
-                         (int64_t)packed->out * packed->in, q, err)
-        : gm_mix(packed, 1, &one, q, err);
+                         (int64_t)packed->out * packed->in, q)
+        : gm_mix(packed, 1, &one, q);
     release(packed, 1);
-    return s;
 }
 
-gm_status gm_inner(const gm_packed *packed, int K, const gm_real *G,
-                   double *row, double *g, gm_error *err) {
+void gm_inner(const gm_packed *packed, int K, const gm_real *G,
+                   double *row, double *g) {
     mix_job job = {.packed = packed, .K = K, .G = G, .row = row};
-    gm_status s = mix_run(&job, err);
+    mix_run(&job);
     release(packed, K);
     for (int k = 0; k < K; k++) {
         g[k] = 0;
         for (long i = 0; i < packed->out; i++) g[k] += row[i * K + k];
     }
-    return s;
 }

@@ -53,11 +53,11 @@ static gm_wide magnitude(gm_wide a) { return a < 0 ? -a : a; }
 static gm_status check_sums(const gm_mckp *p, gm_error *err) {
     gm_wide size = 0, score = 0, limit = (gm_wide)1 << 61;
     if (p->M < 1 || p->K < 1 || p->K > GM_MAX_CANDIDATES)
-        return gm_fail(err, GM_EINPUT, "integer program: expected at least 1 "
+        return gm_note(err, GM_EINPUT, "integer program: expected at least 1 "
                        "module and 1 to %d candidates, found %ld and %d",
                        GM_MAX_CANDIDATES, p->M, p->K);
     if (p->rows < 0 || p->rows > GM_MAX_ROWS)
-        return gm_fail(err, GM_EINPUT, "integer program: expected at most %d "
+        return gm_note(err, GM_EINPUT, "integer program: expected at most %d "
                        "extra rows, found %ld", GM_MAX_ROWS, p->rows);
     for (long m = 0; m < p->M; m++) {
         gm_wide s = 0, u = 0;
@@ -71,9 +71,9 @@ static gm_status check_sums(const gm_mckp *p, gm_error *err) {
         size += s, score += u;
     }
     if (magnitude(p->budget) > limit)
-        return gm_fail(err, GM_EINPUT, "integer program: budget beyond 2^61");
+        return gm_note(err, GM_EINPUT, "integer program: budget beyond 2^61");
     if (size >= limit || score >= limit)
-        return gm_fail(err, GM_EINPUT, "integer program: sizes, costs or scores "
+        return gm_note(err, GM_EINPUT, "integer program: sizes, costs or scores "
                        "sum to 2^61 or more");
     return GM_OK;
 }
@@ -88,7 +88,6 @@ static gm_status find_groups(gm_arena *arena, gm_core *c, gm_error *err) {
     c->group = gm_alloc(arena, (size_t)p->M, sizeof *c->group);
     c->next = gm_alloc(arena, (size_t)p->M, sizeof *c->next);
     seen = gm_alloc(arena, (size_t)numbers, sizeof *seen);
-    if (!c->group_of || !c->group || !c->next || !seen) return gm_nomem(err);
     for (long m = 0; m < p->M; m++) {
         long number = p->group ? p->group[m] : -1;
         long last = number >= 0 ? seen[number] - 1 : -1;
@@ -108,9 +107,7 @@ static gm_status sum_options(gm_arena *arena, gm_core *c, gm_error *err) {
     size_t cells = (size_t)(c->G * p->K);
     gm_choice *all = gm_alloc(arena, cells, sizeof *all);
     int *members = gm_alloc(arena, cells, sizeof *members);
-    if (!all || !members) return gm_nomem(err);
     long *size = gm_alloc(arena, (size_t)c->G, sizeof *size);
-    if (!size) return gm_nomem(err);
     for (long m = 0; m < p->M; m++) {
         long g = c->group_of[m];
         size[g]++;
@@ -132,7 +129,7 @@ static gm_status sum_options(gm_arena *arena, gm_core *c, gm_error *err) {
                 group->option[group->options++] = o;
             }
         if (group->options) continue;
-        gm_fail(err, GM_EINFEASIBLE, "module %s: the constraints leave it no "
+        gm_note(err, GM_EINFEASIBLE, "module %s: the constraints leave it no "
                 "candidate", p->name ? p->name[group->module] : "?");
         return GM_EINFEASIBLE;
     }
@@ -270,7 +267,6 @@ gm_wide gm_core_excess(const gm_core *c, long g, int i) {
 gm_status gm_core_steps(gm_arena *arena, const gm_core *c, gm_step **out,
                         long *count, gm_error *err) {
     gm_step *step = gm_alloc(arena, (size_t)(c->G * c->p->K), sizeof *step);
-    if (!step) return gm_nomem(err);
     *count = 0;
     for (long g = 0; g < c->G; g++) *count += hull_steps(c, g, step + *count);
     qsort(step, (size_t)*count, sizeof *step, by_rate);
@@ -326,7 +322,7 @@ static gm_status check_range(const gm_core *c, gm_certificate *out,
     if (budget >= smallest && !(c->exact && budget > largest)) return GM_OK;
     if (budget < smallest) out->above = smallest;
     if (budget > largest) out->below = largest;
-    return gm_fail(err, GM_EINFEASIBLE, "budget of %" PRId64 " %s: every "
+    return gm_note(err, GM_EINFEASIBLE, "budget of %" PRId64 " %s: every "
                    "assignment is %s; smallest reachable %" PRId64
                    ", largest %" PRId64, budget,
                    c->p->unit ? c->p->unit : "units",
@@ -439,10 +435,10 @@ static gm_status unreachable(gm_arena *arena, const gm_mckp *p,
     gm_arena_rewind(arena, mark);
     t->neighbours_proven = below && above;
     if (p->rows || p->pairs)
-        return gm_fail(err, GM_EINFEASIBLE, "no assignment of exactly %" PRId64
+        return gm_note(err, GM_EINFEASIBLE, "no assignment of exactly %" PRId64
                        " %s meets the constraints", p->budget,
                        p->unit ? p->unit : "units");
-    return gm_fail(err, GM_EINFEASIBLE, "no assignment has exactly %" PRId64
+    return gm_note(err, GM_EINFEASIBLE, "no assignment has exactly %" PRId64
                    " %s; the %s reachable sizes are %" PRId64 " and %" PRId64,
                    p->budget, p->unit ? p->unit : "units",
                    t->neighbours_proven ? "next" : "nearest found", t->below,
@@ -460,7 +456,7 @@ static gm_status combine(const gm_core *c, gm_status first,
     t->agreed = first == GM_OK && second == GM_OK && a->high == b->high;
     if (second != GM_OK && second != GM_ELIMIT) return second;
     if (first == GM_OK && (b->low > a->high || b->high < a->high))
-        return gm_fail(err, GM_EDIFFER, "the dynamic program found %" PRId64
+        return gm_note(err, GM_EDIFFER, "the dynamic program found %" PRId64
                        ", GLPK %" PRId64, c->score0 + a->high,
                        c->score0 + b->high);
     if (first == GM_OK) return GM_OK;
@@ -481,13 +477,12 @@ static gm_status run_solvers(gm_arena *arena, gm_core *c,
     bool glpk = options->solver != GM_DP && gm_have_glpk();
     gm_status status = GM_ELIMIT;
     b.option = gm_alloc(arena, (size_t)c->G, sizeof *b.option);
-    if (!b.option) return gm_nomem(err);
     if (c->coupled && !glpk)
-        return gm_fail(err, GM_EUSAGE, "extra rows, limits on a candidate and "
+        return gm_note(err, GM_EUSAGE, "extra rows, limits on a candidate and "
                        "forbidden pairs need GLPK%s", gm_have_glpk() ? "" :
                        ", and this program was built without it");
     if (!dp && !glpk)
-        return gm_fail(err, GM_EUSAGE, "this program was built without GLPK "
+        return gm_note(err, GM_EUSAGE, "this program was built without GLPK "
                        "(make GLPK=0)");
     if (dp) status = gm_dynamic_solve(arena, c, options, a, t, err);
     if (dp && (!glpk || (status != GM_OK && status != GM_ELIMIT) ||
@@ -522,7 +517,7 @@ gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
         if (status == GM_OK && !a.found && c.exact)
             status = unreachable(arena, problem, options, out, err);
         else if (status == GM_OK && !a.found)
-            status = gm_fail(err, GM_EINFEASIBLE, "no assignment meets the "
+            status = gm_note(err, GM_EINFEASIBLE, "no assignment meets the "
                              "budget together with the other constraints");
         if (status == GM_OK || status == GM_ELIMIT || status == GM_EDIFFER)
             certify(&c, &a, out);
@@ -532,7 +527,7 @@ gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
         }
     }
     if (status == GM_ELIMIT)
-        gm_fail(err, status, "limit reached before a proof: objective %s%"
+        gm_note(err, status, "limit reached before a proof: objective %s%"
                 PRId64 ", bound %" PRId64, a.found ? "" : "none found, at most ",
                 a.found ? out->objective : c.score0 + c.most_v, out->bound);
     gm_arena_rewind(arena, mark);
@@ -546,7 +541,6 @@ gm_status gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out,
     out->size = gm_alloc(arena, cells, sizeof *out->size);
     out->score = gm_alloc(arena, cells, sizeof *out->score);
     out->allowed = gm_alloc(arena, cells, sizeof *out->allowed);
-    if (!out->size || !out->score || !out->allowed) return gm_nomem(err);
     memset(out->allowed, true, cells);
     return GM_OK;
 }

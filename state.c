@@ -52,51 +52,47 @@ enum { STATE_COLUMNS = 7 };
 static const char state_head[] =
     "theta\tmoment1\tmoment2\tseparable\ttheta_sum\tloss_sum\tloss_squares\n";
 
-gm_status gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path,
-                      gm_error *err) {
+void gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path) {
     gm_out out;
-    gm_status s = gm_out_open(arena, path, &out, err);
-    if (s) return s;
+    gm_out_open(arena, path, &out);
     /* failures are sticky: the commit reports them */
-    gm_out_print(&out, err, "# format gamma-state 1\n# hash %s\n# step %ld\n"
+    gm_out_print(&out, "# format gamma-state 1\n# hash %s\n# step %ld\n"
                  "# E0 %a\n# lambda %a\n# multiplier_sum %a\n# beta1_power %a\n"
                  "# beta2_power %a\n# E %a\n# c %a\n# entropy %a\n%s",
                  fit->hash, fit->step, fit->E0, fit->lambda,
                  fit->multiplier_sum, fit->beta1_power, fit->beta2_power,
                  fit->E, fit->c, fit->entropy, state_head);
     for (long i = 0; i < fit->M * fit->K; i++)
-        gm_out_print(&out, err, "%a\t%a\t%a\t%a\t%a\t%a\t%a\n",
+        gm_out_print(&out, "%a\t%a\t%a\t%a\t%a\t%a\t%a\n",
                      fit->theta[i], fit->moment1[i], fit->moment2[i],
                      fit->separable[i], fit->theta_sum[i], fit->loss_sum[i],
                      fit->loss_squares[i]);
-    s = gm_out_commit(&out, err);
+    gm_out_commit(&out);
     if (s) gm_out_abandon(&out);
-    return s;
 }
 
 /* A number of the state file: finite, and nothing after it. */
-static gm_status state_number(const char *path, const char *what,
-                              const char *text, double *out, gm_error *err) {
+static void state_number(const char *path, const char *what,
+                              const char *text, double *out) {
     char *end;
     double value = text ? strtod(text, &end) : 0;
     if (!text || end == text || *end || !isfinite(value))
-        return gm_fail(err, GM_EINPUT, "%s: %s: expected a finite number, "
+        gm_fail(GM_EINPUT, "%s: %s: expected a finite number, "
                        "found \"%s\"", path, what, text ? text : "nothing");
     *out = value;
-    return GM_OK;
 }
 
-static gm_status load_keys(gm_fit *fit, const gm_table *t, gm_error *err) {
+static void load_keys(gm_fit *fit, const gm_table *t) {
     const char *format = gm_table_key(t, "format"), *hash;
     if (!format || strcmp(format, "gamma-state 1") != 0 ||
         t->rows != fit->M * fit->K || t->columns != STATE_COLUMNS)
-        return gm_fail(err, GM_EINPUT, "%s: expected format gamma-state 1 with "
+        gm_fail(GM_EINPUT, "%s: expected format gamma-state 1 with "
                        "%ld rows of %d, found %s with %ld rows of %ld",
                        t->path, fit->M * fit->K, STATE_COLUMNS,
                        format ? format : "no format", t->rows, t->columns);
     hash = gm_table_key(t, "hash");
     if (!hash || strcmp(hash, fit->hash) != 0)
-        return gm_fail(err, GM_EINPUT, "%s: belongs to another run (other "
+        gm_fail(GM_EINPUT, "%s: belongs to another run (other "
                        "model, text, candidates or options): expected hash "
                        "%s, found %s", t->path, fit->hash,
                        hash ? hash : "none");
@@ -113,29 +109,25 @@ static gm_status load_keys(gm_fit *fit, const gm_table *t, gm_error *err) {
         if (i > 5 && step < (double)fit->options.steps &&
             !gm_table_key(t, number[i].key))
             continue;
-        gm_status s = state_number(t->path, number[i].key,
+        state_number(t->path, number[i].key,
                                    gm_table_key(t, number[i].key),
-                                   number[i].value, err);
-        if (s) return s;
+                                   number[i].value);
     }
     if (step < 0 || step > (double)fit->options.steps || step != floor(step))
-        return gm_fail(err, GM_EINPUT, "%s: step: expected 0 to %ld, found %g",
+        gm_fail(GM_EINPUT, "%s: step: expected 0 to %ld, found %g",
                        t->path, fit->options.steps, step);
     fit->step = (long)step;
-    return GM_OK;
 }
 
-gm_status gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path,
-                      gm_error *err) {
+void gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path) {
     gm_table t;
-    gm_status s = gm_table_read(arena, path, &t, err);
-    if (!s) s = load_keys(fit, &t, err);
+    gm_table_read(arena, path, &t);
+    load_keys(fit, &t);
     double *array[STATE_COLUMNS] = {fit->theta, fit->moment1, fit->moment2,
                                     fit->separable, fit->theta_sum,
                                     fit->loss_sum, fit->loss_squares};
-    for (long i = 0; i < fit->M * fit->K && !s; i++)
-        for (int a = 0; a < STATE_COLUMNS && !s; a++)
-            s = state_number(path, t.column[a], t.cell[i * STATE_COLUMNS + a],
-                             array[a] + i, err);
-    return s;
+    for (long i = 0; i < fit->M * fit->K; i++)
+        for (int a = 0; a < STATE_COLUMNS; a++)
+            state_number(path, t.column[a], t.cell[i * STATE_COLUMNS + a],
+                             array[a] + i);
 }

@@ -24,9 +24,9 @@ typedef struct {
 /* resources: "a.tsv,b.tsv", tables of what the certificate limits, or NULL.
    Without a certificate (files of other tools) sizes are counted and the bound
    is for the assignment's own code bits.  GM_EDIFFER: a claim fails. */
-gm_status gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
+void gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
                               const gm_scores *scores, const char *resources,
-                              gm_check *out, gm_error *err);
+                              gm_check *out);
 
 /* ------------------------------------------------------------------ dump.c
    What one step of Stage I saw, as a safetensors file; docs/verify.md lists
@@ -41,9 +41,9 @@ typedef struct {
 /* Takes the next step of the fit and writes what it saw to `path` and its
    scalars to the same name with .tsv.  Memory is one tensor beside the fit's;
    the size is reported before anything is written. */
-gm_status gm_dump_step(gm_arena *arena, gm_fit *fit,
+void gm_dump_step(gm_arena *arena, gm_fit *fit,
                        const gm_dump_options *options, const char *path,
-                       const gm_report *report, gm_error *err);
+                       const gm_report *report);
 
 /* Whether `name` matches one of "PATTERN,...". */
 bool gm_name_matches(const char *patterns, const char *name);
@@ -77,23 +77,22 @@ typedef struct {
 
 /* tolerances: "NAME=FACTOR,..." or NULL; NAME may hold '*'.
    GM_EDIFFER: something departs; GM_EINPUT: nothing was compared. */
-gm_status gm_verify(gm_arena *arena, const gm_tensors *ours,
+void gm_verify(gm_arena *arena, const gm_tensors *ours,
                     const gm_tensors *theirs, const char *tolerances,
-                    gm_verification *out, gm_error *err);
+                    gm_verification *out);
 
 /* "[3, 5]": element i of a tensor. */
 const char *gm_index_text(const gm_tensor *tensor, int64_t i, char text[96]);
 /* All elements of a tensor of any number type, in double. */
-gm_status gm_elements(gm_arena *arena, const gm_tensor *tensor, double **out,
-                      gm_error *err);
+void gm_elements(gm_arena *arena, const gm_tensor *tensor, double **out);
 
 /* ----------------------------------------------------------------- signs.c
    What usually causes a departure, told from the numbers. */
 
 /* Fills out->hint for the first verdict that departs.  model: NULL, or the
    original, with which mistakes inside a block are tried out. */
-gm_status gm_recognise(gm_arena *arena, const gm_tensors *ours,
+void gm_recognise(gm_arena *arena, const gm_tensors *ours,
                        const gm_tensors *theirs, const gm_model *model,
-                       gm_verification *out, gm_error *err);
+                       gm_verification *out);
 
 #endif

@@ -613,39 +613,36 @@ static const struct {
     {try_base, "RoPE's base is 10000"},
     {try_no_rope_scaling, "RoPE's scaling (rope_scaling) is left out"}};
 
-static gm_status trial_begin(signs *s, const gm_model *model, trial *t) {
+static void trial_begin(signs *s, const gm_model *model, trial *t) {
     const gm_config *c = &model->config;
     size_t n = (size_t)s->n, widest = (size_t)(c->heads * c->head_dim * c->d);
     t->in = gm_alloc(s->arena, n, sizeof *t->in);
     t->out = gm_alloc(s->arena, n, sizeof *t->out);
     t->keep = gm_alloc(s->arena, widest, sizeof *t->keep);
-    if (!t->in || !t->out || !t->keep) return gm_nomem(s->err);
-    gm_status status = gm_block_alloc(s->arena, c, &t->block, s->err);
-    return status ? status : gm_acts_alloc(s->arena, c, s->rows / t->T, t->T,
-                                           false, &t->acts, s->err);
+    gm_block_alloc(s->arena, c, &t->block);
+    gm_acts_alloc(s->arena, c, s->rows / t->T, t->T,
+                                           false, &t->acts);
 }
 
 /* Mistake i (-1: none) into s->guess. */
-static gm_status trial_run(signs *s, const gm_model *model, trial *t, int i) {
+static void trial_run(signs *s, const gm_model *model, trial *t, int i) {
     gm_mark mark = gm_arena_mark(s->arena);
     gm_rope_table rope;
     t->config = model->config;
     gm_block block = t->block;
-    gm_status status = gm_block_load(model, t->l, &t->block, s->err);
-    if (!status && i >= 0) trials[i].change(t);
-    if (!status) status = gm_rope_build(s->arena, &t->config, t->T, NULL,
-                                        &rope, s->err);
-    if (status) return status;
+    gm_block_load(model, t->l, &t->block);
+    if (i >= 0) trials[i].change(t);
+    gm_rope_build(s->arena, &t->config, t->T, NULL,
+                                        &rope);
     for (long k = 0; k < s->n; k++) t->in[k] = (gm_real)t->h[k];
     gm_block_forward(&t->config, &t->block, &rope, t->in, &t->acts, t->out);
     for (long k = 0; k < s->n; k++) s->guess[k] = (double)t->out[k];
     t->block = block;
     gm_arena_rewind(s->arena, mark);
-    return GM_OK;
 }
 
 /* Names the mistake that gives theirs best, if it leaves a twentieth. */
-static gm_status model_signs(signs *s, const gm_model *model, long l,
+static void model_signs(signs *s, const gm_model *model, long l,
                              bool *found) {
     char name[32];
     snprintf(name, sizeof name, "teacher.%ld", l - 1);
@@ -653,20 +650,19 @@ static gm_status model_signs(signs *s, const gm_model *model, long l,
     t.h = load(s, s->ours, name, s->n);
     if (!t.h || !t.T || l > model->config.layers ||
         s->columns != model->config.d)
-        return GM_OK;
-    gm_status status = trial_begin(s, model, &t);
+        return;
+    trial_begin(s, model, &t);
     double least = 1;
     int best = -1;
-    for (int i = 0; i < (int)(sizeof trials / sizeof *trials) && !status; i++) {
-        status = trial_run(s, model, &t, i);
+    for (int i = 0; i < (int)(sizeof trials / sizeof *trials); i++) {
+        trial_run(s, model, &t, i);
         double left = unexplained(s, s->guess);
         if (left < least) least = left, best = i;
     }
-    if (status || least > 0.05) return status;
+    if (status || least > 0.05) return;
     *found = true;
     hint(s, "%s: with that our own block gives theirs but for %.2g of the "
          "departure", trials[best].cause, least);
-    return GM_OK;
 }
 
 /* ------------------------------------------------------------ GPTQ's inputs */
@@ -1469,29 +1465,27 @@ static bool begin(signs *s, const gm_verdict *v) {
     s->columns = t->rank > 1 ? (long)t->shape[t->rank - 1] : 1;
     s->rows = s->columns ? s->n / s->columns : 0;
     s->guess = gm_alloc(s->arena, (size_t)s->n, sizeof *s->guess);
-    if (!s->guess || gm_elements(s->arena, v->a, &s->x, s->err) ||
-        gm_elements(s->arena, v->b, &s->y, s->err))
+    if (!s->guess || gm_elements(s->arena, v->a, &s->x) ||
+        gm_elements(s->arena, v->b, &s->y))
         return false;
     s->departure = distance(s, s->x);
     return true;
 }
 
-gm_status gm_recognise(gm_arena *arena, const gm_tensors *ours,
+void gm_recognise(gm_arena *arena, const gm_tensors *ours,
                        const gm_tensors *theirs, const gm_model *model,
-                       gm_verification *out, gm_error *err) {
-    if (out->first < 0) return GM_OK;
+                       gm_verification *out) {
+    if (out->first < 0) return;
     const gm_verdict *v = out->verdict + out->first;
     signs s = {.arena = arena, .ours = ours, .theirs = theirs, .out = out,
                .v = v, .name = v->name, .err = err};
-    gm_status status = GM_OK;
     out->hints = 0;
     if (v->problem) {
         shape_signs(&s);
-        return GM_OK;
+        return;
     }
-    if (!begin(&s, v)) return gm_nomem(err);
-    if (nan_signs(&s)) return GM_OK;
+    if (!begin(&s, v)) gm_nomem();
+    if (nan_signs(&s)) return;
     if (strchr(s.name, '.')) block_signs(&s, model, &status);
     else step_signs(&s);
-    return status;
 }

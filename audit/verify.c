@@ -142,11 +142,9 @@ static const char *family_of(gm_arena *arena, const char *name) {
 
 /* ---------------------------------------------------------------- elements */
 
-gm_status gm_elements(gm_arena *arena, const gm_tensor *t, double **out,
-                      gm_error *err) {
+void gm_elements(gm_arena *arena, const gm_tensor *t, double **out) {
     size_t size = gm_dtype_bytes(t->dtype), n = size ? t->bytes / size : 0;
     double *x = *out = gm_alloc(arena, n, sizeof *x);
-    if (!x) return gm_nomem(err);
     for (size_t i = 0; i < n; i++) {
         const uint8_t *at = t->data + i * size;
         union { float f; uint16_t h; int32_t i; int64_t l; double d; } u;
@@ -162,7 +160,6 @@ gm_status gm_elements(gm_arena *arena, const gm_tensor *t, double **out,
         case GM_I64: case GM_OTHER: x[i] = (double)u.l;     /* OTHER: n = 0 */
         }
     }
-    return GM_OK;
 }
 
 static int64_t count_of(const gm_tensor *t) {
@@ -521,22 +518,18 @@ static double factor_of(const char *tolerances, const gm_verdict *v,
     return factor;
 }
 
-static gm_status check_factors(gm_arena *arena, const char *tolerances,
-                               gm_error *err) {
+static void check_factors(gm_arena *arena, const char *tolerances) {
     for (const char *p = tolerances; p && *p; p += strcspn(p, ","),
          p += *p == ',') {
         size_t n = strcspn(p, ","), name = strcspn(p, "=,");
         double x;
         if (name == 0 || p[name] != '=')
-            return gm_fail(err, GM_EUSAGE, "--tolerance: expected NAME=FACTOR, "
+            gm_fail(GM_EUSAGE, "--tolerance: expected NAME=FACTOR, "
                            "found \"%.*s\"", (int)n, p);
         const char *text = gm_format(arena, "%.*s", (int)(n - name - 1),
                                      p + name + 1);
-        if (!text) return gm_nomem(err);
-        gm_status s = gm_parse_double("--tolerance", text, 0, 1e300, &x, err);
-        if (s) return s;
+        gm_parse_double("--tolerance", text, 0, 1e300, &x);
     }
-    return GM_OK;
 }
 
 /* --------------------------------------------------------------- comparison */
@@ -570,15 +563,14 @@ static const char *shape_of(const gm_tensor *t, char text[160]) {
 }
 
 /* Scales that the tolerances are relative to. */
-static gm_status scales_of(gm_arena *arena, pair *p, gm_error *err) {
+static void scales_of(gm_arena *arena, pair *p) {
     const int64_t c = p->columns, rows = c ? p->n / c : 0;
     p->rms = gm_alloc(arena, (size_t)(rows > c ? rows : c) + 1,
                       sizeof *p->rms);      /* DIAGONAL needs both */
-    if (!p->rms) return gm_nomem(err);
     if (p->r.scope == DIAGONAL)
         for (int64_t i = 0; i < c && i < rows; i++)
             p->rms[i] = sqrt(fabs(p->x[i * c + i]));
-    if (p->r.scope != ROW && p->r.scope != ALL) return GM_OK;
+    if (p->r.scope != ROW && p->r.scope != ALL) return;
     double all = 0;
     for (int64_t i = 0; i < rows; i++) {
         double sum = 0;
@@ -589,7 +581,6 @@ static gm_status scales_of(gm_arena *arena, pair *p, gm_error *err) {
     }
     for (int64_t i = 0; i < rows && p->r.scope == ALL; i++)
         p->rms[i] = sqrt(all / (double)p->n);
-    return GM_OK;
 }
 
 /* What the tolerance of element i is relative to. */
@@ -657,7 +648,7 @@ static const char *unit_of(scope s) {
 }
 
 /* Shapes and types first. */
-static gm_status check_pair(gm_arena *arena, gm_verdict *v, gm_error *err) {
+static void check_pair(gm_arena *arena, gm_verdict *v) {
     char a[160], b[160];
     v->excess = HUGE_VAL;
     if (!same_shape(v->a, v->b))
@@ -669,8 +660,8 @@ static gm_status check_pair(gm_arena *arena, gm_verdict *v, gm_error *err) {
                                "I64", v->a->dtype == GM_OTHER ? "ours"
                                : "theirs");
     else
-        return GM_OK;
-    return v->problem ? GM_OK : gm_nomem(err);
+        return;
+    if (!(v->problem)) gm_nomem();
 }
 
 /* What was accepted in p, theta and W~ is passed on. */
@@ -692,8 +683,7 @@ static void remember(facts *f, const gm_verdict *v, const pair *p) {
     }
 }
 
-static gm_status load_pair(facts *f, const gm_verdict *v, pair *p,
-                           gm_error *err) {
+static void load_pair(facts *f, const gm_verdict *v, pair *p) {
     gm_arena *a = f->arena;
     p->n = count_of(v->a);
     p->columns = v->a->rank ? v->a->shape[v->a->rank - 1] : 1;
@@ -702,38 +692,34 @@ static gm_status load_pair(facts *f, const gm_verdict *v, pair *p,
                  ? precision(v->a->dtype) : precision(v->b->dtype);
     p->exact = v->a->dtype > GM_F64 && v->b->dtype > GM_F64;
     double *x, *y, *m2;
-    gm_status s = gm_elements(a, v->a, &x, err);
-    if (!s) s = gm_elements(a, v->b, &y, err);
-    if (s) return s;
+    gm_elements(a, v->a, &x);
+    gm_elements(a, v->b, &y);
     p->x = x, p->y = y;
     const gm_tensor *t = gm_tensor_find(f->ours, "moment2");
     if (p->r.scope == THETA && t && count_of(t) == p->n) {
-        s = gm_elements(a, t, &m2, err);
+        gm_elements(a, t, &m2);
         p->moment2 = m2;
         p->bias2 = 1 - scalar_of(f->ours, "beta2_power", 0.999);
         p->steps_error = v_error(f) / f->tau;
     }
     p->rate = f->rate;
-    return s ? s : scales_of(a, p, err);
+    scales_of(a, p);
 }
 
-static gm_status compare(facts *f, const char *tolerances, gm_verdict *v,
-                         gm_error *err) {
-    gm_status s = check_pair(f->arena, v, err);
+static void compare(facts *f, const char *tolerances, gm_verdict *v) {
+    check_pair(f->arena, v);
     v->elements = count_of(v->a);
     v->outcome = GM_DEPARTS;
-    if (s || v->problem) return s;
+    if (s || v->problem) return;
     pair p = {.a = v->a, .b = v->b};
     bool given;
     rule_of(f, v->name, &p.r);
     v->why = gm_format(f->arena, "%s", p.r.why);
-    if (!v->why) return gm_nomem(err);
     gm_mark mark = gm_arena_mark(f->arena);
     p.factor = factor_of(tolerances, v, &given);
     if (starts(v->name, "theta_before") || starts(v->name, "theta_after"))
         p.r.scope = THETA;
-    s = load_pair(f, v, &p, err);
-    if (s) return s;
+    load_pair(f, v, &p);
     if (p.exact && p.r.scope == ROW) p.r.relative = 0;
     measure(&p, v);
     v->unit = unit_of(p.r.scope);
@@ -744,16 +730,13 @@ static gm_status compare(facts *f, const char *tolerances, gm_verdict *v,
         remember(f, v, &p);
     }
     gm_arena_rewind(f->arena, mark);
-    return s;
 }
 
 /* All names of both, in order. */
-static gm_status collect(gm_arena *arena, const gm_tensors *ours,
-                         const gm_tensors *theirs, gm_verification *out,
-                         gm_error *err) {
+static void collect(gm_arena *arena, const gm_tensors *ours,
+                         const gm_tensors *theirs, gm_verification *out) {
     out->verdict = gm_alloc(arena, (size_t)(ours->count + theirs->count) + 1,
                             sizeof *out->verdict);
-    if (!out->verdict) return gm_nomem(err);
     for (long i = 0; i < ours->count; i++) {
         const gm_tensor *t = ours->tensor + i;
         out->verdict[out->count++] = (gm_verdict){
@@ -767,19 +750,17 @@ static gm_status collect(gm_arena *arena, const gm_tensors *ours,
         gm_verdict *v = out->verdict + i;
         v->outcome = GM_ABSENT;
         v->family = family_of(arena, v->name);
-        if (!v->family) return gm_nomem(err);
     }
     qsort(out->verdict, (size_t)out->count, sizeof *out->verdict, by_order);
-    return GM_OK;
 }
 
 /* The message about the first departure. */
-static gm_status departed(const gm_verification *v, gm_error *err) {
+static void departed(const gm_verification *v) {
     const gm_verdict *d = v->verdict + v->first;
     char index[96];
     if (d->problem)
-        return gm_fail(err, GM_EDIFFER, "%s departs: %s", d->name, d->problem);
-    return gm_fail(err, GM_EDIFFER, "%s departs first, at %s: ours %.9g, "
+        gm_fail(GM_EDIFFER, "%s departs: %s", d->name, d->problem);
+    gm_fail(GM_EDIFFER, "%s departs first, at %s: ours %.9g, "
                    "theirs %.9g (absolute %.3g, relative %.3g, %.3g ulp; "
                    "tolerance %.3g; %lld of %lld elements); %ld of %ld "
                    "tensors depart", d->name,
@@ -789,27 +770,26 @@ static gm_status departed(const gm_verification *v, gm_error *err) {
                    v->compared);
 }
 
-gm_status gm_verify(gm_arena *arena, const gm_tensors *ours,
+void gm_verify(gm_arena *arena, const gm_tensors *ours,
                     const gm_tensors *theirs, const char *tolerances,
-                    gm_verification *out, gm_error *err) {
+                    gm_verification *out) {
     *out = (gm_verification){.first = -1};
-    gm_status s = check_factors(arena, tolerances, err);
-    if (!s) s = collect(arena, ours, theirs, out, err);
+    check_factors(arena, tolerances);
+    collect(arena, ours, theirs, out);
     facts f = facts_of(arena, ours, theirs);
-    for (long i = 0; i < out->count && !s; i++) {
+    for (long i = 0; i < out->count; i++) {
         gm_verdict *v = out->verdict + i;
         if (!v->a || !v->b) continue;
-        s = compare(&f, tolerances, v, err);
+        compare(&f, tolerances, v);
         out->compared++;
         if (v->outcome == GM_PASSES) continue;
         out->failed++;
         if (out->first < 0) out->first = i;
     }
-    if (s) return s;
     if (out->compared == 0)
-        return gm_fail(err, GM_EINPUT, "nothing compared: no name is in both "
+        gm_fail(GM_EINPUT, "nothing compared: no name is in both "
                        "%s and %s; docs/verify.md lists the names",
                        ours->map[0].path, theirs->map[0].path);
-    if (out->first < 0) return GM_OK;
-    return departed(out, err);
+    if (out->first < 0) return;
+    departed(out);
 }

@@ -51,11 +51,10 @@ static double median(long n, double *x) {
 }
 
 /* The medians over modules of the three spreads, as log2; shares of columns. */
-static gm_status summary(gm_call *call, const gm_baq_report *r,
+static void summary(gm_call *call, const gm_baq_report *r,
                          double spread[3], double share[2]) {
     double *x = gm_alloc(&call->arena, (size_t)r->M, sizeof *x);
     long columns = 0, pruned = 0, clamped = 0;
-    if (!x) return gm_nomem(&call->err);
     for (int i = 0; i < 3; i++) {
         for (long m = 0; m < r->M; m++) {
             const gm_baq_module *o = r->module + m;
@@ -70,27 +69,23 @@ static gm_status summary(gm_call *call, const gm_baq_report *r,
     }
     share[0] = (double)pruned / (double)columns;
     share[1] = (double)clamped / (double)columns;
-    return GM_OK;
 }
 
 /* Measures and prints one row. */
-static gm_status one(baq_run *b, int i) {
+static void one(baq_run *b, int i) {
     gm_call *call = b->call;
     gm_candidates c;
     gm_baq_report r;
     gm_measure m;
     char measured[128] = "-\t-\t-\t-";
     double spread[3] = {0}, share[2] = {0};
-    gm_status s = gm_baq_open(&call->arena, &b->model, &b->row[i],
+    gm_baq_open(&call->arena, &b->model, &b->row[i],
                               &b->calibration, gm_arg(call, "--out"),
-                              &call->report, &c, &r, &call->err);
-    if (s) return s;
+                              &call->report, &c, &r);
     int *choice = gm_alloc(&call->arena, (size_t)r.M, sizeof *choice);
-    if (!choice) return gm_nomem(&call->err);
     if (b->measured)
-        s = gm_call_measure(call, &b->model, &c, choice, &b->on, &m);
-    if (!s) s = summary(call, &r, spread, share);
-    if (s) return s;
+        gm_call_measure(call, &b->model, &c, choice, &b->on, &m);
+    summary(call, &r, spread, share);
     if (b->measured)
         snprintf(measured, sizeof measured, "%.6f\t%.6f\t%.6f\t%.6f",
                  m.perplexity, m.kl, m.kl_error, m.top1);
@@ -101,21 +96,18 @@ static gm_status one(baq_run *b, int i) {
                   r.stored_bits, r.effective_bits, (long long)r.bytes, share[0],
                   share[1], spread[0], spread[1], spread[2], measured, r.path);
     gm_candidates_close(&c);
-    return GM_OK;
 }
 
 /* The rows: GPTQ and BAQ at each rate. */
-static gm_status read_rates(baq_run *b, gm_baq_rule rule) {
+static void read_rates(baq_run *b, gm_baq_rule rule) {
     gm_call *call = b->call;
     const bool gptq = !gm_arg_given(call, "--no-gptq");
     char *list = gm_format(&call->arena, "%s", gm_arg(call, "--rate"));
-    if (!list) return gm_nomem(&call->err);
     for (char *item; (item = strsep(&list, ","));) {
         double rate;
-        gm_status s = gm_parse_double("--rate", item, 0, 8, &rate, &call->err);
-        if (s) return s;
+        gm_parse_double("--rate", item, 0, 8, &rate);
         if (b->rows + 2 > MOST)
-            return gm_fail(&call->err, GM_EUSAGE, "--rate: expected at most %d "
+            gm_fail(GM_EUSAGE, "--rate: expected at most %d "
                            "rates, found more", MOST / 2);
         b->options.rate = rate;
         for (int i = gptq ? 0 : 1; i < 2; i++) {
@@ -124,24 +116,21 @@ static gm_status read_rates(baq_run *b, gm_baq_rule rule) {
             b->row[b->rows++] = b->options;
         }
     }
-    return GM_OK;
 }
 
-static gm_status all_rows(baq_run *b) {
+static void all_rows(baq_run *b) {
     gm_call *call = b->call;
-    gm_status s = gm_baq_make(&call->arena, &b->model, b->row, b->rows,
+    gm_baq_make(&call->arena, &b->model, b->row, b->rows,
                               &b->calibration, gm_arg(call, "--out"),
-                              &call->report, &call->err);
-    if (s) return s;
+                              &call->report);
     gm_result_begin(call, "method\trate\tbits\tstored_bits\teffective_bits\t"
                     "bytes\tpruned\tclamped\tbefore\tpredicted\tafter\t"
                     "perplexity\tkl\tkl_error\ttop1\tfile");
-    for (int i = 0; i < b->rows && !s; i++) s = one(b, i);
-    if (!s) gm_result_end(call);
-    return s;
+    for (int i = 0; i < b->rows; i++) one(b, i);
+    gm_result_end(call);
 }
 
-static gm_status run_baq(gm_call *call) {
+static void run_baq(gm_call *call) {
     baq_run b = {.call = call, .options.damping = GM_DAMPING};
     gm_recipe recipe = {0};
     static const char *const rules[] = {"none", "bits", "ebits"};
@@ -149,26 +138,23 @@ static gm_status run_baq(gm_call *call) {
     const char *text = gm_arg(call, "--text");
     const char *npy = gm_arg(call, "--text-tokens");
     if (!gm_arg(call, "--out"))
-        return gm_fail(&call->err, GM_EUSAGE, "baq: --out DIR is missing");
+        gm_fail(GM_EUSAGE, "baq: --out DIR is missing");
     long S, T;
-    gm_status s = gm_parse_name("--match", gm_arg(call, "--match"), rules, 3,
-                                &rule, &call->err);
-    if (!s) s = gm_recipe_hessian(&recipe, gm_arg(call, "--hessian"),
-                                  &call->err);
+    gm_parse_name("--match", gm_arg(call, "--match"), rules, 3,
+                                &rule);
+    gm_recipe_hessian(&recipe, gm_arg(call, "--hessian"));
     b.options.hessian = recipe.hessian;
-    if (!s) s = read_rates(&b, (gm_baq_rule)(GM_BAQ_PUBLISHED + rule));
-    if (!s) s = gm_arg_long(call, "--sequences", 1, 1 << 20, &S);
-    if (!s) s = gm_arg_long(call, "--length", 2, 1 << 20, &T);
-    if (!s) s = gm_model_open(&call->arena, call->operand[0], &b.model,
-                              &call->err);
-    if (!s) s = gm_call_calibration(call, &b.model, gm_arg(call, "--calib"),
+    read_rates(&b, (gm_baq_rule)(GM_BAQ_PUBLISHED + rule));
+    gm_arg_long(call, "--sequences", 1, 1 << 20, &S);
+    gm_arg_long(call, "--length", 2, 1 << 20, &T);
+    gm_model_open(&call->arena, call->operand[0], &b.model);
+    gm_call_calibration(call, &b.model, gm_arg(call, "--calib"),
                                     gm_arg(call, "--tokens"), S, T,
                                     &b.calibration);
-    if (s) return s;
     b.measured = text || npy;
-    if (b.measured) s = gm_call_windows(call, &b.model, text, npy, &b.on);
-    if (!s) s = gm_call_claim(call, gm_arg(call, "--out"));
-    return s ? s : all_rows(&b);
+    if (b.measured) gm_call_windows(call, &b.model, text, npy, &b.on);
+    gm_call_claim(call, gm_arg(call, "--out"));
+    all_rows(&b);
 }
 
 const gm_command gm_command_baq = {

@@ -21,7 +21,7 @@ typedef struct {
     gm_error *err;
 } reading;
 
-static gm_status wrong(const reading *r, const char *what,
+_Noreturn static void wrong(const reading *r, const char *what,
                        const char *expected, const gm_json *found) {
     static const char *const name[] = {"nothing", "a boolean", "a number",
                                        "a string", "a list", "an object"};
@@ -32,7 +32,7 @@ static gm_status wrong(const reading *r, const char *what,
         snprintf(value, sizeof value, "%.10g", found->number);
     if ((type == GM_JSON_STRING || type == GM_JSON_ARRAY) && !found->length)
         snprintf(value, sizeof value, "%s", "an empty one");
-    return gm_fail(r->err, GM_EINPUT, "%s: line %ld: %s: expected %s, found %s",
+    gm_fail(GM_EINPUT, "%s: line %ld: %s: expected %s, found %s",
                    r->path, r->line, what, expected, value);
 }
 
@@ -59,28 +59,27 @@ static size_t stripped(const char *text, size_t length) {
 /* The harness' pair: white space at the end of the context goes to the
    continuation; continuation = tokens of the whole behind the number of tokens
    that the context alone has; and of both together the last positions + 1. */
-static gm_status encode_pair(const reading *r, const gm_json *context,
+static void encode_pair(const reading *r, const gm_json *context,
                              const gm_json *choice, gm_pair_tokens *out) {
     gm_arena *a = r->arena;
     size_t kept = stripped(context->string, context->length);
     size_t gap = strlen(r->delimiter);
     size_t bytes = context->length + gap + choice->length;
     char *whole = gm_alloc(a, bytes + 1, 1);
-    if (!whole) return gm_nomem(r->err);
     memcpy(whole, context->string, context->length);
     memcpy(whole + context->length, r->delimiter, gap);
     memcpy(whole + context->length + gap, choice->string, choice->length);
     int32_t *first, *both;
     long n_first, n_both;
     gm_error inner;
-    gm_status s = gm_tokenize(r->tokenizer, a, whole, kept, &first, &n_first,
+    gm_tokenize(r->tokenizer, a, whole, kept, &first, &n_first,
                               &inner);
-    if (!s) s = gm_tokenize(r->tokenizer, a, whole, bytes, &both, &n_both,
+    gm_tokenize(r->tokenizer, a, whole, bytes, &both, &n_both,
                             &inner);
-    if (s) return gm_fail(r->err, s, "%s: line %ld: %s", r->path, r->line,
+    if (s) gm_fail(s, "%s: line %ld: %s", r->path, r->line,
                           inner.text);
     if (n_first < 1 || n_both <= n_first || n_both - n_first > r->positions)
-        return gm_fail(r->err, GM_EINPUT, "%s: line %ld: expected at least one "
+        gm_fail(GM_EINPUT, "%s: line %ld: expected at least one "
                        "token of context and 1 to %ld of each choice, found "
                        "%ld and %ld", r->path, r->line, r->positions, n_first,
                        n_both - n_first);
@@ -91,91 +90,82 @@ static gm_status encode_pair(const reading *r, const gm_json *context,
                             (long)choice->length};
     for (size_t i = 0; i < choice->length; i++)
         out->characters += (choice->string[i] & 0xC0) != 0x80;
-    return GM_OK;
 }
 
-static gm_status read_question(const reading *r, const gm_json *object,
+static void read_question(const reading *r, const gm_json *object,
                                gm_question *q) {
     const gm_json *context = gm_json_get(object, "context");
     const gm_json *choices = gm_json_get(object, "choices");
     const gm_json *answer = gm_json_get(object, "answer");
     if (object->type != GM_JSON_OBJECT)
-        return wrong(r, "the line", "an object with context, choices and "
+        wrong(r, "the line", "an object with context, choices and "
                      "answer", object);
     if (!context || context->type != GM_JSON_STRING || !context->length)
-        return wrong(r, "context", "a text", context);
+        wrong(r, "context", "a text", context);
     if (!choices || choices->type != GM_JSON_ARRAY || choices->length < 2)
-        return wrong(r, "choices", "a list of two or more texts", choices);
+        wrong(r, "choices", "a list of two or more texts", choices);
     char expected[64];
     snprintf(expected, sizeof expected, "a whole number from 0 to %zu",
              choices->length - 1);
     if (!answer || !answer->is_integer || answer->integer < 0 ||
         answer->integer >= (int64_t)choices->length)
-        return wrong(r, "answer", expected, answer);
+        wrong(r, "answer", expected, answer);
     *q = (gm_question){.count = (long)choices->length,
                        .answer = (long)answer->integer};
     q->pair = gm_alloc(r->arena, choices->length, sizeof *q->pair);
-    if (!q->pair) return gm_nomem(r->err);
     long i = 0;
-    gm_status s = GM_OK;
-    for (const gm_json *c = choices->child; c && !s; c = c->next, i++) {
+    for (const gm_json *c = choices->child; c; c = c->next, i++) {
         snprintf(expected, sizeof expected, "choices[%ld]", i);
         if (c->type != GM_JSON_STRING || !c->length)
-            return wrong(r, expected, "a text", c);
-        s = encode_pair(r, context, c, &q->pair[i]);
+            wrong(r, expected, "a text", c);
+        encode_pair(r, context, c, &q->pair[i]);
     }
-    return s;
 }
 
 /* One line; the parser's "line 1" is this line. */
-static gm_status parse_line(const reading *r, const char *text, size_t bytes,
+static void parse_line(const reading *r, const char *text, size_t bytes,
                             gm_question *q) {
     const gm_json *object;
     gm_error inner;
-    gm_status s = gm_json_parse(r->arena, "", text, bytes, &object, &inner);
-    if (!s) return read_question(r, object, q);
+    gm_json_parse(r->arena, "", text, bytes, &object, &inner);
+    { read_question(r, object, q); return; }
     const char *rest = strchr(inner.text, ',');
-    return gm_fail(r->err, s, "%s: line %ld%s", r->path, r->line,
+    gm_fail(s, "%s: line %ld%s", r->path, r->line,
                    rest ? rest : inner.text);
 }
 
-static gm_status read_lines(reading *r, const gm_map *map,
+static void read_lines(reading *r, const gm_map *map,
                             gm_questions *out) {
     const char *at = (const char *)map->data, *end = at + map->size;
-    gm_status s = GM_OK;
-    for (; at < end && !s; r->line++) {
+    for (; at < end; r->line++) {
         const char *stop = memchr(at, '\n', (size_t)(end - at));
         if (!stop) stop = end;
         size_t bytes = (size_t)(stop - at);
         if (stripped(at, bytes) > 0)
-            s = parse_line(r, at, bytes, &out->question[out->count]);
-        if (!s && stripped(at, bytes) > 0) {
+            parse_line(r, at, bytes, &out->question[out->count]);
+        if (stripped(at, bytes) > 0) {
             out->question[out->count].line = r->line;
             out->pairs += out->question[out->count++].count;
         }
         at = stop + 1;
     }
-    return s;
 }
 
-gm_status gm_questions_read(gm_arena *arena, const char *path,
+void gm_questions_read(gm_arena *arena, const char *path,
                             const gm_tokenizer *tokenizer, long positions,
-                            const char *delimiter, gm_questions *out,
-                            gm_error *err) {
+                            const char *delimiter, gm_questions *out) {
     gm_map map;
-    gm_status s = gm_map_open(arena, path, &map, err);
-    if (s) return s;
+    gm_map_open(arena, path, &map);
     long lines = 1;
     for (size_t i = 0; i < map.size; i++) lines += map.data[i] == '\n';
     *out = (gm_questions){.path = path};
     out->question = gm_alloc(arena, (size_t)lines, sizeof *out->question);
     reading r = {arena, tokenizer, path, delimiter, 1, positions, err};
-    s = out->question ? read_lines(&r, &map, out) : gm_nomem(err);
+    s = out->question ? read_lines(&r, &map, out) : gm_nomem();
     gm_map_close(&map);
-    if (!s && !out->count)
-        s = gm_fail(err, GM_EINPUT, "%s: expected questions, one JSON object "
+    if (!out->count)
+        gm_fail(GM_EINPUT, "%s: expected questions, one JSON object "
                     "a line, found none", path);
-    return s;
 }
 
 /* ---------------------------------------------------------- log-likelihoods
@@ -210,60 +200,52 @@ static long gather(const ranked *r, long pairs, long T, long d, gm_real *h,
     return rows;
 }
 
-static gm_status run_batch(gm_arena *arena, const gm_scored_model *m,
-                           const ranked *r, long pairs, long T,
-                           gm_error *err) {
+static void run_batch(gm_arena *arena, const gm_scored_model *m,
+                           const ranked *r, long pairs, long T) {
     const long d = m->model->config.d;
     size_t rows = (size_t)(pairs * T);
     gm_real *h = gm_alloc(arena, rows, (size_t)d * sizeof *h);
     int32_t *tokens = gm_alloc(arena, 2 * rows, sizeof *tokens);
     double *nll = gm_alloc(arena, rows, sizeof *nll);
-    if (!h || !tokens || !nll) return gm_nomem(err);
     for (long i = 0; i < pairs; i++)
         memcpy(tokens + i * T, r[i].pair->tokens,
                (size_t)(r[i].pair->count - 1) * sizeof *tokens);
     gm_text text = {tokens, pairs, T};
-    gm_status s = gm_final_states(arena, m->model, m->candidates, m->choice,
-                                  &text, NULL, h, err);
-    if (s) return s;
+    gm_final_states(arena, m->model, m->candidates, m->choice,
+                                  &text, NULL, h);
     int32_t *next = tokens + rows;
     long used = gather(r, pairs, T, d, h, next), at = 0;
-    s = gm_token_losses(arena, m->head, h, next, used, nll, err);
-    for (long i = 0; i < pairs && !s; i++) {
+    gm_token_losses(arena, m->head, h, next, used, nll);
+    for (long i = 0; i < pairs; i++) {
         *r[i].likelihood = 0;
         for (long t = r[i].pair->context; t < r[i].pair->count; t++)
             *r[i].likelihood -= nll[at++];
     }
-    return s;
 }
 
-gm_status gm_questions_likelihoods(gm_arena *arena, const gm_scored_model *m,
+void gm_questions_likelihoods(gm_arena *arena, const gm_scored_model *m,
                                    const gm_questions *questions,
-                                   const gm_report *report, double *out,
-                                   gm_error *err) {
+                                   const gm_report *report, double *out) {
     gm_mark start = gm_arena_mark(arena);
     long n = 0;
-    gm_status s = GM_OK;
     ranked *r = gm_alloc(arena, (size_t)questions->pairs, sizeof *r);
-    if (!r) return gm_nomem(err);
     for (long q = 0; q < questions->count; q++)
         for (long i = 0; i < questions->question[q].count; i++, n++)
             r[n] = (ranked){&questions->question[q].pair[i], out + n, n};
     qsort(r, (size_t)n, sizeof *r, by_length);
-    for (long done = 0; done < n && !s;) {
+    for (long done = 0; done < n;) {
         long pairs = 1;         /* the longest pair of a batch is its last */
         while (done + pairs < n && (pairs + 1) *
                (r[done + pairs].pair->count - 1) <= BATCH_ROWS)
             pairs++;
         gm_mark mark = gm_arena_mark(arena);
-        s = run_batch(arena, m, r + done, pairs,
-                      r[done + pairs - 1].pair->count - 1, err);
+        run_batch(arena, m, r + done, pairs,
+                      r[done + pairs - 1].pair->count - 1);
         gm_arena_rewind(arena, mark);
         done += pairs;
         gm_say(report, "choices", done, n);
     }
     gm_arena_rewind(arena, start);
-    return s;
 }
 
 /* --------------------------------------------------------------- accuracies */

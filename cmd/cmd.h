@@ -39,7 +39,7 @@ int64_t gm_plan_peak(const gm_planned step[GM_PLAN_STEPS]);
 /* Fewer windows and sequences at a time (group, recipe.at_once: no result
    depends on them) until the peak is within `limit` bytes.  GM_EMEM: it can
    not; the message says which option to lower. */
-gm_status gm_plan_fit(gm_plan *plan, int64_t limit, gm_error *err);
+void gm_plan_fit(gm_plan *plan, int64_t limit);
 /* Multiply-adds of all its products; how many of them a second this machine
    does in one product, all threads (0: no memory). */
 double gm_plan_products(const gm_plan *plan);
@@ -65,10 +65,9 @@ typedef struct {
    "answer": index}.  The text is context, delimiter (the harness has one
    space), choice.  positions: the model's longest input; of longer ones the
    front is cut off.  No BOS. */
-gm_status gm_questions_read(gm_arena *arena, const char *path,
+void gm_questions_read(gm_arena *arena, const char *path,
                             const gm_tokenizer *tokenizer, long positions,
-                            const char *delimiter, gm_questions *out,
-                            gm_error *err);
+                            const char *delimiter, gm_questions *out);
 
 /* A model, or (choice not NULL) its candidates. */
 typedef struct {
@@ -79,10 +78,9 @@ typedef struct {
 } gm_scored_model;
 
 /* out[pairs]: ln p(choice | context), question by question. */
-gm_status gm_questions_likelihoods(gm_arena *arena, const gm_scored_model *m,
+void gm_questions_likelihoods(gm_arena *arena, const gm_scored_model *m,
                                    const gm_questions *questions,
-                                   const gm_report *report, double *out,
-                                   gm_error *err);
+                                   const gm_report *report, double *out);
 
 /* Shares of questions whose answer has the largest ln p (acc), ln p divided by
    the choice's characters (acc_norm) or bytes (acc_bytes); of equal ones the
@@ -134,9 +132,9 @@ const char *gm_arg(const gm_call *call, const char *name);
 bool gm_arg_given(const gm_call *call, const char *name);
 /* Another fallback for an option that was not given. */
 void gm_arg_default(gm_call *call, const char *name, const char *value);
-gm_status gm_arg_long(gm_call *call, const char *name, long least, long most,
+void gm_arg_long(gm_call *call, const char *name, long least, long most,
                       long *out);
-gm_status gm_arg_double(gm_call *call, const char *name, double least,
+void gm_arg_double(gm_call *call, const char *name, double least,
                         double most, double *out);
 
 /* The one table printer.  Columns are named once ("method\tbytes\tppl"); each
@@ -155,36 +153,36 @@ void gm_talk(const gm_call *call, const char *format, ...)
 
 /* An output directory: not the model's own, made if need be, and ours alone
    until the process ends. */
-gm_status gm_call_claim(gm_call *call, const char *dir);
+void gm_call_claim(gm_call *call, const char *dir);
 
 /* What several commands do alike (cmd/fit.c).  Tokens come from a text or a
    .npy file, whichever is not NULL; ids are checked against the vocabulary. */
-gm_status gm_call_tokens(gm_call *call, const gm_model *model, const char *text,
+void gm_call_tokens(gm_call *call, const gm_model *model, const char *text,
                          const char *npy, int32_t **tokens, long *count);
 /* S sequences of T of them, as gm_calibration spreads them. */
-gm_status gm_call_calibration(gm_call *call, const gm_model *model,
+void gm_call_calibration(gm_call *call, const gm_model *model,
                               const char *text, const char *npy, long S, long T,
                               gm_sequences *out);
-gm_status gm_call_recipe(gm_call *call, gm_recipe *recipe);
+void gm_call_recipe(gm_call *call, gm_recipe *recipe);
 /* --quantizer, --scales, --hessian, --damping, --act-order and --sequential,
    where given, into a recipe; a command that calls this has all of them. */
-gm_status gm_call_quantizer(gm_call *call, gm_recipe *recipe);
+void gm_call_quantizer(gm_call *call, gm_recipe *recipe);
 /* --external FILE, where given: the recipe becomes its candidates with these
    bits ("2,3,4"; NULL: as --bits says, else all it has). */
-gm_status gm_call_external(gm_call *call, const gm_model *model,
+void gm_call_external(gm_call *call, const gm_model *model,
                            const char *bits, gm_recipe *recipe);
-gm_status gm_call_fit_options(gm_call *call, const gm_recipe *recipe,
+void gm_call_fit_options(gm_call *call, const gm_recipe *recipe,
                               gm_fit_options *out);
 /* --allow into candidates->allowed; the target B within what is left. */
-gm_status gm_call_allow(gm_call *call, gm_candidates *candidates,
+void gm_call_allow(gm_call *call, gm_candidates *candidates,
                         gm_fit_options *options);
 /* arena: for *fit, which may be much more than the scores. */
-gm_status gm_call_fit(gm_call *call, gm_arena *arena,
+void gm_call_fit(gm_call *call, gm_arena *arena,
                       const gm_candidates *candidates,
                       const int32_t *tokens, const gm_fit_options *options,
                       const char *dir, bool resume, gm_fit *fit);
 /* What was learned, also as DIR/scores.tsv. */
-gm_status gm_call_scores(gm_call *call, const gm_fit *fit, const char *dir,
+void gm_call_scores(gm_call *call, const gm_fit *fit, const char *dir,
                          gm_scores *out);
 
 /* cmd/quantize.c: an allocation file, the candidates it was made for, the
@@ -196,7 +194,7 @@ typedef struct {
     gm_scores table;
     int *choice;
 } gm_chosen;
-gm_status gm_call_chosen(gm_call *call, gm_model *model, const char *path,
+void gm_call_chosen(gm_call *call, gm_model *model, const char *path,
                          gm_chosen *out);
 
 /* cmd/eval.c: an evaluation text cut into windows by --window and --windows;
@@ -208,31 +206,31 @@ typedef struct {
     long held;                  /* 1 + first of those in `original`; 0: none  */
     gm_real *original, *student;        /* [group window, d]; NULL: not yet   */
 } gm_measuring;
-gm_status gm_call_windows(gm_call *call, const gm_model *model,
+void gm_call_windows(gm_call *call, const gm_model *model,
                           const char *path, const char *npy,
                           gm_measuring *out);
 /* The candidates at `choice` against the original; choice NULL: the original
    alone. */
-gm_status gm_call_measure(gm_call *call, const gm_model *model,
+void gm_call_measure(gm_call *call, const gm_model *model,
                           const gm_candidates *candidates, const int *choice,
                           gm_measuring *on, gm_measure *out);
 
 /* cmd/solve.c: which one of `count` options that say a budget was given. */
-gm_status gm_call_way(gm_call *call, const char *const *ways, int count,
+void gm_call_way(gm_call *call, const char *const *ways, int count,
                       const char **way);
 
 /* cmd/compare.c: the hashes of model and candidates, where scores name them,
    are these (NULL: not known yet). */
-gm_status gm_call_match(gm_call *call, const gm_scores *scores,
+void gm_call_match(gm_call *call, const gm_scores *scores,
                         const char *model, const char *candidates);
 
 /* cmd/run.c: each of --budgets, in --in, checked to be within reach (sizes are
    known without scores). */
-gm_status gm_call_budgets(gm_call *call, const gm_scores *table);
+void gm_call_budgets(gm_call *call, const gm_scores *table);
 
 /* cmd/plan.c: says how much memory what *plan asks for will take; with
    --max-memory, it is made to fit, or refused.  Sizes and base: filled here. */
-gm_status gm_call_plan(gm_call *call, const gm_model *model, gm_plan *plan);
+void gm_call_plan(gm_call *call, const gm_model *model, gm_plan *plan);
 /* How many --budgets there are, and different uniform choices beside them. */
 int gm_call_uniforms(gm_call *call, const gm_recipe *recipe, int *budgets);
 #define GM_MEMORY_OPTION                                                      \

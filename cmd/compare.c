@@ -68,24 +68,20 @@ typedef struct {
 
 /* --------------------------------------------------------- the command line */
 
-static gm_status read_methods(comparing *c) {
+static void read_methods(comparing *c) {
     const char *names[METHODS];
     gm_call *call = c->call;
     char *list = gm_format(&call->arena, "%s", gm_arg(call, "--methods"));
-    if (!list) return gm_nomem(&call->err);
     for (int m = 0; m < METHODS; m++) names[m] = name_of(m);
     for (char *item; (item = strsep(&list, ","));) {
         int m;
-        gm_status s = gm_parse_name("--methods", item, names, METHODS, &m,
-                                    &call->err);
-        if (s) return s;
+        gm_parse_name("--methods", item, names, METHODS, &m);
         if (c->wanted[m])
-            return gm_fail(&call->err, GM_EUSAGE, "--methods: %s is given "
+            gm_fail(GM_EUSAGE, "--methods: %s is given "
                            "twice", item);
         c->wanted[m] = true;
         c->method[c->methods++] = m;
     }
-    return GM_OK;
 }
 
 /* The original's, and each method's for each budget. */
@@ -99,54 +95,49 @@ static bool needs_scores(const comparing *c) {
 }
 
 /* All that can be refused before anything is computed. */
-static gm_status read_options(comparing *c) {
+static void read_options(comparing *c) {
     gm_call *call = c->call;
     long seed;
     gm_scores table;
     if (!(c->dir = gm_arg(call, "--out")))
-        return gm_fail(&call->err, GM_EUSAGE, "compare: --out DIR is missing");
+        gm_fail(GM_EUSAGE, "compare: --out DIR is missing");
     if (!gm_arg(call, "--text") && !gm_arg(call, "--eval-tokens"))
-        return gm_fail(&call->err, GM_EUSAGE, "compare: --text FILE is "
+        gm_fail(GM_EUSAGE, "compare: --text FILE is "
                        "missing");
-    gm_status s = read_methods(c);
-    if (!s) s = gm_convention_parse("--in", gm_arg(call, "--in"), &c->in,
-                                    &call->err);
-    if (!s) s = gm_arg_long(call, "--evaluations", 1, 1000000,
+    read_methods(c);
+    gm_convention_parse("--in", gm_arg(call, "--in"), &c->in);
+    gm_arg_long(call, "--evaluations", 1, 1000000,
                             &c->options.evaluations);
-    if (!s) s = gm_arg_long(call, "--seed", 0, 1L << 62, &seed);
-    if (!s) s = gm_call_recipe(call, &c->recipe);
-    if (!s) s = gm_model_open(&call->arena, call->operand[0], &c->model,
-                              &call->err);
-    if (!s) s = gm_call_external(call, &c->model, NULL, &c->recipe);
-    if (!s) s = gm_call_fit_options(call, &c->recipe, &c->fit);
-    if (!s) s = gm_module_table(&call->arena, &c->model, &c->recipe, &table,
-                                &call->err);
-    if (!s) s = gm_call_budgets(call, &table);
-    if (!s && count_rows(c) > MAX_ROWS)
-        s = gm_fail(&call->err, GM_EUSAGE, "compare: expected at most %d rows, "
+    gm_arg_long(call, "--seed", 0, 1L << 62, &seed);
+    gm_call_recipe(call, &c->recipe);
+    gm_model_open(&call->arena, call->operand[0], &c->model);
+    gm_call_external(call, &c->model, NULL, &c->recipe);
+    gm_call_fit_options(call, &c->recipe, &c->fit);
+    gm_module_table(&call->arena, &c->model, &c->recipe, &table);
+    gm_call_budgets(call, &table);
+    if (count_rows(c) > MAX_ROWS)
+        gm_fail(GM_EUSAGE, "compare: expected at most %d rows, "
                     "found %ld", MAX_ROWS, count_rows(c));
-    if (s) return s;
     c->options.seed = (uint64_t)seed;
-    return GM_OK;
 }
 
-static gm_status read_texts(comparing *c) {
+static void read_texts(comparing *c) {
     gm_call *call = c->call;
     const char *search = gm_arg(call, "--search-text");
     const char *tokens = gm_arg(call, "--search-tokens");
-    gm_status s = gm_call_windows(call, &c->model, gm_arg(call, "--text"),
+    gm_call_windows(call, &c->model, gm_arg(call, "--text"),
                                   gm_arg(call, "--eval-tokens"), &c->on);
-    if (!s) s = gm_call_calibration(call, &c->model, gm_arg(call, "--calib"),
+    gm_call_calibration(call, &c->model, gm_arg(call, "--calib"),
                                     gm_arg(call, "--tokens"), c->fit.S,
                                     c->fit.T, &c->calibration);
     c->options.text = c->calibration;
-    if (s || (!search && !tokens)) return s;
-    return gm_call_calibration(call, &c->model, search, tokens, c->fit.S,
+    if (s || (!search && !tokens)) return;
+    gm_call_calibration(call, &c->model, search, tokens, c->fit.S,
                                c->fit.T, &c->options.text);
 }
 
 /* Says how much memory this takes, and makes it fit --max-memory. */
-static gm_status plan_memory(comparing *c) {
+static void plan_memory(comparing *c) {
     gm_plan plan = {.recipe = c->recipe, .fit = c->fit, .candidates = true,
                     .windows = c->on.text.windows,
                     .window = c->on.text.window,
@@ -155,10 +146,9 @@ static gm_status plan_memory(comparing *c) {
     for (int m = 0; m < GM_METHODS; m++)
         if (c->wanted[m] && gm_method_measures((gm_method)m) > plan.rivals)
             plan.rivals = gm_method_measures((gm_method)m);
-    gm_status s = gm_call_plan(c->call, &c->model, &plan);
+    gm_call_plan(c->call, &c->model, &plan);
     c->recipe.at_once = plan.recipe.at_once;
     c->on.group = plan.group;
-    return s;
 }
 
 /* ----------------------------------------------------------------- what rows
@@ -172,7 +162,7 @@ static const char *short_hash(gm_call *call, const char *text, int digits) {
     return gm_format(&call->arena, "%.*s", digits, hex);
 }
 
-static gm_status name_run(comparing *c) {
+static void name_run(comparing *c) {
     gm_call *call = c->call;
     const gm_sequences *t = &c->calibration;
     const gm_text *e = &c->on.text;
@@ -190,7 +180,7 @@ static gm_status name_run(comparing *c) {
         e->window, (unsigned long long)c->options.seed, c->options.evaluations,
         own ? "search " : "", rivals);
     c->run = short_hash(call, all, 12);
-    return c->run ? GM_OK : gm_nomem(&call->err);
+    if (!(c->run)) gm_nomem();
 }
 
 /* budget NULL: the original. */
@@ -210,76 +200,69 @@ static const char *key_of(comparing *c, const char *method,
 
 /* What learning took is kept for rows that are measured later; `hash` is the
    fit's. */
-static gm_status keep_learning(comparing *c, const char *hash) {
+static void keep_learning(comparing *c, const char *hash) {
     gm_call *call = c->call;
     gm_table t;
     gm_out out;
     const char *path = gm_format(&call->arena, "%s/learning.tsv", c->dir);
-    if (!path) return gm_nomem(&call->err);
     if (gm_exists(path)) {
-        gm_status s = gm_table_read(&call->arena, path, &t, &call->err);
+        gm_table_read(&call->arena, path, &t);
         const char *of = s ? NULL : gm_table_key(&t, "hash");
-        if (s) return s;
         if (of && strcmp(of, hash) == 0 && t.rows == 1)
-            return gm_parse_double(path, t.cell[0], 0, 1e12,
-                                   &c->learning.seconds, &call->err);
+            { gm_parse_double(path, t.cell[0], 0, 1e12,
+                                   &c->learning.seconds); return; }
     }
-    gm_status s = gm_out_open(&call->arena, path, &out, &call->err);
-    if (s) return s;
-    gm_out_print(&out, &call->err, "# hash %s\nseconds\n%.1f\n", hash,
+    gm_out_open(&call->arena, path, &out);
+    gm_out_print(&out, "# hash %s\nseconds\n%.1f\n", hash,
                  c->learning.seconds);
-    return gm_out_commit(&out, &call->err);
+    gm_out_commit(&out);
 }
 
 /* Stage I in DIR, gone on with where it was interrupted.  Its passes over the
    text: `batch` of S sequences a step, forward and backward. */
-static gm_status learn(comparing *c) {
+static void learn(comparing *c) {
     gm_call *call = c->call;
     gm_fit fit;
     double start = gm_seconds();
     gm_arena learning = {0};        /* as large as evaluation, and before it */
-    gm_status s = gm_call_fit(call, &learning, &c->candidates,
+    gm_call_fit(call, &learning, &c->candidates,
                               c->calibration.tokens,
                               &c->fit, c->dir, true, &fit);
     double passes = (double)(c->fit.steps * c->fit.batch) / (double)c->fit.S;
     c->learning = (gm_effort){passes, gm_seconds() - start};
-    if (!s) s = gm_call_scores(call, &fit, c->dir, &c->scores);
-    if (!s) s = keep_learning(c, fit.hash);
+    gm_call_scores(call, &fit, c->dir, &c->scores);
+    keep_learning(c, fit.hash);
     gm_arena_free(&learning);
-    return s;
 }
 
-gm_status gm_call_match(gm_call *call, const gm_scores *scores,
+void gm_call_match(gm_call *call, const gm_scores *scores,
                         const char *model, const char *candidates) {
     const struct { const char *key, *expected; } same[] = {
         {"model_hash", model}, {"candidates_hash", candidates}};
     for (int i = 0; i < 2; i++) {
         const char *found = gm_keys_get(&scores->keys, same[i].key);
         if (found && same[i].expected && strcmp(found, same[i].expected) != 0)
-            return gm_fail(&call->err, GM_EINPUT, "%s: %s: expected %s, found "
+            gm_fail(GM_EINPUT, "%s: %s: expected %s, found "
                            "%s", scores->path, same[i].key, same[i].expected,
                            found);
     }
-    return GM_OK;
 }
 
 /* Scores of other candidates would compare nothing. */
-static gm_status read_scores(comparing *c, const char *path) {
+static void read_scores(comparing *c, const char *path) {
     gm_call *call = c->call;
-    gm_status s = gm_scores_read(&call->arena, path, &c->scores, &call->err);
-    return s ? s : gm_call_match(call, &c->scores, c->model.hash,
+    gm_scores_read(&call->arena, path, &c->scores);
+    gm_call_match(call, &c->scores, c->model.hash,
                                  c->candidates.hash);
 }
 
-static gm_status prepare_gamma(comparing *c) {
+static void prepare_gamma(comparing *c) {
     const char *path = gm_arg(c->call, "--scores");
-    if (!needs_scores(c)) return GM_OK;
-    gm_status s = path ? read_scores(c, path) : learn(c);
-    if (s) return s;
+    if (!needs_scores(c)) return;
+    path ? read_scores(c, path) : learn(c);
     gm_sha_of(c->scores.score, (size_t)(c->scores.M * c->scores.K) *
               sizeof *c->scores.score, c->scores_hash);
     c->options.learned = &c->scores;
-    return GM_OK;
 }
 
 /* ------------------------------------------------------------------ one row */
@@ -293,7 +276,7 @@ static const char *alloc_path(comparing *c, const char *method,
                      bits ? "" : gm_convention_name(budget->convention));
 }
 
-static gm_status write_alloc(comparing *c, const char *method,
+static void write_alloc(comparing *c, const char *method,
                              const gm_budget *budget, const int *choice) {
     gm_call *call = c->call;
     gm_arena *a = &call->arena;
@@ -304,7 +287,6 @@ static gm_status write_alloc(comparing *c, const char *method,
     out.bits = gm_alloc(a, M, sizeof *out.bits);
     out.bytes = gm_alloc(a, M, sizeof *out.bytes);
     const char *path = alloc_path(c, method, budget);
-    if (!out.bits || !out.bytes || !path) return gm_nomem(&call->err);
     for (long m = 0; m < t->M; m++) {
         out.bits[m] = t->bits[choice[m]];
         out.bytes[m] = t->bytes[m * t->K + choice[m]];
@@ -316,11 +298,10 @@ static gm_status write_alloc(comparing *c, const char *method,
         {"candidates", recipe}, {"candidates_hash", c->candidates.hash},
         {"asked", budget->text},
         {"asked_in", gm_convention_name(budget->convention)}};
-    gm_status s = GM_OK;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys && !s; i++)
-        s = gm_keys_set(a, &out.keys, keys[i].key, &call->err, "%s",
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        gm_keys_set(a, &out.keys, keys[i].key, "%s",
                         keys[i].value);
-    return s ? s : gm_allocation_write(a, path, &out, &call->err);
+    gm_allocation_write(a, path, &out);
 }
 
 static void fill_sizes(const comparing *c, const int *choice,
@@ -332,44 +313,39 @@ static void fill_sizes(const comparing *c, const int *choice,
 }
 
 /* Methods often choose the same: measured once. */
-static gm_status measure_choice(comparing *c, const int *choice,
+static void measure_choice(comparing *c, const int *choice,
                                 gm_measure *m) {
     const size_t bytes = (size_t)c->table->M * sizeof *choice;
     for (long i = 0; i < c->seen_count; i++)
         if (memcmp(c->seen[i].choice, choice, bytes) == 0) {
             *m = c->seen[i].measure;
-            return GM_OK;
+            return;
         }
-    gm_status s = gm_call_measure(c->call, &c->model, &c->candidates, choice,
+    gm_call_measure(c->call, &c->model, &c->candidates, choice,
                                   &c->on, m);
-    if (!s) c->seen[c->seen_count++] = (measured){choice, *m};
-    return s;
+    c->seen[c->seen_count++] = (measured){choice, *m};
 }
 
-static gm_status choose_and_measure(comparing *c, gm_method method,
+static void choose_and_measure(comparing *c, gm_method method,
                                     const gm_budget *budget, gm_compared *row,
                                     gm_measure *m) {
     gm_call *call = c->call;
     gm_effort effort = {0};
     int *choice = gm_alloc(&call->arena, (size_t)c->table->M, sizeof *choice);
-    if (!choice) return gm_nomem(&call->err);
-    gm_status s = gm_rivals_choose(c->rivals, method, budget, choice, &effort,
-                                   &call->err);
-    if (!s) s = measure_choice(c, choice, m);
-    if (!s) s = write_alloc(c, row->method, budget, choice);
-    if (s) return s;
+    gm_rivals_choose(c->rivals, method, budget, choice, &effort);
+    measure_choice(c, choice, m);
+    write_alloc(c, row->method, budget, choice);
     bool learned = method == GM_LEARNED || method == GM_REFINED;
     row->quantizer = gm_quantizer_name(c->recipe.quantizer);
     row->evaluations = effort.evaluations +
                        (learned ? c->learning.evaluations : 0);
     row->seconds = effort.seconds + (learned ? c->learning.seconds : 0);
     fill_sizes(c, choice, row);
-    return GM_OK;
 }
 
 /* BAQ makes weights of its own; its rate is the budget in bits a weight, and
    its sizes are its report's. */
-static gm_status measure_baq(comparing *c, const gm_budget *budget,
+static void measure_baq(comparing *c, const gm_budget *budget,
                              gm_compared *row, gm_measure *m) {
     gm_call *call = c->call;
     const gm_scores *t = c->table;
@@ -382,25 +358,22 @@ static gm_status measure_baq(comparing *c, const gm_budget *budget,
     if (budget->convention == GM_BYTES)
         limit = 8 * (limit - (double)t->overhead);
     o.rate = limit / (double)t->N;
-    gm_status s = gm_baq_open(&call->arena, &c->model, &o, &c->calibration,
-                              c->dir, &call->report, &made, &report,
-                              &call->err);
+    gm_baq_open(&call->arena, &c->model, &o, &c->calibration,
+                              c->dir, &call->report, &made, &report);
     row->seconds = gm_seconds() - start;
     int *first = s ? NULL : gm_alloc(&call->arena, (size_t)t->M, sizeof *first);
-    if (!s && !first) return gm_nomem(&call->err);
-    if (!s) s = gm_call_measure(call, &c->model, &made, first, &c->on, m);
-    if (s) return s;
+    if (!first) gm_nomem();
+    gm_call_measure(call, &c->model, &made, first, &c->on, m);
     row->quantizer = "baq";
     row->evaluations = 1;           /* one pass for the Hessians */
     row->code_bits = report.bits;
     row->effective_bits = report.effective_bits;
     row->bytes = t->overhead + report.bytes;
     gm_candidates_close(&made);
-    return GM_OK;
 }
 
 /* The stored model: its weight files, its linear modules' bits. */
-static gm_status measure_original(comparing *c, gm_compared *row,
+static void measure_original(comparing *c, gm_compared *row,
                                   gm_measure *m) {
     int64_t bytes = 0;
     for (long i = 0; i < c->table->M; i++)
@@ -411,20 +384,17 @@ static gm_status measure_original(comparing *c, gm_compared *row,
     row->effective_bits = row->code_bits;
     for (long i = 0; i < c->model.tensors.maps; i++)
         row->bytes += (int64_t)c->model.tensors.map[i].size;
-    gm_status s = gm_call_measure(c->call, &c->model, NULL, NULL, &c->on, m);
+    gm_call_measure(c->call, &c->model, NULL, NULL, &c->on, m);
     m->top1 = 1;
-    return s;
 }
 
 /* Measured, unless a row of that key is there. */
-static gm_status one_row(comparing *c, int method, const gm_budget *budget) {
+static void one_row(comparing *c, int method, const gm_budget *budget) {
     gm_call *call = c->call;
     const char *name = budget ? name_of(method) : "original";
     gm_compared row = {.method = name, .run = c->run,
                        .key = key_of(c, name, budget)};
     gm_measure m;
-    gm_status s;
-    if (!row.key) return gm_nomem(&call->err);
     if (!gm_comparison_find(&c->all, row.key)) {
         if (budget) {
             row.budget = budget->text;
@@ -436,31 +406,25 @@ static gm_status one_row(comparing *c, int method, const gm_budget *budget) {
           : choose_and_measure(c, (gm_method)method, budget, &row, &m);
         if (s == GM_EINFEASIBLE && method == BAQ) {
             gm_talk(call, "no row: %s", call->err.text);
-            return GM_OK;
+            return;
         }
-        if (!s) s = gm_comparison_add(&call->arena, &c->all, &row, &m,
-                                      &call->err);
-        if (s) return s;
+        gm_comparison_add(&call->arena, &c->all, &row, &m);
     }
     c->asked[c->rows++] = row.key;
-    return GM_OK;
 }
 
 /* ----------------------------------------------------------------- all rows */
 
-static gm_status all_rows(comparing *c) {
+static void all_rows(comparing *c) {
     gm_call *call = c->call;
     char *list = gm_format(&call->arena, "%s", gm_arg(call, "--budgets"));
-    if (!list) return gm_nomem(&call->err);
-    gm_status s = one_row(c, METHODS, NULL);
-    for (char *item; !s && (item = strsep(&list, ","));) {
+    one_row(c, METHODS, NULL);
+    for (char *item; (item = strsep(&list, ","));) {
         gm_budget budget;
-        s = gm_budget_parse(&call->arena, c->table, c->in, item, &budget,
-                            &call->err);
-        for (int i = 0; i < c->methods && !s; i++)
-            s = one_row(c, c->method[i], &budget);
+        gm_budget_parse(&call->arena, c->table, c->in, item, &budget);
+        for (int i = 0; i < c->methods; i++)
+            one_row(c, c->method[i], &budget);
     }
-    return s;
 }
 
 static void print_rows(const comparing *c) {
@@ -497,53 +461,45 @@ static void talk_verdict(const comparing *c) {
     gm_talk(c->call, "(KL, by two standard errors of the paired difference)");
 }
 
-static gm_status draw(const comparing *c) {
+static void draw(const comparing *c) {
     gm_call *call = c->call;
     gm_plot plot;
     const char *text, *path = gm_format(&call->arena, "%s/compare.svg", c->dir);
     const gm_compared **rows = gm_alloc(&call->arena, (size_t)c->rows,
                                         sizeof *rows);
-    if (!rows || !path) return gm_nomem(&call->err);
     for (long i = 0; i < c->rows; i++)
         rows[i] = gm_comparison_find(&c->all, c->asked[i]);
-    gm_status s = gm_comparison_series(&call->arena, rows, c->rows, c->in,
-                                       &plot, &call->err);
-    if (s || !plot.count) return s;
-    s = gm_plot_svg(&call->arena, &plot, path, &call->err);
-    if (!s) s = gm_plot_text(&call->arena, &plot, 78, 22, &text, &call->err);
-    if (!s) gm_talk(call, "\n%s", text);
-    return s;
+    gm_comparison_series(&call->arena, rows, c->rows, c->in,
+                                       &plot);
+    if (s || !plot.count) return;
+    gm_plot_svg(&call->arena, &plot, path);
+    gm_plot_text(&call->arena, &plot, 78, 22, &text);
+    gm_talk(call, "\n%s", text);
 }
 
-static gm_status run_compare(gm_call *call) {
+static void run_compare(gm_call *call) {
     static comparing c;
     c.call = call;
-    gm_status s = read_options(&c);
-    if (!s) s = read_texts(&c);
-    if (!s) s = plan_memory(&c);
-    if (!s) s = gm_call_claim(call, c.dir);
-    if (!s) s = gm_comparison_open(&call->arena, c.dir, &c.all, &call->err);
-    if (!s) s = gm_candidates_open(&call->arena, &c.model, &c.recipe,
+    read_options(&c);
+    read_texts(&c);
+    plan_memory(&c);
+    gm_call_claim(call, c.dir);
+    gm_comparison_open(&call->arena, c.dir, &c.all);
+    gm_candidates_open(&call->arena, &c.model, &c.recipe,
                                    &c.calibration, c.dir, &call->report,
-                                   &c.candidates, &call->err);
-    if (!s) s = gm_candidates_verify(&call->arena, &c.candidates, c.dir,
-                                     &call->err);
-    if (!s) s = name_run(&c);
-    if (!s) s = prepare_gamma(&c);
-    if (s) return s;
+                                   &c.candidates);
+    gm_candidates_verify(&call->arena, &c.candidates, c.dir);
+    name_run(&c);
+    prepare_gamma(&c);
     c.options.candidates = &c.candidates;
-    s = gm_rivals_begin(&call->arena, &c.options, &call->report, &c.rivals,
-                        &call->err);
-    if (s) return s;
+    gm_rivals_begin(&call->arena, &c.options, &call->report, &c.rivals);
     c.table = gm_rivals_table(c.rivals);
-    s = all_rows(&c);
-    if (s) return s;
+    all_rows(&c);
     print_rows(&c);
-    s = draw(&c);
-    if (!s && c.wanted[GM_LEARNED]) talk_verdict(&c);
+    draw(&c);
+    if (c.wanted[GM_LEARNED]) talk_verdict(&c);
     gm_candidates_close(&c.candidates);
     gm_model_close(&c.model);
-    return s;
 }
 
 const gm_command gm_command_compare = {

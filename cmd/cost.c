@@ -236,7 +236,7 @@ int64_t gm_plan_peak(const gm_planned step[GM_PLAN_STEPS]) {
     return most;
 }
 
-gm_status gm_plan_fit(gm_plan *p, int64_t limit, gm_error *err) {
+void gm_plan_fit(gm_plan *p, int64_t limit) {
     gm_planned step[GM_PLAN_STEPS];
     gm_plan_memory(p, step);
     while ((step[GM_PLAN_EVAL].memory > limit ||
@@ -249,7 +249,7 @@ gm_status gm_plan_fit(gm_plan *p, int64_t limit, gm_error *err) {
         p->recipe.at_once = gm_at_once(&p->recipe, p->fit.S) / 2;
         gm_plan_memory(p, step);
     }
-    if (gm_plan_peak(step) <= limit) return GM_OK;
+    if (gm_plan_peak(step) <= limit) return;
     static const char *const lower[GM_PLAN_STEPS] = {
         [GM_PLAN_CANDIDATES] = "--sequences, --length or the number of --bits",
         [GM_PLAN_STEPS_OF_FIT] = "--batch or --length",
@@ -258,7 +258,7 @@ gm_status gm_plan_fit(gm_plan *p, int64_t limit, gm_error *err) {
     int most = 0;
     for (int i = 0; i < GM_PLAN_STEPS; i++)
         if (step[i].memory >= step[most].memory) most = i;
-    return gm_fail(err, GM_EMEM, "--max-memory: %s needs %.1f MB, expected at "
+    gm_fail(GM_EMEM, "--max-memory: %s needs %.1f MB, expected at "
                    "most %.1f MB%s%s", step_name[most],
                    (double)step[most].memory / 1e6, (double)limit / 1e6,
                    lower[most] ? "; lower " : "",

@@ -8,18 +8,17 @@
 /* -------------------------------------------------------------------- eval */
 
 /* The windows are checked before anything is computed. */
-gm_status gm_call_windows(gm_call *call, const gm_model *model,
+void gm_call_windows(gm_call *call, const gm_model *model,
                           const char *path, const char *npy,
                           gm_measuring *out) {
     long count, window, windows;
     int32_t *tokens;
-    gm_status s = gm_arg_long(call, "--window", 2, 1 << 20, &window);
-    if (!s) s = gm_arg_long(call, "--windows", 0, 1 << 30, &windows);
-    if (!s) s = gm_call_tokens(call, model, path, npy, &tokens, &count);
-    if (s) return s;
+    gm_arg_long(call, "--window", 2, 1 << 20, &window);
+    gm_arg_long(call, "--windows", 0, 1 << 30, &windows);
+    gm_call_tokens(call, model, path, npy, &tokens, &count);
     long there = count / window;
     if (there < 1 || there < windows)
-        return gm_fail(&call->err, GM_EINPUT, "%s: expected at least %ld "
+        gm_fail(GM_EINPUT, "%s: expected at least %ld "
                        "tokens (%ld windows of %ld), found %ld",
                        path ? path : npy, (windows ? windows : 1) * window,
                        windows ? windows : 1, window, count);
@@ -29,11 +28,10 @@ gm_status gm_call_windows(gm_call *call, const gm_model *model,
             "in each, tokens 2..%ld predicted from those before them; no BOS "
             "added; mean over all predicted tokens in double", count, windows,
             window, window);
-    return GM_OK;
 }
 
 /* Rows of states: all windows, or the group that memory allows. */
-static gm_status begin_measuring(gm_call *call, const gm_model *model,
+static void begin_measuring(gm_call *call, const gm_model *model,
                                  gm_measuring *on) {
     gm_arena *a = &call->arena;
     if (!on->group || on->group > on->text.windows)
@@ -42,12 +40,11 @@ static gm_status begin_measuring(gm_call *call, const gm_model *model,
     size_t row = (size_t)model->config.d * sizeof(gm_real);
     on->student = gm_alloc(a, rows, row);
     on->original = gm_alloc(a, rows, row);
-    if (!on->original || !on->student) return gm_nomem(&call->err);
-    return gm_head_load(a, model, &on->head, &call->err);
+    gm_head_load(a, model, &on->head);
 }
 
 /* Windows first .. first + count - 1 into their places in *out. */
-static gm_status measure_group(gm_call *call, const gm_model *model,
+static void measure_group(gm_call *call, const gm_model *model,
                                const gm_candidates *candidates,
                                const int *choice, long first, long count,
                                gm_measuring *on, gm_measure *out) {
@@ -56,44 +53,39 @@ static gm_status measure_group(gm_call *call, const gm_model *model,
     gm_text text = {on->text.tokens + first * T, count, T};
     gm_measure part;
     gm_mark mark = gm_arena_mark(a);
-    gm_status s = GM_OK;
     if (on->held != first + 1)
-        s = gm_final_states(a, model, NULL, NULL, &text, &call->report,
-                            on->original, &call->err);
+        gm_final_states(a, model, NULL, NULL, &text, &call->report,
+                            on->original);
     on->held = first + 1;
-    if (!s && choice)
-        s = gm_final_states(a, model, candidates, choice, &text, &call->report,
-                            on->student, &call->err);
-    if (!s) s = gm_evaluate(a, &on->head, &text,
+    if (choice)
+        gm_final_states(a, model, candidates, choice, &text, &call->report,
+                            on->student);
+    gm_evaluate(a, &on->head, &text,
                             choice ? on->student : on->original,
-                            choice ? on->original : NULL, &call->report, &part,
-                            &call->err);
-    for (long i = 0; i < count && !s; i++) {
+                            choice ? on->original : NULL, &call->report, &part);
+    for (long i = 0; i < count; i++) {
         out->window_nll[first + i] = part.window_nll[i];
         out->window_kl[first + i] = part.window_kl[i];
         out->window_top1[first + i] = part.window_top1[i];
     }
     gm_arena_rewind(a, mark);
-    return s;
 }
 
-gm_status gm_call_measure(gm_call *call, const gm_model *model,
+void gm_call_measure(gm_call *call, const gm_model *model,
                           const gm_candidates *candidates, const int *choice,
                           gm_measuring *on, gm_measure *out) {
     const long windows = on->text.windows, window = on->text.window;
-    gm_status s = on->original ? GM_OK : begin_measuring(call, model, on);
+    on->original ? GM_OK : begin_measuring(call, model, on);
     double *x = gm_alloc(&call->arena, (size_t)(3 * windows), sizeof *x);
-    if (!x && !s) s = gm_nomem(&call->err);
-    if (s) return s;
+    if (!x) gm_nomem();
     *out = (gm_measure){.windows = windows, .window = window,
                         .predicted = windows * (window - 1), .window_nll = x,
                         .window_kl = x + windows,
                         .window_top1 = x + 2 * windows};
-    for (long i = 0; i < windows && !s; i += on->group)
-        s = measure_group(call, model, candidates, choice, i,
+    for (long i = 0; i < windows; i += on->group)
+        measure_group(call, model, candidates, choice, i,
                           gm_min(on->group, windows - i), on, out);
-    if (!s) gm_measure_means(out);
-    return s;
+    gm_measure_means(out);
 }
 
 static const gm_option eval_options[] = {
@@ -122,18 +114,15 @@ typedef struct {
     bool text, choices;
 } evaluating;
 
-static gm_status answer_questions(evaluating *e, const int *choice,
+static void answer_questions(evaluating *e, const int *choice,
                                   gm_accuracy *out) {
     gm_call *call = e->call;
-    gm_status s = GM_OK;
     if (!e->on.head.w)
-        s = gm_head_load(&call->arena, &e->model, &e->on.head, &call->err);
+        gm_head_load(&call->arena, &e->model, &e->on.head);
     gm_scored_model m = {&e->model, &e->chosen.candidates, choice, &e->on.head};
-    if (!s) s = gm_questions_likelihoods(&call->arena, &m, &e->questions,
-                                         &call->report, e->likelihood,
-                                         &call->err);
-    if (!s) gm_questions_score(&e->questions, e->likelihood, out);
-    return s;
+    gm_questions_likelihoods(&call->arena, &m, &e->questions,
+                                         &call->report, e->likelihood);
+    gm_questions_score(&e->questions, e->likelihood, out);
 }
 
 static const char text_columns[] =
@@ -159,61 +148,52 @@ static void choice_cells(const gm_accuracy *a, char to[256]) {
 }
 
 /* The row of the original (choice NULL) or of the quantized model. */
-static gm_status eval_row(evaluating *e, const int *choice) {
+static void eval_row(evaluating *e, const int *choice) {
     gm_measure measure = {0};
     gm_accuracy accuracy = {0};
     char text[256] = "", choices[256] = "";
-    gm_status s = GM_OK;
     if (e->text)
-        s = gm_call_measure(e->call, &e->model, &e->chosen.candidates, choice,
+        gm_call_measure(e->call, &e->model, &e->chosen.candidates, choice,
                             &e->on, &measure);
-    if (!s && e->choices) s = answer_questions(e, choice, &accuracy);
-    if (s) return s;
+    if (e->choices) answer_questions(e, choice, &accuracy);
     if (e->text) text_cells(&measure, !choice, text);
     if (e->choices) choice_cells(&accuracy, choices);
     gm_result_row(e->call, "%s%s%s", choice ? "quantized" : "original", text,
                   choices);
-    return GM_OK;
 }
 
-static gm_status read_questions(evaluating *e) {
+static void read_questions(evaluating *e) {
     gm_call *call = e->call;
     gm_tokenizer *tokenizer;
-    gm_status s = gm_tokenizer_open(&call->arena, e->model.dir, &tokenizer,
-                                    &call->err);
-    if (!s) s = gm_questions_read(&call->arena, gm_arg(call, "--choices"),
+    gm_tokenizer_open(&call->arena, e->model.dir, &tokenizer);
+    gm_questions_read(&call->arena, gm_arg(call, "--choices"),
                                   tokenizer, e->model.config.max_position,
-                                  gm_arg(call, "--delimiter"), &e->questions,
-                                  &call->err);
-    if (s) return s;
+                                  gm_arg(call, "--delimiter"), &e->questions);
     e->likelihood = gm_alloc(&call->arena, (size_t)e->questions.pairs,
                              sizeof *e->likelihood);
-    return e->likelihood ? GM_OK : gm_nomem(&call->err);
+    if (!(e->likelihood)) gm_nomem();
 }
 
-static gm_status run_eval(gm_call *call) {
+static void run_eval(gm_call *call) {
     const char *text = gm_arg(call, "--text"), *npy = gm_arg(call, "--tokens");
     const char *alloc = gm_arg(call, "--alloc");
     evaluating e = {.call = call, .choices = gm_arg(call, "--choices") != NULL};
     e.text = text || npy || !e.choices;
-    gm_status s = gm_model_open(&call->arena, call->operand[0], &e.model,
-                                &call->err);
-    if (!s && e.choices) s = read_questions(&e);
-    if (!s && alloc) s = gm_call_chosen(call, &e.model, alloc, &e.chosen);
-    if (!s && e.text) s = gm_call_windows(call, &e.model, text, npy, &e.on);
+    gm_model_open(&call->arena, call->operand[0], &e.model);
+    if (e.choices) read_questions(&e);
+    if (alloc) gm_call_chosen(call, &e.model, alloc, &e.chosen);
+    if (e.text) gm_call_windows(call, &e.model, text, npy, &e.on);
     gm_plan plan = {.windows = e.on.text.windows, .window = e.on.text.window,
                     .budgets = alloc != NULL};
-    if (!s && e.text) s = gm_call_plan(call, &e.model, &plan);
+    if (e.text) gm_call_plan(call, &e.model, &plan);
     e.on.group = plan.group;
-    if (s) return s;
     char columns[512];
     snprintf(columns, sizeof columns, "model%s%s", e.text ? text_columns : "",
              e.choices ? choice_columns : "");
     gm_result_begin(call, columns);
-    s = eval_row(&e, NULL);
-    if (!s && alloc) s = eval_row(&e, e.chosen.choice);
-    if (!s) gm_result_end(call);
-    return s;
+    eval_row(&e, NULL);
+    if (alloc) eval_row(&e, e.chosen.choice);
+    gm_result_end(call);
 }
 
 const gm_command gm_command_eval = {

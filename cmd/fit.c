@@ -7,115 +7,105 @@
 
 /* ------------------------------------------------------------ shared pieces */
 
-gm_status gm_call_tokens(gm_call *call, const gm_model *model, const char *text,
+void gm_call_tokens(gm_call *call, const gm_model *model, const char *text,
                          const char *npy, int32_t **tokens, long *count) {
     gm_arena *a = &call->arena;
-    gm_status s;
     if (!text == !npy)
-        return gm_fail(&call->err, GM_EUSAGE, "expected either a text or "
+        gm_fail(GM_EUSAGE, "expected either a text or "
                        "--tokens FILE.npy, found %s", text ? "both" : "none");
     if (npy) {
-        s = gm_npy_read(a, npy, tokens, count, &call->err);
+        gm_npy_read(a, npy, tokens, count);
     } else {
         gm_map map;
         gm_tokenizer *tokenizer;
-        s = gm_map_open(a, text, &map, &call->err);
-        if (s) return s;
-        s = gm_tokenizer_open(a, model->dir, &tokenizer, &call->err);
-        if (!s) s = gm_tokenize(tokenizer, a, (const char *)map.data, map.size,
-                                tokens, count, &call->err);
+        gm_map_open(a, text, &map);
+        gm_tokenizer_open(a, model->dir, &tokenizer);
+        gm_tokenize(tokenizer, a, (const char *)map.data, map.size,
+                                tokens, count);
         gm_map_close(&map);
     }
     const char *path = npy ? npy : text;
-    for (long i = 0; !s && i < *count; i++)
+    for (long i = 0; i < *count; i++)
         if ((*tokens)[i] < 0 || (*tokens)[i] >= model->config.vocab)
-            s = gm_fail(&call->err, GM_EINPUT, "%s: token %ld: expected an id "
+            gm_fail(GM_EINPUT, "%s: token %ld: expected an id "
                         "below vocab_size %ld, found %d", path, i,
                         model->config.vocab, (*tokens)[i]);
-    if (!s && *count == 0)
-        s = gm_fail(&call->err, GM_EINPUT, "%s: expected text, found none",
+    if (*count == 0)
+        gm_fail(GM_EINPUT, "%s: expected text, found none",
                     path);
-    return s;
 }
 
-gm_status gm_call_calibration(gm_call *call, const gm_model *model,
+void gm_call_calibration(gm_call *call, const gm_model *model,
                               const char *text, const char *npy, long S, long T,
                               gm_sequences *out) {
     int32_t *all, *tokens;
     long count;
-    gm_status s = gm_call_tokens(call, model, text, npy, &all, &count);
-    if (!s) s = gm_calibration(&call->arena, all, count, S, T, &tokens,
-                               &call->err);
-    if (!s) *out = (gm_sequences){tokens, S, T};
-    return s;
+    gm_call_tokens(call, model, text, npy, &all, &count);
+    gm_calibration(&call->arena, all, count, S, T, &tokens);
+    *out = (gm_sequences){tokens, S, T};
 }
 
-gm_status gm_call_claim(gm_call *call, const char *dir) {
+void gm_call_claim(gm_call *call, const char *dir) {
     int lock;                       /* until the process ends; for all ranks */
     if (gm_same_file(call->operand[0], dir))
-        return gm_fail(&call->err, GM_EUSAGE, "%s: the output directory is the "
+        gm_fail(GM_EUSAGE, "%s: the output directory is the "
                        "model's own; expected another", dir);
-    if (gm_rank() > 0) return GM_OK;
-    gm_status s = gm_make_dir(dir, &call->err);
-    return s ? s : gm_dir_lock(dir, &lock, &call->err);
+    if (gm_rank() > 0) return;
+    gm_make_dir(dir);
+    gm_dir_lock(dir, &lock);
 }
 
-gm_status gm_call_recipe(gm_call *call, gm_recipe *recipe) {
+void gm_call_recipe(gm_call *call, gm_recipe *recipe) {
     long group;
-    gm_status s = gm_arg_long(call, "--group", 1, 512, &group);
-    if (s) return s;
-    s = gm_recipe_parse(gm_arg(call, "--bits"), group, recipe, &call->err);
-    return s ? s : gm_call_quantizer(call, recipe);
+    gm_arg_long(call, "--group", 1, 512, &group);
+    gm_recipe_parse(gm_arg(call, "--bits"), group, recipe);
+    gm_call_quantizer(call, recipe);
 }
 
 /* What only GPTQ has, given to RTN. */
-static gm_status refuse_for_rtn(gm_call *call) {
+static void refuse_for_rtn(gm_call *call) {
     static const char *const name[] = {"--hessian", "--act-order", "--damping",
                                        "--sequential"};
     for (size_t i = 0; i < sizeof name / sizeof *name; i++)
         if (gm_arg_given(call, name[i]))
-            return gm_fail(&call->err, GM_EUSAGE, "%s belongs to --quantizer "
+            gm_fail(GM_EUSAGE, "%s belongs to --quantizer "
                            "gptq, found rtn", name[i]);
-    return GM_OK;
 }
 
-gm_status gm_call_quantizer(gm_call *call, gm_recipe *recipe) {
+void gm_call_quantizer(gm_call *call, gm_recipe *recipe) {
     const char *quantizer = gm_arg(call, "--quantizer");
     const char *hessian = gm_arg(call, "--hessian");
     const char *scales = gm_arg(call, "--scales");
-    gm_status s = GM_OK;
-    if (quantizer) s = gm_recipe_quantizer(recipe, quantizer, &call->err);
-    if (hessian && !s) s = gm_recipe_hessian(recipe, hessian, &call->err);
-    if (scales && !s) s = gm_recipe_scales(recipe, scales, &call->err);
-    if (gm_arg(call, "--damping") && !s)
-        s = gm_arg_double(call, "--damping", 1e-9, 1, &recipe->damping);
+    if (quantizer) gm_recipe_quantizer(recipe, quantizer);
+    if (hessian) gm_recipe_hessian(recipe, hessian);
+    if (scales) gm_recipe_scales(recipe, scales);
+    if (gm_arg(call, "--damping"))
+        gm_arg_double(call, "--damping", 1e-9, 1, &recipe->damping);
     if (gm_arg_given(call, "--act-order")) recipe->act_order = true;
     if (gm_arg_given(call, "--sequential")) recipe->sequential = true;
     return s || recipe->quantizer != GM_RTN ? s : refuse_for_rtn(call);
 }
 
-gm_status gm_call_external(gm_call *call, const gm_model *model,
+void gm_call_external(gm_call *call, const gm_model *model,
                            const char *bits, gm_recipe *recipe) {
     const char *path = gm_arg(call, "--external");
-    if (!path) return GM_OK;
+    if (!path) return;
     if (gm_arg_given(call, "--quantizer"))
-        return gm_fail(&call->err, GM_EUSAGE, "expected either --quantizer or "
+        gm_fail(GM_EUSAGE, "expected either --quantizer or "
                        "--external, found both");
     if (!bits && gm_arg_given(call, "--bits")) bits = gm_arg(call, "--bits");
-    return gm_external_open(&call->arena, model, path, bits, recipe->group,
-                            recipe, &call->err);
+    gm_external_open(&call->arena, model, path, bits, recipe->group,
+                            recipe);
 }
 
 /* -------------------------------------------------------------------- info */
 
 static const gm_option info_options[] = {{0}};
 
-static gm_status run_info(gm_call *call) {
+static void run_info(gm_call *call) {
     gm_model model;
-    gm_status s = gm_model_open(&call->arena, call->operand[0], &model,
-                                &call->err);
-    if (!s) s = gm_model_hash(&model, &call->err);
-    if (s) return s;
+    gm_model_open(&call->arena, call->operand[0], &model);
+    gm_model_hash(&model);
     const gm_config *c = &model.config;
     static const char *const arch[] = {"llama", "qwen2", "qwen3"};
     static const char *const rope[] = {"default", "linear", "llama3", "yarn"};
@@ -151,7 +141,6 @@ static gm_status run_info(gm_call *call) {
     gm_result_row(call, "model_hash\t%s", model.hash);
     gm_result_end(call);
     gm_model_close(&model);
-    return GM_OK;
 }
 
 const gm_command gm_command_info = {
@@ -244,25 +233,24 @@ static const gm_option fit_options[] = {
     {0}};
 
 /* The preset's values stand where the command line says nothing. */
-static gm_status apply_recipe(gm_call *call) {
+static void apply_recipe(gm_call *call) {
     static const char *const paper[][2] = {
         {"--relaxation", "soft"}, {"--norm", "plain"}, {"--score", "theta"}};
     static const char *const name[] = {"default", "paper"};
     int recipe = 0;
-    gm_status s = gm_parse_name("--recipe", gm_arg(call, "--recipe"), name, 2,
-                                &recipe, &call->err);
+    gm_parse_name("--recipe", gm_arg(call, "--recipe"), name, 2,
+                                &recipe);
     for (size_t i = 0; recipe && i < sizeof paper / sizeof *paper; i++)
         gm_arg_default(call, paper[i][0], paper[i][1]);
-    return s;
 }
 
 /* An option's name as a number; *out is left alone without one. */
-static gm_status named(gm_call *call, const char *option, int count,
+static void named(gm_call *call, const char *option, int count,
                        const char *(*name)(int), int *out) {
     const char *all[8], *found = gm_arg(call, option);
-    if (!found) return GM_OK;
+    if (!found) return;
     for (int i = 0; i < count; i++) all[i] = name(i);
-    return gm_parse_name(option, found, all, count, out, &call->err);
+    gm_parse_name(option, found, all, count, out);
 }
 
 static const char *relaxation_name(int i) {
@@ -274,17 +262,17 @@ static const char *norm_name(int i) {
 static const char *score_name(int i) { return gm_score_name((gm_score)i); }
 
 /* Relaxation, norm, score and temperature. */
-static gm_status relaxation_options(gm_call *call, gm_fit_options *o) {
+static void relaxation_options(gm_call *call, gm_fit_options *o) {
     int relaxation = 0, norm = 0, score;
-    gm_status s = apply_recipe(call);
-    if (!s) s = named(call, "--relaxation", GM_RELAXATIONS, relaxation_name,
+    apply_recipe(call);
+    named(call, "--relaxation", GM_RELAXATIONS, relaxation_name,
                       &relaxation);
-    if (!s) s = named(call, "--norm", GM_NORMS, norm_name, &norm);
+    named(call, "--norm", GM_NORMS, norm_name, &norm);
     bool corrected = relaxation == GM_SOFT_CORRECTED;
     score = corrected ? GM_SCORE_SCALED : GM_SCORE_THETA;
-    if (!s) s = named(call, "--score", GM_SCORES, score_name, &score);
-    if (!s && score == GM_SCORE_SCALED && !corrected)
-        return gm_fail(&call->err, GM_EUSAGE, "--score scaled belongs to "
+    named(call, "--score", GM_SCORES, score_name, &score);
+    if (score == GM_SCORE_SCALED && !corrected)
+        gm_fail(GM_EUSAGE, "--score scaled belongs to "
                        "--relaxation soft-corrected, found %s",
                        relaxation_name(relaxation));
     o->relaxation = (gm_relaxation)relaxation;
@@ -292,44 +280,42 @@ static gm_status relaxation_options(gm_call *call, gm_fit_options *o) {
     o->score = (gm_score)score;
     bool sampled = gm_sampled(o->relaxation);
     o->tau = sampled ? 2 : 1;
-    if (!s && gm_arg(call, "--tau"))
-        s = gm_arg_double(call, "--tau", 1e-3, 1e3, &o->tau);
+    if (gm_arg(call, "--tau"))
+        gm_arg_double(call, "--tau", 1e-3, 1e3, &o->tau);
     o->tau_last = sampled ? 0.5 : o->tau;
-    if (!s && gm_arg(call, "--tau-last")) {
+    if (gm_arg(call, "--tau-last")) {
         if (!sampled)
-            return gm_fail(&call->err, GM_EUSAGE, "--tau-last belongs to "
+            gm_fail(GM_EUSAGE, "--tau-last belongs to "
                            "--relaxation gumbel and hard, found %s",
                            relaxation_name(relaxation));
-        s = gm_arg_double(call, "--tau-last", 1e-3, 1e3, &o->tau_last);
+        gm_arg_double(call, "--tau-last", 1e-3, 1e3, &o->tau_last);
     }
-    return s ? s : gm_arg_double(call, "--first-weight", 1e-9, 1e9,
+    gm_arg_double(call, "--first-weight", 1e-9, 1e9,
                                  &o->first_weight);
 }
 
-gm_status gm_call_fit_options(gm_call *call, const gm_recipe *recipe,
+void gm_call_fit_options(gm_call *call, const gm_recipe *recipe,
                               gm_fit_options *o) {
     long seed = 0;
-    gm_status s = relaxation_options(call, o);
-    if (!s) s = gm_arg_long(call, "--sequences", 1, 1 << 20, &o->S);
-    if (!s) s = gm_arg_long(call, "--length", 2, 1 << 20, &o->T);
-    if (!s) s = gm_arg_long(call, "--batch", 1, o->S, &o->batch);
+    relaxation_options(call, o);
+    gm_arg_long(call, "--sequences", 1, 1 << 20, &o->S);
+    gm_arg_long(call, "--length", 2, 1 << 20, &o->T);
+    gm_arg_long(call, "--batch", 1, o->S, &o->batch);
     /* docs/results.md: what suffices, "Settings of Stage I" */
     o->steps = o->score == GM_SCORE_SCALED ? 15 : 60;
-    if (!s && gm_arg(call, "--steps"))
-        s = gm_arg_long(call, "--steps", 1, 1000000, &o->steps);
-    if (!s) s = gm_arg_double(call, "--alpha", 1e-9, 1e9, &o->alpha);
-    if (!s) s = gm_arg_double(call, "--rho", 0, 1e9, &o->rho);
-    if (!s) s = gm_arg_double(call, "--eta", 0, 1e3, &o->eta);
-    if (!s) s = gm_arg_double(call, "--rate", 1e-9, 1e3, &o->rate);
-    if (!s) s = gm_arg_double(call, "--tail", 0, 1, &o->tail);
-    if (!s) s = gm_arg_long(call, "--seed", 0, 1L << 62, &seed);
-    if (s) return s;
+    if (gm_arg(call, "--steps"))
+        gm_arg_long(call, "--steps", 1, 1000000, &o->steps);
+    gm_arg_double(call, "--alpha", 1e-9, 1e9, &o->alpha);
+    gm_arg_double(call, "--rho", 0, 1e9, &o->rho);
+    gm_arg_double(call, "--eta", 0, 1e3, &o->eta);
+    gm_arg_double(call, "--rate", 1e-9, 1e3, &o->rate);
+    gm_arg_double(call, "--tail", 0, 1, &o->tail);
+    gm_arg_long(call, "--seed", 0, 1L << 62, &seed);
     o->seed = (uint64_t)seed;
     double least = recipe->bits[0], most = recipe->bits[recipe->count - 1];
     o->budget = (least + most) / 2;
     if (gm_arg(call, "--train-bits"))
-        s = gm_arg_double(call, "--train-bits", least, most, &o->budget);
-    return s;
+        gm_arg_double(call, "--train-bits", least, most, &o->budget);
 }
 
 /* Which average bits B the candidates reach: least and most of each module. */
@@ -347,84 +333,73 @@ static void reach(const gm_candidates *c, const gm_scores *table,
 }
 
 /* --allow, and a target B within what the modules' candidates reach. */
-gm_status gm_call_allow(gm_call *call, gm_candidates *c, gm_fit_options *o) {
+void gm_call_allow(gm_call *call, gm_candidates *c, gm_fit_options *o) {
     const char *text = gm_arg(call, "--allow");
     gm_scores table;
     double least, most;
-    if (!text && !c->allowed) return GM_OK;
-    gm_status s = gm_module_table(&call->arena, c->model, &c->recipe, &table,
-                                  &call->err);
-    if (s) return s;
+    if (!text && !c->allowed) return;
+    gm_module_table(&call->arena, c->model, &c->recipe, &table);
     bool *allowed = gm_alloc(&call->arena, (size_t)(table.M * table.K),
                              sizeof *allowed);
-    if (!allowed) return gm_nomem(&call->err);
     for (long i = 0; i < table.M * table.K; i++)
         allowed[i] = gm_allowed(c, i / table.K, (int)(i % table.K));
     table.path = c->model->dir;
-    if (text) s = gm_allow(&call->arena, &table, text, allowed, &call->err);
-    if (s) return s;
+    if (text) gm_allow(&call->arena, &table, text, allowed);
     c->allowed = allowed;
     reach(c, &table, &least, &most);
     if (!gm_arg(call, "--train-bits")) o->budget = (least + most) / 2;
     if (o->budget < least || o->budget > most)
-        return gm_fail(&call->err, GM_EUSAGE, "--train-bits: expected %.6g to "
+        gm_fail(GM_EUSAGE, "--train-bits: expected %.6g to "
                        "%.6g, which the modules' candidates reach, found %g",
                        least, most, o->budget);
-    return GM_OK;
 }
 
 /* Steps until done; the state is saved at most every SAVE_SECONDS, so that a
    killed run loses little, and always at the end. */
-static gm_status fit_loop(gm_call *call, gm_fit *fit, const char *state) {
+static void fit_loop(gm_call *call, gm_fit *fit, const char *state) {
     const double SAVE_SECONDS = 0.5;
     double saved = gm_seconds();
-    gm_status s = GM_OK;
-    while (!s && fit->step < fit->options.steps) {
+    while (fit->step < fit->options.steps) {
         gm_arena scratch = {0};
-        s = gm_fit_step(fit, &call->err);
+        gm_fit_step(fit);
         bool due = fit->step == fit->options.steps ||
                    gm_seconds() - saved > SAVE_SECONDS;
-        if (!s && due && gm_rank() == 0) {
-            s = gm_fit_save(&scratch, fit, state, &call->err);
+        if (due && gm_rank() == 0) {
+            gm_fit_save(&scratch, fit, state);
             saved = gm_seconds();
         }
         gm_arena_free(&scratch);
         gm_say(&call->report, "learning", fit->step, fit->options.steps);
     }
-    return s;
 }
 
-gm_status gm_call_fit(gm_call *call, gm_arena *arena,
+void gm_call_fit(gm_call *call, gm_arena *arena,
                       const gm_candidates *candidates,
                       const int32_t *tokens,
                       const gm_fit_options *options, const char *dir,
                       bool resume, gm_fit *fit) {
-    gm_status s = gm_fit_begin(arena, candidates, tokens, options, fit,
-                               &call->err);
+    gm_fit_begin(arena, candidates, tokens, options, fit);
     const char *state = gm_format(&call->arena, "%s/fit.state", dir);
-    if (!state) return gm_nomem(&call->err);
-    if (!s && resume && gm_exists(state)) {
-        s = gm_fit_load(&call->arena, fit, state, &call->err);
-        if (!s) gm_talk(call, "%s: going on after step %ld", state, fit->step);
+    if (resume && gm_exists(state)) {
+        gm_fit_load(&call->arena, fit, state);
+        gm_talk(call, "%s: going on after step %ld", state, fit->step);
     }
     char step[32];
     snprintf(step, sizeof step, "%ld", fit->step);
-    if (!s) s = gm_ranks_same("steps done", step, &call->err);
-    if (!s) s = fit_loop(call, fit, state);
-    if (!s) gm_talk(call, "learned: E/E0 %.4f  c %+.4f bits  lambda %.4g  mean "
+    gm_ranks_same("steps done", step);
+    fit_loop(call, fit, state);
+    gm_talk(call, "learned: E/E0 %.4f  c %+.4f bits  lambda %.4g  mean "
                     "entropy %.3f", fit->E, fit->c, fit->lambda, fit->entropy);
-    return s;
 }
 
-gm_status gm_call_scores(gm_call *call, const gm_fit *fit, const char *dir,
+void gm_call_scores(gm_call *call, const gm_fit *fit, const char *dir,
                          gm_scores *out) {
     const char *path = gm_format(&call->arena, "%s/scores.tsv", dir);
-    if (!path) return gm_nomem(&call->err);
-    gm_status s = gm_fit_table(&call->arena, fit, out, &call->err);
-    return s ? s : gm_scores_write(&call->arena, path, out, &call->err);
+    gm_fit_table(&call->arena, fit, out);
+    gm_scores_write(&call->arena, path, out);
 }
 
-static gm_status run_fit(gm_call *call) {
+static void run_fit(gm_call *call) {
     gm_model model;
     gm_candidates candidates;
     gm_recipe recipe;
@@ -434,37 +409,33 @@ static gm_status run_fit(gm_call *call) {
     gm_fit fit;
     const char *dir = gm_arg(call, "--out");
     if (!dir)
-        return gm_fail(&call->err, GM_EUSAGE, "fit: --out DIR is missing");
-    gm_status s = gm_call_recipe(call, &recipe);
-    if (!s) s = gm_model_open(&call->arena, call->operand[0], &model,
-                              &call->err);
-    if (!s) s = gm_call_external(call, &model, NULL, &recipe);
-    if (!s) s = gm_call_fit_options(call, &recipe, &options);
-    if (!s) s = gm_call_calibration(call, &model, gm_arg(call, "--calib"),
+        gm_fail(GM_EUSAGE, "fit: --out DIR is missing");
+    gm_call_recipe(call, &recipe);
+    gm_model_open(&call->arena, call->operand[0], &model);
+    gm_call_external(call, &model, NULL, &recipe);
+    gm_call_fit_options(call, &recipe, &options);
+    gm_call_calibration(call, &model, gm_arg(call, "--calib"),
                                     gm_arg(call, "--tokens"), options.S,
                                     options.T, &calibration);
     gm_plan plan = {.recipe = recipe, .fit = options, .candidates = true,
                     .learns = true};
-    if (!s) s = gm_call_plan(call, &model, &plan);
+    gm_call_plan(call, &model, &plan);
     recipe.at_once = plan.recipe.at_once;
-    if (!s) s = gm_call_claim(call, dir);
-    if (!s) s = gm_candidates_open(&call->arena, &model, &recipe, &calibration,
-                                   dir, &call->report, &candidates,
-                                   &call->err);
-    if (!s) s = gm_call_allow(call, &candidates, &options);
-    if (!s) s = gm_call_fit(call, &call->arena, &candidates,
+    gm_call_claim(call, dir);
+    gm_candidates_open(&call->arena, &model, &recipe, &calibration,
+                                   dir, &call->report, &candidates);
+    gm_call_allow(call, &candidates, &options);
+    gm_call_fit(call, &call->arena, &candidates,
                             calibration.tokens, &options,
                             dir, gm_arg_given(call, "--resume"), &fit);
-    if (s || gm_rank() > 0) return s;
-    s = gm_call_scores(call, &fit, dir, &scores);
-    if (s) return s;
+    if (s || gm_rank() > 0) return;
+    gm_call_scores(call, &fit, dir, &scores);
     gm_result_begin(call, "scores\tmodules\tE\tc\tlambda");
     gm_result_row(call, "%s/scores.tsv\t%ld\t%.6f\t%.6f\t%.6g", dir, fit.M,
                   fit.E, fit.c, fit.lambda);
     gm_result_end(call);
     gm_candidates_close(&candidates);
     gm_model_close(&model);
-    return GM_OK;
 }
 
 const gm_command gm_command_fit = {

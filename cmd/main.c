@@ -119,7 +119,7 @@ static int distance(const char *a, const char *b) {
     return row[n];
 }
 
-static gm_status unknown_option(gm_call *call, const char *name) {
+static void unknown_option(gm_call *call, const char *name) {
     const char *nearest = NULL;
     int least = 4;
     const gm_option *o;
@@ -129,7 +129,7 @@ static gm_status unknown_option(gm_call *call, const char *name) {
     for (o = common; o->name; o++)
         if (distance(name, o->name) < least)
             least = distance(name, o->name), nearest = o->name;
-    return gm_fail(&call->err, GM_EUSAGE, "%s: unknown option %s%s%s (gamma %s "
+    gm_fail(GM_EUSAGE, "%s: unknown option %s%s%s (gamma %s "
                    "--help lists them)", call->command->name, name,
                    nearest ? "; did you mean " : "", nearest ? nearest : "",
                    call->command->name);
@@ -141,14 +141,13 @@ static const gm_option *common_option(const char *name) {
     return NULL;
 }
 
-static gm_status set_common(gm_call *call, const char *name,
+static void set_common(gm_call *call, const char *name,
                             const char *value) {
     if (strcmp(name, "--quiet") == 0) call->quiet = true;
     if (strcmp(name, "--json") == 0) call->json = true;
     if (strcmp(name, "--threads") == 0) {
         long count;
-        gm_status s = gm_parse_long(name, value, 1, 1024, &count, &call->err);
-        if (s) return s;
+        gm_parse_long(name, value, 1, 1024, &count);
         gm_threads_use((int)count);
     }
     if (strcmp(name, "--isa") == 0) {
@@ -156,66 +155,62 @@ static gm_status set_common(gm_call *call, const char *name,
         for (int isa = 0; isa < GM_ISA_COUNT; isa++)
             if (strcmp(value, gm_isa_name((gm_isa)isa)) == 0 &&
                 gm_isa_use((gm_isa)isa))
-                return GM_OK;
-        return gm_fail(&call->err, GM_EUSAGE, "--isa: expected scalar, avx2 or "
+                return;
+        gm_fail(GM_EUSAGE, "--isa: expected scalar, avx2 or "
                        "avx512, as far as this machine has it; found \"%s\"",
                        value);
     }
-    return GM_OK;
 }
 
 /* Takes argv[*at] (and its value) into the call.  A LIST... may be given in
    several parts. */
-static gm_status take_option(gm_call *call, char **argv, int *at) {
+static void take_option(gm_call *call, char **argv, int *at) {
     char name[64];
     const char *word = argv[*at], *value = strchr(word, '=');
     size_t length = value ? (size_t)(value++ - word) : strlen(word);
-    if (length >= sizeof name) return unknown_option(call, word);
+    if (length >= sizeof name) { unknown_option(call, word); return; }
     memcpy(name, word, length);
     name[length] = 0;
     int i = option_index(call->command, name);
     bool own = i >= 0;
     const gm_option *o = own ? option_at(call->command, i)
                              : common_option(name);
-    if (!o) return unknown_option(call, name);
+    if (!o) { unknown_option(call, name); return; }
     if (!o->value && value)
-        return gm_fail(&call->err, GM_EUSAGE, "%s takes no value, found \"%s\"",
+        gm_fail(GM_EUSAGE, "%s takes no value, found \"%s\"",
                        name, value);
     if (o->value && !value) value = argv[++*at];
     if (o->value && (!value || strncmp(value, "--", 2) == 0))
-        return gm_fail(&call->err, GM_EUSAGE, "%s: expected %s after it, found "
+        gm_fail(GM_EUSAGE, "%s: expected %s after it, found "
                        "%s", name, o->value,
                        value ? value : "the end of the line");
-    if (!own) return set_common(call, name, value);
+    if (!own) { set_common(call, name, value); return; }
     if (call->given[i] && o->value && !strcmp(o->value, "LIST..."))
         value = gm_format(&call->arena, "%s,%s", call->value[i], value);
     else if (call->given[i])
-        return gm_fail(&call->err, GM_EUSAGE, "%s is given twice", name);
-    if (o->value && !value) return gm_nomem(&call->err);
+        gm_fail(GM_EUSAGE, "%s is given twice", name);
+    if (o->value && !value) gm_nomem();
     call->given[i] = true;
     call->value[i] = value;
-    return GM_OK;
 }
 
 /* A tab in a name would be another cell of a result, a newline another row. */
-static gm_status check_argument(gm_call *call, const char *text) {
+static void check_argument(gm_call *call, const char *text) {
     const char *c = gm_control(text);
-    if (!c) return GM_OK;
-    return gm_fail(&call->err, GM_EUSAGE, "argument \"%.160s\": control "
+    if (!c) return;
+    gm_fail(GM_EUSAGE, "argument \"%.160s\": control "
                    "character 0x%02X", text, (unsigned char)*c);
 }
 
-static gm_status parse(gm_call *call, char **argv) {
+static void parse(gm_call *call, char **argv) {
     for (int i = 0; argv[i]; i++) {
-        gm_status s = check_argument(call, argv[i]);
-        if (s) return s;
+        check_argument(call, argv[i]);
     }
     for (int i = 0; argv[i]; i++) {
         if (argv[i][0] == '-' && argv[i][1]) {
-            gm_status s = take_option(call, argv, &i);
-            if (s) return s;
+            take_option(call, argv, &i);
         } else if (call->operands == call->command->most_operands) {
-            return gm_fail(&call->err, GM_EUSAGE, "%s: one argument too many: "
+            gm_fail(GM_EUSAGE, "%s: one argument too many: "
                            "\"%s\" (usage: gamma %s %s)", call->command->name,
                            argv[i], call->command->name,
                            call->command->operands);
@@ -224,19 +219,18 @@ static gm_status parse(gm_call *call, char **argv) {
         }
     }
     if (call->operands < call->command->least_operands)
-        return gm_fail(&call->err, GM_EUSAGE, "%s: an argument is missing "
+        gm_fail(GM_EUSAGE, "%s: an argument is missing "
                        "(usage: gamma %s %s)", call->command->name,
                        call->command->name, call->command->operands);
-    return GM_OK;
 }
 
 /* An output that is there is no input of the same command, and no file of its
    model. */
-static gm_status check_output(gm_call *call, const char *name) {
+static void check_output(gm_call *call, const char *name) {
     int i = option_index(call->command, name);
     const char *to = i < 0 ? NULL : call->value[i];
     struct stat info;
-    if (!to || stat(to, &info) != 0 || !S_ISREG(info.st_mode)) return GM_OK;
+    if (!to || stat(to, &info) != 0 || !S_ISREG(info.st_mode)) return;
     bool input = false;
     for (int j = 0; j < call->operands; j++)
         input = input || gm_same_file(to, call->operand[j]);
@@ -244,14 +238,12 @@ static gm_status check_output(gm_call *call, const char *name) {
         input = input || (j != i && call->value[j] &&
                           gm_same_file(to, call->value[j]));
     if (input)
-        return gm_fail(&call->err, GM_EUSAGE, "%s: %s is also an input; "
+        gm_fail(GM_EUSAGE, "%s: %s is also an input; "
                        "expected another file", name, to);
     const char *parent = gm_parent(&call->arena, to);
-    if (!parent) return gm_nomem(&call->err);
     if (call->operands && gm_same_file(parent, call->operand[0]))
-        return gm_fail(&call->err, GM_EUSAGE, "%s: %s is a file of the model; "
+        gm_fail(GM_EUSAGE, "%s: %s is a file of the model; "
                        "expected another", name, to);
-    return GM_OK;
 }
 
 static int own_index(const gm_call *call, const char *name) {
@@ -275,16 +267,14 @@ bool gm_arg_given(const gm_call *call, const char *name) {
     return call->given[own_index(call, name)];
 }
 
-gm_status gm_arg_long(gm_call *call, const char *name, long least, long most,
+void gm_arg_long(gm_call *call, const char *name, long least, long most,
                       long *out) {
-    return gm_parse_long(name, gm_arg(call, name), least, most, out,
-                         &call->err);
+    gm_parse_long(name, gm_arg(call, name), least, most, out);
 }
 
-gm_status gm_arg_double(gm_call *call, const char *name, double least,
+void gm_arg_double(gm_call *call, const char *name, double least,
                         double most, double *out) {
-    return gm_parse_double(name, gm_arg(call, name), least, most, out,
-                           &call->err);
+    gm_parse_double(name, gm_arg(call, name), least, most, out);
 }
 
 /* ------------------------------------------------------------------ tables */
@@ -458,11 +448,11 @@ static void progress(void *context, const char *what, long done, long total) {
 /* ------------------------------------------------------------------- ranks */
 
 /* Whether the command may be one of several processes. */
-static gm_status check_ranks(gm_call *call) {
+static void check_ranks(gm_call *call) {
     if (gm_ranks() == 1 || call->command == &gm_command_fit ||
         call->command == &gm_command_run)
-        return GM_OK;
-    return gm_fail(&call->err, GM_EUSAGE, "%s: expected one process (only fit "
+        return;
+    gm_fail(GM_EUSAGE, "%s: expected one process (only fit "
                    "and run share the blocks among several), found %d",
                    call->command->name, gm_ranks());
 }
@@ -527,13 +517,12 @@ static int unknown_command(const char *name) {
 }
 
 /* What only shows at the end: inputs that changed, results that were lost. */
-static gm_status finish(gm_call *call) {
-    gm_status s = gm_maps_check(&call->err);
-    if (!s && table.lost) s = gm_nomem(&call->err);
+static void finish(gm_call *call) {
+    gm_maps_check();
+    if (table.lost) gm_nomem();
     bool unwritten = fflush(stdout) != 0;
-    if (!s && (unwritten || ferror(stdout)))
-        s = gm_fail(&call->err, GM_EIO, "standard output could not be written");
-    return s;
+    if ((unwritten || ferror(stdout)))
+        gm_fail(GM_EIO, "standard output could not be written");
 }
 
 #if defined(_OPENMP) && !defined(main)      /* main: renamed by a fuzzer */
@@ -581,7 +570,7 @@ int main(int argc, char **argv) {
     if (!s) s = check_output(&call, "--lp");
     if (!s) s = call.command->run(&call);
     if (!s) s = finish(&call);
-    s = gm_ranks_agree(s, &call.err);
+    s = gm_ranks_agree(s);
     if (s && gm_rank() == 0) fprintf(stderr, "gamma: %s\n", call.err.text);
     struct rusage usage;
     if (!s && !getrusage(RUSAGE_SELF, &usage))

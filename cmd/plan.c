@@ -8,37 +8,35 @@
 /* The program, its libraries and their tables; workspaces of a thread. */
 static const double PROGRAM = 8e6, THREAD = 1.2e6;
 
-static gm_status limit_of(gm_call *call, int64_t *limit) {
+static void limit_of(gm_call *call, int64_t *limit) {
     const char *text = gm_arg(call, "--max-memory");
     gm_scores none = {0};
     gm_budget size;
     if (!text) {
         *limit = INT64_MAX;
-        return GM_OK;
+        return;
     }
     if (gm_budget_parse(&call->arena, &none, GM_BYTES, text, &size, NULL))
-        return gm_fail(&call->err, GM_EUSAGE, "--max-memory: expected a "
+        gm_fail(GM_EUSAGE, "--max-memory: expected a "
                        "positive number of bytes, such as 500M or 2.5GiB, "
                        "found \"%s\"", text);
     *limit = size.limit;
-    return GM_OK;
 }
 
-static gm_status plan_within(gm_call *call, gm_plan *p) {
+static void plan_within(gm_call *call, gm_plan *p) {
     int64_t limit = 0;
     p->base = PROGRAM + THREAD * gm_threads() + (double)call->arena.used;
-    gm_status s = limit_of(call, &limit);
-    return s ? s : gm_plan_fit(p, limit, &call->err);
+    limit_of(call, &limit);
+    gm_plan_fit(p, limit);
 }
 
-gm_status gm_call_plan(gm_call *call, const gm_model *model, gm_plan *p) {
+void gm_call_plan(gm_call *call, const gm_model *model, gm_plan *p) {
     gm_planned step[GM_PLAN_STEPS];
     p->config = model->config;
     p->stored = (double)gm_dtype_bytes(gm_linear_tensor(model, 0, 0)->dtype);
     for (long i = 0; i < model->tensors.count; i++)
         p->model_bytes += (double)model->tensors.tensor[i].bytes;
-    gm_status s = plan_within(call, p);
-    if (s) return s;
+    plan_within(call, p);
     char text[256] = "";
     gm_plan_memory(p, step);
     for (int i = 0; i < GM_PLAN_STEPS; i++)
@@ -48,7 +46,6 @@ gm_status gm_call_plan(gm_call *call, const gm_model *model, gm_plan *p) {
                      (double)step[i].memory / 1e6);
     gm_talk(call, "memory: about %.1f MB (%s)",
             (double)gm_plan_peak(step) / 1e6, text);
-    return GM_OK;
 }
 
 int gm_call_uniforms(gm_call *call, const gm_recipe *recipe, int *budgets) {
@@ -75,15 +72,13 @@ static const gm_option plan_options[] = {
     {.help = "run"}};
 
 /* A directory with config.json alone: weights of torch_dtype's size. */
-static gm_status shapes_only(gm_call *call, gm_plan *p) {
+static void shapes_only(gm_call *call, gm_plan *p) {
     gm_arena *a = &call->arena;
     const char *dir = call->operand[0];
     const char *path = gm_format(a, "%s/config.json", dir);
     const gm_json *root;
-    if (!path) return gm_nomem(&call->err);
-    gm_status s = gm_config_read(a, dir, &p->config, &call->err);
-    if (!s) s = gm_json_read(a, path, &root, &call->err);
-    if (s) return s;
+    gm_config_read(a, dir, &p->config);
+    gm_json_read(a, path, &root);
     const gm_json *type = gm_json_get(root, "torch_dtype");
     if (!type) type = gm_json_get(root, "dtype");
     p->stored = type && type->string && !strcmp(type->string, "float32") ? 4
@@ -98,32 +93,30 @@ static gm_status shapes_only(gm_call *call, gm_plan *p) {
     p->model_bytes = weights * p->stored;
     gm_talk(call, "%s: no weights there; %.2f GB from its config.json", dir,
             p->model_bytes / 1e9);
-    return GM_OK;
 }
 
 /* The texts that `run` would hold, where they are given. */
-static gm_status plan_texts(gm_call *call, const gm_model *model, gm_plan *p) {
+static void plan_texts(gm_call *call, const gm_model *model, gm_plan *p) {
     const char *text = gm_arg(call, "--calib"), *npy = gm_arg(call, "--tokens");
     const char *eval = gm_arg(call, "--eval");
     const char *eval_npy = gm_arg(call, "--eval-tokens");
     gm_measuring on;
     gm_sequences calibration;
-    gm_status s = gm_arg_long(call, "--window", 2, 1 << 20, &p->window);
-    if (!s) s = gm_arg_long(call, "--windows", 0, 1 << 30, &p->windows);
-    if (!s && (eval || eval_npy)) {
-        s = gm_call_windows(call, model, eval, eval_npy, &on);
-        if (!s) p->windows = on.text.windows;
-    } else if (!s && !p->windows) {
+    gm_arg_long(call, "--window", 2, 1 << 20, &p->window);
+    gm_arg_long(call, "--windows", 0, 1 << 30, &p->windows);
+    if ((eval || eval_npy)) {
+        gm_call_windows(call, model, eval, eval_npy, &on);
+        p->windows = on.text.windows;
+    } else if (!p->windows) {
         p->windows = 16;
         gm_talk(call, "no --eval and no --windows: 16 windows are assumed");
     }
-    if (!s && (text || npy))
-        s = gm_call_calibration(call, model, text, npy, p->fit.S, p->fit.T,
+    if ((text || npy))
+        gm_call_calibration(call, model, text, npy, p->fit.S, p->fit.T,
                                 &calibration);
-    else if (!s && !gm_alloc(&call->arena, (size_t)(p->fit.S * p->fit.T),
+    else if (!gm_alloc(&call->arena, (size_t)(p->fit.S * p->fit.T),
                              sizeof(int32_t)))     /* what the text will take */
-        s = gm_nomem(&call->err);
-    return s;
+        gm_nomem();
 }
 
 static void print_plan(gm_call *call, const gm_planned *step) {
@@ -141,7 +134,7 @@ static void print_plan(gm_call *call, const gm_planned *step) {
     gm_result_end(call);
 }
 
-static gm_status run_plan(gm_call *call) {
+static void run_plan(gm_call *call) {
     gm_model model = {0};
     gm_plan p = {.candidates = true, .learns = true};
     gm_planned step[GM_PLAN_STEPS];
@@ -149,27 +142,23 @@ static gm_status run_plan(gm_call *call) {
     const char *one = gm_format(&call->arena, "%s/model.safetensors", dir);
     const char *many = gm_format(&call->arena,
                                  "%s/model.safetensors.index.json", dir);
-    if (!one || !many) return gm_nomem(&call->err);
     bool weights = gm_exists(one) || gm_exists(many);
-    gm_status s = weights ? gm_model_open(&call->arena, dir, &model, &call->err)
+    weights ? gm_model_open(&call->arena, dir, &model)
                           : shapes_only(call, &p);
-    if (!s) s = gm_call_recipe(call, &p.recipe);
-    if (!s) s = gm_call_fit_options(call, &p.recipe, &p.fit);
-    if (s) return s;
+    gm_call_recipe(call, &p.recipe);
+    gm_call_fit_options(call, &p.recipe, &p.fit);
     p.models = !gm_arg_given(call, "--no-models");
     p.uniforms = gm_call_uniforms(call, &p.recipe, &p.budgets);
     if (!weights) model.dir = dir, model.config = p.config;
-    s = plan_texts(call, &model, &p);
-    if (!s) s = weights ? gm_call_plan(call, &model, &p)
+    plan_texts(call, &model, &p);
+    s = weights ? gm_call_plan(call, &model, &p)
                         : plan_within(call, &p);
-    if (s) return s;
     gm_plan_memory(&p, step);
     print_plan(call, step);
     double products = gm_plan_products(&p), rate = gm_plan_rate(&call->arena);
     gm_talk(call, "%.3g multiply-adds in products, %.3g a second here: at least "
             "%.1f s", products, rate, rate > 0 ? products / rate : 0);
     if (weights) gm_model_close(&model);
-    return s;
 }
 
 const gm_command gm_command_plan = {

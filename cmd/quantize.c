@@ -14,55 +14,52 @@ static int ascending(const void *a, const void *b) {
 }
 
 /* The distinct bits of an allocation, "2,3,4". */
-static gm_status bits_of(gm_call *call, const gm_allocation *allocation,
+static void bits_of(gm_call *call, const gm_allocation *allocation,
                          char bits[128]) {
     int *all = gm_alloc(&call->arena, (size_t)allocation->M, sizeof *all);
-    if (!all) return gm_nomem(&call->err);
     memcpy(all, allocation->bits, (size_t)allocation->M * sizeof *all);
     qsort(all, (size_t)allocation->M, sizeof *all, ascending);
     for (long m = 0; m < allocation->M && strlen(bits) < 100; m++)
         if (m == 0 || all[m] != all[m - 1])
             snprintf(bits + strlen(bits), 12, "%s%d", m ? "," : "", all[m]);
-    return GM_OK;
 }
 
 /* The recipe that an allocation was made for: its `candidates` key, as
    scores.tsv has it; else RTN of its distinct bits, group 128.  --bits,
    --group and the quantizer's options override. */
-static gm_status recipe_of(gm_call *call, const gm_allocation *allocation,
+static void recipe_of(gm_call *call, const gm_allocation *allocation,
                            gm_recipe *recipe) {
     const char *text = gm_keys_get(&allocation->keys, "candidates");
     const char *asked = gm_arg(call, "--bits");
     char bits[128] = "";
-    gm_status s = text ? GM_OK : bits_of(call, allocation, bits);
-    if (!s) s = text ? gm_recipe_read(text, recipe, &call->err)
-                     : gm_recipe_parse(asked ? asked : bits, 128, recipe,
-                                       &call->err);
-    if (!s && text && asked) {
+    text ? GM_OK : bits_of(call, allocation, bits);
+    s = text ? gm_recipe_read(text, recipe)
+                     : gm_recipe_parse(asked ? asked : bits, 128, recipe);
+    if (text && asked) {
         gm_recipe other;
-        s = gm_recipe_parse(asked, recipe->group, &other, &call->err);
+        gm_recipe_parse(asked, recipe->group, &other);
         recipe->count = other.count;
         memcpy(recipe->bits, other.bits, sizeof other.bits);
     }
-    if (!s && gm_arg(call, "--group"))
-        s = gm_arg_long(call, "--group", 1, GM_MAX_GROUP, &recipe->group);
-    return s ? s : gm_call_quantizer(call, recipe);
+    if (gm_arg(call, "--group"))
+        gm_arg_long(call, "--group", 1, GM_MAX_GROUP, &recipe->group);
+    gm_call_quantizer(call, recipe);
 }
 
 /* --external FILE with the bits that the allocation was made for. */
-static gm_status external_of(gm_call *call, const gm_model *model,
+static void external_of(gm_call *call, const gm_model *model,
                              const gm_allocation *allocation,
                              gm_recipe *recipe) {
     char bits[64] = "";
     if (gm_keys_get(&allocation->keys, "candidates"))
         gm_recipe_bits(recipe, bits);
-    return gm_call_external(call, model, *bits ? bits : NULL, recipe);
+    gm_call_external(call, model, *bits ? bits : NULL, recipe);
 }
 
 /* The candidates of an allocation.  RTN's are made again when they are not
    there; GPTQ's are looked for by the hash in the allocation, or made from
    --calib. */
-static gm_status open_candidates(gm_call *call, gm_model *model,
+static void open_candidates(gm_call *call, gm_model *model,
                                  const gm_allocation *allocation,
                                  const gm_recipe *recipe, long S, long T,
                                  const char *cache, gm_candidates *out) {
@@ -72,62 +69,59 @@ static gm_status open_candidates(gm_call *call, gm_model *model,
     const char *hash = gm_keys_get(&allocation->keys, "candidates_hash");
     gm_sequences text;
     if (recipe->quantizer != GM_GPTQ)
-        return gm_candidates_open(a, model, recipe, NULL, cache, &call->report,
-                                  out, err);
+        { gm_candidates_open(a, model, recipe, NULL, cache, &call->report,
+                                  out); return; }
     if (!calib && hash)
-        return gm_candidates_find(a, model, recipe, hash, cache, out, err);
+        { gm_candidates_find(a, model, recipe, hash, cache, out); return; }
     if (!calib)
-        return gm_fail(err, GM_EUSAGE, "%s has no candidates_hash and GPTQ "
+        gm_fail(GM_EUSAGE, "%s has no candidates_hash and GPTQ "
                        "candidates are made from a calibration text: --calib "
                        "FILE is missing", allocation->path);
-    gm_status s = gm_call_calibration(call, model, calib, NULL, S, T, &text);
-    return s ? s : gm_candidates_open(a, model, recipe, &text, cache,
-                                      &call->report, out, err);
+    gm_call_calibration(call, model, calib, NULL, S, T, &text);
+    gm_candidates_open(a, model, recipe, &text, cache,
+                                      &call->report, out);
 }
 
-gm_status gm_call_chosen(gm_call *call, gm_model *model, const char *path,
+void gm_call_chosen(gm_call *call, gm_model *model, const char *path,
                          gm_chosen *out) {
     gm_arena *a = &call->arena;
     gm_error *err = &call->err;
-    gm_status s = gm_allocation_read(a, path, &out->allocation, err);
-    if (!s) s = recipe_of(call, &out->allocation, &out->recipe);
-    if (!s) s = external_of(call, model, &out->allocation, &out->recipe);
+    gm_allocation_read(a, path, &out->allocation);
+    recipe_of(call, &out->allocation, &out->recipe);
+    external_of(call, model, &out->allocation, &out->recipe);
     const bool calib = gm_arg(call, "--calib"),
                writes = call->command == &gm_command_quantize;
     gm_plan plan = {.recipe = out->recipe, .fit = {.S = 16, .T = 512},
                     .models = writes, .budgets = writes};
     plan.candidates = !out->recipe.external &&
                       (out->recipe.quantizer != GM_GPTQ || calib);
-    if (!s && calib)
-        s = gm_arg_long(call, "--sequences", 1, 1 << 20, &plan.fit.S);
-    if (!s && calib)
-        s = gm_arg_long(call, "--length", 2, 1 << 20, &plan.fit.T);
-    if (!s) s = gm_call_plan(call, model, &plan);
+    if (calib)
+        gm_arg_long(call, "--sequences", 1, 1 << 20, &plan.fit.S);
+    if (calib)
+        gm_arg_long(call, "--length", 2, 1 << 20, &plan.fit.T);
+    gm_call_plan(call, model, &plan);
     out->recipe.at_once = plan.recipe.at_once;
     const char *cache = gm_arg(call, "--cache");
     if (!cache) cache = gm_parent(a, path);
-    if (!cache) return gm_nomem(err);
-    if (!s) s = open_candidates(call, model, &out->allocation, &out->recipe,
+    open_candidates(call, model, &out->allocation, &out->recipe,
                                 plan.fit.S, plan.fit.T, cache,
                                 &out->candidates);
     const char *hash = s ? NULL : gm_keys_get(&out->allocation.keys,
                                               "model_hash");
     if (hash && strcmp(hash, model->hash) != 0)
-        return gm_fail(err, GM_EINPUT, "%s: was made for another model: "
+        gm_fail(GM_EINPUT, "%s: was made for another model: "
                        "expected model_hash %s (%s), found %s", path,
                        model->hash, model->dir, hash);
     const char *made = s ? NULL : gm_keys_get(&out->allocation.keys,
                                               "candidates_hash");
     if (made && out->recipe.external && strcmp(made, out->candidates.hash) != 0)
-        return gm_fail(err, GM_EINPUT, "%s: was made for other candidates: "
+        gm_fail(GM_EINPUT, "%s: was made for other candidates: "
                        "expected candidates_hash %s (--external %s), found %s",
                        path, out->candidates.hash, gm_arg(call, "--external"),
                        made);
-    if (!s) s = gm_module_table(a, model, &out->recipe, &out->table, err);
-    if (s) return s;
+    gm_module_table(a, model, &out->recipe, &out->table);
     out->choice = gm_alloc(a, (size_t)out->table.M, sizeof *out->choice);
-    if (!out->choice) return gm_nomem(err);
-    return gm_allocation_match(&out->allocation, &out->table, out->choice, err);
+    gm_allocation_match(&out->allocation, &out->table, out->choice);
 }
 
 /* ---------------------------------------------------------------- quantize */
@@ -154,32 +148,30 @@ static void print_sizes(gm_call *call, const gm_scores *table,
     gm_result_end(call);
 }
 
-static gm_status run_quantize(gm_call *call) {
+static void run_quantize(gm_call *call) {
     static const char *const formats[] = {"hf", "packed"};
     const char *from = gm_arg(call, "--alloc"), *to = gm_arg(call, "--out");
     int packed = 0;
     if (!to || !from)
-        return gm_fail(&call->err, GM_EUSAGE, "quantize: %s is missing",
+        gm_fail(GM_EUSAGE, "quantize: %s is missing",
                        to ? "--alloc FILE" : "--out PATH");
     gm_model model;
     gm_chosen c;
     int64_t bytes = 0;
     struct stat stat_of;
-    gm_status s = gm_parse_name("--format", gm_arg(call, "--format"), formats,
-                                2, &packed, &call->err);
-    if (!s) s = gm_model_open(&call->arena, call->operand[0], &model,
-                              &call->err);
-    if (!s) s = gm_call_chosen(call, &model, from, &c);
-    if (!s && packed) {
-        s = gm_export_packed(&call->arena, &model, &c.candidates, c.choice, to,
-                             &call->report, &call->err);
-        if (!s && stat(to, &stat_of) == 0) bytes = stat_of.st_size;
-    } else if (!s) {
-        s = gm_export_dequantized(&call->arena, &model, &c.candidates, c.choice,
-                                  to, &call->report, &bytes, &call->err);
+    gm_parse_name("--format", gm_arg(call, "--format"), formats,
+                                2, &packed);
+    gm_model_open(&call->arena, call->operand[0], &model);
+    gm_call_chosen(call, &model, from, &c);
+    if (packed) {
+        gm_export_packed(&call->arena, &model, &c.candidates, c.choice, to,
+                             &call->report);
+        if (stat(to, &stat_of) == 0) bytes = stat_of.st_size;
+    } else {
+        gm_export_dequantized(&call->arena, &model, &c.candidates, c.choice,
+                                  to, &call->report, &bytes);
     }
-    if (!s) print_sizes(call, &c.table, c.choice, bytes);
-    return s;
+    print_sizes(call, &c.table, c.choice, bytes);
 }
 
 const gm_command gm_command_quantize = {

@@ -39,14 +39,13 @@ typedef struct {
 } refining;
 
 /* --sequences or --length: as given, else as the scores say. */
-static gm_status extent(const refining *r, const char *option, const char *key,
+static void extent(const refining *r, const char *option, const char *key,
                         long least, long fallback, long *out) {
     const char *said = gm_keys_get(&r->scores.keys, key);
     *out = fallback;
     if (gm_arg_given(r->call, option))
-        return gm_arg_long(r->call, option, least, 1 << 20, out);
-    return said ? gm_parse_long(key, said, least, 1 << 20, out, &r->call->err)
-                : GM_OK;
+        { gm_arg_long(r->call, option, least, 1 << 20, out); return; }
+    if (said) gm_parse_long(key, said, least, 1 << 20, out);
 }
 
 static bool is_key(const refining *r, const char *key, long value) {
@@ -56,67 +55,63 @@ static bool is_key(const refining *r, const char *key, long value) {
     return said && strcmp(said, text) == 0;
 }
 
-static gm_status read_budget(refining *r) {
+static void read_budget(refining *r) {
     static const char *const ways[] = {"--bits", "--ebits", "--bytes"};
     gm_call *call = r->call;
     const char *way = NULL;
     gm_convention in = GM_BITS;
-    gm_status s = gm_call_way(call, ways, 3, &way);
-    if (!s) s = gm_convention_parse(way, way + 2, &in, &call->err);
-    if (!s) s = gm_scores_read(&call->arena, call->operand[1], &r->scores,
-                               &call->err);
-    return s ? s : gm_budget_parse(&call->arena, &r->scores, in,
-                                   gm_arg(call, way), &r->budget, &call->err);
+    gm_call_way(call, ways, 3, &way);
+    gm_convention_parse(way, way + 2, &in);
+    gm_scores_read(&call->arena, call->operand[1], &r->scores);
+    gm_budget_parse(&call->arena, &r->scores, in,
+                                   gm_arg(call, way), &r->budget);
 }
 
 /* The recipe that the scores were learned for. */
-static gm_status read_recipe(refining *r) {
+static void read_recipe(refining *r) {
     gm_call *call = r->call;
     const char *path = gm_arg(call, "--external");
     const char *text = gm_keys_get(&r->scores.keys, "candidates");
     char bits[64];
     if (!text || !gm_keys_get(&r->scores.keys, "candidates_hash"))
-        return gm_fail(&call->err, GM_EINPUT, "%s: expected scores of gamma "
+        gm_fail(GM_EINPUT, "%s: expected scores of gamma "
                        "fit, which say what candidates they are of "
                        "(candidates, candidates_hash), found none",
                        r->scores.path);
-    gm_status s = gm_recipe_read(text, &r->recipe, &call->err);
-    if (s || !path) return s;
+    gm_recipe_read(text, &r->recipe);
+    if (s || !path) return;
     gm_recipe_bits(&r->recipe, bits);
-    return gm_external_open(&call->arena, &r->model, path, bits,
-                            r->recipe.group, &r->recipe, &call->err);
+    gm_external_open(&call->arena, &r->model, path, bits,
+                            r->recipe.group, &r->recipe);
 }
 
 /* All that can be refused before anything is computed. */
-static gm_status read_all(refining *r) {
+static void read_all(refining *r) {
     gm_call *call = r->call;
     long S, T;
     if (!gm_arg(call, "--out"))
-        return gm_fail(&call->err, GM_EUSAGE, "refine: --out FILE is missing");
-    gm_status s = gm_arg_long(call, "--evaluations", 1, 1000000,
+        gm_fail(GM_EUSAGE, "refine: --out FILE is missing");
+    gm_arg_long(call, "--evaluations", 1, 1000000,
                               &r->evaluations);
-    if (!s) s = gm_arg_long(call, "--seed", 0, 1L << 62, &r->seed);
-    if (!s) s = read_budget(r);
-    if (!s) s = gm_model_open(&call->arena, call->operand[0], &r->model,
-                              &call->err);
-    if (!s) s = gm_model_hash(&r->model, &call->err);
-    if (!s) s = gm_call_match(call, &r->scores, r->model.hash, NULL);
-    if (!s) s = read_recipe(r);
-    if (!s) s = extent(r, "--sequences", "sequences", 1, 16, &S);
-    if (!s) s = extent(r, "--length", "length", 2, 512, &T);
-    if (!s) s = gm_call_calibration(call, &r->model, gm_arg(call, "--calib"),
+    gm_arg_long(call, "--seed", 0, 1L << 62, &r->seed);
+    read_budget(r);
+    gm_model_open(&call->arena, call->operand[0], &r->model);
+    gm_model_hash(&r->model);
+    gm_call_match(call, &r->scores, r->model.hash, NULL);
+    read_recipe(r);
+    extent(r, "--sequences", "sequences", 1, 16, &S);
+    extent(r, "--length", "length", 2, 512, &T);
+    gm_call_calibration(call, &r->model, gm_arg(call, "--calib"),
                                     gm_arg(call, "--tokens"), S, T, &r->text);
-    if (s) return s;
     const char *from = gm_keys_get(&r->scores.keys, "calibration_hash");
     gm_sha_tokens(r->text.tokens, S, T, r->text_hash);
     r->made_from_it = from && strcmp(from, r->text_hash) == 0 &&
                       is_key(r, "sequences", S) && is_key(r, "length", T);
-    return GM_OK;
 }
 
 /* GPTQ's must be there when ours is not the text they were made from.  What the
    scores lack is not offered. */
-static gm_status open_candidates(refining *r) {
+static void open_candidates(refining *r) {
     gm_call *call = r->call;
     gm_arena *a = &call->arena;
     const gm_scores *scores = &r->scores;
@@ -125,32 +120,30 @@ static gm_status open_candidates(refining *r) {
     const long M = r->model.config.layers * GM_LINEARS, K = r->recipe.count;
     if (!cache) cache = gm_parent(a, scores->path);
     bool *allowed = gm_alloc(a, (size_t)(M * K), sizeof *allowed);
-    if (!allowed || !cache) return gm_nomem(&call->err);
-    gm_status s = r->recipe.quantizer == GM_GPTQ && !r->made_from_it
+    r->recipe.quantizer == GM_GPTQ && !r->made_from_it
         ? gm_candidates_find(a, &r->model, &r->recipe, hash, cache,
-                             &r->candidates, &call->err)
+                             &r->candidates)
         : gm_candidates_open(a, &r->model, &r->recipe, &r->text, cache,
-                             &call->report, &r->candidates, &call->err);
-    if (!s) s = gm_call_match(call, scores, r->model.hash, r->candidates.hash);
-    if (s || scores->M != M || scores->K != K) return s;    /* rivals.c says */
+                             &call->report, &r->candidates);
+    gm_call_match(call, scores, r->model.hash, r->candidates.hash);
+    if (s || scores->M != M || scores->K != K) return;    /* rivals.c says */
     for (long i = 0; i < M * K; i++)
         allowed[i] = gm_allowed(&r->candidates, i / K, (int)(i % K)) &&
                      scores->bytes[i] >= 0;
     r->candidates.allowed = allowed;
-    return s;
 }
 
-static gm_status plan_memory(refining *r) {
+static void plan_memory(refining *r) {
     gm_plan plan = {.recipe = r->recipe,
                     .fit = {.S = r->text.S, .T = r->text.T},
                     .rivals = GM_MEASURES_GRADIENTS};
     plan.candidates = r->recipe.quantizer == GM_RTN ||
                       (r->recipe.quantizer == GM_GPTQ && r->made_from_it);
-    return gm_call_plan(r->call, &r->model, &plan);
+    gm_call_plan(r->call, &r->model, &plan);
 }
 
 /* The scores that were read, with what was found in their place. */
-static gm_status write_scores(refining *r, const gm_refined *found) {
+static void write_scores(refining *r, const gm_refined *found) {
     gm_call *call = r->call;
     gm_arena *a = &call->arena;
     gm_scores out = r->scores;
@@ -166,20 +159,18 @@ static gm_status write_scores(refining *r, const gm_refined *found) {
         {"refined_evaluations", gm_format(a, "%ld", r->evaluations)},
         {"refined_seed", gm_format(a, "%ld", r->seed)},
         {"kl_before", before}, {"kl", after}};
-    gm_status s = GM_OK;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys && !s; i++)
-        s = keys[i][1] ? gm_keys_set(a, &out.keys, keys[i][0], &call->err, "%s",
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        s = keys[i][1] ? gm_keys_set(a, &out.keys, keys[i][0], "%s",
                                      keys[i][1])
-                       : gm_nomem(&call->err);
+                       : gm_nomem();
     const size_t n = (size_t)(out.M * out.K);
     out.score = found->score;
     out.error = gm_alloc(a, n, sizeof *out.error);
-    if (!out.error) return gm_nomem(&call->err);
     for (size_t i = 0; i < n; i++) out.error[i] = -1;       /* unknown */
-    return s ? s : gm_scores_write(a, gm_arg(call, "--out"), &out, &call->err);
+    gm_scores_write(a, gm_arg(call, "--out"), &out);
 }
 
-static gm_status refine(refining *r) {
+static void refine(refining *r) {
     gm_call *call = r->call;
     gm_arena *a = &call->arena;
     const size_t M = (size_t)r->scores.M, n = M * (size_t)r->scores.K;
@@ -192,13 +183,9 @@ static gm_status refine(refining *r) {
                         .score = gm_alloc(a, n, sizeof *found.score)};
     int *choice = gm_alloc(a, M, sizeof *choice);
     long moved = 0;
-    if (!found.start || !found.score || !choice) return gm_nomem(&call->err);
-    gm_status s = gm_rivals_begin(a, &options, &call->report, &rivals,
-                                  &call->err);
-    if (!s) s = gm_rivals_refine(rivals, &r->budget, choice, &found, &effort,
-                                 &call->err);
-    if (!s) s = write_scores(r, &found);
-    if (s) return s;
+    gm_rivals_begin(a, &options, &call->report, &rivals);
+    gm_rivals_refine(rivals, &r->budget, choice, &found, &effort);
+    write_scores(r, &found);
     for (size_t m = 0; m < M; m++) moved += found.start[m] != choice[m];
     gm_result_begin(call, "scores\tbudget\tkl_before\tkl\tmoved\tmodules\t"
                     "evaluations\tseconds");
@@ -206,30 +193,25 @@ static gm_status refine(refining *r) {
                   gm_arg(call, "--out"), r->budget.text, found.kl_before,
                   found.kl, moved, M, effort.evaluations, effort.seconds);
     gm_result_end(call);
-    return GM_OK;
 }
 
 /* Minutes later is too late to learn that it cannot. */
-static gm_status can_write(refining *r) {
+static void can_write(refining *r) {
     gm_call *call = r->call;
     gm_out out;
-    gm_status s = gm_out_open(&call->arena, gm_arg(call, "--out"), &out,
-                              &call->err);
-    if (!s) gm_out_abandon(&out);
-    return s;
+    gm_out_open(&call->arena, gm_arg(call, "--out"), &out);
+    gm_out_abandon(&out);
 }
 
-static gm_status run_refine(gm_call *call) {
+static void run_refine(gm_call *call) {
     refining r = {.call = call};
-    gm_status s = read_all(&r);
-    if (!s) s = can_write(&r);
-    if (!s) s = plan_memory(&r);
-    if (!s) s = open_candidates(&r);
-    if (!s) s = refine(&r);
-    if (s) return s;
+    read_all(&r);
+    can_write(&r);
+    plan_memory(&r);
+    open_candidates(&r);
+    refine(&r);
     gm_candidates_close(&r.candidates);
     gm_model_close(&r.model);
-    return GM_OK;
 }
 
 const gm_command gm_command_refine = {

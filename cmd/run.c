@@ -64,23 +64,21 @@ static const char *proof_text(gm_arena *arena, const gm_certificate *c) {
                      100 * gap / (double)(c->objective ? c->objective : 1));
 }
 
-static gm_status write_answer(running *r, const gm_budget *budget,
+static void write_answer(running *r, const gm_budget *budget,
                               const gm_allocation *allocation,
                               const int *choice) {
     gm_call *call = r->call;
     gm_arena *a = &call->arena;
     const char *path = gm_format(a, "%s/alloc-%s.tsv", r->dir, budget->text);
     const char *to = gm_format(a, "%s/model-%s", r->dir, budget->text);
-    if (!path || !to) return gm_nomem(&call->err);
-    gm_status s = gm_allocation_write(a, path, allocation, &call->err);
+    gm_allocation_write(a, path, allocation);
     int64_t bytes;
-    if (!s && !gm_arg_given(call, "--no-models"))
-        s = gm_export_dequantized(a, r->model, r->candidates, choice, to,
-                                  &call->report, &bytes, &call->err);
-    return s;
+    if (!gm_arg_given(call, "--no-models"))
+        gm_export_dequantized(a, r->model, r->candidates, choice, to,
+                                  &call->report, &bytes);
 }
 
-static gm_status run_budget(running *r, const char *text) {
+static void run_budget(running *r, const char *text) {
     gm_call *call = r->call;
     gm_arena *a = &call->arena;
     gm_budget budget;
@@ -91,20 +89,17 @@ static gm_status run_budget(running *r, const char *text) {
                                 .seconds = 60, .report = &call->report};
     int *choice = gm_alloc(a, (size_t)r->scores->M, sizeof *choice);
     int *same = gm_alloc(a, (size_t)r->scores->M, sizeof *same);
-    if (!choice || !same) return gm_nomem(&call->err);
-    gm_status s = gm_budget_parse(a, r->scores, r->in, text, &budget,
-                                  &call->err);
-    if (!s) s = gm_allocate(a, r->scores, &budget, &options, choice,
+    gm_budget_parse(a, r->scores, r->in, text, &budget);
+    gm_allocate(a, r->scores, &budget, &options, choice,
                             &certificate, &allocation, &call->err);
-    if (s && !(s == GM_ELIMIT && certificate.found)) return s;
-    s = write_answer(r, &budget, &allocation, choice);
+    if (s && !(s == GM_ELIMIT && certificate.found)) return;
+    write_answer(r, &budget, &allocation, choice);
     int k = uniform_within(r->scores, &budget, same);
-    if (!s && k >= 0 && !r->uniform[k].windows)
-        s = gm_call_measure(call, r->model, r->candidates, same, r->on,
+    if (k >= 0 && !r->uniform[k].windows)
+        gm_call_measure(call, r->model, r->candidates, same, r->on,
                             &r->uniform[k]);
-    if (!s) s = gm_call_measure(call, r->model, r->candidates, choice, r->on,
+    gm_call_measure(call, r->model, r->candidates, choice, r->on,
                                 &gamma);
-    if (s) return s;
     gm_sizes z = gm_sizes_of(r->scores, choice);
     gm_sizes u = gm_sizes_of(r->scores, same);
     const char *proof = proof_text(a, &certificate);
@@ -114,10 +109,9 @@ static gm_status run_budget(running *r, const char *text) {
                   k < 0 ? 0 : (long long)u.file_bytes,
                   (double)z.code_bits / (double)r->scores->N, gamma.perplexity,
                   (long long)z.file_bytes, gamma.kl, proof ? proof : "");
-    return GM_OK;
 }
 
-gm_status gm_call_budgets(gm_call *call, const gm_scores *table) {
+void gm_call_budgets(gm_call *call, const gm_scores *table) {
     gm_arena *a = &call->arena;
     gm_convention in;
     gm_certificate certificate;
@@ -125,32 +119,28 @@ gm_status gm_call_budgets(gm_call *call, const gm_scores *table) {
     gm_solve_options options = {.solver = GM_DP};
     char *list = gm_format(a, "%s", gm_arg(call, "--budgets"));
     int *choice = gm_alloc(a, (size_t)table->M, sizeof *choice);
-    if (!list || !choice) return gm_nomem(&call->err);
-    gm_status s = gm_convention_parse("--in", gm_arg(call, "--in"), &in,
-                                      &call->err);
-    for (char *item; !s && (item = strsep(&list, ","));) {
+    gm_convention_parse("--in", gm_arg(call, "--in"), &in);
+    for (char *item; (item = strsep(&list, ","));) {
         gm_budget budget;
-        s = gm_budget_parse(a, table, in, item, &budget, &call->err);
-        if (!s) s = gm_allocate(a, table, &budget, &options, choice,
+        gm_budget_parse(a, table, in, item, &budget);
+        gm_allocate(a, table, &budget, &options, choice,
                                 &certificate, &allocation, &call->err);
     }
-    return s;
 }
 
 /* The recipe; budgets that no assignment meets are answered here, before
    anything is learned. */
-static gm_status run_recipe(gm_call *call, const gm_model *model,
+static void run_recipe(gm_call *call, const gm_model *model,
                             gm_recipe *recipe) {
     gm_scores table = {0};
-    gm_status s = gm_call_recipe(call, recipe);
-    if (!s) s = gm_call_external(call, model, NULL, recipe);
-    if (!s) s = gm_module_table(&call->arena, model, recipe, &table,
-                                &call->err);
-    return s ? s : gm_call_budgets(call, &table);
+    gm_call_recipe(call, recipe);
+    gm_call_external(call, model, NULL, recipe);
+    gm_module_table(&call->arena, model, recipe, &table);
+    gm_call_budgets(call, &table);
 }
 
 /* Learning: everything between the recipe and the first budget. */
-static gm_status run_learn(gm_call *call, gm_model *model,
+static void run_learn(gm_call *call, gm_model *model,
                            gm_recipe *recipe, gm_measuring *on,
                            gm_candidates *candidates, gm_scores *scores,
                            const char *dir) {
@@ -158,8 +148,8 @@ static gm_status run_learn(gm_call *call, gm_model *model,
     gm_fit_options options = {0};
     gm_sequences calibration;
     gm_fit fit;
-    gm_status s = gm_call_fit_options(call, recipe, &options);
-    if (!s) s = gm_call_calibration(call, model, gm_arg(call, "--calib"),
+    gm_call_fit_options(call, recipe, &options);
+    gm_call_calibration(call, model, gm_arg(call, "--calib"),
                                     gm_arg(call, "--tokens"), options.S,
                                     options.T, &calibration);
     gm_plan plan = {.recipe = *recipe, .fit = options, .candidates = true,
@@ -167,35 +157,31 @@ static gm_status run_learn(gm_call *call, gm_model *model,
                     .window = on->text.window,
                     .models = !gm_arg_given(call, "--no-models")};
     plan.uniforms = gm_call_uniforms(call, recipe, &plan.budgets);
-    if (!s) s = gm_call_plan(call, model, &plan);
+    gm_call_plan(call, model, &plan);
     recipe->at_once = plan.recipe.at_once;
     on->group = plan.group;
-    if (!s) s = gm_call_claim(call, dir);
-    if (!s) s = gm_candidates_open(&call->arena, model, recipe, &calibration,
-                                   dir, &call->report, candidates, &call->err);
-    if (!s) s = gm_call_fit(call, &learning, candidates, calibration.tokens,
+    gm_call_claim(call, dir);
+    gm_candidates_open(&call->arena, model, recipe, &calibration,
+                                   dir, &call->report, candidates);
+    gm_call_fit(call, &learning, candidates, calibration.tokens,
                             &options, dir, gm_arg_given(call, "--resume"),
                             &fit);
-    if (!s && gm_rank() == 0) s = gm_call_scores(call, &fit, dir, scores);
+    if (gm_rank() == 0) gm_call_scores(call, &fit, dir, scores);
     gm_arena_free(&learning);
-    return s;
 }
 
-static gm_status run_budgets(running *r) {
+static void run_budgets(running *r) {
     gm_call *call = r->call;
     char *list = gm_format(&call->arena, "%s", gm_arg(call, "--budgets"));
-    if (!list) return gm_nomem(&call->err);
     gm_result_begin(call, "budget\toriginal_ppl\tuniform_bits\tuniform_ppl\t"
                     "uniform_bytes\tgamma_bits\tgamma_ppl\tgamma_bytes\t"
                     "gamma_kl\tproof");
-    gm_status s = GM_OK;
-    for (char *item; !s && (item = strsep(&list, ","));)
-        s = run_budget(r, item);
-    if (!s) gm_result_end(call);
-    return s;
+    for (char *item; (item = strsep(&list, ","));)
+        run_budget(r, item);
+    gm_result_end(call);
 }
 
-static gm_status run_run(gm_call *call) {
+static void run_run(gm_call *call) {
     gm_model model;
     gm_recipe recipe;
     gm_candidates candidates;
@@ -203,31 +189,26 @@ static gm_status run_run(gm_call *call) {
     gm_measuring on;
     const char *dir = gm_arg(call, "--out");
     if (!dir)
-        return gm_fail(&call->err, GM_EUSAGE, "run: --out DIR is missing");
-    gm_status s = gm_model_open(&call->arena, call->operand[0], &model,
-                                &call->err);
-    if (!s) s = run_recipe(call, &model, &recipe);
-    if (!s) s = gm_call_windows(call, &model, gm_arg(call, "--eval"),
+        gm_fail(GM_EUSAGE, "run: --out DIR is missing");
+    gm_model_open(&call->arena, call->operand[0], &model);
+    run_recipe(call, &model, &recipe);
+    gm_call_windows(call, &model, gm_arg(call, "--eval"),
                                 gm_arg(call, "--eval-tokens"), &on);
-    if (!s) s = run_learn(call, &model, &recipe, &on, &candidates, &scores,
+    run_learn(call, &model, &recipe, &on, &candidates, &scores,
                           dir);
-    if (s || gm_rank() > 0) return s;   /* the rest is done by one process */
+    if (s || gm_rank() > 0) return;   /* the rest is done by one process */
     running r = {.call = call, .model = &model, .candidates = &candidates,
                  .scores = &scores, .on = &on, .dir = dir};
-    if (!s) s = gm_convention_parse("--in", gm_arg(call, "--in"), &r.in,
-                                    &call->err);
-    if (s) return s;
+    gm_convention_parse("--in", gm_arg(call, "--in"), &r.in);
     r.uniform = gm_alloc(&call->arena, (size_t)scores.K, sizeof *r.uniform);
-    if (!r.uniform) return gm_nomem(&call->err);
-    s = gm_call_measure(call, &model, NULL, NULL, &on, &r.original);
-    if (!s) s = run_budgets(&r);
-    if (!s) gm_talk(call, "%s: scores.tsv (reusable: gamma solve), "
+    gm_call_measure(call, &model, NULL, NULL, &on, &r.original);
+    run_budgets(&r);
+    gm_talk(call, "%s: scores.tsv (reusable: gamma solve), "
                     "alloc-BUDGET.tsv (the bits and their certificates)%s", dir,
                     gm_arg_given(call, "--no-models") ? "" :
                     ", model-BUDGET (quantized, Hugging Face format)");
     gm_candidates_close(&candidates);
     gm_model_close(&model);
-    return s;
 }
 
 const gm_command gm_command_run = {

@@ -72,7 +72,7 @@ struct solve {
 
 /* ----------------------------------------------------------------- options */
 
-gm_status gm_call_way(gm_call *call, const char *const *ways, int count,
+void gm_call_way(gm_call *call, const char *const *ways, int count,
                       const char **way) {
     char list[128] = "";
     int given = 0;
@@ -81,55 +81,49 @@ gm_status gm_call_way(gm_call *call, const char *const *ways, int count,
         snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
                  i ? ", " : "", ways[i]);
     }
-    if (given == 1) return GM_OK;
-    return gm_fail(&call->err, GM_EUSAGE, "%s: expected one of %s, found %s",
+    if (given == 1) return;
+    gm_fail(GM_EUSAGE, "%s: expected one of %s, found %s",
                    call->command->name, list, given ? "several" : "none");
 }
 
-static gm_status read_mode(struct solve *s, const char **mode) {
+static void read_mode(struct solve *s, const char **mode) {
     static const char *const ways[] = {"--bits", "--ebits", "--bytes",
                                        "--budgets", "--frontier"};
     gm_call *call = s->call;
-    gm_status status = gm_call_way(call, ways, 5, mode);
-    if (status) return status;
+    gm_call_way(call, ways, 5, mode);
     const char *name = gm_arg(call, "--in");
     if (name && (*mode)[2] != 'f' && strcmp(*mode, "--budgets") != 0)
-        return gm_fail(&call->err, GM_EUSAGE, "--in goes with --budgets and "
+        gm_fail(GM_EUSAGE, "--in goes with --budgets and "
                        "--frontier; %s says it already", *mode);
     if (strcmp(*mode, "--frontier") == 0) name = name ? name : "bytes";
     else if (strcmp(*mode, "--budgets") == 0) name = name ? name : "bits";
     else name = *mode + 2;
-    return gm_convention_parse("--in", name, &s->convention, &call->err);
+    gm_convention_parse("--in", name, &s->convention);
 }
 
-static gm_status read_solver(struct solve *s, bool many) {
+static void read_solver(struct solve *s, bool many) {
     static const char *const names[] = {"both", "dp", "glpk"};
     gm_call *call = s->call;
     long mib;
     int solver = gm_have_glpk() && !many ? GM_BOTH : GM_DP;
-    gm_status status = GM_OK;
     if (gm_arg(call, "--solver"))
-        status = gm_parse_name("--solver", gm_arg(call, "--solver"), names, 3,
-                               &solver, &call->err);
-    if (!status && solver == GM_GLPK && !gm_have_glpk())
-        return gm_fail(&call->err, GM_EUSAGE, "--solver glpk: this program was "
+        gm_parse_name("--solver", gm_arg(call, "--solver"), names, 3,
+                               &solver);
+    if (solver == GM_GLPK && !gm_have_glpk())
+        gm_fail(GM_EUSAGE, "--solver glpk: this program was "
                        "built without GLPK (make GLPK=0)");
     s->options = (gm_solve_options){.solver = (gm_solver)solver,
                                     .report = &call->report,
                                     .verbose = gm_arg_given(call, "--glpk-log")};
-    if (!status)
-        status = gm_arg_double(call, "--time-limit", 1e-3, 1e6,
+    gm_arg_double(call, "--time-limit", 1e-3, 1e6,
                                &s->options.seconds);
-    if (!status) status = gm_arg_long(call, "--memory", 1, 1 << 20, &mib);
-    if (!status)
-        status = gm_arg_long(call, "--score-bits", 1, 44, &s->score_bits);
-    if (status) return status;
+    gm_arg_long(call, "--memory", 1, 1 << 20, &mib);
+    gm_arg_long(call, "--score-bits", 1, 44, &s->score_bits);
     s->options.memory = (size_t)mib << 20;
     gm_talk(call, "%s%s; the dynamic program's lists take at most %ld MiB",
             solver == GM_BOTH ? "dynamic program and GLPK" :
             solver == GM_DP ? "dynamic program" : "GLPK",
             gm_have_glpk() ? "" : " (built without GLPK)", mib);
-    return GM_OK;
 }
 
 static void read_constraints(struct solve *s) {
@@ -145,63 +139,56 @@ static void read_constraints(struct solve *s) {
 
 /* -------------------------------------------------------------- one budget */
 
-static gm_status build(struct solve *s, const char *text) {
+static void build(struct solve *s, const char *text) {
     gm_call *call = s->call;
     gm_arena *a = &call->arena;
-    gm_status status = gm_budget_parse(a, &s->scores, s->convention, text,
-                                       &s->budget, &call->err);
-    if (!status)
-        status = gm_problem_build(a, &s->scores, &s->budget,
+    gm_budget_parse(a, &s->scores, s->convention, text,
+                                       &s->budget);
+    gm_problem_build(a, &s->scores, &s->budget,
                                   (int)s->score_bits, &s->problem,
-                                  &s->rounding, &call->err);
-    if (!status)
-        status = gm_problem_constrain(a, &s->scores, &s->constraints,
-                                      &s->problem, &call->err);
-    return status;
+                                  &s->rounding);
+    gm_problem_constrain(a, &s->scores, &s->constraints,
+                                      &s->problem);
 }
 
 /* GM_OK or GM_ELIMIT with an incumbent: s->allocation is filled. */
-static gm_status solve_budget(struct solve *s, const char *text) {
+static void solve_budget(struct solve *s, const char *text) {
     gm_call *call = s->call;
     gm_error inner;
     s->certificate = (gm_certificate){0};
-    gm_status status = build(s, text);
-    if (status) return status;
-    status = gm_mckp_solve(&call->arena, &s->problem, &s->options, s->choice,
+    build(s, text);
+    gm_mckp_solve(&call->arena, &s->problem, &s->options, s->choice,
                            &s->certificate, &call->err);
     if (status == GM_EINFEASIBLE)
-        return gm_explain_infeasible(&s->scores, &s->budget, &s->certificate,
-                                     &call->err);
-    if (!s->certificate.found) return status;
-    gm_status made = gm_allocation_make(&call->arena, &s->scores, &s->budget,
+        { gm_explain_infeasible(&s->scores, &s->budget, &s->certificate); return; }
+    if (!s->certificate.found) return;
+    gm_allocation_make(&call->arena, &s->scores, &s->budget,
                                         &s->problem, &s->rounding, s->choice,
                                         &s->certificate, &s->allocation,
                                         &inner);
-    if (made) return gm_fail(&call->err, made, "%s", inner.text);
-    return status;
+    if (made) gm_fail(made, "%s", inner.text);
 }
 
 /* FILE, with % replaced by the budget. */
-static gm_status write_answer(struct solve *s, bool many) {
+static void write_answer(struct solve *s, bool many) {
     gm_call *call = s->call;
     gm_arena *a = &call->arena;
     const char *path = gm_arg(call, "--out");
-    if (!path) return GM_OK;
+    if (!path) return;
     const char *hole = strchr(path, '%');
     if (many && !hole)
-        return gm_fail(&call->err, GM_EUSAGE, "--out: with --budgets a %% in "
+        gm_fail(GM_EUSAGE, "--out: with --budgets a %% in "
                        "the name stands for the budget; found none in \"%s\"",
                        path);
     if (many)
         path = gm_format(a, "%.*s%s%s", (int)(hole - path), path,
                          s->budget.text, hole + 1);
-    if (!path) return gm_nomem(&call->err);
     gm_error inner;             /* a limit's message stays */
-    gm_status status = gm_allocation_write(a, path, &s->allocation, &inner);
-    return status ? gm_fail(&call->err, status, "%s", inner.text) : GM_OK;
+    gm_allocation_write(a, path, &s->allocation, &inner);
+    if (status) gm_fail(status, "%s", inner.text);
 }
 
-static gm_status run_robust(struct solve *s);
+static void run_robust(struct solve *s);
 
 static void print_times(const struct solve *s) {
     const gm_certificate *t = &s->certificate;
@@ -213,18 +200,17 @@ static void print_times(const struct solve *s) {
                 t->glpk_seconds, t->nodes);
 }
 
-static gm_status run_one(struct solve *s, const char *text) {
+static void run_one(struct solve *s, const char *text) {
     gm_call *call = s->call;
     const char *lp = gm_arg(call, "--lp");
-    gm_status status = build(s, text);
-    if (!status && lp)
-        status = gm_mckp_write_lp(&call->arena, &s->problem, lp, &call->err);
-    if (!status) status = solve_budget(s, text);
+    build(s, text);
+    if (lp)
+        gm_mckp_write_lp(&call->arena, &s->problem, lp, &call->err);
+    solve_budget(s, text);
     print_times(s);
-    if (!s->certificate.found || (status && status != GM_ELIMIT)) return status;
-    gm_status written = write_answer(s, false);
-    if (written) return written;
-    if (gm_arg(call, "--robust")) return status ? status : run_robust(s);
+    if (!s->certificate.found || (status && status != GM_ELIMIT)) return;
+    write_answer(s, false);
+    if (gm_arg(call, "--robust")) { run_robust(s); return; }
     gm_result_begin(call, "key\tvalue");
     for (long i = 0; i < s->allocation.keys.count; i++)
         gm_result_row(call, "%s\t%s", s->allocation.keys.key[i],
@@ -234,7 +220,6 @@ static gm_status run_one(struct solve *s, const char *text) {
     gm_result_row(call, "seconds\t%.3f", s->certificate.dp_seconds +
                                          s->certificate.glpk_seconds);
     gm_result_end(call);
-    return status;
 }
 
 /* ------------------------------------------------------------- many budgets */
@@ -256,40 +241,35 @@ static void many_row(struct solve *s) {
                   t->agreed ? "yes" : t->glpk_ran ? "no" : "one solver");
 }
 
-static gm_status run_many(struct solve *s, char *list) {
+static void run_many(struct solve *s, char *list) {
     gm_call *call = s->call;
-    gm_status worst = GM_OK;
     gm_result_begin(call, many_columns);
     for (char *text = list, *next; text; text = next) {
         next = strchr(text, ',');
         if (next) *next++ = 0;
         text = gm_format(&call->arena, "%s", text);
-        if (!text) return gm_nomem(&call->err);
         gm_mark mark = gm_arena_mark(&call->arena);
-        gm_status status = solve_budget(s, text);
+        solve_budget(s, text);
         if (status && !(status == GM_ELIMIT && s->certificate.found))
-            return status;
+            return;
         if (status) worst = status;
         many_row(s);
-        status = write_answer(s, true);
-        if (status) return status;
+        write_answer(s, true);
         gm_arena_rewind(&call->arena, mark);
     }
     gm_result_end(call);
-    return worst;
 }
 
 /* ---------------------------------------------------- frontier and robust */
 
-static gm_status run_frontier(struct solve *s) {
+static void run_frontier(struct solve *s) {
     gm_call *call = s->call;
     gm_frontier f = {0};
     bool bytes = s->convention == GM_BYTES;
-    gm_status status = build(s, "1");
-    if (!status)
-        status = gm_frontier_find(&call->arena, &s->problem, &s->options, &f,
+    build(s, "1");
+    gm_frontier_find(&call->arena, &s->problem, &s->options, &f,
                                   &call->err);
-    if (status && status != GM_ELIMIT) return status;
+    if (status && status != GM_ELIMIT) return;
     gm_result_begin(call, bytes ? "file_bytes\tscore\tobjective"
                                 : "average_bits\tscore\tobjective\tbits");
     for (long i = 0; i < f.count; i++) {
@@ -309,27 +289,23 @@ static gm_status run_frontier(struct solve *s) {
             f.count, f.complete ? "all there are" :
             "only the supported ones: those that some multiplier makes optimal",
             s->rounding.shift, s->rounding.bound / 2);
-    return status;
 }
 
-static gm_status run_robust(struct solve *s) {
+static void run_robust(struct solve *s) {
     gm_call *call = s->call;
     gm_arena *a = &call->arena;
     long resamples, seed, edge = 0;
     double least;
     gm_robust r;
-    gm_status status = gm_arg_long(call, "--robust", 1, 1000000, &resamples);
-    if (!status) status = gm_arg_long(call, "--seed", 0, INT64_MAX, &seed);
-    if (!status) status = gm_arg_double(call, "--edge", 0, 1, &least);
-    if (!status)
-        status = gm_robust_find(a, &s->scores, &s->budget, &s->problem,
+    gm_arg_long(call, "--robust", 1, 1000000, &resamples);
+    gm_arg_long(call, "--seed", 0, INT64_MAX, &seed);
+    gm_arg_double(call, "--edge", 0, 1, &least);
+    gm_robust_find(a, &s->scores, &s->budget, &s->problem,
                                 (int)s->score_bits, &s->options, s->choice,
                                 resamples, (uint64_t)seed, &r, &call->err);
-    if (status) return status;
     const char *head = "module\tbits\tchanged\tedge";
     for (int k = 0; k < s->scores.K && head; k++)
         head = gm_format(a, "%s\tat_%d", head, s->scores.bits[k]);
-    if (!head) return gm_nomem(&call->err);
     gm_result_begin(call, head);
     for (long m = 0; m < s->scores.M; m++) {
         bool on_edge = r.changed[m] > 0 && r.changed[m] >= least;
@@ -338,14 +314,12 @@ static gm_status run_robust(struct solve *s) {
                                     on_edge ? "edge" : "-");
         for (int k = 0; k < s->scores.K && row; k++)
             row = gm_format(a, "%s\t%.4f", row, r.share[m * s->scores.K + k]);
-        if (!row) return gm_nomem(&call->err);
         gm_result_row(call, "%s", row);
         edge += on_edge;
     }
     gm_result_end(call);
     gm_talk(call, "%ld of %ld modules on the edge; expected loss of keeping "
             "this assignment: %.3g of score", edge, s->scores.M, r.regret);
-    return GM_OK;
 }
 
 /* Scores of gamma refine, at a budget that they were not made for. */
@@ -359,28 +333,24 @@ static void talk_elsewhere(const struct solve *s, const char *mode) {
                 "from are better", s->scores.path, at);
 }
 
-static gm_status run_solve(gm_call *call) {
+static void run_solve(gm_call *call) {
     struct solve *s = gm_alloc(&call->arena, 1, sizeof *s);
     const char *mode = NULL;
-    if (!s) return gm_nomem(&call->err);
     s->call = call;
-    gm_status status = read_mode(s, &mode);
+    read_mode(s, &mode);
     const char *list = status ? NULL : gm_arg(call, "--budgets");
     const bool many = list && gm_count_char(list, ',') >= 32;
-    if (!status) status = read_solver(s, many || gm_arg(call, "--robust"));
-    if (!status && gm_arg(call, "--robust") && (list || mode[2] == 'f'))
-        return gm_fail(&call->err, GM_EUSAGE, "--robust needs a single budget, "
+    read_solver(s, many || gm_arg(call, "--robust"));
+    if (gm_arg(call, "--robust") && (list || mode[2] == 'f'))
+        gm_fail(GM_EUSAGE, "--robust needs a single budget, "
                        "found %s", mode);
-    if (!status)
-        status = gm_scores_read(&call->arena, call->operand[0], &s->scores,
-                                &call->err);
-    if (status) return status;
+    gm_scores_read(&call->arena, call->operand[0], &s->scores);
     talk_elsewhere(s, mode);
     read_constraints(s);
     s->choice = gm_alloc(&call->arena, (size_t)s->scores.M, sizeof *s->choice);
     char *copy = list ? gm_format(&call->arena, "%s", list) : NULL;
-    if (!s->choice || (list && !copy)) return gm_nomem(&call->err);
-    if (strcmp(mode, "--frontier") == 0) return run_frontier(s);
+    if (!s->choice || (list && !copy)) gm_nomem();
+    if (strcmp(mode, "--frontier") == 0) { run_frontier(s); return; }
     return list ? run_many(s, copy) : run_one(s, gm_arg(call, mode));
 }
 

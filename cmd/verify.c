@@ -25,45 +25,45 @@ static const gm_option dump_options[] = {
     {"--resume", NULL, NULL, "of gamma fit; here: --state FILE"},
     {.name = NULL, .help = "fit"}};
 
-static gm_status check_state(gm_call *call, const char *path, long step,
+static void check_state(gm_call *call, const char *path, long step,
                              const gm_fit *fit) {
-    if (fit->step < step) return GM_OK;
-    return gm_fail(&call->err, GM_EINPUT, "%s: is after step %ld; expected one "
+    if (fit->step < step) return;
+    gm_fail(GM_EINPUT, "%s: is after step %ld; expected one "
                    "from before step %ld", path, fit->step, step);
 }
 
 /* Stage I up to the step before the asked one, then that step. */
-static gm_status dump_run(gm_call *call, gm_fit *fit, long step) {
+static void dump_run(gm_call *call, gm_fit *fit, long step) {
     gm_error *err = &call->err;
     const char *state = gm_arg(call, "--state"), *out = gm_arg(call, "--out");
     long limit;
-    gm_status s = gm_arg_long(call, "--limit", 1, 1000000, &limit);
+    gm_arg_long(call, "--limit", 1, 1000000, &limit);
     gm_dump_options options = {gm_arg(call, "--only"),
                                gm_arg_given(call, "--detail"),
                                (int64_t)limit * 1000000};
-    if (state && !s) s = gm_fit_load(&call->arena, fit, state, err);
-    if (state && !s) s = check_state(call, state, step, fit);
-    while (!s && fit->step < step - 1) {
-        s = gm_fit_step(fit, err);
+    if (state) gm_fit_load(&call->arena, fit, state);
+    if (state) check_state(call, state, step, fit);
+    while (fit->step < step - 1) {
+        gm_fit_step(fit);
         gm_say(&call->report, "learning", fit->step, step);
     }
-    return s ? s : gm_dump_step(&call->arena, fit, &options, out,
-                                &call->report, err);
+    gm_dump_step(&call->arena, fit, &options, out,
+                                &call->report);
 }
 
-static gm_status dump_options_of(gm_call *call, gm_recipe *recipe,
+static void dump_options_of(gm_call *call, gm_recipe *recipe,
                                  gm_fit_options *options, long *step) {
     if (!gm_arg(call, "--out"))
-        return gm_fail(&call->err, GM_EUSAGE, "dump: --out FILE is missing");
+        gm_fail(GM_EUSAGE, "dump: --out FILE is missing");
     if (gm_arg_given(call, "--resume"))
-        return gm_fail(&call->err, GM_EUSAGE, "dump: --resume belongs to gamma "
+        gm_fail(GM_EUSAGE, "dump: --resume belongs to gamma "
                        "fit; expected --state FILE");
-    gm_status s = gm_call_recipe(call, recipe);
-    if (!s) s = gm_call_fit_options(call, recipe, options);
-    return s ? s : gm_arg_long(call, "--step", 1, options->steps, step);
+    gm_call_recipe(call, recipe);
+    gm_call_fit_options(call, recipe, options);
+    gm_arg_long(call, "--step", 1, options->steps, step);
 }
 
-static gm_status run_dump(gm_call *call) {
+static void run_dump(gm_call *call) {
     gm_model model;
     gm_candidates candidates;
     gm_recipe recipe;
@@ -73,30 +73,25 @@ static gm_status run_dump(gm_call *call) {
     gm_fit fit;
     gm_arena *a = &call->arena;
     gm_error *err = &call->err;
-    gm_status s = dump_options_of(call, &recipe, &o, &step);
-    if (s) return s;
+    dump_options_of(call, &recipe, &o, &step);
     const char *out = gm_arg(call, "--out"), *cache = gm_arg(call, "--cache");
     if (!cache) cache = gm_parent(a, out);
-    if (!cache) return gm_nomem(err);
-    s = gm_model_open(a, call->operand[0], &model, err);
-    if (!s) s = gm_call_external(call, &model, NULL, &recipe);
-    if (!s) s = gm_call_calibration(call, &model, gm_arg(call, "--calib"),
+    gm_model_open(a, call->operand[0], &model);
+    gm_call_external(call, &model, NULL, &recipe);
+    gm_call_calibration(call, &model, gm_arg(call, "--calib"),
                                     gm_arg(call, "--tokens"), o.S, o.T,
                                     &calibration);
-    if (!s) s = gm_candidates_open(a, &model, &recipe, &calibration, cache,
-                                   &call->report, &candidates, err);
-    if (!s) s = gm_call_allow(call, &candidates, &o);
-    if (!s) s = gm_fit_begin(a, &candidates, calibration.tokens, &o, &fit,
-                              err);
-    if (!s) s = dump_run(call, &fit, step);
-    if (s) return s;
+    gm_candidates_open(a, &model, &recipe, &calibration, cache,
+                                   &call->report, &candidates);
+    gm_call_allow(call, &candidates, &o);
+    gm_fit_begin(a, &candidates, calibration.tokens, &o, &fit);
+    dump_run(call, &fit, step);
     gm_result_begin(call, "dump\tstep\tE0\tE\tc\tlambda");
     gm_result_row(call, "%s\t%ld\t%.9g\t%.9g\t%.9g\t%.9g", out, step, fit.E0,
                   fit.E, fit.c, fit.lambda);
     gm_result_end(call);
     gm_candidates_close(&candidates);
     gm_model_close(&model);
-    return GM_OK;
 }
 
 const gm_command gm_command_dump = {
@@ -189,28 +184,22 @@ static void explain(gm_call *call, const gm_verification *r) {
         gm_talk(call, "%s %s", i ? "  or:      " : "  cause?   ", r->hint[i]);
 }
 
-static gm_status run_verify(gm_call *call) {
+static void run_verify(gm_call *call) {
     gm_tensors ours, theirs;
     gm_model model;
     gm_verification r = {.first = -1};
     gm_arena *a = &call->arena;
     const char *dir = gm_arg(call, "--model");
-    gm_status s = gm_safetensors_open(a, call->operand[0], &ours, &call->err);
-    if (!s) s = gm_safetensors_open(a, call->operand[1], &theirs, &call->err);
-    if (!s && dir) s = gm_model_open(a, dir, &model, &call->err);
-    if (s) return s;
-    s = gm_verify(a, &ours, &theirs, gm_arg(call, "--tolerance"), &r,
-                  &call->err);
-    if (s && s != GM_EDIFFER) return s;
-    gm_status other = GM_OK;
-    if (s) other = gm_recognise(a, &ours, &theirs, dir ? &model : NULL, &r,
-                                &call->err);
-    if (other) return other;
+    gm_safetensors_open(a, call->operand[0], &ours);
+    gm_safetensors_open(a, call->operand[1], &theirs);
+    if (dir) gm_model_open(a, dir, &model);
+    gm_verify(a, &ours, &theirs, gm_arg(call, "--tolerance"), &r);
+    if (s && s != GM_EDIFFER) return;
+    if (s) gm_recognise(a, &ours, &theirs, dir ? &model : NULL, &r);
     if (s) explain(call, &r);
     print_table(call, &r, gm_arg_given(call, "--all"));
     gm_talk(call, "%ld tensors compared, %ld depart, %ld are in one dump only",
             r.compared, r.failed, r.count - r.compared);
-    return s;
 }
 
 const gm_command gm_command_verify = {

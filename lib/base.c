@@ -3,6 +3,7 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "lib.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
@@ -30,9 +31,69 @@ void gm_clean(char *text, const char *keep) {
     }
 }
 
-gm_status gm_fail(gm_error *err, gm_status status, const char *format, ...) {
-    if (!err) return status;
+/* The innermost open frame of this thread, and what is owned, newest first. */
+static _Thread_local gm_frame *innermost;
+static _Thread_local gm_owned *newest;
+
+void gm_own(gm_owned *o, void (*release)(void *thing), void *thing) {
+    *o = (gm_owned){newest, release, thing};
+    newest = o;
+}
+
+void gm_disown(gm_owned *o) {
+    gm_owned **at = &newest;
+    while (*at && *at != o) at = &(*at)->below;
+    if (!*at) return;
+    for (gm_frame *f = innermost; f; f = f->below)
+        if (f->newest == o) f->newest = o->below;
+    *at = o->below;
+    *o = (gm_owned){0};
+}
+
+void gm_frame_open(gm_frame *frame) {
+    frame->below = innermost;
+    frame->newest = newest;
+    frame->status = GM_OK;
+    frame->error.text[0] = 0;
+    innermost = frame;
+}
+
+void gm_frame_close(gm_frame *frame) { innermost = frame->below; }
+
+gm_status gm_try(void (*body)(void *context), void *context, gm_error *err) {
+    gm_frame frame;
+    gm_frame_open(&frame);
+    if (setjmp(frame.at) == 0) {
+        body(context);
+        gm_frame_close(&frame);
+    }
+    if (err && frame.status) *err = frame.error;
+    return frame.status;
+}
+
+void gm_fail(gm_status status, const char *format, ...) {
+    gm_frame *frame = innermost;
+    char text[sizeof frame->error.text];    /* the arguments may be in there */
     va_list list;
+    assert(frame && status != GM_OK);
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    gm_clean(text, "");
+    strcpy(frame->error.text, text);
+    frame->status = status;
+    while (newest != frame->newest) {
+        gm_owned *o = newest;
+        newest = o->below;
+        o->release(o->thing);
+    }
+    gm_frame_close(frame);
+    longjmp(frame->at, 1);
+}
+
+gm_status gm_note(gm_error *err, gm_status status, const char *format, ...) {
+    va_list list;
+    if (!err) return status;
     va_start(list, format);
     vsnprintf(err->text, sizeof err->text, format, list);
     va_end(list);
@@ -40,8 +101,8 @@ gm_status gm_fail(gm_error *err, gm_status status, const char *format, ...) {
     return status;
 }
 
-gm_status gm_nomem(gm_error *err) {
-    return gm_fail(err, GM_EMEM, "out of memory");
+static _Noreturn void out_of_memory(void) {
+    gm_fail(GM_EMEM, "out of memory");
 }
 
 /* ------------------------------------------------------------------ arenas */
@@ -59,10 +120,12 @@ struct gm_chunk {
 };
 _Static_assert(sizeof(struct gm_chunk) <= ALIGN, "chunk header fits");
 
+static void arena_release(void *arena) { gm_arena_free(arena); }
+
 void *gm_alloc(gm_arena *arena, size_t count, size_t size) {
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX / 2)
-        return NULL;
+        out_of_memory();
     bytes = (bytes + ALIGN) / ALIGN * ALIGN;        /* never 0 */
     if (arena->dry) {
         arena->peak = arena->used += bytes;
@@ -72,7 +135,8 @@ void *gm_alloc(gm_arena *arena, size_t count, size_t size) {
     if (!chunk || chunk->capacity - chunk->fill < bytes) {
         size_t capacity = bytes > CHUNK ? bytes : CHUNK;
         chunk = aligned_alloc(ALIGN, ALIGN + capacity);
-        if (!chunk) return NULL;
+        if (!chunk) out_of_memory();
+        if (!arena->chunk) gm_own(&arena->owned, arena_release, arena);
         *chunk = (struct gm_chunk){arena->chunk, capacity, 0};
         arena->chunk = chunk;
     }
@@ -95,6 +159,7 @@ void gm_arena_rewind(gm_arena *arena, gm_mark mark) {
         arena->chunk = below;
     }
     if (mark.chunk) mark.chunk->fill = mark.fill;
+    else gm_disown(&arena->owned);
     arena->used = mark.used;
 }
 
@@ -107,8 +172,8 @@ char *gm_format(gm_arena *arena, const char *format, ...) {
     va_start(list, format);
     int length = vsnprintf(NULL, 0, format, list);
     va_end(list);
-    char *text = length < 0 ? NULL : gm_alloc(arena, (size_t)length + 1, 1);
-    if (!text) return NULL;
+    if (length < 0) out_of_memory();
+    char *text = gm_alloc(arena, (size_t)length + 1, 1);
     va_start(list, format);
     vsnprintf(text, (size_t)length + 1, format, list);
     va_end(list);

@@ -295,15 +295,12 @@ static void config_rope(struct fields *f, gm_config *c) {
     if (!f->status) f->status = r.status;
 }
 
-gm_status gm_config_read(gm_arena *arena, const char *dir, gm_config *out,
-                         gm_error *err) {
+void gm_config_read(gm_arena *arena, const char *dir, gm_config *out) {
     const char *path = gm_format(arena, "%s/config.json", dir);
     const gm_json *root;
-    if (!path) return gm_nomem(err);
-    gm_status status = gm_json_read(arena, path, &root, err);
-    if (status) return status;
+    gm_json_read(arena, path, &root);
     if (root->type != GM_JSON_OBJECT)
-        return gm_fail(err, GM_EINPUT, "%s: expected an object", path);
+        gm_fail(GM_EINPUT, "%s: expected an object", path);
     struct fields f = {path, "", root, GM_OK, err};
     *out = (gm_config){0};
     config_arch(&f, out);
@@ -379,20 +376,20 @@ static const gm_tensor *part_tensor(const gm_model *model, long layer, int i,
 
 /* `name` must be there, as floats of shape [rows, columns], or [rows] of what
    is no weight. */
-static gm_status check_tensor(const gm_model *model, const char *name,
-                              const struct part *p, gm_error *err) {
+static void check_tensor(const gm_model *model, const char *name,
+                              const struct part *p) {
     const gm_tensor *t = gm_tensor_find(&model->tensors, name);
     char expected[64], found[200] = "";
     if (!t)
-        return gm_fail(err, GM_EINPUT, "%s: tensor %s is missing",
+        gm_fail(GM_EINPUT, "%s: tensor %s is missing",
                        model->dir, name);
     if (t->dtype != GM_F32 && t->dtype != GM_F16 && t->dtype != GM_BF16)
-        return gm_fail(err, GM_EINPUT, "%s: expected F32, F16 or BF16, "
+        gm_fail(GM_EINPUT, "%s: expected F32, F16 or BF16, "
                        "found %s in %s", name, gm_dtype_name(t->dtype),
                        t->path);
     if (t->rank == 1 + p->weight && t->shape[0] == p->rows &&
         (!p->weight || t->shape[1] == p->columns))
-        return GM_OK;
+        return;
     for (int i = 0; i < t->rank; i++) {
         size_t n = strlen(found);
         snprintf(found + n, sizeof found - n, "%s%lld", i ? ", " : "",
@@ -400,89 +397,78 @@ static gm_status check_tensor(const gm_model *model, const char *name,
     }
     snprintf(expected, sizeof expected, p->weight ? "%ld, %ld" : "%ld",
              p->rows, p->columns);
-    return gm_fail(err, GM_EINPUT, "%s: expected [%s], found [%s] in %s",
+    gm_fail(GM_EINPUT, "%s: expected [%s], found [%s] in %s",
                    name, expected, found, t->path);
 }
 
 /* Every part of block `layer` that the configuration has is there, and none
    that it has not: a bias we would leave out is a different model. */
-static gm_status check_block(const gm_model *model, long layer,
-                             gm_error *err) {
+static void check_block(const gm_model *model, long layer) {
     gm_block none = {0};
     char name[NAME];
     for (int i = 0; i < PARTS; i++) {
         struct part p = block_part(&model->config, &none, i);
         bool there = part_tensor(model, layer, i, name) != NULL;
         if (there && !p.wanted)
-            return gm_fail(err, GM_EINPUT, "%s: tensor %s is there, but not "
+            gm_fail(GM_EINPUT, "%s: tensor %s is there, but not "
                            "in the model that config.json describes",
                            model->dir, name);
         gm_status status =
-            p.wanted ? check_tensor(model, name, &p, err) : GM_OK;
-        if (status) return status;
+            p.wanted ? check_tensor(model, name, &p) : GM_OK;
     }
-    return GM_OK;
 }
 
 /* A tied head is the embedding.  Some checkpoints store it twice; two that
    differ contradict config.json. */
-static gm_status check_tied(const gm_model *model, gm_error *err) {
+static void check_tied(const gm_model *model) {
     const gm_tensor *e = gm_tensor_find(&model->tensors, embedding_name);
     const gm_tensor *w = gm_tensor_find(&model->tensors, head_name);
     bool same = !w || (w->dtype == e->dtype && w->bytes == e->bytes &&
                        memcmp(w->data, e->data, w->bytes) == 0);
     if (w) gm_release(w->data, w->bytes), gm_release(e->data, e->bytes);
     if (!same)
-        return gm_fail(err, GM_EINPUT, "%s: tensor %s differs from %s, but "
+        gm_fail(GM_EINPUT, "%s: tensor %s differs from %s, but "
                        "config.json says tie_word_embeddings true",
                        model->dir, head_name, embedding_name);
-    return GM_OK;
 }
 
-static gm_status check_model(const gm_model *model, gm_error *err) {
+static void check_model(const gm_model *model) {
     const gm_config *c = &model->config;
     const struct part table = {c->vocab, c->d, true, true, NULL};
     const struct part norm = {c->d, 1, false, true, NULL};
     char name[NAME];
-    gm_status status = check_tensor(model, embedding_name, &table, err);
-    if (!status) status = check_tensor(model, final_norm_name, &norm, err);
-    if (!status)
-        status = c->tied ? check_tied(model, err)
-                         : check_tensor(model, head_name, &table, err);
-    for (long l = 0; l < c->layers && !status; l++)
-        status = check_block(model, l, err);
-    if (!status && part_tensor(model, c->layers, 0, name))
-        return gm_fail(err, GM_EINPUT, "%s: tensor %s is there, but "
+    check_tensor(model, embedding_name, &table);
+    check_tensor(model, final_norm_name, &norm);
+    status = c->tied ? check_tied(model)
+                         : check_tensor(model, head_name, &table);
+    for (long l = 0; l < c->layers; l++)
+        check_block(model, l);
+    if (part_tensor(model, c->layers, 0, name))
+        gm_fail(GM_EINPUT, "%s: tensor %s is there, but "
                        "config.json says num_hidden_layers %ld", model->dir,
                        name, c->layers);
-    return status;
 }
 
-gm_status gm_model_open(gm_arena *arena, const char *dir, gm_model *out,
-                        gm_error *err) {
+void gm_model_open(gm_arena *arena, const char *dir, gm_model *out) {
     *out = (gm_model){.dir = gm_format(arena, "%s", dir)};
-    if (!out->dir) return gm_nomem(err);
-    gm_status status = gm_config_read(arena, dir, &out->config, err);
-    if (!status) status = gm_checkpoint_open(arena, dir, &out->tensors, err);
-    if (status) return status;
-    status = check_model(out, err);
+    gm_config_read(arena, dir, &out->config);
+    gm_checkpoint_open(arena, dir, &out->tensors);
+    check_model(out);
     if (status) gm_model_close(out);
-    return status;
 }
 
-gm_status gm_model_hash(gm_model *model, gm_error *err) {
-    return model->hash[0] ? GM_OK
-                          : gm_tensors_hash(&model->tensors, model->hash, err);
+void gm_model_hash(gm_model *model) {
+    if (!(model->hash[0])) gm_tensors_hash(&model->tensors, model->hash);
 }
 
 void gm_model_close(gm_model *model) {
     gm_tensors_close(&model->tensors);
 }
 
-gm_status gm_linear_name(gm_arena *arena, long layer, int j,
-                         const char **name, gm_error *err) {
+void gm_linear_name(gm_arena *arena, long layer, int j,
+                         const char **name) {
     *name = gm_format(arena, "model.layers.%ld.%s", layer, linear_name[j]);
-    return *name ? GM_OK : gm_nomem(err);
+    if (!(*name)) gm_nomem();
 }
 
 const gm_tensor *gm_linear_tensor(const gm_model *model, long layer, int j) {
@@ -490,91 +476,77 @@ const gm_tensor *gm_linear_tensor(const gm_model *model, long layer, int j) {
     return part_tensor(model, layer, j, name);
 }
 
-gm_status gm_block_alloc(gm_arena *arena, const gm_config *config,
-                         gm_block *out, gm_error *err) {
+void gm_block_alloc(gm_arena *arena, const gm_config *config,
+                         gm_block *out) {
     *out = (gm_block){0};
     for (int i = 0; i < PARTS; i++) {
         struct part p = block_part(config, out, i);
         if (!p.wanted) continue;
         *p.place = gm_alloc(arena, (size_t)p.rows,
                             (size_t)p.columns * sizeof(gm_real));
-        if (!*p.place) return gm_nomem(err);
     }
-    return GM_OK;
 }
 
-gm_status gm_grad_alloc(gm_arena *arena, const gm_config *config,
-                        gm_block *out, gm_error *err) {
-    gm_status s = gm_block_alloc(arena, config, out, err);
+void gm_grad_alloc(gm_arena *arena, const gm_config *config,
+                        gm_block *out) {
+    gm_block_alloc(arena, config, out);
     memset(out->bias, 0, sizeof out->bias);
     out->norm1 = out->norm2 = out->q_norm = out->k_norm = NULL;
-    return s;
 }
 
-gm_status gm_block_load(const gm_model *model, long layer, gm_block *out,
-                        gm_error *err) {
+void gm_block_load(const gm_model *model, long layer, gm_block *out) {
     char name[NAME];
     double bytes = 0;
-    gm_status status = GM_OK;
-    for (int i = 0; i < PARTS && !status; i++) {
+    for (int i = 0; i < PARTS; i++) {
         struct part p = block_part(&model->config, out, i);
         if (!p.wanted) continue;
         const gm_tensor *t = part_tensor(model, layer, i, name);
-        status = gm_tensor_read(t, 0, p.rows * p.columns, *p.place, err);
+        gm_tensor_read(t, 0, p.rows * p.columns, *p.place);
         gm_release(t->data, t->bytes);
         bytes += (double)t->bytes + (double)(p.rows * p.columns) *
                                         sizeof(gm_real);
     }
-    return status;
 }
 
 
-gm_status gm_embed(const gm_model *model, const int32_t *tokens, long count,
-                   gm_real *h, gm_error *err) {
+void gm_embed(const gm_model *model, const int32_t *tokens, long count,
+                   gm_real *h) {
     const gm_tensor *e = gm_tensor_find(&model->tensors, embedding_name);
     const long d = model->config.d;
     for (long r = 0; r < count; r++) {
         if (tokens[r] < 0 || tokens[r] >= model->config.vocab)
-            return gm_fail(err, GM_EINPUT, "token %ld is %d, expected "
+            gm_fail(GM_EINPUT, "token %ld is %d, expected "
                            "0..%ld", r, tokens[r], model->config.vocab - 1);
-        gm_status status = gm_tensor_read(e, tokens[r] * d, d, h + r * d,
-                                          err);
-        if (status) return status;
+        gm_tensor_read(e, tokens[r] * d, d, h + r * d);
     }
     gm_release(e->data, e->bytes);
-    return GM_OK;
 }
 
-gm_status gm_states_check(const gm_model *model, long layer, const char *what,
-                          const gm_real *x, long rows, long columns,
-                          gm_error *err) {
+void gm_states_check(const gm_model *model, long layer, const char *what,
+                          const gm_real *x, long rows, long columns) {
     for (long r = 0; r < rows; r++, x += columns) {
         int fine = 1;
         for (long i = 0; i < columns; i++) fine &= isfinite(x[i]) != 0;
         for (long i = 0; i < columns && !fine; i++)
             if (!isfinite(x[i]))
-                return gm_fail(err, GM_EINPUT, "%s: block %ld, %s: element "
+                gm_fail(GM_EINPUT, "%s: block %ld, %s: element "
                                "[%ld, %ld] is %s, expected a finite number",
                                model->dir, layer, what, r, i,
                                isnan(x[i]) ? "NaN" : "infinite");
     }
-    return GM_OK;
 }
 
-gm_status gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out,
-                       gm_error *err) {
+void gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out) {
     const gm_config *c = &model->config;
     *out = (gm_head){
         gm_alloc(arena, (size_t)c->d, sizeof(gm_real)),
         gm_alloc(arena, (size_t)c->vocab, (size_t)c->d * sizeof(gm_real)),
         c->d, c->vocab, c->norm_eps
     };
-    if (!out->norm || !out->w) return gm_nomem(err);
     const gm_tensor *norm = gm_tensor_find(&model->tensors, final_norm_name);
     const gm_tensor *w = gm_tensor_find(&model->tensors,
                                         c->tied ? embedding_name : head_name);
-    gm_status status = gm_tensor_read(norm, 0, c->d, out->norm, err);
-    if (!status) status = gm_tensor_read(w, 0, c->vocab * c->d, out->w, err);
+    gm_tensor_read(norm, 0, c->d, out->norm);
+    gm_tensor_read(w, 0, c->vocab * c->d, out->w);
     gm_release(w->data, w->bytes);
-    return status;
 }

@@ -9,6 +9,7 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "lib.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -44,6 +45,7 @@ static struct live_map {
     size_t size;
     struct stat was;
     char path[1024];                    /* "": longer than this */
+    gm_owned owned;
 } live_map[LIVE_MAPS];
 
 static struct live_out {
@@ -68,6 +70,12 @@ static bool live_changed(const struct live_map *l) {
             now.st_mtim.tv_nsec != l->was.st_mtim.tv_nsec);
 }
 
+static void live_release(void *slot) {
+    struct live_map *l = slot;
+    munmap((void *)(uintptr_t)l->data, l->size);
+    l->data = NULL;
+}
+
 static void live_add(const gm_map *map, const struct stat *info) {
     struct live_map *l = live_map;
     while (l < live_map + LIVE_MAPS && l->data) l++;
@@ -77,6 +85,7 @@ static void live_add(const gm_map *map, const struct stat *info) {
     *l->path = 0;
     if (strlen(map->path) < sizeof l->path) strcpy(l->path, map->path);
     __atomic_store_n(&l->data, map->data, __ATOMIC_RELEASE);
+    gm_own(&l->owned, live_release, l);
 }
 
 static void live_remove(const gm_map *map) {
@@ -84,6 +93,7 @@ static void live_remove(const gm_map *map) {
         if (!map->size || l->data != map->data) continue;
         if (!*changed_path && live_changed(l)) strcpy(changed_path, l->path);
         l->data = NULL;
+        gm_disown(&l->owned);
         return;
     }
 }
@@ -100,15 +110,14 @@ const char *gm_map_at(const void *at) {
     return NULL;
 }
 
-static gm_status changed(const char *path, gm_error *err) {
-    return gm_fail(err, GM_EIO, "%s: changed while it was being read", path);
+_Noreturn static void changed(const char *path) {
+    gm_fail(GM_EIO, "%s: changed while it was being read", path);
 }
 
-gm_status gm_maps_check(gm_error *err) {
-    if (*changed_path) return changed(changed_path, err);
+void gm_maps_check() {
+    if (*changed_path) changed(changed_path);
     for (struct live_map *l = live_map; l < live_map + LIVE_MAPS; l++)
-        if (live_changed(l)) return changed(l->path, err);
-    return GM_OK;
+        if (live_changed(l)) changed(l->path);
 }
 
 static void out_add(const char *path) {
@@ -131,35 +140,31 @@ void gm_out_remove_all(void) {
 
 /* ------------------------------------------------------------------ files */
 
-gm_status gm_map_open(gm_arena *arena, const char *path, gm_map *map,
-                      gm_error *err) {
+void gm_map_open(gm_arena *arena, const char *path, gm_map *map) {
     *map = (gm_map){.path = gm_format(arena, "%s", path)};
-    if (!map->path) return gm_nomem(err);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return gm_fail(err, GM_EIO, "%s: cannot open: %s", path,
+        gm_fail(GM_EIO, "%s: cannot open: %s", path,
                        strerror(errno));
     struct stat info;
-    gm_status status = GM_OK;
     if (fstat(fd, &info) != 0) {
-        status = gm_fail(err, GM_EIO, "%s: cannot stat: %s", path,
+        gm_fail(GM_EIO, "%s: cannot stat: %s", path,
                          strerror(errno));
     } else if (!S_ISREG(info.st_mode)) {
-        status = gm_fail(err, GM_EINPUT, "%s: not a regular file", path);
+        gm_fail(GM_EINPUT, "%s: not a regular file", path);
     } else if (info.st_size == 0) {
         map->data = (const uint8_t *)"";    /* mmap refuses empty files */
     } else {
         map->size = (size_t)info.st_size;
         void *data = mmap(NULL, map->size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (data == MAP_FAILED)
-            status = gm_fail(err, GM_EIO, "%s: cannot map %zu bytes: %s",
+            gm_fail(GM_EIO, "%s: cannot map %zu bytes: %s",
                              path, map->size, strerror(errno));
         else
             map->data = data, live_add(map, &info);
     }
     close(fd);
     if (status != GM_OK) *map = (gm_map){0};
-    return status;
 }
 
 void gm_release(const void *data, size_t bytes) {
@@ -177,11 +182,11 @@ void gm_map_close(gm_map *map) {
     *map = (gm_map){0};
 }
 
-gm_status gm_make_dir(const char *path, gm_error *err) {
+void gm_make_dir(const char *path) {
     char prefix[4096];
     size_t n = strlen(path);
     if (n == 0 || n >= sizeof prefix)
-        return gm_fail(err, GM_EINPUT, "directory name of %zu bytes, "
+        gm_fail(GM_EINPUT, "directory name of %zu bytes, "
                        "expected 1 to %zu", n, sizeof prefix - 1);
     for (size_t i = 1; i <= n; i++) {
         if (path[i] != '/' && path[i] != 0) continue;
@@ -191,20 +196,25 @@ gm_status gm_make_dir(const char *path, gm_error *err) {
         if (mkdir(prefix, 0777) == 0) continue;
         int why = errno;
         if (stat(prefix, &info) == 0 && S_ISDIR(info.st_mode)) continue;
-        return gm_fail(err, GM_EIO, "%s: cannot make directory: %s", prefix,
+        gm_fail(GM_EIO, "%s: cannot make directory: %s", prefix,
                        why == EEXIST ? "exists and is no directory"
                                      : strerror(why));
     }
-    return GM_OK;
 }
 
 /* Directories that this process has locked. */
 enum { MAX_LOCKS = 16 };
-static struct { int fd; struct stat info; } lock_held[MAX_LOCKS];
+static struct lock {
+    int fd;
+    struct stat info;
+    gm_owned owned;
+} lock_held[MAX_LOCKS];
+
+static void lock_release(void *lock) { gm_dir_unlock(((struct lock *)lock)->fd); }
 
 /* The lock is on the directory itself: nothing is created, so a read-only one
    can be locked too, and the kernel drops it however the process ends. */
-gm_status gm_dir_lock(const char *dir, int *lock, gm_error *err) {
+void gm_dir_lock(const char *dir, int *lock) {
     struct stat info;
     int i = 0;
     *lock = -1;
@@ -212,7 +222,7 @@ gm_status gm_dir_lock(const char *dir, int *lock, gm_error *err) {
     if (fd < 0 || fstat(fd, &info) != 0) {
         int why = errno;
         if (fd >= 0) close(fd);
-        return gm_fail(err, GM_EIO, "%s: cannot open the directory: %s", dir,
+        gm_fail(GM_EIO, "%s: cannot open the directory: %s", dir,
                        strerror(why));
     }
     while (i < MAX_LOCKS && !(lock_held[i].fd > 0 &&
@@ -223,19 +233,22 @@ gm_status gm_dir_lock(const char *dir, int *lock, gm_error *err) {
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         bool other = errno == EWOULDBLOCK;
         close(fd);
-        if (!other) return GM_OK;
-        return gm_fail(err, GM_EIO, "%s: another gamma is working in this "
+        if (!other) return;
+        gm_fail(GM_EIO, "%s: another gamma is working in this "
                        "directory; wait for it or name another", dir);
     }
     for (i = 0; i < MAX_LOCKS - 1 && lock_held[i].fd > 0;) i++;
     lock_held[i].fd = *lock = fd;
     lock_held[i].info = info;
-    return GM_OK;
+    gm_own(&lock_held[i].owned, lock_release, &lock_held[i]);
 }
 
 void gm_dir_unlock(int lock) {
     for (int i = 0; i < MAX_LOCKS && lock > 0; i++)
-        if (lock_held[i].fd == lock) lock_held[i].fd = 0;
+        if (lock_held[i].fd == lock) {
+            lock_held[i].fd = 0;
+            gm_disown(&lock_held[i].owned);
+        }
     if (lock > 0) close(lock);
 }
 
@@ -249,18 +262,17 @@ bool gm_exists(const char *path) {
 }
 
 /* Records the failure so that later calls return it without trying. */
-static gm_status out_failed(gm_out *out, const char *what, const char *path,
-                            gm_error *err) {
+_Noreturn static void out_failed(gm_out *out, const char *what, const char *path) {
     int why = errno;
     out->failed = true;
     out->why = why;
-    return gm_fail(err, GM_EIO, "%s: cannot %s: %s", path, what,
+    gm_fail(GM_EIO, "%s: cannot %s: %s", path, what,
                    strerror(why));
 }
 
-static gm_status out_usable(const gm_out *out, gm_error *err) {
-    if (out->file && !out->failed) return GM_OK;
-    return gm_fail(err, GM_EIO, "%s: not written: %s",
+static void out_usable(const gm_out *out) {
+    if (out->file && !out->failed) return;
+    gm_fail(GM_EIO, "%s: not written: %s",
                    out->path ? out->path : "output",
                    out->why ? strerror(out->why) : "an earlier write failed");
 }
@@ -300,101 +312,89 @@ static int partial_open(const char *path) {
     }
 }
 
-gm_status gm_out_open(gm_arena *arena, const char *path, gm_out *out,
-                      gm_error *err) {
+void gm_out_open(gm_arena *arena, const char *path, gm_out *out) {
     *out = (gm_out){.path = gm_format(arena, "%s", path),
                     .partial = gm_format(arena, "%s.partial", path)};
     if (!out->path || !out->partial) {
         *out = (gm_out){.failed = true};
-        return gm_nomem(err);
+        gm_nomem();
     }
     int fd = partial_open(out->partial);
     if (fd >= 0) out->file = fdopen(fd, "wb");
     if (out->file) return out_add(out->partial), GM_OK;
-    gm_status status = out_failed(out, "create", out->partial, err);
+    out_failed(out, "create", out->partial);
     if (out->why == EWOULDBLOCK)
-        status = gm_fail(err, GM_EIO, "%s: another gamma is writing this file",
+        gm_fail(GM_EIO, "%s: another gamma is writing this file",
                          out->partial);
     if (fd >= 0) unlink(out->partial), close(fd);
     out->partial = NULL;            /* may be another's: not ours to remove */
-    return status;
 }
 
-gm_status gm_out_write(gm_out *out, const void *data, size_t bytes,
-                       gm_error *err) {
-    gm_status status = out_usable(out, err);
-    if (status != GM_OK) return status;
+void gm_out_write(gm_out *out, const void *data, size_t bytes) {
+    out_usable(out);
     bool done = !bytes || fwrite(data, 1, bytes, out->file) == bytes;
-    if (!done) return out_failed(out, "write", out->partial, err);
+    if (!done) out_failed(out, "write", out->partial);
     out->bytes += (int64_t)bytes;
-    return GM_OK;
 }
 
-gm_status gm_out_write_at(gm_out *out, int64_t at, const void *data,
-                          size_t bytes, gm_error *err) {
-    gm_status status = out_usable(out, err);
-    if (status != GM_OK) return status;
+void gm_out_write_at(gm_out *out, int64_t at, const void *data,
+                          size_t bytes) {
+    out_usable(out);
     if (fseeko(out->file, (off_t)at, SEEK_SET) != 0)
-        return out_failed(out, "seek", out->partial, err);
-    return gm_out_write(out, data, bytes, err);
+        out_failed(out, "seek", out->partial);
+    gm_out_write(out, data, bytes);
 }
 
-gm_status gm_out_print(gm_out *out, gm_error *err, const char *format, ...) {
-    gm_status status = out_usable(out, err);
-    if (status != GM_OK) return status;
+void gm_out_print(gm_out *out, const char *format, ...) {
+    out_usable(out);
     va_list args;
     va_start(args, format);
     int bytes = vfprintf(out->file, format, args);
     va_end(args);
-    if (bytes < 0) return out_failed(out, "write", out->partial, err);
+    if (bytes < 0) out_failed(out, "write", out->partial);
     out->bytes += bytes;
-    return GM_OK;
 }
 
 /* A rename is durable only once its directory is.  Some file systems cannot
    sync directories (EINVAL); that is no failure of ours. */
-static gm_status sync_parent(gm_out *out, gm_error *err) {
+static void sync_parent(gm_out *out) {
     char parent[4096] = ".";
     const char *slash = strrchr(out->path, '/');
     size_t n = slash ? (size_t)(slash - out->path) + 1 : 0;
     if (n >= sizeof parent) n = 0;
     if (n) memcpy(parent, out->path, n), parent[n] = 0;
     int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return out_failed(out, "open", parent, err);
+    if (fd < 0) out_failed(out, "open", parent);
     bool fine = fsync(fd) == 0 || errno == EINVAL;
-    gm_status status = fine ? GM_OK : out_failed(out, "sync", parent, err);
+    fine ? GM_OK : out_failed(out, "sync", parent);
     close(fd);
-    return status;
 }
 
 /* Everything on the disk, the lock still held through `hold`. */
-static gm_status out_finish(gm_out *out, int *hold, gm_error *err) {
-    gm_status status = out_usable(out, err);
-    if (status == GM_OK && fflush(out->file) != 0)
-        status = out_failed(out, "write", out->partial, err);
-    if (status == GM_OK && fsync(fileno(out->file)) != 0)
-        status = out_failed(out, "sync", out->partial, err);
-    if (status != GM_OK) return status;
+static void out_finish(gm_out *out, int *hold) {
+    out_usable(out);
+    if (fflush(out->file) != 0)
+        out_failed(out, "write", out->partial);
+    if (fsync(fileno(out->file)) != 0)
+        out_failed(out, "sync", out->partial);
     *hold = fcntl(fileno(out->file), F_DUPFD_CLOEXEC, 0);
     int closed = *hold < 0 ? -1 : fclose(out->file);
     if (*hold >= 0) out->file = NULL;
-    return closed == 0 ? GM_OK : out_failed(out, "close", out->partial, err);
+    if (!(closed == 0)) out_failed(out, "close", out->partial);
 }
 
 /* Nothing made from a file that changed gets its final name. */
-gm_status gm_out_commit(gm_out *out, gm_error *err) {
+void gm_out_commit(gm_out *out) {
     int hold = -1;
-    gm_status status = out_finish(out, &hold, err);
-    if (status == GM_OK) status = gm_maps_check(err);
-    if (status == GM_OK && rename(out->partial, out->path) != 0)
-        status = out_failed(out, "rename to its final name", out->partial,
-                            err);
+    out_finish(out, &hold);
+    gm_maps_check();
+    if (rename(out->partial, out->path) != 0)
+        out_failed(out, "rename to its final name", out->partial);
     if (status != GM_OK) gm_out_abandon(out);
     if (hold >= 0) close(hold);
-    if (status != GM_OK) return status;
     out_remove(out->partial);
     out->partial = NULL;
-    return sync_parent(out, err);
+    sync_parent(out);
 }
 
 void gm_out_abandon(gm_out *out) {
@@ -405,18 +405,15 @@ void gm_out_abandon(gm_out *out) {
     out->failed = true;
 }
 
-gm_status gm_copy_file(gm_arena *arena, const char *from, const char *to,
-                       gm_error *err) {
+void gm_copy_file(gm_arena *arena, const char *from, const char *to) {
     gm_map map;
     gm_out out;
-    gm_status status = gm_map_open(arena, from, &map, err);
-    if (status != GM_OK) return status;
-    status = gm_out_open(arena, to, &out, err);
-    if (status == GM_OK) status = gm_out_write(&out, map.data, map.size, err);
-    if (status == GM_OK) status = gm_out_commit(&out, err);
+    gm_map_open(arena, from, &map);
+    gm_out_open(arena, to, &out);
+    gm_out_write(&out, map.data, map.size);
+    gm_out_commit(&out);
     else gm_out_abandon(&out);
     gm_map_close(&map);
-    return status;
 }
 
 /* ------------------------------------------------------------------ UTF-8 */
@@ -467,7 +464,7 @@ struct parser {
 
 /* PATH: line L, column C (in bytes, from 1): MESSAGE */
 __attribute__((format(printf, 3, 4)))
-static gm_status json_bad(const struct parser *p, const char *at,
+_Noreturn static void json_bad(const struct parser *p, const char *at,
                           const char *format, ...) {
     char message[512];
     long line = 1, column = 1;
@@ -479,18 +476,18 @@ static gm_status json_bad(const struct parser *p, const char *at,
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    return gm_fail(p->err, GM_EINPUT, "%s: line %ld, column %ld: %s",
+    gm_fail(GM_EINPUT, "%s: line %ld, column %ld: %s",
                    p->path, line, column, message);
 }
 
 /* "expected WANTED, found 'x'" (or byte 0x01, or the end) at p->at. */
-static gm_status json_expected(const struct parser *p, const char *wanted) {
+_Noreturn static void json_expected(const struct parser *p, const char *wanted) {
     if (p->at == p->end)
-        return json_bad(p, p->at, "expected %s, found the end", wanted);
+        json_bad(p, p->at, "expected %s, found the end", wanted);
     uint8_t c = (uint8_t)*p->at;
     if (c > ' ' && c < 0x7F)
-        return json_bad(p, p->at, "expected %s, found '%c'", wanted, c);
-    return json_bad(p, p->at, "expected %s, found byte 0x%02X", wanted, c);
+        json_bad(p, p->at, "expected %s, found '%c'", wanted, c);
+    json_bad(p, p->at, "expected %s, found byte 0x%02X", wanted, c);
 }
 
 static void skip_space(struct parser *p) {
@@ -533,58 +530,55 @@ static int32_t json_hex4(struct parser *p) {
 }
 
 /* What follows \u: one code point, which may take a second \uDC00..DFFF. */
-static gm_status json_unicode(struct parser *p, const char *start, char **to) {
+static void json_unicode(struct parser *p, const char *start, char **to) {
     int32_t high = json_hex4(p), low;
-    if (high < 0) return json_bad(p, start, "expected 4 hexadecimal digits "
+    if (high < 0) json_bad(p, start, "expected 4 hexadecimal digits "
                                             "after \\u");
     uint32_t point = (uint32_t)high;
     if (high >= 0xDC00 && high <= 0xDFFF)
-        return json_bad(p, start, "low surrogate \\u%04X without a high one",
+        json_bad(p, start, "low surrogate \\u%04X without a high one",
                         point);
     if (high >= 0xD800 && high <= 0xDBFF) {
         low = json_take(p, '\\') && json_take(p, 'u') ? json_hex4(p) : -1;
         if (low < 0xDC00 || low > 0xDFFF)
-            return json_bad(p, start, "high surrogate \\u%04X without a low "
+            json_bad(p, start, "high surrogate \\u%04X without a low "
                                       "one", point);
         point = 0x10000 + ((point - 0xD800) << 10) + ((uint32_t)low - 0xDC00);
     }
     *to += gm_utf8_put(point, *to);
-    return GM_OK;
 }
 
-static gm_status json_escape(struct parser *p, char **to) {
+static void json_escape(struct parser *p, char **to) {
     static const char from[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
     const char *start = p->at++;
-    if (json_take(p, 'u')) return json_unicode(p, start, to);
+    if (json_take(p, 'u')) { json_unicode(p, start, to); return; }
     const char *which = p->at < p->end && *p->at ? strchr(from, *p->at) : NULL;
-    if (!which) return json_expected(p, "one of \"\\/bfnrtu after \\");
+    if (!which) json_expected(p, "one of \"\\/bfnrtu after \\");
     *(*to)++ = meant[which - from];
     p->at++;
-    return GM_OK;
 }
 
 /* A decoded string is never longer than its literal less the two quotes, so
    that with its NUL it fits where one buffer of the text's size is shared by
    all strings. */
-static gm_status json_string(struct parser *p, const char **string,
+static void json_string(struct parser *p, const char **string,
                              size_t *length) {
     const char *start = p->at++;
     char *to = p->strings;
     while (!json_take(p, '"')) {
         uint32_t point;
         if (p->at == p->end)
-            return json_bad(p, start, "string without closing quote");
+            json_bad(p, start, "string without closing quote");
         if (*p->at == '\\') {
-            gm_status status = json_escape(p, &to);
-            if (status != GM_OK) return status;
+            json_escape(p, &to);
             continue;
         }
         int n = gm_utf8(p->at, p->end, &point);
         if (n == 0)
-            return json_bad(p, p->at, "byte 0x%02X is not valid UTF-8 here",
+            json_bad(p, p->at, "byte 0x%02X is not valid UTF-8 here",
                             (uint8_t)*p->at);
         if (point < ' ')
-            return json_bad(p, p->at, "control character 0x%02X in a string",
+            json_bad(p, p->at, "control character 0x%02X in a string",
                             point);
         while (n-- > 0) *to++ = *p->at++;
     }
@@ -592,7 +586,6 @@ static gm_status json_string(struct parser *p, const char **string,
     *length = (size_t)(to - p->strings);
     *to++ = 0;
     p->strings = to;
-    return GM_OK;
 }
 
 static bool json_digits(struct parser *p) {
@@ -602,12 +595,12 @@ static bool json_digits(struct parser *p) {
 }
 
 /* v->integer when the literal is one that fits; v->number always. */
-static gm_status json_value_of(struct parser *p, const char *start,
+static void json_value_of(struct parser *p, const char *start,
                                bool real, gm_json *v) {
     char copy[MAX_NUMBER + 1];
     size_t n = (size_t)(p->at - start);
     if (n > MAX_NUMBER)
-        return json_bad(p, start, "number of %zu characters, expected at "
+        json_bad(p, start, "number of %zu characters, expected at "
                                   "most %d", n, MAX_NUMBER);
     memcpy(copy, start, n);
     copy[n] = 0;
@@ -617,39 +610,37 @@ static gm_status json_value_of(struct parser *p, const char *start,
     v->number = v->is_integer ? (double)v->integer : strtod(copy, NULL);
     if (!v->is_integer) v->integer = 0;
     if (!isfinite(v->number))
-        return json_bad(p, start, "number %.40s does not fit a double", copy);
-    return GM_OK;
+        json_bad(p, start, "number %.40s does not fit a double", copy);
 }
 
-static gm_status json_number(struct parser *p, gm_json *v) {
+static void json_number(struct parser *p, gm_json *v) {
     const char *start = p->at;
     bool real = false;
     v->type = GM_JSON_NUMBER;
     json_take(p, '-');
     if (!json_take(p, '0') && !json_digits(p))
-        return json_expected(p, "a digit");
+        json_expected(p, "a digit");
     if (json_take(p, '.')) {
         real = true;
-        if (!json_digits(p)) return json_expected(p, "a digit");
+        if (!json_digits(p)) json_expected(p, "a digit");
     }
     if (json_take(p, 'e') || json_take(p, 'E')) {
         real = true;
         if (!json_take(p, '-')) json_take(p, '+');
-        if (!json_digits(p)) return json_expected(p, "a digit");
+        if (!json_digits(p)) json_expected(p, "a digit");
     }
-    return json_value_of(p, start, real, v);
+    json_value_of(p, start, real, v);
 }
 
-static gm_status json_word(struct parser *p, const char *word,
+static void json_word(struct parser *p, const char *word,
                            gm_json_type type, double number, gm_json *v) {
     size_t n = strlen(word);
     if ((size_t)(p->end - p->at) < n || memcmp(p->at, word, n) != 0)
-        return json_expected(p, "a value");
+        json_expected(p, "a value");
     p->at += n;
     v->type = type;
     v->number = number;
     v->integer = (int64_t)number;
-    return GM_OK;
 }
 
 static int by_key(const void *a, const void *b) {
@@ -659,103 +650,94 @@ static int by_key(const void *a, const void *b) {
 }
 
 /* Sorted, not compared pairwise: a vocabulary has 10^5 keys. */
-static gm_status json_unique(struct parser *p, const gm_json *object) {
-    if (object->length < 2) return GM_OK;
+static void json_unique(struct parser *p, const gm_json *object) {
+    if (object->length < 2) return;
     gm_mark mark = gm_arena_mark(p->arena);
     const gm_json **member =
         gm_alloc(p->arena, object->length, sizeof *member);
-    if (!member) return gm_nomem(p->err);
     size_t n = 0;
     for (const gm_json *c = object->child; c; c = c->next) member[n++] = c;
     qsort(member, n, sizeof *member, by_key);
-    gm_status status = GM_OK;
-    for (size_t i = 1; i < n && status == GM_OK; i++)
+    for (size_t i = 1; i < n; i++)
         if (strcmp(member[i - 1]->key, member[i]->key) == 0)
-            status = json_bad(p, p->text + member[i]->at,
+            json_bad(p, p->text + member[i]->at,
                               "key " NAME " appears twice in one object",
                               member[i]->key);
     gm_arena_rewind(p->arena, mark);
-    return status;
 }
 
-static gm_status json_value(struct parser *p, int depth, gm_json *v);
+static void json_value(struct parser *p, int depth, gm_json *v);
 
 /* "key" :   Keys are C strings for everyone else, so NUL is refused. */
-static gm_status json_key(struct parser *p, gm_json *v) {
+static void json_key(struct parser *p, gm_json *v) {
     size_t length;
     skip_space(p);
     const char *start = p->at;
     if (p->at == p->end || *p->at != '"')
-        return json_expected(p, "a key in quotes");
-    gm_status status = json_string(p, &v->key, &length);
-    if (status != GM_OK) return status;
+        json_expected(p, "a key in quotes");
+    json_string(p, &v->key, &length);
     /* NOLINTNEXTLINE(clang-analyzer-*): json_bad never returns GM_OK */
     if (strlen(v->key) != length)
-        return json_bad(p, start, "key contains \\u0000");
+        json_bad(p, start, "key contains \\u0000");
     skip_space(p);
-    return json_take(p, ':') ? GM_OK : json_expected(p, "':'");
+    if (!(json_take(p, ':'))) json_expected(p, "':'");
 }
 
 /* The members or elements between brackets; p->at is at the opening one. */
-static gm_status json_list(struct parser *p, int depth, gm_json *v) {
+static void json_list(struct parser *p, int depth, gm_json *v) {
     bool object = *p->at == '{';
     char close = object ? '}' : ']';
     const gm_json **link = &v->child;
     v->type = object ? GM_JSON_OBJECT : GM_JSON_ARRAY;
     if (depth >= MAX_DEPTH)
-        return json_bad(p, p->at, "nested more than %d deep", MAX_DEPTH);
+        json_bad(p, p->at, "nested more than %d deep", MAX_DEPTH);
     p->at++;
     skip_space(p);
-    if (json_take(p, close)) return GM_OK;
+    if (json_take(p, close)) return;
     do {
         gm_json *child = json_node(p);
-        if (!child) return gm_nomem(p->err);
-        gm_status status = object ? json_key(p, child) : GM_OK;
-        if (status == GM_OK) status = json_value(p, depth + 1, child);
-        if (status != GM_OK) return status;
+        object ? json_key(p, child) : GM_OK;
+        json_value(p, depth + 1, child);
         *link = child;
         link = &child->next;
         v->length++;
         skip_space(p);
     } while (json_take(p, ','));
     if (!json_take(p, close))
-        return json_expected(p, object ? "',' or '}'" : "',' or ']'");
-    return object ? json_unique(p, v) : GM_OK;
+        json_expected(p, object ? "',' or '}'" : "',' or ']'");
+    if (object) json_unique(p, v);
 }
 
-static gm_status json_value(struct parser *p, int depth, gm_json *v) {
+static void json_value(struct parser *p, int depth, gm_json *v) {
     skip_space(p);
     v->at = (size_t)(p->at - p->text);
     switch (p->at < p->end ? *p->at : 0) {
     case '{':
-    case '[': return json_list(p, depth, v);
+    case '[': { json_list(p, depth, v); return; }
     case '"':
         v->type = GM_JSON_STRING;
-        return json_string(p, &v->string, &v->length);
-    case 't': return json_word(p, "true", GM_JSON_BOOL, 1, v);
-    case 'f': return json_word(p, "false", GM_JSON_BOOL, 0, v);
-    case 'n': return json_word(p, "null", GM_JSON_NULL, 0, v);
+        { json_string(p, &v->string, &v->length); return; }
+    case 't': { json_word(p, "true", GM_JSON_BOOL, 1, v); return; }
+    case 'f': { json_word(p, "false", GM_JSON_BOOL, 0, v); return; }
+    case 'n': { json_word(p, "null", GM_JSON_NULL, 0, v); return; }
     case '-':
     case '0': case '1': case '2': case '3': case '4':
     case '5': case '6': case '7': case '8': case '9':
-        return json_number(p, v);
-    default: return json_expected(p, "a value");
+        { json_number(p, v); return; }
+    default: json_expected(p, "a value");
     }
 }
 
-gm_status gm_json_parse(gm_arena *arena, const char *path, const char *text,
-                        size_t bytes, const gm_json **out, gm_error *err) {
+void gm_json_parse(gm_arena *arena, const char *path, const char *text,
+                        size_t bytes, const gm_json **out) {
     struct parser p = {.arena = arena, .path = path, .text = text, .at = text,
                        .end = text + bytes, .pool_size = 16, .err = err};
     p.strings = gm_alloc(arena, bytes + 1, 1);
     gm_json *root = json_node(&p);
-    if (!p.strings || !root) return gm_nomem(err);
-    gm_status status = json_value(&p, 0, root);
-    if (status != GM_OK) return status;
+    json_value(&p, 0, root);
     skip_space(&p);
-    if (p.at != p.end) return json_expected(&p, "the end");
+    if (p.at != p.end) json_expected(&p, "the end");
     *out = root;
-    return GM_OK;
 }
 
 const gm_json *gm_json_get(const gm_json *object, const char *key) {
@@ -765,15 +747,11 @@ const gm_json *gm_json_get(const gm_json *object, const char *key) {
     return NULL;
 }
 
-gm_status gm_json_read(gm_arena *arena, const char *path, const gm_json **out,
-                       gm_error *err) {
+void gm_json_read(gm_arena *arena, const char *path, const gm_json **out) {
     gm_map map;
-    gm_status status = gm_map_open(arena, path, &map, err);
-    if (status != GM_OK) return status;
-    status = gm_json_parse(arena, path, (const char *)map.data, map.size, out,
-                           err);
+    gm_map_open(arena, path, &map);
+    gm_json_parse(arena, path, (const char *)map.data, map.size, out);
     gm_map_close(&map);
-    return status;
 }
 
 /* Text of known or unknown destination: with to = NULL it is only counted. */
@@ -918,26 +896,25 @@ static const char *shape_text(char *to, size_t size, const gm_tensor *t) {
     return to;
 }
 
-static gm_status not_finite(const gm_tensor *t, int64_t index, gm_real x,
-                            gm_error *err) {
+_Noreturn static void not_finite(const gm_tensor *t, int64_t index, gm_real x) {
     char shape[200];
-    return gm_fail(err, GM_EINPUT, "%s: tensor " NAME ": element %lld of "
+    gm_fail(GM_EINPUT, "%s: tensor " NAME ": element %lld of "
                    "shape %s is %s, expected a finite number", t->path,
                    t->name, (long long)index,
                    shape_text(shape, sizeof shape, t),
                    isnan(x) ? "NaN" : "infinite");
 }
 
-gm_status gm_tensor_read(const gm_tensor *tensor, int64_t first,
-                         int64_t count, gm_real *out, gm_error *err) {
+void gm_tensor_read(const gm_tensor *tensor, int64_t first,
+                         int64_t count, gm_real *out) {
     size_t size = gm_dtype_bytes(tensor->dtype);
     if (tensor->dtype > GM_F64)     /* integers and GM_OTHER come after */
-        return gm_fail(err, GM_EINPUT, "%s: tensor " NAME ": type %s, "
+        gm_fail(GM_EINPUT, "%s: tensor " NAME ": type %s, "
                        "expected F32, F16, BF16 or F64", tensor->path,
                        tensor->name, gm_dtype_name(tensor->dtype));
     int64_t total = (int64_t)(tensor->bytes / size);
     if (first < 0 || count < 0 || first > total || count > total - first)
-        return gm_fail(err, GM_EINPUT, "%s: tensor " NAME ": elements %lld "
+        gm_fail(GM_EINPUT, "%s: tensor " NAME ": elements %lld "
                        "to %lld asked for, it holds %lld", tensor->path,
                        tensor->name, (long long)first,
                        (long long)(first + count), (long long)total);
@@ -949,22 +926,29 @@ gm_status gm_tensor_read(const gm_tensor *tensor, int64_t first,
         for (long i = 0; i < n; i++) fine &= isfinite(out[done + i]) != 0;
         for (long i = 0; i < n && !fine; i++)
             if (!isfinite(out[done + i]))
-                return not_finite(tensor, first + done + i, out[done + i],
-                                  err);
+                not_finite(tensor, first + done + i, out[done + i]);
     }
-    return GM_OK;
 }
 
-gm_status gm_tensor_check(const gm_tensor *tensor, gm_error *err) {
+void gm_tensor_bytes(const gm_tensor *tensor, int64_t first, size_t count,
+                     void *to) {
+    assert(first >= 0 && (size_t)first + count <= tensor->bytes);
+    memcpy(to, tensor->data + first, count);
+}
+
+const uint8_t *gm_tensor_data(gm_arena *arena, const gm_tensor *tensor) {
+    uint8_t *data = gm_alloc(arena, tensor->bytes, 1);
+    gm_tensor_bytes(tensor, 0, tensor->bytes, data);
+    return data;
+}
+
+void gm_tensor_check(const gm_tensor *tensor) {
     enum { STRIP = 4096 };
     gm_real x[STRIP];
     size_t size = gm_dtype_bytes(tensor->dtype);
     int64_t count = size ? (int64_t)(tensor->bytes / size) : 0;
-    gm_status s = GM_OK;
-    for (int64_t i = 0; i < count && !s; i += STRIP)
-        s = gm_tensor_read(tensor, i, count - i < STRIP ? count - i : STRIP, x,
-                           err);
-    return s;
+    for (int64_t i = 0; i < count; i += STRIP)
+        gm_tensor_read(tensor, i, count - i < STRIP ? count - i : STRIP, x);
 }
 
 void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out) {
@@ -978,17 +962,15 @@ void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out) {
 
 /* ------------------------------------------------------------ safetensors */
 
-gm_status gm_name_check(const char *path, const char *what, const char *name,
-                        gm_error *err) {
+void gm_name_check(const char *path, const char *what, const char *name) {
     const char *bad = gm_control(name);
     if (bad)
-        return gm_fail(err, GM_EINPUT, "%s: %s " NAME ": control character "
+        gm_fail(GM_EINPUT, "%s: %s " NAME ": control character "
                        "0x%02X in its name", path, what, name, (uint8_t)*bad);
     bad = strpbrk(name, "/\\");
     if (bad || strcmp(name, "..") == 0)
-        return gm_fail(err, GM_EINPUT, "%s: %s " NAME ": part of a path in its "
+        gm_fail(GM_EINPUT, "%s: %s " NAME ": part of a path in its "
                        "name", path, what, name);
-    return GM_OK;
 }
 
 /* What every check of one entry of a header needs. */
@@ -1003,13 +985,13 @@ struct entry {
 };
 
 __attribute__((format(printf, 2, 3)))
-static gm_status entry_bad(const struct entry *e, const char *format, ...) {
+_Noreturn static void entry_bad(const struct entry *e, const char *format, ...) {
     char message[512];
     va_list args;
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    return gm_fail(e->err, GM_EINPUT, "%s: tensor " NAME ": %s", e->path,
+    gm_fail(GM_EINPUT, "%s: tensor " NAME ": %s", e->path,
                    e->json->key, message);
 }
 
@@ -1019,92 +1001,84 @@ static const char *json_type_name(const gm_json *v) {
     return v ? name[v->type] : "nothing";
 }
 
-static gm_status entry_field(const struct entry *e, const char *key,
+static void entry_field(const struct entry *e, const char *key,
                              gm_json_type type, const char *type_name,
                              const gm_json **field) {
     *field = gm_json_get(e->json, key);
-    if (*field && (*field)->type == type) return GM_OK;
-    return entry_bad(e, "%s: expected %s, found %s", key, type_name,
+    if (*field && (*field)->type == type) return;
+    entry_bad(e, "%s: expected %s, found %s", key, type_name,
                      json_type_name(*field));
 }
 
 /* *bytes = product of the shape and the element size, or a refusal.  An
    unknown type has element size 0 and only its extent is checked. */
-static gm_status entry_shape(const struct entry *e, const gm_json *shape,
+static void entry_shape(const struct entry *e, const gm_json *shape,
                              size_t element, uint64_t *bytes) {
     *bytes = element;
     if (shape->length > MAX_RANK)
-        return entry_bad(e, "shape has %zu dimensions, expected at most %d",
+        entry_bad(e, "shape has %zu dimensions, expected at most %d",
                          shape->length, MAX_RANK);
     for (const gm_json *c = shape->child; c; c = c->next) {
         if (c->type != GM_JSON_NUMBER || !c->is_integer || c->integer < 0)
-            return entry_bad(e, "shape[%d]: expected an integer >= 0",
+            entry_bad(e, "shape[%d]: expected an integer >= 0",
                              e->tensor->rank);
         e->tensor->shape[e->tensor->rank++] = c->integer;
         if (__builtin_mul_overflow(*bytes, (uint64_t)c->integer, bytes) ||
             *bytes > INT64_MAX)
-            return entry_bad(e, "shape[%d] = %lld: the product of the shape "
+            entry_bad(e, "shape[%d] = %lld: the product of the shape "
                              "overflows 63 bits", e->tensor->rank - 1,
                              (long long)c->integer);
     }
-    return GM_OK;
 }
 
-static gm_status entry_offsets(struct entry *e) {
+static void entry_offsets(struct entry *e) {
     const gm_json *o;
-    gm_status status = entry_field(e, "data_offsets", GM_JSON_ARRAY,
+    entry_field(e, "data_offsets", GM_JSON_ARRAY,
                                    "an array", &o);
-    if (status != GM_OK) return status;
     if (o->length != 2 || !o->child->is_integer || !o->child->next->is_integer
         || o->child->integer < 0)
-        return entry_bad(e, "data_offsets: expected two integers >= 0");
+        entry_bad(e, "data_offsets: expected two integers >= 0");
     int64_t begin = o->child->integer, end = o->child->next->integer;
     if (end < begin)
-        return entry_bad(e, "data_offsets [%lld, %lld] end before they begin",
+        entry_bad(e, "data_offsets [%lld, %lld] end before they begin",
                          (long long)begin, (long long)end);
     e->begin = (uint64_t)begin;
     e->end = (uint64_t)end;
     if (e->end > e->data_bytes)
-        return entry_bad(e, "data_offsets [%lld, %lld] reach beyond the %llu "
+        entry_bad(e, "data_offsets [%lld, %lld] reach beyond the %llu "
                          "bytes after the header", (long long)begin,
                          (long long)end, (unsigned long long)e->data_bytes);
-    return GM_OK;
 }
 
 /* Fills e->tensor from e->json, refusing whatever does not add up. */
-static gm_status entry_read(struct entry *e) {
+static void entry_read(struct entry *e) {
     const gm_json *dtype, *shape;
     uint64_t bytes;
     char text[200];
     int i = 0;
     if (e->json->type != GM_JSON_OBJECT)
-        return entry_bad(e, "expected an object, found %s",
+        entry_bad(e, "expected an object, found %s",
                          json_type_name(e->json));
-    gm_status status = gm_name_check(e->path, "tensor", e->json->key, e->err);
-    if (status == GM_OK)
-        status = entry_field(e, "dtype", GM_JSON_STRING, "a string",
+    gm_name_check(e->path, "tensor", e->json->key);
+    entry_field(e, "dtype", GM_JSON_STRING, "a string",
                                    &dtype);
-    if (status == GM_OK)
-        status = entry_field(e, "shape", GM_JSON_ARRAY, "an array", &shape);
-    if (status == GM_OK) status = entry_offsets(e);
-    if (status != GM_OK) return status;
+    entry_field(e, "shape", GM_JSON_ARRAY, "an array", &shape);
+    entry_offsets(e);
     while (i < DTYPES && strcmp(dtypes[i].name, dtype->string) != 0) i++;
     if (i == DTYPES || i == GM_OTHER)
-        return entry_bad(e, "dtype \"%.40s\" is not known", dtype->string);
+        entry_bad(e, "dtype \"%.40s\" is not known", dtype->string);
     *e->tensor = (gm_tensor){.name = e->json->key, .dtype = dtypes[i].dtype,
                              .data = e->data + e->begin, .path = e->path,
                              .bytes = (size_t)(e->end - e->begin)};
-    status = entry_shape(e, shape, dtypes[i].bytes, &bytes);
-    if (status != GM_OK) return status;
+    entry_shape(e, shape, dtypes[i].bytes, &bytes);
     if (bytes != e->end - e->begin)
-        return entry_bad(e, "data_offsets [%llu, %llu] hold %llu bytes, "
+        entry_bad(e, "data_offsets [%llu, %llu] hold %llu bytes, "
                          "shape %s of %s needs %llu",
                          (unsigned long long)e->begin,
                          (unsigned long long)e->end,
                          (unsigned long long)(e->end - e->begin),
                          shape_text(text, sizeof text, e->tensor),
                          dtypes[i].name, (unsigned long long)bytes);
-    return GM_OK;
 }
 
 static int by_place(const void *a, const void *b) {
@@ -1119,109 +1093,98 @@ static int by_name(const void *a, const void *b) {
 }
 
 /* Every byte after the header belongs to exactly one tensor. */
-static gm_status check_cover(const gm_map *map, const uint8_t *data,
-                             gm_tensor *tensor, long count, gm_error *err) {
+static void check_cover(const gm_map *map, const uint8_t *data,
+                             gm_tensor *tensor, long count) {
     const uint8_t *at = data, *end = map->data + map->size;
     qsort(tensor, (size_t)count, sizeof *tensor, by_place);
     for (long i = 0; i < count; at += tensor[i++].bytes) {
         if (tensor[i].data == at) continue;
         if (i == 0)
-            return gm_fail(err, GM_EINPUT, "%s: tensor " NAME " begins at "
+            gm_fail(GM_EINPUT, "%s: tensor " NAME " begins at "
                            "offset %td, expected 0", map->path,
                            tensor[i].name, tensor[i].data - data);
-        return gm_fail(err, GM_EINPUT, "%s: tensor " NAME " begins at offset "
+        gm_fail(GM_EINPUT, "%s: tensor " NAME " begins at offset "
                        "%td, expected %td, where " NAME " ends", map->path,
                        tensor[i].name, tensor[i].data - data, at - data,
                        tensor[i - 1].name);
     }
-    if (at == end) return GM_OK;
-    return gm_fail(err, GM_EINPUT, "%s: %td bytes after the last tensor belong"
+    if (at == end) return;
+    gm_fail(GM_EINPUT, "%s: %td bytes after the last tensor belong"
                    " to no tensor (file of %zu bytes, expected %td)",
                    map->path, end - at, map->size, at - map->data);
 }
 
-static gm_status check_metadata(const char *path, const gm_json *metadata,
-                                gm_error *err) {
+static void check_metadata(const char *path, const gm_json *metadata) {
     if (metadata->type != GM_JSON_OBJECT)
-        return gm_fail(err, GM_EINPUT, "%s: __metadata__: expected an object,"
+        gm_fail(GM_EINPUT, "%s: __metadata__: expected an object,"
                        " found %s", path, json_type_name(metadata));
     for (const gm_json *c = metadata->child; c; c = c->next)
         if (c->type != GM_JSON_STRING)
-            return gm_fail(err, GM_EINPUT, "%s: __metadata__: " NAME ": "
+            gm_fail(GM_EINPUT, "%s: __metadata__: " NAME ": "
                            "expected a string, found %s", path, c->key,
                            json_type_name(c));
-    return GM_OK;
 }
 
 /* The header's length, checked against the file. */
-static gm_status header_length(const gm_map *map, size_t *length,
-                               gm_error *err) {
+static void header_length(const gm_map *map, size_t *length) {
     uint64_t n;
     if (map->size < 8)
-        return gm_fail(err, GM_EINPUT, "%s: %zu bytes, expected at least the "
+        gm_fail(GM_EINPUT, "%s: %zu bytes, expected at least the "
                        "8 of a safetensors header length", map->path,
                        map->size);
     memcpy(&n, map->data, 8);
     if (n > MAX_HEADER)
-        return gm_fail(err, GM_EINPUT, "%s: header length %llu, expected at "
+        gm_fail(GM_EINPUT, "%s: header length %llu, expected at "
                        "most %d", map->path, (unsigned long long)n,
                        MAX_HEADER);
     if (n > map->size - 8)
-        return gm_fail(err, GM_EINPUT, "%s: header of %llu bytes does not fit "
+        gm_fail(GM_EINPUT, "%s: header of %llu bytes does not fit "
                        "a file of %zu", map->path, (unsigned long long)n,
                        map->size);
     *length = (size_t)n;
-    return GM_OK;
 }
 
 /* Appends the tensors of one mapped file to list[*count ...]. */
-static gm_status header_read(gm_arena *arena, const gm_map *map,
-                             gm_tensors *out, gm_error *err) {
+static void header_read(gm_arena *arena, const gm_map *map,
+                             gm_tensors *out) {
     const gm_json *header;
     size_t length = 0;
     char *place = gm_format(arena, "%s: header", map->path);
-    if (!place) return gm_nomem(err);
-    gm_status status = header_length(map, &length, err);
-    if (status == GM_OK)
-        status = gm_json_parse(arena, place, (const char *)map->data + 8,
-                               length, &header, err);
-    if (status != GM_OK) return status;
+    header_length(map, &length);
+    gm_json_parse(arena, place, (const char *)map->data + 8,
+                               length, &header);
     /* NOLINTNEXTLINE(clang-analyzer-*): as in json_key */
     if (header->type != GM_JSON_OBJECT)
-        return gm_fail(err, GM_EINPUT, "%s: expected an object, found %s",
+        gm_fail(GM_EINPUT, "%s: expected an object, found %s",
                        place, json_type_name(header));
     struct entry e = {.path = map->path, .data = map->data + 8 + length,
                       .data_bytes = map->size - 8 - length, .err = err};
     *out = (gm_tensors){.metadata = gm_json_get(header, "__metadata__")};
-    if (out->metadata) status = check_metadata(map->path, out->metadata, err);
+    if (out->metadata) check_metadata(map->path, out->metadata);
     out->tensor = gm_alloc(arena, header->length, sizeof *out->tensor);
-    if (!out->tensor) return gm_nomem(err);
-    for (e.json = header->child; e.json && status == GM_OK;
+    for (e.json = header->child; e.json;
          e.json = e.json->next) {
         if (e.json == out->metadata) continue;
         e.tensor = &out->tensor[out->count++];
-        status = entry_read(&e);
+        entry_read(&e);
     }
-    if (status != GM_OK) return status;
-    return check_cover(map, e.data, out->tensor, out->count, err);
+    check_cover(map, e.data, out->tensor, out->count);
 }
 
-gm_status gm_safetensors_open(gm_arena *arena, const char *path,
-                              gm_tensors *out, gm_error *err) {
+void gm_safetensors_open(gm_arena *arena, const char *path,
+                              gm_tensors *out) {
     gm_map *map = gm_alloc(arena, 1, sizeof *map);
     *out = (gm_tensors){0};
-    if (!map) return gm_nomem(err);
-    gm_status status = gm_map_open(arena, path, map, err);
-    if (status == GM_OK) status = header_read(arena, map, out, err);
+    gm_map_open(arena, path, map);
+    header_read(arena, map, out);
     if (status != GM_OK) {
         gm_map_close(map);
         *out = (gm_tensors){0};
-        return status;
+        return;
     }
     out->map = map;
     out->maps = 1;
     qsort(out->tensor, (size_t)out->count, sizeof *out->tensor, by_name);
-    return GM_OK;
 }
 
 void gm_tensors_close(gm_tensors *tensors) {
@@ -1247,8 +1210,7 @@ void gm_sha_mapped(gm_sha *sha, const uint8_t *data, size_t bytes) {
 
 /* Every line of it can be made by a script: for each tensor in name order
    "NAME\nDTYPE\nD0,D1\n" and then its bytes. */
-gm_status gm_tensors_hash(const gm_tensors *tensors, char hex[65],
-                          gm_error *err) {
+void gm_tensors_hash(const gm_tensors *tensors, char hex[65]) {
     gm_sha sha;
     gm_sha_begin(&sha);
     for (long i = 0; i < tensors->count; i++) {
@@ -1256,7 +1218,7 @@ gm_status gm_tensors_hash(const gm_tensors *tensors, char hex[65],
         const char *dtype = gm_dtype_name(t->dtype);
         char text[32];
         if (t->dtype == GM_OTHER)
-            return gm_fail(err, GM_EINPUT, "%s: tensor " NAME ": a type that "
+            gm_fail(GM_EINPUT, "%s: tensor " NAME ": a type that "
                            "is not supported", t->path, t->name);
         gm_sha_add(&sha, t->name, strlen(t->name));
         gm_sha_add(&sha, "\n", 1);
@@ -1271,30 +1233,27 @@ gm_status gm_tensors_hash(const gm_tensors *tensors, char hex[65],
         gm_sha_mapped(&sha, t->data, t->bytes);
     }
     gm_sha_end(&sha, hex);
-    return GM_OK;
 }
 
 /* ------------------------------------------------------ sharded checkpoint */
 
 /* A shard is a plain name in the index's own directory. */
-static gm_status check_shard_name(const char *index, const gm_json *entry,
-                                  gm_error *err) {
+static void check_shard_name(const char *index, const gm_json *entry) {
     if (entry->type != GM_JSON_STRING)
-        return gm_fail(err, GM_EINPUT, "%s: weight_map: " NAME ": expected a "
+        gm_fail(GM_EINPUT, "%s: weight_map: " NAME ": expected a "
                        "file name, found %s", index, entry->key,
                        json_type_name(entry));
     const char *name = entry->string, *bad = gm_control(name);
     size_t n = strlen(name);
     if (bad)
-        return gm_fail(err, GM_EINPUT, "%s: weight_map: " NAME ": file name "
+        gm_fail(GM_EINPUT, "%s: weight_map: " NAME ": file name "
                        NAME ": control character 0x%02X", index, entry->key,
                        name, (uint8_t)*bad);
     if (n != entry->length || strchr(name, '/') || strchr(name, '\\') ||
         n <= 12 || strcmp(name + n - 12, ".safetensors") != 0)
-        return gm_fail(err, GM_EINPUT, "%s: weight_map: " NAME ": file name "
+        gm_fail(GM_EINPUT, "%s: weight_map: " NAME ": file name "
                        NAME ", expected NAME.safetensors without a path",
                        index, entry->key, name);
-    return GM_OK;
 }
 
 static int by_string(const void *a, const void *b) {
@@ -1302,15 +1261,13 @@ static int by_string(const void *a, const void *b) {
 }
 
 /* The distinct file names of weight_map, sorted. */
-static gm_status shard_names(gm_arena *arena, const char *index,
+static void shard_names(gm_arena *arena, const char *index,
                              const gm_json *map, const char ***names,
-                             long *count, gm_error *err) {
+                             long *count) {
     const char **name = gm_alloc(arena, map->length, sizeof *name);
-    if (!name) return gm_nomem(err);
     size_t n = 0, kept = 0;
     for (const gm_json *c = map->child; c; c = c->next) {
-        gm_status status = check_shard_name(index, c, err);
-        if (status != GM_OK) return status;
+        check_shard_name(index, c);
         name[n++] = c->string;
     }
     qsort(name, n, sizeof *name, by_string);
@@ -1319,7 +1276,6 @@ static gm_status shard_names(gm_arena *arena, const char *index,
             name[kept++] = name[i];
     *names = name;
     *count = (long)kept;
-    return GM_OK;
 }
 
 /* `path` lies in the directory `to` after all links, or beside it in a cache of
@@ -1332,39 +1288,31 @@ static bool lies_in(const char *path, const char *to) {
 }
 
 /* A shard that is a link leads to a file of the model, not of the user's. */
-static gm_status check_link(gm_arena *arena, const char *dir, const char *path,
-                            gm_error *err) {
+static void check_link(gm_arena *arena, const char *dir, const char *path) {
     struct stat info;
     const char *blobs = gm_format(arena, "%s/../../blobs", dir);
-    if (!blobs) return gm_nomem(err);
     if (lstat(path, &info) != 0 || !S_ISLNK(info.st_mode) ||
         !gm_exists(path) || lies_in(path, dir) || lies_in(path, blobs))
-        return GM_OK;
-    return gm_fail(err, GM_EINPUT, "%s: weight_map: a link that leads out of "
+        return;
+    gm_fail(GM_EINPUT, "%s: weight_map: a link that leads out of "
                    "the directory", path);
 }
 
 /* Opens the shards and concatenates their tensors. */
-static gm_status shards_open(gm_arena *arena, const char *dir,
-                             const char **name, long count, gm_tensors *out,
-                             gm_error *err) {
+static void shards_open(gm_arena *arena, const char *dir,
+                             const char **name, long count, gm_tensors *out) {
     gm_tensors *part = gm_alloc(arena, (size_t)count, sizeof *part);
     out->map = gm_alloc(arena, (size_t)count, sizeof *out->map);
-    if (!part || !out->map) return gm_nomem(err);
     long total = 0, n = 0;
     for (long i = 0; i < count; i++) {
         char *path = gm_format(arena, "%s/%s", dir, name[i]);
-        if (!path) return gm_nomem(err);
-        gm_status status = check_link(arena, dir, path, err);
-        if (status == GM_OK)
-            status = gm_safetensors_open(arena, path, &part[i], err);
-        if (status != GM_OK) return status;
+        check_link(arena, dir, path);
+        gm_safetensors_open(arena, path, &part[i]);
         out->map[out->maps++] = part[i].map[0];
         total += part[i].count;
     }
     out->metadata = count ? part[0].metadata : NULL;
     out->tensor = gm_alloc(arena, (size_t)total, sizeof *out->tensor);
-    if (!out->tensor) return gm_nomem(err);
     for (long i = 0; i < count; i++)
         for (long j = 0; j < part[i].count; j++)
             out->tensor[n++] = part[i].tensor[j];
@@ -1372,58 +1320,51 @@ static gm_status shards_open(gm_arena *arena, const char *dir,
     qsort(out->tensor, (size_t)n, sizeof *out->tensor, by_name);
     for (long i = 1; i < n; i++)
         if (by_name(&out->tensor[i - 1], &out->tensor[i]) == 0)
-            return gm_fail(err, GM_EINPUT, "%s: tensor " NAME " is also in "
+            gm_fail(GM_EINPUT, "%s: tensor " NAME " is also in "
                            "%s", out->tensor[i].path, out->tensor[i].name,
                            out->tensor[i - 1].path);
-    return GM_OK;
 }
 
 /* Each tensor of the index must be in the shard that the index names. */
-static gm_status check_claims(const char *index, const gm_json *map,
-                              const gm_tensors *tensors, gm_error *err) {
+static void check_claims(const char *index, const gm_json *map,
+                              const gm_tensors *tensors) {
     for (const gm_json *c = map->child; c; c = c->next) {
         const gm_tensor *t = gm_tensor_find(tensors, c->key);
         const char *shard = t ? gm_base_name(t->path) : "no shard";
         if (t && strcmp(shard, c->string) == 0) continue;
-        return gm_fail(err, GM_EINPUT, "%s: tensor " NAME ": expected in %s, "
+        gm_fail(GM_EINPUT, "%s: tensor " NAME ": expected in %s, "
                        "found in %s", index, c->key, c->string,
                        shard);
     }
-    return GM_OK;
 }
 
-static gm_status index_open(gm_arena *arena, const char *dir,
-                            const char *index, gm_tensors *out,
-                            gm_error *err) {
+static void index_open(gm_arena *arena, const char *dir,
+                            const char *index, gm_tensors *out) {
     const gm_json *json, *map;
     const char **name = NULL;
     long count = 0;
-    gm_status status = gm_json_read(arena, index, &json, err);
-    if (status != GM_OK) return status;
+    gm_json_read(arena, index, &json);
     /* NOLINTNEXTLINE(clang-analyzer-*): as in json_key */
     map = gm_json_get(json, "weight_map");
     if (!map || map->type != GM_JSON_OBJECT)
-        return gm_fail(err, GM_EINPUT, "%s: weight_map: expected an object, "
+        gm_fail(GM_EINPUT, "%s: weight_map: expected an object, "
                        "found %s", index, json_type_name(map));
-    status = shard_names(arena, index, map, &name, &count, err);
-    if (status == GM_OK)
-        status = shards_open(arena, dir, name, count, out, err);
-    if (status == GM_OK) status = check_claims(index, map, out, err);
+    shard_names(arena, index, map, &name, &count);
+    shards_open(arena, dir, name, count, out);
+    check_claims(index, map, out);
     if (status != GM_OK) gm_tensors_close(out);
-    return status;
 }
 
-gm_status gm_checkpoint_open(gm_arena *arena, const char *dir,
-                             gm_tensors *out, gm_error *err) {
+void gm_checkpoint_open(gm_arena *arena, const char *dir,
+                             gm_tensors *out) {
     *out = (gm_tensors){0};
     char *one = gm_format(arena, "%s/model.safetensors", dir);
     char *index = gm_format(arena, "%s/model.safetensors.index.json", dir);
-    if (!one || !index) return gm_nomem(err);
     if (gm_exists(one))
-        return gm_safetensors_open(arena, one, out, err);
+        { gm_safetensors_open(arena, one, out); return; }
     if (gm_exists(index))
-        return index_open(arena, dir, index, out, err);
-    return gm_fail(err, GM_EIO, "%s: neither model.safetensors nor "
+        { index_open(arena, dir, index, out); return; }
+    gm_fail(GM_EIO, "%s: neither model.safetensors nor "
                    "model.safetensors.index.json is there", dir);
 }
 
@@ -1470,8 +1411,8 @@ size_t gm_safetensors_header(const gm_tensor *tensors, long count,
 }
 
 /* The layout must be expressible: known type, rank, total below 2^63. */
-static gm_status check_layout(const char *path, const gm_tensor *tensor,
-                              long count, gm_error *err) {
+static void check_layout(const char *path, const gm_tensor *tensor,
+                              long count) {
     int64_t total = 0;
     for (long i = 0; i < count; i++) {
         const gm_tensor *t = &tensor[i];
@@ -1481,44 +1422,39 @@ static gm_status check_layout(const char *path, const gm_tensor *tensor,
             fits = t->shape[j] >= 0 &&
                    !__builtin_mul_overflow(bytes, t->shape[j], &bytes);
         if (fits && !__builtin_add_overflow(total, bytes, &total)) continue;
-        return gm_fail(err, GM_EINPUT, "%s: tensor " NAME ": type, rank or "
+        gm_fail(GM_EINPUT, "%s: tensor " NAME ": type, rank or "
                        "size cannot be written", path, t->name);
     }
-    return GM_OK;
 }
 
-gm_status gm_safetensors_begin(gm_arena *arena, const char *path,
+void gm_safetensors_begin(gm_arena *arena, const char *path,
                                const gm_tensor *tensors, long count,
                                const char *const *metadata,
-                               size_t header_bytes, gm_out *out,
-                               gm_error *err) {
+                               size_t header_bytes, gm_out *out) {
     *out = (gm_out){0};
-    gm_status status = check_layout(path, tensors, count, err);
-    if (status != GM_OK) return status;
+    check_layout(path, tensors, count);
     size_t used = gm_safetensors_header(tensors, count, metadata);
     size_t size = used > header_bytes ? used : header_bytes;
     size = (size + 7) / 8 * 8;
     if (size - 8 > MAX_HEADER)
-        return gm_fail(err, GM_ELIMIT, "%s: header of %zu bytes, the format "
+        gm_fail(GM_ELIMIT, "%s: header of %zu bytes, the format "
                        "allows %d", path, size - 8, MAX_HEADER);
-    status = gm_out_open(arena, path, out, err);
-    if (status != GM_OK) return status;
+    gm_out_open(arena, path, out);
     gm_mark mark = gm_arena_mark(arena);
     char *header = gm_alloc(arena, size, 1);
-    if (!header) return gm_out_abandon(out), gm_nomem(err);
+    if (!header) return gm_out_abandon(out), gm_nomem();
     uint64_t length = size - 8;
     memcpy(header, &length, 8);
     memset(header + 8, ' ', size - 8);
     header_text(&(struct text){.to = header + 8}, tensors, count, metadata);
-    status = gm_out_write(out, header, size, err);
+    gm_out_write(out, header, size);
     gm_arena_rewind(arena, mark);
-    return status;
 }
 
 /* -------------------------------------------------------------------- TSV */
 
 /* Valid UTF-8 without control characters, or a refusal naming line and byte. */
-static gm_status check_text(const gm_map *map, gm_error *err) {
+static void check_text(const gm_map *map) {
     const char *at = (const char *)map->data, *end = at + map->size;
     uint32_t point = 0;
     for (long line = 1; at < end;) {
@@ -1526,12 +1462,11 @@ static gm_status check_text(const gm_map *map, gm_error *err) {
         bool end_of_line = point == '\r' && (at + 1 == end || at[1] == '\n');
         if (n == 0 || (point >= 0x7F && point < 0xA0) ||
             (point < ' ' && point != '\t' && point != '\n' && !end_of_line))
-            return gm_fail(err, GM_EINPUT, "%s: line %ld: byte 0x%02X is not "
+            gm_fail(GM_EINPUT, "%s: line %ld: byte 0x%02X is not "
                            "valid text", map->path, line, (uint8_t)*at);
         line += point == '\n';
         at += n;
     }
-    return GM_OK;
 }
 
 /* Cuts the next line off *rest: its text without line end, or NULL. */
@@ -1557,96 +1492,83 @@ static long split_tabs(char *line, const char **cell) {
 }
 
 /* "# key value": value may be empty and keeps its inner spaces. */
-static gm_status table_key(gm_table *t, char *line, long number,
-                           gm_error *err) {
+static void table_key(gm_table *t, char *line, long number) {
     char *key = line + 1 + strspn(line + 1, " \t");
     char *end = key + strcspn(key, " \t");
     const char *value = end + strspn(end, " \t");
     *end = 0;
     if (!*key)
-        return gm_fail(err, GM_EINPUT, "%s: line %ld: expected \"# key "
+        gm_fail(GM_EINPUT, "%s: line %ld: expected \"# key "
                        "value\"", t->path, number);
     if (gm_table_key(t, key))
-        return gm_fail(err, GM_EINPUT, "%s: line %ld: key " NAME " appears "
+        gm_fail(GM_EINPUT, "%s: line %ld: key " NAME " appears "
                        "twice", t->path, number, key);
     t->key[t->keys] = key;
     t->value[t->keys++] = value;
-    return GM_OK;
 }
 
-static gm_status table_columns(gm_arena *arena, gm_table *t, char *line,
-                               long number, long rows, gm_error *err) {
+static void table_columns(gm_arena *arena, gm_table *t, char *line,
+                               long number, long rows) {
     t->columns = gm_count_char(line, '\t') + 1;
     t->column = gm_alloc(arena, (size_t)t->columns, sizeof *t->column);
     t->line = gm_alloc(arena, (size_t)rows, sizeof *t->line);
-    if (!t->column || !t->line) return gm_nomem(err);
     split_tabs(line, t->column);
     for (long i = 0; i < t->columns; i++)
         if (!*t->column[i] || gm_table_column(t, t->column[i]) != i)
-            return gm_fail(err, GM_EINPUT, "%s: line %ld: column %ld has the "
+            gm_fail(GM_EINPUT, "%s: line %ld: column %ld has the "
                            "%s name " NAME, t->path, number, i + 1,
                            *t->column[i] ? "repeated" : "empty",
                            t->column[i]);
-    return GM_OK;
 }
 
-static gm_status table_row(gm_table *t, char *line, long number,
-                           gm_error *err) {
+static void table_row(gm_table *t, char *line, long number) {
     long found = gm_count_char(line, '\t') + 1;
     if (found != t->columns)
-        return gm_fail(err, GM_EINPUT, "%s: line %ld: expected %ld cells, "
+        gm_fail(GM_EINPUT, "%s: line %ld: expected %ld cells, "
                        "found %ld", t->path, number, t->columns, found);
     split_tabs(line, t->cell + t->rows * t->columns);
     t->line[t->rows++] = number;
-    return GM_OK;
 }
 
 /* `text` is ours to cut up.  No row has more cells than it has tabs plus one,
    which bounds the cells by tabs + lines. */
-static gm_status table_parse(gm_arena *arena, char *text, gm_table *t,
-                             gm_error *err) {
+static void table_parse(gm_arena *arena, char *text, gm_table *t) {
     long lines = gm_count_char(text, '\n') + 1, number = 0;
     long cells = lines + gm_count_char(text, '\t');
     t->key = gm_alloc(arena, (size_t)lines, sizeof *t->key);
     t->value = gm_alloc(arena, (size_t)lines, sizeof *t->value);
     t->cell = gm_alloc(arena, (size_t)cells, sizeof *t->cell);
-    if (!t->key || !t->value || !t->cell) return gm_nomem(err);
-    gm_status status = GM_OK;
-    for (char *line; status == GM_OK && (line = next_line(&text));) {
+    for (char *line; (line = next_line(&text));) {
         number++;
         if (!*line) continue;
         if (*line != '#' && t->columns == 0)
-            status = table_columns(arena, t, line, number, lines, err);
+            table_columns(arena, t, line, number, lines);
         else if (*line != '#')
-            status = table_row(t, line, number, err);
+            table_row(t, line, number);
         else if (t->columns == 0)
-            status = table_key(t, line, number, err);
+            table_key(t, line, number);
         else
-            status = gm_fail(err, GM_EINPUT, "%s: line %ld: \"# key value\" "
+            gm_fail(GM_EINPUT, "%s: line %ld: \"# key value\" "
                              "lines come before the column names", t->path,
                              number);
     }
-    if (status == GM_OK && t->columns == 0)
-        status = gm_fail(err, GM_EINPUT, "%s: no line of column names",
+    if (t->columns == 0)
+        gm_fail(GM_EINPUT, "%s: no line of column names",
                          t->path);
-    return status;
 }
 
-gm_status gm_table_read(gm_arena *arena, const char *path, gm_table *out,
-                        gm_error *err) {
+void gm_table_read(gm_arena *arena, const char *path, gm_table *out) {
     gm_map map;
-    gm_status status = gm_map_open(arena, path, &map, err);
-    if (status != GM_OK) return status;
+    gm_map_open(arena, path, &map);
     *out = (gm_table){.path = map.path};
-    status = check_text(&map, err);
+    check_text(&map);
     char *text = gm_alloc(arena, map.size + 1, 1);
-    if (status == GM_OK && !text) status = gm_nomem(err);
-    if (status == GM_OK) {
+    if (!text) gm_nomem();
+    {
         memcpy(text, map.data, map.size);
-        status = table_parse(arena, text, out, err);
+        table_parse(arena, text, out);
     }
     gm_map_close(&map);
-    return status;
 }
 
 const char *gm_table_key(const gm_table *table, const char *key) {
@@ -1733,83 +1655,74 @@ static int64_t npy_value(const uint8_t *data, long i, char kind, int bytes) {
     return (int64_t)bits;
 }
 
-static gm_status npy_tokens(gm_arena *arena, const gm_map *map,
+static void npy_tokens(gm_arena *arena, const gm_map *map,
                             const uint8_t *data, const struct npy *npy,
-                            int32_t **tokens, gm_error *err) {
+                            int32_t **tokens) {
     int bytes = npy->descr[2] - '0';
     int32_t *out = gm_alloc(arena, (size_t)npy->length, sizeof *out);
-    if (!out) return gm_nomem(err);
     for (long i = 0; i < npy->length; i++) {
         int64_t value = npy_value(data, i, npy->descr[1], bytes);
         if (value < 0 || value > INT32_MAX)
-            return gm_fail(err, GM_EINPUT, "%s: element %ld is %lld, expected "
+            gm_fail(GM_EINPUT, "%s: element %ld is %lld, expected "
                            "a token id from 0 to %d", map->path, i,
                            (long long)value, INT32_MAX);
         out[i] = (int32_t)value;
     }
     *tokens = out;
-    return GM_OK;
 }
 
 /* Where header text and data lie, by format version. */
-static gm_status npy_layout(const gm_map *map, size_t *start, size_t *length,
-                            gm_error *err) {
+static void npy_layout(const gm_map *map, size_t *start, size_t *length) {
     if (map->size < 10 || memcmp(map->data, "\x93NUMPY", 6) != 0)
-        return gm_fail(err, GM_EINPUT, "%s: not an npy file (%zu bytes)",
+        gm_fail(GM_EINPUT, "%s: not an npy file (%zu bytes)",
                        map->path, map->size);
     int major = map->data[6];
     if (major < 1 || major > 3 || (major > 1 && map->size < 12))
-        return gm_fail(err, GM_EINPUT, "%s: npy version %d.%d, expected 1.0, "
+        gm_fail(GM_EINPUT, "%s: npy version %d.%d, expected 1.0, "
                        "2.0 or 3.0", map->path, major, map->data[7]);
     *start = major == 1 ? 10 : 12;
     *length = (size_t)map->data[8] | (size_t)map->data[9] << 8;
     if (major > 1)
         *length |= (size_t)map->data[10] << 16 | (size_t)map->data[11] << 24;
     if (*length > map->size - *start)
-        return gm_fail(err, GM_EINPUT, "%s: npy header of %zu bytes does not "
+        gm_fail(GM_EINPUT, "%s: npy header of %zu bytes does not "
                        "fit a file of %zu", map->path, *length, map->size);
-    return GM_OK;
 }
 
-static gm_status npy_parse(gm_arena *arena, const gm_map *map,
-                           int32_t **tokens, long *count, gm_error *err) {
+static void npy_parse(gm_arena *arena, const gm_map *map,
+                           int32_t **tokens, long *count) {
     static const char *const types[] = {"<i4", "<i8", "<u2", "<u4"};
     struct npy npy = {0};
     size_t start = 0, length = 0, known = 0;
-    gm_status status = npy_layout(map, &start, &length, err);
-    if (status != GM_OK) return status;
+    npy_layout(map, &start, &length);
     const char *text = (const char *)map->data + start;
     if (!npy_header(text, text + length, &npy))
-        return gm_fail(err, GM_EINPUT, "%s: npy header is not a dictionary of"
+        gm_fail(GM_EINPUT, "%s: npy header is not a dictionary of"
                        " descr, fortran_order and shape", map->path);
     while (known < 4 && strcmp(types[known], npy.descr) != 0) known++;
     if (known == 4)
-        return gm_fail(err, GM_EINPUT, "%s: npy type '%s', expected '<i4', "
+        gm_fail(GM_EINPUT, "%s: npy type '%s', expected '<i4', "
                        "'<i8', '<u2' or '<u4'", map->path, npy.descr);
     if (npy.rank != 1)
-        return gm_fail(err, GM_EINPUT, "%s: npy array of %d dimensions, "
+        gm_fail(GM_EINPUT, "%s: npy array of %d dimensions, "
                        "expected 1", map->path, npy.rank);
     if (npy.fortran)
-        return gm_fail(err, GM_EINPUT, "%s: npy fortran_order is True, "
+        gm_fail(GM_EINPUT, "%s: npy fortran_order is True, "
                        "expected False", map->path);
     size_t left = map->size - start - length;
     size_t bytes = (size_t)(npy.descr[2] - '0');
     if (left % bytes || (uint64_t)npy.length != left / bytes)
-        return gm_fail(err, GM_EINPUT, "%s: %zu bytes of data, shape (%lld,) "
+        gm_fail(GM_EINPUT, "%s: %zu bytes of data, shape (%lld,) "
                        "of '%s' needs %zu each", map->path, left,
                        (long long)npy.length, npy.descr, bytes);
-    status = npy_tokens(arena, map, map->data + start + length, &npy, tokens,
-                        err);
-    if (status == GM_OK) *count = (long)npy.length;
-    return status;
+    npy_tokens(arena, map, map->data + start + length, &npy, tokens);
+    *count = (long)npy.length;
 }
 
-gm_status gm_npy_read(gm_arena *arena, const char *path, int32_t **tokens,
-                      long *count, gm_error *err) {
+void gm_npy_read(gm_arena *arena, const char *path, int32_t **tokens,
+                      long *count) {
     gm_map map;
-    gm_status status = gm_map_open(arena, path, &map, err);
-    if (status != GM_OK) return status;
-    status = npy_parse(arena, &map, tokens, count, err);
+    gm_map_open(arena, path, &map);
+    npy_parse(arena, &map, tokens, count);
     gm_map_close(&map);
-    return status;
 }

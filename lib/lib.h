@@ -4,6 +4,7 @@
 #ifndef GM_LIB_H
 #define GM_LIB_H
 
+#include <setjmp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -40,9 +41,41 @@ typedef enum {
 /* Caller-owned text of the last failure: file, place, expected, found. */
 typedef struct { char text[1024]; } gm_error;
 
-/* Formats the message into *err (which may be NULL) and returns `status`.
-   Control characters in the result are replaced by '?'. */
-gm_status gm_fail(gm_error *err, gm_status status, const char *format, ...)
+/* Errors do not return.  gm_fail writes the message (file, place, expected,
+   found; control characters replaced by '?') into the innermost frame that this
+   thread has opened, releases what was owned since then, newest first, and goes
+   on behind that frame's gm_try.  main opens one, each test case and fuzz
+   target opens one, use as a library opens one.  Never across a parallel
+   region: bodies of loops compute, what they found is looked at afterwards. */
+_Noreturn void gm_fail(gm_status status, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* body(context) in a frame of its own; how it ended. err: may be NULL. */
+gm_status gm_try(void (*body)(void *context), void *context, gm_error *err);
+
+/* What gm_fail releases: arenas with memory, unfinished outputs, maps, locks.
+   *o stays where it is until it is released or disowned. */
+typedef struct gm_owned {
+    struct gm_owned *below;
+    void (*release)(void *thing);
+    void *thing;
+} gm_owned;
+void gm_own(gm_owned *o, void (*release)(void *thing), void *thing);
+void gm_disown(gm_owned *o);
+
+/* The parts of gm_try, for tests: open, setjmp(frame.at), work, close. */
+typedef struct gm_frame {
+    jmp_buf at;
+    struct gm_frame *below;
+    gm_owned *newest;
+    gm_status status;
+    gm_error error;
+} gm_frame;
+void gm_frame_open(gm_frame *frame);
+void gm_frame_close(gm_frame *frame);
+
+/* Old style, going: formats into *err (NULL: not) and returns `status`. */
+gm_status gm_note(gm_error *err, gm_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* The first control character, or NULL. */
@@ -52,18 +85,16 @@ char *gm_control(const char *text);
    are shown, and no escape sequence may reach a terminal. */
 void gm_clean(char *text, const char *keep);
 
-/* The one message for memory that could not be had. */
-gm_status gm_nomem(gm_error *err);
-
 /* Memory: chunks that only grow and are given back together.  Zero-initialise
    the struct before use.  `peak` is the largest `used` ever seen. */
 typedef struct gm_arena {
     struct gm_chunk *chunk;
     size_t used, peak;
     bool dry;           /* only counts: addresses given must not be used */
+    gm_owned owned;
 } gm_arena;
 
-/* count * size zeroed bytes, 64-byte aligned; NULL when the product overflows
+/* count * size zeroed bytes, 64-byte aligned; fails when the product overflows
    or memory is exhausted.  count = 0 gives a valid unique pointer. */
 void *gm_alloc(gm_arena *arena, size_t count, size_t size);
 
@@ -73,7 +104,7 @@ gm_mark gm_arena_mark(const gm_arena *arena);
 void gm_arena_rewind(gm_arena *arena, gm_mark mark);
 void gm_arena_free(gm_arena *arena);
 
-/* Printf into the arena; NULL when out of memory. */
+/* Printf into the arena. */
 char *gm_format(gm_arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -106,20 +137,19 @@ void gm_sha_tokens(const int32_t *tokens, long S, long T, char hex[65]);
 
 /* Numbers written by people.  The whole of `text` must be a number. `what`
    names it in the message ("--steps", "config.json: hidden_size"). */
-gm_status gm_parse_long(const char *what, const char *text, long least,
-                        long most, long *out, gm_error *err);
-gm_status gm_parse_double(const char *what, const char *text, double least,
-                          double most, double *out, gm_error *err);
+void gm_parse_long(const char *what, const char *text, long least,
+                        long most, long *out);
+void gm_parse_double(const char *what, const char *text, double least,
+                          double most, double *out);
 
 /* Which of `count` names `text` is. */
-gm_status gm_parse_name(const char *what, const char *text,
-                        const char *const *name, int count, int *out,
-                        gm_error *err);
+void gm_parse_name(const char *what, const char *text,
+                        const char *const *name, int count, int *out);
 
 /* floor(decimal * unit) in exact integer arithmetic: "2.5" * 106168320.
    Accepts digits with at most one point, at most 12 of them after it. */
-gm_status gm_parse_scaled(const char *what, const char *text, int64_t unit,
-                          int64_t *out, gm_error *err);
+void gm_parse_scaled(const char *what, const char *text, int64_t unit,
+                          int64_t *out);
 
 /* Talk and progress leave the library only through this; any member and the
    whole pointer may be NULL. `total` = 0: a plain message. */
@@ -248,8 +278,7 @@ void gm_lower_inverse(long n, const double *L, double *X);
 
 /* A file mapped read-only.  `path` is kept for messages. */
 typedef struct { const uint8_t *data; size_t size; const char *path; } gm_map;
-gm_status gm_map_open(gm_arena *arena, const char *path, gm_map *map,
-                      gm_error *err);
+void gm_map_open(gm_arena *arena, const char *path, gm_map *map);
 void gm_map_close(gm_map *map);     /* twice is harmless */
 /* Pages of a mapped file that need not stay in memory for now: a model is read
    block by block, and so is its part of the memory.  No file's: no effect. */
@@ -259,7 +288,7 @@ void gm_sha_mapped(gm_sha *sha, const uint8_t *data, size_t bytes);
 
 /* GM_EIO when a file that is mapped, or was until it was closed, has changed
    in place since it was opened. */
-gm_status gm_maps_check(gm_error *err);
+void gm_maps_check();
 
 /* For handlers of signals, both async-signal-safe: the path of the mapped file
    that holds this address, or NULL; removing all partial files (see gm_out). */
@@ -270,7 +299,7 @@ void gm_out_remove_all(void);
    gm_dir_unlock; the end of the process, however it comes, unlocks too.  A
    directory that this process holds is not locked again.  GM_EIO: another
    process holds it. */
-gm_status gm_dir_lock(const char *dir, int *lock, gm_error *err);
+void gm_dir_lock(const char *dir, int *lock);
 void gm_dir_unlock(int lock);
 
 /* Both exist and are one file or directory, whatever the names. */
@@ -287,8 +316,7 @@ typedef enum {
 
 /* A name that a file gives to a tensor or module: GM_EINPUT when there is a
    control character or a part of a path in it; what: "tensor", ... */
-gm_status gm_name_check(const char *path, const char *what, const char *name,
-                        gm_error *err);
+void gm_name_check(const char *path, const char *what, const char *name);
 
 /* One JSON value.  Members of an object and elements of an array are the list
    child, child->next, ...; `key` is set on members.  Strings are UTF-8 with a
@@ -307,10 +335,9 @@ typedef struct gm_json {
 
 /* RFC 8259, nesting at most 64, no key twice in an object, no NUL in a key.
    Errors name file, line and column.  Time O(n log n), memory O(n). */
-gm_status gm_json_parse(gm_arena *arena, const char *path, const char *text,
-                        size_t bytes, const gm_json **out, gm_error *err);
-gm_status gm_json_read(gm_arena *arena, const char *path, const gm_json **out,
-                       gm_error *err);      /* the same, of a whole file */
+void gm_json_parse(gm_arena *arena, const char *path, const char *text,
+                        size_t bytes, const gm_json **out);
+void gm_json_read(gm_arena *arena, const char *path, const gm_json **out);      /* the same, of a whole file */
 /* The member, or NULL; also NULL when `object` is NULL or no object. */
 const gm_json *gm_json_get(const gm_json *object, const char *key);
 
@@ -354,28 +381,32 @@ typedef struct {
 } gm_tensors;
 
 /* One .safetensors file. */
-gm_status gm_safetensors_open(gm_arena *arena, const char *path,
-                              gm_tensors *out, gm_error *err);
+void gm_safetensors_open(gm_arena *arena, const char *path,
+                              gm_tensors *out);
 /* DIR/model.safetensors, or the shards of DIR/model.safetensors.index.json. */
-gm_status gm_checkpoint_open(gm_arena *arena, const char *dir,
-                             gm_tensors *out, gm_error *err);
+void gm_checkpoint_open(gm_arena *arena, const char *dir,
+                             gm_tensors *out);
 void gm_tensors_close(gm_tensors *tensors);
 const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name);
 
 /* Elements of a float tensor as gm_real; refuses NaN and infinity, naming the
    tensor and the index. */
-gm_status gm_tensor_read(const gm_tensor *tensor, int64_t first,
-                         int64_t count, gm_real *out, gm_error *err);
+void gm_tensor_read(const gm_tensor *tensor, int64_t first,
+                         int64_t count, gm_real *out);
+
+/* `count` bytes from byte `first` of a tensor; all of them, in the arena. */
+void gm_tensor_bytes(const gm_tensor *tensor, int64_t first, size_t count,
+                     void *to);
+const uint8_t *gm_tensor_data(gm_arena *arena, const gm_tensor *tensor);
 
 /* The same of all elements, which are not kept. */
-gm_status gm_tensor_check(const gm_tensor *tensor, gm_error *err);
+void gm_tensor_check(const gm_tensor *tensor);
 
 /* Stores x in dtype F32, F16 or BF16 (nearest even) at `out`. */
 void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out);
 
 /* SHA-256 over the tensors (name, dtype, shape, bytes) in name order. */
-gm_status gm_tensors_hash(const gm_tensors *tensors, char hex[65],
-                          gm_error *err);
+void gm_tensors_hash(const gm_tensors *tensors, char hex[65]);
 
 /* A file that appears whole or not at all: written as PATH.partial, flushed,
    renamed.  After a failed write every further call returns the failure.
@@ -387,31 +418,27 @@ typedef struct gm_out {
     bool failed;
     int why;                    /* errno of the failure */
 } gm_out;
-gm_status gm_out_open(gm_arena *arena, const char *path, gm_out *out,
-                      gm_error *err);
-gm_status gm_out_write(gm_out *out, const void *data, size_t bytes,
-                       gm_error *err);
+void gm_out_open(gm_arena *arena, const char *path, gm_out *out);
+void gm_out_write(gm_out *out, const void *data, size_t bytes);
 /* The same at byte `at` of the file. */
-gm_status gm_out_write_at(gm_out *out, int64_t at, const void *data,
-                          size_t bytes, gm_error *err);
-gm_status gm_out_print(gm_out *out, gm_error *err, const char *format, ...)
+void gm_out_write_at(gm_out *out, int64_t at, const void *data,
+                          size_t bytes);
+void gm_out_print(gm_out *out, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-gm_status gm_out_commit(gm_out *out, gm_error *err);    /* fsync, rename */
+void gm_out_commit(gm_out *out);    /* fsync, rename */
 void gm_out_abandon(gm_out *out);   /* removes the partial file; idempotent */
-gm_status gm_make_dir(const char *path, gm_error *err); /* and its parents */
-gm_status gm_copy_file(gm_arena *arena, const char *from, const char *to,
-                       gm_error *err);
+void gm_make_dir(const char *path); /* and its parents */
+void gm_copy_file(gm_arena *arena, const char *from, const char *to);
 
 /* Writes a safetensors file of known layout tensor by tensor, in the order of
    `tensors` (only name, dtype, rank, shape are read; names must differ).  The
    header, its 8-byte length included, is padded with spaces to at least
    `header_bytes` and to a multiple of 8.  metadata: pairs key, value,
    NULL-terminated, or NULL. */
-gm_status gm_safetensors_begin(gm_arena *arena, const char *path,
+void gm_safetensors_begin(gm_arena *arena, const char *path,
                                const gm_tensor *tensors, long count,
                                const char *const *metadata,
-                               size_t header_bytes, gm_out *out,
-                               gm_error *err);
+                               size_t header_bytes, gm_out *out);
 /* then gm_out_write for each tensor's bytes, then gm_out_commit.
    Bytes of that header (8-byte length field included) if unpadded: */
 size_t gm_safetensors_header(const gm_tensor *tensors, long count,
@@ -426,15 +453,14 @@ typedef struct {
     const char **key, **value, **column, **cell;
     long *line;                 /* line number of each row, for messages */
 } gm_table;
-gm_status gm_table_read(gm_arena *arena, const char *path, gm_table *out,
-                        gm_error *err);
+void gm_table_read(gm_arena *arena, const char *path, gm_table *out);
 const char *gm_table_key(const gm_table *table, const char *key);  /* or NULL */
 long gm_table_column(const gm_table *table, const char *name);     /* or -1  */
 
 /* Token ids of a 1-D .npy file of type <i4, <i8, <u2 or <u4, each checked to
    be 0 .. 2^31-1. */
-gm_status gm_npy_read(gm_arena *arena, const char *path, int32_t **tokens,
-                      long *count, gm_error *err);
+void gm_npy_read(gm_arena *arena, const char *path, int32_t **tokens,
+                      long *count);
 
 /* --------------------------------------------------- tokenizer.c, unicode.c
    Byte-level BPE from tokenizer.json, equal to the `tokenizers` library with
@@ -443,15 +469,15 @@ gm_status gm_npy_read(gm_arena *arena, const char *path, int32_t **tokens,
    is refused, naming field and value.  As transformers does, the file's
    truncation and padding are ignored. */
 typedef struct gm_tokenizer gm_tokenizer;
-gm_status gm_tokenizer_open(gm_arena *arena, const char *dir,
-                            gm_tokenizer **out, gm_error *err);
+void gm_tokenizer_open(gm_arena *arena, const char *dir,
+                            gm_tokenizer **out);
 /* Text must be valid UTF-8 of less than 512 MiB; the message names the byte
    offset where not.  Special tokens written out in the text become their
    single ids.  As in the library, a byte without a token and without an
    unk_token leaves no trace.  Time O(n log n). */
-gm_status gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
+void gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
                       const char *text, size_t bytes, int32_t **tokens,
-                      long *count, gm_error *err);
+                      long *count);
 long gm_tokenizer_size(const gm_tokenizer *tokenizer);  /* largest id + 1 */
 
 /* unicode.c, generated: character classes as run lengths (out, in, out, ...),
@@ -499,8 +525,7 @@ enum { GM_Q, GM_K, GM_V, GM_O, GM_GATE, GM_UP, GM_DOWN, GM_LINEARS };
 
 /* Reads DIR/config.json; refuses by field name and value what it does not
    support (sliding window in use, experts, other model types, ...). */
-gm_status gm_config_read(gm_arena *arena, const char *dir, gm_config *out,
-                         gm_error *err);
+void gm_config_read(gm_arena *arena, const char *dir, gm_config *out);
 
 /* Shape [out, in] of linear module j of any block. */
 void gm_linear_shape(const gm_config *config, int j, long *out, long *in);
@@ -517,14 +542,13 @@ typedef struct {
 
 /* Opens and checks every tensor's presence and shape:
    "model.layers.3.mlp.up_proj.weight: expected [1536, 576], found ..." */
-gm_status gm_model_open(gm_arena *arena, const char *dir, gm_model *out,
-                        gm_error *err);
-gm_status gm_model_hash(gm_model *model, gm_error *err);
+void gm_model_open(gm_arena *arena, const char *dir, gm_model *out);
+void gm_model_hash(gm_model *model);
 void gm_model_close(gm_model *model);
 
 /* "model.layers.3.mlp.up_proj" for block 3, linear GM_UP. */
-gm_status gm_linear_name(gm_arena *arena, long layer, int j,
-                         const char **name, gm_error *err);
+void gm_linear_name(gm_arena *arena, long layer, int j,
+                         const char **name);
 /* The weight tensor of module (layer, j). */
 const gm_tensor *gm_linear_tensor(const gm_model *model, long layer, int j);
 
@@ -535,36 +559,32 @@ typedef struct {
     gm_real *norm1, *norm2;             /* [d] before attention, MLP    */
     gm_real *q_norm, *k_norm;           /* [head_dim] or NULL (Qwen3)   */
 } gm_block;
-gm_status gm_block_alloc(gm_arena *arena, const gm_config *config,
-                         gm_block *out, gm_error *err);
+void gm_block_alloc(gm_arena *arena, const gm_config *config,
+                         gm_block *out);
 /* A block of gradients of the seven linears alone: no biases, no norms. */
-gm_status gm_grad_alloc(gm_arena *arena, const gm_config *config,
-                        gm_block *out, gm_error *err);
-gm_status gm_block_load(const gm_model *model, long layer, gm_block *out,
-                        gm_error *err);
+void gm_grad_alloc(gm_arena *arena, const gm_config *config,
+                        gm_block *out);
+void gm_block_load(const gm_model *model, long layer, gm_block *out);
 
 /* h[r] = embedding row of token r, r < count. Tokens outside the vocabulary
    are an error naming the index. */
-gm_status gm_embed(const gm_model *model, const int32_t *tokens, long count,
-                   gm_real *h, gm_error *err);
+void gm_embed(const gm_model *model, const int32_t *tokens, long count,
+                   gm_real *h);
 
 /* GM_EINPUT when x [rows, columns], `what` ("output") of block `layer`, is not
    finite: large weights, each finite, can overflow together. */
-gm_status gm_states_check(const gm_model *model, long layer, const char *what,
-                          const gm_real *x, long rows, long columns,
-                          gm_error *err);
+void gm_states_check(const gm_model *model, long layer, const char *what,
+                          const gm_real *x, long rows, long columns);
 
 /* The final norm and output head, loaded once. */
 typedef struct { gm_real *norm, *w; long d, vocab; double eps; } gm_head;
-gm_status gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out,
-                       gm_error *err);
+void gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out);
 /* ---------------------------------------------------------------- tables.c
    scores.tsv and alloc.tsv: what Stage I hands to Stage II, and its answer. */
 
 /* "# key value" lines in file order.  Unknown keys are kept. */
 typedef struct { long count, room; const char **key, **value; } gm_keys;
-gm_status gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
-                      gm_error *err, const char *format, ...)
+void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 const char *gm_keys_get(const gm_keys *keys, const char *key);  /* or NULL */
 
@@ -596,12 +616,11 @@ typedef struct {
 } gm_scores;
 
 /* Empty tables to fill; bytes, score, error, ... zeroed, keys: format. */
-gm_status gm_scores_new(gm_arena *arena, long M, int K, const int *bits,
-                        gm_scores *out, gm_error *err);
-gm_status gm_scores_write(gm_arena *arena, const char *path,
-                          const gm_scores *scores, gm_error *err);
-gm_status gm_scores_read(gm_arena *arena, const char *path, gm_scores *out,
-                         gm_error *err);
+void gm_scores_new(gm_arena *arena, long M, int K, const int *bits,
+                        gm_scores *out);
+void gm_scores_write(gm_arena *arena, const char *path,
+                          const gm_scores *scores);
+void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out);
 
 /* Which bits each module gets.  Files of other tools need only the columns
    module (or name) and bits. */
@@ -615,16 +634,15 @@ typedef struct {
     const char **allowed;               /* NULL, or [M] "2,3,4": the choice  */
     const char **fused;                 /* NULL, or [M] "-" or a group name  */
 } gm_allocation;
-gm_status gm_allocation_write(gm_arena *arena, const char *path,
-                              const gm_allocation *allocation, gm_error *err);
-gm_status gm_allocation_read(gm_arena *arena, const char *path,
-                             gm_allocation *out, gm_error *err);
+void gm_allocation_write(gm_arena *arena, const char *path,
+                              const gm_allocation *allocation);
+void gm_allocation_read(gm_arena *arena, const char *path,
+                             gm_allocation *out);
 
 /* choice[m]: candidate of scores' module m, matched by name in any order;
    missing, repeated or unknown modules and bits are errors by name. */
-gm_status gm_allocation_match(const gm_allocation *allocation,
-                              const gm_scores *scores, int *choice,
-                              gm_error *err);
+void gm_allocation_match(const gm_allocation *allocation,
+                              const gm_scores *scores, int *choice);
 
 /* The three sizes of an assignment; code and effective bits are sums over all
    modules (divide by N for the averages). */
@@ -641,13 +659,13 @@ typedef struct {
     const char *text;
 } gm_budget;
 const char *gm_convention_name(gm_convention convention); /* "bits" ... */
-gm_status gm_convention_parse(const char *what, const char *text,
-                              gm_convention *out, gm_error *err);
+void gm_convention_parse(const char *what, const char *text,
+                              gm_convention *out);
 /* The size that a budget of this convention limits. */
 int64_t gm_size_in(const gm_sizes *sizes, gm_convention convention);
-gm_status gm_budget_parse(gm_arena *arena, const gm_scores *scores,
+void gm_budget_parse(gm_arena *arena, const gm_scores *scores,
                           gm_convention convention, const char *text,
-                          gm_budget *out, gm_error *err);
+                          gm_budget *out);
 
 /* ------------------------------------------------------------------- mpi.c
    Several processes, ranks, share the blocks: make MPI=1, mpirun.  Without,
@@ -675,13 +693,13 @@ long gm_rank_first(long blocks, int rank);
 /* All ranks call these, in the same order; a rank that has failed calls only
    gm_ranks_agree, in main, and whatever the others call fails with its status
    and message. */
-gm_status gm_ranks_agree(gm_status s, gm_error *err);
+void gm_ranks_agree(gm_status s);
 /* data: rank 0's, on all ranks. */
-gm_status gm_ranks_tell(void *data, size_t bytes, gm_error *err);
+void gm_ranks_tell(void *data, size_t bytes);
 /* GM_EINPUT unless all ranks have this text (below 128 bytes). */
-gm_status gm_ranks_same(const char *what, const char *text, gm_error *err);
+void gm_ranks_same(const char *what, const char *text);
 /* x [blocks, each]: every rank's own blocks, on all ranks. */
-gm_status gm_ranks_gather(double *x, long blocks, long each, gm_error *err);
+void gm_ranks_gather(double *x, long blocks, long each);
 /* After an agreement, by all ranks. */
 void gm_ranks_move(int from, int to, void *data, size_t bytes);
 

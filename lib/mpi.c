@@ -63,61 +63,58 @@ static void tell(int from, void *data, size_t bytes) {
     for (int r = 0; r < job.size; r++) gm_ranks_move(from, r, data, bytes);
 }
 
-gm_status gm_ranks_agree(gm_status s, gm_error *err) {
+void gm_ranks_agree(gm_status s) {
     int status[job.size], mine = (int)s, r = 0;
     gm_error text = s ? *err : (gm_error){0};
     if (job.size == 1) return s;
     if (failed) return failed;
     gather(&mine, sizeof mine, status);
     while (r < job.size && !status[r]) r++;
-    if (r == job.size) return GM_OK;
+    if (r == job.size) return;
     tell(r, &text, sizeof text);
     failed = (gm_status)status[r];
-    if (r == 0) return gm_fail(err, failed, "%s", text.text);
-    return gm_fail(err, failed, "rank %d: %s", r, text.text);
+    if (r == 0) gm_fail(failed, "%s", text.text);
+    gm_fail(failed, "rank %d: %s", r, text.text);
 }
 
-gm_status gm_ranks_tell(void *data, size_t bytes, gm_error *err) {
-    gm_status s = gm_ranks_agree(GM_OK, err);
-    if (!s) tell(0, data, bytes);
-    return s;
+void gm_ranks_tell(void *data, size_t bytes) {
+    gm_ranks_agree(GM_OK);
+    tell(0, data, bytes);
 }
 
-gm_status gm_ranks_same(const char *what, const char *text, gm_error *err) {
+void gm_ranks_same(const char *what, const char *text) {
     char first[128] = "";
     assert(strlen(text) < sizeof first);
     strcpy(first, text);
-    gm_status s = gm_ranks_tell(first, sizeof first, err);
-    if (!s && strcmp(first, text) != 0)
-        s = gm_fail(err, GM_EINPUT, "%s: expected that of rank 0, %s, found "
+    gm_ranks_tell(first, sizeof first);
+    if (strcmp(first, text) != 0)
+        gm_fail(GM_EINPUT, "%s: expected that of rank 0, %s, found "
                     "%s; all ranks need the same command and the same files",
                     what, first, text);
-    return s;
 }
 
-gm_status gm_ranks_gather(double *x, long blocks, long each, gm_error *err) {
+void gm_ranks_gather(double *x, long blocks, long each) {
     const long most = (blocks + job.size - 1) / job.size * each;
     gm_arena scratch = {0};
-    if (job.size == 1) return GM_OK;
+    if (job.size == 1) return;
     double *mine = gm_alloc(&scratch, (size_t)most, sizeof *mine);
     double *all = gm_alloc(&scratch, (size_t)(most * job.size), sizeof *all);
-    gm_status s = gm_ranks_agree(mine && all ? GM_OK : gm_nomem(err), err);
+    gm_ranks_agree(mine && all ? GM_OK : gm_nomem());
     long first = gm_rank_first(blocks, job.rank);
     long end = gm_rank_first(blocks, job.rank + 1);
     assert(s || (mine && all));
-    if (!s) {
+    {
         memcpy(mine, x + first * each,
                (size_t)((end - first) * each) * sizeof *x);
         gather(mine, (size_t)most * sizeof *x, all);
     }
-    for (int r = 0; r < job.size && !s; r++) {
+    for (int r = 0; r < job.size; r++) {
         first = gm_rank_first(blocks, r);
         end = gm_rank_first(blocks, r + 1);
         memcpy(x + first * each, all + r * most,
                (size_t)((end - first) * each) * sizeof *x);
     }
     gm_arena_free(&scratch);
-    return s;
 }
 
 /* -------------------------------------------------------------------- MPI */

@@ -12,35 +12,30 @@
 
 /* -------------------------------------------------------------------- keys */
 
-gm_status gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
-                      gm_error *err, const char *format, ...) {
+void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key, const char *format, ...) {
     va_list list;
     va_start(list, format);
     int length = vsnprintf(NULL, 0, format, list);
     va_end(list);
     char *value = length < 0 ? NULL : gm_alloc(arena, (size_t)length + 1, 1);
-    if (!value) return gm_nomem(err);
     va_start(list, format);
     vsnprintf(value, (size_t)length + 1, format, list);
     va_end(list);
     for (long i = 0; i < keys->count; i++)
         if (strcmp(keys->key[i], key) == 0) {
             keys->value[i] = value;
-            return GM_OK;
+            return;
         }
     if (keys->count == keys->room) {
         long room = keys->room ? 2 * keys->room : 32;
         const char **both = gm_alloc(arena, 2 * (size_t)room, sizeof *both);
-        if (!both) return gm_nomem(err);
         for (long i = 0; i < keys->count; i++)
             both[i] = keys->key[i], both[room + i] = keys->value[i];
         keys->key = both, keys->value = both + room, keys->room = room;
     }
     const char *name = gm_format(arena, "%s", key);
-    if (!name) return gm_nomem(err);
     keys->key[keys->count] = name;
     keys->value[keys->count++] = value;
-    return GM_OK;
 }
 
 const char *gm_keys_get(const gm_keys *keys, const char *key) {
@@ -49,23 +44,20 @@ const char *gm_keys_get(const gm_keys *keys, const char *key) {
     return NULL;
 }
 
-static gm_status copy_keys(gm_arena *arena, const gm_table *table,
-                           gm_keys *keys, gm_error *err) {
+static void copy_keys(gm_arena *arena, const gm_table *table,
+                           gm_keys *keys) {
     *keys = (gm_keys){0};
-    gm_status status = GM_OK;
-    for (long i = 0; status == GM_OK && i < table->keys; i++)
-        status = gm_keys_set(arena, keys, table->key[i], err, "%s",
+    for (long i = 0; i < table->keys; i++)
+        gm_keys_set(arena, keys, table->key[i], "%s",
                              table->value[i]);
-    return status;
 }
 
 /* "format gamma-scores 1": another name or version is refused; none at all is
    taken as written by hand. */
-static gm_status check_format(const gm_table *table, const char *expected,
-                              gm_error *err) {
+static void check_format(const gm_table *table, const char *expected) {
     const char *found = gm_table_key(table, "format");
-    if (!found || strcmp(found, expected) == 0) return GM_OK;
-    return gm_fail(err, GM_EINPUT, "%s: format: expected \"%s\", found \"%s\"",
+    if (!found || strcmp(found, expected) == 0) return;
+    gm_fail(GM_EINPUT, "%s: format: expected \"%s\", found \"%s\"",
                    table->path, expected, found);
 }
 
@@ -76,9 +68,9 @@ void gm_double_text(double x, char text[32]) {
     }
 }
 
-static void write_keys(gm_out *out, const gm_keys *keys, gm_error *err) {
+static void write_keys(gm_out *out, const gm_keys *keys) {
     for (long i = 0; i < keys->count; i++)
-        gm_out_print(out, err, "# %s %s\n", keys->key[i], keys->value[i]);
+        gm_out_print(out, "# %s %s\n", keys->key[i], keys->value[i]);
 }
 
 /* ------------------------------------------------------------------- cells */
@@ -90,43 +82,37 @@ static const char *cell_text(const struct place *at) {
     return at->table->cell[at->row * at->table->columns + at->column];
 }
 
-static gm_status cell_error(const struct place *at, const char *expected,
-                            gm_error *err) {
-    return gm_fail(err, GM_EINPUT, "%s: line %ld: %s: column %s: expected %s, "
+_Noreturn static void cell_error(const struct place *at, const char *expected) {
+    gm_fail(GM_EINPUT, "%s: line %ld: %s: column %s: expected %s, "
                    "found \"%s\"", at->table->path, at->table->line[at->row],
                    at->module, at->table->column[at->column], expected,
                    cell_text(at));
 }
 
 /* 0 .. 2^53: so large a file or matrix is a mistake, and sums stay exact. */
-static gm_status cell_count(const struct place *at, int64_t *out,
-                            gm_error *err) {
+static void cell_count(const struct place *at, int64_t *out) {
     const char *text = cell_text(at);
     size_t n = strlen(text);
     if (n == 0 || n > 16 || strspn(text, "0123456789") != n)
-        return cell_error(at, "a whole number", err);
+        cell_error(at, "a whole number");
     *out = strtoll(text, NULL, 10);
     if (*out > INT64_C(1) << 53)
-        return cell_error(at, "a number up to 2^53", err);
-    return GM_OK;
+        cell_error(at, "a number up to 2^53");
 }
 
-static gm_status cell_real(const struct place *at, double *out,
-                           gm_error *err) {
+static void cell_real(const struct place *at, double *out) {
     const char *text = cell_text(at);
     char *end;
     *out = strtod(text, &end);
     if (end == text || *end || !isfinite(*out))
-        return cell_error(at, "a finite number", err);
-    return GM_OK;
+        cell_error(at, "a finite number");
 }
 
 /* Column `name`, or -1 after a message. */
-static long need_column(const gm_table *table, const char *name,
-                        gm_error *err) {
+static long need_column(const gm_table *table, const char *name) {
     long column = gm_table_column(table, name);
     if (column < 0)
-        gm_fail(err, GM_EINPUT, "%s: no column \"%s\"", table->path, name);
+        gm_fail(GM_EINPUT, "%s: no column \"%s\"", table->path, name);
     return column;
 }
 
@@ -135,33 +121,30 @@ static int by_name(const void *a, const void *b) {
 }
 
 /* Module names must be present and differ. */
-static gm_status check_names(gm_arena *arena, const gm_table *table,
-                             const char **name, gm_error *err) {
+static void check_names(gm_arena *arena, const gm_table *table,
+                             const char **name) {
     gm_mark mark = gm_arena_mark(arena);
     const char **sorted =
         gm_alloc(arena, (size_t)table->rows, sizeof *sorted);
-    if (!sorted) return gm_nomem(err);
     for (long m = 0; m < table->rows; m++) {
-        gm_status s = gm_name_check(table->path, "module", name[m], err);
-        if (s) return s;
+        gm_name_check(table->path, "module", name[m]);
         sorted[m] = name[m];
         if (!*name[m])
-            return gm_fail(err, GM_EINPUT, "%s: line %ld: empty module name",
+            gm_fail(GM_EINPUT, "%s: line %ld: empty module name",
                            table->path, table->line[m]);
     }
     qsort(sorted, (size_t)table->rows, sizeof *sorted, by_name);
     for (long m = 1; m < table->rows; m++)
         if (strcmp(sorted[m - 1], sorted[m]) == 0)
-            return gm_fail(err, GM_EINPUT, "%s: module %s appears twice",
+            gm_fail(GM_EINPUT, "%s: module %s appears twice",
                            table->path, sorted[m]);
     gm_arena_rewind(arena, mark);
-    return GM_OK;
 }
 
 /* --------------------------------------------------------------- scores.tsv */
 
-gm_status gm_scores_new(gm_arena *arena, long M, int K, const int *bits,
-                        gm_scores *out, gm_error *err) {
+void gm_scores_new(gm_arena *arena, long M, int K, const int *bits,
+                        gm_scores *out) {
     size_t m = (size_t)M, cells = m * (size_t)K;
     *out = (gm_scores){.path = "scores", .M = M, .K = K};
     for (int k = 0; k < K; k++) out->bits[k] = bits[k];
@@ -172,58 +155,50 @@ gm_status gm_scores_new(gm_arena *arena, long M, int K, const int *bits,
     out->bytes = gm_alloc(arena, cells, sizeof *out->bytes);
     out->score = gm_alloc(arena, cells, sizeof *out->score);
     out->error = gm_alloc(arena, cells, sizeof *out->error);
-    if (!out->name || !out->out || !out->in || !out->weights || !out->bytes ||
-        !out->score || !out->error)
-        return gm_nomem(err);
-    return gm_keys_set(arena, &out->keys, "format", err, "gamma-scores 1");
+    gm_keys_set(arena, &out->keys, "format", "gamma-scores 1");
 }
 
-static void write_scores_row(gm_out *out, const gm_scores *s, long m,
-                             gm_error *err) {
+static void write_scores_row(gm_out *out, const gm_scores *s, long m) {
     char score[32], error[32];
-    gm_out_print(out, err, "%s\t%" PRId64 "\t%" PRId64 "\t%" PRId64,
+    gm_out_print(out, "%s\t%" PRId64 "\t%" PRId64 "\t%" PRId64,
                  s->name[m], s->out[m], s->in[m], s->weights[m]);
     for (long i = m * s->K; i < (m + 1) * s->K; i++) {
         if (s->bytes[i] < 0) {
-            gm_out_print(out, err, "\t-\t-\t-");
+            gm_out_print(out, "\t-\t-\t-");
             continue;
         }
         gm_double_text(s->score[i], score);
         gm_double_text(s->error[i], error);
-        gm_out_print(out, err, "\t%" PRId64 "\t%s\t%s", s->bytes[i], score,
+        gm_out_print(out, "\t%" PRId64 "\t%s\t%s", s->bytes[i], score,
                      s->error[i] < 0 ? "-" : error);
     }
-    gm_out_print(out, err, "\n");
+    gm_out_print(out, "\n");
 }
 
-gm_status gm_scores_write(gm_arena *arena, const char *path,
-                          const gm_scores *scores, gm_error *err) {
+void gm_scores_write(gm_arena *arena, const char *path,
+                          const gm_scores *scores) {
     gm_out out;
     gm_keys keys = scores->keys;
     gm_mark mark = gm_arena_mark(arena);
-    gm_status status = gm_keys_set(arena, &keys, "weights", err, "%" PRId64,
+    gm_keys_set(arena, &keys, "weights", "%" PRId64,
                                    scores->N);
-    if (status == GM_OK)
-        status = gm_keys_set(arena, &keys, "overhead_bytes", err, "%" PRId64,
+    gm_keys_set(arena, &keys, "overhead_bytes", "%" PRId64,
                              scores->overhead);
-    if (status == GM_OK) status = gm_out_open(arena, path, &out, err);
-    if (status != GM_OK) return status;
-    write_keys(&out, &keys, err);
-    gm_out_print(&out, err, "module\tout\tin\tweights");
+    gm_out_open(arena, path, &out);
+    write_keys(&out, &keys);
+    gm_out_print(&out, "module\tout\tin\tweights");
     for (int k = 0; k < scores->K; k++)
-        gm_out_print(&out, err, "\t%d.bytes\t%d.score\t%d.stderr",
+        gm_out_print(&out, "\t%d.bytes\t%d.score\t%d.stderr",
                      scores->bits[k], scores->bits[k], scores->bits[k]);
-    gm_out_print(&out, err, "\n");
+    gm_out_print(&out, "\n");
     for (long m = 0; m < scores->M; m++)
-        write_scores_row(&out, scores, m, err);
-    status = gm_out_commit(&out, err);
+        write_scores_row(&out, scores, m);
+    gm_out_commit(&out);
     gm_arena_rewind(arena, mark);
-    return status;
 }
 
 /* Candidates are the columns "b.bytes" or "b.score", in ascending b. */
-static gm_status find_candidates(const gm_table *table, int *K, int *bits,
-                                 gm_error *err) {
+static void find_candidates(const gm_table *table, int *K, int *bits) {
     *K = 0;
     for (long c = 0; c < table->columns; c++) {
         char *end;
@@ -235,15 +210,15 @@ static gm_status find_candidates(const gm_table *table, int *K, int *bits,
         for (int k = 0; k < *K; k++) known += bits[k] == b;
         if (known) continue;
         if (b < 1 || b > 32 || *K == GM_MAX_CANDIDATES)
-            return gm_fail(err, GM_EINPUT, "%s: column %s: expected bits from "
+            gm_fail(GM_EINPUT, "%s: column %s: expected bits from "
                            "1 to 32 and at most %d candidates", table->path,
                            table->column[c], GM_MAX_CANDIDATES);
         int at = (*K)++;
         for (; at > 0 && bits[at - 1] > b; at--) bits[at] = bits[at - 1];
         bits[at] = (int)b;
     }
-    if (*K) return GM_OK;
-    return gm_fail(err, GM_EINPUT, "%s: no column \"b.score\" for any number "
+    if (*K) return;
+    gm_fail(GM_EINPUT, "%s: no column \"b.score\" for any number "
                    "of bits b", table->path);
 }
 
@@ -278,233 +253,207 @@ static bool is_absent(const struct place *at) {
 }
 
 /* Candidate k of row m; "-" in its first column: the module lacks it. */
-static gm_status read_candidate(const gm_table *table, gm_scores *s, long m,
-                                int k, long group, gm_error *err) {
+static void read_candidate(const gm_table *table, gm_scores *s, long m,
+                                int k, long group) {
     char name[32];
     long i = m * s->K + k;
     struct place bytes = {table, m, 0, s->name[m]}, at = bytes;
-    gm_status status = GM_OK;
     snprintf(name, sizeof name, "%d.bytes", s->bits[k]);
     bytes.column = gm_table_column(table, name);
     bool given = bytes.column >= 0;
     s->bytes[i] = -1;
     s->error[i] = -1;
-    if (given && is_absent(&bytes)) return GM_OK;
-    if (given) status = cell_count(&bytes, &s->bytes[i], err);
+    if (given && is_absent(&bytes)) return;
+    if (given) cell_count(&bytes, &s->bytes[i]);
     snprintf(name, sizeof name, "%d.score", s->bits[k]);
-    if (status == GM_OK && (at.column = need_column(table, name, err)) < 0)
+    if ((at.column = need_column(table, name)) < 0)
         status = GM_EINPUT;
-    if (status != GM_OK || (!given && is_absent(&at))) return status;
-    status = cell_real(&at, &s->score[i], err);
+    if (status != GM_OK || (!given && is_absent(&at))) return;
+    cell_real(&at, &s->score[i]);
     if (!given) s->bytes[i] = convention_bytes(s, m, s->bits[k], group);
     snprintf(name, sizeof name, "%d.stderr", s->bits[k]);
     at.column = gm_table_column(table, name);
-    if (status != GM_OK || at.column < 0 || is_absent(&at)) return status;
-    status = cell_real(&at, &s->error[i], err);
-    if (status == GM_OK && s->error[i] < 0)
-        status = cell_error(&at, "a standard error >= 0", err);
-    return status;
+    if (status != GM_OK || at.column < 0 || is_absent(&at)) return;
+    cell_real(&at, &s->error[i]);
+    if (s->error[i] < 0)
+        cell_error(&at, "a standard error >= 0");
 }
 
 /* out, in and weights; the last may follow from the others. */
-static gm_status read_shape(const gm_table *table, gm_scores *s, long m,
-                            gm_error *err) {
+static void read_shape(const gm_table *table, gm_scores *s, long m) {
     struct place at = {table, m, 0, s->name[m]};
-    gm_status status = GM_OK;
     int64_t *into[3] = {&s->out[m], &s->in[m], &s->weights[m]};
     const char *side[3] = {"out", "in", "weights"};
-    for (int j = 0; status == GM_OK && j < 3; j++)
+    for (int j = 0; j < 3; j++)
         if ((at.column = gm_table_column(table, side[j])) >= 0)
-            status = cell_count(&at, into[j], err);
-    if (status != GM_OK) return status;
+            cell_count(&at, into[j]);
     int64_t product;
     if (__builtin_mul_overflow(s->out[m], s->in[m], &product) ||
         product > INT64_C(1) << 53)
-        return gm_fail(err, GM_EINPUT, "%s: more than 2^53 weights",
+        gm_fail(GM_EINPUT, "%s: more than 2^53 weights",
                        table->path);
     if (at.column < 0) s->weights[m] = product;
-    if (s->weights[m] > 0) return GM_OK;
+    if (s->weights[m] > 0) return;
     if (at.column < 0) at.column = gm_table_column(table, s->out[m] ? "in"
                                                                     : "out");
-    return cell_error(&at, "at least 1", err);
+    cell_error(&at, "at least 1");
 }
 
-static gm_status read_module(const gm_table *table, gm_scores *s, long m,
-                             long group, int64_t *bytes, gm_error *err) {
-    gm_status status = read_shape(table, s, m, err);
+static void read_module(const gm_table *table, gm_scores *s, long m,
+                             long group, int64_t *bytes) {
+    read_shape(table, s, m);
     int64_t largest = -1;
-    for (int k = 0; status == GM_OK && k < s->K; k++) {
-        status = read_candidate(table, s, m, k, group, err);
+    for (int k = 0; k < s->K; k++) {
+        read_candidate(table, s, m, k, group);
         if (s->bytes[m * s->K + k] > largest) largest = s->bytes[m * s->K + k];
     }
-    if (status == GM_OK && largest < 0)
-        return gm_fail(err, GM_EINPUT, "%s: line %ld: %s: no candidate at all",
+    if (largest < 0)
+        gm_fail(GM_EINPUT, "%s: line %ld: %s: no candidate at all",
                        table->path, table->line[m], s->name[m]);
     s->N += s->weights[m];
     *bytes += largest;
-    if (status == GM_OK && s->N > INT64_C(1) << 53)
-        return gm_fail(err, GM_EINPUT, "%s: more than 2^53 weights",
+    if (s->N > INT64_C(1) << 53)
+        gm_fail(GM_EINPUT, "%s: more than 2^53 weights",
                        table->path);
-    if (status == GM_OK && *bytes > INT64_C(1) << 53)
-        return gm_fail(err, GM_EINPUT, "%s: more than 2^53 bytes",
+    if (*bytes > INT64_C(1) << 53)
+        gm_fail(GM_EINPUT, "%s: more than 2^53 bytes",
                        table->path);
-    return status;
 }
 
 /* All rows.  Where neither bytes nor shapes are given, a key says so. */
-static gm_status read_modules(gm_arena *arena, const gm_table *table,
-                              gm_scores *s, gm_error *err) {
+static void read_modules(gm_arena *arena, const gm_table *table,
+                              gm_scores *s) {
     const char *text = gm_table_key(table, "group");
     long group = 128;
     int64_t bytes = 0;
     gm_error inner;
     if (text && gm_parse_long("group", text, 1, GM_MAX_GROUP, &group, &inner))
-        return gm_fail(err, GM_EINPUT, "%s: %s", table->path, inner.text);
-    gm_status status = GM_OK;
-    for (long m = 0; status == GM_OK && m < s->M; m++)
-        status = read_module(table, s, m, group, &bytes, err);
+        gm_fail(GM_EINPUT, "%s: %s", table->path, inner.text);
+    for (long m = 0; m < s->M; m++)
+        read_module(table, s, m, group, &bytes);
     char first[32];
     snprintf(first, sizeof first, "%d.bytes", s->bits[0]);
     bool shaped = gm_table_column(table, "out") >= 0 &&
                   gm_table_column(table, "in") >= 0;
-    if (status == GM_OK && !shaped && gm_table_column(table, first) < 0)
-        status = gm_keys_set(arena, &s->keys, "sizes", err, "codes");
-    return status;
+    if (!shaped && gm_table_column(table, first) < 0)
+        gm_keys_set(arena, &s->keys, "sizes", "codes");
 }
 
 /* The header's weights and overhead_bytes. */
-static gm_status read_totals(const gm_table *table, gm_scores *s,
-                             gm_error *err) {
+static void read_totals(const gm_table *table, gm_scores *s) {
     const char *overhead = gm_table_key(table, "overhead_bytes");
     const char *weights = gm_table_key(table, "weights");
     long N = 0, bytes = 0;
-    gm_status status = GM_OK;
     if (overhead)
-        status = gm_parse_long("overhead_bytes", overhead, 0, 1L << 53, &bytes,
-                               err);
-    if (status == GM_OK && weights)
-        status = gm_parse_long("weights", weights, 1, 1L << 53, &N, err);
+        gm_parse_long("overhead_bytes", overhead, 0, 1L << 53, &bytes);
+    if (weights)
+        gm_parse_long("weights", weights, 1, 1L << 53, &N);
     if (status != GM_OK) {
         gm_error inner = *err;
-        return gm_fail(err, GM_EINPUT, "%s: %s", table->path, inner.text);
+        gm_fail(GM_EINPUT, "%s: %s", table->path, inner.text);
     }
     s->overhead = bytes;
     if (weights && N != s->N)
-        return gm_fail(err, GM_EINPUT, "%s: weights: the header says %ld, the "
+        gm_fail(GM_EINPUT, "%s: weights: the header says %ld, the "
                        "modules sum to %" PRId64, table->path, N, s->N);
-    return GM_OK;
 }
 
-gm_status gm_scores_read(gm_arena *arena, const char *path, gm_scores *out,
-                         gm_error *err) {
+void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out) {
     gm_table table;
     int K = 0, bits[GM_MAX_CANDIDATES];
-    gm_status status = gm_table_read(arena, path, &table, err);
-    if (status == GM_OK) status = check_format(&table, "gamma-scores 1", err);
-    if (status == GM_OK) status = find_candidates(&table, &K, bits, err);
+    gm_table_read(arena, path, &table);
+    check_format(&table, "gamma-scores 1");
+    find_candidates(&table, &K, bits);
     long module = status == GM_OK ? gm_table_column(&table, "module") : -1;
-    if (status == GM_OK && module < 0)
+    if (module < 0)
         module = gm_table_column(&table, "name");
-    if (status == GM_OK && module < 0 && need_column(&table, "module", err) < 0)
+    if (module < 0 && need_column(&table, "module") < 0)
         status = GM_EINPUT;
-    bool shaped = status == GM_OK && gm_table_column(&table, "out") >= 0 &&
+    bool shaped = gm_table_column(&table, "out") >= 0 &&
                   gm_table_column(&table, "in") >= 0;
-    if (status == GM_OK && !shaped && need_column(&table, "weights", err) < 0)
+    if (!shaped && need_column(&table, "weights") < 0)
         status = GM_EINPUT;
-    if (status == GM_OK && table.rows == 0)
-        status = gm_fail(err, GM_EINPUT, "%s: no modules", path);
-    if (status == GM_OK)
-        status = gm_scores_new(arena, table.rows, K, bits, out, err);
-    if (status != GM_OK) return status;
+    if (table.rows == 0)
+        gm_fail(GM_EINPUT, "%s: no modules", path);
+    gm_scores_new(arena, table.rows, K, bits, out);
     out->path = table.path;
     for (long m = 0; m < out->M; m++)
         out->name[m] = table.cell[m * table.columns + module];
-    status = check_names(arena, &table, out->name, err);
-    if (status == GM_OK) status = copy_keys(arena, &table, &out->keys, err);
-    if (status == GM_OK) status = read_modules(arena, &table, out, err);
-    if (status == GM_OK) status = read_totals(&table, out, err);
-    return status;
+    check_names(arena, &table, out->name);
+    copy_keys(arena, &table, &out->keys);
+    read_modules(arena, &table, out);
+    read_totals(&table, out);
 }
 
 /* ---------------------------------------------------------------- alloc.tsv */
 
-gm_status gm_allocation_write(gm_arena *arena, const char *path,
-                              const gm_allocation *allocation, gm_error *err) {
+void gm_allocation_write(gm_arena *arena, const char *path,
+                              const gm_allocation *allocation) {
     const gm_allocation *a = allocation;
     gm_out out;
-    gm_status status = gm_out_open(arena, path, &out, err);
-    if (status != GM_OK) return status;
-    write_keys(&out, &a->keys, err);
-    gm_out_print(&out, err, "module\tbits\tbytes%s%s\n",
+    gm_out_open(arena, path, &out);
+    write_keys(&out, &a->keys);
+    gm_out_print(&out, "module\tbits\tbytes%s%s\n",
                  a->allowed ? "\tallowed" : "", a->fused ? "\tfused" : "");
     for (long m = 0; m < a->M; m++) {
-        gm_out_print(&out, err, "%s\t%d", a->name[m], a->bits[m]);
-        if (a->bytes[m] < 0) gm_out_print(&out, err, "\t-");
-        else gm_out_print(&out, err, "\t%" PRId64, a->bytes[m]);
-        if (a->allowed) gm_out_print(&out, err, "\t%s", a->allowed[m]);
-        if (a->fused) gm_out_print(&out, err, "\t%s", a->fused[m]);
-        gm_out_print(&out, err, "\n");
+        gm_out_print(&out, "%s\t%d", a->name[m], a->bits[m]);
+        if (a->bytes[m] < 0) gm_out_print(&out, "\t-");
+        else gm_out_print(&out, "\t%" PRId64, a->bytes[m]);
+        if (a->allowed) gm_out_print(&out, "\t%s", a->allowed[m]);
+        if (a->fused) gm_out_print(&out, "\t%s", a->fused[m]);
+        gm_out_print(&out, "\n");
     }
-    return gm_out_commit(&out, err);
+    gm_out_commit(&out);
 }
 
-static gm_status read_choice(const gm_table *table, gm_allocation *a, long m,
-                             gm_error *err) {
+static void read_choice(const gm_table *table, gm_allocation *a, long m) {
     struct place at = {table, m, gm_table_column(table, "bits"), a->name[m]};
     int64_t bits = 0;
-    gm_status status = cell_count(&at, &bits, err);
-    if (status == GM_OK && (bits < 1 || bits > 32))
-        status = cell_error(&at, "1 to 32", err);
+    cell_count(&at, &bits);
+    if ((bits < 1 || bits > 32))
+        cell_error(&at, "1 to 32");
     a->bits[m] = (int)bits;
     a->bytes[m] = -1;
     at.column = gm_table_column(table, "bytes");
     if (status != GM_OK || at.column < 0 || strcmp(cell_text(&at), "-") == 0)
-        return status;
-    return cell_count(&at, &a->bytes[m], err);
+        return;
+    cell_count(&at, &a->bytes[m]);
 }
 
 /* An optional column as an array of texts, or NULL. */
-static gm_status text_column(gm_arena *arena, const gm_table *table,
-                             const char *name, const char ***out,
-                             gm_error *err) {
+static void text_column(gm_arena *arena, const gm_table *table,
+                             const char *name, const char ***out) {
     long column = gm_table_column(table, name);
     *out = NULL;
-    if (column < 0) return GM_OK;
+    if (column < 0) return;
     *out = gm_alloc(arena, (size_t)table->rows, sizeof **out);
-    if (!*out) return gm_nomem(err);
     for (long m = 0; m < table->rows; m++)
         (*out)[m] = table->cell[m * table->columns + column];
-    return GM_OK;
 }
 
-gm_status gm_allocation_read(gm_arena *arena, const char *path,
-                             gm_allocation *out, gm_error *err) {
+void gm_allocation_read(gm_arena *arena, const char *path,
+                             gm_allocation *out) {
     gm_table table;
-    gm_status status = gm_table_read(arena, path, &table, err);
-    if (status == GM_OK) status = check_format(&table, "gamma-alloc 1", err);
-    if (status != GM_OK) return status;
+    gm_table_read(arena, path, &table);
+    check_format(&table, "gamma-alloc 1");
     const char *key = gm_table_column(&table, "module") < 0 ? "name" : "module";
     if (gm_table_column(&table, key) < 0)
-        return gm_fail(err, GM_EINPUT, "%s: no column \"module\" or \"name\"",
+        gm_fail(GM_EINPUT, "%s: no column \"module\" or \"name\"",
                        path);
-    if (need_column(&table, "bits", err) < 0) return GM_EINPUT;
+    if (need_column(&table, "bits") < 0) return GM_EINPUT;
     if (table.rows == 0)
-        return gm_fail(err, GM_EINPUT, "%s: no modules", path);
+        gm_fail(GM_EINPUT, "%s: no modules", path);
     size_t n = (size_t)table.rows;
     *out = (gm_allocation){.path = table.path, .M = table.rows};
     out->bits = gm_alloc(arena, n, sizeof *out->bits);
     out->bytes = gm_alloc(arena, n, sizeof *out->bytes);
-    if (!out->bits || !out->bytes) return gm_nomem(err);
-    status = text_column(arena, &table, key, &out->name, err);
-    if (status == GM_OK)
-        status = text_column(arena, &table, "allowed", &out->allowed, err);
-    if (status == GM_OK)
-        status = text_column(arena, &table, "fused", &out->fused, err);
-    if (status == GM_OK) status = check_names(arena, &table, out->name, err);
-    for (long m = 0; status == GM_OK && m < out->M; m++)
-        status = read_choice(&table, out, m, err);
-    if (status == GM_OK) status = copy_keys(arena, &table, &out->keys, err);
-    return status;
+    text_column(arena, &table, key, &out->name);
+    text_column(arena, &table, "allowed", &out->allowed);
+    text_column(arena, &table, "fused", &out->fused);
+    check_names(arena, &table, out->name);
+    for (long m = 0; m < out->M; m++)
+        read_choice(&table, out, m);
+    copy_keys(arena, &table, &out->keys);
 }
 
 /* Both name lists sorted, walked side by side. */
@@ -523,8 +472,8 @@ static struct named *sort_names(gm_arena *arena, const char *const *name,
     return list;
 }
 
-static gm_status match_bits(const gm_allocation *a, const gm_scores *s,
-                            long from, long m, int *choice, gm_error *err) {
+static void match_bits(const gm_allocation *a, const gm_scores *s,
+                            long from, long m, int *choice) {
     for (int k = 0; k < s->K; k++) {
         long i = m * s->K + k;
         if (s->bits[k] != a->bits[from] || s->bytes[i] < 0) continue;
@@ -532,38 +481,36 @@ static gm_status match_bits(const gm_allocation *a, const gm_scores *s,
         const char *sizes = gm_keys_get(&a->keys, "sizes");
         if (a->bytes[from] < 0 || a->bytes[from] == s->bytes[i] ||
             (sizes && strcmp(sizes, "codes") == 0))
-            return GM_OK;
-        return gm_fail(err, GM_EINPUT, "%s: module %s at %d bits: %" PRId64
+            return;
+        gm_fail(GM_EINPUT, "%s: module %s at %d bits: %" PRId64
                        " bytes, but %s says %" PRId64, a->path, s->name[m],
                        a->bits[from], a->bytes[from], s->path, s->bytes[i]);
     }
-    return gm_fail(err, GM_EINPUT, "%s: module %s: %s has no candidate of %d "
+    gm_fail(GM_EINPUT, "%s: module %s: %s has no candidate of %d "
                    "bits for it", a->path, s->name[m], s->path, a->bits[from]);
 }
 
-gm_status gm_allocation_match(const gm_allocation *allocation,
-                              const gm_scores *scores, int *choice,
-                              gm_error *err) {
+void gm_allocation_match(const gm_allocation *allocation,
+                              const gm_scores *scores, int *choice) {
     const gm_allocation *a = allocation;
     gm_arena arena = {0};
     struct named *x = sort_names(&arena, a->name, a->M);
     struct named *y = sort_names(&arena, scores->name, scores->M);
-    gm_status status = x && y ? GM_OK : gm_nomem(err);
-    for (long i = 0, j = 0; status == GM_OK && (i < a->M || j < scores->M);
+    
+    for (long i = 0, j = 0; (i < a->M || j < scores->M);
          i++, j++) {
         int order = i == a->M ? 1 : j == scores->M ? -1
                                                    : by_named(&x[i], &y[j]);
         if (order < 0)
-            status = gm_fail(err, GM_EINPUT, "%s: module %s is not in %s",
+            gm_fail(GM_EINPUT, "%s: module %s is not in %s",
                              a->path, x[i].name, scores->path);
         else if (order > 0)
-            status = gm_fail(err, GM_EINPUT, "%s: module %s of %s is missing",
+            gm_fail(GM_EINPUT, "%s: module %s of %s is missing",
                              a->path, y[j].name, scores->path);
         else
-            status = match_bits(a, scores, x[i].m, y[j].m, choice, err);
+            match_bits(a, scores, x[i].m, y[j].m, choice);
     }
     gm_arena_free(&arena);
-    return status;
 }
 
 /* ------------------------------------------------------- sizes and budgets */
@@ -585,12 +532,11 @@ const char *gm_convention_name(gm_convention convention) {
     return convention_name[convention];
 }
 
-gm_status gm_convention_parse(const char *what, const char *text,
-                              gm_convention *out, gm_error *err) {
+void gm_convention_parse(const char *what, const char *text,
+                              gm_convention *out) {
     int found = 0;
-    gm_status s = gm_parse_name(what, text, convention_name, 3, &found, err);
+    gm_parse_name(what, text, convention_name, 3, &found);
     *out = (gm_convention)found;
-    return s;
 }
 
 int64_t gm_size_in(const gm_sizes *sizes, gm_convention convention) {
@@ -616,9 +562,9 @@ static int64_t split_suffix(gm_arena *arena, const char *text, char **digits) {
     return 1;
 }
 
-gm_status gm_budget_parse(gm_arena *arena, const gm_scores *scores,
+void gm_budget_parse(gm_arena *arena, const gm_scores *scores,
                           gm_convention convention, const char *text,
-                          gm_budget *out, gm_error *err) {
+                          gm_budget *out) {
     char what[16], *digits = NULL;
     int64_t unit = scores->N;
     gm_error inner;
@@ -626,10 +572,9 @@ gm_status gm_budget_parse(gm_arena *arena, const gm_scores *scores,
     snprintf(what, sizeof what, "--%s", gm_convention_name(convention));
     if (convention == GM_BYTES) unit = split_suffix(arena, text, &digits);
     else digits = gm_format(arena, "%s", text);
-    if (!digits) return gm_nomem(err);
-    gm_status status = gm_parse_scaled(what, digits, unit, &out->limit, &inner);
-    if (status == GM_OK && out->limit > 0) return GM_OK;
-    return gm_fail(err, GM_EUSAGE, "%s: expected a positive decimal number%s, "
+    gm_parse_scaled(what, digits, unit, &out->limit, &inner);
+    if (out->limit > 0) return;
+    gm_fail(GM_EUSAGE, "%s: expected a positive decimal number%s, "
                    "found \"%s\"", what, convention == GM_BYTES ?
                    " of bytes, such as 50000000, 50M or 47.5MiB" :
                    " of bits per weight, such as 2.5", text);

@@ -228,12 +228,11 @@ static void *grow(struct work *w, void *array, size_t used, size_t need,
     return bigger;
 }
 
-static gm_status push_id(struct work *w, int32_t id) {
+static void push_id(struct work *w, int32_t id) {
     int32_t *a = grow(w, w->id, w->ids, w->ids + 1, sizeof *a, &w->id_room);
     if (!a) return GM_EMEM;
     w->id = a;
     w->id[w->ids++] = id;
-    return GM_OK;
 }
 
 /* -------------------------------------------------------------------- NFC
@@ -267,25 +266,23 @@ static const gm_composition *find_whole(uint32_t point) {
            ? &gm_compositions[low] : NULL;
 }
 
-static gm_status push_mark(struct work *w, uint32_t point) {
+static void push_mark(struct work *w, uint32_t point) {
     struct mark *a = grow(w, w->mark, w->marks, w->marks + 1, sizeof *a,
                           &w->mark_room);
     if (!a) return GM_EMEM;
     w->mark = a;
     a[w->marks] = (struct mark){point, mark_order(point), (int32_t)w->marks};
     w->marks++;
-    return GM_OK;
 }
 
 /* Appends the full canonical decomposition, at most three levels deep.  Hangul
    syllables stay whole: composing their parts again would give them back, and
    join() lets a final consonant join a whole syllable. */
-static gm_status decompose(struct work *w, uint32_t point) {
+static void decompose(struct work *w, uint32_t point) {
     const gm_composition *c = point < 0xC0 ? NULL : find_whole(point);
-    if (!c) return push_mark(w, point);
-    gm_status status = decompose(w, c->first);
-    if (status == GM_OK && c->second) status = push_mark(w, c->second);
-    return status;
+    if (!c) { push_mark(w, point); return; }
+    decompose(w, c->first);
+    if (c->second) push_mark(w, c->second);
 }
 
 static int by_order(const void *a, const void *b) {
@@ -348,8 +345,8 @@ static void compose(struct work *w) {
 }
 
 /* Normalizes the collected stretch and appends it to w->normal. */
-static gm_status end_stretch(struct work *w) {
-    if (w->marks == 0) return GM_OK;
+static void end_stretch(struct work *w) {
+    if (w->marks == 0) return;
     order_marks(w);
     compose(w);
     char *a = grow(w, w->normal, w->normals, w->normals + 4 * w->marks, 1,
@@ -359,28 +356,25 @@ static gm_status end_stretch(struct work *w) {
     for (size_t i = 0; i < w->marks; i++)
         w->normals += (size_t)gm_utf8_put(w->mark[i].point, a + w->normals);
     w->marks = 0;
-    return GM_OK;
 }
 
 /* *text, *text_end become its normal form, in w->normal if it differs. */
-static gm_status normalize(struct work *w, const char **text,
+static void normalize(struct work *w, const char **text,
                            const char **text_end) {
     const char *at = *text, *end = *text_end;
     uint32_t point = 0;
     if (!w->t->nfc || skip(w->t, at, end, GM_NFC_MAYBE, false) == end)
-        return GM_OK;
+        return;
     w->normals = 0;
     while (at < end) {
         at += gm_utf8(at, end, &point);
         bool starts = !(w->t->flags[point] & GM_NFC_MAYBE);
-        gm_status status = starts ? end_stretch(w) : GM_OK;
-        if (status == GM_OK) status = decompose(w, point);
-        if (status != GM_OK) return status;
+        starts ? end_stretch(w) : GM_OK;
+        decompose(w, point);
     }
-    gm_status status = end_stretch(w);
+    end_stretch(w);
     *text = w->normal;
     *text_end = w->normal + w->normals;
-    return status;
 }
 
 /* ------------------------------------------------------------------ merges */
@@ -498,7 +492,7 @@ static struct vocab_slot *vocab_find(const struct vocab *v, const char *key,
 }
 
 /* The id of the whole word if the vocabulary has it, else -1. */
-static gm_status whole_word(struct work *w, const char *at, const char *end,
+static void whole_word(struct work *w, const char *at, const char *end,
                             int32_t *id) {
     size_t n = 0, bytes = (size_t)(end - at);
     char *a = grow(w, w->word, 0, 2 * bytes + 1, 1, &w->word_room);
@@ -509,7 +503,6 @@ static gm_status whole_word(struct work *w, const char *at, const char *end,
     a[n] = 0;
     const struct vocab_slot *slot = vocab_find(&w->t->vocab, a, n);
     *id = slot->key ? slot->id : -1;
-    return GM_OK;
 }
 
 /* One symbol a byte, linked in order; returns how many.  A byte without a
@@ -530,13 +523,12 @@ static int32_t spell(struct work *w, const char *at, const char *end) {
     return n;
 }
 
-static gm_status encode_word(struct work *w, const char *at, const char *end) {
+static void encode_word(struct work *w, const char *at, const char *end) {
     size_t bytes = (size_t)(end - at);
     if (w->t->ignore_merges) {
         int32_t id;
-        gm_status status = whole_word(w, at, end, &id);
-        if (status != GM_OK) return status;
-        if (id >= 0) return push_id(w, id);
+        whole_word(w, at, end, &id);
+        if (id >= 0) { push_id(w, id); return; }
     }
     struct symbol *s = grow(w, w->symbol, 0, bytes, sizeof *s,
                             &w->symbol_room);
@@ -547,18 +539,15 @@ static gm_status encode_word(struct work *w, const char *at, const char *end) {
     w->heap = h;
     int32_t n = spell(w, at, end);
     merge_word(w, n);
-    gm_status status = GM_OK;
-    for (int32_t i = n ? 0 : -1; i >= 0 && status == GM_OK; i = s[i].next)
-        status = push_id(w, s[i].id);
-    return status;
+    for (int32_t i = n ? 0 : -1; i >= 0; i = s[i].next)
+        push_id(w, s[i].id);
 }
 
 /* ----------------------------------------------------------------- pieces */
 
-static gm_status byte_level(struct work *w, const char *at, const char *end) {
+static void byte_level(struct work *w, const char *at, const char *end) {
     const gm_tokenizer *t = w->t;
     size_t bytes = (size_t)(end - at);
-    gm_status status = GM_OK;
     if (t->prefix_space && *at != ' ') {
         char *a = grow(w, w->spaced, 0, bytes + 1, 1, &w->spaced_room);
         if (!a) return GM_EMEM;
@@ -567,25 +556,22 @@ static gm_status byte_level(struct work *w, const char *at, const char *end) {
         memcpy(a + 1, at, bytes);
         at = a, end = a + bytes + 1;
     }
-    while (at < end && status == GM_OK) {
+    while (at < end) {
         const char *next = t->byte_level ? t->byte_level(t, at, end) : end;
-        status = encode_word(w, at, next);
+        encode_word(w, at, next);
         at = next;
     }
-    return status;
 }
 
 /* Cuts a piece by pre-tokenizer `step`, its parts by the next one, ... */
-static gm_status pre_tokenize(struct work *w, int step, const char *at,
+static void pre_tokenize(struct work *w, int step, const char *at,
                               const char *end) {
-    gm_status status = GM_OK;
-    if (step == w->t->steps) return byte_level(w, at, end);
-    while (at < end && status == GM_OK) {
+    if (step == w->t->steps) { byte_level(w, at, end); return; }
+    while (at < end) {
         const char *next = w->t->step[step](w->t, at, end);
-        status = pre_tokenize(w, step + 1, at, next);
+        pre_tokenize(w, step + 1, at, next);
         at = next;
     }
-    return status;
 }
 
 /* The longest token of the set that the text at `at` begins with, or NULL. */
@@ -635,13 +621,12 @@ typedef gm_status (*piece_body)(struct work *w, const char *at,
 /* Finds the tokens of `set`, leftmost and longest; what lies between goes to
    `body`.  lstrip and rstrip take the white space around along, as far as it
    is not yet taken. */
-static gm_status split_added(struct work *w, const struct added_set *set,
+static void split_added(struct work *w, const struct added_set *set,
                              const char *text, const char *end,
                              piece_body body) {
     const char *done = text;
-    gm_status status = GM_OK;
     if (set->first[256] == 0) return body(w, text, end);
-    for (const char *at = text; at < end && status == GM_OK;) {
+    for (const char *at = text; at < end;) {
         const struct added *a = added_at(set, at, end);
         const char *start = at, *stop = at + (a ? a->length : 1);
         at = stop;
@@ -650,59 +635,55 @@ static gm_status split_added(struct work *w, const struct added_set *set,
             continue;
         if (a->lstrip) start = space_before(w->t, text, start);
         if (a->rstrip) stop = skip(w->t, stop, end, GM_SPACE, true);
-        if (done < start) status = body(w, done, start);
-        if (status == GM_OK) status = push_id(w, a->id);
+        if (done < start) body(w, done, start);
+        push_id(w, a->id);
         done = stop;
     }
-    return done < end && status == GM_OK ? body(w, done, end) : status;
+    return done < end ? body(w, done, end) : status;
 }
 
-static gm_status normal_piece(struct work *w, const char *at,
+static void normal_piece(struct work *w, const char *at,
                               const char *end) {
-    return pre_tokenize(w, 0, at, end);
+    pre_tokenize(w, 0, at, end);
 }
 
-static gm_status raw_piece(struct work *w, const char *at, const char *end) {
-    gm_status status = normalize(w, &at, &end);
-    if (status != GM_OK) return status;
-    return split_added(w, &w->t->normalized, at, end, normal_piece);
+static void raw_piece(struct work *w, const char *at, const char *end) {
+    normalize(w, &at, &end);
+    split_added(w, &w->t->normalized, at, end, normal_piece);
 }
 
-static gm_status check_text(const char *text, size_t bytes, gm_error *err) {
+static void check_text(const char *text, size_t bytes) {
     const char *at = text, *end = text + bytes;
     uint32_t point;
     if (bytes >= MAX_TEXT)
-        return gm_fail(err, GM_ELIMIT, "text of %zu bytes, expected fewer "
+        gm_fail(GM_ELIMIT, "text of %zu bytes, expected fewer "
                        "than %d", bytes, MAX_TEXT);
     while (at < end) {
         int n = gm_utf8(at, end, &point);
         if (n == 0)
-            return gm_fail(err, GM_EINPUT, "text: byte 0x%02X at offset %td "
+            gm_fail(GM_EINPUT, "text: byte 0x%02X at offset %td "
                            "is not valid UTF-8", (uint8_t)*at, at - text);
         at += n;
     }
-    return GM_OK;
 }
 
-gm_status gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
+void gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
                       const char *text, size_t bytes, int32_t **tokens,
-                      long *count, gm_error *err) {
+                      long *count) {
     struct work w = {.t = tokenizer};
-    gm_status status = check_text(text, bytes, err);
-    if (status != GM_OK) return status;
+    check_text(text, bytes);
     if (bytes)
-        status = split_added(&w, &tokenizer->raw, text, text + bytes,
+        split_added(&w, &tokenizer->raw, text, text + bytes,
                              raw_piece);
     int32_t *out = gm_alloc(arena, w.ids, sizeof *out);
-    if (status == GM_OK && out) {
+    if (out) {
         if (w.ids) memcpy(out, w.id, w.ids * sizeof *out);
         *tokens = out;
         *count = (long)w.ids;
     } else {
-        status = gm_nomem(err);
+        gm_nomem();
     }
     gm_arena_free(&w.arena);
-    return status;
 }
 
 long gm_tokenizer_size(const gm_tokenizer *tokenizer) {
@@ -725,22 +706,22 @@ struct load {
 };
 
 /* "pre_tokenizer.type: "Whitespace", expected ..."; absent is "nothing". */
-static gm_status refuse(const struct load *l, const char *field,
+_Noreturn static void refuse(const struct load *l, const char *field,
                         const gm_json *found, const char *expected) {
     static const char *const name[] = {"null", "boolean", "number", "string",
                                        "an array", "an object"};
     const char *path = l->t->path;
     if (found && found->type == GM_JSON_STRING)
-        return gm_fail(l->err, GM_EINPUT, "%s: %s: \"%.200s\", expected %s",
+        gm_fail(GM_EINPUT, "%s: %s: \"%.200s\", expected %s",
                        path, field, found->string, expected);
     if (found && found->type == GM_JSON_BOOL)
-        return gm_fail(l->err, GM_EINPUT, "%s: %s: %s, expected %s", path,
+        gm_fail(GM_EINPUT, "%s: %s: %s, expected %s", path,
                        field, found->number != 0 ? "true" : "false",
                        expected);
     if (found && found->type == GM_JSON_NUMBER)
-        return gm_fail(l->err, GM_EINPUT, "%s: %s: %.17g, expected %s", path,
+        gm_fail(GM_EINPUT, "%s: %s: %.17g, expected %s", path,
                        field, found->number, expected);
-    return gm_fail(l->err, GM_EINPUT, "%s: %s: %s, expected %s", path, field,
+    gm_fail(GM_EINPUT, "%s: %s: %s, expected %s", path, field,
                    found ? name[found->type] : "nothing", expected);
 }
 
@@ -753,138 +734,126 @@ static bool is_text(const gm_json *v, const char *text) {
 }
 
 /* A boolean member; `absent` < 0: it must be there. */
-static gm_status get_bool(const struct load *l, const gm_json *object,
+static void get_bool(const struct load *l, const gm_json *object,
                           const char *key, const char *field, int absent,
                           bool *out) {
     const gm_json *v = gm_json_get(object, key);
     if (is_null(v) && absent >= 0) return *out = absent != 0, GM_OK;
     if (!v || v->type != GM_JSON_BOOL)
-        return refuse(l, field, v, "true or false");
+        refuse(l, field, v, "true or false");
     *out = v->number != 0;
-    return GM_OK;
 }
 
-static gm_status load_normalizer(const struct load *l, const gm_json *n) {
+static void load_normalizer(const struct load *l, const gm_json *n) {
     static const char expected[] = "null, NFC or a Sequence of NFC";
     const gm_json *type = gm_json_get(n, "type");
-    if (is_null(n)) return GM_OK;
-    if (n->type != GM_JSON_OBJECT) return refuse(l, "normalizer", n, expected);
+    if (is_null(n)) return;
+    if (n->type != GM_JSON_OBJECT) refuse(l, "normalizer", n, expected);
     if (is_text(type, "NFC")) return l->t->nfc = true, GM_OK;
     if (!is_text(type, "Sequence"))
-        return refuse(l, "normalizer.type", type, expected);
+        refuse(l, "normalizer.type", type, expected);
     const gm_json *list = gm_json_get(n, "normalizers");
     if (!list || list->type != GM_JSON_ARRAY)
-        return refuse(l, "normalizer.normalizers", list, "an array");
+        refuse(l, "normalizer.normalizers", list, "an array");
     for (const gm_json *c = list->child; c; c = c->next) {
         type = gm_json_get(c, "type");
         if (!is_text(type, "NFC"))
-            return refuse(l, "normalizer.normalizers[].type", type, "NFC");
+            refuse(l, "normalizer.normalizers[].type", type, "NFC");
         l->t->nfc = true;
     }
-    return GM_OK;
 }
 
-static gm_status add_step(const struct load *l, matcher match) {
+static void add_step(const struct load *l, matcher match) {
     if (l->t->steps == MAX_STEPS)
-        return gm_fail(l->err, GM_EINPUT, "%s: pre_tokenizer: more than %d "
+        gm_fail(GM_EINPUT, "%s: pre_tokenizer: more than %d "
                        "steps", l->t->path, MAX_STEPS);
     l->t->step[l->t->steps++] = match;
-    return GM_OK;
 }
 
 /* Isolated keeps all pieces; so does Removed of what does not match, since the
    known patterns leave nothing unmatched. */
-static gm_status load_split(const struct load *l, const gm_json *p) {
+static void load_split(const struct load *l, const gm_json *p) {
     const gm_json *pattern = gm_json_get(p, "pattern");
     const gm_json *regex = gm_json_get(pattern, "Regex");
     const gm_json *behavior = gm_json_get(p, "behavior");
     bool invert = false;
     int i = 0;
-    gm_status status = get_bool(l, p, "invert", "pre_tokenizer.invert", -1,
+    get_bool(l, p, "invert", "pre_tokenizer.invert", -1,
                                 &invert);
-    if (status != GM_OK) return status;
     if (!is_text(behavior, "Isolated") &&
         !(is_text(behavior, "Removed") && invert))
-        return refuse(l, "pre_tokenizer.behavior", behavior,
+        refuse(l, "pre_tokenizer.behavior", behavior,
                       "Isolated (or Removed with invert)");
     while (i < PATTERNS && !is_text(regex, patterns[i].pattern)) i++;
     if (i == PATTERNS)
-        return refuse(l, "pre_tokenizer.pattern.Regex", regex,
+        refuse(l, "pre_tokenizer.pattern.Regex", regex,
                       "the pattern of GPT-2, Llama 3 or Qwen2");
-    return add_step(l, patterns[i].match);
+    add_step(l, patterns[i].match);
 }
 
-static gm_status load_byte_level(const struct load *l, const gm_json *p) {
+static void load_byte_level(const struct load *l, const gm_json *p) {
     bool regex = true;
-    gm_status status = get_bool(l, p, "add_prefix_space",
+    get_bool(l, p, "add_prefix_space",
                                 "pre_tokenizer.add_prefix_space", -1,
                                 &l->t->prefix_space);
-    if (status == GM_OK)
-        status = get_bool(l, p, "use_regex", "pre_tokenizer.use_regex", 1,
+    get_bool(l, p, "use_regex", "pre_tokenizer.use_regex", 1,
                           &regex);
-    if (status == GM_OK && regex) l->t->byte_level = match_gpt2;
-    return status;
+    if (regex) l->t->byte_level = match_gpt2;
 }
 
 /* One pre-tokenizer; the last one, and only that, must be ByteLevel. */
-static gm_status load_step(const struct load *l, const gm_json *p, bool last) {
+static void load_step(const struct load *l, const gm_json *p, bool last) {
     const gm_json *type = gm_json_get(p, "type");
-    if (last && is_text(type, "ByteLevel")) return load_byte_level(l, p);
+    if (last && is_text(type, "ByteLevel")) { load_byte_level(l, p); return; }
     if (last)
-        return refuse(l, "pre_tokenizer.type", type, "ByteLevel as the last");
-    if (is_text(type, "Split")) return load_split(l, p);
+        refuse(l, "pre_tokenizer.type", type, "ByteLevel as the last");
+    if (is_text(type, "Split")) { load_split(l, p); return; }
     if (!is_text(type, "Digits"))
-        return refuse(l, "pre_tokenizer.type", type,
+        refuse(l, "pre_tokenizer.type", type,
                       "Digits or Split before ByteLevel");
     bool each = false;
-    gm_status status = get_bool(l, p, "individual_digits",
+    get_bool(l, p, "individual_digits",
                                 "pre_tokenizer.individual_digits", -1, &each);
-    if (status != GM_OK) return status;
-    return add_step(l, each ? match_digit : match_digits);
+    add_step(l, each ? match_digit : match_digits);
 }
 
-static gm_status load_pre_tokenizer(const struct load *l, const gm_json *p) {
+static void load_pre_tokenizer(const struct load *l, const gm_json *p) {
     if (!is_text(gm_json_get(p, "type"), "Sequence"))
-        return load_step(l, p, true);
+        { load_step(l, p, true); return; }
     const gm_json *list = gm_json_get(p, "pretokenizers");
     if (!list || list->type != GM_JSON_ARRAY || !list->child)
-        return refuse(l, "pre_tokenizer.pretokenizers", list,
+        refuse(l, "pre_tokenizer.pretokenizers", list,
                       "an array ending in ByteLevel");
-    gm_status status = GM_OK;
-    for (const gm_json *c = list->child; c && status == GM_OK; c = c->next)
-        status = load_step(l, c, !c->next);
-    return status;
+    for (const gm_json *c = list->child; c; c = c->next)
+        load_step(l, c, !c->next);
 }
 
 /* What would change the ids in ways that are not written here. */
-static gm_status load_model_options(struct load *l) {
+static void load_model_options(struct load *l) {
     static const char *const empty[] = {"continuing_subword_prefix",
                                         "end_of_word_suffix"};
     const gm_json *m = l->model, *v = gm_json_get(m, "type");
     char field[64];
     bool fallback = false;
-    if (!is_text(v, "BPE")) return refuse(l, "model.type", v, "BPE");
+    if (!is_text(v, "BPE")) refuse(l, "model.type", v, "BPE");
     v = gm_json_get(m, "dropout");
     if (!is_null(v) && !(v->type == GM_JSON_NUMBER && v->number == 0))
-        return refuse(l, "model.dropout", v, "null or 0");
+        refuse(l, "model.dropout", v, "null or 0");
     for (int i = 0; i < 2; i++) {
         v = gm_json_get(m, empty[i]);
         snprintf(field, sizeof field, "model.%s", empty[i]);
         if (!is_null(v) && !is_text(v, ""))
-            return refuse(l, field, v, "null or \"\"");
+            refuse(l, field, v, "null or \"\"");
     }
-    gm_status status = get_bool(l, m, "byte_fallback", "model.byte_fallback",
+    get_bool(l, m, "byte_fallback", "model.byte_fallback",
                                 0, &fallback);
-    if (status == GM_OK && fallback)
-        status = refuse(l, "model.byte_fallback",
+    if (fallback)
+        refuse(l, "model.byte_fallback",
                         gm_json_get(m, "byte_fallback"), "false");
-    if (status == GM_OK)
-        status = get_bool(l, m, "fuse_unk", "model.fuse_unk", 0,
+    get_bool(l, m, "fuse_unk", "model.fuse_unk", 0,
                           &l->t->fuse_unk);
-    if (status == GM_OK)
-        status = get_bool(l, m, "ignore_merges", "model.ignore_merges", 0,
+    get_bool(l, m, "ignore_merges", "model.ignore_merges", 0,
                           &l->t->ignore_merges);
-    return status;
 }
 
 static void note_id(gm_tokenizer *t, int64_t id) {
@@ -892,11 +861,11 @@ static void note_id(gm_tokenizer *t, int64_t id) {
 }
 
 /* An id is below 2^31 - 1, so that id + 1 is a count too. */
-static gm_status check_id(const struct load *l, const gm_json *v,
+static void check_id(const struct load *l, const gm_json *v,
                           const char *token) {
     if (v && v->is_integer && v->integer >= 0 && v->integer < INT32_MAX)
         return note_id(l->t, v->integer), GM_OK;
-    return gm_fail(l->err, GM_EINPUT, "%s: id of \"%.160s\": expected an "
+    gm_fail(GM_EINPUT, "%s: id of \"%.160s\": expected an "
                    "integer from 0 to %d", l->t->path, token, INT32_MAX - 1);
 }
 
@@ -912,33 +881,30 @@ static int32_t vocab_get(const struct load *l, const char *key) {
 }
 
 /* The text of all tokens is kept only where whole words are looked up. */
-static gm_status load_vocab(struct load *l) {
+static void load_vocab(struct load *l) {
     const gm_json *v = gm_json_get(l->model, "vocab");
     gm_arena *where = l->t->ignore_merges ? l->arena : &l->scratch;
     if (!v || v->type != GM_JSON_OBJECT)
-        return refuse(l, "model.vocab", v, "an object");
+        refuse(l, "model.vocab", v, "an object");
     size_t slots = slots_for(v->length), bytes = 0;
     for (const gm_json *c = v->child; c; c = c->next)
         bytes += strlen(c->key) + 1;
     char *text = gm_alloc(where, bytes, 1);
     l->vocab.slot = gm_alloc(where, slots, sizeof *l->vocab.slot);
-    if (!text || !l->vocab.slot) return gm_nomem(l->err);
     l->vocab.mask = slots - 1;
     l->keys = v->length;
     for (const gm_json *c = v->child; c; c = c->next) {
         size_t n = strlen(c->key);
-        gm_status status = check_id(l, c, c->key);
-        if (status != GM_OK) return status;
+        check_id(l, c, c->key);
         memcpy(text, c->key, n + 1);
         *vocab_find(&l->vocab, text, n) =
             (struct vocab_slot){text, (int32_t)c->integer};
         text += n + 1;
     }
     if (l->t->ignore_merges) l->t->vocab = l->vocab;
-    return GM_OK;
 }
 
-static gm_status load_bytes(struct load *l) {
+static void load_bytes(struct load *l) {
     const gm_json *unk = gm_json_get(l->model, "unk_token");
     char key[5];
     for (int b = 0; b < 256; b++) {
@@ -946,9 +912,9 @@ static gm_status load_bytes(struct load *l) {
         l->t->byte_id[b] = vocab_get(l, key);
     }
     l->t->unk = -1;
-    if (is_null(unk)) return GM_OK;
+    if (is_null(unk)) return;
     if (unk->type == GM_JSON_STRING) l->t->unk = vocab_get(l, unk->string);
-    return l->t->unk >= 0 ? GM_OK : refuse(l, "model.unk_token", unk,
+    if (!(l->t->unk >= 0)) refuse(l, "model.unk_token", unk,
                                            "null or a token of the vocabulary");
 }
 
@@ -971,33 +937,32 @@ static bool merge_halves(const gm_json *v, const char **a, size_t *na,
     return strlen(*a) == *na && strlen(*b) == *nb;
 }
 
-static gm_status merge_unknown(const struct load *l, long index,
+_Noreturn static void merge_unknown(const struct load *l, long index,
                                const char *text, size_t n) {
-    return gm_fail(l->err, GM_EINPUT, "%s: model.merges[%ld]: \"%.*s\" is not "
+    gm_fail(GM_EINPUT, "%s: model.merges[%ld]: \"%.*s\" is not "
                    "in model.vocab", l->t->path, index,
                    n > 160 ? 160 : (int)n, text);
 }
 
 /* A pair that comes twice keeps its last rank, as in the library. */
-static gm_status load_merge(struct load *l, const gm_json *v, long index,
+static void load_merge(struct load *l, const gm_json *v, long index,
                             uint32_t rank) {
     const char *text[3];
     size_t n[3];
     int32_t id[3];
     if (!merge_halves(v, &text[0], &n[0], &text[1], &n[1]))
-        return gm_fail(l->err, GM_EINPUT, "%s: model.merges[%ld]: expected "
+        gm_fail(GM_EINPUT, "%s: model.merges[%ld]: expected "
                        "\"a b\" or [\"a\", \"b\"]", l->t->path, index);
     memcpy(l->merged, text[0], n[0]);
     memcpy(l->merged + n[0], text[1], n[1]);
     text[2] = l->merged, n[2] = n[0] + n[1];
     for (int i = 0; i < 3; i++) {
         const struct vocab_slot *slot = vocab_find(&l->vocab, text[i], n[i]);
-        if (!slot->key) return merge_unknown(l, index, text[i], n[i]);
+        if (!slot->key) merge_unknown(l, index, text[i], n[i]);
         id[i] = slot->id;
     }
     *merge_find(&l->t->merges, id[0], id[1]) =
         (struct merge_slot){pair_key(id[0], id[1]), rank, id[2]};
-    return GM_OK;
 }
 
 /* Room for the longest merged text: no half is longer than the file. */
@@ -1012,29 +977,26 @@ static size_t longest_merge(const gm_json *list) {
     return longest;
 }
 
-static gm_status load_merges(struct load *l) {
+static void load_merges(struct load *l) {
     const gm_json *list = gm_json_get(l->model, "merges");
-    gm_status status = GM_OK;
     if (!list || list->type != GM_JSON_ARRAY)
-        return refuse(l, "model.merges", list, "an array");
+        refuse(l, "model.merges", list, "an array");
     if (list->length >= UINT32_MAX)
-        return refuse(l, "model.merges", list, "fewer than 2^32 merges");
+        refuse(l, "model.merges", list, "fewer than 2^32 merges");
     struct merges *m = &l->t->merges;
     size_t slots = slots_for(list->length);
     m->slot = gm_alloc(l->arena, slots, sizeof *m->slot);
     l->merged = gm_alloc(&l->scratch, longest_merge(list) + 1, 1);
-    if (!m->slot || !l->merged) return gm_nomem(l->err);
     m->mask = slots - 1;
     for (size_t i = 0; i < slots; i++) m->slot[i].rank = UINT32_MAX;
     long index = 0;
     uint32_t rank = 0;
-    for (const gm_json *v = list->child; v && status == GM_OK; v = v->next) {
+    for (const gm_json *v = list->child; v; v = v->next) {
         bool comment = v->type == GM_JSON_STRING &&
                        strncmp(v->string, "#version", 8) == 0;
-        if (!comment) status = load_merge(l, v, index, rank++);
+        if (!comment) load_merge(l, v, index, rank++);
         index++;
     }
-    return status;
 }
 
 /* ----------------------------------------------------- added tokens, tables */
@@ -1042,51 +1004,45 @@ static gm_status load_merges(struct load *l) {
 /* The library numbers added tokens itself: a token of the vocabulary keeps its
    id, others continue from the vocabulary's size.  A file that says otherwise
    would silently get other ids there, so it is refused here. */
-static gm_status check_added_id(const struct load *l, struct added *a,
+static void check_added_id(const struct load *l, struct added *a,
                                 int64_t *next) {
     int32_t known = vocab_get(l, a->content);
     int64_t given = known >= 0 ? known : (*next)++;
-    if (given == a->id) return GM_OK;
-    return gm_fail(l->err, GM_EINPUT, "%s: added_tokens: \"%.160s\" has id %d,"
+    if (given == a->id) return;
+    gm_fail(GM_EINPUT, "%s: added_tokens: \"%.160s\" has id %d,"
                    " expected %lld (%s)", l->t->path, a->content, a->id,
                    (long long)given, known >= 0 ? "its id in model.vocab" :
                    "the next free one");
 }
 
-static gm_status load_added_token(struct load *l, const gm_json *v,
+static void load_added_token(struct load *l, const gm_json *v,
                                   struct added *a) {
     const gm_json *content = gm_json_get(v, "content");
     const gm_json *id = gm_json_get(v, "id");
     if (!content || content->type != GM_JSON_STRING ||
         strlen(content->string) != content->length || !content->length)
-        return refuse(l, "added_tokens[].content", content,
+        refuse(l, "added_tokens[].content", content,
                       "a string, not empty, without \\u0000");
-    gm_status status = check_id(l, id, content->string);
-    if (status != GM_OK) return status;
+    check_id(l, id, content->string);
     a->content = gm_format(l->arena, "%s", content->string);
-    if (!a->content) return gm_nomem(l->err);
     a->length = content->length;
     a->id = (int32_t)id->integer;
-    status = get_bool(l, v, "lstrip", "added_tokens[].lstrip", -1,
+    get_bool(l, v, "lstrip", "added_tokens[].lstrip", -1,
                       &a->lstrip);
-    if (status == GM_OK)
-        status = get_bool(l, v, "rstrip", "added_tokens[].rstrip", -1,
+    get_bool(l, v, "rstrip", "added_tokens[].rstrip", -1,
                           &a->rstrip);
-    if (status == GM_OK)
-        status = get_bool(l, v, "single_word", "added_tokens[].single_word",
+    get_bool(l, v, "single_word", "added_tokens[].single_word",
                           -1, &a->single_word);
-    if (status == GM_OK)
-        status = get_bool(l, v, "normalized", "added_tokens[].normalized", -1,
+    get_bool(l, v, "normalized", "added_tokens[].normalized", -1,
                           &a->normalized);
-    return status;
 }
 
 /* A token that matches normalized text is searched in its normal form. */
-static gm_status normalize_added(struct load *l, struct added *a) {
+static void normalize_added(struct load *l, struct added *a) {
     struct work w = {.t = l->t};
     const char *at = a->content, *end = at + a->length;
-    gm_status status = normalize(&w, &at, &end);
-    if (status == GM_OK && at != a->content) {
+    normalize(&w, &at, &end);
+    if (at != a->content) {
         char *copy = gm_alloc(l->arena, (size_t)(end - at) + 1, 1);
         if (copy) {
             memcpy(copy, at, (size_t)(end - at));
@@ -1097,7 +1053,7 @@ static gm_status normalize_added(struct load *l, struct added *a) {
         }
     }
     gm_arena_free(&w.arena);
-    return status == GM_OK ? status : gm_nomem(l->err);
+    return status == GM_OK ? status : gm_nomem();
 }
 
 static int by_first_byte(const void *a, const void *b) {
@@ -1109,61 +1065,54 @@ static int by_first_byte(const void *a, const void *b) {
 }
 
 /* Two tokens of the same text could not be told apart. */
-static gm_status sort_added(const struct load *l, struct added *token,
+static void sort_added(const struct load *l, struct added *token,
                             long n) {
     qsort(token, (size_t)n, sizeof *token, by_first_byte);
     for (long i = 1; i < n; i++)
         if (by_first_byte(&token[i - 1], &token[i]) == 0)
-            return gm_fail(l->err, GM_EINPUT, "%s: added_tokens: \"%.160s\" "
+            gm_fail(GM_EINPUT, "%s: added_tokens: \"%.160s\" "
                            "appears twice", l->t->path, token[i].content);
-    return GM_OK;
 }
 
 /* The tokens of one pass, indexed by first byte. */
-static gm_status make_set(struct load *l, bool normalized,
+static void make_set(struct load *l, bool normalized,
                           struct added_set *set) {
     struct added *token = gm_alloc(l->arena, (size_t)l->added_count,
                                    sizeof *token);
     long n = 0, b = 0;
-    if (!token) return gm_nomem(l->err);
     for (long i = 0; i < l->added_count; i++)
         if (l->added[i].normalized == normalized) token[n++] = l->added[i];
-    gm_status status = sort_added(l, token, n);
+    sort_added(l, token, n);
     for (long i = 0; i < n; i++)
         while (b <= (uint8_t)token[i].content[0]) set->first[b++] = i;
     while (b <= 256) set->first[b++] = n;
     set->token = token;
-    return status;
 }
 
-static gm_status load_added(struct load *l, const gm_json *list) {
-    gm_status status = GM_OK;
+static void load_added(struct load *l, const gm_json *list) {
     int64_t next = (int64_t)l->keys;
     if (!is_null(list) && list->type != GM_JSON_ARRAY)
-        return refuse(l, "added_tokens", list, "an array");
+        refuse(l, "added_tokens", list, "an array");
     size_t count = list ? list->length : 0;
     l->added = gm_alloc(&l->scratch, count, sizeof *l->added);
-    if (!l->added) return gm_nomem(l->err);
     for (const gm_json *v = list ? list->child : NULL;
-         v && status == GM_OK; v = v->next) {
+         v; v = v->next) {
         struct added *a = &l->added[l->added_count++];
-        status = load_added_token(l, v, a);
-        if (status == GM_OK) status = check_added_id(l, a, &next);
+        load_added_token(l, v, a);
+        check_added_id(l, a, &next);
     }
-    if (status == GM_OK) status = sort_added(l, l->added, l->added_count);
-    for (long i = 0; i < l->added_count && status == GM_OK; i++)
-        if (l->added[i].normalized) status = normalize_added(l, &l->added[i]);
-    if (status == GM_OK) status = make_set(l, false, &l->t->raw);
-    if (status == GM_OK) status = make_set(l, true, &l->t->normalized);
-    return status;
+    sort_added(l, l->added, l->added_count);
+    for (long i = 0; i < l->added_count; i++)
+        if (l->added[i].normalized) normalize_added(l, &l->added[i]);
+    make_set(l, false, &l->t->raw);
+    make_set(l, true, &l->t->normalized);
 }
 
-static gm_status load_tables(struct load *l) {
+static void load_tables(struct load *l) {
     gm_tokenizer *t = l->t;
     t->flags = gm_alloc(l->arena, POINTS, 1);
     t->join = gm_alloc(l->arena, (size_t)gm_composition_count,
                        sizeof *t->join);
-    if (!t->flags || !t->join) return gm_nomem(l->err);
     for (int c = 0; c < GM_CLASSES; c++) {
         const gm_class_runs *runs = &gm_classes[c];
         uint32_t point = 0;
@@ -1174,38 +1123,31 @@ static gm_status load_tables(struct load *l) {
     for (int i = 0; i < gm_composition_count; i++)
         if (gm_compositions[i].joins) t->join[t->joins++] = &gm_compositions[i];
     qsort(t->join, (size_t)t->joins, sizeof *t->join, by_parts);
-    return GM_OK;
 }
 
-static gm_status load_all(struct load *l) {
+static void load_all(struct load *l) {
     const gm_json *root;
-    gm_status status = gm_json_read(&l->scratch, l->t->path, &root, l->err);
-    if (status != GM_OK) return status;
+    gm_json_read(&l->scratch, l->t->path, &root);
     const gm_json *version = gm_json_get(root, "version");
     if (version && !is_text(version, "1.0"))
-        return refuse(l, "version", version, "1.0");
+        refuse(l, "version", version, "1.0");
     l->model = gm_json_get(root, "model");
-    status = load_normalizer(l, gm_json_get(root, "normalizer"));
-    if (status == GM_OK)
-        status = load_pre_tokenizer(l, gm_json_get(root, "pre_tokenizer"));
-    if (status == GM_OK) status = load_model_options(l);
-    if (status == GM_OK) status = load_vocab(l);
-    if (status == GM_OK) status = load_bytes(l);
-    if (status == GM_OK) status = load_merges(l);
-    if (status == GM_OK) status = load_tables(l);
-    if (status == GM_OK)
-        status = load_added(l, gm_json_get(root, "added_tokens"));
-    return status;
+    load_normalizer(l, gm_json_get(root, "normalizer"));
+    load_pre_tokenizer(l, gm_json_get(root, "pre_tokenizer"));
+    load_model_options(l);
+    load_vocab(l);
+    load_bytes(l);
+    load_merges(l);
+    load_tables(l);
+    load_added(l, gm_json_get(root, "added_tokens"));
 }
 
-gm_status gm_tokenizer_open(gm_arena *arena, const char *dir,
-                            gm_tokenizer **out, gm_error *err) {
+void gm_tokenizer_open(gm_arena *arena, const char *dir,
+                            gm_tokenizer **out) {
     struct load l = {.arena = arena, .err = err,
                      .t = gm_alloc(arena, 1, sizeof *l.t)};
-    if (!l.t) return gm_nomem(err);
     l.t->path = gm_format(arena, "%s/tokenizer.json", dir);
-    gm_status status = l.t->path ? load_all(&l) : gm_nomem(err);
+    load_all(&l);
     gm_arena_free(&l.scratch);
-    if (status == GM_OK) *out = l.t;
-    return status;
+    *out = l.t;
 }

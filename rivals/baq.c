@@ -100,21 +100,19 @@ static void tile_columns(void *context, long tile) {
     }
 }
 
-gm_status gm_baq_round(gm_arena *arena, const gm_real *w, long out, long in,
+void gm_baq_round(gm_arena *arena, const gm_real *w, long out, long in,
                        const gm_factor *factor, const int *levels, gm_real *q,
-                       uint8_t *code, double *loss, gm_error *err) {
+                       uint8_t *code, double *loss) {
     const long tiles = (out + TILE - 1) / TILE;
     gm_mark mark = gm_arena_mark(arena);
     column_job job = {factor, w, levels, out, in, q, code,
                       gm_alloc(arena, (size_t)(tiles * in), sizeof(double))};
-    if (!job.loss) return gm_nomem(err);
     gm_parallel(tiles, tile_columns, &job);
     for (long j = 0; j < in; j++) {
         loss[j] = 0;
         for (long i = 0; i < tiles; i++) loss[j] += job.loss[i * in + j];
     }
     gm_arena_rewind(arena, mark);
-    return GM_OK;
 }
 
 /* -------------------------------------------------------------- allocation */
@@ -177,15 +175,13 @@ typedef struct {
 /* Several at once: they share the sweep over the blocks. */
 typedef struct { baq *list; int count; const gm_report *report; } batch;
 
-static gm_status baq_begin(gm_arena *arena, const gm_model *model,
-                           const gm_baq_options *o, gm_baq_report *r, baq *b,
-                           gm_error *err) {
+static void baq_begin(gm_arena *arena, const gm_model *model,
+                           const gm_baq_options *o, gm_baq_report *r, baq *b) {
     *b = (baq){.model = model, .o = o, .arena = arena, .r = r,
                .modules = model->config.layers * GM_LINEARS};
     b->at = gm_alloc(arena, (size_t)b->modules + 1, sizeof *b->at);
     r->M = b->modules;
     r->module = gm_alloc(arena, (size_t)b->modules, sizeof *r->module);
-    if (!b->at || !r->module) return gm_nomem(err);
     for (long m = 0; m < b->modules; m++) {
         gm_baq_module *x = &r->module[m];
         gm_linear_shape(&model->config, (int)(m % GM_LINEARS), &x->out, &x->in);
@@ -196,15 +192,12 @@ static gm_status baq_begin(gm_arena *arena, const gm_model *model,
     b->loss = gm_alloc(arena, n, sizeof *b->loss);
     b->after = gm_alloc(arena, n, sizeof *b->after);
     b->levels = gm_alloc(arena, n, sizeof *b->levels);
-    if (!b->loss || !b->after || !b->levels) return gm_nomem(err);
     for (long j = 0; j < b->columns; j++)
         b->levels[j] = whole_levels(o->rate * LN2);
-    return GM_OK;
 }
 
 /* Module m, rounded with the levels as they are; in the second pass written. */
-static gm_status baq_module(baq *b, long m, const gm_factor *factor,
-                            gm_error *err) {
+static void baq_module(baq *b, long m, const gm_factor *factor) {
     gm_mark mark = gm_arena_mark(b->arena);
     const long out = b->r->module[m].out, in = b->r->module[m].in;
     const size_t count = (size_t)(out * in);
@@ -212,38 +205,35 @@ static gm_status baq_module(baq *b, long m, const gm_factor *factor,
     gm_real *w = gm_alloc(b->arena, count, sizeof *w);
     gm_real *q = gm_alloc(b->arena, count, sizeof *q);
     uint8_t *code = gm_alloc(b->arena, count, sizeof(float));
-    if (!w || !q || !code) return gm_nomem(err);
-    gm_status s = gm_tensor_read(gm_linear_tensor(b->model, m / GM_LINEARS,
+    gm_tensor_read(gm_linear_tensor(b->model, m / GM_LINEARS,
                                                   (int)(m % GM_LINEARS)), 0,
-                                 out * in, w, err);
-    if (!s) s = gm_baq_round(b->arena, w, out, in, factor, b->levels + b->at[m],
-                             q, code, loss + b->at[m], err);
-    if (b->state == WRITE && !s) {
+                                 out * in, w);
+    gm_baq_round(b->arena, w, out, in, factor, b->levels + b->at[m],
+                             q, code, loss + b->at[m]);
+    if (b->state == WRITE) {
         gm_store(GM_F32, q, (long)count, code);
-        s = gm_out_write(&b->file, code, count * sizeof(float), err);
+        gm_out_write(&b->file, code, count * sizeof(float));
     }
     gm_arena_rewind(b->arena, mark);
-    return s;
 }
 
 /* The modules of input i of block l, for all of the batch. */
-static gm_status baq_input(void *context, long l, int i, long n,
-                           const double *H, gm_error *err) {
+static void baq_input(void *context, long l, int i, long n,
+                           const double *H) {
     static const int first[] = {GM_Q, GM_O, GM_GATE, GM_DOWN, GM_LINEARS};
     const batch *all = context;
     gm_arena *arena = all->list->arena;
     gm_factor factor;
     gm_mark mark = gm_arena_mark(arena);
-    gm_status s = gm_gptq_factor(arena, n, H, all->list->o->damping, false,
-                                 &factor, err);
+    gm_gptq_factor(arena, n, H, all->list->o->damping, false,
+                                 &factor);
     for (int j = first[i]; j < first[i + 1]; j++)
-        for (int k = 0; k < all->count && !s; k++)
+        for (int k = 0; k < all->count; k++)
             if (all->list[k].state != DONE)
-                s = baq_module(&all->list[k], l * GM_LINEARS + j, &factor, err);
+                baq_module(&all->list[k], l * GM_LINEARS + j, &factor);
     gm_arena_rewind(arena, mark);
     gm_say(all->report, "BAQ", l * 4 + i + 1,
            all->list->model->config.layers * 4);
-    return s;
 }
 
 /* All levels with R_ref moved by `shift`; the average bits that gives. */
@@ -264,11 +254,11 @@ static double allocate(baq *b, double shift) {
 
 /* The largest shift (to 2^-40) whose average is within the rate; the average
    grows with the shift. */
-static gm_status fit_rate(baq *b, gm_error *err) {
+static void fit_rate(baq *b) {
     double low = -64, high = 64;
     double least = allocate(b, low);
     if (least > b->o->rate)
-        return gm_fail(err, GM_EINFEASIBLE, "--rate %g: with all columns "
+        gm_fail(GM_EINFEASIBLE, "--rate %g: with all columns "
                        "pruned, ranges and levels still take %.4f bits per "
                        "weight", b->o->rate, least);
     while (high - low > 0x1p-40) {
@@ -278,7 +268,6 @@ static gm_status fit_rate(baq *b, gm_error *err) {
     }
     b->r->shift = low;
     allocate(b, low);
-    return GM_OK;
 }
 
 /* Largest over smallest, and standard deviation of log2, of
@@ -338,19 +327,17 @@ static int label_of(double rate) {
 }
 
 /* One tensor a module, and metadata that states each one's bytes. */
-static gm_status begin_file(baq *b, gm_error *err) {
+static void begin_file(baq *b) {
     gm_arena *a = b->arena;
     size_t M = (size_t)b->modules;
     gm_tensor *t = gm_alloc(a, M, sizeof *t);
     const char **metadata = gm_alloc(a, 2 * M + 3, sizeof *metadata);
-    if (!t || !metadata) return gm_nomem(err);
     metadata[0] = "baq", metadata[1] = b->words;
     for (long m = 0; m < b->modules; m++) {
         const gm_baq_module *x = &b->r->module[m];
         const char *name;
-        gm_status s = gm_linear_name(a, m / GM_LINEARS, (int)(m % GM_LINEARS),
-                                     &name, err);
-        if (s) return s;
+        gm_linear_name(a, m / GM_LINEARS, (int)(m % GM_LINEARS),
+                                     &name);
         t[m] = (gm_tensor){
             .name = gm_format(a, "%s.b%d", name, label_of(b->o->rate)),
             .dtype = GM_F32, .rank = 2, .shape = {x->out, x->in},
@@ -358,10 +345,10 @@ static gm_status begin_file(baq *b, gm_error *err) {
         metadata[2 * m + 2] = gm_format(a, "%s.bytes", t[m].name);
         metadata[2 * m + 3] = gm_format(a, "%lld", (long long)x->bytes);
         if (!t[m].name || !metadata[2 * m + 2] || !metadata[2 * m + 3])
-            return gm_nomem(err);
+            gm_nomem();
     }
-    return gm_safetensors_begin(a, b->path, t, b->modules, metadata, 0,
-                                &b->file, err);
+    gm_safetensors_begin(a, b->path, t, b->modules, metadata, 0,
+                                &b->file);
 }
 
 /* Columns of the table; %.17g reads back exactly. */
@@ -370,77 +357,71 @@ static const char *const column[] = {
     "predicted.ratio", "predicted.log2", "after.ratio", "after.log2"};
 enum { COLUMNS = sizeof column / sizeof *column };
 
-static gm_status write_table(baq *b, gm_error *err) {
+static void write_table(baq *b) {
     const gm_baq_report *r = b->r;
     gm_out out;
-    gm_status s = gm_out_open(b->arena, b->table, &out, err);
-    if (s) return s;
-    gm_out_print(&out, err, "# format gamma-baq 1\n# baq %s\n# shift %.17g\n"
+    gm_out_open(b->arena, b->table, &out);
+    gm_out_print(&out, "# format gamma-baq 1\n# baq %s\n# shift %.17g\n"
                  "# bits %.17g\n# stored_bits %.17g\n# effective_bits %.17g\n"
                  "module", b->words, r->shift, r->bits, r->stored_bits,
                  r->effective_bits);
     for (int i = 0; i < COLUMNS; i++)
-        gm_out_print(&out, err, "\t%s", column[i]);
+        gm_out_print(&out, "\t%s", column[i]);
     for (long m = 0; m < r->M; m++) {
         const gm_baq_module *x = &r->module[m];
         const char *name;
-        s = gm_linear_name(b->arena, m / GM_LINEARS, (int)(m % GM_LINEARS),
-                           &name, err);
+        gm_linear_name(b->arena, m / GM_LINEARS, (int)(m % GM_LINEARS),
+                           &name);
         if (s) return gm_out_abandon(&out), s;
-        gm_out_print(&out, err, "\n%s\t%.17g\t%lld\t%ld\t%ld\t%.17g\t%.17g\t"
+        gm_out_print(&out, "\n%s\t%.17g\t%lld\t%ld\t%ld\t%.17g\t%.17g\t"
                      "%.17g\t%.17g\t%.17g\t%.17g", name, x->bits,
                      (long long)x->bytes, x->pruned, x->clamped,
                      x->before.ratio, x->before.log2, x->predicted.ratio,
                      x->predicted.log2, x->after.ratio, x->after.log2);
     }
-    gm_out_print(&out, err, "\n");
-    return gm_out_commit(&out, err);
+    gm_out_print(&out, "\n");
+    gm_out_commit(&out);
 }
 
-static gm_status read_number(const gm_table *t, const char *what,
-                             const char *text, double *out, gm_error *err) {
+static void read_number(const gm_table *t, const char *what,
+                             const char *text, double *out) {
     gm_error inner;
     if (text && !gm_parse_double(what, text, -1e300, 1e300, out, &inner))
-        return GM_OK;
-    return gm_fail(err, GM_EINPUT, "%s: %s: expected a number, found \"%s\"",
+        return;
+    gm_fail(GM_EINPUT, "%s: %s: expected a number, found \"%s\"",
                    t->path, what, text ? text : "nothing");
 }
 
-static gm_status read_row(const gm_table *t, long m, gm_baq_module *x,
-                          gm_error *err) {
+static void read_row(const gm_table *t, long m, gm_baq_module *x) {
     double v[COLUMNS];
-    gm_status s = GM_OK;
-    for (int i = 0; i < COLUMNS && !s; i++) {
+    for (int i = 0; i < COLUMNS; i++) {
         long c = gm_table_column(t, column[i]);
-        s = read_number(t, column[i], c < 0 ? NULL
-                        : t->cell[m * t->columns + c], v + i, err);
+        read_number(t, column[i], c < 0 ? NULL
+                        : t->cell[m * t->columns + c], v + i);
     }
-    if (s) return s;
     *x = (gm_baq_module){.out = x->out, .in = x->in, .bits = v[0],
                          .bytes = (int64_t)v[1], .pruned = (long)v[2],
                          .clamped = (long)v[3], .before = {v[4], v[5]},
                          .predicted = {v[6], v[7]}, .after = {v[8], v[9]}};
-    return GM_OK;
 }
 
 /* The report of a file made before. */
-static gm_status read_table(baq *b, gm_error *err) {
+static void read_table(baq *b) {
     gm_baq_report *r = b->r;
     gm_table t;
-    gm_status s = gm_table_read(b->arena, b->table, &t, err);
-    if (!s && t.rows != r->M)
-        s = gm_fail(err, GM_EINPUT, "%s: expected %ld modules, found %ld",
+    gm_table_read(b->arena, b->table, &t);
+    if (t.rows != r->M)
+        gm_fail(GM_EINPUT, "%s: expected %ld modules, found %ld",
                     b->table, r->M, t.rows);
     const char *const key[] = {"shift", "bits", "stored_bits",
                                "effective_bits"};
     double *to[] = {&r->shift, &r->bits, &r->stored_bits, &r->effective_bits};
-    for (int i = 0; i < 4 && !s; i++)
-        s = read_number(&t, key[i], gm_table_key(&t, key[i]), to[i], err);
-    for (long m = 0; m < r->M && !s; m++) {
-        s = read_row(&t, m, &r->module[m], err);
+    for (int i = 0; i < 4; i++)
+        read_number(&t, key[i], gm_table_key(&t, key[i]), to[i]);
+    for (long m = 0; m < r->M; m++) {
+        read_row(&t, m, &r->module[m]);
         r->bytes += r->module[m].bytes;
     }
-    return s;
 }
 
 /* ----------------------------------------------------------- the two passes */
@@ -456,54 +437,49 @@ static void spreads(baq *b) {
     }
 }
 
-static gm_status sweep(batch *all, const gm_sequences *text, gm_error *err) {
+static void sweep(batch *all, const gm_sequences *text) {
     const gm_recipe recipe = {.quantizer = GM_GPTQ,
                               .hessian = all->list->o->hessian};
-    return gm_hessians(all->list->arena, all->list->model, &recipe, text,
-                       baq_input, all, err);
+    gm_hessians(all->list->arena, all->list->model, &recipe, text,
+                       baq_input, all);
 }
 
 /* From losses to levels to the head of the file. */
-static gm_status begin_second(baq *b, gm_error *err) {
-    gm_status s = GM_OK;
+static void begin_second(baq *b) {
     if (b->o->rule == GM_BAQ_PUBLISHED) allocate(b, 0);
-    if (b->o->rule > GM_BAQ_PUBLISHED) s = fit_rate(b, err);
-    if (s) return s;
+    if (b->o->rule > GM_BAQ_PUBLISHED) fit_rate(b);
     count_up(b);
     b->state = WRITE;
-    return begin_file(b, err);
+    begin_file(b);
 }
 
-static gm_status finish(baq *b, gm_error *err) {
-    gm_status s = gm_out_commit(&b->file, err);
+static void finish(baq *b) {
+    gm_out_commit(&b->file);
     if (b->o->rule == GM_BAQ_UNIFORM) b->loss = b->after;
     spreads(b);
     b->state = DONE;
-    return s ? s : write_table(b, err);
+    write_table(b);
 }
 
 /* Two sweeps over the blocks, or one if all are uniform: their one pass is the
    second. */
-static gm_status make_all(batch *all, const gm_sequences *text,
-                          gm_error *err) {
-    gm_status s = GM_OK;
-    for (int k = 0; k < all->count && !s; k++)
+static void make_all(batch *all, const gm_sequences *text) {
+    for (int k = 0; k < all->count; k++)
         if (all->list[k].state == LEARN &&
             all->list[k].o->rule == GM_BAQ_UNIFORM)
-            s = begin_second(&all->list[k], err);
-    for (int pass = 0; pass < 2 && !s; pass++) {
+            begin_second(&all->list[k]);
+    for (int pass = 0; pass < 2; pass++) {
         bool any = false;
         for (int k = 0; k < all->count; k++)
             any = any || all->list[k].state != DONE;
-        if (any) s = sweep(all, text, err);
-        for (int k = 0; k < all->count && !s; k++)
-            if (all->list[k].state == WRITE) s = finish(&all->list[k], err);
+        if (any) sweep(all, text);
+        for (int k = 0; k < all->count; k++)
+            if (all->list[k].state == WRITE) finish(&all->list[k]);
             else if (all->list[k].state == LEARN)
-                s = begin_second(&all->list[k], err);
+                begin_second(&all->list[k]);
     }
     for (int k = 0; k < all->count && s; k++)
         gm_out_abandon(&all->list[k].file);
-    return s;
 }
 
 /* What the result depends on, in words, and the hash that names its files. */
@@ -525,71 +501,63 @@ static char *words_of(const baq *b, const gm_sequences *text, char hash[65]) {
     return words;
 }
 
-static gm_status check_options(const gm_baq_options *o,
-                               const gm_sequences *text, gm_error *err) {
+static void check_options(const gm_baq_options *o,
+                               const gm_sequences *text) {
     if (!(o->rate > 0 && o->rate <= 8))
-        return gm_fail(err, GM_EUSAGE, "--rate: expected more than 0 and at "
+        gm_fail(GM_EUSAGE, "--rate: expected more than 0 and at "
                        "most 8 bits, found %g", o->rate);
-    if (text) return GM_OK;
-    return gm_fail(err, GM_EUSAGE, "BAQ needs a calibration text: expected "
+    if (text) return;
+    gm_fail(GM_EUSAGE, "BAQ needs a calibration text: expected "
                    "one, found none");
 }
 
 /* Names and room; DONE when the files are there. */
-static gm_status prepare(gm_arena *arena, gm_model *model,
+static void prepare(gm_arena *arena, gm_model *model,
                          const gm_baq_options *o, const gm_sequences *text,
-                         const char *dir, gm_baq_report *r, baq *b,
-                         gm_error *err) {
+                         const char *dir, gm_baq_report *r, baq *b) {
     char hash[65];
-    gm_status s = check_options(o, text, err);
-    if (!s && !*model->hash) s = gm_model_hash(model, err);
-    if (!s) s = baq_begin(arena, model, o, r, b, err);
-    if (s) return s;
+    check_options(o, text);
+    if (!*model->hash) gm_model_hash(model);
+    baq_begin(arena, model, o, r, b);
     b->words = words_of(b, text, hash);
     b->path = gm_format(arena, "%s/baq-%.12s.safetensors", dir, hash);
     b->table = gm_format(arena, "%s/baq-%.12s.tsv", dir, hash);
-    if (!b->words || !b->path || !b->table) return gm_nomem(err);
     if (gm_exists(b->path) && gm_exists(b->table))
         b->state = DONE;
-    return GM_OK;
 }
 
-gm_status gm_baq_make(gm_arena *arena, gm_model *model,
+void gm_baq_make(gm_arena *arena, gm_model *model,
                       const gm_baq_options *options, int count,
                       const gm_sequences *calibration, const char *dir,
-                      const gm_report *report, gm_error *err) {
+                      const gm_report *report) {
     gm_mark mark = gm_arena_mark(arena);
     batch all = {gm_alloc(arena, (size_t)count, sizeof(baq)), count, report};
     gm_baq_report *r = gm_alloc(arena, (size_t)count, sizeof *r);
-    if (!all.list || !r) return gm_nomem(err);
-    gm_status s = gm_make_dir(dir, err);
-    for (int k = 0; k < count && !s; k++) {
+    gm_make_dir(dir);
+    for (int k = 0; k < count; k++) {
         assert(options[k].hessian == options->hessian &&
                options[k].damping == options->damping);
-        s = prepare(arena, model, options + k, calibration, dir, r + k,
-                    all.list + k, err);
+        prepare(arena, model, options + k, calibration, dir, r + k,
+                    all.list + k);
     }
-    if (!s) s = make_all(&all, calibration, err);
+    make_all(&all, calibration);
     gm_arena_rewind(arena, mark);
-    return s;
 }
 
-gm_status gm_baq_open(gm_arena *arena, gm_model *model,
+void gm_baq_open(gm_arena *arena, gm_model *model,
                       const gm_baq_options *options,
                       const gm_sequences *calibration, const char *dir,
                       const gm_report *report, gm_candidates *out,
-                      gm_baq_report *r, gm_error *err) {
+                      gm_baq_report *r) {
     baq b;
     gm_recipe recipe;
     *r = (gm_baq_report){0};
-    gm_status s = gm_baq_make(arena, model, options, 1, calibration, dir,
-                              report, err);
-    if (!s) s = prepare(arena, model, options, calibration, dir, r, &b, err);
-    if (!s) s = read_table(&b, err);
-    if (s) return s;
+    gm_baq_make(arena, model, options, 1, calibration, dir,
+                              report);
+    prepare(arena, model, options, calibration, dir, r, &b);
+    read_table(&b);
     r->path = b.path;
-    s = gm_external_open(arena, model, b.path, NULL, GM_MAX_GROUP, &recipe,
-                         err);
-    return s ? s : gm_candidates_open(arena, model, &recipe, NULL, dir, report,
-                                      out, err);
+    gm_external_open(arena, model, b.path, NULL, GM_MAX_GROUP, &recipe);
+    gm_candidates_open(arena, model, &recipe, NULL, dir, report,
+                                      out);
 }

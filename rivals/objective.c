@@ -51,7 +51,7 @@ static gm_real *state(const gm_objective *o, long l) {
     return o->h + l * o->R * o->d;
 }
 
-static gm_status buffers(gm_objective *o, gm_error *err) {
+static void buffers(gm_objective *o) {
     const gm_config *c = &o->candidates->model->config;
     size_t R = (size_t)o->R, d = (size_t)c->d, weights = 0;
     for (int j = 0; j < GM_LINEARS; j++) {
@@ -66,23 +66,19 @@ static gm_status buffers(gm_objective *o, gm_error *err) {
     o->out = gm_alloc(o->arena, rows,
                       (size_t)gm_tallest(c) * sizeof *o->out);
     o->row = gm_alloc(o->arena, R, sizeof *o->row);
-    if (!o->h || !o->y || !o->w || !o->out || !o->row) return gm_nomem(err);
-    gm_status s = gm_block_alloc(o->arena, c, &o->block, err);
-    if (!s) s = gm_acts_alloc(o->arena, c, o->batch, o->text.window, false,
-                              &o->acts, err);
-    if (!s) s = gm_rope_build(o->arena, c, o->text.window, NULL, &o->rope,
-                              err);
-    return s;
+    gm_block_alloc(o->arena, c, &o->block);
+    gm_acts_alloc(o->arena, c, o->batch, o->text.window, false,
+                              &o->acts);
+    gm_rope_build(o->arena, c, o->text.window, NULL, &o->rope);
 }
 
-gm_status gm_objective_begin(gm_arena *arena, const gm_candidates *candidates,
+void gm_objective_begin(gm_arena *arena, const gm_candidates *candidates,
                              const gm_sequences *text, const gm_report *report,
-                             gm_objective **out, gm_error *err) {
+                             gm_objective **out) {
     const gm_model *model = candidates->model;
     gm_objective *o = gm_alloc(arena, 1, sizeof *o);
-    if (!o) return gm_nomem(err);
     if (!text->tokens || text->S < 1 || text->T < 1)
-        return gm_fail(err, GM_EUSAGE, "expected a calibration text, found "
+        gm_fail(GM_EUSAGE, "expected a calibration text, found "
                        "%ld sequences of %ld tokens", text->S, text->T);
     *out = o;
     *o = (gm_objective){
@@ -90,16 +86,15 @@ gm_status gm_objective_begin(gm_arena *arena, const gm_candidates *candidates,
         .text = {text->tokens, text->S, text->T}, .L = model->config.layers,
         .d = model->config.d, .R = text->S * text->T,
         .batch = gm_batch(text->S, text->T)};
-    gm_status s = buffers(o, err);
-    if (!s) s = gm_embed(model, text->tokens, o->R, o->h, err);
-    for (long l = 0; l < o->L && !s; l++) {
-        s = gm_block_load(model, l, &o->block, err);
-        if (!s) forward(o, state(o, l), state(o, l + 1));
-        if (!s) s = gm_states_check(model, l, "output", state(o, l + 1), o->R,
-                                    o->d, err);
+    buffers(o);
+    gm_embed(model, text->tokens, o->R, o->h);
+    for (long l = 0; l < o->L; l++) {
+        gm_block_load(model, l, &o->block);
+        forward(o, state(o, l), state(o, l + 1));
+        gm_states_check(model, l, "output", state(o, l + 1), o->R,
+                                    o->d);
         gm_say(report, "original states", l + 1, o->L);
     }
-    return s;
 }
 
 double gm_objective_evaluations(const gm_objective *o) {
@@ -121,8 +116,7 @@ static void error_row(void *context, long t) {
 }
 
 /* E_l of the weights that now stand in o->block. */
-static gm_status block_error(gm_objective *o, long l, double *E,
-                             gm_error *err) {
+static void block_error(gm_objective *o, long l, double *E) {
     error_job job = {o, state(o, l + 1)};
     forward(o, state(o, l), o->y);
     gm_parallel(o->R, error_row, &job);
@@ -130,8 +124,8 @@ static gm_status block_error(gm_objective *o, long l, double *E,
     for (long t = 0; t < o->R; t++) *E += o->row[t];
     *E /= (double)o->R;
     o->work += GM_LINEARS * o->text.windows;
-    if (*E < HUGE_VAL) return GM_OK;
-    return gm_fail(err, GM_EINPUT, "%s: block %ld: the reconstruction error is "
+    if (*E < HUGE_VAL) return;
+    gm_fail(GM_EINPUT, "%s: block %ld: the reconstruction error is "
                    "%g; expected a finite number", o->candidates->model->dir,
                    l, *E);
 }
@@ -141,34 +135,29 @@ static bool original(const gm_objective *o, int k) {
     return o->candidates->recipe.bits[k] >= 16;
 }
 
-static gm_status separable_module(gm_objective *o, long l, int j,
-                                  const bool *wanted, double *S,
-                                  gm_error *err) {
+static void separable_module(gm_objective *o, long l, int j,
+                                  const bool *wanted, double *S) {
     gm_real *kept = o->block.w[j];
-    gm_status s = GM_OK;
     o->block.w[j] = o->w;
-    for (int k = 0; k < o->candidates->recipe.count && !s; k++) {
+    for (int k = 0; k < o->candidates->recipe.count; k++) {
         S[k] = 0;
         if (!wanted[k] || original(o, k)) continue;
-        s = gm_candidate_weight(o->candidates, l, j, k, o->w, err);
-        if (!s) s = block_error(o, l, S + k, err);
+        gm_candidate_weight(o->candidates, l, j, k, o->w);
+        block_error(o, l, S + k);
     }
     o->block.w[j] = kept;
-    return s;
 }
 
-gm_status gm_objective_separable(gm_objective *o, const bool *wanted,
-                                 double *S, gm_error *err) {
+void gm_objective_separable(gm_objective *o, const bool *wanted,
+                                 double *S) {
     const long M = o->L * GM_LINEARS, K = o->candidates->recipe.count;
-    gm_status s = GM_OK;
-    for (long m = 0; m < M && !s; m++) {
+    for (long m = 0; m < M; m++) {
         long l = m / GM_LINEARS;
         int j = (int)(m % GM_LINEARS);
-        if (j == 0) s = gm_block_load(o->candidates->model, l, &o->block, err);
-        if (!s) s = separable_module(o, l, j, wanted + m * K, S + m * K, err);
+        if (j == 0) gm_block_load(o->candidates->model, l, &o->block);
+        separable_module(o, l, j, wanted + m * K, S + m * K);
         gm_say(o->report, "separable errors", m + 1, M);
     }
-    return s;
 }
 
 /* ------------------------------------------------- output error of one linear
@@ -199,9 +188,8 @@ static double output_energy(gm_objective *o, const gm_real *x, const gm_real *w,
 }
 
 /* Adds one batch of module (l, j): energy of W, and of each dW to D[k]. */
-static gm_status gram_module(gm_objective *o, long l, int j,
-                             const bool *wanted, double *energy, double *D,
-                             gm_error *err) {
+static void gram_module(gm_objective *o, long l, int j,
+                             const bool *wanted, double *energy, double *D) {
     const gm_acts *a = &o->acts;
     const gm_real *input[GM_LINEARS] = {a->x1, a->x1, a->x1, a->attn,
                                         a->x2, a->x2, a->act};
@@ -210,53 +198,46 @@ static gm_status gram_module(gm_objective *o, long l, int j,
     *energy += output_energy(o, input[j], o->block.w[j], out, in);
     for (int k = 0; k < o->candidates->recipe.count; k++) {
         if (!wanted[k] || original(o, k)) continue;
-        gm_status s = gm_candidate_weight(o->candidates, l, j, k, o->w, err);
-        if (s) return s;
+        gm_candidate_weight(o->candidates, l, j, k, o->w);
         for (long i = 0; i < out * in; i++) o->w[i] -= o->block.w[j][i];
         D[k] += output_energy(o, input[j], o->w, out, in);
         o->work += a->S;
     }
-    return GM_OK;
 }
 
 /* All modules of block l: passes over the text, then the division. */
-static gm_status gram_block(gm_objective *o, long l, const bool *wanted,
-                            double *D, gm_error *err) {
+static void gram_block(gm_objective *o, long l, const bool *wanted,
+                            double *D) {
     const gm_model *model = o->candidates->model;
     const long K = o->candidates->recipe.count, T = o->text.window;
     double energy[GM_LINEARS] = {0};
-    gm_status s = gm_block_load(model, l, &o->block, err);
+    gm_block_load(model, l, &o->block);
     memset(D, 0, (size_t)(GM_LINEARS * K) * sizeof *D);
-    for (long i = 0; i < o->text.windows && !s; i += o->batch) {
+    for (long i = 0; i < o->text.windows; i += o->batch) {
         long rest = o->text.windows - i;
         o->acts.S = rest < o->batch ? rest : o->batch;
         gm_block_forward(&model->config, &o->block, &o->rope,
                          state(o, l) + i * T * o->d, &o->acts, o->y);
-        for (int j = 0; j < GM_LINEARS && !s; j++)
-            s = gram_module(o, l, j, wanted + j * K, energy + j, D + j * K,
-                            err);
+        for (int j = 0; j < GM_LINEARS; j++)
+            gram_module(o, l, j, wanted + j * K, energy + j, D + j * K);
     }
-    for (int j = 0; j < GM_LINEARS && !s; j++)
-        for (long i = j * K; i < (j + 1) * K && !s; i++) {
+    for (int j = 0; j < GM_LINEARS; j++)
+        for (long i = j * K; i < (j + 1) * K; i++) {
             if (D[i] > 0) D[i] /= energy[j];
             if (!(D[i] < HUGE_VAL))
-                s = gm_fail(err, GM_EINPUT, "%s: block %ld, linear %d: the "
+                gm_fail(GM_EINPUT, "%s: block %ld, linear %d: the "
                             "output error is %g; expected a finite number",
                             model->dir, l, j, D[i]);
         }
-    return s;
 }
 
-gm_status gm_objective_gram(gm_objective *o, const bool *wanted, double *D,
-                            gm_error *err) {
+void gm_objective_gram(gm_objective *o, const bool *wanted, double *D) {
     const long K = o->candidates->recipe.count;
-    gm_status s = GM_OK;
-    for (long l = 0; l < o->L && !s; l++) {
+    for (long l = 0; l < o->L; l++) {
         long i = l * GM_LINEARS * K;
-        s = gram_block(o, l, wanted + i, D + i, err);
+        gram_block(o, l, wanted + i, D + i);
         gm_say(o->report, "output errors", l + 1, o->L);
     }
-    return s;
 }
 
 /* ------------------------------------------------ whole blocks, remembered */
@@ -284,77 +265,66 @@ static memory *memo_place(const gm_objective *o, uint64_t key) {
 }
 
 /* Keeps at least half of all places free. */
-static gm_status memo_grow(gm_objective *o, gm_error *err) {
-    if (o->room && 2 * o->used < o->room) return GM_OK;
+static void memo_grow(gm_objective *o) {
+    if (o->room && 2 * o->used < o->room) return;
     memory *old = o->memo;
     size_t n = o->room;
     o->room = n ? 2 * n : 1024;
     o->memo = gm_alloc(o->arena, o->room, sizeof *o->memo);
-    if (!o->memo) return gm_nomem(err);
     for (size_t i = 0; i < n; i++)
         if (old[i].key) *memo_place(o, old[i].key) = old[i];
-    return GM_OK;
 }
 
 /* E_l with the seven candidates of block l. */
-static gm_status joint_error(gm_objective *o, long l, const int *choice,
-                             double *E, gm_error *err) {
-    gm_status s = gm_chosen_block(o->candidates, l, choice, &o->block, err);
-    return s ? s : block_error(o, l, E, err);
+static void joint_error(gm_objective *o, long l, const int *choice,
+                             double *E) {
+    gm_chosen_block(o->candidates, l, choice, &o->block);
+    block_error(o, l, E);
 }
 
-gm_status gm_objective_blocks(gm_objective *o, const int *choice, double *sum,
-                              gm_error *err) {
+void gm_objective_blocks(gm_objective *o, const int *choice, double *sum) {
     *sum = 0;
     for (long l = 0; l < o->L; l++) {
-        gm_status s = memo_grow(o, err);
-        if (s) return s;
+        memo_grow(o);
         uint64_t key = memo_key(l, choice + l * GM_LINEARS);
         memory *place = memo_place(o, key);
         if (!place->key) {
-            s = joint_error(o, l, choice + l * GM_LINEARS, &place->E, err);
-            if (s) return s;
+            joint_error(o, l, choice + l * GM_LINEARS, &place->E);
             place->key = key;
             o->used++;
         }
         *sum += place->E;
     }
-    return GM_OK;
 }
 
 /* --------------------------------------------------------------- end to end */
 
-gm_status gm_objective_kl_begin(gm_objective *o, gm_error *err) {
-    gm_status s = GM_OK;
+void gm_objective_kl_begin(gm_objective *o) {
     if (!o->head.w)
-        s = gm_head_load(o->arena, o->candidates->model, &o->head, err);
-    if (s || o->states) return s;
+        gm_head_load(o->arena, o->candidates->model, &o->head);
+    if (s || o->states) return;
     o->states = gm_alloc(o->arena, (size_t)o->R,
                          (size_t)o->d * sizeof *o->states);
-    return o->states ? GM_OK : gm_nomem(err);
+    if (!(o->states)) gm_nomem();
 }
 
-gm_status gm_objective_kl(gm_objective *o, const int *choice, double *kl,
-                          gm_error *err) {
+void gm_objective_kl(gm_objective *o, const int *choice, double *kl) {
     gm_measure measure;
     gm_mark mark = gm_arena_mark(o->arena);
-    gm_status s = gm_final_states(o->arena, o->candidates->model, o->candidates,
-                                  choice, &o->text, NULL, o->states, err);
-    if (!s) s = gm_evaluate(o->arena, &o->head, &o->text, o->states,
-                            state(o, o->L), NULL, &measure, err);
-    if (!s) *kl = measure.kl;
+    gm_final_states(o->arena, o->candidates->model, o->candidates,
+                                  choice, &o->text, NULL, o->states);
+    gm_evaluate(o->arena, &o->head, &o->text, o->states,
+                            state(o, o->L), NULL, &measure);
+    *kl = measure.kl;
     gm_arena_rewind(o->arena, mark);
     o->work += o->L * GM_LINEARS * o->text.windows;
-    return s;
 }
 
-gm_status gm_objective_expand(gm_objective *o, const int *choice,
-                              uint64_t seed, double *slope, double *curve,
-                              gm_error *err) {
+void gm_objective_expand(gm_objective *o, const int *choice,
+                              uint64_t seed, double *slope, double *curve) {
     gm_expansion x = {o->candidates, &o->head,
                       {o->text.tokens, o->text.windows, o->text.window},
                       state(o, o->L), choice, seed, o->report};
-    gm_status s = gm_expand(o->arena, &x, slope, curve, err);
+    gm_expand(o->arena, &x, slope, curve);
     o->work += gm_expand_evaluations() * o->L * GM_LINEARS * o->text.windows;
-    return s;
 }

@@ -117,31 +117,31 @@ static void ends_high(const asked *a, bool last) {
 /* -------------------------------------------------------- scores and solver */
 
 /* The optimum by the dynamic program, proven, or an error. */
-static gm_status solve(const asked *a, const gm_scores *scores) {
+static void solve(const asked *a, const gm_scores *scores) {
     gm_mckp p;
     gm_rounding rounding;
     gm_certificate t = {0};
     gm_solve_options o = {.solver = GM_DP, .report = a->r->report};
-    gm_status s = gm_problem_build(a->arena, scores, a->budget, 30, &p,
-                                   &rounding, a->err);
-    return s ? s : gm_mckp_solve(a->arena, &p, &o, a->choice, &t, a->err);
+    gm_problem_build(a->arena, scores, a->budget, 30, &p,
+                                   &rounding);
+    return gm_mckp_solve(a->arena, &p, &o, a->choice, &t, a->err);
 }
 
 /* Exact minimum of sum_m error_mk. */
-static gm_status solve_errors(const asked *a, double *error) {
+static void solve_errors(const asked *a, double *error) {
     gm_scores scores = a->r->table;
     scores.score = error;
-    return solve(a, &scores);
+    solve(a, &scores);
 }
 
 /* GAMMA's scores must be of this table: same modules, candidates and sizes. */
-static gm_status learned(const asked *a) {
+static void learned(const asked *a) {
     const gm_scores *s = a->r->options.learned, *t = &a->r->table;
     if (!s)
-        return gm_fail(a->err, GM_EUSAGE, "method gamma: expected learned "
+        gm_fail(GM_EUSAGE, "method gamma: expected learned "
                        "scores, found none");
     if (s->M != t->M || s->K != t->K)
-        return gm_fail(a->err, GM_EINPUT, "%s: expected %ld modules with %d "
+        gm_fail(GM_EINPUT, "%s: expected %ld modules with %d "
                        "candidates, found %ld with %d", s->path, t->M, t->K,
                        s->M, s->K);
     for (long i = 0; i < t->M * t->K; i++) {
@@ -149,12 +149,12 @@ static gm_status learned(const asked *a) {
         if (strcmp(s->name[m], t->name[m]) == 0 && s->bits[k] == t->bits[k] &&
             s->bytes[i] == t->bytes[i])
             continue;
-        return gm_fail(a->err, GM_EINPUT, "%s: expected %s at %d bits: %lld "
+        gm_fail(GM_EINPUT, "%s: expected %s at %d bits: %lld "
                        "bytes, found %s at %d bits: %lld bytes", s->path,
                        t->name[m], t->bits[k], (long long)t->bytes[i],
                        s->name[m], s->bits[k], (long long)s->bytes[i]);
     }
-    return solve(a, s);
+    solve(a, s);
 }
 
 /* ------------------------------------------------------------------- greedy */
@@ -263,27 +263,23 @@ static bool mend(const asked *a, const double *R, int sign, int64_t *slack) {
     return true;
 }
 
-static gm_status closed_form(const asked *a, const double *D) {
+static void closed_form(const asked *a, const double *D) {
     double *R = gm_alloc(a->arena, (size_t)a->p.M, sizeof *R);
-    if (!R) return gm_nomem(a->err);
     real_bits(a, D, R);
     for (long m = 0; m < a->p.M; m++) a->choice[m] = nearest(a, m, R[m]);
     int64_t slack = a->p.budget - gm_size_of(&a->p, a->choice);
     while (slack < 0 && mend(a, R, -1, &slack));
     while (mend(a, R, 1, &slack));
-    return GM_OK;
 }
 
 /* ----------------------------------------------------------------- searches */
 
-static gm_status block_cost(void *context, const int *choice, double *cost,
-                            gm_error *err) {
-    return gm_objective_blocks(context, choice, cost, err);
+static void block_cost(void *context, const int *choice, double *cost) {
+    gm_objective_blocks(context, choice, cost);
 }
 
-static gm_status kl_cost(void *context, const int *choice, double *cost,
-                         gm_error *err) {
-    return gm_objective_kl(context, choice, cost, err);
+static void kl_cost(void *context, const int *choice, double *cost) {
+    gm_objective_kl(context, choice, cost);
 }
 
 static double spent(void *context) { return gm_objective_evaluations(context); }
@@ -297,24 +293,22 @@ static gm_search search_of(const asked *a, bool kl) {
         .evaluations = (double)r->options.evaluations};
 }
 
-static gm_status anneal(const asked *a) {
+static void anneal(const asked *a) {
     gm_search search = search_of(a, false);
     greedy(a, a->r->separable.value);
-    return gm_anneal(a->arena, &search, a->choice, a->err);
+    gm_anneal(a->arena, &search, a->choice);
 }
 
 /* Members: greedy, uniform, random. */
-static gm_status evolve(const asked *a, bool kl) {
+static void evolve(const asked *a, bool kl) {
     gm_search search = search_of(a, kl);
     const size_t M = (size_t)a->p.M;
     int *starts = gm_alloc(a->arena, 2 * M, sizeof *starts);
-    if (!starts) return gm_nomem(a->err);
     greedy(a, a->r->separable.value);
     memcpy(starts, a->choice, M * sizeof *starts);
     uniform(a);
     memcpy(starts + M, a->choice, M * sizeof *starts);
-    return gm_evolve(a->arena, &search, starts, 2, kl ? 3 : 2, a->choice,
-                     a->err);
+    gm_evolve(a->arena, &search, starts, 2, kl ? 3 : 2, a->choice);
 }
 
 /* ------------------------------------------------------------------ refined
@@ -371,15 +365,13 @@ static double nats_of_scores(const asked *a, const refining *f) {
 }
 
 /* t and kappa at f->best. */
-static gm_status expand(const asked *a, refining *f, long round) {
+static void expand(const asked *a, refining *f, long round) {
     const long n = a->p.M * a->p.K;
-    gm_status s = gm_objective_expand(a->r->objective, f->best,
+    gm_objective_expand(a->r->objective, f->best,
                                       a->r->options.seed + (uint64_t)round,
-                                      f->slope, f->curve, a->err);
-    if (s) return s;
+                                      f->slope, f->curve);
     for (long i = 0; i < n; i++) f->slope[i] += f->curve[i];
     f->kappa = nats_of_scores(a, f);
-    return GM_OK;
 }
 
 /* u' of w, each module's least 0. */
@@ -404,67 +396,62 @@ static bool affordable(const asked *a, long evaluations) {
 }
 
 /* Tries the i-th w; *taken is i if the KL fell. */
-static gm_status attempt(const asked *a, refining *f, int i, int *taken) {
+static void attempt(const asked *a, refining *f, int i, int *taken) {
     const size_t M = (size_t)a->p.M, bytes = M * sizeof *f->best;
     double kl;
     assert(i < TRUSTS);
     mix(a, f, trust[i]);
     gm_mark mark = gm_arena_mark(a->arena);
-    gm_status s = solve(a, &f->scores);
+    solve(a, &f->scores);
     gm_arena_rewind(a->arena, mark);
-    if (s) return s;
     memcpy(f->tried + (size_t)i * M, a->choice, bytes);
-    if (memcmp(a->choice, f->best, bytes) == 0) return GM_OK;
+    if (memcmp(a->choice, f->best, bytes) == 0) return;
     for (int j = 0; j < i; j++)
         if (memcmp(a->choice, f->tried + (size_t)j * M, bytes) == 0)
-            return GM_OK;
-    s = gm_objective_kl(a->r->objective, a->choice, &kl, a->err);
-    if (s || kl >= f->kl) return s;
+            return;
+    gm_objective_kl(a->r->objective, a->choice, &kl);
+    if (s || kl >= f->kl) return;
     f->kl = kl;
     *taken = i;
-    return GM_OK;
 }
 
 /* *moved: to less KL. */
-static gm_status refine_once(const asked *a, refining *f, long round,
+static void refine_once(const asked *a, refining *f, long round,
                              bool *moved) {
     const long M = a->p.M, n = M * a->p.K;
     int taken = -1;
-    gm_status s = expand(a, f, round);
-    for (int i = 0; i < TRUSTS && !s && affordable(a, 1); i++)
-        s = attempt(a, f, i, &taken);
+    expand(a, f, round);
+    for (int i = 0; i < TRUSTS && affordable(a, 1); i++)
+        attempt(a, f, i, &taken);
     *moved = taken >= 0;
-    if (s || !*moved) return s;
+    if (s || !*moved) return;
     mix(a, f, trust[taken]);
     memcpy(f->best, f->tried + taken * M, (size_t)M * sizeof *f->best);
     memcpy(f->prior, f->scores.score, (size_t)n * sizeof *f->prior);
-    return GM_OK;
 }
 
-static gm_status refine(const asked *a, refining *f) {
+static void refine(const asked *a, refining *f) {
     const size_t bytes = (size_t)a->p.M * sizeof *a->choice;
     const long most = a->r->options.evaluations;
     bool moved = true;
     memcpy(f->best, a->choice, bytes);
-    gm_status s = gm_objective_kl(a->r->objective, a->choice, &f->kl, a->err);
+    gm_objective_kl(a->r->objective, a->choice, &f->kl);
     if (a->refined) {
         memcpy(a->refined->start, f->best, bytes);
         a->refined->kl_before = f->kl;
     }
-    for (long i = 0; moved && !s; i++) {
+    for (long i = 0; moved; i++) {
         if (!affordable(a, gm_expand_evaluations() + 1)) break;
-        s = refine_once(a, f, i, &moved);
+        refine_once(a, f, i, &moved);
         gm_say(a->r->report, "refining", (long)gm_objective_evaluations(
                a->r->objective), most);
     }
     memcpy(a->choice, f->best, bytes);
     if (a->refined) a->refined->kl = f->kl;
-    return s;
 }
 
-static gm_status refined(const asked *a) {
-    gm_status s = learned(a);
-    if (s) return s;
+static void refined(const asked *a) {
+    learned(a);
     refining f = {.scores = *a->r->options.learned};
     const size_t M = (size_t)a->p.M, n = M * (size_t)a->p.K;
     const double *u = f.scores.score;
@@ -476,30 +463,24 @@ static gm_status refined(const asked *a) {
     f.best = gm_alloc(a->arena, M, sizeof *f.best);
     f.tried = gm_alloc(a->arena, TRUSTS * M, sizeof *f.tried);
     f.scores.score = gm_alloc(a->arena, n, sizeof *f.scores.score);
-    if (!f.slope || !f.curve || !f.prior || !f.ratio || !f.best || !f.tried ||
-        !f.scores.score)
-        return gm_nomem(a->err);
     memcpy(f.prior, u, n * sizeof *u);
-    return refine(a, &f);
+    refine(a, &f);
 }
 
 /* -------------------------------------------------------------- the methods */
 
-gm_status gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
-                          const gm_report *report, gm_rivals **out,
-                          gm_error *err) {
+void gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
+                          const gm_report *report, gm_rivals **out) {
     gm_rivals *r = gm_alloc(arena, 1, sizeof *r);
-    if (!r) return gm_nomem(err);
     *out = r;
     *r = (gm_rivals){.options = *options, .report = report, .arena = arena};
     if (options->evaluations < 1)
-        return gm_fail(err, GM_EUSAGE, "evaluations: expected at least 1, "
+        gm_fail(GM_EUSAGE, "evaluations: expected at least 1, "
                        "found %ld", options->evaluations);
     const gm_candidates *c = options->candidates;
-    gm_status s = gm_module_table(arena, c->model, &c->recipe, &r->table, err);
-    for (long i = 0; i < r->table.M * r->table.K && !s && c->allowed; i++)
+    gm_module_table(arena, c->model, &c->recipe, &r->table);
+    for (long i = 0; i < r->table.M * r->table.K && c->allowed; i++)
         if (!c->allowed[i]) r->table.bytes[i] = -1;
-    return s;
 }
 
 const gm_scores *gm_rivals_table(const gm_rivals *rivals) {
@@ -507,129 +488,119 @@ const gm_scores *gm_rivals_table(const gm_rivals *rivals) {
 }
 
 /* The least sizes fit, or the reachable range in the reader's unit. */
-static gm_status check_feasible(const asked *a) {
+static void check_feasible(const asked *a) {
     gm_certificate t = {.below = -1, .neighbours_proven = true};
     gm_error local = {0};
     for (long m = 0; m < a->p.M; m++) {
         int k = gm_step_up(&a->p, m, -1), most = k;
         if (k < 0)
-            return gm_fail(a->err, GM_EINPUT, "%s: module %s has no candidate",
+            gm_fail(GM_EINPUT, "%s: module %s has no candidate",
                            a->r->table.path, a->r->table.name[m]);
         for (int up = k; up >= 0; up = gm_step_up(&a->p, m, up)) most = up;
         t.smallest += a->p.size[m * a->p.K + k];
         t.largest += a->p.size[m * a->p.K + most];
     }
     t.above = t.smallest;
-    if (t.smallest <= a->p.budget) return GM_OK;
-    gm_status s = gm_explain_infeasible(&a->r->table, a->budget, &t, &local);
-    return gm_fail(a->err, s, "%s", local.text);
+    if (t.smallest <= a->p.budget) return;
+    gm_explain_infeasible(&a->r->table, a->budget, &t, &local);
+    gm_fail(s, "%s", local.text);
 }
 
 /* Errors of all candidates that exist, measured at the first call. */
-static gm_status measure(gm_rivals *r, errors *e,
+static void measure(gm_rivals *r, errors *e,
                          gm_status (*all)(gm_objective *, const bool *,
-                                          double *, gm_error *),
-                         gm_error *err) {
+                                          double *, gm_error *)) {
     const size_t n = (size_t)(r->table.M * r->table.K);
     const double start = gm_seconds();
-    if (e->value) return GM_OK;
+    if (e->value) return;
     double *value = gm_alloc(r->arena, n, sizeof *value);
     bool *wanted = gm_alloc(r->arena, n, sizeof *wanted);
-    if (!value || !wanted) return gm_nomem(err);
     for (size_t i = 0; i < n; i++) wanted[i] = r->table.bytes[i] >= 0;
     gm_objective_forget(r->objective);
-    gm_status s = all(r->objective, wanted, value, err);
-    if (!s) *e = (errors){value, gm_objective_evaluations(r->objective),
+    all(r->objective, wanted, value, err);
+    *e = (errors){value, gm_objective_evaluations(r->objective),
                           gm_seconds() - start};
-    return s;
 }
 
 /* What outlives the call, and its share of the effort. */
-static gm_status prepare(gm_rivals *r, gm_method method, gm_effort *effort,
-                         gm_error *err) {
+static void prepare(gm_rivals *r, gm_method method, gm_effort *effort) {
     const bool gram = method == GM_GRAM || method == GM_CLOSED_FORM;
     const gm_measures measures = gm_method_measures(method);
     errors *e = gram ? &r->gram : &r->separable;
-    gm_status s = GM_OK;
-    if (measures == GM_MEASURES_NOTHING) return GM_OK;
+    if (measures == GM_MEASURES_NOTHING) return;
     if (!r->objective) {
         double start = gm_seconds();
-        s = gm_objective_begin(r->arena, r->options.candidates,
-                               &r->options.text, r->report, &r->objective,
-                               err);
+        gm_objective_begin(r->arena, r->options.candidates,
+                               &r->options.text, r->report, &r->objective);
         if (s) r->objective = NULL;
         r->begin_seconds = gm_seconds() - start;
     }
-    if (!s && method != GM_REFINED) s = measure(r, e, gram ? gm_objective_gram
-                                   : gm_objective_separable, err);
-    if (!s && measures >= GM_MEASURES_MODELS)
-        s = gm_objective_kl_begin(r->objective, err);
-    if (!s) gm_objective_forget(r->objective);
+    if (method != GM_REFINED) measure(r, e, gram ? gm_objective_gram
+                                   : gm_objective_separable);
+    if (measures >= GM_MEASURES_MODELS)
+        gm_objective_kl_begin(r->objective);
+    gm_objective_forget(r->objective);
     *effort = (gm_effort){0, r->begin_seconds};
-    if (method == GM_REFINED) return s;         /* its learning comes on top */
+    if (method == GM_REFINED) return;         /* its learning comes on top */
     *effort = (gm_effort){e->evaluations, r->begin_seconds + e->seconds};
-    return s;
 }
 
-static gm_status dispatch(const asked *a, gm_method method) {
+static void dispatch(const asked *a, gm_method method) {
     gm_draws draws = {a->r->options.seed, 0, 0};
     switch (method) {
-    case GM_UNIFORM: uniform(a); return GM_OK;
+    case GM_UNIFORM: uniform(a); return;
     case GM_RANDOM:
         all_least(a);
         gm_fill_random(&a->p, a->choice, &draws);
-        return GM_OK;
-    case GM_FIRST_HIGH: ends_high(a, false); return GM_OK;
-    case GM_LAST_HIGH: ends_high(a, true); return GM_OK;
-    case GM_GREEDY: greedy(a, a->r->separable.value); return GM_OK;
-    case GM_GRAM: return solve_errors(a, a->r->gram.value);
-    case GM_SEPARABLE: return solve_errors(a, a->r->separable.value);
-    case GM_CLOSED_FORM: return closed_form(a, a->r->gram.value);
-    case GM_ANNEAL: return anneal(a);
-    case GM_EVOLVE: return evolve(a, false);
-    case GM_EVOLVE_KL: return evolve(a, true);
-    case GM_LEARNED: return learned(a);
-    case GM_REFINED: return refined(a);
-    default: return gm_fail(a->err, GM_EUSAGE, "no such method: %d",
+        return;
+    case GM_FIRST_HIGH: ends_high(a, false); return;
+    case GM_LAST_HIGH: ends_high(a, true); return;
+    case GM_GREEDY: greedy(a, a->r->separable.value); return;
+    case GM_GRAM: { solve_errors(a, a->r->gram.value); return; }
+    case GM_SEPARABLE: { solve_errors(a, a->r->separable.value); return; }
+    case GM_CLOSED_FORM: { closed_form(a, a->r->gram.value); return; }
+    case GM_ANNEAL: { anneal(a); return; }
+    case GM_EVOLVE: { evolve(a, false); return; }
+    case GM_EVOLVE_KL: { evolve(a, true); return; }
+    case GM_LEARNED: { learned(a); return; }
+    case GM_REFINED: { refined(a); return; }
+    default: gm_fail(GM_EUSAGE, "no such method: %d",
                             (int)method);
     }
 }
 
-static gm_status choose(asked *a, gm_method method, gm_effort *effort) {
+static void choose(asked *a, gm_method method, gm_effort *effort) {
     gm_rivals *r = a->r;
     *effort = (gm_effort){0};
     gm_rounding rounding;
     gm_mark mark = gm_arena_mark(r->arena);
-    gm_status s = gm_problem_build(r->arena, &r->table, a->budget, 30, &a->p,
-                                   &rounding, a->err);
-    if (!s) s = check_feasible(a);
+    gm_problem_build(r->arena, &r->table, a->budget, 30, &a->p,
+                                   &rounding);
+    check_feasible(a);
     gm_arena_rewind(r->arena, mark);
-    if (!s) s = prepare(r, method, effort, a->err);
-    if (s) return s;
+    prepare(r, method, effort);
     const double start = gm_seconds();
     mark = gm_arena_mark(r->arena);
-    s = gm_problem_build(r->arena, &r->table, a->budget, 30, &a->p, &rounding,
-                         a->err);
-    if (!s) s = dispatch(a, method);
+    gm_problem_build(r->arena, &r->table, a->budget, 30, &a->p, &rounding);
+    dispatch(a, method);
     if (r->objective) {
         effort->evaluations += gm_objective_evaluations(r->objective);
         gm_objective_forget(r->objective);
     }
     gm_arena_rewind(r->arena, mark);
     effort->seconds += gm_seconds() - start;
-    return s;
 }
 
-gm_status gm_rivals_choose(gm_rivals *r, gm_method method,
+void gm_rivals_choose(gm_rivals *r, gm_method method,
                            const gm_budget *budget, int *choice,
-                           gm_effort *effort, gm_error *err) {
-    return choose(&(asked){.r = r, .arena = r->arena, .budget = budget,
+                           gm_effort *effort) {
+    choose(&(asked){.r = r, .arena = r->arena, .budget = budget,
                            .choice = choice, .err = err}, method, effort);
 }
 
-gm_status gm_rivals_refine(gm_rivals *r, const gm_budget *budget, int *choice,
-                           gm_refined *out, gm_effort *effort, gm_error *err) {
-    return choose(&(asked){.r = r, .arena = r->arena, .budget = budget,
+void gm_rivals_refine(gm_rivals *r, const gm_budget *budget, int *choice,
+                           gm_refined *out, gm_effort *effort) {
+    choose(&(asked){.r = r, .arena = r->arena, .budget = budget,
                            .choice = choice, .refined = out, .err = err},
                   GM_REFINED, effort);
 }

@@ -13,9 +13,9 @@
 /* w [out, in] column by column, column j with levels[j] of 1..256, one range a
    row; factor without act-order.  q [out, in]: the result; code [out, in];
    loss [in]: l_j = 1/2 sum_i (w_ij - q_ij)^2 / U_jj^2. */
-gm_status gm_baq_round(gm_arena *arena, const gm_real *w, long out, long in,
+void gm_baq_round(gm_arena *arena, const gm_real *w, long out, long in,
                        const gm_factor *factor, const int *levels, gm_real *q,
-                       uint8_t *code, double *loss, gm_error *err);
+                       uint8_t *code, double *loss);
 /* levels_j = round(2^(rate + log2(l_j / GM(l)) / 1.95)), 1..256; 1 if l_j = 0.
 */
 void gm_baq_levels(long n, const double *loss, double rate, int *levels);
@@ -56,17 +56,17 @@ typedef struct {
    same Hessian and damping): dequantized weights with their stored bytes, and
    its table baq-HASH.tsv; two sweeps over the blocks for all together.
    GM_EINFEASIBLE: rule ebits with a rate that ranges alone exceed. */
-gm_status gm_baq_make(gm_arena *arena, gm_model *model,
+void gm_baq_make(gm_arena *arena, gm_model *model,
                       const gm_baq_options *options, int count,
                       const gm_sequences *calibration, const char *dir,
-                      const gm_report *report, gm_error *err);
+                      const gm_report *report);
 /* Makes one, if need be, and opens it as candidates with K = 1, whose code bits
    stand for the rate only: the report's are true. */
-gm_status gm_baq_open(gm_arena *arena, gm_model *model,
+void gm_baq_open(gm_arena *arena, gm_model *model,
                       const gm_baq_options *options,
                       const gm_sequences *calibration, const char *dir,
                       const gm_report *report, gm_candidates *out,
-                      gm_baq_report *report_out, gm_error *err);
+                      gm_baq_report *report_out);
 
 /* ---------------------------------------------------------------- taylor.c
    The KL of the whole quantized model around an assignment, to second order. */
@@ -85,8 +85,8 @@ typedef struct {
 
 /* KL(choice, but module m at candidate k) ~ KL(choice) + slope_mk + curve_mk in
    nats, both [M, K], 0 where choice has k or m lacks it. */
-gm_status gm_expand(gm_arena *arena, const gm_expansion *expansion,
-                    double *slope, double *curve, gm_error *err);
+void gm_expand(gm_arena *arena, const gm_expansion *expansion,
+                    double *slope, double *curve);
 /* Its work in forward passes of the model over the text, and its memory. */
 long gm_expand_evaluations(void);
 int64_t gm_expand_bytes(const gm_config *config, long T, int K);
@@ -96,9 +96,9 @@ int64_t gm_expand_bytes(const gm_config *config, long T, int K);
 
 /* The original model's states of the whole text, and buffers, in the arena. */
 typedef struct gm_objective gm_objective;
-gm_status gm_objective_begin(gm_arena *arena, const gm_candidates *candidates,
+void gm_objective_begin(gm_arena *arena, const gm_candidates *candidates,
                              const gm_sequences *text, const gm_report *report,
-                             gm_objective **out, gm_error *err);
+                             gm_objective **out);
 
 /* Work since begin or forget, in forward passes of all blocks over the text. */
 double gm_objective_evaluations(const gm_objective *objective);
@@ -106,26 +106,25 @@ void gm_objective_forget(gm_objective *objective);
 
 /* S_mk = E_l with module m alone at candidate k (gamma.c's E_l), where wanted;
    else 0.  wanted, S: [M, K]. */
-gm_status gm_objective_separable(gm_objective *objective, const bool *wanted,
-                                 double *S, gm_error *err);
+void gm_objective_separable(gm_objective *objective, const bool *wanted,
+                                 double *S);
 /* D_mk = tr(dW H dW^T) / tr(W H W^T), dW = Q_mk - W_m, H = X^T X, X what
    module m sees in the original model.  0 where not wanted. */
-gm_status gm_objective_gram(gm_objective *objective, const bool *wanted,
-                            double *D, gm_error *err);
+void gm_objective_gram(gm_objective *objective, const bool *wanted,
+                            double *D);
 
 /* sum_l E_l with all seven modules of each block at their candidates.  Blocks
    are remembered until gm_objective_forget; memory for them: the arena. */
-gm_status gm_objective_blocks(gm_objective *objective, const int *choice,
-                              double *sum, gm_error *err);
+void gm_objective_blocks(gm_objective *objective, const int *choice,
+                              double *sum);
 
 /* Mean KL(original || quantized) over the text, nats.  _begin: once before. */
-gm_status gm_objective_kl_begin(gm_objective *objective, gm_error *err);
-gm_status gm_objective_kl(gm_objective *objective, const int *choice,
-                          double *kl, gm_error *err);
+void gm_objective_kl_begin(gm_objective *objective);
+void gm_objective_kl(gm_objective *objective, const int *choice,
+                          double *kl);
 /* How it changes around `choice`: gm_expand.  After _kl_begin. */
-gm_status gm_objective_expand(gm_objective *objective, const int *choice,
-                              uint64_t seed, double *slope, double *curve,
-                              gm_error *err);
+void gm_objective_expand(gm_objective *objective, const int *choice,
+                              uint64_t seed, double *slope, double *curve);
 
 /* ---------------------------------------------------------------- search.c
    From one assignment to the next.  Candidates of a module are ordered by
@@ -156,17 +155,16 @@ typedef struct {
 } gm_search;
 
 /* choice: a feasible start, replaced by the best assignment evaluated. */
-gm_status gm_anneal(gm_arena *arena, const gm_search *search, int *choice,
-                    gm_error *err);
+void gm_anneal(gm_arena *arena, const gm_search *search, int *choice);
 /* starts [given, M]: first members of the population, feasible. */
-gm_status gm_evolve(gm_arena *arena, const gm_search *search,
+void gm_evolve(gm_arena *arena, const gm_search *search,
                     const int *starts, long given, uint64_t stream,
-                    int *choice, gm_error *err);
+                    int *choice);
 
 /* nll[i] = -ln softmax(head(h_i))[next_i] for rows h_i, [rows, d]. */
-gm_status gm_token_losses(gm_arena *arena, const gm_head *head,
+void gm_token_losses(gm_arena *arena, const gm_head *head,
                           const gm_real *h, const int32_t *next, long rows,
-                          double *nll, gm_error *err);
+                          double *nll);
 
 /* ---------------------------------------------------------------- rivals.c
    The other ways to choose bits, on the same candidates, table of sizes and
@@ -215,20 +213,18 @@ typedef struct {
 typedef struct { double evaluations, seconds; } gm_effort;
 
 typedef struct gm_rivals gm_rivals;     /* sizes; errors measured so far */
-gm_status gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
-                          const gm_report *report, gm_rivals **out,
-                          gm_error *err);
+void gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
+                          const gm_report *report, gm_rivals **out);
 /* choice [M]; GM_EINFEASIBLE when not even the least sizes fit. */
-gm_status gm_rivals_choose(gm_rivals *rivals, gm_method method,
+void gm_rivals_choose(gm_rivals *rivals, gm_method method,
                            const gm_budget *budget, int *choice,
-                           gm_effort *effort, gm_error *err);
+                           gm_effort *effort);
 /* GM_REFINED, and between what: `start` [M], the optimum of `learned`, and
    `choice`, that of `score` [M, K] (all the caller's); their KL on the text, in
    nats a token. */
 typedef struct { int *start; double *score, kl_before, kl; } gm_refined;
-gm_status gm_rivals_refine(gm_rivals *rivals, const gm_budget *budget,
-                           int *choice, gm_refined *out, gm_effort *effort,
-                           gm_error *err);
+void gm_rivals_refine(gm_rivals *rivals, const gm_budget *budget,
+                           int *choice, gm_refined *out, gm_effort *effort);
 /* The table that budgets are parsed against: sizes, scores zero. */
 const gm_scores *gm_rivals_table(const gm_rivals *rivals);
 

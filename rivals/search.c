@@ -109,20 +109,18 @@ static bool propose(const gm_mckp *p, const int *from, int *moved,
     return raised >= 0 && size <= p->budget;
 }
 
-gm_status gm_anneal(gm_arena *arena, const gm_search *s, int *choice,
-                    gm_error *err) {
+void gm_anneal(gm_arena *arena, const gm_search *s, int *choice) {
     const gm_mckp *p = s->problem;
     const size_t bytes = (size_t)p->M * sizeof *choice;
     int *now = gm_alloc(arena, bytes, 1), *next = gm_alloc(arena, bytes, 1);
     double E = 0, E_next, E_best;
-    if (!now || !next) return gm_nomem(err);
     memcpy(now, choice, bytes);
-    gm_status status = s->cost(s->context, now, &E, err);
+    s->cost(s->context, now, &E, err);
     const double t0 = hottest * (E_best = E) / (double)p->M;
     const double reserve = s->share * (MOST_LOWERED + 1);
     const double moves = patience * s->evaluations / s->share;
     gm_draws draws = {s->seed, 1, 0};
-    for (double i = 0; i < moves && !status; i++) {
+    for (double i = 0; i < moves; i++) {
         double used = s->spent(s->context), f = used / s->evaluations;
         if (used + (reserve < 1 ? reserve : 1) > s->evaluations) break;
         if (i / moves > f) f = i / moves;
@@ -137,7 +135,6 @@ gm_status gm_anneal(gm_arena *arena, const gm_search *s, int *choice,
         if (E < E_best) memcpy(choice, now, bytes), E_best = E;
         gm_say(s->report, "annealing", (long)used, (long)s->evaluations);
     }
-    return status;
 }
 
 /* ------------------------------------------------------------------ evolution
@@ -192,16 +189,14 @@ static bool is_member(const population *q) {
 }
 
 /* The first members are given, the others random. */
-static gm_status settle(gm_arena *arena, population *q, const int *starts,
-                        long given, gm_error *err) {
+static void settle(gm_arena *arena, population *q, const int *starts,
+                        long given) {
     const gm_search *s = q->s;
     const gm_mckp *p = s->problem;
-    gm_status status = GM_OK;
     for (long i = 0; i <= POPULATION; i++) {
         q->member[i] = gm_alloc(arena, (size_t)p->M, sizeof **q->member);
-        if (!q->member[i]) return gm_nomem(err);
     }
-    while (q->count < POPULATION && !status && (q->count == 0 || room(s))) {
+    while (q->count < POPULATION && (q->count == 0 || room(s))) {
         int *member = q->member[q->count];
         for (long m = 0; m < p->M; m++)
             member[m] = q->count < given ? starts[q->count * p->M + m]
@@ -211,7 +206,6 @@ static gm_status settle(gm_arena *arena, population *q, const int *starts,
         gm_say(s->report, "evolution", (long)s->spent(s->context),
                (long)s->evaluations);
     }
-    return status;
 }
 
 static long extreme(const population *q, bool worst) {
@@ -222,18 +216,18 @@ static long extreme(const population *q, bool worst) {
     return at;
 }
 
-gm_status gm_evolve(gm_arena *arena, const gm_search *s, const int *starts,
-                    long given, uint64_t stream, int *choice, gm_error *err) {
+void gm_evolve(gm_arena *arena, const gm_search *s, const int *starts,
+                    long given, uint64_t stream, int *choice) {
     population q = {.s = s, .draws = {s->seed, stream, 0}};
     const double children = patience * s->evaluations / s->share;
-    gm_status status = settle(arena, &q, starts, given, err);
-    for (double i = 0; i < children && !status && room(s); i++) {
+    settle(arena, &q, starts, given);
+    for (double i = 0; i < children && room(s); i++) {
         make_child(&q);
         if (is_member(&q)) continue;
         double *cost = q.cost + POPULATION;
         status = s->cost(s->context, q.member[POPULATION], cost, err);
         long worst = extreme(&q, true);
-        if (!status && *cost < q.cost[worst]) {
+        if (*cost < q.cost[worst]) {
             int *child = q.member[POPULATION];
             q.member[POPULATION] = q.member[worst];
             q.member[worst] = child;
@@ -242,8 +236,6 @@ gm_status gm_evolve(gm_arena *arena, const gm_search *s, const int *starts,
         gm_say(s->report, "evolution", (long)s->spent(s->context),
                (long)s->evaluations);
     }
-    if (!status)
-        memcpy(choice, q.member[extreme(&q, false)],
+    memcpy(choice, q.member[extreme(&q, false)],
                (size_t)s->problem->M * sizeof *choice);
-    return status;
 }

@@ -41,15 +41,13 @@ typedef struct {
     double *slope, *curve;          /* [M, K] sums over sequences */
 } expansion;
 
-static gm_status expansion_alloc(gm_arena *arena, expansion *e,
-                                 gm_error *err) {
+static void expansion_alloc(gm_arena *arena, expansion *e) {
     const gm_config *c = e->c;
     const size_t d = (size_t)c->d, T = (size_t)e->T, real = sizeof(gm_real);
     const size_t chunk = (size_t)(e->rows = gm_logit_rows(c->vocab, e->T - 1));
-    gm_status s = gm_block_alloc(arena, c, &e->block, err);
-    if (!s) s = gm_grad_alloc(arena, c, &e->grad, err);
-    if (!s) s = gm_acts_alloc(arena, c, 1, e->T, true, &e->acts, err);
-    if (s) return s;
+    gm_block_alloc(arena, c, &e->block);
+    gm_grad_alloc(arena, c, &e->grad);
+    gm_acts_alloc(arena, c, 1, e->T, true, &e->acts);
     bool found = true;
     for (int i = 0; i < WAYS; i++)
         found &= (e->d_y[i] = gm_alloc(arena, T, d * real)) != NULL;
@@ -60,8 +58,8 @@ static gm_status expansion_alloc(gm_arena *arena, expansion *e,
     e->d_z = gm_alloc(arena, chunk, (size_t)c->vocab * real);
     e->normed = gm_alloc(arena, chunk, d * real);
     e->row = gm_alloc(arena, (size_t)(gm_tallest(c) * e->K), sizeof *e->row);
-    return found && e->h && e->d_h && e->q && e->p && e->d_z && e->normed &&
-           e->row ? GM_OK : gm_nomem(err);
+    if (!(found && e->h && e->d_h && e->q && e->p && e->d_z && e->normed &&
+           e->row)) gm_nomem();
 }
 
 /* ------------------------------------------------------------------- logits */
@@ -134,43 +132,38 @@ static void head_gradients(expansion *e, long s) {
 
 /* ------------------------------------------------------------------- blocks */
 
-static gm_status forward(expansion *e, long s, gm_error *err) {
+static void forward(expansion *e, long s) {
     const gm_expansion *x = e->x;
     const long d = e->c->d, T = e->T;
-    gm_status status = gm_embed(x->candidates->model, x->text.tokens + s * T, T,
-                                e->h, err);
-    for (long l = 0; l < e->c->layers && !status; l++) {
+    gm_embed(x->candidates->model, x->text.tokens + s * T, T,
+                                e->h);
+    for (long l = 0; l < e->c->layers; l++) {
         gm_real *h = e->h + l * T * d;
-        status = gm_chosen_block(x->candidates, l, x->choice + l * GM_LINEARS,
-                                 &e->block, err);
-        if (status) return status;
+        gm_chosen_block(x->candidates, l, x->choice + l * GM_LINEARS,
+                                 &e->block);
         gm_block_forward(e->c, &e->block, &e->rope, h, &e->acts, h + T * d);
-        status = gm_states_check(x->candidates->model, l, "output", h + T * d,
-                                 T, d, err);
+        gm_states_check(x->candidates->model, l, "output", h + T * d,
+                                 T, d);
     }
-    return status;
 }
 
 /* Adds what way `way` says of module (l, j) from its gradient. */
-static gm_status add_module(expansion *e, long l, int j, int way,
-                            gm_error *err) {
+static void add_module(expansion *e, long l, int j, int way) {
     const long m = l * GM_LINEARS + j;
     gm_offer offer;
     double g[GM_MAX_CANDIDATES];
-    gm_status s = gm_offer_find(e->x->candidates, l, j, &offer, err);
-    if (!s) s = gm_offer_inner(&offer, e->grad.w[j], e->row, g, err);
-    for (int i = 0; i < offer.count && !s; i++) {
+    gm_offer_find(e->x->candidates, l, j, &offer);
+    gm_offer_inner(&offer, e->grad.w[j], e->row, g);
+    for (int i = 0; i < offer.count; i++) {
         const int k = offer.k[i];
         double along = g[k] - g[e->x->choice[m]];
         if (way == 0) e->slope[m * e->K + k] += along;
         else e->curve[m * e->K + k] += along * along;
     }
-    return s;
 }
 
-static gm_status block_backward(expansion *e, long l, int way, gm_error *err) {
+static void block_backward(expansion *e, long l, int way) {
     const size_t bytes = (size_t)(e->T * e->c->d) * sizeof(gm_real);
-    gm_status s = GM_OK;
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
         gm_linear_shape(e->c, j, &out, &in);
@@ -180,23 +173,19 @@ static gm_status block_backward(expansion *e, long l, int way, gm_error *err) {
     gm_block_backward(e->c, &e->block, &e->rope, e->h + l * e->T * e->c->d,
                       &e->acts, e->d_y[way], &e->grad, l ? e->d_h : NULL);
     memcpy(e->d_y[way], e->d_h, bytes);
-    for (int j = 0; j < GM_LINEARS && !s; j++)
-        s = add_module(e, l, j, way, err);
-    return s;
+    for (int j = 0; j < GM_LINEARS; j++)
+        add_module(e, l, j, way);
 }
 
-static gm_status backward(expansion *e, gm_error *err) {
-    gm_status s = GM_OK;
-    for (long l = e->c->layers - 1; l >= 0 && !s; l--) {
-        s = gm_chosen_block(e->x->candidates, l,
-                            e->x->choice + l * GM_LINEARS, &e->block, err);
-        if (s) return s;
+static void backward(expansion *e) {
+    for (long l = e->c->layers - 1; l >= 0; l--) {
+        gm_chosen_block(e->x->candidates, l,
+                            e->x->choice + l * GM_LINEARS, &e->block);
         gm_block_inputs(e->c, &e->block, &e->rope, e->h + l * e->T * e->c->d,
                         &e->acts, 3);
-        for (int way = 0; way < WAYS && !s; way++)
-            s = block_backward(e, l, way, err);
+        for (int way = 0; way < WAYS; way++)
+            block_backward(e, l, way);
     }
-    return s;
 }
 
 long gm_expand_evaluations(void) { return 2 + 2 * WAYS; }
@@ -209,8 +198,8 @@ int64_t gm_expand_bytes(const gm_config *c, long T, int K) {
     return (int64_t)count.peak + T * c->head_dim * (int64_t)sizeof(gm_real);
 }
 
-gm_status gm_expand(gm_arena *arena, const gm_expansion *x, double *slope,
-                    double *curve, gm_error *err) {
+void gm_expand(gm_arena *arena, const gm_expansion *x, double *slope,
+                    double *curve) {
     const gm_config *c = &x->candidates->model->config;
     const double S = (double)x->text.S, T = (double)x->text.T;
     expansion e = {.x = x, .c = c, .T = x->text.T,
@@ -219,28 +208,27 @@ gm_status gm_expand(gm_arena *arena, const gm_expansion *x, double *slope,
     const long n = c->layers * GM_LINEARS * e.K;
     gm_mark mark = gm_arena_mark(arena);
     if (x->text.T < 2)
-        return gm_fail(err, GM_EUSAGE, "expected sequences of at least 2 "
+        gm_fail(GM_EUSAGE, "expected sequences of at least 2 "
                        "tokens, found %ld", x->text.T);
-    gm_status s = expansion_alloc(arena, &e, err);
-    if (!s) s = gm_rope_build(arena, c, e.T, NULL, &e.rope, err);
+    expansion_alloc(arena, &e);
+    gm_rope_build(arena, c, e.T, NULL, &e.rope);
     memset(slope, 0, (size_t)n * sizeof *slope);
     memset(curve, 0, (size_t)n * sizeof *curve);
-    for (long i = 0; i < x->text.S && !s; i++) {
-        s = forward(&e, i, err);
+    for (long i = 0; i < x->text.S; i++) {
+        forward(&e, i);
         if (s) break;
         head_gradients(&e, i);
-        s = backward(&e, err);
+        backward(&e);
         gm_say(x->report, "end-to-end gradients", i + 1, x->text.S);
     }
     gm_arena_rewind(arena, mark);
-    for (long i = 0; i < n && !s; i++) {
+    for (long i = 0; i < n; i++) {
         slope[i] /= S * (T - 1);
         curve[i] /= 2 * DRAWS * S * (T - 1);
         if (!isfinite(slope[i]) || !isfinite(curve[i]))
-            s = gm_fail(err, GM_EINPUT, "%s: block %ld, linear %ld: the "
+            gm_fail(GM_EINPUT, "%s: block %ld, linear %ld: the "
                         "gradients of the whole model overflow",
                         x->candidates->model->dir, i / e.K / GM_LINEARS,
                         i / e.K % GM_LINEARS);
     }
-    return s;
 }

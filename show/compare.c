@@ -85,39 +85,33 @@ static char *windows_path(gm_arena *arena, const char *dir, const char *key) {
     return gm_format(arena, "%s/windows-%s.tsv", dir, key);
 }
 
-static gm_status write_windows(gm_arena *arena, const gm_comparison *c,
-                               const gm_compared *r, const gm_measure *m,
-                               gm_error *err) {
+static void write_windows(gm_arena *arena, const gm_comparison *c,
+                               const gm_compared *r, const gm_measure *m) {
     gm_out out;
     char nll[32], kl[32], top1[32];
     const char *path = windows_path(arena, c->dir, r->key);
-    if (!path) return gm_nomem(err);
-    gm_status s = gm_out_open(arena, path, &out, err);
-    if (s) return s;
-    gm_out_print(&out, err, "# format %s\n# method %s\n# budget %s\n"
+    gm_out_open(arena, path, &out);
+    gm_out_print(&out, "# format %s\n# method %s\n# budget %s\n"
                  "window\tnll\tkl\ttop1\n", windows_format, r->method,
                  r->budget);
     for (long w = 0; w < m->windows; w++) {
         gm_double_text(m->window_nll[w], nll);
         gm_double_text(m->window_kl[w], kl);
         gm_double_text(m->window_top1[w], top1);
-        gm_out_print(&out, err, "%ld\t%s\t%s\t%s\n", w, nll, kl, top1);
+        gm_out_print(&out, "%ld\t%s\t%s\t%s\n", w, nll, kl, top1);
     }
-    return gm_out_commit(&out, err);
+    gm_out_commit(&out);
 }
 
 /* The KL of each window; their mean must be the row's, to its digits. */
-static gm_status read_windows(gm_arena *arena, const gm_comparison *c,
-                              gm_compared *r, gm_error *err) {
+static void read_windows(gm_arena *arena, const gm_comparison *c,
+                              gm_compared *r) {
     gm_table t;
     const char *path = windows_path(arena, c->dir, r->key);
-    if (!path) return gm_nomem(err);
-    gm_status s = gm_table_read(arena, path, &t, err);
-    if (s) return s;
+    gm_table_read(arena, path, &t);
     long column = gm_table_column(&t, "kl");
     r->windows = column < 0 ? 0 : t.rows;
     r->window_kl = gm_alloc(arena, (size_t)r->windows, sizeof *r->window_kl);
-    if (!r->window_kl) return gm_nomem(err);
     double mean = 0;
     for (long w = 0; w < r->windows; w++) {
         r->window_kl[w] = strtod(t.cell[w * t.columns + column], NULL);
@@ -126,30 +120,28 @@ static gm_status read_windows(gm_arena *arena, const gm_comparison *c,
     char stated[32], found[32];
     snprintf(stated, sizeof stated, "%.8g", r->kl);
     snprintf(found, sizeof found, "%.8g", mean);
-    if (strcmp(stated, found) == 0) return GM_OK;
-    return gm_fail(err, GM_EINPUT, "%s: expected windows of mean KL %s, as %s "
+    if (strcmp(stated, found) == 0) return;
+    gm_fail(GM_EINPUT, "%s: expected windows of mean KL %s, as %s "
                    "has it for %s %s; found %ld of mean %s", path, stated,
                    c->path, r->method, r->budget, r->windows, found);
 }
 
 /* ----------------------------------------------------------------- the file */
 
-static gm_status write_rows(gm_arena *arena, const gm_comparison *c,
-                            gm_error *err) {
+static void write_rows(gm_arena *arena, const gm_comparison *c) {
     gm_out out;
     char text[GM_ROW_TEXT], hash[65];
     rows_hash(c, hash);
-    gm_status s = gm_out_open(arena, c->path, &out, err);
-    if (s) return s;
-    gm_out_print(&out, err, "# format %s\n# version %s\n# rows %ld\n# hash "
+    gm_out_open(arena, c->path, &out);
+    gm_out_print(&out, "# format %s\n# version %s\n# rows %ld\n# hash "
                  "%s\n%s\tseconds\trun\tkey\n", format_name, GM_VERSION,
                  c->count, hash, gm_comparison_columns);
     for (long i = 0; i < c->count; i++) {
         gm_compared_text(&c->row[i], text);
-        gm_out_print(&out, err, "%s\t%.1f\t%s\t%s\n", text, c->row[i].seconds,
+        gm_out_print(&out, "%s\t%.1f\t%s\t%s\n", text, c->row[i].seconds,
                      c->row[i].run, c->row[i].key);
     }
-    return gm_out_commit(&out, err);
+    gm_out_commit(&out);
 }
 
 static double number(const gm_table *t, long row, const char *name) {
@@ -181,10 +173,10 @@ static gm_compared row_of(const gm_table *t, long i) {
 }
 
 /* The columns must be ours, the rows as they were written. */
-static gm_status check_table(const gm_table *t, gm_error *err) {
+static void check_table(const gm_table *t) {
     const char *found = gm_table_key(t, "format");
     if (!found || strcmp(found, format_name) != 0)
-        return gm_fail(err, GM_EINPUT, "%s: format: expected \"%s\", found "
+        gm_fail(GM_EINPUT, "%s: format: expected \"%s\", found "
                        "\"%s\"", t->path, format_name, found ? found : "none");
     const char *at = gm_comparison_columns;
     for (long c = 0; c < t->columns; c++) {
@@ -195,66 +187,58 @@ static gm_status check_table(const gm_table *t, gm_error *err) {
                   : strlen(t->column[c]) == n && strncmp(t->column[c], at, n)
                     == 0;
         if (!same || (behind == 0 && *at))
-            return gm_fail(err, GM_EINPUT, "%s: column %ld: expected the "
+            gm_fail(GM_EINPUT, "%s: column %ld: expected the "
                            "columns of gamma compare, found \"%s\"", t->path,
                            c + 1, t->column[c]);
         if (behind < 0) at += n + (at[n] == '\t');
     }
     if (t->columns < 3 || *at)
-        return gm_fail(err, GM_EINPUT, "%s: expected the columns of gamma "
+        gm_fail(GM_EINPUT, "%s: expected the columns of gamma "
                        "compare, found %ld", t->path, t->columns);
-    return GM_OK;
 }
 
 /* The key is a part of a path; sizes and losses are finite, but a perplexity
    may be beyond a double. */
-static gm_status check_row(const gm_table *t, long i, const gm_compared *r,
-                           gm_error *err) {
+static void check_row(const gm_table *t, long i, const gm_compared *r) {
     const double x[] = {r->code_bits, r->effective_bits, r->nll, r->nll_error,
                         r->kl, r->kl_error, r->top1, r->top1_error, r->above,
                         r->above_error, r->evaluations, r->seconds};
     size_t n = strspn(r->key, "0123456789abcdef");
     if (n == 0 || r->key[n])
-        return gm_fail(err, GM_EINPUT, "%s: line %ld: key: expected "
+        gm_fail(GM_EINPUT, "%s: line %ld: key: expected "
                        "hexadecimal digits, found \"%.160s\"", t->path,
                        t->line[i], r->key);
     for (size_t j = 0; j < sizeof x / sizeof *x; j++)
         if (!isfinite(x[j]))
-            return gm_fail(err, GM_EINPUT, "%s: line %ld: expected finite "
+            gm_fail(GM_EINPUT, "%s: line %ld: expected finite "
                            "numbers, found %g", t->path, t->line[i], x[j]);
-    return GM_OK;
 }
 
-static gm_status read_rows(gm_arena *arena, gm_comparison *c, gm_error *err) {
+static void read_rows(gm_arena *arena, gm_comparison *c) {
     gm_table t;
     char hash[65];
-    gm_status s = gm_table_read(arena, c->path, &t, err);
-    if (!s) s = check_table(&t, err);
-    if (s) return s;
+    gm_table_read(arena, c->path, &t);
+    check_table(&t);
     c->count = c->room = t.rows;
     c->row = gm_alloc(arena, (size_t)t.rows, sizeof *c->row);
-    if (!c->row) return gm_nomem(err);
     for (long i = 0; i < t.rows; i++) c->row[i] = row_of(&t, i);
-    for (long i = 0; i < t.rows && !s; i++)
-        s = check_row(&t, i, &c->row[i], err);
-    if (s) return s;
+    for (long i = 0; i < t.rows; i++)
+        check_row(&t, i, &c->row[i]);
     rows_hash(c, hash);
     const char *stated = gm_table_key(&t, "hash");
     if (!stated || strcmp(stated, hash) != 0)
-        return gm_fail(err, GM_EINPUT, "%s: damaged or edited: expected rows "
+        gm_fail(GM_EINPUT, "%s: damaged or edited: expected rows "
                        "of hash %s, found %s; move it away to measure anew",
                        c->path, stated ? stated : "none", hash);
-    for (long i = 0; i < c->count && !s; i++)
-        s = read_windows(arena, c, &c->row[i], err);
-    return s;
+    for (long i = 0; i < c->count; i++)
+        read_windows(arena, c, &c->row[i]);
 }
 
-gm_status gm_comparison_open(gm_arena *arena, const char *dir,
-                             gm_comparison *out, gm_error *err) {
+void gm_comparison_open(gm_arena *arena, const char *dir,
+                             gm_comparison *out) {
     *out = (gm_comparison){.dir = dir};
     out->path = gm_format(arena, "%s/compare.tsv", dir);
-    if (!out->path) return gm_nomem(err);
-    return gm_exists(out->path) ? read_rows(arena, out, err) : GM_OK;
+    if (gm_exists(out->path)) read_rows(arena, out);
 }
 
 const gm_compared *gm_comparison_find(const gm_comparison *c,
@@ -265,13 +249,11 @@ const gm_compared *gm_comparison_find(const gm_comparison *c,
 }
 
 /* The windows are there before the row that needs them. */
-gm_status gm_comparison_add(gm_arena *arena, gm_comparison *c,
-                            const gm_compared *row, const gm_measure *m,
-                            gm_error *err) {
+void gm_comparison_add(gm_arena *arena, gm_comparison *c,
+                            const gm_compared *row, const gm_measure *m) {
     if (c->count == c->room) {
         long room = 2 * c->room + 16;
         gm_compared *more = gm_alloc(arena, (size_t)room, sizeof *more);
-        if (!more) return gm_nomem(err);
         if (c->count)
             memcpy(more, c->row, (size_t)c->count * sizeof *more);
         c->row = more, c->room = room;
@@ -282,12 +264,11 @@ gm_status gm_comparison_add(gm_arena *arena, gm_comparison *c,
     r->kl = m->kl, r->kl_error = m->kl_error;
     r->top1 = m->top1, r->top1_error = m->top1_error;
     r->windows = m->windows, r->window_kl = m->window_kl;
-    gm_status s = gm_make_dir(c->dir, err);
-    if (!s) s = write_windows(arena, c, r, m, err);
-    if (s) return s;
+    gm_make_dir(c->dir);
+    write_windows(arena, c, r, m);
     c->count++;
     pair_rows(c);
-    return write_rows(arena, c, err);
+    write_rows(arena, c);
 }
 
 /* -------------------------------------------------------------------- the plot
@@ -319,15 +300,13 @@ static void insert(gm_series *s, double *x, double *y, double px, double py) {
     x[at] = px, y[at] = py;
 }
 
-gm_status gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
-                               long count, gm_convention in, gm_plot *out,
-                               gm_error *err) {
+void gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
+                               long count, gm_convention in, gm_plot *out) {
     static const char *const label[] = {
         "average code bits", "average effective bits (scales and zeros too)",
         "file size in MB (10^6 bytes)"};
     gm_series *series = gm_alloc(arena, (size_t)count, sizeof *series);
     double *xy = gm_alloc(arena, 2 * (size_t)count, (size_t)count * sizeof *xy);
-    if (!series || !xy) return gm_nomem(err);
     *out = (gm_plot){"KL divergence from the original, lower is better",
                      label[in], "mean KL in nats", false, true, series, 0};
     for (long i = 0; i < count; i++) {
@@ -342,5 +321,4 @@ gm_status gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
                                                true, 0, x, y};
         insert(&series[j], x, y, size_of(r, in), r->kl);
     }
-    return GM_OK;
 }

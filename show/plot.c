@@ -83,7 +83,7 @@ static void choose_range(axis *a) {
     }
 }
 
-static gm_status axes_of(const gm_plot *plot, axis xy[2], gm_error *err) {
+static void axes_of(const gm_plot *plot, axis xy[2]) {
     long points = 0;
     for (int d = 0; d < 2; d++)
         xy[d] = (axis){.log = d ? plot->log_y : plot->log_x, .lo = INFINITY,
@@ -94,7 +94,7 @@ static gm_status axes_of(const gm_plot *plot, axis xy[2], gm_error *err) {
                 const gm_series *s = plot->series + i;
                 double v = d ? s->y[j] : s->x[j];
                 if (!isfinite(v) || (xy[d].log && v <= 0))
-                    return gm_fail(err, GM_EINPUT, "plot: %s: point %ld: "
+                    gm_fail(GM_EINPUT, "plot: %s: point %ld: "
                                    "expected a %s%s, found %g", s->name, j,
                                    xy[d].log ? "positive number on the "
                                    "logarithmic axis " : "finite number as ",
@@ -103,14 +103,13 @@ static gm_status axes_of(const gm_plot *plot, axis xy[2], gm_error *err) {
                 if (v > xy[d].hi) xy[d].hi = v;
             }
     if (!points || plot->count > MAX_SERIES)
-        return gm_fail(err, GM_EINPUT, "plot: expected at least one point and "
+        gm_fail(GM_EINPUT, "plot: expected at least one point and "
                        "at most %d series, found %ld points, %ld series",
                        MAX_SERIES, points, plot->count);
     for (int d = 0; d < 2; d++) {
         choose_range(&xy[d]);
         choose_ticks(&xy[d], d ? 8 : 7);
     }
-    return GM_OK;
 }
 
 static char letter_of(const gm_plot *plot, long i) {
@@ -183,17 +182,15 @@ static char *legend_text(gm_arena *arena, const gm_plot *plot) {
     return text;
 }
 
-gm_status gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
-                       long height, const char **out, gm_error *err) {
+void gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
+                       long height, const char **out) {
     axis xy[2];
-    gm_status s = axes_of(plot, xy, err);
-    if (s) return s;
+    axes_of(plot, xy);
     if (width < 40) width = 40;
     if (height < 8) height = 8;
     size_t cells = (size_t)((height + 2) * (width + 1));
     char *grid = gm_alloc(arena, cells + 1, 1);
     const char *legend = legend_text(arena, plot);
-    if (!grid || !legend) return gm_nomem(err);
     memset(grid, ' ', cells);
     for (long r = 0; r < height + 2; r++) grid[r * (width + 1) + width] = '\n';
     draw_axes(xy, grid, width, height);
@@ -204,7 +201,7 @@ gm_status gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
                            plot->x_label, plot->log_x ? " (log scale)" : "",
                            legend);
     *out = text;
-    return text ? GM_OK : gm_nomem(err);
+    if (!(text)) gm_nomem();
 }
 
 /* --------------------------------------------------------------------- SVG */
@@ -229,19 +226,19 @@ static void write_text(svg *g, double x, double y, const char *attributes,
     static const char special[] = "&<>\"'";
     static const char *const name[] = {"&amp;", "&lt;", "&gt;", "&quot;",
                                        "&#39;"};
-    gm_out_print(&g->file, g->err, "<text x=\"%.1f\" y=\"%.1f\"%s>", x, y,
+    gm_out_print(&g->file, "<text x=\"%.1f\" y=\"%.1f\"%s>", x, y,
                  attributes);
     for (; *text; text++) {
         const char *at = strchr(special, *text);
-        if (at) gm_out_print(&g->file, g->err, "%s", name[at - special]);
-        else gm_out_print(&g->file, g->err, "%c", *text);
+        if (at) gm_out_print(&g->file, "%s", name[at - special]);
+        else gm_out_print(&g->file, "%c", *text);
     }
-    gm_out_print(&g->file, g->err, "</text>\n");
+    gm_out_print(&g->file, "</text>\n");
 }
 
 static void write_axes(svg *g) {
     char number[32];
-    gm_out_print(&g->file, g->err, "<rect x=\"%d\" y=\"%d\" width=\"%d\" "
+    gm_out_print(&g->file, "<rect x=\"%d\" y=\"%d\" width=\"%d\" "
                  "height=\"%d\" fill=\"none\" stroke=\"black\"/>\n", LEFT, TOP,
                  RIGHT - LEFT, BOTTOM - TOP);
     for (int d = 0; d < 2; d++)
@@ -249,7 +246,7 @@ static void write_axes(svg *g) {
             double x = d ? LEFT : place_x(g, g->xy[0].tick[i]);
             double y = d ? place_y(g, g->xy[1].tick[i]) : BOTTOM;
             snprintf(number, sizeof number, "%.6g", g->xy[d].tick[i]);
-            gm_out_print(&g->file, g->err, "<line x1=\"%.1f\" y1=\"%.1f\" "
+            gm_out_print(&g->file, "<line x1=\"%.1f\" y1=\"%.1f\" "
                          "x2=\"%.1f\" y2=\"%.1f\" stroke=\"#ccc\"/>\n", x, y,
                          d ? RIGHT : x, d ? y : TOP);
             if (d) write_text(g, x - 6, y + 4, " text-anchor=\"end\"", number);
@@ -281,19 +278,19 @@ static void write_marker(svg *g, long i, double x, double y) {
         "M-4 -4L4 4M-4 4L4 -4", "M-5 0H5M0 -5V5",
         "M-5 0H5M-3 -4L3 4M-3 4L3 -4"};
     long k = i % 13;
-    gm_out_print(&g->file, g->err, "<path transform=\"translate(%.1f %.1f)\" "
+    gm_out_print(&g->file, "<path transform=\"translate(%.1f %.1f)\" "
                  "d=\"%s\" fill=\"%s\" stroke=\"black\" "
                  "stroke-width=\"1.4\"/>\n", x, y,
                  shape[k < 10 ? k % 5 : k - 5], k < 5 ? "black" : "white");
 }
 
 static void write_line(svg *g, const gm_series *s, const char *dashes) {
-    gm_out_print(&g->file, g->err, "<polyline fill=\"none\" stroke=\"black\""
+    gm_out_print(&g->file, "<polyline fill=\"none\" stroke=\"black\""
                  "%s points=\"", dashes);
     for (long j = 0; j < s->count; j++)
-        gm_out_print(&g->file, g->err, "%s%.1f,%.1f", j ? " " : "",
+        gm_out_print(&g->file, "%s%.1f,%.1f", j ? " " : "",
                      place_x(g, s->x[j]), place_y(g, s->y[j]));
-    gm_out_print(&g->file, g->err, "\"/>\n");
+    gm_out_print(&g->file, "\"/>\n");
 }
 
 static void write_series(svg *g, long i) {
@@ -307,22 +304,20 @@ static void write_series(svg *g, long i) {
     for (long j = 0; j < s->count; j++)
         write_marker(g, i, place_x(g, s->x[j]), place_y(g, s->y[j]));
     if (s->line)
-        gm_out_print(&g->file, g->err, "<line x1=\"%d\" y1=\"%.1f\" x2=\"%d\" "
+        gm_out_print(&g->file, "<line x1=\"%d\" y1=\"%.1f\" x2=\"%d\" "
                      "y2=\"%.1f\" stroke=\"black\"%s/>\n", LEGEND, y,
                      LEGEND + 40, y, dash[i % 6]);
     write_marker(g, i, LEGEND + 20, y);
     write_text(g, LEGEND + 48, y + 4, "", s->name);
 }
 
-gm_status gm_plot_svg(gm_arena *arena, const gm_plot *plot, const char *path,
-                      gm_error *err) {
+void gm_plot_svg(gm_arena *arena, const gm_plot *plot, const char *path) {
     svg g = {.plot = plot, .err = err};
-    gm_status s = axes_of(plot, g.xy, err);
-    if (!s) s = gm_out_open(arena, path, &g.file, err);
-    if (s) return s;
+    axes_of(plot, g.xy);
+    gm_out_open(arena, path, &g.file);
     long height = TOP + 30 + 22 * plot->count;      /* a long legend */
     if (height < HEIGHT) height = HEIGHT;
-    gm_out_print(&g.file, err, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+    gm_out_print(&g.file, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
                  "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" "
                  "height=\"%ld\" viewBox=\"0 0 %d %ld\" font-family=\""
                  "sans-serif\" font-size=\"13\">\n<rect width=\"%d\" "
@@ -331,6 +326,6 @@ gm_status gm_plot_svg(gm_arena *arena, const gm_plot *plot, const char *path,
     write_axes(&g);
     write_labels(&g);
     for (long i = 0; i < plot->count; i++) write_series(&g, i);
-    gm_out_print(&g.file, err, "</svg>\n");
-    return gm_out_commit(&g.file, err);
+    gm_out_print(&g.file, "</svg>\n");
+    gm_out_commit(&g.file);
 }

@@ -26,10 +26,9 @@ typedef struct {
     long count;
 } gm_plot;
 /* width x height characters (at least 40 x 8) and a legend, in the arena. */
-gm_status gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
-                       long height, const char **out, gm_error *err);
-gm_status gm_plot_svg(gm_arena *arena, const gm_plot *plot, const char *path,
-                      gm_error *err);
+void gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
+                       long height, const char **out);
+void gm_plot_svg(gm_arena *arena, const gm_plot *plot, const char *path);
 
 /* --------------------------------------------------------------- compare.c
    The table of `gamma compare`, kept in a directory: docs/formats.md. */
@@ -58,17 +57,15 @@ typedef struct {
     gm_compared *row;
 } gm_comparison;
 /* No file: no rows.  One that is damaged is an error. */
-gm_status gm_comparison_open(gm_arena *arena, const char *dir,
-                             gm_comparison *out, gm_error *err);
+void gm_comparison_open(gm_arena *arena, const char *dir,
+                             gm_comparison *out);
 const gm_compared *gm_comparison_find(const gm_comparison *c,
                                       const char *key);
 /* Appends the row with what was measured and writes the file anew. */
-gm_status gm_comparison_add(gm_arena *arena, gm_comparison *c,
-                            const gm_compared *row, const gm_measure *m,
-                            gm_error *err);
+void gm_comparison_add(gm_arena *arena, gm_comparison *c,
+                            const gm_compared *row, const gm_measure *m);
 /* KL against size, a series for each method. */
-gm_status gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
-                               long count, gm_convention in, gm_plot *out,
-                               gm_error *err);
+void gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
+                               long count, gm_convention in, gm_plot *out);
 
 #endif

@@ -50,7 +50,7 @@ void gm_problem_build(gm_arena *arena, const gm_scores *scores,
                            const gm_budget *budget, int score_bits,
                            gm_mckp *out, gm_rounding *rounding) {
     const gm_scores *s = scores;
-    gm_mckp_new(arena, s->M, s->K, out, err);
+    gm_mckp_new(arena, s->M, s->K, out);
     *rounding = choose_rounding(s, score_bits);
     if (!isfinite(rounding->range))
         gm_fail(GM_EINPUT, "%s: scores span more than the largest "
@@ -71,23 +71,21 @@ void gm_problem_build(gm_arena *arena, const gm_scores *scores,
 
 /* ------------------------------------------------------------ the file */
 
-struct writer { gm_arena *arena; gm_keys *keys; gm_error *err; gm_status s; };
+struct writer { gm_arena *arena; gm_keys *keys; };
 
 static void set_int(struct writer *w, const char *key, int64_t value) {
-    if (w->s == GM_OK)
-        w->s = gm_keys_set(w->arena, w->keys, key, "%" PRId64, value);
+    gm_keys_set(w->arena, w->keys, key, "%" PRId64, value);
 }
 
 static void set_real(struct writer *w, const char *key, double value) {
     char text[32];
     gm_double_text(value, text);
-    if (w->s == GM_OK)
-        w->s = gm_keys_set(w->arena, w->keys, key, "%s", text);
+    gm_keys_set(w->arena, w->keys, key, "%s", text);
 }
 
 static void set_text(struct writer *w, const char *key, const char *value) {
-    if (w->s == GM_OK && value)
-        w->s = gm_keys_set(w->arena, w->keys, key, "%s", value);
+    if (value)
+        gm_keys_set(w->arena, w->keys, key, "%s", value);
 }
 
 /* What the scores came from, carried along. */
@@ -214,13 +212,12 @@ void gm_allocation_make(gm_arena *arena, const gm_scores *scores,
         out->bits[m] = s->bits[choice[m]];
         out->bytes[m] = s->bytes[m * s->K + choice[m]];
     }
-    struct writer w = {arena, &out->keys, err, GM_OK};
+    struct writer w = {arena, &out->keys};
     put_origin(&w, s);
     put_sizes(&w, s, budget, problem, choice, certificate);
     put_bounds(&w, s, problem, rounding, choice, certificate);
-    if (w.s == GM_OK) w.s = put_allowed(arena, s, problem, out);
-    if (w.s == GM_OK) w.s = put_fused(arena, problem, out);
-    return w.s;
+    put_allowed(arena, s, problem, out);
+    put_fused(arena, problem, out);
 }
 
 /* A size of the problem as the reader counts: bits per weight or file bytes. */
@@ -237,7 +234,6 @@ static void size_text(const gm_scores *s, const gm_budget *budget, int64_t size,
 void gm_explain_infeasible(const gm_scores *scores,
                                 const gm_budget *budget,
                                 const gm_certificate *t) {
-    gm_error inner = *err;
     bool bytes = budget->convention == GM_BYTES;
     int64_t limit = budget->limit - (bytes ? scores->overhead : 0);
     char least[48], most[48], below[48], above[48];
@@ -246,7 +242,7 @@ void gm_explain_infeasible(const gm_scores *scores,
     size_text(scores, budget, t->below, below);
     size_text(scores, budget, t->above, above);
     if (t->largest == 0 || (t->below < 0 && t->above < 0))
-        gm_fail(GM_EINFEASIBLE, "%s", inner.text);
+        gm_fail(GM_EINFEASIBLE, "%s", t->why);
     gm_fail(GM_EINFEASIBLE, "--%s %s: no assignment %s; reachable "
                    "are %s to %s %s, %s below: %s, above: %s",
                    gm_convention_name(budget->convention), budget->text,
@@ -260,21 +256,18 @@ void gm_explain_infeasible(const gm_scores *scores,
 gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
                       const gm_budget *budget,
                       const gm_solve_options *options, int *choice,
-                      gm_certificate *certificate, gm_allocation *out,
-                      gm_error *err) {
+                      gm_certificate *certificate, gm_allocation *out) {
     gm_mckp problem;
     gm_rounding rounding;
-    gm_error inner;
     *certificate = (gm_certificate){0};
-    gm_status status = gm_problem_build(arena, scores, budget, 30, &problem,
-                                        &rounding);
-    if (status != GM_OK) return status;
-    status = gm_mckp_solve(arena, &problem, options, choice, certificate, err);
+    gm_problem_build(arena, scores, budget, 30, &problem, &rounding);
+    gm_status status = gm_mckp_solve(arena, &problem, options, choice,
+                                     certificate);
     if (status == GM_EINFEASIBLE)
-        return gm_explain_infeasible(scores, budget, certificate);
-    if (!certificate->found) return status;
-    gm_status made = gm_allocation_make(arena, scores, budget, &problem,
-                                        &rounding, choice, certificate, out,
-                                        &inner);
-    return made == GM_OK ? status : gm_fail(made, "%s", inner.text);
+        gm_explain_infeasible(scores, budget, certificate);
+    if (status && !(status == GM_ELIMIT && certificate->found))
+        gm_fail(status, "%s", certificate->why);
+    gm_allocation_make(arena, scores, budget, &problem, &rounding, choice,
+                       certificate, out);
+    return status;
 }

@@ -183,7 +183,7 @@ void gm_hessians(gm_arena *arena, const gm_model *model,
         gm_block_load(model, l, &t.block);
         pass(&t, t.h, 0, INPUTS, true);
         for (int i = 0; i < INPUTS; i++)
-            look(context, l, i, t.inputs[i], t.H[i], err);
+            look(context, l, i, t.inputs[i], t.H[i]);
     }
     gm_arena_rewind(arena, mark);
 }
@@ -274,19 +274,19 @@ static void fill_block(gm_arena *arena, maker *t, long layer) {
     }
 }
 
-/* A block that `rank` made to byte `at` of rank 0's file, if s says that it can
-   be written; it is moved in any case. */
-static void put_block(maker *t, int rank, int64_t at, gm_out *file,
-                           gm_status s) {
+/* A block that `rank` made to byte `at` of rank 0's file: moved as a whole
+   before any of it is written, so that no rank sends to one that failed. */
+static void put_block(maker *t, int rank, int64_t at, gm_out *file) {
     for (int j = 0; j < GM_LINEARS; j++)
+        for (int k = 0; k < t->made; k++)
+            gm_ranks_move(rank, 0, t->data[j][k],
+                          (size_t)candidate_bytes(t, j, k));
+    for (int j = 0; j < GM_LINEARS && gm_rank() == 0; j++)
         for (int k = 0; k < t->made; k++) {
             size_t n = (size_t)candidate_bytes(t, j, k);
-            gm_ranks_move(rank, 0, t->data[j][k], n);
-            if (gm_rank() == 0 && !s)
-                s = gm_out_write_at(file, at, t->data[j][k], n);
+            gm_out_write_at(file, at, t->data[j][k], n);
             at += (int64_t)n;
         }
-    return s;
 }
 
 /* Rank r makes the blocks first(r) .. first(r + 1) - 1; with --sequential,
@@ -307,12 +307,11 @@ static void write_blocks(gm_arena *arena, maker *t, gm_out *file) {
         long mine = first_block(t, gm_rank()) + i;
         if (mine < first_block(t, gm_rank() + 1))
             fill_block(arena, t, mine);
-        gm_ranks_agree(s);
-        bool well = !s;
-        for (int r = 0; r < gm_ranks() && well; r++) {
+        for (int r = 0; r < gm_ranks(); r++) {
             long l = first_block(t, r) + i;
             if (l >= first_block(t, r + 1)) continue;
-            put_block(t, r, start + l * size, file, s);
+            gm_ranks_check();       /* all have made, rank 0 has written */
+            put_block(t, r, start + l * size, file);
             done++;
         }
         gm_say(t->report, "candidates", done * GM_LINEARS, L * GM_LINEARS);
@@ -398,7 +397,6 @@ static void write_candidates(gm_arena *arena, const gm_model *model,
     write_blocks(arena, &t, &file);
     if (writes) write_digest(arena, &file);
     if (writes) gm_out_commit(&file);
-    if (s) gm_out_abandon(&file);
 }
 
 /* ---------------------------------------------------------- finding a file */
@@ -449,7 +447,7 @@ static void begin(gm_model *model, const gm_recipe *recipe,
         gm_fail(GM_EUSAGE, "--group: expected 1 to %d, found %ld",
                        GM_MAX_GROUP, recipe->group);
     check_originals(model, recipe);
-    return s || *model->hash ? s : gm_model_hash(model);
+    if (!*model->hash) gm_model_hash(model);
 }
 
 static char *candidates_path(gm_arena *arena, const char *dir,
@@ -467,7 +465,7 @@ static void ensure_file(gm_arena *arena, const gm_model *model,
     bool missing = first && !gm_exists(path);
     int lock = -1;
     gm_ranks_tell(&missing, sizeof missing);
-    if (s || !missing) return;
+    if (!missing) return;
     gm_mark mark = gm_arena_mark(arena);
     if (first) gm_make_dir(dir);
     if (first) gm_dir_lock(dir, &lock);
@@ -475,7 +473,7 @@ static void ensure_file(gm_arena *arena, const gm_model *model,
     gm_ranks_tell(&missing, sizeof missing);
     if (missing)
         write_candidates(arena, model, recipe, calibration, path, report);
-    gm_ranks_agree(s);         /* it is there */
+    gm_ranks_check();           /* it is there */
     gm_dir_unlock(lock);
     gm_arena_rewind(arena, mark);
 }
@@ -496,7 +494,8 @@ void gm_candidates_open(gm_arena *arena, gm_model *model,
     if (recipe->quantizer == GM_EXTERNAL) {
         out->tensors = recipe->external->tensors;
         out->allowed = recipe->external->allowed;
-        { gm_make_dir(dir); return; }   /* for what is written there later */
+        gm_make_dir(dir);       /* for what is written there later */
+        return;
     }
     const char *path = candidates_path(arena, dir, out->hash);
     ensure_file(arena, model, recipe, calibration, path, dir, report);

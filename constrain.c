@@ -13,7 +13,6 @@ struct maker {
     gm_arena *arena;
     const gm_scores *s;
     gm_mckp *p;
-    gm_error *err;
 };
 
 /* ---------------------------------------------------------------- patterns */
@@ -102,7 +101,6 @@ static const char *split_limit(char *item, const char **pattern,
 static void limit_bits(struct maker *k, const char *option,
                             const char *text, enum limit way) {
     char *rest = text ? gm_format(k->arena, "%s", text) : NULL;
-    if (text && !rest) gm_nomem();
     for (char *item; (item = cut(&rest, ','));) {
         enum limit kind = way;
         const char *pattern, *bits = split_limit(item, &pattern, &kind);
@@ -116,7 +114,7 @@ static void limit_bits(struct maker *k, const char *option,
                     (kind != AT_LEAST && k->s->bits[j] > b))
                     k->p->allowed[m * k->s->K + j] = false;
         }
-        if (!hits && (unmatched(k, option, pattern, kind, b))) return;
+        if (!hits) unmatched(k, option, pattern, kind, b);
     }
 }
 
@@ -139,7 +137,7 @@ static void read_bits(struct maker *k, const char *option, char *bits,
 void gm_allow(gm_arena *arena, const gm_scores *scores, const char *text,
                    bool *allowed) {
     gm_mckp p = {.allowed = allowed};
-    struct maker k = {arena, scores, &p, err};
+    struct maker k = {arena, scores, &p};
     char *rest = gm_format(arena, "%s", text);
     for (char *item; (item = cut(&rest, ';'));) {
         bool list[GM_MAX_CANDIDATES];
@@ -263,13 +261,11 @@ static void new_row(struct maker *k, const char *name, gm_row **out) {
     (*out)->name = copy;
     (*out)->cost = gm_alloc(k->arena, (size_t)(k->s->M * k->s->K),
                             sizeof *(*out)->cost);
-    if (!(copy && (*out)->cost)) gm_nomem();
 }
 
 /* "16:5,8:20": at most 5 modules at 16 bits, at most 20 at 8. */
 static void at_most(struct maker *k, const char *text) {
     char name[32], *rest = text ? gm_format(k->arena, "%s", text) : NULL;
-    if (text && !rest) gm_nomem();
     for (char *item; (item = cut(&rest, ','));) {
         char *count = strchr(item, ':');
         long b, n, hits = 0;
@@ -340,8 +336,7 @@ static void read_costs(struct maker *k, const gm_table *table,
                 table->cell[from[i / k->s->K] * table->columns + column];
             if (pass == 0 && decimals(cell) > places) places = decimals(cell);
             if (pass == 0) continue;
-            gm_error inner;
-            if (gm_parse_scaled("", cell, unit, &row->cost[i], &inner))
+            if (!gm_is_scaled(cell, unit, &row->cost[i]))
                 gm_fail(GM_EINPUT, "%s: module %s: expected a cost "
                             "such as 0.25, found \"%s\"", table->path,
                             k->s->name[i / k->s->K], cell);
@@ -356,7 +351,6 @@ static void read_costs(struct maker *k, const gm_table *table,
    the row is called what "# resource NAME" says, else after the file. */
 static void resources(struct maker *k, const char *text) {
     char *rest = text ? gm_format(k->arena, "%s", text) : NULL;
-    if (text && !rest) gm_nomem();
     for (char *item; (item = cut(&rest, ','));) {
         char *limit = strrchr(item, ':');
         gm_table table;
@@ -365,8 +359,7 @@ static void resources(struct maker *k, const char *text) {
         *limit++ = 0;
         gm_table_read(k->arena, item, &table);
         long *from = gm_alloc(k->arena, (size_t)k->s->M, sizeof *from);
-        if (!from) gm_nomem();
-        const char *name = s ? NULL : gm_table_key(&table, "resource");
+        const char *name = gm_table_key(&table, "resource");
         if (!name) name = gm_base_name(item);
         find_rows(k, &table, from);
         new_row(k, name, &row);
@@ -376,7 +369,7 @@ static void resources(struct maker *k, const char *text) {
 
 void gm_problem_constrain(gm_arena *arena, const gm_scores *scores,
                                const gm_constraints *c, gm_mckp *problem) {
-    struct maker k = {arena, scores, problem, err};
+    struct maker k = {arena, scores, problem};
     problem->exact = c->exact;
     problem->row = gm_alloc(arena, GM_MAX_ROWS, sizeof *problem->row);
     limit_bits(&k, "--min-bits", c->min_bits, AT_LEAST);

@@ -81,17 +81,23 @@ struct dp {
     int *option;                /* [G] of the find                           */
 };
 
+static void move_table(struct table *to, struct table *from) {
+    struct table was = *from;
+    gm_arena_move(&to->arena, &from->arena);
+    to->data = was.data, to->fill = was.fill;
+    to->room = was.room, to->item = was.item;
+}
+
 static bool enlarge(struct dp *d, struct table *t) {
     size_t room = t->room ? 2 * t->room : 1024, bytes = room * t->item;
     if (bytes > d->limit || d->memory > d->limit - bytes) return false;
     struct table big = {.fill = t->fill, .room = room, .item = t->item};
     big.data = gm_alloc(&big.arena, room, t->item);
-    if (!big.data) return false;
     if (d->memory + bytes > d->peak) d->peak = d->memory + bytes;
     if (t->fill) memcpy(big.data, t->data, t->fill * t->item);
     gm_arena_free(&t->arena);
     d->memory += bytes - t->room * t->item;
-    *t = big;
+    move_table(t, &big);
     return true;
 }
 
@@ -548,8 +554,10 @@ static gm_status visit(struct dp *d, struct half *h) {
     if (h->at == h->last) return GM_OK;
     gm_status status = merge(d, h, h->at++);
     if (status != GM_OK) return status;
-    struct table t = h->now;
-    h->now = h->next, h->next = t;
+    struct table t;
+    move_table(&t, &h->now);
+    move_table(&h->now, &h->next);
+    move_table(&h->next, &t);
     if (d->strict) combine(d);      /* near misses too, before they go */
     status = match(d, h);
     if (status != GM_OK) return status;
@@ -729,7 +737,7 @@ gm_status gm_dynamic_solve(gm_arena *arena, gm_core *c,
     gm_mark mark = gm_arena_mark(arena);
     d.option = gm_alloc(arena, (size_t)c->G, sizeof *d.option);
     gm_status status = d.option ? order_items(arena, c, &d, err)
-                                : gm_nomem(err);
+                                : gm_note(err, GM_EMEM, "out of memory");
     if (status == GM_OK) status = sum_rests(arena, &d, err);
     if (status == GM_OK) {
         a->low = above(c, (int64_t)gm_ceil_div(c->lp, c->lambda.den));

@@ -29,9 +29,10 @@ void gm_final_states(gm_arena *arena, const gm_model *model,
     gm_rope_build(arena, c, T, NULL, &rope);
     gm_embed(model, text->tokens, text->windows * T, h);
     for (long l = 0; l < c->layers; l++) {
-        s = choice ? gm_chosen_block(candidates, l, choice + l * GM_LINEARS,
-                                     &block)
-                   : gm_block_load(model, l, &block);
+        if (choice)
+            gm_chosen_block(candidates, l, choice + l * GM_LINEARS, &block);
+        else
+            gm_block_load(model, l, &block);
         for (long i = 0; i < text->windows; i += batch) {
             gm_real *rows = h + i * T * c->d;
             acts.S = gm_min(batch, text->windows - i);
@@ -115,9 +116,6 @@ static void buffers_alloc(gm_arena *arena, const gm_head *head,
     b->e = gm_alloc(arena, (size_t)gm_threads(), line);
     b->normed = gm_alloc(arena, chunk, (size_t)head->d * sizeof *b->normed);
     b->nll = gm_alloc(arena, 3 * chunk, sizeof *b->nll);
-    if (!b->student || (teacher && !b->teacher) || !b->e || !b->normed ||
-        !b->nll)
-        gm_nomem();
     b->kl = b->nll + b->rows;
     b->same = b->kl + b->rows;
 }

@@ -38,7 +38,7 @@ static void same_directory(const char *a, const char *b) {
 
 /* A tensor as it is stored.  What is no finite number goes into no model. */
 static void write_stored(gm_out *out, const gm_tensor *t) {
-    t->dtype <= GM_F64 ? gm_tensor_check(t) : GM_OK;
+    if (t->dtype <= GM_F64) gm_tensor_check(t);
     gm_out_write(out, t->data, t->bytes);
     gm_release(t->data, t->bytes);
 }
@@ -83,12 +83,11 @@ static void write_shard(gm_arena *arena, const gm_model *model,
     gm_safetensors_begin(arena, to, t, count, metadata, 0, &out);
     for (long i = 0; i < count; i++) {
         long m = module[from[i]];
-        s = m < 0 ? write_stored(&out, t + i)
-                  : write_weight(arena, candidates, t + i, m, choice[m], &out);
+        if (m < 0) write_stored(&out, t + i);
+        else write_weight(arena, candidates, t + i, m, choice[m], &out);
     }
     *bytes += out.bytes;
     gm_out_commit(&out);
-    if (s) gm_out_abandon(&out);
 }
 
 /* Several shards in place of an older model's: without config.json nobody
@@ -117,17 +116,14 @@ void gm_export_dequantized(gm_arena *arena, const gm_model *model,
     for (long i = 0; i < model->tensors.maps; i++) {
         const char *path = model->tensors.map[i].path;
         const char *to = gm_format(arena, "%s/%s", dir, gm_base_name(path));
-        s = !to ? gm_nomem()
-                : write_shard(arena, model, candidates, choice, module, path,
-                              to, bytes);
+        write_shard(arena, model, candidates, choice, module, path, to, bytes);
         gm_say(report, "writing shards", i + 1, model->tensors.maps);
     }
     /* config.json last: a directory without it is visibly unfinished */
     for (size_t i = 0; i < sizeof companions / sizeof *companions; i++) {
         const char *from = gm_format(arena, "%s/%s", model->dir, companions[i]);
         const char *to = gm_format(arena, "%s/%s", dir, companions[i]);
-        if (!from || !to) gm_nomem();
-        else if (gm_exists(from)) gm_copy_file(arena, from, to);
+        if (gm_exists(from)) gm_copy_file(arena, from, to);
     }
     gm_dir_unlock(lock);
 }
@@ -249,11 +245,9 @@ void gm_export_packed(gm_arena *arena, const gm_model *model,
                                      header, &out);
     for (long i = 0; i < model->tensors.count; i++) {
         const gm_tensor *stored = model->tensors.tensor + i;
-        s = module[i] < 0
-                ? write_stored(&out, stored)
-                : write_packed(candidates, module[i], choice[module[i]], &out);
+        if (module[i] < 0) write_stored(&out, stored);
+        else write_packed(candidates, module[i], choice[module[i]], &out);
         gm_say(report, "writing packed", i + 1, model->tensors.count);
     }
     gm_out_commit(&out);
-    if (s) gm_out_abandon(&out);
 }

@@ -48,7 +48,7 @@ static long module_named(const gm_model *model, const char *name, int length) {
     return -1;
 }
 
-/* Slot of a tensor's name in of[] and bytes[], or -1 after a message. */
+/* Slot of a tensor's name in of[] and bytes[]. */
 static long slot_of(const reading *r, const char *name) {
     long bits;
     int length = split_name(name, &bits);
@@ -57,16 +57,14 @@ static long slot_of(const reading *r, const char *name) {
         gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected a module's name "
                 "and bits such as %s, found no .b and number at its end",
                 r->path, name, example);
-    else if (!is_bits(bits))
+    if (!is_bits(bits))
         gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected bits 1 to 8, 16 "
                 "or 32, found %ld", r->path, name, bits);
-    else if (m < 0)
+    if (m < 0)
         gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected a linear module "
                 "of %s such as %s, found \"%.*s\"", r->path, name,
                 r->model->dir, example, length, name);
-    else
-        return m * (MOST_BITS + 1) + bits;
-    return -1;
+    return m * (MOST_BITS + 1) + bits;
 }
 
 static void check_tensor(const reading *r, const gm_tensor *t, long m) {
@@ -87,7 +85,6 @@ static void read_tensors(reading *r) {
     for (long i = 0; i < r->tensors.count; i++) {
         const gm_tensor *t = r->tensors.tensor + i;
         long slot = slot_of(r, t->name);
-        if (slot < 0) return GM_EINPUT;
         check_tensor(r, t, slot / (MOST_BITS + 1));
         r->of[slot] = t;
     }
@@ -106,8 +103,7 @@ static void read_bytes(reading *r) {
             gm_fail(GM_EINPUT, "%s: metadata \"%s\": expected a "
                            "tensor \"%s\", found none", r->path, c->key, name);
         long value;
-        gm_error inner;
-        if (gm_parse_long("bytes", c->string, 0, 1L << 53, &value, &inner))
+        if (!gm_is_long(c->string, 0, 1L << 53, &value))
             gm_fail(GM_EINPUT, "%s: metadata \"%s\": expected a "
                            "whole number from 0 to 2^53, found \"%s\"",
                            r->path, c->key, c->string);
@@ -235,5 +231,4 @@ void gm_external_open(gm_arena *arena, const gm_model *model,
     read_bytes(&r);
     choose_bits(&r, bits, group, out);
     choose(arena, &r, out);
-    if (s) gm_tensors_close(&r.tensors);
 }

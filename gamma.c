@@ -49,45 +49,40 @@
 
 /* Shows the tap one array [rows, columns], or [rows] when columns = 0, under a
    printed name; names and shapes: docs/verify.md. */
-__attribute__((format(printf, 8, 9)))
-static void tap(const gm_fit *fit, gm_status s,
-                     gm_dtype dtype, long rows, long columns,
+__attribute__((format(printf, 6, 7)))
+static void tap(const gm_fit *fit, gm_dtype dtype, long rows, long columns,
                      const void *data, const char *format, ...) {
     char name[256];
     const gm_tap *t = fit->tap;
-    if (s || !t) return s;
+    if (!t) return;
     va_list list;
     va_start(list, format);
     vsnprintf(name, sizeof name, format, list);
     va_end(list);
     if (!t->wants(t->context, name)) return;
-    return t->put(t->context, name, dtype, columns ? 2 : 1,
-                  (int64_t[]){rows, columns}, data, err);
+    t->put(t->context, name, dtype, columns ? 2 : 1,
+                  (int64_t[]){rows, columns}, data);
 }
 
 static const gm_dtype real_dtype = sizeof(gm_real) == 8 ? GM_F64 : GM_F32;
 
 /* mixed.NAME or grad.NAME of the seven linears of block l, [out, in]. */
-static void tap_linears(const gm_fit *fit, gm_status s,
-                             const char *what, long l, gm_real *const *w) {
+static void tap_linears(const gm_fit *fit, const char *what, long l, gm_real *const *w) {
     const gm_model *model = fit->candidates->model;
     for (int j = 0; j < GM_LINEARS && fit->tap; j++) {
         const char *name = gm_linear_tensor(model, l, j)->name;
         long out, in;
         gm_linear_shape(&model->config, j, &out, &in);
-        s = tap(fit, s, real_dtype, out, in, w[j], "%s.%.*s", what,
+        tap(fit, real_dtype, out, in, w[j], "%s.%.*s", what,
                 (int)(strlen(name) - strlen(".weight")), name);
     }
-    return s;
 }
 
 /* Scalars by their names. */
 typedef struct { const char *name; double value; } tapped;
-static void tap_scalars(const gm_fit *fit, gm_status s,
-                             const tapped *x, size_t n) {
+static void tap_scalars(const gm_fit *fit, const tapped *x, size_t n) {
     for (size_t i = 0; i < n; i++)
-        s = tap(fit, s, GM_F64, 1, 0, &x[i].value, "%s", x[i].name);
-    return s;
+        tap(fit, GM_F64, 1, 0, &x[i].value, "%s", x[i].name);
 }
 
 /* ------------------------------------------------------------- calibration */
@@ -208,15 +203,14 @@ static void mix(const gm_offer *o, const double *p, gm_real *w) {
     gm_mix(o->packed, o->count, share, w);
 }
 
-static void tap_block(const gm_fit *fit, gm_status s,
-                           long l) {
+static void tap_block(const gm_fit *fit, long l) {
     const struct gm_sweep *w = fit->sweep;
     long d = fit->candidates->model->config.d;
-    s = tap_linears(fit, s, "mixed", l, w->block.w);
-    s = tap(fit, s, real_dtype, w->R, d, w->student, "student.%ld", l + 1);
-    s = tap(fit, s, GM_F64, w->R, 0, w->row_E, "loss.%ld", l + 1);
-    s = tap(fit, s, GM_F64, 1, 0, fit->block_E + l, "E.%ld", l + 1);
-    tap_linears(fit, s, "grad", l, w->grad.w);
+    tap_linears(fit, "mixed", l, w->block.w);
+    tap(fit, real_dtype, w->R, d, w->student, "student.%ld", l + 1);
+    tap(fit, GM_F64, w->R, 0, w->row_E, "loss.%ld", l + 1);
+    tap(fit, GM_F64, 1, 0, fit->block_E + l, "E.%ld", l + 1);
+    tap_linears(fit, "grad", l, w->grad.w);
 }
 
 /* Block l: teacher forward h -> y, student forward with mixed weights, loss,
@@ -229,7 +223,7 @@ static void sweep_block(gm_fit *fit, long l) {
     gm_block_load(model, l, &w->block);
     gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->y);
     gm_states_check(fit->candidates->model, l, "output", w->y, w->R, c->d);
-    tap(fit, s, real_dtype, w->R, c->d, w->y, "teacher.%ld", l + 1);
+    tap(fit, real_dtype, w->R, c->d, w->y, "teacher.%ld", l + 1);
     for (int j = 0; j < GM_LINEARS; j++)
         gm_offer_find(fit->candidates, l, j, offers + j);
     if (measuring(fit)) measure_separable(fit, l, offers);
@@ -244,7 +238,7 @@ static void sweep_block(gm_fit *fit, long l) {
     fit->block_E[l] = block_loss(fit);
     gm_block_backward(c, &w->block, &w->rope, w->h, &w->acts, w->d_y, &w->grad,
                       NULL);
-    tap_block(fit, s, l);
+    tap_block(fit, l);
     for (int j = 0; j < GM_LINEARS; j++)
         gm_offer_inner(offers + j, w->grad.w[j], w->row_g,
                            fit->g + (l * GM_LINEARS + j) * fit->K);
@@ -407,10 +401,10 @@ static void sweep_begin(gm_fit *fit) {
             memcpy(w->h + i * o->T * d, w->inputs + w->picked[i] * o->T * d,
                    (size_t)(o->T * d) * sizeof *w->h);
     }
-    tap(fit, GM_OK, GM_I32, o->batch, o->T, w->tokens,
+    tap(fit, GM_I32, o->batch, o->T, w->tokens,
                       "tokens");
     if (!w->inputs) gm_embed(model, w->tokens, w->R, w->h);
-    tap(fit, s, real_dtype, w->R, d, w->h, "teacher.0");
+    tap(fit, real_dtype, w->R, d, w->h, "teacher.0");
 }
 
 /* What other ranks found in their blocks. */
@@ -466,8 +460,7 @@ static void sweep(gm_fit *fit) {
 
 /* What of [M, K] and scalars a step started from (after = false), or what it
    made of that. */
-static void tap_step(const gm_fit *fit, gm_status s,
-                          bool after) {
+static void tap_step(const gm_fit *fit, bool after) {
     const gm_fit_options *o = &fit->options;
     const struct { const char *name; const double *x; } before[] = {
         {"theta_before", fit->theta}, {"p", fit->p}}, done[] = {
@@ -475,37 +468,38 @@ static void tap_step(const gm_fit *fit, gm_status s,
         {"moment1", fit->moment1}, {"moment2", fit->moment2},
         {"theta_after", fit->theta}}, *array = after ? done : before;
     for (int i = 0; i < (after ? 6 : 2); i++)
-        s = tap(fit, s, GM_F64, fit->M, fit->K, array[i].x, "%s",
+        tap(fit, GM_F64, fit->M, fit->K, array[i].x, "%s",
                 array[i].name);
     if (!after)
-        { tap_scalars(fit, s, (tapped[]){
+        tap_scalars(fit, (tapped[]){
             {"step", (double)fit->step}, {"c", fit->c},
             {"entropy", fit->entropy}, {"lambda_before", fit->lambda},
             {"rho", o->rho}, {"alpha", o->alpha}, {"tau", fit->tau},
-            {"eta", o->eta}, {"rate", o->rate}, {"train_bits", o->budget}}, 10); return; }
-    tap_scalars(fit, s, (tapped[]){
+            {"eta", o->eta}, {"rate", o->rate}, {"train_bits", o->budget}}, 10);
+    else tap_scalars(fit, (tapped[]){
         {"E0", fit->E0}, {"E", fit->E}, {"beta1_power", fit->beta1_power},
         {"beta2_power", fit->beta2_power}, {"lambda_after", fit->lambda}}, 5);
 }
 
-static void tap_scores(const gm_fit *fit, gm_status s) {
-    if (!fit->tap || fit->step < fit->options.steps) return s;
+static void tap_scores(const gm_fit *fit) {
+    if (!fit->tap || fit->step < fit->options.steps) return;
     double *score = fit->sweep->scores, *error = score + fit->M * fit->K;
     gm_fit_scores(fit, score, error);
-    s = tap(fit, s, GM_F64, fit->M, fit->K, score, "scores");
-    tap(fit, s, err, GM_F64, fit->M, fit->K, "scores_error");
+    tap(fit, GM_F64, fit->M, fit->K, score, "scores");
+    tap(fit, GM_F64, fit->M, fit->K, error, "scores_error");
 }
 
 void gm_fit_step(gm_fit *fit) {
     const gm_fit_options *o = &fit->options;
     update_p(fit);
-    tap_step(fit, GM_OK, false);
+    tap_step(fit, false);
     sweep(fit);
     accumulate_tail(fit);
     update_theta(fit);
     fit->lambda += o->eta * o->rho * fit->c;
     fit->step++;
-    tap_scores(fit, tap_step(fit, s, true));
+    tap_step(fit, true);
+    tap_scores(fit);
 }
 
 /* --------------------------------------------------------------- beginning */
@@ -516,7 +510,7 @@ static void rank_inputs(gm_arena *arena, gm_fit *fit) {
     const gm_fit_options *o = &fit->options;
     const gm_model *model = fit->candidates->model;
     gm_ranks_same("the run's hash", fit->hash);
-    if (s || gm_rank() == 0) return;
+    if (gm_rank() == 0) return;
     w->inputs = gm_alloc(arena, (size_t)(o->S * o->T * model->config.d),
                          sizeof *w->inputs);
     gm_states_before(model, gm_rank_first(model->config.layers,
@@ -538,9 +532,8 @@ void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
                         &fit->loss_squares, &fit->p, &fit->g, &fit->v,
                         &fit->block_E, &fit->y, &fit->pi};
     for (size_t i = 0; i < sizeof array / sizeof *array; i++)
-        if (!(*array[i] = gm_alloc(arena, (size_t)(fit->M * fit->K),
-                                   sizeof **array[i])))
-            gm_nomem();
+        *array[i] = gm_alloc(arena, (size_t)(fit->M * fit->K),
+                             sizeof **array[i]);
     if (options->relaxation != GM_HARD) fit->y = fit->p;
     if (!gm_sampled(options->relaxation)) fit->pi = fit->p;
     fit->sweep = gm_alloc(arena, 1, sizeof *fit->sweep);

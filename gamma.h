@@ -271,8 +271,8 @@ void gm_candidates_verify(gm_arena *arena, const gm_candidates *candidates,
    made: look(context, l, i, n, H) for each block l and input i of its modules
    (q, k, v | o | gate, up | down), H [n, n], lower triangle.  Always those of
    the original model's inputs, as without --sequential. */
-typedef gm_status gm_hessian_look(void *context, long l, int i, long n,
-                                  const double *H, gm_error *err);
+typedef void gm_hessian_look(void *context, long l, int i, long n,
+                             const double *H);
 void gm_hessians(gm_arena *arena, const gm_model *model,
                       const gm_recipe *recipe, const gm_sequences *calibration,
                       gm_hessian_look *look, void *context);
@@ -334,8 +334,7 @@ typedef struct {
 } gm_mckp;
 
 /* A problem with all arrays zeroed and everything allowed. */
-gm_status gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out,
-                      gm_error *err);
+void gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out);
 
 typedef enum { GM_BOTH, GM_DP, GM_GLPK } gm_solver;
 typedef struct {
@@ -372,6 +371,7 @@ typedef struct {
     long states, nodes;         /* of the dynamic program; of GLPK           */
     size_t memory;              /* peak of the dynamic program, bytes        */
     double dp_seconds, glpk_seconds;
+    char why[1024];             /* when not GM_OK: in words                  */
 } gm_certificate;
 
 /* Solves.  choice: [M].  Ties: among the optimal assignments the one smallest
@@ -383,7 +383,7 @@ typedef struct {
    (glp_config("TLS")); else one thread at a time may call this. */
 gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
                         const gm_solve_options *options, int *choice,
-                        gm_certificate *out, gm_error *err);
+                        gm_certificate *out);
 
 /* The prepared problem, shared by solver.c and glpk.c.  Reduced units:
    w = (s - min s) / unit, v = u - min u, sum w <= room. */
@@ -456,8 +456,8 @@ gm_status gm_glpk_solve(gm_arena *arena, gm_core *c,
                         gm_answer *a, gm_certificate *out, gm_error *err);
 
 /* GLPK's model of the problem in CPLEX LP format, comments included. */
-gm_status gm_mckp_write_lp(gm_arena *arena, const gm_mckp *problem,
-                           const char *path, gm_error *err);
+void gm_mckp_write_lp(gm_arena *arena, const gm_mckp *problem,
+                      const char *path);
 
 /* ------------------------------------------------------------- allocate.c
    From scores and a budget to an assignment: Stage II's driver. */
@@ -514,8 +514,7 @@ void gm_allocation_make(gm_arena *arena, const gm_scores *scores,
 gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
                       const gm_budget *budget,
                       const gm_solve_options *options, int *choice,
-                      gm_certificate *certificate, gm_allocation *out,
-                      gm_error *err);
+                      gm_certificate *certificate, gm_allocation *out);
 
 /* ---------------------------------------------------------------- export.c
    Writes quantized models. */
@@ -609,8 +608,8 @@ typedef struct {
 typedef struct {
     void *context;
     bool (*wants)(void *context, const char *name);
-    gm_status (*put)(void *context, const char *name, gm_dtype dtype, int rank,
-                     const int64_t *shape, const void *data, gm_error *err);
+    void (*put)(void *context, const char *name, gm_dtype dtype, int rank,
+                const int64_t *shape, const void *data);
 } gm_tap;
 
 /* The whole state of Stage I: what a resumed run needs, bit for bit. Arrays
@@ -678,21 +677,25 @@ typedef struct { int64_t size, score; } gm_point;
 /* Every Pareto-optimal point of the problem (its budget is ignored), ascending
    in size.  options: seconds, memory, report.  GM_ELIMIT: they did not suffice;
    the points are then the supported ones (see frontier.c). */
-typedef struct { long count; gm_point *point; bool complete; } gm_frontier;
+typedef struct {
+    long count;
+    gm_point *point;
+    bool complete;
+    char why[128];              /* not complete: which limit */
+} gm_frontier;
 gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
-                           const gm_solve_options *options, gm_frontier *out,
-                           gm_error *err);
+                           const gm_solve_options *options, gm_frontier *out);
 
 /* The budget solved again with scores drawn from their standard errors.
    share[m, k]: how often module m took candidate k; changed[m]: how often not
    choice[m]; regret: mean of score(choice) - score(optimum) under the draws,
    in units of the scores. */
 typedef struct { long resamples; double *share, *changed, regret; } gm_robust;
-gm_status gm_robust_find(gm_arena *arena, const gm_scores *scores,
+void gm_robust_find(gm_arena *arena, const gm_scores *scores,
                          const gm_budget *budget, const gm_mckp *problem,
                          int score_bits, const gm_solve_options *options,
                          const int *choice, long resamples, uint64_t seed,
-                         gm_robust *out, gm_error *err);
+                         gm_robust *out);
 
 /* ------------------------------------------------------------------ eval.c
    Perplexity, KL divergence and top-1 agreement over windows of a text. */

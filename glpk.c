@@ -317,7 +317,7 @@ static gm_status guarded(void (*body)(void *), void *context,
     static const struct guard none;
     struct guard guard = none;
     guard.report = report;
-    if (glp_init_env() > 1) return gm_nomem(err);   /* it would abort later */
+    if (glp_init_env() > 1) return gm_note(err, GM_EMEM, "out of memory");   /* it would abort later */
     glp_term_hook(on_output, &guard);
     if (setjmp(guard.back)) {
         glp_free_env();
@@ -528,7 +528,7 @@ static gm_status glpk_minimum(gm_arena *arena, struct glpk *q, int64_t room,
     int64_t *value = gm_alloc(arena, (size_t)model.columns, sizeof *value);
     bool claimed = true;
     double left = q->deadline > 0 ? q->deadline - gm_seconds() : 0;
-    if (status == GM_OK && !value) status = gm_nomem(err);
+    if (status == GM_OK && !value) status = gm_note(err, GM_EMEM, "out of memory");
     if (status == GM_OK && model.impossible) {
         out->infeasible = true;
     } else if (status == GM_OK && model.columns == 0) {
@@ -673,7 +673,7 @@ static gm_status find_multipliers(gm_arena *arena, gm_core *c,
     if (status == GM_OK && model.columns == 0) return GM_OK;
     if (status == GM_OK) y = gm_alloc(arena, (size_t)model.rows, sizeof *y);
     if (status == GM_OK)
-        status = y ? glpk_duals(&model, y, err) : gm_nomem(err);
+        status = y ? glpk_duals(&model, y, err) : gm_note(err, GM_EMEM, "out of memory");
     if (status != GM_OK) return status;
     for (long j = model.sets; j < model.rows; j++)
         if (model.row[j].resource >= -1)
@@ -746,9 +746,9 @@ static void write_legend(gm_out *out, const gm_core *c,
         long g = c->group_of[m], set = model->set_of[g];
         const char *name = p->name ? p->name[m] : "?";
         if (set < 0)
-            gm_out_print(out, NULL, "\\ module %ld %s: constant\n", m, name);
+            gm_out_print(out, "\\ module %ld %s: constant\n", m, name);
         else
-            gm_out_print(out, NULL, "\\ module %ld %s: counted in x%ld_*\n", m,
+            gm_out_print(out, "\\ module %ld %s: counted in x%ld_*\n", m,
                          name, c->group[model->first[set]].module);
     }
 }
@@ -756,27 +756,27 @@ static void write_legend(gm_out *out, const gm_core *c,
 static void write_terms(gm_out *out, const gm_core *c,
                         const struct model *model) {
     char x[48];
-    gm_out_print(out, NULL, "Minimize\n obj: %.17g one\n",
+    gm_out_print(out, "Minimize\n obj: %.17g one\n",
                  (double)c->score0 + model->constant);
     for (long j = 0; j < model->columns; j++) {
         column_name(c, model, j, x);
-        gm_out_print(out, NULL, " + %.17g %s\n", model->column[j].cost, x);
+        gm_out_print(out, " + %.17g %s\n", model->column[j].cost, x);
     }
     for (long r = 0; r < model->rows; r++) {
         if (model->row[r].slack < 0) continue;
         column_name(c, model, model->row[r].slack, x);
-        gm_out_print(out, NULL, " + %.17g %s\n", model->row[r].price, x);
+        gm_out_print(out, " + %.17g %s\n", model->row[r].price, x);
     }
-    gm_out_print(out, NULL, "Subject To\n");
-    if (model->rows == 0) gm_out_print(out, NULL, " r0: one = 1\n");
+    gm_out_print(out, "Subject To\n");
+    if (model->rows == 0) gm_out_print(out, " r0: one = 1\n");
     for (long e = 0, r = 0; r < model->rows; r++) {
-        gm_out_print(out, NULL, " r%ld:", r);
+        gm_out_print(out, " r%ld:", r);
         for (; e < model->entries && model->entry[e].row == r; e++) {
             column_name(c, model, model->entry[e].column, x);
-            gm_out_print(out, NULL, "\n  %+" PRId64 " %s",
+            gm_out_print(out, "\n  %+" PRId64 " %s",
                          model->entry[e].value, x);
         }
-        gm_out_print(out, NULL, " %s %" PRId64 "\n",
+        gm_out_print(out, " %s %" PRId64 "\n",
                      model->row[r].equal || model->row[r].slack >= 0
                          ? "=" : "<=",
                      model->row[r].limit);
@@ -786,22 +786,23 @@ static void write_terms(gm_out *out, const gm_core *c,
 static void write_domains(gm_out *out, const gm_core *c,
                           const struct model *model) {
     char x[48];
-    gm_out_print(out, NULL, "Bounds\n one = 1\n");
+    gm_out_print(out, "Bounds\n one = 1\n");
     for (long j = 0; j < model->columns; j++) {
         column_name(c, model, j, x);
-        gm_out_print(out, NULL, " 0 <= %s <= %ld\n", x,
+        gm_out_print(out, " 0 <= %s <= %ld\n", x,
                      model->count[model->column[j].set]);
     }
-    if (model->columns) gm_out_print(out, NULL, "General\n");
+    if (model->columns) gm_out_print(out, "General\n");
     for (long j = 0; j < model->columns; j++) {
         column_name(c, model, j, x);
-        gm_out_print(out, NULL, " %s\n", x);
+        gm_out_print(out, " %s\n", x);
     }
-    gm_out_print(out, NULL, "End\n");
+    gm_out_print(out, "End\n");
 }
 
-gm_status gm_mckp_write_lp(gm_arena *arena, const gm_mckp *problem,
-                           const char *path, gm_error *err) {
+void gm_mckp_write_lp(gm_arena *arena, const gm_mckp *problem,
+                      const char *path) {
+    gm_error why = {0}, *err = &why;
     gm_core c;
     struct model model;
     gm_certificate t;
@@ -812,20 +813,20 @@ gm_status gm_mckp_write_lp(gm_arena *arena, const gm_mckp *problem,
         status = gm_note(err, GM_EINFEASIBLE, "%s: the sizes have the common "
                          "divisor %" PRId64 ", the budget has not", path,
                          c.unit);
-    if (status != GM_OK) return status;
+    if (status != GM_OK) gm_fail(status, "%s", why.text);
     struct glpk q = {.c = &c};
     q.alive = gm_alloc(arena, (size_t)(c.G * c.p->K), sizeof *q.alive);
     q.trial = gm_alloc(arena, (size_t)c.G, sizeof *q.trial);
     if (c.coupled) status = find_multipliers(arena, &c, &q, err);
-    if (status != GM_OK) return status;
+    if (status != GM_OK) gm_fail(status, "%s", why.text);
     all_alive(&q);
     if (!c.exact && !c.coupled)
         filter(&c, gm_core_greedy(&c, q.trial), q.alive);
     status = build_model(arena, &(struct view){&c, q.alive, c.room}, &model,
                          err);
-    if (status == GM_OK) status = gm_out_open(arena, path, &out, err);
-    if (status != GM_OK) return status;
-    gm_out_print(&out, NULL,
+    if (status != GM_OK) gm_fail(status, "%s", why.text);
+    gm_out_open(arena, path, &out);
+    gm_out_print(&out,
                  "\\ The integer program as GLPK gets it: per set of identical "
                  "modules one column\n\\ for each candidate that may be in an "
                  "optimum; smallest sizes subtracted,\n\\ common divisors "
@@ -835,7 +836,6 @@ gm_status gm_mckp_write_lp(gm_arena *arena, const gm_mckp *problem,
     write_legend(&out, &c, &model);
     write_terms(&out, &c, &model);
     write_domains(&out, &c, &model);
-    status = gm_out_commit(&out, err);
+    gm_out_commit(&out);
     gm_arena_rewind(arena, mark);
-    return status;
 }

@@ -82,8 +82,6 @@ void gm_gptq_factor(gm_arena *arena, long n, const double *H,
     *out = (gm_factor){n, gm_alloc(arena, square, sizeof(gm_real)), NULL,
                        gm_alloc(arena, (size_t)n, sizeof(bool))};
     if (act_order) out->order = gm_alloc(arena, (size_t)n, sizeof(long));
-    if (!out->U || !out->dead || (act_order && !out->order))
-        gm_nomem();
     gm_mark mark = gm_arena_mark(arena);
     double *A = gm_alloc(arena, square, sizeof *A);
     double *X = gm_alloc(arena, square, sizeof *X);

@@ -504,7 +504,8 @@ void gm_acts_alloc(gm_arena *arena, const gm_config *c, long S, long T,
         {&a->d_x2, c->d, backward}, {&a->d_gate, c->ff, backward},
         {&a->d_up, c->ff, backward}, {&a->d_act, c->ff, backward},
     };
-    if (S < 1 || T < 1 || S > LONG_MAX / T) gm_nomem();
+    if (S < 1 || T < 1 || S > LONG_MAX / T)
+        gm_fail(GM_EMEM, "out of memory");
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         if (!row[i].wanted) continue;
         *row[i].place = gm_alloc(arena, (size_t)(S * T),
@@ -512,7 +513,6 @@ void gm_acts_alloc(gm_arena *arena, const gm_config *c, long S, long T,
     }
     a->scratch = gm_alloc(arena, (size_t)T, (size_t)a->threads * 2 * TILE *
                                             sizeof(gm_real));
-    if (!(a->scratch)) gm_nomem();
 }
 
 void gm_block_inputs(const gm_config *c, const gm_block *b,

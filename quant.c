@@ -42,8 +42,7 @@ const char *gm_hessian_name(gm_hessian h) { return hessian_name[h]; }
 /* GM_EXTERNAL is never asked for by name. */
 void gm_recipe_quantizer(gm_recipe *recipe, const char *text) {
     int found = 0;
-    gm_parse_name("--quantizer", text, quantizer_name,
-                                GM_EXTERNAL, &found);
+    gm_parse_name("--quantizer", text, quantizer_name, GM_EXTERNAL, &found);
     recipe->quantizer = (gm_quantizer)found;
 }
 
@@ -329,9 +328,7 @@ static void strip_read(const gm_packed *p, long row, long first, long n,
     strip_values(p, row, first, n, q);
 }
 
-/* Work over row bundles that can fail when the mapped original holds NaN: the
-   first failing bundle's message is kept, so that it does not depend on the
-   order of threads. */
+/* Work over row bundles. */
 typedef struct {
     const gm_packed *packed;
     int K;
@@ -339,8 +336,6 @@ typedef struct {
     gm_real *w;
     const gm_real *G;
     double *row;
-    gm_status *status;
-    gm_error *err;
 } mix_job;
 
 static void mix_row(const mix_job *job, long row) {
@@ -375,25 +370,17 @@ static void inner_row(const mix_job *job, long row) {
 
 static void mix_rows(void *context, long item) {
     const mix_job *job = context;
-    gm_error err;
     long end = gm_min(job->packed->out, (item + 1) * ROWS);
     for (long row = item * ROWS; row < end; row++)
-        if ((job->w ? mix_row : inner_row)(job, row, &err))
-            __atomic_store_n(job->status, GM_EINPUT, __ATOMIC_RELAXED);
+        (job->w ? mix_row : inner_row)(job, row);
 }
 
 static void mix_run(mix_job *job) {
     const gm_packed *p = job->packed;
-    job->status = &status;
+    /* NaN is found before the threads start: they cannot fail */
+    for (int k = 0; k < job->K; k++)
+        if (p[k].original) gm_tensor_check(p[k].original);
     gm_parallel((p->out + ROWS - 1) / ROWS, mix_rows, job);
-    /* the message, from the first bad element, in file order */
-    gm_real q[STRIP];
-    for (int k = 0; k < job->K && status; k++)
-        for (int64_t i = 0; p[k].original && i < (int64_t)p->out * p->in;
-             i += STRIP)
-            if (gm_tensor_read(p[k].original, i,
-                               gm_min(STRIP, p->out * p->in - i), q))
-                return;
 }
 
 /* The file's pages that K candidates lie in are not needed for now. */
@@ -415,10 +402,11 @@ void gm_mix(const gm_packed *packed, int K, const double *p, gm_real *w) {
 
 void gm_dequantize(const gm_packed *packed, gm_real *q) {
     double one = 1;
-    packed->original
-        ? gm_tensor_read(packed->original, 0,
-                         (int64_t)packed->out * packed->in, q)
-        : gm_mix(packed, 1, &one, q);
+    if (packed->original)
+        gm_tensor_read(packed->original, 0,
+                       (int64_t)packed->out * packed->in, q);
+    else
+        gm_mix(packed, 1, &one, q);
     release(packed, 1);
 }
 

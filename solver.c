@@ -421,7 +421,7 @@ static bool reach(gm_arena *arena, const gm_mckp *p, bool mirror,
     }
     if (mirror) q.budget = -p->budget;
     plain.solver = GM_DP, plain.any = true;
-    gm_status status = gm_mckp_solve(arena, &q, &plain, choice, &t, NULL);
+    gm_status status = gm_mckp_solve(arena, &q, &plain, choice, &t);
     if (t.found) *size = mirror ? -t.size : t.size;
     return status == GM_OK;
 }
@@ -502,9 +502,10 @@ static gm_status run_solvers(gm_arena *arena, gm_core *c,
 
 gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
                         const gm_solve_options *options, int *choice,
-                        gm_certificate *out, gm_error *err) {
+                        gm_certificate *out) {
     gm_core c;
     gm_answer a = {0};
+    gm_error why = {0}, *err = &why;
     *out = (gm_certificate){0};
     gm_mark mark = gm_arena_mark(arena);
     gm_status status = gm_core_prepare(arena, problem, &c, out, err);
@@ -513,7 +514,7 @@ gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
     } else if (status == GM_OK) {
         a.option = gm_alloc(arena, (size_t)c.G, sizeof *a.option);
         status = a.option ? run_solvers(arena, &c, options, &a, out, err)
-                          : gm_nomem(err);
+                          : gm_note(err, GM_EMEM, "out of memory");
         if (status == GM_OK && !a.found && c.exact)
             status = unreachable(arena, problem, options, out, err);
         else if (status == GM_OK && !a.found)
@@ -531,16 +532,18 @@ gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
                 PRId64 ", bound %" PRId64, a.found ? "" : "none found, at most ",
                 a.found ? out->objective : c.score0 + c.most_v, out->bound);
     gm_arena_rewind(arena, mark);
+    if (status && status != GM_ELIMIT && status != GM_EINFEASIBLE &&
+        status != GM_EDIFFER)
+        gm_fail(status, "%s", why.text);
+    memcpy(out->why, why.text, sizeof out->why);
     return status;
 }
 
-gm_status gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out,
-                      gm_error *err) {
+void gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out) {
     size_t cells = (size_t)M * (size_t)K;
     *out = (gm_mckp){.M = M, .K = K};
     out->size = gm_alloc(arena, cells, sizeof *out->size);
     out->score = gm_alloc(arena, cells, sizeof *out->score);
     out->allowed = gm_alloc(arena, cells, sizeof *out->allowed);
     memset(out->allowed, true, cells);
-    return GM_OK;
 }

@@ -68,7 +68,6 @@ void gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path) {
                      fit->separable[i], fit->theta_sum[i], fit->loss_sum[i],
                      fit->loss_squares[i]);
     gm_out_commit(&out);
-    if (s) gm_out_abandon(&out);
 }
 
 /* A number of the state file: finite, and nothing after it. */

@@ -23,10 +23,10 @@ typedef struct {
 
 /* resources: "a.tsv,b.tsv", tables of what the certificate limits, or NULL.
    Without a certificate (files of other tools) sizes are counted and the bound
-   is for the assignment's own code bits.  GM_EDIFFER: a claim fails. */
+   is for the assignment's own code bits.  out->failed: claims that fail. */
 void gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
-                              const gm_scores *scores, const char *resources,
-                              gm_check *out);
+                         const gm_scores *scores, const char *resources,
+                         gm_check *out);
 
 /* ------------------------------------------------------------------ dump.c
    What one step of Stage I saw, as a safetensors file; docs/verify.md lists
@@ -42,8 +42,8 @@ typedef struct {
    scalars to the same name with .tsv.  Memory is one tensor beside the fit's;
    the size is reported before anything is written. */
 void gm_dump_step(gm_arena *arena, gm_fit *fit,
-                       const gm_dump_options *options, const char *path,
-                       const gm_report *report);
+                  const gm_dump_options *options, const char *path,
+                  const gm_report *report);
 
 /* Whether `name` matches one of "PATTERN,...". */
 bool gm_name_matches(const char *patterns, const char *name);
@@ -71,15 +71,16 @@ typedef struct {
 typedef struct {
     gm_verdict *verdict;    /* in the order of computation                   */
     long count, compared, failed, first;    /* first that departs, or -1     */
+    const char *message;    /* says what departs first; NULL: nothing        */
     long hints;             /* causes that the data point to, likeliest first */
     const char *hint[8];
 } gm_verification;
 
 /* tolerances: "NAME=FACTOR,..." or NULL; NAME may hold '*'.
-   GM_EDIFFER: something departs; GM_EINPUT: nothing was compared. */
+   GM_EINPUT: nothing was compared. */
 void gm_verify(gm_arena *arena, const gm_tensors *ours,
-                    const gm_tensors *theirs, const char *tolerances,
-                    gm_verification *out);
+               const gm_tensors *theirs, const char *tolerances,
+               gm_verification *out);
 
 /* "[3, 5]": element i of a tensor. */
 const char *gm_index_text(const gm_tensor *tensor, int64_t i, char text[96]);
@@ -92,7 +93,7 @@ void gm_elements(gm_arena *arena, const gm_tensor *tensor, double **out);
 /* Fills out->hint for the first verdict that departs.  model: NULL, or the
    original, with which mistakes inside a block are tried out. */
 void gm_recognise(gm_arena *arena, const gm_tensors *ours,
-                       const gm_tensors *theirs, const gm_model *model,
-                       gm_verification *out);
+                  const gm_tensors *theirs, const gm_model *model,
+                  gm_verification *out);
 
 #endif

@@ -27,7 +27,6 @@ struct checker {
     const gm_scores *s;
     int *choice;                    /* [M] */
     gm_check *out;
-    gm_error *err;
     bool bytes, ebits, exact;       /* convention (neither: bits), relation  */
     int64_t budget, num, den;       /* budget without the overhead           */
     int64_t shift, bound;
@@ -53,7 +52,6 @@ static void claim(struct checker *c, const char *name, const char *stated,
                       .found = gm_format(c->arena, "%s", found),
                       .holds = holds};
     o->failed += !holds;
-    if (!(new->claim && new->stated && new->found)) gm_nomem();
 }
 
 /* The file's statement under `key` against our own count, if it makes one. */
@@ -409,7 +407,7 @@ static void check_bound(struct checker *c) {
     for (int r = 0; r < c->rows; r++) signs = signs && c->row[r].mu >= 0;
     claim(c, "signs of the multipliers", ">= 0",
                    signs ? ">= 0" : "wrong", signs);
-    if (status || !signs) return;
+    if (!signs) return;
     if (c->shift < -1100 || c->shift > 1100)
         gm_fail(GM_EINPUT, "%s: score_shift: expected -1100 to "
                        "1100, found %" PRId64, c->a->path, c->shift);
@@ -474,7 +472,7 @@ void gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
                               gm_check *out) {
     *out = (gm_check){0};
     struct checker c = {.arena = arena, .a = allocation, .s = scores,
-                        .out = out, .err = err};
+                        .out = out};
     c.choice = gm_alloc(arena, (size_t)scores->M, sizeof *c.choice);
     gm_allocation_match(allocation, scores, c.choice);
     claim(&c, "modules and bytes", "as in the scores",
@@ -487,7 +485,4 @@ void gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
     if (out->certified) check_pairs(&c);
     if (out->certified) check_rows(&c, resources);
     if (out->certified) check_bound(&c);
-    if (status || out->failed == 0) return;
-    gm_fail(GM_EDIFFER, "%s: %ld of %ld claims do not hold",
-                   allocation->path, out->failed, out->count);
 }

@@ -55,9 +55,9 @@ static const char *const inputs[] = {"qkv", "o", "gate_up", "down"};
 /* ----------------------------------------------------------------- layout */
 
 /* Adds a tensor to the layout if it is wanted; columns = 0: [rows]. */
-__attribute__((format(printf, 6, 7)))
-static void add(dump *d, gm_dtype dtype, long rows,
-                     long columns, const char *format, ...) {
+__attribute__((format(printf, 5, 6)))
+static void add(dump *d, gm_dtype dtype, long rows, long columns,
+                const char *format, ...) {
     char name[512];
     va_list list;
     va_start(list, format);
@@ -80,7 +80,6 @@ static void add(dump *d, gm_dtype dtype, long rows,
         gm_format(d->arena, "%s", name), dtype, columns ? 2 : 1,
         {rows, columns}, NULL, bytes, NULL};
     d->bytes += (int64_t)bytes;
-    if (!(d->tensor[d->count - 1].name)) gm_nomem();
 }
 
 static void add_scalars(dump *d, const char *names) {
@@ -332,7 +331,7 @@ static void put_hessian(void *context, long l, int i, long n,
         gm_arena_rewind(d->arena, mark);
     }
     snprintf(name, sizeof name, "factor.%ld.%s", l, inputs[i]);
-    if (s || (at = find(d, name)) < 0) return;
+    if ((at = find(d, name)) < 0) return;
     gm_factor factor;
     gm_gptq_factor(d->arena, n, H, r->damping, r->act_order, &factor);
     write_tensor(d, at, real_dtype, (int64_t)n * n, factor.U);
@@ -388,7 +387,6 @@ static void put_details(dump *d) {
     gm_embed(model, d->tokens, o->batch * o->T, h);
     for (long l = 0; l < c->layers; l++) {
         gm_block_load(model, l, &block);
-        if (s) break;
         gm_block_forward(c, &block, &rope, h, &acts, h);
         put_block_details(d, l, &acts);
     }
@@ -423,12 +421,10 @@ static void metadata_of(dump *d, const char **pair) {
         "norm", gm_loss_norm_name(fit->options.norm)};
     int n = 0;
     for (size_t i = 0; i < sizeof text / sizeof *text; i++)
-        if (!(pair[n++] = gm_format(d->arena, "%s", text[i])))
-            gm_nomem();
+        pair[n++] = gm_format(d->arena, "%s", text[i]);
     for (size_t i = 0; i < sizeof number / sizeof *number; i++) {
         pair[n++] = number[i].key;
-        if (!(pair[n++] = gm_format(d->arena, "%ld", number[i].value)))
-            gm_nomem();
+        pair[n++] = gm_format(d->arena, "%ld", number[i].value);
     }
     pair[n] = NULL;
 }
@@ -472,8 +468,7 @@ static void write_scalars(const dump *d, const char *path) {
         if (d->tensor[i].dtype == GM_F64 && d->tensor[i].bytes == 8)
             gm_out_print(&out, "%s\t%.17g\n", d->tensor[i].name,
                          d->place[i].scalar);
-    gm_out_commit(&out);       /* reports an earlier failure */
-    if (s) gm_out_abandon(&out);
+    gm_out_commit(&out);        /* reports an earlier failure */
 }
 
 void gm_dump_step(gm_arena *arena, gm_fit *fit,
@@ -488,5 +483,4 @@ void gm_dump_step(gm_arena *arena, gm_fit *fit,
     fill_file(&d);
     write_scalars(&d, path);
     gm_out_commit(&d.out);
-    if (s) gm_out_abandon(&d.out);
 }

@@ -22,7 +22,6 @@ typedef struct {
     long n, rows, columns;
     double departure;           /* sum (y - x)^2 */
     bool centred;               /* up to a constant in each row */
-    gm_error *err;
 } signs;
 
 enum { HINTS = 8 };
@@ -57,7 +56,8 @@ static double *load(signs *s, const gm_tensors *from, const char *name,
     const gm_tensor *t = gm_tensor_find(from, name);
     double *x;
     if (!t || (n >= 0 && count_of(t) != n)) return NULL;
-    return gm_elements(s->arena, t, &x, NULL) ? NULL : x;
+    gm_elements(s->arena, t, &x);
+    return x;
 }
 
 static double scalar(signs *s, const char *name, double other) {
@@ -659,7 +659,7 @@ static void model_signs(signs *s, const gm_model *model, long l,
         double left = unexplained(s, s->guess);
         if (left < least) least = left, best = i;
     }
-    if (status || least > 0.05) return;
+    if (least > 0.05) return;
     *found = true;
     hint(s, "%s: with that our own block gives theirs but for %.2g of the "
          "departure", trials[best].cause, least);
@@ -1075,7 +1075,7 @@ static void sum_signs(signs *s, bool first) {
 
 /* ---------------------------------------------------- gradients, the update */
 
-static bool begin(signs *s, const gm_verdict *v);
+static void begin(signs *s, const gm_verdict *v);
 static void loss_signs(signs *s, long l);
 static long number_in(const char *name);
 
@@ -1086,7 +1086,7 @@ static bool loss_departs(signs *s) {
         if (v->outcome != GM_DEPARTS || v->problem || strcmp(v->family, "loss"))
             continue;
         signs loss = *s;
-        if (!begin(&loss, v)) return false;
+        begin(&loss, v);
         loss_signs(&loss, number_in(v->name));
         hint(s, "(seen in %s; S is the same loss)", v->name);
         return true;
@@ -1403,12 +1403,12 @@ static long number_in(const char *name) {
     return n < 0 || n > 1000000 ? 0 : n;        /* anyone may have written it */
 }
 
-static void block_signs(signs *s, const gm_model *model, gm_status *status) {
+static void block_signs(signs *s, const gm_model *model) {
     const long l = number_in(s->name);
     bool found = false;
     const char *last = strrchr(s->name, '.') + 1;
     if (starts(s->name, "teacher.") && l > 0) {
-        if (model) *status = model_signs(s, model, l, &found);
+        if (model) model_signs(s, model, l, &found);
         if (!found) position_signs(s, l);
     } else if (starts(s->name, "teacher.")) {
         general_signs(s);
@@ -1458,18 +1458,16 @@ static void step_signs(signs *s) {
 }
 
 /* Both sides' elements and what they differ by. */
-static bool begin(signs *s, const gm_verdict *v) {
+static void begin(signs *s, const gm_verdict *v) {
     const gm_tensor *t = v->a;
     s->v = v, s->name = v->name;
     s->n = count_of(t);
     s->columns = t->rank > 1 ? (long)t->shape[t->rank - 1] : 1;
     s->rows = s->columns ? s->n / s->columns : 0;
     s->guess = gm_alloc(s->arena, (size_t)s->n, sizeof *s->guess);
-    if (!s->guess || gm_elements(s->arena, v->a, &s->x) ||
-        gm_elements(s->arena, v->b, &s->y))
-        return false;
+    gm_elements(s->arena, v->a, &s->x);
+    gm_elements(s->arena, v->b, &s->y);
     s->departure = distance(s, s->x);
-    return true;
 }
 
 void gm_recognise(gm_arena *arena, const gm_tensors *ours,
@@ -1478,14 +1476,14 @@ void gm_recognise(gm_arena *arena, const gm_tensors *ours,
     if (out->first < 0) return;
     const gm_verdict *v = out->verdict + out->first;
     signs s = {.arena = arena, .ours = ours, .theirs = theirs, .out = out,
-               .v = v, .name = v->name, .err = err};
+               .v = v, .name = v->name};
     out->hints = 0;
     if (v->problem) {
         shape_signs(&s);
         return;
     }
-    if (!begin(&s, v)) gm_nomem();
+    begin(&s, v);
     if (nan_signs(&s)) return;
-    if (strchr(s.name, '.')) block_signs(&s, model, &status);
+    if (strchr(s.name, '.')) block_signs(&s, model);
     else step_signs(&s);
 }

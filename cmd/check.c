@@ -30,9 +30,8 @@ static void run_check(gm_call *call) {
     gm_arena *a = &call->arena;
     gm_allocation_read(a, call->operand[0], &allocation);
     gm_scores_read(a, call->operand[1], &scores);
-    gm_check_allocation(a, &allocation, &scores,
-                            gm_arg(call, "--resource"), &c);
-    if (s && s != GM_EDIFFER) return;
+    gm_check_allocation(a, &allocation, &scores, gm_arg(call, "--resource"),
+                        &c);
     gm_result_begin(call, "claim\tstated\tfound\tverdict");
     for (long i = 0; i < c.count; i++)
         gm_result_row(call, "%s\t%s\t%s\t%s", c.claim[i].claim,
@@ -40,6 +39,9 @@ static void run_check(gm_call *call) {
                       c.claim[i].holds ? "holds" : "WRONG");
     gm_result_end(call);
     print_bound(call, &c);
+    if (c.failed)
+        gm_fail(GM_EDIFFER, "%s: %ld of %ld claims do not hold",
+                allocation.path, c.failed, c.count);
 }
 
 const gm_command gm_command_check = {

@@ -18,7 +18,6 @@ typedef struct {
     const gm_tokenizer *tokenizer;
     const char *path, *delimiter;
     long line, positions;       /* positions: longest input of the model */
-    gm_error *err;
 } reading;
 
 _Noreturn static void wrong(const reading *r, const char *what,
@@ -56,6 +55,24 @@ static size_t stripped(const char *text, size_t length) {
     return (size_t)(keep - text);
 }
 
+/* A text's first `kept` bytes and all of it, as tokens; a failure is given its
+   place by encode_pair. */
+typedef struct {
+    const reading *r;
+    const char *whole;
+    size_t kept, bytes;
+    int32_t *first, *both;
+    long n_first, n_both;
+} pair_tokens;
+
+static void tokenize_pair(void *context) {
+    pair_tokens *t = context;
+    gm_tokenize(t->r->tokenizer, t->r->arena, t->whole, t->kept, &t->first,
+                &t->n_first);
+    gm_tokenize(t->r->tokenizer, t->r->arena, t->whole, t->bytes, &t->both,
+                &t->n_both);
+}
+
 /* The harness' pair: white space at the end of the context goes to the
    continuation; continuation = tokens of the whole behind the number of tokens
    that the context alone has; and of both together the last positions + 1. */
@@ -69,21 +86,18 @@ static void encode_pair(const reading *r, const gm_json *context,
     memcpy(whole, context->string, context->length);
     memcpy(whole + context->length, r->delimiter, gap);
     memcpy(whole + context->length + gap, choice->string, choice->length);
-    int32_t *first, *both;
-    long n_first, n_both;
+    pair_tokens t = {r, whole, kept, bytes, NULL, NULL, 0, 0};
     gm_error inner;
-    gm_tokenize(r->tokenizer, a, whole, kept, &first, &n_first,
-                              &inner);
-    gm_tokenize(r->tokenizer, a, whole, bytes, &both, &n_both,
-                            &inner);
-    if (s) gm_fail(s, "%s: line %ld: %s", r->path, r->line,
-                          inner.text);
+    gm_status s = gm_try(tokenize_pair, &t, &inner);
+    if (s) gm_fail(s, "%s: line %ld: %s", r->path, r->line, inner.text);
+    int32_t *const both = t.both;
+    const long n_first = t.n_first, n_both = t.n_both;
     if (n_first < 1 || n_both <= n_first || n_both - n_first > r->positions)
         gm_fail(GM_EINPUT, "%s: line %ld: expected at least one "
                        "token of context and 1 to %ld of each choice, found "
                        "%ld and %ld", r->path, r->line, r->positions, n_first,
                        n_both - n_first);
-    memcpy(both, first, (size_t)n_first * sizeof *both);
+    memcpy(both, t.first, (size_t)n_first * sizeof *both);
     long cut = n_both - (r->positions + 1);
     if (cut < 0) cut = 0;
     *out = (gm_pair_tokens){both + cut, n_both - cut, n_first - cut, 0,
@@ -122,16 +136,29 @@ static void read_question(const reading *r, const gm_json *object,
     }
 }
 
+typedef struct {
+    const reading *r;
+    const char *text;
+    size_t bytes;
+    const gm_json *object;
+} json_line;
+
+static void parse_json(void *context) {
+    json_line *l = context;
+    gm_json_parse(l->r->arena, "", l->text, l->bytes, &l->object);
+}
+
 /* One line; the parser's "line 1" is this line. */
 static void parse_line(const reading *r, const char *text, size_t bytes,
                             gm_question *q) {
-    const gm_json *object;
+    json_line line = {r, text, bytes, NULL};
     gm_error inner;
-    gm_json_parse(r->arena, "", text, bytes, &object, &inner);
-    { read_question(r, object, q); return; }
-    const char *rest = strchr(inner.text, ',');
-    gm_fail(s, "%s: line %ld%s", r->path, r->line,
-                   rest ? rest : inner.text);
+    gm_status s = gm_try(parse_json, &line, &inner);
+    const char *rest = s ? strchr(inner.text, ',') : NULL;
+    if (s)
+        gm_fail(s, "%s: line %ld%s", r->path, r->line,
+                rest ? rest : inner.text);
+    read_question(r, line.object, q);
 }
 
 static void read_lines(reading *r, const gm_map *map,
@@ -160,8 +187,8 @@ void gm_questions_read(gm_arena *arena, const char *path,
     for (size_t i = 0; i < map.size; i++) lines += map.data[i] == '\n';
     *out = (gm_questions){.path = path};
     out->question = gm_alloc(arena, (size_t)lines, sizeof *out->question);
-    reading r = {arena, tokenizer, path, delimiter, 1, positions, err};
-    s = out->question ? read_lines(&r, &map, out) : gm_nomem();
+    reading r = {arena, tokenizer, path, delimiter, 1, positions};
+    read_lines(&r, &map, out);
     gm_map_close(&map);
     if (!out->count)
         gm_fail(GM_EINPUT, "%s: expected questions, one JSON object "

@@ -109,7 +109,7 @@ typedef struct gm_command {
     const char *name, *operands, *summary, *about;
     int least_operands, most_operands;
     const gm_option *options;
-    gm_status (*run)(gm_call *call);
+    void (*run)(gm_call *call);
 } gm_command;
 
 /* One invocation.  stdout gets results (gm_result_*), stderr talk. */
@@ -122,7 +122,6 @@ struct gm_call {
     bool quiet, json;
     FILE *to;                   /* where results go; NULL: stdout */
     gm_arena arena;
-    gm_error err;
     gm_report report;
 };
 
@@ -221,7 +220,7 @@ void gm_call_way(gm_call *call, const char *const *ways, int count,
 
 /* cmd/compare.c: the hashes of model and candidates, where scores name them,
    are these (NULL: not known yet). */
-void gm_call_match(gm_call *call, const gm_scores *scores,
+void gm_call_match(const gm_scores *scores,
                         const char *model, const char *candidates);
 
 /* cmd/run.c: each of --budgets, in --in, checked to be within reach (sizes are

@@ -131,7 +131,7 @@ static void read_texts(comparing *c) {
                                     gm_arg(call, "--tokens"), c->fit.S,
                                     c->fit.T, &c->calibration);
     c->options.text = c->calibration;
-    if (s || (!search && !tokens)) return;
+    if (!search && !tokens) return;
     gm_call_calibration(call, &c->model, search, tokens, c->fit.S,
                                c->fit.T, &c->options.text);
 }
@@ -180,7 +180,6 @@ static void name_run(comparing *c) {
         e->window, (unsigned long long)c->options.seed, c->options.evaluations,
         own ? "search " : "", rivals);
     c->run = short_hash(call, all, 12);
-    if (!(c->run)) gm_nomem();
 }
 
 /* budget NULL: the original. */
@@ -207,10 +206,11 @@ static void keep_learning(comparing *c, const char *hash) {
     const char *path = gm_format(&call->arena, "%s/learning.tsv", c->dir);
     if (gm_exists(path)) {
         gm_table_read(&call->arena, path, &t);
-        const char *of = s ? NULL : gm_table_key(&t, "hash");
-        if (of && strcmp(of, hash) == 0 && t.rows == 1)
-            { gm_parse_double(path, t.cell[0], 0, 1e12,
-                                   &c->learning.seconds); return; }
+        const char *of = gm_table_key(&t, "hash");
+        if (of && strcmp(of, hash) == 0 && t.rows == 1) {
+            gm_parse_double(path, t.cell[0], 0, 1e12, &c->learning.seconds);
+            return;
+        }
     }
     gm_out_open(&call->arena, path, &out);
     gm_out_print(&out, "# hash %s\nseconds\n%.1f\n", hash,
@@ -235,7 +235,7 @@ static void learn(comparing *c) {
     gm_arena_free(&learning);
 }
 
-void gm_call_match(gm_call *call, const gm_scores *scores,
+void gm_call_match(const gm_scores *scores,
                         const char *model, const char *candidates) {
     const struct { const char *key, *expected; } same[] = {
         {"model_hash", model}, {"candidates_hash", candidates}};
@@ -252,7 +252,7 @@ void gm_call_match(gm_call *call, const gm_scores *scores,
 static void read_scores(comparing *c, const char *path) {
     gm_call *call = c->call;
     gm_scores_read(&call->arena, path, &c->scores);
-    gm_call_match(call, &c->scores, c->model.hash,
+    gm_call_match(&c->scores, c->model.hash,
                                  c->candidates.hash);
 }
 
@@ -343,33 +343,52 @@ static void choose_and_measure(comparing *c, gm_method method,
     fill_sizes(c, choice, row);
 }
 
+typedef struct {
+    comparing *c;
+    gm_baq_options options;
+    gm_candidates made;
+    gm_baq_report report;
+} baq_making;
+
+static void make_baq(void *context) {
+    baq_making *b = context;
+    comparing *c = b->c;
+    gm_baq_open(&c->call->arena, &c->model, &b->options, &c->calibration,
+                c->dir, &c->call->report, &b->made, &b->report);
+}
+
 /* BAQ makes weights of its own; its rate is the budget in bits a weight, and
-   its sizes are its report's. */
-static void measure_baq(comparing *c, const gm_budget *budget,
+   its sizes are its report's.  false: a budget below what its ranges take. */
+static bool measure_baq(comparing *c, const gm_budget *budget,
                              gm_compared *row, gm_measure *m) {
     gm_call *call = c->call;
     const gm_scores *t = c->table;
-    gm_baq_options o = {.damping = GM_DAMPING, .hessian = c->recipe.hessian};
-    gm_candidates made;
-    gm_baq_report report;
+    baq_making b = {.c = c, .options = {.damping = GM_DAMPING,
+                                        .hessian = c->recipe.hessian}};
+    gm_baq_options *const o = &b.options;
+    gm_error err;
     double start = gm_seconds(), limit = (double)budget->limit;
-    if (o.hessian != GM_PLAIN) o.hessian = GM_TOKEN;
-    o.rule = budget->convention == GM_BITS ? GM_BAQ_BITS : GM_BAQ_EBITS;
+    if (o->hessian != GM_PLAIN) o->hessian = GM_TOKEN;
+    o->rule = budget->convention == GM_BITS ? GM_BAQ_BITS : GM_BAQ_EBITS;
     if (budget->convention == GM_BYTES)
         limit = 8 * (limit - (double)t->overhead);
-    o.rate = limit / (double)t->N;
-    gm_baq_open(&call->arena, &c->model, &o, &c->calibration,
-                              c->dir, &call->report, &made, &report);
+    o->rate = limit / (double)t->N;
+    gm_status s = gm_try(make_baq, &b, &err);
+    if (s == GM_EINFEASIBLE) {
+        gm_talk(call, "no row: %s", err.text);
+        return false;
+    }
+    if (s) gm_fail(s, "%s", err.text);
     row->seconds = gm_seconds() - start;
-    int *first = s ? NULL : gm_alloc(&call->arena, (size_t)t->M, sizeof *first);
-    if (!first) gm_nomem();
-    gm_call_measure(call, &c->model, &made, first, &c->on, m);
+    int *first = gm_alloc(&call->arena, (size_t)t->M, sizeof *first);
+    gm_call_measure(call, &c->model, &b.made, first, &c->on, m);
     row->quantizer = "baq";
     row->evaluations = 1;           /* one pass for the Hessians */
-    row->code_bits = report.bits;
-    row->effective_bits = report.effective_bits;
-    row->bytes = t->overhead + report.bytes;
-    gm_candidates_close(&made);
+    row->code_bits = b.report.bits;
+    row->effective_bits = b.report.effective_bits;
+    row->bytes = t->overhead + b.report.bytes;
+    gm_candidates_close(&b.made);
+    return true;
 }
 
 /* The stored model: its weight files, its linear modules' bits. */
@@ -401,13 +420,12 @@ static void one_row(comparing *c, int method, const gm_budget *budget) {
             row.convention = gm_convention_name(budget->convention);
         }
         if (budget) gm_talk(call, "%s %s", name, budget->text);
-        s = !budget ? measure_original(c, &row, &m)
-          : method == BAQ ? measure_baq(c, budget, &row, &m)
-          : choose_and_measure(c, (gm_method)method, budget, &row, &m);
-        if (s == GM_EINFEASIBLE && method == BAQ) {
-            gm_talk(call, "no row: %s", call->err.text);
+        if (!budget)
+            measure_original(c, &row, &m);
+        else if (method == BAQ && !measure_baq(c, budget, &row, &m))
             return;
-        }
+        else if (method != BAQ)
+            choose_and_measure(c, (gm_method)method, budget, &row, &m);
         gm_comparison_add(&call->arena, &c->all, &row, &m);
     }
     c->asked[c->rows++] = row.key;
@@ -471,7 +489,7 @@ static void draw(const comparing *c) {
         rows[i] = gm_comparison_find(&c->all, c->asked[i]);
     gm_comparison_series(&call->arena, rows, c->rows, c->in,
                                        &plot);
-    if (s || !plot.count) return;
+    if (!plot.count) return;
     gm_plot_svg(&call->arena, &plot, path);
     gm_plot_text(&call->arena, &plot, 78, 22, &text);
     gm_talk(call, "\n%s", text);

@@ -75,9 +75,8 @@ void gm_call_measure(gm_call *call, const gm_model *model,
                           const gm_candidates *candidates, const int *choice,
                           gm_measuring *on, gm_measure *out) {
     const long windows = on->text.windows, window = on->text.window;
-    on->original ? GM_OK : begin_measuring(call, model, on);
+    if (!on->original) begin_measuring(call, model, on);
     double *x = gm_alloc(&call->arena, (size_t)(3 * windows), sizeof *x);
-    if (!x) gm_nomem();
     *out = (gm_measure){.windows = windows, .window = window,
                         .predicted = windows * (window - 1), .window_nll = x,
                         .window_kl = x + windows,
@@ -171,7 +170,6 @@ static void read_questions(evaluating *e) {
                                   gm_arg(call, "--delimiter"), &e->questions);
     e->likelihood = gm_alloc(&call->arena, (size_t)e->questions.pairs,
                              sizeof *e->likelihood);
-    if (!(e->likelihood)) gm_nomem();
 }
 
 static void run_eval(gm_call *call) {

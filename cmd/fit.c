@@ -83,7 +83,7 @@ void gm_call_quantizer(gm_call *call, gm_recipe *recipe) {
         gm_arg_double(call, "--damping", 1e-9, 1, &recipe->damping);
     if (gm_arg_given(call, "--act-order")) recipe->act_order = true;
     if (gm_arg_given(call, "--sequential")) recipe->sequential = true;
-    return s || recipe->quantizer != GM_RTN ? s : refuse_for_rtn(call);
+    if (recipe->quantizer == GM_RTN) refuse_for_rtn(call);
 }
 
 void gm_call_external(gm_call *call, const gm_model *model,
@@ -428,7 +428,7 @@ static void run_fit(gm_call *call) {
     gm_call_fit(call, &call->arena, &candidates,
                             calibration.tokens, &options,
                             dir, gm_arg_given(call, "--resume"), &fit);
-    if (s || gm_rank() > 0) return;
+    if (gm_rank() > 0) return;
     gm_call_scores(call, &fit, dir, &scores);
     gm_result_begin(call, "scores\tmodules\tE\tc\tlambda");
     gm_result_row(call, "%s/scores.tsv\t%ld\t%.6f\t%.6f\t%.6g", dir, fit.M,

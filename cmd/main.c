@@ -119,7 +119,7 @@ static int distance(const char *a, const char *b) {
     return row[n];
 }
 
-static void unknown_option(gm_call *call, const char *name) {
+_Noreturn static void unknown_option(gm_call *call, const char *name) {
     const char *nearest = NULL;
     int least = 4;
     const gm_option *o;
@@ -168,14 +168,14 @@ static void take_option(gm_call *call, char **argv, int *at) {
     char name[64];
     const char *word = argv[*at], *value = strchr(word, '=');
     size_t length = value ? (size_t)(value++ - word) : strlen(word);
-    if (length >= sizeof name) { unknown_option(call, word); return; }
+    if (length >= sizeof name) unknown_option(call, word);
     memcpy(name, word, length);
     name[length] = 0;
     int i = option_index(call->command, name);
     bool own = i >= 0;
     const gm_option *o = own ? option_at(call->command, i)
                              : common_option(name);
-    if (!o) { unknown_option(call, name); return; }
+    if (!o) unknown_option(call, name);
     if (!o->value && value)
         gm_fail(GM_EUSAGE, "%s takes no value, found \"%s\"",
                        name, value);
@@ -184,18 +184,20 @@ static void take_option(gm_call *call, char **argv, int *at) {
         gm_fail(GM_EUSAGE, "%s: expected %s after it, found "
                        "%s", name, o->value,
                        value ? value : "the end of the line");
-    if (!own) { set_common(call, name, value); return; }
+    if (!own) {
+        set_common(call, name, value);
+        return;
+    }
     if (call->given[i] && o->value && !strcmp(o->value, "LIST..."))
         value = gm_format(&call->arena, "%s,%s", call->value[i], value);
     else if (call->given[i])
         gm_fail(GM_EUSAGE, "%s is given twice", name);
-    if (o->value && !value) gm_nomem();
     call->given[i] = true;
     call->value[i] = value;
 }
 
 /* A tab in a name would be another cell of a result, a newline another row. */
-static void check_argument(gm_call *call, const char *text) {
+static void check_argument(const char *text) {
     const char *c = gm_control(text);
     if (!c) return;
     gm_fail(GM_EUSAGE, "argument \"%.160s\": control "
@@ -203,9 +205,7 @@ static void check_argument(gm_call *call, const char *text) {
 }
 
 static void parse(gm_call *call, char **argv) {
-    for (int i = 0; argv[i]; i++) {
-        check_argument(call, argv[i]);
-    }
+    for (int i = 0; argv[i]; i++) check_argument(argv[i]);
     for (int i = 0; argv[i]; i++) {
         if (argv[i][0] == '-' && argv[i][1]) {
             take_option(call, argv, &i);
@@ -509,7 +509,7 @@ static int unknown_command(const char *name) {
     for (int i = 0; i < COMMANDS; i++)
         if (distance(name, commands[i]->name) < 3) nearest = commands[i]->name;
     gm_error err;
-    gm_fail(&err, GM_EUSAGE, "unknown command \"%s\"%s%s (gamma --help lists "
+    gm_note(&err, GM_EUSAGE, "unknown command \"%s\"%s%s (gamma --help lists "
             "them)", name, nearest ? "; did you mean " : "",
             nearest ? nearest : "");
     if (gm_rank() == 0) fprintf(stderr, "gamma: %s\n", err.text);
@@ -517,11 +517,11 @@ static int unknown_command(const char *name) {
 }
 
 /* What only shows at the end: inputs that changed, results that were lost. */
-static void finish(gm_call *call) {
+static void finish(void) {
     gm_maps_check();
-    if (table.lost) gm_nomem();
+    if (table.lost) gm_fail(GM_EMEM, "out of memory");
     bool unwritten = fflush(stdout) != 0;
-    if ((unwritten || ferror(stdout)))
+    if (unwritten || ferror(stdout))
         gm_fail(GM_EIO, "standard output could not be written");
 }
 
@@ -543,8 +543,24 @@ static void begin_without_spinning(char **argv) {
     if (!setenv("OMP_WAIT_POLICY", "passive", 1)) execv(self, argv);
 }
 
+typedef struct { gm_call *call; char **argv; } job;
+
+/* The frame's body: what of it fails ends it with its message. */
+static void do_job(void *context) {
+    const job *j = context;
+    gm_call *call = j->call;
+    parse(call, j->argv);
+    if (gm_rank() > 0) call->quiet = true;
+    check_ranks(call);
+    check_output(call, "--out");
+    check_output(call, "--lp");
+    call->command->run(call);
+    finish();
+}
+
 int main(int argc, char **argv) {
     gm_call call = {0};
+    gm_error err;
     if (argc < 2 || strcmp(argv[1], "--help") == 0 ||
         strcmp(argv[1], "help") == 0) {
         print_help();
@@ -563,15 +579,9 @@ int main(int argc, char **argv) {
     catch_signals();
     call.report = (gm_report){&call, progress};
     double start = gm_seconds();
-    gm_status s = parse(&call, argv + 2);
-    if (gm_rank() > 0) call.quiet = true;
-    if (!s) s = check_ranks(&call);
-    if (!s) s = check_output(&call, "--out");
-    if (!s) s = check_output(&call, "--lp");
-    if (!s) s = call.command->run(&call);
-    if (!s) s = finish(&call);
-    s = gm_ranks_agree(s);
-    if (s && gm_rank() == 0) fprintf(stderr, "gamma: %s\n", call.err.text);
+    gm_status s = gm_try(do_job, &(job){&call, argv + 2}, &err);
+    s = gm_ranks_end(s, &err);
+    if (s && gm_rank() == 0) fprintf(stderr, "gamma: %s\n", err.text);
     struct rusage usage;
     if (!s && !getrusage(RUSAGE_SELF, &usage))
         gm_talk(&call, "%.1f s, peak memory %.1f MB", gm_seconds() - start,

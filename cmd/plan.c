@@ -8,15 +8,24 @@
 /* The program, its libraries and their tables; workspaces of a thread. */
 static const double PROGRAM = 8e6, THREAD = 1.2e6;
 
-static void limit_of(gm_call *call, int64_t *limit) {
-    const char *text = gm_arg(call, "--max-memory");
+typedef struct { gm_arena *arena; const char *text; int64_t limit; } limit_text;
+
+static void parse_limit(void *context) {
+    limit_text *t = context;
     gm_scores none = {0};
     gm_budget size;
+    gm_budget_parse(t->arena, &none, GM_BYTES, t->text, &size);
+    t->limit = size.limit;
+}
+
+static void limit_of(gm_call *call, int64_t *limit) {
+    const char *text = gm_arg(call, "--max-memory");
     if (!text) {
         *limit = INT64_MAX;
         return;
     }
-    if (gm_budget_parse(&call->arena, &none, GM_BYTES, text, &size, NULL))
+    limit_text size = {&call->arena, text, 0};
+    if (gm_try(parse_limit, &size, NULL))
         gm_fail(GM_EUSAGE, "--max-memory: expected a "
                        "positive number of bytes, such as 500M or 2.5GiB, "
                        "found \"%s\"", text);
@@ -57,7 +66,7 @@ int gm_call_uniforms(gm_call *call, const gm_recipe *recipe, int *budgets) {
         double b;
         int k = recipe->count - 1;
         ++*budgets;
-        if (gm_parse_double("", item, 0, 1e18, &b, NULL)) continue;
+        if (!gm_is_double(item, 0, 1e18, &b)) continue;
         while (k >= 0 && recipe->bits[k] > b) k--;
         uniforms += k >= 0 && k != last;
         last = k;
@@ -114,9 +123,8 @@ static void plan_texts(gm_call *call, const gm_model *model, gm_plan *p) {
     if ((text || npy))
         gm_call_calibration(call, model, text, npy, p->fit.S, p->fit.T,
                                 &calibration);
-    else if (!gm_alloc(&call->arena, (size_t)(p->fit.S * p->fit.T),
-                             sizeof(int32_t)))     /* what the text will take */
-        gm_nomem();
+    else                                    /* what the text will take */
+        gm_alloc(&call->arena, (size_t)(p->fit.S * p->fit.T), sizeof(int32_t));
 }
 
 static void print_plan(gm_call *call, const gm_planned *step) {
@@ -143,16 +151,16 @@ static void run_plan(gm_call *call) {
     const char *many = gm_format(&call->arena,
                                  "%s/model.safetensors.index.json", dir);
     bool weights = gm_exists(one) || gm_exists(many);
-    weights ? gm_model_open(&call->arena, dir, &model)
-                          : shapes_only(call, &p);
+    if (weights) gm_model_open(&call->arena, dir, &model);
+    else shapes_only(call, &p);
     gm_call_recipe(call, &p.recipe);
     gm_call_fit_options(call, &p.recipe, &p.fit);
     p.models = !gm_arg_given(call, "--no-models");
     p.uniforms = gm_call_uniforms(call, &p.recipe, &p.budgets);
     if (!weights) model.dir = dir, model.config = p.config;
     plan_texts(call, &model, &p);
-    s = weights ? gm_call_plan(call, &model, &p)
-                        : plan_within(call, &p);
+    if (weights) gm_call_plan(call, &model, &p);
+    else plan_within(call, &p);
     gm_plan_memory(&p, step);
     print_plan(call, step);
     double products = gm_plan_products(&p), rate = gm_plan_rate(&call->arena);

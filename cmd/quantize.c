@@ -32,9 +32,9 @@ static void recipe_of(gm_call *call, const gm_allocation *allocation,
     const char *text = gm_keys_get(&allocation->keys, "candidates");
     const char *asked = gm_arg(call, "--bits");
     char bits[128] = "";
-    text ? GM_OK : bits_of(call, allocation, bits);
-    s = text ? gm_recipe_read(text, recipe)
-                     : gm_recipe_parse(asked ? asked : bits, 128, recipe);
+    if (!text) bits_of(call, allocation, bits);
+    if (text) gm_recipe_read(text, recipe);
+    else gm_recipe_parse(asked ? asked : bits, 128, recipe);
     if (text && asked) {
         gm_recipe other;
         gm_recipe_parse(asked, recipe->group, &other);
@@ -64,15 +64,17 @@ static void open_candidates(gm_call *call, gm_model *model,
                                  const gm_recipe *recipe, long S, long T,
                                  const char *cache, gm_candidates *out) {
     gm_arena *a = &call->arena;
-    gm_error *err = &call->err;
     const char *calib = gm_arg(call, "--calib");
     const char *hash = gm_keys_get(&allocation->keys, "candidates_hash");
     gm_sequences text;
-    if (recipe->quantizer != GM_GPTQ)
-        { gm_candidates_open(a, model, recipe, NULL, cache, &call->report,
-                                  out); return; }
-    if (!calib && hash)
-        { gm_candidates_find(a, model, recipe, hash, cache, out); return; }
+    if (recipe->quantizer != GM_GPTQ) {
+        gm_candidates_open(a, model, recipe, NULL, cache, &call->report, out);
+        return;
+    }
+    if (!calib && hash) {
+        gm_candidates_find(a, model, recipe, hash, cache, out);
+        return;
+    }
     if (!calib)
         gm_fail(GM_EUSAGE, "%s has no candidates_hash and GPTQ "
                        "candidates are made from a calibration text: --calib "
@@ -85,7 +87,6 @@ static void open_candidates(gm_call *call, gm_model *model,
 void gm_call_chosen(gm_call *call, gm_model *model, const char *path,
                          gm_chosen *out) {
     gm_arena *a = &call->arena;
-    gm_error *err = &call->err;
     gm_allocation_read(a, path, &out->allocation);
     recipe_of(call, &out->allocation, &out->recipe);
     external_of(call, model, &out->allocation, &out->recipe);
@@ -106,14 +107,12 @@ void gm_call_chosen(gm_call *call, gm_model *model, const char *path,
     open_candidates(call, model, &out->allocation, &out->recipe,
                                 plan.fit.S, plan.fit.T, cache,
                                 &out->candidates);
-    const char *hash = s ? NULL : gm_keys_get(&out->allocation.keys,
-                                              "model_hash");
+    const char *hash = gm_keys_get(&out->allocation.keys, "model_hash");
     if (hash && strcmp(hash, model->hash) != 0)
         gm_fail(GM_EINPUT, "%s: was made for another model: "
                        "expected model_hash %s (%s), found %s", path,
                        model->hash, model->dir, hash);
-    const char *made = s ? NULL : gm_keys_get(&out->allocation.keys,
-                                              "candidates_hash");
+    const char *made = gm_keys_get(&out->allocation.keys, "candidates_hash");
     if (made && out->recipe.external && strcmp(made, out->candidates.hash) != 0)
         gm_fail(GM_EINPUT, "%s: was made for other candidates: "
                        "expected candidates_hash %s (--external %s), found %s",

@@ -44,8 +44,8 @@ static void extent(const refining *r, const char *option, const char *key,
     const char *said = gm_keys_get(&r->scores.keys, key);
     *out = fallback;
     if (gm_arg_given(r->call, option))
-        { gm_arg_long(r->call, option, least, 1 << 20, out); return; }
-    if (said) gm_parse_long(key, said, least, 1 << 20, out);
+        gm_arg_long(r->call, option, least, 1 << 20, out);
+    else if (said) gm_parse_long(key, said, least, 1 << 20, out);
 }
 
 static bool is_key(const refining *r, const char *key, long value) {
@@ -79,7 +79,7 @@ static void read_recipe(refining *r) {
                        "(candidates, candidates_hash), found none",
                        r->scores.path);
     gm_recipe_read(text, &r->recipe);
-    if (s || !path) return;
+    if (!path) return;
     gm_recipe_bits(&r->recipe, bits);
     gm_external_open(&call->arena, &r->model, path, bits,
                             r->recipe.group, &r->recipe);
@@ -97,7 +97,7 @@ static void read_all(refining *r) {
     read_budget(r);
     gm_model_open(&call->arena, call->operand[0], &r->model);
     gm_model_hash(&r->model);
-    gm_call_match(call, &r->scores, r->model.hash, NULL);
+    gm_call_match(&r->scores, r->model.hash, NULL);
     read_recipe(r);
     extent(r, "--sequences", "sequences", 1, 16, &S);
     extent(r, "--length", "length", 2, 512, &T);
@@ -125,8 +125,8 @@ static void open_candidates(refining *r) {
                              &r->candidates)
         : gm_candidates_open(a, &r->model, &r->recipe, &r->text, cache,
                              &call->report, &r->candidates);
-    gm_call_match(call, scores, r->model.hash, r->candidates.hash);
-    if (s || scores->M != M || scores->K != K) return;    /* rivals.c says */
+    gm_call_match(scores, r->model.hash, r->candidates.hash);
+    if (scores->M != M || scores->K != K) return;    /* rivals.c says */
     for (long i = 0; i < M * K; i++)
         allowed[i] = gm_allowed(&r->candidates, i / K, (int)(i % K)) &&
                      scores->bytes[i] >= 0;
@@ -160,9 +160,7 @@ static void write_scores(refining *r, const gm_refined *found) {
         {"refined_seed", gm_format(a, "%ld", r->seed)},
         {"kl_before", before}, {"kl", after}};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        s = keys[i][1] ? gm_keys_set(a, &out.keys, keys[i][0], "%s",
-                                     keys[i][1])
-                       : gm_nomem();
+        gm_keys_set(a, &out.keys, keys[i][0], "%s", keys[i][1]);
     const size_t n = (size_t)(out.M * out.K);
     out.score = found->score;
     out.error = gm_alloc(a, n, sizeof *out.error);

@@ -90,9 +90,8 @@ static void run_budget(running *r, const char *text) {
     int *choice = gm_alloc(a, (size_t)r->scores->M, sizeof *choice);
     int *same = gm_alloc(a, (size_t)r->scores->M, sizeof *same);
     gm_budget_parse(a, r->scores, r->in, text, &budget);
-    gm_allocate(a, r->scores, &budget, &options, choice,
-                            &certificate, &allocation, &call->err);
-    if (s && !(s == GM_ELIMIT && certificate.found)) return;
+    gm_allocate(a, r->scores, &budget, &options, choice, &certificate,
+                &allocation);           /* GM_ELIMIT: the row says so */
     write_answer(r, &budget, &allocation, choice);
     int k = uniform_within(r->scores, &budget, same);
     if (k >= 0 && !r->uniform[k].windows)
@@ -108,7 +107,7 @@ static void run_budget(running *r, const char *text) {
                   k < 0 ? 0 : r->uniform[k].perplexity,
                   k < 0 ? 0 : (long long)u.file_bytes,
                   (double)z.code_bits / (double)r->scores->N, gamma.perplexity,
-                  (long long)z.file_bytes, gamma.kl, proof ? proof : "");
+                  (long long)z.file_bytes, gamma.kl, proof);
 }
 
 void gm_call_budgets(gm_call *call, const gm_scores *table) {
@@ -123,8 +122,9 @@ void gm_call_budgets(gm_call *call, const gm_scores *table) {
     for (char *item; (item = strsep(&list, ","));) {
         gm_budget budget;
         gm_budget_parse(a, table, in, item, &budget);
-        gm_allocate(a, table, &budget, &options, choice,
-                                &certificate, &allocation, &call->err);
+        gm_status s = gm_allocate(a, table, &budget, &options, choice,
+                                  &certificate, &allocation);
+        if (s) gm_fail(s, "%s", certificate.why);
     }
 }
 
@@ -196,7 +196,7 @@ static void run_run(gm_call *call) {
                                 gm_arg(call, "--eval-tokens"), &on);
     run_learn(call, &model, &recipe, &on, &candidates, &scores,
                           dir);
-    if (s || gm_rank() > 0) return;   /* the rest is done by one process */
+    if (gm_rank() > 0) return;        /* the rest is done by one process */
     running r = {.call = call, .model = &model, .candidates = &candidates,
                  .scores = &scores, .on = &on, .dir = dir};
     gm_convention_parse("--in", gm_arg(call, "--in"), &r.in);

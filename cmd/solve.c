@@ -151,22 +151,35 @@ static void build(struct solve *s, const char *text) {
                                       &s->problem);
 }
 
-/* GM_OK or GM_ELIMIT with an incumbent: s->allocation is filled. */
-static void solve_budget(struct solve *s, const char *text) {
+static void print_times(const struct solve *s) {
+    const gm_certificate *t = &s->certificate;
+    if (t->dp_ran)
+        gm_talk(s->call, "dynamic program: %.3f s, %ld states, %.1f MB",
+                t->dp_seconds, t->states, (double)t->memory / 1e6);
+    if (t->glpk_ran)
+        gm_talk(s->call, "GLPK %s: %.3f s, %ld nodes", gm_glpk_version(),
+                t->glpk_seconds, t->nodes);
+}
+
+/* Of GM_OK or GM_ELIMIT with an incumbent, s->allocation is filled. */
+static gm_status solve_budget(struct solve *s, const char *text) {
     gm_call *call = s->call;
-    gm_error inner;
     s->certificate = (gm_certificate){0};
     build(s, text);
-    gm_mckp_solve(&call->arena, &s->problem, &s->options, s->choice,
-                           &s->certificate, &call->err);
+    gm_status status = gm_mckp_solve(&call->arena, &s->problem, &s->options,
+                                     s->choice, &s->certificate);
+    if (s->certificate.found && (!status || status == GM_ELIMIT))
+        gm_allocation_make(&call->arena, &s->scores, &s->budget, &s->problem,
+                           &s->rounding, s->choice, &s->certificate,
+                           &s->allocation);
+    return status;
+}
+
+static void unless_found(const struct solve *s, gm_status status) {
     if (status == GM_EINFEASIBLE)
-        { gm_explain_infeasible(&s->scores, &s->budget, &s->certificate); return; }
-    if (!s->certificate.found) return;
-    gm_allocation_make(&call->arena, &s->scores, &s->budget,
-                                        &s->problem, &s->rounding, s->choice,
-                                        &s->certificate, &s->allocation,
-                                        &inner);
-    if (made) gm_fail(made, "%s", inner.text);
+        gm_explain_infeasible(&s->scores, &s->budget, &s->certificate);
+    if (status && !(status == GM_ELIMIT && s->certificate.found))
+        gm_fail(status, "%s", s->certificate.why);
 }
 
 /* FILE, with % replaced by the budget. */
@@ -183,34 +196,25 @@ static void write_answer(struct solve *s, bool many) {
     if (many)
         path = gm_format(a, "%.*s%s%s", (int)(hole - path), path,
                          s->budget.text, hole + 1);
-    gm_error inner;             /* a limit's message stays */
-    gm_allocation_write(a, path, &s->allocation, &inner);
-    if (status) gm_fail(status, "%s", inner.text);
+    gm_allocation_write(a, path, &s->allocation);
 }
 
 static void run_robust(struct solve *s);
-
-static void print_times(const struct solve *s) {
-    const gm_certificate *t = &s->certificate;
-    if (t->dp_ran)
-        gm_talk(s->call, "dynamic program: %.3f s, %ld states, %.1f MB",
-                t->dp_seconds, t->states, (double)t->memory / 1e6);
-    if (t->glpk_ran)
-        gm_talk(s->call, "GLPK %s: %.3f s, %ld nodes", gm_glpk_version(),
-                t->glpk_seconds, t->nodes);
-}
 
 static void run_one(struct solve *s, const char *text) {
     gm_call *call = s->call;
     const char *lp = gm_arg(call, "--lp");
     build(s, text);
-    if (lp)
-        gm_mckp_write_lp(&call->arena, &s->problem, lp, &call->err);
-    solve_budget(s, text);
+    if (lp) gm_mckp_write_lp(&call->arena, &s->problem, lp);
+    gm_status status = solve_budget(s, text);
     print_times(s);
-    if (!s->certificate.found || (status && status != GM_ELIMIT)) return;
+    unless_found(s, status);
     write_answer(s, false);
-    if (gm_arg(call, "--robust")) { run_robust(s); return; }
+    if (gm_arg(call, "--robust") && !status) {
+        run_robust(s);
+        return;
+    }
+    if (gm_arg(call, "--robust")) gm_fail(status, "%s", s->certificate.why);
     gm_result_begin(call, "key\tvalue");
     for (long i = 0; i < s->allocation.keys.count; i++)
         gm_result_row(call, "%s\t%s", s->allocation.keys.key[i],
@@ -220,6 +224,7 @@ static void run_one(struct solve *s, const char *text) {
     gm_result_row(call, "seconds\t%.3f", s->certificate.dp_seconds +
                                          s->certificate.glpk_seconds);
     gm_result_end(call);
+    if (status) gm_fail(status, "%s", s->certificate.why);
 }
 
 /* ------------------------------------------------------------- many budgets */
@@ -243,21 +248,23 @@ static void many_row(struct solve *s) {
 
 static void run_many(struct solve *s, char *list) {
     gm_call *call = s->call;
+    gm_status worst = GM_OK;
+    gm_certificate limit;
     gm_result_begin(call, many_columns);
     for (char *text = list, *next; text; text = next) {
         next = strchr(text, ',');
         if (next) *next++ = 0;
         text = gm_format(&call->arena, "%s", text);
         gm_mark mark = gm_arena_mark(&call->arena);
-        solve_budget(s, text);
-        if (status && !(status == GM_ELIMIT && s->certificate.found))
-            return;
-        if (status) worst = status;
+        gm_status status = solve_budget(s, text);
+        unless_found(s, status);
+        if (status) worst = status, limit = s->certificate;
         many_row(s);
         write_answer(s, true);
         gm_arena_rewind(&call->arena, mark);
     }
     gm_result_end(call);
+    if (worst) gm_fail(worst, "%s", limit.why);
 }
 
 /* ---------------------------------------------------- frontier and robust */
@@ -267,9 +274,8 @@ static void run_frontier(struct solve *s) {
     gm_frontier f = {0};
     bool bytes = s->convention == GM_BYTES;
     build(s, "1");
-    gm_frontier_find(&call->arena, &s->problem, &s->options, &f,
-                                  &call->err);
-    if (status && status != GM_ELIMIT) return;
+    gm_status status = gm_frontier_find(&call->arena, &s->problem, &s->options,
+                                        &f);
     gm_result_begin(call, bytes ? "file_bytes\tscore\tobjective"
                                 : "average_bits\tscore\tobjective\tbits");
     for (long i = 0; i < f.count; i++) {
@@ -289,6 +295,7 @@ static void run_frontier(struct solve *s) {
             f.count, f.complete ? "all there are" :
             "only the supported ones: those that some multiplier makes optimal",
             s->rounding.shift, s->rounding.bound / 2);
+    if (status) gm_fail(status, "%s", f.why);
 }
 
 static void run_robust(struct solve *s) {
@@ -300,9 +307,8 @@ static void run_robust(struct solve *s) {
     gm_arg_long(call, "--robust", 1, 1000000, &resamples);
     gm_arg_long(call, "--seed", 0, INT64_MAX, &seed);
     gm_arg_double(call, "--edge", 0, 1, &least);
-    gm_robust_find(a, &s->scores, &s->budget, &s->problem,
-                                (int)s->score_bits, &s->options, s->choice,
-                                resamples, (uint64_t)seed, &r, &call->err);
+    gm_robust_find(a, &s->scores, &s->budget, &s->problem, (int)s->score_bits,
+                   &s->options, s->choice, resamples, (uint64_t)seed, &r);
     const char *head = "module\tbits\tchanged\tedge";
     for (int k = 0; k < s->scores.K && head; k++)
         head = gm_format(a, "%s\tat_%d", head, s->scores.bits[k]);
@@ -338,7 +344,7 @@ static void run_solve(gm_call *call) {
     const char *mode = NULL;
     s->call = call;
     read_mode(s, &mode);
-    const char *list = status ? NULL : gm_arg(call, "--budgets");
+    const char *list = gm_arg(call, "--budgets");
     const bool many = list && gm_count_char(list, ',') >= 32;
     read_solver(s, many || gm_arg(call, "--robust"));
     if (gm_arg(call, "--robust") && (list || mode[2] == 'f'))
@@ -349,9 +355,9 @@ static void run_solve(gm_call *call) {
     read_constraints(s);
     s->choice = gm_alloc(&call->arena, (size_t)s->scores.M, sizeof *s->choice);
     char *copy = list ? gm_format(&call->arena, "%s", list) : NULL;
-    if (!s->choice || (list && !copy)) gm_nomem();
-    if (strcmp(mode, "--frontier") == 0) { run_frontier(s); return; }
-    return list ? run_many(s, copy) : run_one(s, gm_arg(call, mode));
+    if (strcmp(mode, "--frontier") == 0) run_frontier(s);
+    else if (list) run_many(s, copy);
+    else run_one(s, gm_arg(call, mode));
 }
 
 const gm_command gm_command_solve = {

@@ -25,8 +25,7 @@ static const gm_option dump_options[] = {
     {"--resume", NULL, NULL, "of gamma fit; here: --state FILE"},
     {.name = NULL, .help = "fit"}};
 
-static void check_state(gm_call *call, const char *path, long step,
-                             const gm_fit *fit) {
+static void check_state(const char *path, long step, const gm_fit *fit) {
     if (fit->step < step) return;
     gm_fail(GM_EINPUT, "%s: is after step %ld; expected one "
                    "from before step %ld", path, fit->step, step);
@@ -34,7 +33,6 @@ static void check_state(gm_call *call, const char *path, long step,
 
 /* Stage I up to the step before the asked one, then that step. */
 static void dump_run(gm_call *call, gm_fit *fit, long step) {
-    gm_error *err = &call->err;
     const char *state = gm_arg(call, "--state"), *out = gm_arg(call, "--out");
     long limit;
     gm_arg_long(call, "--limit", 1, 1000000, &limit);
@@ -42,7 +40,7 @@ static void dump_run(gm_call *call, gm_fit *fit, long step) {
                                gm_arg_given(call, "--detail"),
                                (int64_t)limit * 1000000};
     if (state) gm_fit_load(&call->arena, fit, state);
-    if (state) check_state(call, state, step, fit);
+    if (state) check_state(state, step, fit);
     while (fit->step < step - 1) {
         gm_fit_step(fit);
         gm_say(&call->report, "learning", fit->step, step);
@@ -72,7 +70,6 @@ static void run_dump(gm_call *call) {
     long step;
     gm_fit fit;
     gm_arena *a = &call->arena;
-    gm_error *err = &call->err;
     dump_options_of(call, &recipe, &o, &step);
     const char *out = gm_arg(call, "--out"), *cache = gm_arg(call, "--cache");
     if (!cache) cache = gm_parent(a, out);
@@ -194,12 +191,14 @@ static void run_verify(gm_call *call) {
     gm_safetensors_open(a, call->operand[1], &theirs);
     if (dir) gm_model_open(a, dir, &model);
     gm_verify(a, &ours, &theirs, gm_arg(call, "--tolerance"), &r);
-    if (s && s != GM_EDIFFER) return;
-    if (s) gm_recognise(a, &ours, &theirs, dir ? &model : NULL, &r);
-    if (s) explain(call, &r);
+    if (r.message) {
+        gm_recognise(a, &ours, &theirs, dir ? &model : NULL, &r);
+        explain(call, &r);
+    }
     print_table(call, &r, gm_arg_given(call, "--all"));
     gm_talk(call, "%ld tensors compared, %ld depart, %ld are in one dump only",
             r.compared, r.failed, r.count - r.compared);
+    if (r.message) gm_fail(GM_EDIFFER, "%s", r.message);
 }
 
 const gm_command gm_command_verify = {

@@ -167,6 +167,13 @@ void gm_arena_free(gm_arena *arena) {
     gm_arena_rewind(arena, (gm_mark){0});
 }
 
+void gm_arena_move(gm_arena *to, gm_arena *from) {
+    gm_disown(&from->owned);
+    *to = *from;
+    if (to->chunk) gm_own(&to->owned, arena_release, to);
+    *from = (gm_arena){0};
+}
+
 char *gm_format(gm_arena *arena, const char *format, ...) {
     va_list list;
     va_start(list, format);
@@ -314,49 +321,54 @@ void gm_sha_tokens(const int32_t *tokens, long S, long T, char hex[65]) {
 
 /* --------------------------------------------- numbers written by people */
 
-gm_status gm_parse_long(const char *what, const char *text, long least,
-                        long most, long *out, gm_error *err) {
+bool gm_is_long(const char *text, long least, long most, long *out) {
     char *end;
     errno = 0;
     long value = strtol(text, &end, 10);
     if (end == text || *end || errno || value < least || value > most)
-        return gm_fail(err, GM_EUSAGE,
-                       "%s: expected a whole number from %ld to %ld, found "
-                       "\"%s\"", what, least, most, text);
+        return false;
     *out = value;
-    return GM_OK;
+    return true;
 }
 
-gm_status gm_parse_double(const char *what, const char *text, double least,
-                          double most, double *out, gm_error *err) {
+void gm_parse_long(const char *what, const char *text, long least, long most,
+                   long *out) {
+    if (gm_is_long(text, least, most, out)) return;
+    gm_fail(GM_EUSAGE, "%s: expected a whole number from %ld to %ld, found "
+            "\"%s\"", what, least, most, text);
+}
+
+bool gm_is_double(const char *text, double least, double most, double *out) {
     char *end;
     double value = strtod(text, &end);
     if (end == text || *end || !(value >= least && value <= most))
-        return gm_fail(err, GM_EUSAGE,
-                       "%s: expected a number from %g to %g, found \"%s\"",
-                       what, least, most, text);
+        return false;
     *out = value;
-    return GM_OK;
+    return true;
 }
 
-gm_status gm_parse_name(const char *what, const char *text,
-                        const char *const *name, int count, int *out,
-                        gm_error *err) {
+void gm_parse_double(const char *what, const char *text, double least,
+                     double most, double *out) {
+    if (gm_is_double(text, least, most, out)) return;
+    gm_fail(GM_EUSAGE, "%s: expected a number from %g to %g, found \"%s\"",
+            what, least, most, text);
+}
+
+void gm_parse_name(const char *what, const char *text,
+                   const char *const *name, int count, int *out) {
     char list[256] = "";
     for (int i = 0; i < count; i++) {
         if (strcmp(text, name[i]) == 0) {
             *out = i;
-            return GM_OK;
+            return;
         }
         snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
                  i == 0 ? "" : i == count - 1 ? " or " : ", ", name[i]);
     }
-    return gm_fail(err, GM_EUSAGE, "%s: expected %s, found \"%s\"", what, list,
-                   text);
+    gm_fail(GM_EUSAGE, "%s: expected %s, found \"%s\"", what, list, text);
 }
 
-gm_status gm_parse_scaled(const char *what, const char *text, int64_t unit,
-                          int64_t *out, gm_error *err) {
+bool gm_is_scaled(const char *text, int64_t unit, int64_t *out) {
     __int128 value = 0, scale = 1;
     int digits = 0, places = -1;    /* places: digits after the point */
     for (const char *c = text; *c; c++) {
@@ -367,17 +379,21 @@ gm_status gm_parse_scaled(const char *what, const char *text, int64_t unit,
             digits++;
             if (places >= 0) places++, scale *= 10;
         } else {
-            digits = 0;
-            break;
+            return false;
         }
     }
     /* value < 1e18, unit < 2^63: the product fits in 127 bits */
     value = value * unit / scale;
-    if (!digits || value > INT64_MAX)
-        return gm_fail(err, GM_EUSAGE, "%s: expected a decimal number such as "
-                       "2.5 (at most 12 places), found \"%s\"", what, text);
+    if (!digits || value > INT64_MAX) return false;
     *out = (int64_t)value;
-    return GM_OK;
+    return true;
+}
+
+void gm_parse_scaled(const char *what, const char *text, int64_t unit,
+                     int64_t *out) {
+    if (gm_is_scaled(text, unit, out)) return;
+    gm_fail(GM_EUSAGE, "%s: expected a decimal number such as 2.5 (at most 12 "
+            "places), found \"%s\"", what, text);
 }
 
 /* ------------------------------------------------------- progress and time */

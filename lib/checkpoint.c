@@ -10,13 +10,10 @@
 
 /* ------------------------------------------------------------- config.json */
 
-/* An object of config.json being read.  The first failure sticks: later reads
-   give their defaults, and whoever reads asks `status` once, at the end. */
+/* An object of config.json being read. */
 struct fields {
     const char *path, *prefix;          /* ".../config.json", "rope_scaling." */
     const gm_json *object;              /* may be NULL: nothing given */
-    gm_status status;
-    gm_error *err;
 };
 
 /* A member that is there and not null, else NULL. */
@@ -25,7 +22,7 @@ static const gm_json *field(const struct fields *f, const char *key) {
     return v && v->type != GM_JSON_NULL ? v : NULL;
 }
 
-static void refuse(struct fields *f, const char *key, const char *expected,
+_Noreturn static void refuse(const struct fields *f, const char *key, const char *expected,
                    const gm_json *v) {
     static const char *const name[] = {
         [GM_JSON_NULL] = "nothing", [GM_JSON_BOOL] = "false",
@@ -33,7 +30,6 @@ static void refuse(struct fields *f, const char *key, const char *expected,
     };
     gm_json_type type = v ? v->type : GM_JSON_NULL;
     char found[80];
-    if (f->status) return;
     if (type == GM_JSON_NUMBER)
         snprintf(found, sizeof found, "%.10g", v->number);
     else if (type == GM_JSON_STRING)
@@ -41,12 +37,12 @@ static void refuse(struct fields *f, const char *key, const char *expected,
     else
         snprintf(found, sizeof found, "%s",
                  type == GM_JSON_BOOL && v->number != 0 ? "true" : name[type]);
-    f->status = gm_fail(f->err, GM_EINPUT, "%s: %s%s: expected %s, found %s",
-                        f->path, f->prefix, key, expected, found);
+    gm_fail(GM_EINPUT, "%s: %s%s: expected %s, found %s", f->path, f->prefix,
+            key, expected, found);
 }
 
 /* An integer in 1..most. */
-static long read_long(struct fields *f, const char *key, long fallback,
+static long read_long(const struct fields *f, const char *key, long fallback,
                       long most) {
     const gm_json *v = field(f, key);
     char expected[80];
@@ -56,11 +52,10 @@ static long read_long(struct fields *f, const char *key, long fallback,
         return (long)v->integer;
     snprintf(expected, sizeof expected, "an integer in 1..%ld", most);
     refuse(f, key, expected, v);
-    return fallback;
 }
 
 /* A number in least..most; fallback NAN: it must be there. */
-static double read_double(struct fields *f, const char *key, double fallback,
+static double read_double(const struct fields *f, const char *key, double fallback,
                           double least, double most) {
     const gm_json *v = field(f, key);
     char expected[80];
@@ -70,17 +65,16 @@ static double read_double(struct fields *f, const char *key, double fallback,
         return v->number;
     snprintf(expected, sizeof expected, "a number in %g..%g", least, most);
     refuse(f, key, expected, v);
-    return least;
 }
 
-static bool read_bool(struct fields *f, const char *key, bool fallback) {
+static bool read_bool(const struct fields *f, const char *key, bool fallback) {
     const gm_json *v = field(f, key);
     if (v && v->type != GM_JSON_BOOL) refuse(f, key, "true or false", v);
     return v ? v->number != 0 : fallback;
 }
 
 /* The string must be one of name[0..count-1]; which one.  Absent: 0. */
-static int read_choice(struct fields *f, const char *key, const gm_json *v,
+static int read_choice(const struct fields *f, const char *key, const gm_json *v,
                        const char *const *name, int count,
                        const char *expected) {
     if (!v) return 0;
@@ -88,7 +82,6 @@ static int read_choice(struct fields *f, const char *key, const gm_json *v,
         if (v->type == GM_JSON_STRING && strcmp(v->string, name[i]) == 0)
             return i;
     refuse(f, key, expected, v);
-    return 0;
 }
 
 /* What transformers takes for a field that is not given (0: derived). */
@@ -104,7 +97,7 @@ static const struct {
                   32, 4096, 22016, 32, 32, 128, 151936, 32768},
 };
 
-static void config_arch(struct fields *f, gm_config *c) {
+static void config_arch(const struct fields *f, gm_config *c) {
     static const char *const type[] = {"llama", "qwen2", "qwen3"};
     static const char *const silu[] = {"silu"};
     const gm_json *v = field(f, "model_type");
@@ -122,7 +115,7 @@ static void config_arch(struct fields *f, gm_config *c) {
     read_choice(f, "hidden_act", field(f, "hidden_act"), silu, 1, "\"silu\"");
 }
 
-static void config_sizes(struct fields *f, gm_config *c) {
+static void config_sizes(const struct fields *f, gm_config *c) {
     const gm_json *given =
         f->object ? gm_json_get(f->object, "num_key_value_heads") : NULL;
     long kv_heads = given ? 0 : defaults[c->arch].kv_heads;
@@ -153,7 +146,7 @@ static void config_sizes(struct fields *f, gm_config *c) {
 
 /* Which biases and norms a block has.  Qwen2's are fixed by its class: an
    attention_bias that says otherwise is a different model. */
-static void config_parts(struct fields *f, gm_config *c) {
+static void config_parts(const struct fields *f, gm_config *c) {
     bool bias = read_bool(f, "attention_bias", c->arch == GM_QWEN2);
     if (c->arch == GM_QWEN2 && !bias)
         refuse(f, "attention_bias", "true (qwen2)", field(f,
@@ -171,7 +164,7 @@ static void config_parts(struct fields *f, gm_config *c) {
    max_window_layers (28) on, when use_sliding_window is true and
    sliding_window (4096) is not null.  Llama knows no windows: one that is
    given means another model. */
-static void config_window(struct fields *f, const gm_config *c) {
+static void config_window(const struct fields *f, const gm_config *c) {
     const gm_json *window = field(f, "sliding_window");
     const gm_json *use = field(f, "use_sliding_window");
     bool null = !window && gm_json_get(f->object, "sliding_window");
@@ -184,7 +177,7 @@ static void config_window(struct fields *f, const gm_config *c) {
 }
 
 /* layer_types, when given, overrides those fields. */
-static void config_layers(struct fields *f, const gm_config *c) {
+static void config_layers(const struct fields *f, const gm_config *c) {
     static const char *const full[] = {"full_attention"};
     const gm_json *types = field(f, "layer_types");
     char text[80];
@@ -204,7 +197,7 @@ static void config_layers(struct fields *f, const gm_config *c) {
 }
 
 /* Fields of models that differ from the three in ways we do not compute. */
-static void config_refused(struct fields *f) {
+static void config_refused(const struct fields *f) {
     static const char *const key[] = {
         "quantization_config", "num_experts", "num_local_experts",
         "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size"
@@ -219,7 +212,7 @@ static void config_refused(struct fields *f) {
 
 /* YaRN's factor on cos and sin (Peng et al. 2023, section 3.4):
    m(s) = 0.1 s ln factor + 1; m(1), or m(mscale)/m(mscale_all_dim). */
-static double yarn_attention(struct fields *f, double factor) {
+static double yarn_attention(const struct fields *f, double factor) {
     double given = read_double(f, "attention_factor", -1, 0, 1e6);
     double mscale = read_double(f, "mscale", 0, 0, 1e6);
     double all_dim = read_double(f, "mscale_all_dim", 0, 0, 1e6);
@@ -231,7 +224,7 @@ static double yarn_attention(struct fields *f, double factor) {
 }
 
 /* The parameters of one rope type; f reads rope_parameters. */
-static void config_rope_kind(struct fields *f, const gm_config *c,
+static void config_rope_kind(const struct fields *f, const gm_config *c,
                              gm_rope *r) {
     if (r->kind == GM_ROPE_DEFAULT) return;
     r->factor = read_double(f, "factor", NAN, 1, 1e6);
@@ -259,7 +252,7 @@ static void config_rope_kind(struct fields *f, const gm_config *c,
 /* Two spellings: rope_scaling with rope_theta beside it, its type under
    rope_type or type, and the newer rope_parameters with everything inside.
    A rope_scaling that is there and not empty wins. */
-static void config_rope(struct fields *f, gm_config *c) {
+static void config_rope(const struct fields *f, gm_config *c) {
     static const char *const kind[] = {"default", "linear", "llama3", "yarn"};
     const gm_json *scaling = field(f, "rope_scaling");
     bool old = scaling && !(scaling->type == GM_JSON_OBJECT &&
@@ -267,11 +260,9 @@ static void config_rope(struct fields *f, gm_config *c) {
     const char *name = old ? "rope_scaling" : "rope_parameters";
     const gm_json *given = old ? scaling : field(f, name);
     struct fields r = {f->path, old ? "rope_scaling." : "rope_parameters.",
-                       given, f->status, f->err};
-    if (given && given->type != GM_JSON_OBJECT) {
+                       given};
+    if (given && given->type != GM_JSON_OBJECT)
         refuse(f, name, "an object", given);
-        return;
-    }
     for (const gm_json *v = given ? given->child : NULL; v; v = v->next)
         if (v->type == GM_JSON_OBJECT)
             refuse(&r, v->key, "one set of parameters for all layers", v);
@@ -292,7 +283,6 @@ static void config_rope(struct fields *f, gm_config *c) {
         refuse(f, "original_max_position_embeddings",
                "it inside the rope parameters only",
                field(f, "original_max_position_embeddings"));
-    if (!f->status) f->status = r.status;
 }
 
 void gm_config_read(gm_arena *arena, const char *dir, gm_config *out) {
@@ -301,7 +291,7 @@ void gm_config_read(gm_arena *arena, const char *dir, gm_config *out) {
     gm_json_read(arena, path, &root);
     if (root->type != GM_JSON_OBJECT)
         gm_fail(GM_EINPUT, "%s: expected an object", path);
-    struct fields f = {path, "", root, GM_OK, err};
+    struct fields f = {path, "", root};
     *out = (gm_config){0};
     config_arch(&f, out);
     config_refused(&f);
@@ -309,7 +299,6 @@ void gm_config_read(gm_arena *arena, const char *dir, gm_config *out) {
     config_parts(&f, out);
     config_layers(&f, out);
     config_rope(&f, out);
-    return f.status;
 }
 
 /* -------------------------------------------------- tensors of a checkpoint */
@@ -413,8 +402,7 @@ static void check_block(const gm_model *model, long layer) {
             gm_fail(GM_EINPUT, "%s: tensor %s is there, but not "
                            "in the model that config.json describes",
                            model->dir, name);
-        gm_status status =
-            p.wanted ? check_tensor(model, name, &p) : GM_OK;
+        if (p.wanted) check_tensor(model, name, &p);
     }
 }
 
@@ -439,8 +427,8 @@ static void check_model(const gm_model *model) {
     char name[NAME];
     check_tensor(model, embedding_name, &table);
     check_tensor(model, final_norm_name, &norm);
-    status = c->tied ? check_tied(model)
-                         : check_tensor(model, head_name, &table);
+    if (c->tied) check_tied(model);
+    else check_tensor(model, head_name, &table);
     for (long l = 0; l < c->layers; l++)
         check_block(model, l);
     if (part_tensor(model, c->layers, 0, name))
@@ -454,7 +442,6 @@ void gm_model_open(gm_arena *arena, const char *dir, gm_model *out) {
     gm_config_read(arena, dir, &out->config);
     gm_checkpoint_open(arena, dir, &out->tensors);
     check_model(out);
-    if (status) gm_model_close(out);
 }
 
 void gm_model_hash(gm_model *model) {
@@ -468,7 +455,6 @@ void gm_model_close(gm_model *model) {
 void gm_linear_name(gm_arena *arena, long layer, int j,
                          const char **name) {
     *name = gm_format(arena, "model.layers.%ld.%s", layer, linear_name[j]);
-    if (!(*name)) gm_nomem();
 }
 
 const gm_tensor *gm_linear_tensor(const gm_model *model, long layer, int j) {
@@ -496,15 +482,12 @@ void gm_grad_alloc(gm_arena *arena, const gm_config *config,
 
 void gm_block_load(const gm_model *model, long layer, gm_block *out) {
     char name[NAME];
-    double bytes = 0;
     for (int i = 0; i < PARTS; i++) {
         struct part p = block_part(&model->config, out, i);
         if (!p.wanted) continue;
         const gm_tensor *t = part_tensor(model, layer, i, name);
         gm_tensor_read(t, 0, p.rows * p.columns, *p.place);
         gm_release(t->data, t->bytes);
-        bytes += (double)t->bytes + (double)(p.rows * p.columns) *
-                                        sizeof(gm_real);
     }
 }
 

@@ -88,12 +88,13 @@ static void live_add(const gm_map *map, const struct stat *info) {
     gm_own(&l->owned, live_release, l);
 }
 
+/* Unmaps it, unless a frame that failed has done so. */
 static void live_remove(const gm_map *map) {
     for (struct live_map *l = live_map; l < live_map + LIVE_MAPS; l++) {
         if (!map->size || l->data != map->data) continue;
         if (!*changed_path && live_changed(l)) strcpy(changed_path, l->path);
-        l->data = NULL;
         gm_disown(&l->owned);
+        live_release(l);
         return;
     }
 }
@@ -114,7 +115,7 @@ _Noreturn static void changed(const char *path) {
     gm_fail(GM_EIO, "%s: changed while it was being read", path);
 }
 
-void gm_maps_check() {
+void gm_maps_check(void) {
     if (*changed_path) changed(changed_path);
     for (struct live_map *l = live_map; l < live_map + LIVE_MAPS; l++)
         if (live_changed(l)) changed(l->path);
@@ -143,28 +144,25 @@ void gm_out_remove_all(void) {
 void gm_map_open(gm_arena *arena, const char *path, gm_map *map) {
     *map = (gm_map){.path = gm_format(arena, "%s", path)};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        gm_fail(GM_EIO, "%s: cannot open: %s", path,
-                       strerror(errno));
+    if (fd < 0) gm_fail(GM_EIO, "%s: cannot open: %s", path, strerror(errno));
     struct stat info;
-    if (fstat(fd, &info) != 0) {
-        gm_fail(GM_EIO, "%s: cannot stat: %s", path,
-                         strerror(errno));
-    } else if (!S_ISREG(info.st_mode)) {
-        gm_fail(GM_EINPUT, "%s: not a regular file", path);
-    } else if (info.st_size == 0) {
+    const bool looked = fstat(fd, &info) == 0;
+    const bool regular = looked && S_ISREG(info.st_mode);
+    int why = errno;
+    if (regular && info.st_size == 0) {
         map->data = (const uint8_t *)"";    /* mmap refuses empty files */
-    } else {
+    } else if (regular) {
         map->size = (size_t)info.st_size;
         void *data = mmap(NULL, map->size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (data == MAP_FAILED)
-            gm_fail(GM_EIO, "%s: cannot map %zu bytes: %s",
-                             path, map->size, strerror(errno));
-        else
-            map->data = data, live_add(map, &info);
+        why = errno;
+        if (data != MAP_FAILED) map->data = data, live_add(map, &info);
     }
     close(fd);
-    if (status != GM_OK) *map = (gm_map){0};
+    if (map->data) return;
+    if (!looked) gm_fail(GM_EIO, "%s: cannot stat: %s", path, strerror(why));
+    if (!regular) gm_fail(GM_EINPUT, "%s: not a regular file", path);
+    gm_fail(GM_EIO, "%s: cannot map %zu bytes: %s", path, map->size,
+            strerror(why));
 }
 
 void gm_release(const void *data, size_t bytes) {
@@ -178,7 +176,6 @@ void gm_release(const void *data, size_t bytes) {
 
 void gm_map_close(gm_map *map) {
     live_remove(map);
-    if (map->size) munmap((void *)(uintptr_t)map->data, map->size);
     *map = (gm_map){0};
 }
 
@@ -210,7 +207,9 @@ static struct lock {
     gm_owned owned;
 } lock_held[MAX_LOCKS];
 
-static void lock_release(void *lock) { gm_dir_unlock(((struct lock *)lock)->fd); }
+static void lock_release(void *held) {
+    gm_dir_unlock(((struct lock *)held)->fd);
+}
 
 /* The lock is on the directory itself: nothing is created, so a read-only one
    can be locked too, and the kernel drops it however the process ends. */
@@ -229,7 +228,10 @@ void gm_dir_lock(const char *dir, int *lock) {
                               same_file(&lock_held[i].info, &info)))
         i++;
     /* ours already, or a file system without locks (not EWOULDBLOCK) */
-    if (i < MAX_LOCKS) return close(fd), GM_OK;
+    if (i < MAX_LOCKS) {
+        close(fd);
+        return;
+    }
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         bool other = errno == EWOULDBLOCK;
         close(fd);
@@ -237,8 +239,10 @@ void gm_dir_lock(const char *dir, int *lock) {
         gm_fail(GM_EIO, "%s: another gamma is working in this "
                        "directory; wait for it or name another", dir);
     }
-    for (i = 0; i < MAX_LOCKS - 1 && lock_held[i].fd > 0;) i++;
-    lock_held[i].fd = *lock = fd;
+    *lock = fd;
+    for (i = 0; i < MAX_LOCKS && lock_held[i].fd > 0;) i++;
+    if (i == MAX_LOCKS) return;
+    lock_held[i].fd = fd;
     lock_held[i].info = info;
     gm_own(&lock_held[i].owned, lock_release, &lock_held[i]);
 }
@@ -261,20 +265,8 @@ bool gm_exists(const char *path) {
     return access(path, F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
-/* Records the failure so that later calls return it without trying. */
-_Noreturn static void out_failed(gm_out *out, const char *what, const char *path) {
-    int why = errno;
-    out->failed = true;
-    out->why = why;
-    gm_fail(GM_EIO, "%s: cannot %s: %s", path, what,
-                   strerror(why));
-}
-
-static void out_usable(const gm_out *out) {
-    if (out->file && !out->failed) return;
-    gm_fail(GM_EIO, "%s: not written: %s",
-                   out->path ? out->path : "output",
-                   out->why ? strerror(out->why) : "an earlier write failed");
+_Noreturn static void out_failed(const char *what, const char *path) {
+    gm_fail(GM_EIO, "%s: cannot %s: %s", path, what, strerror(errno));
 }
 
 /* Empties PATH.partial, of which fd holds the lock.  0: done; -1: there is a
@@ -312,97 +304,100 @@ static int partial_open(const char *path) {
     }
 }
 
+static void out_release(void *out) { gm_out_abandon(out); }
+
 void gm_out_open(gm_arena *arena, const char *path, gm_out *out) {
-    *out = (gm_out){.path = gm_format(arena, "%s", path),
-                    .partial = gm_format(arena, "%s.partial", path)};
-    if (!out->path || !out->partial) {
-        *out = (gm_out){.failed = true};
-        gm_nomem();
-    }
-    int fd = partial_open(out->partial);
+    *out = (gm_out){.path = gm_format(arena, "%s", path), .hold = -1};
+    char *partial = gm_format(arena, "%s.partial", path);
+    int fd = partial_open(partial);
+    if (fd < 0 && errno == EWOULDBLOCK)
+        gm_fail(GM_EIO, "%s: another gamma is writing this file", partial);
     if (fd >= 0) out->file = fdopen(fd, "wb");
-    if (out->file) return out_add(out->partial), GM_OK;
-    out_failed(out, "create", out->partial);
-    if (out->why == EWOULDBLOCK)
-        gm_fail(GM_EIO, "%s: another gamma is writing this file",
-                         out->partial);
-    if (fd >= 0) unlink(out->partial), close(fd);
-    out->partial = NULL;            /* may be another's: not ours to remove */
+    if (!out->file) {
+        int why = errno;
+        /* without a descriptor it may be another's: not ours to remove */
+        if (fd >= 0) unlink(partial), close(fd);
+        errno = why;
+        out_failed("create", partial);
+    }
+    out->partial = partial;
+    out_add(partial);
+    gm_own(&out->owned, out_release, out);
 }
 
 void gm_out_write(gm_out *out, const void *data, size_t bytes) {
-    out_usable(out);
-    bool done = !bytes || fwrite(data, 1, bytes, out->file) == bytes;
-    if (!done) out_failed(out, "write", out->partial);
+    if (bytes && fwrite(data, 1, bytes, out->file) != bytes)
+        out_failed("write", out->partial);
     out->bytes += (int64_t)bytes;
 }
 
 void gm_out_write_at(gm_out *out, int64_t at, const void *data,
-                          size_t bytes) {
-    out_usable(out);
+                     size_t bytes) {
     if (fseeko(out->file, (off_t)at, SEEK_SET) != 0)
-        out_failed(out, "seek", out->partial);
+        out_failed("seek", out->partial);
     gm_out_write(out, data, bytes);
 }
 
 void gm_out_print(gm_out *out, const char *format, ...) {
-    out_usable(out);
     va_list args;
     va_start(args, format);
     int bytes = vfprintf(out->file, format, args);
     va_end(args);
-    if (bytes < 0) out_failed(out, "write", out->partial);
+    if (bytes < 0) out_failed("write", out->partial);
     out->bytes += bytes;
 }
 
 /* A rename is durable only once its directory is.  Some file systems cannot
    sync directories (EINVAL); that is no failure of ours. */
-static void sync_parent(gm_out *out) {
+static void sync_parent(const gm_out *out) {
     char parent[4096] = ".";
     const char *slash = strrchr(out->path, '/');
     size_t n = slash ? (size_t)(slash - out->path) + 1 : 0;
     if (n >= sizeof parent) n = 0;
     if (n) memcpy(parent, out->path, n), parent[n] = 0;
     int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) out_failed(out, "open", parent);
+    if (fd < 0) out_failed("open", parent);
     bool fine = fsync(fd) == 0 || errno == EINVAL;
-    fine ? GM_OK : out_failed(out, "sync", parent);
+    int why = errno;
     close(fd);
+    errno = why;
+    if (!fine) out_failed("sync", parent);
 }
 
 /* Everything on the disk, the lock still held through `hold`. */
-static void out_finish(gm_out *out, int *hold) {
-    out_usable(out);
-    if (fflush(out->file) != 0)
-        out_failed(out, "write", out->partial);
-    if (fsync(fileno(out->file)) != 0)
-        out_failed(out, "sync", out->partial);
-    *hold = fcntl(fileno(out->file), F_DUPFD_CLOEXEC, 0);
-    int closed = *hold < 0 ? -1 : fclose(out->file);
-    if (*hold >= 0) out->file = NULL;
-    if (!(closed == 0)) out_failed(out, "close", out->partial);
+static void out_finish(gm_out *out) {
+    if (fflush(out->file) != 0) out_failed("write", out->partial);
+    if (fsync(fileno(out->file)) != 0) out_failed("sync", out->partial);
+    out->hold = fcntl(fileno(out->file), F_DUPFD_CLOEXEC, 0);
+    int closed = out->hold < 0 ? -1 : fclose(out->file);
+    if (out->hold >= 0) out->file = NULL;
+    if (closed != 0) out_failed("close", out->partial);
+}
+
+/* It is over: no name to remove, nothing open. */
+static void out_end(gm_out *out) {
+    gm_disown(&out->owned);
+    out_remove(out->partial);
+    if (out->file) fclose(out->file);
+    if (out->hold >= 0) close(out->hold);
+    out->file = NULL;
+    out->partial = NULL;
 }
 
 /* Nothing made from a file that changed gets its final name. */
 void gm_out_commit(gm_out *out) {
-    int hold = -1;
-    out_finish(out, &hold);
+    out_finish(out);
     gm_maps_check();
     if (rename(out->partial, out->path) != 0)
-        out_failed(out, "rename to its final name", out->partial);
-    if (status != GM_OK) gm_out_abandon(out);
-    if (hold >= 0) close(hold);
-    out_remove(out->partial);
-    out->partial = NULL;
+        out_failed("rename to its final name", out->partial);
+    out_end(out);
     sync_parent(out);
 }
 
 void gm_out_abandon(gm_out *out) {
-    if (out->partial) unlink(out->partial), out_remove(out->partial);
-    if (out->file) fclose(out->file);
-    out->file = NULL;
-    out->partial = NULL;
-    out->failed = true;
+    if (!out->partial) return;
+    unlink(out->partial);
+    out_end(out);
 }
 
 void gm_copy_file(gm_arena *arena, const char *from, const char *to) {
@@ -412,7 +407,6 @@ void gm_copy_file(gm_arena *arena, const char *from, const char *to) {
     gm_out_open(arena, to, &out);
     gm_out_write(&out, map.data, map.size);
     gm_out_commit(&out);
-    else gm_out_abandon(&out);
     gm_map_close(&map);
 }
 
@@ -459,7 +453,6 @@ struct parser {
     char *strings;          /* where the next decoded string goes          */
     gm_json *pool;          /* unused nodes, pool_left of them             */
     size_t pool_left, pool_size;
-    gm_error *err;
 };
 
 /* PATH: line L, column C (in bytes, from 1): MESSAGE */
@@ -506,7 +499,6 @@ static gm_json *json_node(struct parser *p) {
     if (p->pool_left == 0) {
         if (p->pool_size < 8192) p->pool_size *= 2;
         p->pool = gm_alloc(p->arena, p->pool_size, sizeof *p->pool);
-        if (!p->pool) return NULL;
         p->pool_left = p->pool_size;
     }
     p->pool_left--;
@@ -551,7 +543,10 @@ static void json_unicode(struct parser *p, const char *start, char **to) {
 static void json_escape(struct parser *p, char **to) {
     static const char from[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
     const char *start = p->at++;
-    if (json_take(p, 'u')) { json_unicode(p, start, to); return; }
+    if (json_take(p, 'u')) {
+        json_unicode(p, start, to);
+        return;
+    }
     const char *which = p->at < p->end && *p->at ? strchr(from, *p->at) : NULL;
     if (!which) json_expected(p, "one of \"\\/bfnrtu after \\");
     *(*to)++ = meant[which - from];
@@ -696,7 +691,7 @@ static void json_list(struct parser *p, int depth, gm_json *v) {
     if (json_take(p, close)) return;
     do {
         gm_json *child = json_node(p);
-        object ? json_key(p, child) : GM_OK;
+        if (object) json_key(p, child);
         json_value(p, depth + 1, child);
         *link = child;
         link = &child->next;
@@ -713,17 +708,19 @@ static void json_value(struct parser *p, int depth, gm_json *v) {
     v->at = (size_t)(p->at - p->text);
     switch (p->at < p->end ? *p->at : 0) {
     case '{':
-    case '[': { json_list(p, depth, v); return; }
+    case '[': json_list(p, depth, v); return;
     case '"':
         v->type = GM_JSON_STRING;
-        { json_string(p, &v->string, &v->length); return; }
-    case 't': { json_word(p, "true", GM_JSON_BOOL, 1, v); return; }
-    case 'f': { json_word(p, "false", GM_JSON_BOOL, 0, v); return; }
-    case 'n': { json_word(p, "null", GM_JSON_NULL, 0, v); return; }
+        json_string(p, &v->string, &v->length);
+        return;
+    case 't': json_word(p, "true", GM_JSON_BOOL, 1, v); return;
+    case 'f': json_word(p, "false", GM_JSON_BOOL, 0, v); return;
+    case 'n': json_word(p, "null", GM_JSON_NULL, 0, v); return;
     case '-':
     case '0': case '1': case '2': case '3': case '4':
     case '5': case '6': case '7': case '8': case '9':
-        { json_number(p, v); return; }
+        json_number(p, v);
+        return;
     default: json_expected(p, "a value");
     }
 }
@@ -731,7 +728,7 @@ static void json_value(struct parser *p, int depth, gm_json *v) {
 void gm_json_parse(gm_arena *arena, const char *path, const char *text,
                         size_t bytes, const gm_json **out) {
     struct parser p = {.arena = arena, .path = path, .text = text, .at = text,
-                       .end = text + bytes, .pool_size = 16, .err = err};
+                       .end = text + bytes, .pool_size = 16};
     p.strings = gm_alloc(arena, bytes + 1, 1);
     gm_json *root = json_node(&p);
     json_value(&p, 0, root);
@@ -787,7 +784,6 @@ char *gm_json_quote(gm_arena *arena, const char *text) {
     struct text t = {0};
     text_quote(&t, text);
     t.to = gm_alloc(arena, t.n + 1, 1);
-    if (!t.to) return NULL;
     t.n = 0;
     text_quote(&t, text);
     return t.to;
@@ -981,7 +977,6 @@ struct entry {
     const uint8_t *data;        /* first byte after the header */
     uint64_t data_bytes;
     uint64_t begin, end;        /* its data_offsets            */
-    gm_error *err;
 };
 
 __attribute__((format(printf, 2, 3)))
@@ -1158,7 +1153,7 @@ static void header_read(gm_arena *arena, const gm_map *map,
         gm_fail(GM_EINPUT, "%s: expected an object, found %s",
                        place, json_type_name(header));
     struct entry e = {.path = map->path, .data = map->data + 8 + length,
-                      .data_bytes = map->size - 8 - length, .err = err};
+                      .data_bytes = map->size - 8 - length};
     *out = (gm_tensors){.metadata = gm_json_get(header, "__metadata__")};
     if (out->metadata) check_metadata(map->path, out->metadata);
     out->tensor = gm_alloc(arena, header->length, sizeof *out->tensor);
@@ -1177,11 +1172,6 @@ void gm_safetensors_open(gm_arena *arena, const char *path,
     *out = (gm_tensors){0};
     gm_map_open(arena, path, map);
     header_read(arena, map, out);
-    if (status != GM_OK) {
-        gm_map_close(map);
-        *out = (gm_tensors){0};
-        return;
-    }
     out->map = map;
     out->maps = 1;
     qsort(out->tensor, (size_t)out->count, sizeof *out->tensor, by_name);
@@ -1352,7 +1342,6 @@ static void index_open(gm_arena *arena, const char *dir,
     shard_names(arena, index, map, &name, &count);
     shards_open(arena, dir, name, count, out);
     check_claims(index, map, out);
-    if (status != GM_OK) gm_tensors_close(out);
 }
 
 void gm_checkpoint_open(gm_arena *arena, const char *dir,
@@ -1360,11 +1349,9 @@ void gm_checkpoint_open(gm_arena *arena, const char *dir,
     *out = (gm_tensors){0};
     char *one = gm_format(arena, "%s/model.safetensors", dir);
     char *index = gm_format(arena, "%s/model.safetensors.index.json", dir);
-    if (gm_exists(one))
-        { gm_safetensors_open(arena, one, out); return; }
-    if (gm_exists(index))
-        { index_open(arena, dir, index, out); return; }
-    gm_fail(GM_EIO, "%s: neither model.safetensors nor "
+    if (gm_exists(one)) gm_safetensors_open(arena, one, out);
+    else if (gm_exists(index)) index_open(arena, dir, index, out);
+    else gm_fail(GM_EIO, "%s: neither model.safetensors nor "
                    "model.safetensors.index.json is there", dir);
 }
 
@@ -1442,7 +1429,6 @@ void gm_safetensors_begin(gm_arena *arena, const char *path,
     gm_out_open(arena, path, out);
     gm_mark mark = gm_arena_mark(arena);
     char *header = gm_alloc(arena, size, 1);
-    if (!header) return gm_out_abandon(out), gm_nomem();
     uint64_t length = size - 8;
     memcpy(header, &length, 8);
     memset(header + 8, ' ', size - 8);
@@ -1563,11 +1549,8 @@ void gm_table_read(gm_arena *arena, const char *path, gm_table *out) {
     *out = (gm_table){.path = map.path};
     check_text(&map);
     char *text = gm_alloc(arena, map.size + 1, 1);
-    if (!text) gm_nomem();
-    {
-        memcpy(text, map.data, map.size);
-        table_parse(arena, text, out);
-    }
+    memcpy(text, map.data, map.size);
+    table_parse(arena, text, out);
     gm_map_close(&map);
 }
 

@@ -1081,7 +1081,7 @@ double gm_peak_bytes(void) {
     gm_arena arena = {0};
     double best = 0, *from = gm_alloc(&arena, WORDS, sizeof *from);
     double *to = gm_alloc(&arena, WORDS, sizeof *to);
-    for (int i = 0; from && to && i < TURNS; i++) {
+    for (int i = 0; i < TURNS; i++) {
         double start = gm_seconds();
         memcpy(to, from, WORDS * sizeof *to);
         __asm__ volatile("" : : "r"(to) : "memory");

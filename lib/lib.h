@@ -103,6 +103,7 @@ typedef struct { struct gm_chunk *chunk; size_t fill, used; } gm_mark;
 gm_mark gm_arena_mark(const gm_arena *arena);
 void gm_arena_rewind(gm_arena *arena, gm_mark mark);
 void gm_arena_free(gm_arena *arena);
+void gm_arena_move(gm_arena *to, gm_arena *from);
 
 /* Printf into the arena. */
 char *gm_format(gm_arena *arena, const char *format, ...)
@@ -137,19 +138,23 @@ void gm_sha_tokens(const int32_t *tokens, long S, long T, char hex[65]);
 
 /* Numbers written by people.  The whole of `text` must be a number. `what`
    names it in the message ("--steps", "config.json: hidden_size"). */
-void gm_parse_long(const char *what, const char *text, long least,
-                        long most, long *out);
+void gm_parse_long(const char *what, const char *text, long least, long most,
+                   long *out);
 void gm_parse_double(const char *what, const char *text, double least,
-                          double most, double *out);
+                     double most, double *out);
+/* The same as an answer: false, *out untouched, where those fail. */
+bool gm_is_long(const char *text, long least, long most, long *out);
+bool gm_is_double(const char *text, double least, double most, double *out);
+bool gm_is_scaled(const char *text, int64_t unit, int64_t *out);
 
 /* Which of `count` names `text` is. */
 void gm_parse_name(const char *what, const char *text,
-                        const char *const *name, int count, int *out);
+                   const char *const *name, int count, int *out);
 
 /* floor(decimal * unit) in exact integer arithmetic: "2.5" * 106168320.
    Accepts digits with at most one point, at most 12 of them after it. */
 void gm_parse_scaled(const char *what, const char *text, int64_t unit,
-                          int64_t *out);
+                     int64_t *out);
 
 /* Talk and progress leave the library only through this; any member and the
    whole pointer may be NULL. `total` = 0: a plain message. */
@@ -176,7 +181,7 @@ const char *gm_isa_name(gm_isa isa);
 
 /* Of one thread, measured for some 50 ms: float multiply-adds in registers, as
    operations a second; bytes a second read and written by a copy too large for
-   caches.  No memory: 0. */
+   caches. */
 double gm_peak_flops(void);
 double gm_peak_bytes(void);
 
@@ -288,7 +293,7 @@ void gm_sha_mapped(gm_sha *sha, const uint8_t *data, size_t bytes);
 
 /* GM_EIO when a file that is mapped, or was until it was closed, has changed
    in place since it was opened. */
-void gm_maps_check();
+void gm_maps_check(void);
 
 /* For handlers of signals, both async-signal-safe: the path of the mapped file
    that holds this address, or NULL; removing all partial files (see gm_out). */
@@ -336,8 +341,9 @@ typedef struct gm_json {
 /* RFC 8259, nesting at most 64, no key twice in an object, no NUL in a key.
    Errors name file, line and column.  Time O(n log n), memory O(n). */
 void gm_json_parse(gm_arena *arena, const char *path, const char *text,
-                        size_t bytes, const gm_json **out);
-void gm_json_read(gm_arena *arena, const char *path, const gm_json **out);      /* the same, of a whole file */
+                   size_t bytes, const gm_json **out);
+/* The same, of a whole file. */
+void gm_json_read(gm_arena *arena, const char *path, const gm_json **out);
 /* The member, or NULL; also NULL when `object` is NULL or no object. */
 const gm_json *gm_json_get(const gm_json *object, const char *key);
 
@@ -382,17 +388,17 @@ typedef struct {
 
 /* One .safetensors file. */
 void gm_safetensors_open(gm_arena *arena, const char *path,
-                              gm_tensors *out);
+                         gm_tensors *out);
 /* DIR/model.safetensors, or the shards of DIR/model.safetensors.index.json. */
 void gm_checkpoint_open(gm_arena *arena, const char *dir,
-                             gm_tensors *out);
+                        gm_tensors *out);
 void gm_tensors_close(gm_tensors *tensors);
 const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name);
 
 /* Elements of a float tensor as gm_real; refuses NaN and infinity, naming the
    tensor and the index. */
 void gm_tensor_read(const gm_tensor *tensor, int64_t first,
-                         int64_t count, gm_real *out);
+                    int64_t count, gm_real *out);
 
 /* `count` bytes from byte `first` of a tensor; all of them, in the arena. */
 void gm_tensor_bytes(const gm_tensor *tensor, int64_t first, size_t count,
@@ -409,22 +415,22 @@ void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out);
 void gm_tensors_hash(const gm_tensors *tensors, char hex[65]);
 
 /* A file that appears whole or not at all: written as PATH.partial, flushed,
-   renamed.  After a failed write every further call returns the failure.
+   renamed; removed when the frame fails that it was opened in.
    While one process writes it, another's gm_out_open of it fails. */
 typedef struct gm_out {
     FILE *file;
     const char *path, *partial;
     int64_t bytes;
-    bool failed;
-    int why;                    /* errno of the failure */
+    int hold;                   /* a second descriptor, keeps the lock */
+    gm_owned owned;             /* so not to be copied while open */
 } gm_out;
 void gm_out_open(gm_arena *arena, const char *path, gm_out *out);
 void gm_out_write(gm_out *out, const void *data, size_t bytes);
 /* The same at byte `at` of the file. */
 void gm_out_write_at(gm_out *out, int64_t at, const void *data,
-                          size_t bytes);
+                     size_t bytes);
 void gm_out_print(gm_out *out, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 2, 3)));
 void gm_out_commit(gm_out *out);    /* fsync, rename */
 void gm_out_abandon(gm_out *out);   /* removes the partial file; idempotent */
 void gm_make_dir(const char *path); /* and its parents */
@@ -436,9 +442,9 @@ void gm_copy_file(gm_arena *arena, const char *from, const char *to);
    `header_bytes` and to a multiple of 8.  metadata: pairs key, value,
    NULL-terminated, or NULL. */
 void gm_safetensors_begin(gm_arena *arena, const char *path,
-                               const gm_tensor *tensors, long count,
-                               const char *const *metadata,
-                               size_t header_bytes, gm_out *out);
+                          const gm_tensor *tensors, long count,
+                          const char *const *metadata,
+                          size_t header_bytes, gm_out *out);
 /* then gm_out_write for each tensor's bytes, then gm_out_commit.
    Bytes of that header (8-byte length field included) if unpadded: */
 size_t gm_safetensors_header(const gm_tensor *tensors, long count,
@@ -460,7 +466,7 @@ long gm_table_column(const gm_table *table, const char *name);     /* or -1  */
 /* Token ids of a 1-D .npy file of type <i4, <i8, <u2 or <u4, each checked to
    be 0 .. 2^31-1. */
 void gm_npy_read(gm_arena *arena, const char *path, int32_t **tokens,
-                      long *count);
+                 long *count);
 
 /* --------------------------------------------------- tokenizer.c, unicode.c
    Byte-level BPE from tokenizer.json, equal to the `tokenizers` library with
@@ -470,14 +476,14 @@ void gm_npy_read(gm_arena *arena, const char *path, int32_t **tokens,
    truncation and padding are ignored. */
 typedef struct gm_tokenizer gm_tokenizer;
 void gm_tokenizer_open(gm_arena *arena, const char *dir,
-                            gm_tokenizer **out);
+                       gm_tokenizer **out);
 /* Text must be valid UTF-8 of less than 512 MiB; the message names the byte
    offset where not.  Special tokens written out in the text become their
    single ids.  As in the library, a byte without a token and without an
    unk_token leaves no trace.  Time O(n log n). */
 void gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
-                      const char *text, size_t bytes, int32_t **tokens,
-                      long *count);
+                 const char *text, size_t bytes, int32_t **tokens,
+                 long *count);
 long gm_tokenizer_size(const gm_tokenizer *tokenizer);  /* largest id + 1 */
 
 /* unicode.c, generated: character classes as run lengths (out, in, out, ...),
@@ -548,7 +554,7 @@ void gm_model_close(gm_model *model);
 
 /* "model.layers.3.mlp.up_proj" for block 3, linear GM_UP. */
 void gm_linear_name(gm_arena *arena, long layer, int j,
-                         const char **name);
+                    const char **name);
 /* The weight tensor of module (layer, j). */
 const gm_tensor *gm_linear_tensor(const gm_model *model, long layer, int j);
 
@@ -560,21 +566,21 @@ typedef struct {
     gm_real *q_norm, *k_norm;           /* [head_dim] or NULL (Qwen3)   */
 } gm_block;
 void gm_block_alloc(gm_arena *arena, const gm_config *config,
-                         gm_block *out);
+                    gm_block *out);
 /* A block of gradients of the seven linears alone: no biases, no norms. */
 void gm_grad_alloc(gm_arena *arena, const gm_config *config,
-                        gm_block *out);
+                   gm_block *out);
 void gm_block_load(const gm_model *model, long layer, gm_block *out);
 
 /* h[r] = embedding row of token r, r < count. Tokens outside the vocabulary
    are an error naming the index. */
 void gm_embed(const gm_model *model, const int32_t *tokens, long count,
-                   gm_real *h);
+              gm_real *h);
 
 /* GM_EINPUT when x [rows, columns], `what` ("output") of block `layer`, is not
    finite: large weights, each finite, can overflow together. */
 void gm_states_check(const gm_model *model, long layer, const char *what,
-                          const gm_real *x, long rows, long columns);
+                     const gm_real *x, long rows, long columns);
 
 /* The final norm and output head, loaded once. */
 typedef struct { gm_real *norm, *w; long d, vocab; double eps; } gm_head;
@@ -584,8 +590,9 @@ void gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out);
 
 /* "# key value" lines in file order.  Unknown keys are kept. */
 typedef struct { long count, room; const char **key, **value; } gm_keys;
-void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key, const char *format, ...)
-    __attribute__((format(printf, 5, 6)));
+void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
+                 const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 const char *gm_keys_get(const gm_keys *keys, const char *key);  /* or NULL */
 
 /* Shortest decimal that reads back as exactly x (at most 17 digits). */
@@ -617,9 +624,9 @@ typedef struct {
 
 /* Empty tables to fill; bytes, score, error, ... zeroed, keys: format. */
 void gm_scores_new(gm_arena *arena, long M, int K, const int *bits,
-                        gm_scores *out);
+                   gm_scores *out);
 void gm_scores_write(gm_arena *arena, const char *path,
-                          const gm_scores *scores);
+                     const gm_scores *scores);
 void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out);
 
 /* Which bits each module gets.  Files of other tools need only the columns
@@ -635,14 +642,14 @@ typedef struct {
     const char **fused;                 /* NULL, or [M] "-" or a group name  */
 } gm_allocation;
 void gm_allocation_write(gm_arena *arena, const char *path,
-                              const gm_allocation *allocation);
+                         const gm_allocation *allocation);
 void gm_allocation_read(gm_arena *arena, const char *path,
-                             gm_allocation *out);
+                        gm_allocation *out);
 
 /* choice[m]: candidate of scores' module m, matched by name in any order;
    missing, repeated or unknown modules and bits are errors by name. */
 void gm_allocation_match(const gm_allocation *allocation,
-                              const gm_scores *scores, int *choice);
+                         const gm_scores *scores, int *choice);
 
 /* The three sizes of an assignment; code and effective bits are sums over all
    modules (divide by N for the averages). */
@@ -660,12 +667,12 @@ typedef struct {
 } gm_budget;
 const char *gm_convention_name(gm_convention convention); /* "bits" ... */
 void gm_convention_parse(const char *what, const char *text,
-                              gm_convention *out);
+                         gm_convention *out);
 /* The size that a budget of this convention limits. */
 int64_t gm_size_in(const gm_sizes *sizes, gm_convention convention);
 void gm_budget_parse(gm_arena *arena, const gm_scores *scores,
-                          gm_convention convention, const char *text,
-                          gm_budget *out);
+                     gm_convention convention, const char *text,
+                     gm_budget *out);
 
 /* ------------------------------------------------------------------- mpi.c
    Several processes, ranks, share the blocks: make MPI=1, mpirun.  Without,
@@ -690,10 +697,13 @@ int64_t gm_ranks_bytes(void);   /* received by all ranks so far, together    */
 /* Rank r owns first(r) .. first(r+1)-1 of the blocks. */
 long gm_rank_first(long blocks, int rank);
 
-/* All ranks call these, in the same order; a rank that has failed calls only
-   gm_ranks_agree, in main, and whatever the others call fails with its status
-   and message. */
-void gm_ranks_agree(gm_status s);
+/* main's last exchange: how the whole ended, and in *err the message of the
+   first rank that failed.  `own`, *err: how this rank ended. */
+gm_status gm_ranks_end(gm_status own, gm_error *err);
+/* All ranks call these, in the same order.  A rank that fails unwinds to main
+   and calls only gm_ranks_end; whatever the others call then fails with its
+   status and message. */
+void gm_ranks_check(void);
 /* data: rank 0's, on all ranks. */
 void gm_ranks_tell(void *data, size_t bytes);
 /* GM_EINPUT unless all ranks have this text (below 128 bytes). */

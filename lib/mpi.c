@@ -11,10 +11,10 @@
    blocks before that over the text, once, and keeps them (gm_states_before in
    model.c): cheaper than a step, and nothing to exchange.
 
-   Failures.  A rank that fails only returns, as everywhere, and main agrees
+   Failures.  A rank that fails unwinds to main, as everywhere, and main agrees
    with the others on how it ends.  Whatever else is exchanged begins by
    agreeing that all is well: so the others, wherever they are, meet the failure
-   at their next exchange, and return too.  No rank waits for one that is gone;
+   at their next exchange, and unwind too.  No rank waits for one that is gone;
    one that is killed is the launcher's to see (mpirun ends the job).
 
    Built without MPI there is one rank; nothing else depends on how it is built.
@@ -63,22 +63,28 @@ static void tell(int from, void *data, size_t bytes) {
     for (int r = 0; r < job.size; r++) gm_ranks_move(from, r, data, bytes);
 }
 
-void gm_ranks_agree(gm_status s) {
-    int status[job.size], mine = (int)s, r = 0;
-    gm_error text = s ? *err : (gm_error){0};
-    if (job.size == 1) return s;
+gm_status gm_ranks_end(gm_status own, gm_error *err) {
+    int status[job.size], mine = (int)own, r = 0;
+    gm_error text = own ? *err : (gm_error){0};
+    if (job.size == 1) return own;
     if (failed) return failed;
     gather(&mine, sizeof mine, status);
     while (r < job.size && !status[r]) r++;
-    if (r == job.size) return;
+    if (r == job.size) return GM_OK;
     tell(r, &text, sizeof text);
     failed = (gm_status)status[r];
-    if (r == 0) gm_fail(failed, "%s", text.text);
-    gm_fail(failed, "rank %d: %s", r, text.text);
+    if (r == 0) return gm_note(err, failed, "%s", text.text);
+    return gm_note(err, failed, "rank %d: %s", r, text.text);
+}
+
+void gm_ranks_check(void) {
+    gm_error err = {0};
+    gm_status s = gm_ranks_end(GM_OK, &err);
+    if (s) gm_fail(s, "%s", err.text);
 }
 
 void gm_ranks_tell(void *data, size_t bytes) {
-    gm_ranks_agree(GM_OK);
+    gm_ranks_check();
     tell(0, data, bytes);
 }
 
@@ -88,9 +94,9 @@ void gm_ranks_same(const char *what, const char *text) {
     strcpy(first, text);
     gm_ranks_tell(first, sizeof first);
     if (strcmp(first, text) != 0)
-        gm_fail(GM_EINPUT, "%s: expected that of rank 0, %s, found "
-                    "%s; all ranks need the same command and the same files",
-                    what, first, text);
+        gm_fail(GM_EINPUT, "%s: expected that of rank 0, %s, found %s; all "
+                "ranks need the same command and the same files", what, first,
+                text);
 }
 
 void gm_ranks_gather(double *x, long blocks, long each) {
@@ -99,15 +105,12 @@ void gm_ranks_gather(double *x, long blocks, long each) {
     if (job.size == 1) return;
     double *mine = gm_alloc(&scratch, (size_t)most, sizeof *mine);
     double *all = gm_alloc(&scratch, (size_t)(most * job.size), sizeof *all);
-    gm_ranks_agree(mine && all ? GM_OK : gm_nomem());
+    gm_ranks_check();
     long first = gm_rank_first(blocks, job.rank);
     long end = gm_rank_first(blocks, job.rank + 1);
-    assert(s || (mine && all));
-    {
-        memcpy(mine, x + first * each,
-               (size_t)((end - first) * each) * sizeof *x);
-        gather(mine, (size_t)most * sizeof *x, all);
-    }
+    memcpy(mine, x + first * each,
+           (size_t)((end - first) * each) * sizeof *x);
+    gather(mine, (size_t)most * sizeof *x, all);
     for (int r = 0; r < job.size; r++) {
         first = gm_rank_first(blocks, r);
         end = gm_rank_first(blocks, r + 1);

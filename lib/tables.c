@@ -12,12 +12,14 @@
 
 /* -------------------------------------------------------------------- keys */
 
-void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key, const char *format, ...) {
+void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
+                 const char *format, ...) {
     va_list list;
     va_start(list, format);
     int length = vsnprintf(NULL, 0, format, list);
     va_end(list);
-    char *value = length < 0 ? NULL : gm_alloc(arena, (size_t)length + 1, 1);
+    if (length < 0) gm_fail(GM_EMEM, "out of memory");
+    char *value = gm_alloc(arena, (size_t)length + 1, 1);
     va_start(list, format);
     vsnprintf(value, (size_t)length + 1, format, list);
     va_end(list);
@@ -108,7 +110,7 @@ static void cell_real(const struct place *at, double *out) {
         cell_error(at, "a finite number");
 }
 
-/* Column `name`, or -1 after a message. */
+/* Column `name`, which there must be. */
 static long need_column(const gm_table *table, const char *name) {
     long column = gm_table_column(table, name);
     if (column < 0)
@@ -266,14 +268,13 @@ static void read_candidate(const gm_table *table, gm_scores *s, long m,
     if (given && is_absent(&bytes)) return;
     if (given) cell_count(&bytes, &s->bytes[i]);
     snprintf(name, sizeof name, "%d.score", s->bits[k]);
-    if ((at.column = need_column(table, name)) < 0)
-        status = GM_EINPUT;
-    if (status != GM_OK || (!given && is_absent(&at))) return;
+    at.column = need_column(table, name);
+    if (!given && is_absent(&at)) return;
     cell_real(&at, &s->score[i]);
     if (!given) s->bytes[i] = convention_bytes(s, m, s->bits[k], group);
     snprintf(name, sizeof name, "%d.stderr", s->bits[k]);
     at.column = gm_table_column(table, name);
-    if (status != GM_OK || at.column < 0 || is_absent(&at)) return;
+    if (at.column < 0 || is_absent(&at)) return;
     cell_real(&at, &s->error[i]);
     if (s->error[i] < 0)
         cell_error(&at, "a standard error >= 0");
@@ -320,15 +321,21 @@ static void read_module(const gm_table *table, gm_scores *s, long m,
                        table->path);
 }
 
+/* The whole number of a "# key" line. */
+static void key_long(const gm_table *table, const char *key, const char *text,
+                     long least, long most, long *out) {
+    if (!gm_is_long(text, least, most, out))
+        gm_fail(GM_EINPUT, "%s: %s: expected a whole number from %ld to %ld, "
+                "found \"%s\"", table->path, key, least, most, text);
+}
+
 /* All rows.  Where neither bytes nor shapes are given, a key says so. */
 static void read_modules(gm_arena *arena, const gm_table *table,
                               gm_scores *s) {
     const char *text = gm_table_key(table, "group");
     long group = 128;
     int64_t bytes = 0;
-    gm_error inner;
-    if (text && gm_parse_long("group", text, 1, GM_MAX_GROUP, &group, &inner))
-        gm_fail(GM_EINPUT, "%s: %s", table->path, inner.text);
+    if (text) key_long(table, "group", text, 1, GM_MAX_GROUP, &group);
     for (long m = 0; m < s->M; m++)
         read_module(table, s, m, group, &bytes);
     char first[32];
@@ -345,13 +352,8 @@ static void read_totals(const gm_table *table, gm_scores *s) {
     const char *weights = gm_table_key(table, "weights");
     long N = 0, bytes = 0;
     if (overhead)
-        gm_parse_long("overhead_bytes", overhead, 0, 1L << 53, &bytes);
-    if (weights)
-        gm_parse_long("weights", weights, 1, 1L << 53, &N);
-    if (status != GM_OK) {
-        gm_error inner = *err;
-        gm_fail(GM_EINPUT, "%s: %s", table->path, inner.text);
-    }
+        key_long(table, "overhead_bytes", overhead, 0, 1L << 53, &bytes);
+    if (weights) key_long(table, "weights", weights, 1, 1L << 53, &N);
     s->overhead = bytes;
     if (weights && N != s->N)
         gm_fail(GM_EINPUT, "%s: weights: the header says %ld, the "
@@ -364,15 +366,12 @@ void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out) {
     gm_table_read(arena, path, &table);
     check_format(&table, "gamma-scores 1");
     find_candidates(&table, &K, bits);
-    long module = status == GM_OK ? gm_table_column(&table, "module") : -1;
-    if (module < 0)
-        module = gm_table_column(&table, "name");
-    if (module < 0 && need_column(&table, "module") < 0)
-        status = GM_EINPUT;
+    long module = gm_table_column(&table, "module");
+    if (module < 0) module = gm_table_column(&table, "name");
+    if (module < 0) module = need_column(&table, "module");
     bool shaped = gm_table_column(&table, "out") >= 0 &&
                   gm_table_column(&table, "in") >= 0;
-    if (!shaped && need_column(&table, "weights") < 0)
-        status = GM_EINPUT;
+    if (!shaped) need_column(&table, "weights");
     if (table.rows == 0)
         gm_fail(GM_EINPUT, "%s: no modules", path);
     gm_scores_new(arena, table.rows, K, bits, out);
@@ -415,8 +414,7 @@ static void read_choice(const gm_table *table, gm_allocation *a, long m) {
     a->bits[m] = (int)bits;
     a->bytes[m] = -1;
     at.column = gm_table_column(table, "bytes");
-    if (status != GM_OK || at.column < 0 || strcmp(cell_text(&at), "-") == 0)
-        return;
+    if (at.column < 0 || is_absent(&at)) return;
     cell_count(&at, &a->bytes[m]);
 }
 
@@ -440,7 +438,7 @@ void gm_allocation_read(gm_arena *arena, const char *path,
     if (gm_table_column(&table, key) < 0)
         gm_fail(GM_EINPUT, "%s: no column \"module\" or \"name\"",
                        path);
-    if (need_column(&table, "bits") < 0) return GM_EINPUT;
+    need_column(&table, "bits");
     if (table.rows == 0)
         gm_fail(GM_EINPUT, "%s: no modules", path);
     size_t n = (size_t)table.rows;
@@ -467,8 +465,8 @@ static int by_named(const void *a, const void *b) {
 static struct named *sort_names(gm_arena *arena, const char *const *name,
                                 long M) {
     struct named *list = gm_alloc(arena, (size_t)M, sizeof *list);
-    for (long m = 0; list && m < M; m++) list[m] = (struct named){name[m], m};
-    if (list) qsort(list, (size_t)M, sizeof *list, by_named);
+    for (long m = 0; m < M; m++) list[m] = (struct named){name[m], m};
+    qsort(list, (size_t)M, sizeof *list, by_named);
     return list;
 }
 
@@ -496,9 +494,7 @@ void gm_allocation_match(const gm_allocation *allocation,
     gm_arena arena = {0};
     struct named *x = sort_names(&arena, a->name, a->M);
     struct named *y = sort_names(&arena, scores->name, scores->M);
-    
-    for (long i = 0, j = 0; (i < a->M || j < scores->M);
-         i++, j++) {
+    for (long i = 0, j = 0; i < a->M || j < scores->M; i++, j++) {
         int order = i == a->M ? 1 : j == scores->M ? -1
                                                    : by_named(&x[i], &y[j]);
         if (order < 0)
@@ -552,7 +548,7 @@ static int64_t split_suffix(gm_arena *arena, const char *text, char **digits) {
         {"K", 1000}, {"M", 1000000}, {"G", 1000000000}, {"B", 1}};
     size_t length = strlen(text);
     *digits = gm_format(arena, "%s", text);
-    for (size_t i = 0; *digits && i < sizeof table / sizeof *table; i++) {
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         size_t n = strlen(table[i].suffix);
         if (length <= n || strcmp(text + length - n, table[i].suffix) != 0)
             continue;
@@ -567,13 +563,11 @@ void gm_budget_parse(gm_arena *arena, const gm_scores *scores,
                           gm_budget *out) {
     char what[16], *digits = NULL;
     int64_t unit = scores->N;
-    gm_error inner;
     *out = (gm_budget){convention, 0, text};
     snprintf(what, sizeof what, "--%s", gm_convention_name(convention));
     if (convention == GM_BYTES) unit = split_suffix(arena, text, &digits);
     else digits = gm_format(arena, "%s", text);
-    gm_parse_scaled(what, digits, unit, &out->limit, &inner);
-    if (out->limit > 0) return;
+    if (gm_is_scaled(digits, unit, &out->limit) && out->limit > 0) return;
     gm_fail(GM_EUSAGE, "%s: expected a positive decimal number%s, "
                    "found \"%s\"", what, convention == GM_BYTES ?
                    " of bytes, such as 50000000, 50M or 47.5MiB" :

@@ -222,7 +222,6 @@ static void *grow(struct work *w, void *array, size_t used, size_t need,
     size_t more = *room < 128 ? 256 : 2 * *room;
     if (more < need) more = need;
     void *bigger = gm_alloc(&w->arena, more, size);
-    if (!bigger) return NULL;
     if (used) memcpy(bigger, array, used * size);
     *room = more;
     return bigger;
@@ -230,7 +229,6 @@ static void *grow(struct work *w, void *array, size_t used, size_t need,
 
 static void push_id(struct work *w, int32_t id) {
     int32_t *a = grow(w, w->id, w->ids, w->ids + 1, sizeof *a, &w->id_room);
-    if (!a) return GM_EMEM;
     w->id = a;
     w->id[w->ids++] = id;
 }
@@ -269,7 +267,6 @@ static const gm_composition *find_whole(uint32_t point) {
 static void push_mark(struct work *w, uint32_t point) {
     struct mark *a = grow(w, w->mark, w->marks, w->marks + 1, sizeof *a,
                           &w->mark_room);
-    if (!a) return GM_EMEM;
     w->mark = a;
     a[w->marks] = (struct mark){point, mark_order(point), (int32_t)w->marks};
     w->marks++;
@@ -280,7 +277,10 @@ static void push_mark(struct work *w, uint32_t point) {
    join() lets a final consonant join a whole syllable. */
 static void decompose(struct work *w, uint32_t point) {
     const gm_composition *c = point < 0xC0 ? NULL : find_whole(point);
-    if (!c) { push_mark(w, point); return; }
+    if (!c) {
+        push_mark(w, point);
+        return;
+    }
     decompose(w, c->first);
     if (c->second) push_mark(w, c->second);
 }
@@ -351,7 +351,6 @@ static void end_stretch(struct work *w) {
     compose(w);
     char *a = grow(w, w->normal, w->normals, w->normals + 4 * w->marks, 1,
                    &w->normal_room);
-    if (!a) return GM_EMEM;
     w->normal = a;
     for (size_t i = 0; i < w->marks; i++)
         w->normals += (size_t)gm_utf8_put(w->mark[i].point, a + w->normals);
@@ -369,7 +368,7 @@ static void normalize(struct work *w, const char **text,
     while (at < end) {
         at += gm_utf8(at, end, &point);
         bool starts = !(w->t->flags[point] & GM_NFC_MAYBE);
-        starts ? end_stretch(w) : GM_OK;
+        if (starts) end_stretch(w);
         decompose(w, point);
     }
     end_stretch(w);
@@ -492,17 +491,15 @@ static struct vocab_slot *vocab_find(const struct vocab *v, const char *key,
 }
 
 /* The id of the whole word if the vocabulary has it, else -1. */
-static void whole_word(struct work *w, const char *at, const char *end,
-                            int32_t *id) {
+static int32_t whole_word(struct work *w, const char *at, const char *end) {
     size_t n = 0, bytes = (size_t)(end - at);
     char *a = grow(w, w->word, 0, 2 * bytes + 1, 1, &w->word_room);
-    if (!a) return GM_EMEM;
     w->word = a;
     for (; at < end; at++)
         n += (size_t)gm_utf8_put(byte_point((uint8_t)*at), a + n);
     a[n] = 0;
     const struct vocab_slot *slot = vocab_find(&w->t->vocab, a, n);
-    *id = slot->key ? slot->id : -1;
+    return slot->key ? slot->id : -1;
 }
 
 /* One symbol a byte, linked in order; returns how many.  A byte without a
@@ -526,15 +523,16 @@ static int32_t spell(struct work *w, const char *at, const char *end) {
 static void encode_word(struct work *w, const char *at, const char *end) {
     size_t bytes = (size_t)(end - at);
     if (w->t->ignore_merges) {
-        int32_t id;
-        whole_word(w, at, end, &id);
-        if (id >= 0) { push_id(w, id); return; }
+        int32_t id = whole_word(w, at, end);
+        if (id >= 0) {
+            push_id(w, id);
+            return;
+        }
     }
     struct symbol *s = grow(w, w->symbol, 0, bytes, sizeof *s,
                             &w->symbol_room);
     struct candidate *h = grow(w, w->heap, 0, 3 * bytes, sizeof *h,
                                &w->heap_room);
-    if (!s || !h) return GM_EMEM;
     w->symbol = s;
     w->heap = h;
     int32_t n = spell(w, at, end);
@@ -550,7 +548,6 @@ static void byte_level(struct work *w, const char *at, const char *end) {
     size_t bytes = (size_t)(end - at);
     if (t->prefix_space && *at != ' ') {
         char *a = grow(w, w->spaced, 0, bytes + 1, 1, &w->spaced_room);
-        if (!a) return GM_EMEM;
         w->spaced = a;
         a[0] = ' ';
         memcpy(a + 1, at, bytes);
@@ -566,7 +563,10 @@ static void byte_level(struct work *w, const char *at, const char *end) {
 /* Cuts a piece by pre-tokenizer `step`, its parts by the next one, ... */
 static void pre_tokenize(struct work *w, int step, const char *at,
                               const char *end) {
-    if (step == w->t->steps) { byte_level(w, at, end); return; }
+    if (step == w->t->steps) {
+        byte_level(w, at, end);
+        return;
+    }
     while (at < end) {
         const char *next = w->t->step[step](w->t, at, end);
         pre_tokenize(w, step + 1, at, next);
@@ -615,8 +615,7 @@ static const char *space_before(const gm_tokenizer *t, const char *text,
     return at;
 }
 
-typedef gm_status (*piece_body)(struct work *w, const char *at,
-                                const char *end);
+typedef void (*piece_body)(struct work *w, const char *at, const char *end);
 
 /* Finds the tokens of `set`, leftmost and longest; what lies between goes to
    `body`.  lstrip and rstrip take the white space around along, as far as it
@@ -625,7 +624,6 @@ static void split_added(struct work *w, const struct added_set *set,
                              const char *text, const char *end,
                              piece_body body) {
     const char *done = text;
-    if (set->first[256] == 0) return body(w, text, end);
     for (const char *at = text; at < end;) {
         const struct added *a = added_at(set, at, end);
         const char *start = at, *stop = at + (a ? a->length : 1);
@@ -639,7 +637,7 @@ static void split_added(struct work *w, const struct added_set *set,
         push_id(w, a->id);
         done = stop;
     }
-    return done < end ? body(w, done, end) : status;
+    if (done < end) body(w, done, end);
 }
 
 static void normal_piece(struct work *w, const char *at,
@@ -676,13 +674,9 @@ void gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
         split_added(&w, &tokenizer->raw, text, text + bytes,
                              raw_piece);
     int32_t *out = gm_alloc(arena, w.ids, sizeof *out);
-    if (out) {
-        if (w.ids) memcpy(out, w.id, w.ids * sizeof *out);
-        *tokens = out;
-        *count = (long)w.ids;
-    } else {
-        gm_nomem();
-    }
+    if (w.ids) memcpy(out, w.id, w.ids * sizeof *out);
+    *tokens = out;
+    *count = (long)w.ids;
     gm_arena_free(&w.arena);
 }
 
@@ -702,7 +696,6 @@ struct load {
     char *merged;               /* room for a merged token's text           */
     struct added *added;        /* all of them                              */
     long added_count;
-    gm_error *err;
 };
 
 /* "pre_tokenizer.type: "Whitespace", expected ..."; absent is "nothing". */
@@ -738,7 +731,10 @@ static void get_bool(const struct load *l, const gm_json *object,
                           const char *key, const char *field, int absent,
                           bool *out) {
     const gm_json *v = gm_json_get(object, key);
-    if (is_null(v) && absent >= 0) return *out = absent != 0, GM_OK;
+    if (is_null(v) && absent >= 0) {
+        *out = absent != 0;
+        return;
+    }
     if (!v || v->type != GM_JSON_BOOL)
         refuse(l, field, v, "true or false");
     *out = v->number != 0;
@@ -749,7 +745,10 @@ static void load_normalizer(const struct load *l, const gm_json *n) {
     const gm_json *type = gm_json_get(n, "type");
     if (is_null(n)) return;
     if (n->type != GM_JSON_OBJECT) refuse(l, "normalizer", n, expected);
-    if (is_text(type, "NFC")) return l->t->nfc = true, GM_OK;
+    if (is_text(type, "NFC")) {
+        l->t->nfc = true;
+        return;
+    }
     if (!is_text(type, "Sequence"))
         refuse(l, "normalizer.type", type, expected);
     const gm_json *list = gm_json_get(n, "normalizers");
@@ -804,10 +803,16 @@ static void load_byte_level(const struct load *l, const gm_json *p) {
 /* One pre-tokenizer; the last one, and only that, must be ByteLevel. */
 static void load_step(const struct load *l, const gm_json *p, bool last) {
     const gm_json *type = gm_json_get(p, "type");
-    if (last && is_text(type, "ByteLevel")) { load_byte_level(l, p); return; }
+    if (last && is_text(type, "ByteLevel")) {
+        load_byte_level(l, p);
+        return;
+    }
     if (last)
         refuse(l, "pre_tokenizer.type", type, "ByteLevel as the last");
-    if (is_text(type, "Split")) { load_split(l, p); return; }
+    if (is_text(type, "Split")) {
+        load_split(l, p);
+        return;
+    }
     if (!is_text(type, "Digits"))
         refuse(l, "pre_tokenizer.type", type,
                       "Digits or Split before ByteLevel");
@@ -818,8 +823,10 @@ static void load_step(const struct load *l, const gm_json *p, bool last) {
 }
 
 static void load_pre_tokenizer(const struct load *l, const gm_json *p) {
-    if (!is_text(gm_json_get(p, "type"), "Sequence"))
-        { load_step(l, p, true); return; }
+    if (!is_text(gm_json_get(p, "type"), "Sequence")) {
+        load_step(l, p, true);
+        return;
+    }
     const gm_json *list = gm_json_get(p, "pretokenizers");
     if (!list || list->type != GM_JSON_ARRAY || !list->child)
         refuse(l, "pre_tokenizer.pretokenizers", list,
@@ -863,10 +870,10 @@ static void note_id(gm_tokenizer *t, int64_t id) {
 /* An id is below 2^31 - 1, so that id + 1 is a count too. */
 static void check_id(const struct load *l, const gm_json *v,
                           const char *token) {
-    if (v && v->is_integer && v->integer >= 0 && v->integer < INT32_MAX)
-        return note_id(l->t, v->integer), GM_OK;
-    gm_fail(GM_EINPUT, "%s: id of \"%.160s\": expected an "
-                   "integer from 0 to %d", l->t->path, token, INT32_MAX - 1);
+    if (!v || !v->is_integer || v->integer < 0 || v->integer >= INT32_MAX)
+        gm_fail(GM_EINPUT, "%s: id of \"%.160s\": expected an integer from "
+                "0 to %d", l->t->path, token, INT32_MAX - 1);
+    note_id(l->t, v->integer);
 }
 
 static size_t slots_for(size_t count) {
@@ -1044,16 +1051,11 @@ static void normalize_added(struct load *l, struct added *a) {
     normalize(&w, &at, &end);
     if (at != a->content) {
         char *copy = gm_alloc(l->arena, (size_t)(end - at) + 1, 1);
-        if (copy) {
-            memcpy(copy, at, (size_t)(end - at));
-            a->content = copy;
-            a->length = (size_t)(end - at);
-        } else {
-            status = GM_EMEM;
-        }
+        memcpy(copy, at, (size_t)(end - at));
+        a->content = copy;
+        a->length = (size_t)(end - at);
     }
     gm_arena_free(&w.arena);
-    return status == GM_OK ? status : gm_nomem();
 }
 
 static int by_first_byte(const void *a, const void *b) {
@@ -1144,8 +1146,7 @@ static void load_all(struct load *l) {
 
 void gm_tokenizer_open(gm_arena *arena, const char *dir,
                             gm_tokenizer **out) {
-    struct load l = {.arena = arena, .err = err,
-                     .t = gm_alloc(arena, 1, sizeof *l.t)};
+    struct load l = {.arena = arena, .t = gm_alloc(arena, 1, sizeof *l.t)};
     l.t->path = gm_format(arena, "%s/tokenizer.json", dir);
     load_all(&l);
     gm_arena_free(&l.scratch);

@@ -302,10 +302,9 @@ void gm_objective_blocks(gm_objective *o, const int *choice, double *sum) {
 void gm_objective_kl_begin(gm_objective *o) {
     if (!o->head.w)
         gm_head_load(o->arena, o->candidates->model, &o->head);
-    if (s || o->states) return;
+    if (o->states) return;
     o->states = gm_alloc(o->arena, (size_t)o->R,
                          (size_t)o->d * sizeof *o->states);
-    if (!(o->states)) gm_nomem();
 }
 
 void gm_objective_kl(gm_objective *o, const int *choice, double *kl) {

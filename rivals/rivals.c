@@ -30,7 +30,6 @@ typedef struct {
     gm_mckp p;                  /* sizes in the budget's unit, scores zero */
     int *choice;                /* [M] */
     gm_refined *refined;        /* what GM_REFINED tells beside it, or NULL */
-    gm_error *err;
 } asked;
 
 static const char *const method_name[GM_METHODS] = {
@@ -122,9 +121,9 @@ static void solve(const asked *a, const gm_scores *scores) {
     gm_rounding rounding;
     gm_certificate t = {0};
     gm_solve_options o = {.solver = GM_DP, .report = a->r->report};
-    gm_problem_build(a->arena, scores, a->budget, 30, &p,
-                                   &rounding);
-    return gm_mckp_solve(a->arena, &p, &o, a->choice, &t, a->err);
+    gm_problem_build(a->arena, scores, a->budget, 30, &p, &rounding);
+    gm_status s = gm_mckp_solve(a->arena, &p, &o, a->choice, &t);
+    if (s) gm_fail(s, "%s", t.why);
 }
 
 /* Exact minimum of sum_m error_mk. */
@@ -410,7 +409,7 @@ static void attempt(const asked *a, refining *f, int i, int *taken) {
         if (memcmp(a->choice, f->tried + (size_t)j * M, bytes) == 0)
             return;
     gm_objective_kl(a->r->objective, a->choice, &kl);
-    if (s || kl >= f->kl) return;
+    if (kl >= f->kl) return;
     f->kl = kl;
     *taken = i;
 }
@@ -424,7 +423,7 @@ static void refine_once(const asked *a, refining *f, long round,
     for (int i = 0; i < TRUSTS && affordable(a, 1); i++)
         attempt(a, f, i, &taken);
     *moved = taken >= 0;
-    if (s || !*moved) return;
+    if (!*moved) return;
     mix(a, f, trust[taken]);
     memcpy(f->best, f->tried + taken * M, (size_t)M * sizeof *f->best);
     memcpy(f->prior, f->scores.score, (size_t)n * sizeof *f->prior);
@@ -490,7 +489,6 @@ const gm_scores *gm_rivals_table(const gm_rivals *rivals) {
 /* The least sizes fit, or the reachable range in the reader's unit. */
 static void check_feasible(const asked *a) {
     gm_certificate t = {.below = -1, .neighbours_proven = true};
-    gm_error local = {0};
     for (long m = 0; m < a->p.M; m++) {
         int k = gm_step_up(&a->p, m, -1), most = k;
         if (k < 0)
@@ -502,14 +500,12 @@ static void check_feasible(const asked *a) {
     }
     t.above = t.smallest;
     if (t.smallest <= a->p.budget) return;
-    gm_explain_infeasible(&a->r->table, a->budget, &t, &local);
-    gm_fail(s, "%s", local.text);
+    gm_explain_infeasible(&a->r->table, a->budget, &t);
 }
 
 /* Errors of all candidates that exist, measured at the first call. */
 static void measure(gm_rivals *r, errors *e,
-                         gm_status (*all)(gm_objective *, const bool *,
-                                          double *, gm_error *)) {
+                    void (*all)(gm_objective *, const bool *, double *)) {
     const size_t n = (size_t)(r->table.M * r->table.K);
     const double start = gm_seconds();
     if (e->value) return;
@@ -517,7 +513,7 @@ static void measure(gm_rivals *r, errors *e,
     bool *wanted = gm_alloc(r->arena, n, sizeof *wanted);
     for (size_t i = 0; i < n; i++) wanted[i] = r->table.bytes[i] >= 0;
     gm_objective_forget(r->objective);
-    all(r->objective, wanted, value, err);
+    all(r->objective, wanted, value);
     *e = (errors){value, gm_objective_evaluations(r->objective),
                           gm_seconds() - start};
 }
@@ -530,9 +526,10 @@ static void prepare(gm_rivals *r, gm_method method, gm_effort *effort) {
     if (measures == GM_MEASURES_NOTHING) return;
     if (!r->objective) {
         double start = gm_seconds();
+        gm_objective *o;
         gm_objective_begin(r->arena, r->options.candidates,
-                               &r->options.text, r->report, &r->objective);
-        if (s) r->objective = NULL;
+                           &r->options.text, r->report, &o);
+        r->objective = o;
         r->begin_seconds = gm_seconds() - start;
     }
     if (method != GM_REFINED) measure(r, e, gram ? gm_objective_gram
@@ -556,14 +553,14 @@ static void dispatch(const asked *a, gm_method method) {
     case GM_FIRST_HIGH: ends_high(a, false); return;
     case GM_LAST_HIGH: ends_high(a, true); return;
     case GM_GREEDY: greedy(a, a->r->separable.value); return;
-    case GM_GRAM: { solve_errors(a, a->r->gram.value); return; }
-    case GM_SEPARABLE: { solve_errors(a, a->r->separable.value); return; }
-    case GM_CLOSED_FORM: { closed_form(a, a->r->gram.value); return; }
-    case GM_ANNEAL: { anneal(a); return; }
-    case GM_EVOLVE: { evolve(a, false); return; }
-    case GM_EVOLVE_KL: { evolve(a, true); return; }
-    case GM_LEARNED: { learned(a); return; }
-    case GM_REFINED: { refined(a); return; }
+    case GM_GRAM: solve_errors(a, a->r->gram.value); return;
+    case GM_SEPARABLE: solve_errors(a, a->r->separable.value); return;
+    case GM_CLOSED_FORM: closed_form(a, a->r->gram.value); return;
+    case GM_ANNEAL: anneal(a); return;
+    case GM_EVOLVE: evolve(a, false); return;
+    case GM_EVOLVE_KL: evolve(a, true); return;
+    case GM_LEARNED: learned(a); return;
+    case GM_REFINED: refined(a); return;
     default: gm_fail(GM_EUSAGE, "no such method: %d",
                             (int)method);
     }
@@ -595,12 +592,12 @@ void gm_rivals_choose(gm_rivals *r, gm_method method,
                            const gm_budget *budget, int *choice,
                            gm_effort *effort) {
     choose(&(asked){.r = r, .arena = r->arena, .budget = budget,
-                           .choice = choice, .err = err}, method, effort);
+                           .choice = choice}, method, effort);
 }
 
 void gm_rivals_refine(gm_rivals *r, const gm_budget *budget, int *choice,
                            gm_refined *out, gm_effort *effort) {
     choose(&(asked){.r = r, .arena = r->arena, .budget = budget,
-                           .choice = choice, .refined = out, .err = err},
+                           .choice = choice, .refined = out},
                   GM_REFINED, effort);
 }

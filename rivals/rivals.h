@@ -144,8 +144,7 @@ void gm_fill_random(const gm_mckp *problem, int *choice, gm_draws *draws);
    module costs at most, a whole assignment being 1. */
 typedef struct {
     const gm_mckp *problem;
-    gm_status (*cost)(void *context, const int *choice, double *cost,
-                      gm_error *err);
+    void (*cost)(void *context, const int *choice, double *cost);
     double (*spent)(void *context);
     void *context;
     double share, evaluations;          /* the search ends before `spent` is

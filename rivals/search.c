@@ -115,7 +115,7 @@ void gm_anneal(gm_arena *arena, const gm_search *s, int *choice) {
     int *now = gm_alloc(arena, bytes, 1), *next = gm_alloc(arena, bytes, 1);
     double E = 0, E_next, E_best;
     memcpy(now, choice, bytes);
-    s->cost(s->context, now, &E, err);
+    s->cost(s->context, now, &E);
     const double t0 = hottest * (E_best = E) / (double)p->M;
     const double reserve = s->share * (MOST_LOWERED + 1);
     const double moves = patience * s->evaluations / s->share;
@@ -125,10 +125,9 @@ void gm_anneal(gm_arena *arena, const gm_search *s, int *choice) {
         if (used + (reserve < 1 ? reserve : 1) > s->evaluations) break;
         if (i / moves > f) f = i / moves;
         if (!propose(p, now, next, &draws)) continue;
-        status = s->cost(s->context, next, &E_next, err);
+        s->cost(s->context, next, &E_next);
         double t = t0 * gm_expd(-f * gm_logd(cooling));
-        if (status || (E_next > E && draw_share(&draws) >=
-                                         gm_expd((E - E_next) / t)))
+        if (E_next > E && draw_share(&draws) >= gm_expd((E - E_next) / t))
             continue;
         memcpy(now, next, bytes);
         E = E_next;
@@ -202,7 +201,7 @@ static void settle(gm_arena *arena, population *q, const int *starts,
             member[m] = q->count < given ? starts[q->count * p->M + m]
                                          : gm_step_up(p, m, -1);
         if (q->count >= given) gm_fill_random(p, member, &q->draws);
-        status = s->cost(s->context, member, q->cost + q->count++, err);
+        s->cost(s->context, member, q->cost + q->count++);
         gm_say(s->report, "evolution", (long)s->spent(s->context),
                (long)s->evaluations);
     }
@@ -225,7 +224,7 @@ void gm_evolve(gm_arena *arena, const gm_search *s, const int *starts,
         make_child(&q);
         if (is_member(&q)) continue;
         double *cost = q.cost + POPULATION;
-        status = s->cost(s->context, q.member[POPULATION], cost, err);
+        s->cost(s->context, q.member[POPULATION], cost);
         long worst = extreme(&q, true);
         if (*cost < q.cost[worst]) {
             int *child = q.member[POPULATION];

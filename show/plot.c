@@ -175,7 +175,7 @@ static void draw_axes(const axis xy[2], char *grid, long width, long height) {
 
 static char *legend_text(gm_arena *arena, const gm_plot *plot) {
     char *text = gm_format(arena, "%s", "");
-    for (long i = 0; i < plot->count && text; i++)
+    for (long i = 0; i < plot->count; i++)
         text = gm_format(arena, "%s%s%c %s", text, i == 0 ? "" :
                          i % 5 == 0 ? "\n  " : "   ", letter_of(plot, i),
                          plot->series[i].name);
@@ -195,13 +195,11 @@ void gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
     for (long r = 0; r < height + 2; r++) grid[r * (width + 1) + width] = '\n';
     draw_axes(xy, grid, width, height);
     draw_points(plot, xy, grid, width, height);
-    char *text = gm_format(arena, "%s\n%s%s\n%s%*s%s%s\n\n  %s\n  (* several "
+    *out = gm_format(arena, "%s\n%s%s\n%s%*s%s%s\n\n  %s\n  (* several "
                            "in one place)\n", plot->title, plot->y_label,
                            plot->log_y ? " (log scale)" : "", grid, MARGIN, "",
                            plot->x_label, plot->log_x ? " (log scale)" : "",
                            legend);
-    *out = text;
-    if (!(text)) gm_nomem();
 }
 
 /* --------------------------------------------------------------------- SVG */
@@ -209,7 +207,7 @@ void gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
 enum { WIDTH = 780, HEIGHT = 460, LEFT = 80, TOP = 40, RIGHT = 590,
        BOTTOM = 400, LEGEND = 615 };
 
-typedef struct { gm_out file; const gm_plot *plot; axis xy[2]; gm_error *err; }
+typedef struct { gm_out file; const gm_plot *plot; axis xy[2]; }
 svg;
 
 static double place_x(const svg *g, double x) {
@@ -312,7 +310,7 @@ static void write_series(svg *g, long i) {
 }
 
 void gm_plot_svg(gm_arena *arena, const gm_plot *plot, const char *path) {
-    svg g = {.plot = plot, .err = err};
+    svg g = {.plot = plot};
     axes_of(plot, g.xy);
     gm_out_open(arena, path, &g.file);
     long height = TOP + 30 + 22 * plot->count;      /* a long legend */

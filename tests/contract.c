@@ -90,9 +90,8 @@ static void candidates(void) {
                                 NULL};
         p[k] = (k + 1) / 36.0;
     }
-    if (gm_inner(packed, K, g, row, inner, NULL) ||
-        gm_mix(packed, K, p, w, NULL))
-        exit(GM_EDIFFER);
+    gm_inner(packed, K, g, row, inner);
+    gm_mix(packed, K, p, w);
     add(inner, K, sizeof *inner);
     add(w, OUT * IN, sizeof *w);
     gm_arena_rewind(&arena, mark);
@@ -116,11 +115,9 @@ static void gptq(void) {
         gm_parts p = gm_packed_parts(OUT, IN, bits, GROUP);
         uint8_t *codes = room(p.codes, 1), *zeros = room(p.zeros, 1);
         uint16_t *scales = room(p.scales, 1);
-        if (gm_gptq_factor(&arena, IN, H, 0.01, way & 1, &f, NULL) ||
-            gm_gptq(&arena, w, OUT, IN, bits, GROUP,
-                    way & 2 ? GM_MSE : GM_MINMAX, &f, codes, scales, zeros,
-                    NULL))
-            exit(GM_EDIFFER);
+        gm_gptq_factor(&arena, IN, H, 0.01, way & 1, &f);
+        gm_gptq(&arena, w, OUT, IN, bits, GROUP, way & 2 ? GM_MSE : GM_MINMAX,
+                &f, codes, scales, zeros);
         add(f.U, IN * IN, sizeof *f.U);
         add(codes, p.codes, 1);
         add(scales, p.scales, 1);
@@ -131,7 +128,7 @@ static void gptq(void) {
 
 static void fill_block(const gm_config *config, uint64_t stream, double size,
                        gm_block *block) {
-    if (gm_block_alloc(&arena, config, block, NULL)) exit(GM_EMEM);
+    gm_block_alloc(&arena, config, block);
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
         gm_linear_shape(config, j, &out, &in);
@@ -156,9 +153,8 @@ static void block(void) {
     gm_acts acts;
     fill_block(&config, 20, 0.2, &weight);
     fill_block(&config, 40, 0, &grad);
-    if (gm_rope_build(&arena, &config, T, NULL, &rope, NULL) ||
-        gm_acts_alloc(&arena, &config, S, T, true, &acts, NULL))
-        exit(GM_EMEM);
+    gm_rope_build(&arena, &config, T, NULL, &rope);
+    gm_acts_alloc(&arena, &config, S, T, true, &acts);
     gm_real *h = values(9, S * T * D, 1), *y = values(10, S * T * D, 1);
     gm_real *dy = values(11, S * T * D, 1), *dh = values(12, S * T * D, 0);
     gm_block_forward(&config, &weight, &rope, h, &acts, y);
@@ -177,7 +173,7 @@ static void block(void) {
     gm_arena_rewind(&arena, mark);
 }
 
-int main(void) {
+static int run(void) {
     for (gm_isa isa = 0; isa <= gm_isa_best(); isa++)
         for (int threads = 1; threads <= 3; threads++) {
             char hex[65];
@@ -195,4 +191,19 @@ int main(void) {
         }
     gm_arena_free(&arena);
     return 0;
+}
+
+static struct { int argc, result; char **argv; } whole;
+
+static void run_all(void *context) {
+    (void)context;
+    whole.result = run();
+}
+
+int main(int argc, char **argv) {
+    gm_error err;
+    whole.argc = argc, whole.argv = argv;
+    gm_status s = gm_try(run_all, NULL, &err);
+    if (s) fprintf(stderr, "contract: %s\n", err.text);
+    return s ? (int)s : whole.result;
 }

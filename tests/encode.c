@@ -3,26 +3,31 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
 
-int main(int argc, char **argv) {
-    gm_arena arena = {0};
-    gm_error err = {""};
+typedef struct { char **argv; gm_arena arena; } job;
+
+static void encode(void *context) {
+    job *j = context;
     gm_tokenizer *t;
     gm_map text;
     int32_t *id;
     long count;
-    if (argc != 3) return fprintf(stderr, "encode MODEL_DIR TEXT_FILE\n"), 2;
     double begin = gm_seconds();
-    gm_status status = gm_tokenizer_open(&arena, argv[1], &t, &err);
+    gm_tokenizer_open(&j->arena, j->argv[1], &t);
     double opened = gm_seconds();
-    if (status == GM_OK) status = gm_map_open(&arena, argv[2], &text, &err);
-    if (status == GM_OK)
-        status = gm_tokenize(t, &arena, (const char *)text.data, text.size,
-                             &id, &count, &err);
-    if (status != GM_OK) return fprintf(stderr, "%s\n", err.text), (int)status;
+    gm_map_open(&j->arena, j->argv[2], &text);
+    gm_tokenize(t, &j->arena, (const char *)text.data, text.size, &id, &count);
     fprintf(stderr, "open %.3f s, encode %.3f s\n", opened - begin,
             gm_seconds() - opened);
     for (long i = 0; i < count; i++) printf("%d\n", id[i]);
     gm_map_close(&text);
-    gm_arena_free(&arena);
-    return 0;
+}
+
+int main(int argc, char **argv) {
+    gm_error err;
+    job j = {argv, {0}};
+    if (argc != 3) return fprintf(stderr, "encode MODEL_DIR TEXT_FILE\n"), 2;
+    gm_status status = gm_try(encode, &j, &err);
+    if (status) fprintf(stderr, "%s\n", err.text);
+    gm_arena_free(&j.arena);
+    return (int)status;
 }

@@ -3,6 +3,8 @@
 #ifndef GM_TEST_H
 #define GM_TEST_H
 
+#include "status.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,5 +37,15 @@ static inline int test_end(const char *name) {
     printf("%s: %ld passed, %ld failed\n", name, test_passed, test_failed);
     return test_failed != 0;
 }
+
+/* A test program is a function test_main; what it lets fail is a failure. */
+#define TEST_MAIN(call)                                                    \
+    int main(int argc, char **argv) {                                      \
+        int result = 1;                                                    \
+        (void)argc, (void)argv;                                            \
+        gm_status s = STATUS(result = (call));                             \
+        if (s) printf("FAILED not caught: %s\n", err.text);                \
+        return s ? 1 : result;                                             \
+    }
 
 #endif

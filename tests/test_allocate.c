@@ -80,16 +80,15 @@ static void equals_enumeration(gm_solver solver, int instances) {
     for (int n = 0; n < instances; n++) {
         gm_arena a = {0};
         gm_mckp p;
-        gm_error err = {0};
         gm_certificate c;
         gm_solve_options o = {.solver = solver, .seconds = 20};
         int choice[8] = {0};
         long M = 1 + n % 6;
         int K = 1 + n / 6 % 4;
-        gm_mckp_new(&a, M, K, &p, &err);
+        gm_mckp_new(&a, M, K, &p);
         make(&p, n % 7 % 6, (uint64_t)n + 1000);
         best b = enumerate(&p);
-        gm_status s = gm_mckp_solve(&a, &p, &o, choice, &c, &err);
+        gm_status s = SOLVED(gm_mckp_solve(&a, &p, &o, choice, &c), c);
         infeasible += !b.found;
         /* GLPK alone, on byte sizes (family 2), may end outside the budget by
            its tolerances; that is found out and said, never returned */
@@ -128,8 +127,7 @@ static void equals_enumeration(gm_solver solver, int instances) {
 static void three_modules(gm_arena *a, gm_scores *s) {
     static const int bits[3] = {2, 3, 4};
     static const double score[9] = {9, 4, 0, 5, 1, 0, 1, 0.5, 0};
-    gm_error err = {0};
-    CHECK(gm_scores_new(a, 3, 3, bits, s, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_scores_new(a, 3, 3, bits, s)) == GM_OK, "%s", err.text);
     s->overhead = 1000;
     for (long m = 0; m < 3; m++) {
         s->name[m] = gm_format(a, "model.layers.%ld.mlp.up_proj", m);
@@ -149,7 +147,6 @@ static void three_modules(gm_arena *a, gm_scores *s) {
 static void by_hand(void) {
     gm_arena a = {0};
     gm_scores s, back;
-    gm_error err = {0};
     gm_budget budget;
     gm_certificate c;
     gm_allocation allocation, read;
@@ -157,18 +154,18 @@ static void by_hand(void) {
     if (!gm_have_glpk()) o.solver = GM_DP;
     int choice[3];
     three_modules(&a, &s);
-    CHECK(gm_scores_write(&a, "build/test/allocate-work/s.tsv", &s, &err) ==
+    CHECK(STATUS(gm_scores_write(&a, "build/test/allocate-work/s.tsv", &s)) ==
           GM_OK, "%s", err.text);
-    CHECK(gm_scores_read(&a, "build/test/allocate-work/s.tsv", &back, &err) ==
+    CHECK(STATUS(gm_scores_read(&a, "build/test/allocate-work/s.tsv", &back)) ==
           GM_OK, "%s", err.text);
     CHECK(back.M == 3 && back.K == 3 && back.N == 300 && back.overhead == 1000,
           "header: %ld %d %lld", back.M, back.K, (long long)back.N);
     for (int i = 0; i < 9; i++)
         CHECK(back.score[i] == s.score[i] && back.bytes[i] == s.bytes[i] &&
               back.error[i] == 0.25, "entry %d", i);
-    CHECK(gm_budget_parse(&a, &back, GM_BITS, "3", &budget, &err) == GM_OK,
+    CHECK(STATUS(gm_budget_parse(&a, &back, GM_BITS, "3", &budget)) == GM_OK,
           "%s", err.text);
-    CHECK(gm_allocate(&a, &back, &budget, &o, choice, &c, &allocation, &err) ==
+    CHECK(SOLVED(gm_allocate(&a, &back, &budget, &o, choice, &c, &allocation), c) ==
           GM_OK, "%s", err.text);
     CHECK(choice[0] == 2 && choice[1] == 1 && choice[2] == 0, "choice %d %d %d",
           choice[0], choice[1], choice[2]);
@@ -177,20 +174,18 @@ static void by_hand(void) {
           z.file_bytes == 1129, "sizes %lld %lld %lld", (long long)z.code_bits,
           (long long)z.effective_bits, (long long)z.file_bytes);
     const char *path = "build/test/allocate-work/a.tsv";
-    CHECK(gm_allocation_write(&a, path, &allocation, &err) == GM_OK, "%s",
+    CHECK(STATUS(gm_allocation_write(&a, path, &allocation)) == GM_OK, "%s",
           err.text);
-    CHECK(gm_allocation_read(&a, path, &read, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_allocation_read(&a, path, &read)) == GM_OK, "%s", err.text);
     int again[3];
-    CHECK(gm_allocation_match(&read, &back, again, &err) == GM_OK &&
+    CHECK(STATUS(gm_allocation_match(&read, &back, again)) == GM_OK &&
           !memcmp(choice, again, sizeof again), "%s", err.text);
     /* the same budget in the other conventions */
     static const struct { gm_convention in; const char *text; } same[] = {
         {GM_EBITS, "3.44"}, {GM_BYTES, "1129"}, {GM_BYTES, "1.129K"}};
     for (int i = 0; i < 3; i++) {
-        CHECK(gm_budget_parse(&a, &back, same[i].in, same[i].text, &budget,
-                              &err) == GM_OK, "%s", err.text);
-        CHECK(gm_allocate(&a, &back, &budget, &o, choice, &c, &allocation,
-                          &err) == GM_OK && !memcmp(choice, again, 12),
+        CHECK(STATUS(gm_budget_parse(&a, &back, same[i].in, same[i].text, &budget)) == GM_OK, "%s", err.text);
+        CHECK(SOLVED(gm_allocate(&a, &back, &budget, &o, choice, &c, &allocation), c) == GM_OK && !memcmp(choice, again, 12),
               "%s %s: %s", gm_convention_name(same[i].in), same[i].text,
               err.text);
     }
@@ -208,20 +203,19 @@ static void absent(void) {
     gm_rounding r;
     gm_budget budget;
     gm_certificate c;
-    gm_error err = {0};
     gm_solve_options o = {.solver = GM_DP};
     int choice[3];
     three_modules(&a, &s);
     s.bytes[2] = -1;
-    CHECK(gm_budget_parse(&a, &s, GM_BITS, "3", &budget, &err) == GM_OK &&
-          gm_problem_build(&a, &s, &budget, 30, &p, &r, &err) == GM_OK &&
-          gm_mckp_solve(&a, &p, &o, choice, &c, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_budget_parse(&a, &s, GM_BITS, "3", &budget)) == GM_OK &&
+          STATUS(gm_problem_build(&a, &s, &budget, 30, &p, &r)) == GM_OK &&
+          SOLVED(gm_mckp_solve(&a, &p, &o, choice, &c), c) == GM_OK, "%s", err.text);
     CHECK(!p.allowed[2] && choice[0] == 1 && choice[1] == 2 && choice[2] == 0,
           "allowed %d; choice %d %d %d", p.allowed[2], choice[0], choice[1],
           choice[2]);
     CHECK(r.range == 5, "range %g: 9 - 4, 5 - 0, 1 - 0", r.range);
     three_modules(&a, &s);
-    CHECK(gm_problem_build(&a, &s, &budget, 30, &p, &r, &err) == GM_OK, "%s",
+    CHECK(STATUS(gm_problem_build(&a, &s, &budget, 30, &p, &r)) == GM_OK, "%s",
           err.text);
     CHECK(r.range == 9 && r.shift == 26 && r.bound == 3 * 0x1p-26,
           "range %g, shift %d, bound %g", r.range, r.shift, r.bound);
@@ -233,12 +227,11 @@ static void absent(void) {
 static void large(uint64_t seed) {
     gm_arena a = {0};
     gm_mckp p;
-    gm_error err = {0};
     gm_certificate c;
     gm_solve_options o = {.solver = gm_have_glpk() ? GM_BOTH : GM_DP,
                           .seconds = 60};
     static int choice[448];
-    gm_mckp_new(&a, 448, 7, &p, &err);
+    gm_mckp_new(&a, 448, 7, &p);
     int64_t least = 0, most = 0;
     for (long m = 0; m < 448; m++) {
         int64_t n = 1000000 + draw(seed, 1, m, 20000000);
@@ -251,7 +244,7 @@ static void large(uint64_t seed) {
         most += p.size[m * 7 + 6];
     }
     p.budget = least + draw(seed, 3, 0, most - least);
-    gm_status s = gm_mckp_solve(&a, &p, &o, choice, &c, &err);
+    gm_status s = SOLVED(gm_mckp_solve(&a, &p, &o, choice, &c), c);
     CHECK(s == GM_OK && c.optimal && (c.agreed || !gm_have_glpk()), "seed %d: "
           "status %d: %s", (int)seed, s, err.text);
     int64_t size = 0, score = 0;
@@ -268,16 +261,15 @@ static void large(uint64_t seed) {
 static void refusals(void) {
     gm_arena a = {0};
     gm_scores s;
-    gm_error err = {0};
     gm_budget budget;
     gm_certificate c;
     gm_allocation allocation;
     gm_solve_options o = {.solver = GM_DP};
     int choice[3];
     three_modules(&a, &s);
-    CHECK(gm_budget_parse(&a, &s, GM_BITS, "1.99", &budget, &err) == GM_OK,
+    CHECK(STATUS(gm_budget_parse(&a, &s, GM_BITS, "1.99", &budget)) == GM_OK,
           "%s", err.text);
-    CHECK(gm_allocate(&a, &s, &budget, &o, choice, &c, &allocation, &err) ==
+    CHECK(SOLVED(gm_allocate(&a, &s, &budget, &o, choice, &c, &allocation), c) ==
           GM_EINFEASIBLE, "below the smallest");
     CHECK(c.smallest == 600 && c.largest == 1200, "range %lld..%lld",
           (long long)c.smallest, (long long)c.largest);
@@ -289,29 +281,29 @@ static void refusals(void) {
         snprintf(expected, sizeof expected, "--bits: expected a positive "
                  "decimal number of bits per weight, such as 2.5, found \"%s\"",
                  bad[i]);
-        CHECK(gm_budget_parse(&a, &s, GM_BITS, bad[i], &budget, &err) ==
+        CHECK(STATUS(gm_budget_parse(&a, &s, GM_BITS, bad[i], &budget)) ==
               GM_EUSAGE, "accepted %s", bad[i]);
         CHECK_TEXT(err.text, expected);
     }
-    CHECK(gm_budget_parse(&a, &s, GM_BITS, "99", &budget, &err) == GM_OK, "%s",
+    CHECK(STATUS(gm_budget_parse(&a, &s, GM_BITS, "99", &budget)) == GM_OK, "%s",
           err.text);
-    CHECK(gm_allocate(&a, &s, &budget, &o, choice, &c, &allocation, &err) ==
+    CHECK(SOLVED(gm_allocate(&a, &s, &budget, &o, choice, &c, &allocation), c) ==
           GM_OK && c.objective == 0 && c.size == 1200, "above the largest: all "
           "at their best");
-    CHECK(gm_budget_parse(&a, &s, GM_BYTES, "1089", &budget, &err) == GM_OK &&
-          gm_allocate(&a, &s, &budget, &o, choice, &c, &allocation, &err) ==
+    CHECK(STATUS(gm_budget_parse(&a, &s, GM_BYTES, "1089", &budget)) == GM_OK &&
+          SOLVED(gm_allocate(&a, &s, &budget, &o, choice, &c, &allocation), c) ==
               GM_EINFEASIBLE, "%s", err.text);
     CHECK_TEXT(err.text, "--bytes 1089: no assignment is that small; reachable "
                "are 1090 to 1168 file bytes, next below: none, above: 1090");
     s.path = "s.tsv", s.score[0] = 1e308, s.score[2] = -1e308;
-    CHECK(gm_allocate(&a, &s, &budget, &o, choice, &c, &allocation, &err) ==
+    CHECK(SOLVED(gm_allocate(&a, &s, &budget, &o, choice, &c, &allocation), c) ==
           GM_EINPUT, "2e308");
     CHECK_TEXT(err.text, "s.tsv: scores span more than the largest double");
     gm_arena_free(&a);
 }
 
-int main(void) {
-    gm_make_dir(work, NULL);
+static int test_main(void) {
+    STATUS(gm_make_dir(work));
     equals_enumeration(GM_DP, 3000);
     if (gm_have_glpk()) {
         equals_enumeration(GM_GLPK, 600);
@@ -323,3 +315,5 @@ int main(void) {
     refusals();
     return test_end("test_allocate");
 }
+
+TEST_MAIN(test_main())

@@ -50,7 +50,7 @@ static gm_status golden_factor(gm_arena *a, bool spread, gm_factor *f) {
     gm_gram(R, in, x, weight, H);
     for (long i = 0; i < in * in; i++) H[i] *= 2 / (double)R;
     vec_free(&v);
-    return gm_gptq_factor(a, in, H, 0.01, false, f, NULL);
+    return STATUS(gm_gptq_factor(a, in, H, 0.01, false, f));
 }
 
 /* Largest relative difference. */
@@ -99,7 +99,7 @@ static void golden_layer(const char *set, bool spread, double rate) {
     for (long i = 0; i < out * in; i++) weight[i] = (gm_real)w.f[i];
     CHECK(golden_factor(&a, spread, &f) == GM_OK, "%s: factor", set);
     for (long j = 0; j < in; j++) level[j] = (int)rint(pow(2, rate));
-    CHECK(!gm_baq_round(&a, weight, out, in, &f, level, q, code, l, NULL),
+    CHECK(!STATUS(gm_baq_round(&a, weight, out, in, &f, level, q, code, l)),
           "%s", set);
     CHECK(departs(in, l, loss.f) < 1e-3, "%s: losses depart by %.2g", set,
           departs(in, l, loss.f));
@@ -112,7 +112,7 @@ static void golden_layer(const char *set, bool spread, double rate) {
     }
     CHECK(wrong == 0 && ties <= 1, "%s: %ld levels differ, %ld of them ties",
           set, wrong + ties, ties);
-    CHECK(!gm_baq_round(&a, weight, out, in, &f, level, q, code, l, NULL),
+    CHECK(!STATUS(gm_baq_round(&a, weight, out, in, &f, level, q, code, l)),
           "%s", set);
     same_codes(set, out, in, code, &codes, &margin);
     CHECK(departs(in, l, after.f) < 1e-3, "%s: losses after depart by %.2g",
@@ -146,8 +146,8 @@ static void rounds_to_nearest(void) {
         w[i] = (gm_real)(gm_uniform(5, 1, (uint64_t)i) - 0.3);
     for (int j = 0; j < IN; j++) w[18 * IN + j] = 0;    /* a row of zeros */
     for (int j = 0; j < IN; j++) H[j * IN + j] = 1;
-    CHECK(!gm_gptq_factor(&a, IN, H, 0.01, false, &f, NULL), "factor");
-    CHECK(!gm_baq_round(&a, w, OUT, IN, &f, levels, q, code, loss, NULL),
+    CHECK(!STATUS(gm_gptq_factor(&a, IN, H, 0.01, false, &f)), "factor");
+    CHECK(!STATUS(gm_baq_round(&a, w, OUT, IN, &f, levels, q, code, loss)),
           "round");
     for (int j = 0; j < IN; j++) {
         double sum = 0;
@@ -239,8 +239,8 @@ static void same_bits(void) {
             gm_threads_use(threads);
             memset(H, 0, IN * IN * sizeof *H);
             gm_gram(200, IN, x, ones, H);
-            if (gm_gptq_factor(&a, IN, H, 0.01, false, &f, NULL) ||
-                gm_baq_round(&a, w, OUT, IN, &f, levels, q, code, loss, NULL))
+            if (STATUS(gm_gptq_factor(&a, IN, H, 0.01, false, &f)) ||
+                STATUS(gm_baq_round(&a, w, OUT, IN, &f, levels, q, code, loss)))
                 exit(test_end("test_baq"));
             gm_sha_begin(&sha);
             gm_sha_add(&sha, q, OUT * IN * sizeof *q);
@@ -260,7 +260,6 @@ static void same_bits(void) {
 static gm_arena arena;
 static gm_model model;
 static gm_sequences text;
-static gm_error err;
 
 static gm_baq_options options_of(double rate, gm_baq_rule rule) {
     return (gm_baq_options){.rate = rate, .rule = rule, .hessian = GM_TOKEN,
@@ -271,8 +270,7 @@ static gm_baq_report open_baq(double rate, gm_baq_rule rule,
                               gm_candidates *c) {
     gm_baq_report r;
     gm_baq_options o = options_of(rate, rule);
-    gm_status s = gm_baq_open(&arena, &model, &o, &text, work, NULL, c, &r,
-                              &err);
+    gm_status s = STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, c, &r));
     CHECK(s == GM_OK, "%s", err.text);
     if (s) exit(test_end("test_baq"));
     return r;
@@ -282,7 +280,7 @@ static void begin(void) {
     enum { S = 8, T = 48 };
     int32_t *tokens = room(&arena, S * T, sizeof *tokens);
     CHECK(system("rm -rf build/test/baq-work") == 0, "rm");
-    if (gm_model_open(&arena, "data/tiny-llama", &model, &err)) {
+    if (STATUS(gm_model_open(&arena, "data/tiny-llama", &model))) {
         CHECK(false, "%s", err.text);
         exit(test_end("test_baq"));
     }
@@ -300,10 +298,10 @@ static void report_holds(const gm_baq_report *r, const gm_candidates *c) {
     for (long m = 0; m < r->M; m++) {
         const gm_baq_module *x = r->module + m;
         gm_packed p;
-        gm_status s = gm_candidate(c, m / 7, (int)(m % 7), 0, &p, &err);
+        gm_status s = STATUS(gm_candidate(c, m / 7, (int)(m % 7), 0, &p));
         CHECK(s == GM_OK && p.out == x->out && p.in == x->in, "module %ld", m);
         gm_real *q = room(&arena, p.out * p.in, sizeof *q);
-        CHECK(gm_dequantize(&p, q, &err) == GM_OK, "%s", err.text);
+        CHECK(STATUS(gm_dequantize(&p, q)) == GM_OK, "%s", err.text);
         long zero = 0;
         for (long j = 0; j < p.in; j++) {
             bool all = true;
@@ -382,7 +380,7 @@ static void budgets_are_met(double rate) {
 
 static bool same_file(const char *a, const char *b) {
     gm_map x, y;
-    if (gm_map_open(&arena, a, &x, &err) || gm_map_open(&arena, b, &y, &err))
+    if (STATUS(gm_map_open(&arena, a, &x)) || STATUS(gm_map_open(&arena, b, &y)))
         return false;
     bool same = x.size == y.size && memcmp(x.data, y.data, x.size) == 0;
     gm_map_close(&x), gm_map_close(&y);
@@ -391,7 +389,7 @@ static bool same_file(const char *a, const char *b) {
 
 static char *text_in(const char *path) {
     gm_map map;
-    CHECK(!gm_map_open(&arena, path, &map, &err), "%s", err.text);
+    CHECK(!STATUS(gm_map_open(&arena, path, &map)), "%s", err.text);
     char *out = gm_format(&arena, "%.*s", (int)map.size,
                           (const char *)map.data);
     gm_map_close(&map);
@@ -415,7 +413,7 @@ static void found_again(void) {
     const char *kept = gm_format(&arena, "%s/kept", work);
     char *table = gm_format(&arena, "%s", one.path);
     strcpy(table + strlen(table) - strlen("safetensors"), "tsv");
-    CHECK(!gm_copy_file(&arena, one.path, kept, &err), "%s", err.text);
+    CHECK(!STATUS(gm_copy_file(&arena, one.path, kept)), "%s", err.text);
     CHECK(unlink(table) == 0, "%s", table);
     two = open_baq(2.5, GM_BAQ_PUBLISHED, &c);
     gm_candidates_close(&c);
@@ -429,7 +427,7 @@ static void found_again(void) {
     fclose(file);
     gm_baq_options o = options_of(2.5, GM_BAQ_PUBLISHED);
     char expected[512];
-    CHECK(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &two, &err) ==
+    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &two)) ==
           GM_EINPUT, "no number");
     snprintf(expected, sizeof expected, "%s: shift: expected a number, found "
              "\"1x\"", table);
@@ -437,7 +435,7 @@ static void found_again(void) {
     file = fopen(table, "w");
     fputs("# format gamma-baq 1\nmodule\tbits\nx\t2\n", file);
     fclose(file);
-    CHECK(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &two, &err) ==
+    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &two)) ==
           GM_EINPUT, "a damaged table");
     snprintf(expected, sizeof expected, "%s: expected 56 modules, found 1",
              table);
@@ -449,23 +447,23 @@ static void refusals(void) {
     gm_candidates c;
     gm_baq_report r;
     gm_baq_options o = options_of(0, GM_BAQ_PUBLISHED);
-    CHECK(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &r, &err) ==
+    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &r)) ==
           GM_EUSAGE, "rate 0");
     CHECK_TEXT(err.text, "--rate: expected more than 0 and at most 8 bits, "
                "found 0");
     o.rate = 8.5;
-    CHECK(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &r, &err) ==
+    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &r)) ==
           GM_EUSAGE, "rate 8.5");
     o.rate = NAN;
-    CHECK(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &r, &err) ==
+    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &r)) ==
           GM_EUSAGE, "rate NaN");
     o.rate = 2;
-    CHECK(gm_baq_open(&arena, &model, &o, NULL, work, NULL, &c, &r, &err) ==
+    CHECK(STATUS(gm_baq_open(&arena, &model, &o, NULL, work, NULL, &c, &r)) ==
           GM_EUSAGE, "no text");
     CHECK_TEXT(err.text, "BAQ needs a calibration text: expected one, found "
                "none");
     o = options_of(0.1, GM_BAQ_EBITS);
-    CHECK(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &r, &err) ==
+    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &r)) ==
           GM_EINFEASIBLE, "0.1 effective bits");
     double bytes = 0, weights = 0;      /* 4 bytes a row, 1 for the levels */
     for (int j = 0; j < 7; j++) {
@@ -480,7 +478,7 @@ static void refusals(void) {
     CHECK_TEXT(err.text, expected);
 }
 
-int main(void) {
+static int test_main(void) {
     golden_layer("real", false, 3);
     golden_layer("spread", true, 2.25);
     rounds_to_nearest();
@@ -497,3 +495,5 @@ int main(void) {
     gm_arena_free(&arena);
     return test_end("test_baq");
 }
+
+TEST_MAIN(test_main())

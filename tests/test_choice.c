@@ -16,7 +16,6 @@ static const char file[] = "build/test/choices.jsonl";
 
 typedef struct {
     gm_arena arena;
-    gm_error err;
     gm_model model;
     gm_head head;
     gm_tokenizer *tokenizer;
@@ -27,13 +26,13 @@ typedef struct {
 static void fixture_begin(fixture *f) {
     memset(f, 0, sizeof *f);
     gm_arena *a = &f->arena;
-    gm_status s = gm_model_open(a, "data/tiny-llama", &f->model, &f->err);
-    if (!s) s = gm_head_load(a, &f->model, &f->head, &f->err);
-    if (!s) s = gm_tokenizer_open(a, "data/tiny-llama", &f->tokenizer, &f->err);
-    if (!s) s = gm_questions_read(a, "data/choices.jsonl", f->tokenizer,
+    gm_status s = STATUS(gm_model_open(a, "data/tiny-llama", &f->model));
+    if (!s) s = STATUS(gm_head_load(a, &f->model, &f->head));
+    if (!s) s = STATUS(gm_tokenizer_open(a, "data/tiny-llama", &f->tokenizer));
+    if (!s) s = STATUS(gm_questions_read(a, "data/choices.jsonl", f->tokenizer,
                                   f->model.config.max_position, " ",
-                                  &f->questions, &f->err);
-    CHECK(s == GM_OK, "%s", f->err.text);
+                                  &f->questions));
+    CHECK(s == GM_OK, "%s", err.text);
     if (s) exit(test_end("test_choice"));
     f->likelihood = gm_alloc(a, (size_t)f->questions.pairs, sizeof(double));
 }
@@ -50,9 +49,9 @@ static void equals_transformers(fixture *f) {
     gm_vec accuracy = vec_read(golden, "accuracy");
     gm_vec error = vec_read(golden, "error");
     gm_scored_model m = original(f);
-    gm_status s = gm_questions_likelihoods(&f->arena, &m, &f->questions, NULL,
-                                           f->likelihood, &f->err);
-    CHECK(s == GM_OK, "%s", f->err.text);
+    gm_status s = STATUS(gm_questions_likelihoods(&f->arena, &m, &f->questions, NULL,
+                                           f->likelihood));
+    CHECK(s == GM_OK, "%s", err.text);
     CHECK(f->questions.pairs == sums.count, "%ld pairs", f->questions.pairs);
     long n = 0;
     for (long q = 0; q < f->questions.count; q++)
@@ -97,9 +96,9 @@ static void padding_changes_nothing(fixture *f) {
             gm_questions one = {"one", 1, 1, &alone};
             double likelihood;
             if (at % 5) continue;
-            CHECK(gm_questions_likelihoods(&f->arena, &m, &one, NULL,
-                                           &likelihood, &f->err) == GM_OK,
-                  "%s", f->err.text);
+            CHECK(STATUS(gm_questions_likelihoods(&f->arena, &m, &one, NULL,
+                                           &likelihood)) == GM_OK,
+                  "%s", err.text);
             wrong += likelihood != f->likelihood[at];
         }
     CHECK(wrong == 0, "%ld pairs depend on their batch", wrong);
@@ -109,10 +108,10 @@ static void padding_changes_nothing(fixture *f) {
 static void quantized_models(fixture *f) {
     gm_recipe recipe;
     gm_candidates c;
-    gm_status s = gm_recipe_parse("2,8", 64, &recipe, &f->err);
-    if (!s) s = gm_candidates_open(&f->arena, &f->model, &recipe, NULL,
-                                   "build/test/choice-work", NULL, &c, &f->err);
-    CHECK(s == GM_OK, "%s", f->err.text);
+    gm_status s = STATUS(gm_recipe_parse("2,8", 64, &recipe));
+    if (!s) s = STATUS(gm_candidates_open(&f->arena, &f->model, &recipe, NULL,
+                                   "build/test/choice-work", NULL, &c));
+    CHECK(s == GM_OK, "%s", err.text);
     if (s) return;
     long M = f->model.config.layers * GM_LINEARS;
     int *choice = gm_alloc(&f->arena, (size_t)M, sizeof *choice);
@@ -122,9 +121,8 @@ static void quantized_models(fixture *f) {
         double *found = gm_alloc(&f->arena, (size_t)f->questions.pairs,
                                  sizeof *found);
         for (long j = 0; j < M; j++) choice[j] = k;
-        s = gm_questions_likelihoods(&f->arena, &m, &f->questions, NULL, found,
-                                     &f->err);
-        CHECK(s == GM_OK, "%s", f->err.text);
+        s = STATUS(gm_questions_likelihoods(&f->arena, &m, &f->questions, NULL, found));
+        CHECK(s == GM_OK, "%s", err.text);
         for (long i = 0; i < f->questions.pairs; i++)
             moved[k] += fabs(found[i] - f->likelihood[i]) /
                         (double)f->questions.pairs;
@@ -160,8 +158,7 @@ static gm_status read_text(fixture *f, const char *text, long positions,
     FILE *to = fopen(file, "w");
     fputs(text, to);
     fclose(to);
-    return gm_questions_read(&f->arena, file, f->tokenizer, positions, " ", out,
-                             &f->err);
+    return STATUS(gm_questions_read(&f->arena, file, f->tokenizer, positions, " ", out));
 }
 
 /* Of too long an input the front is cut off: positions + 1 tokens remain. */
@@ -171,7 +168,7 @@ static void long_contexts(fixture *f) {
         "Moses in the wilderness of Sinai\", \"choices\": [\"saying,\", "
         "\"in the tabernacle\"], \"answer\": 0}\n  \n";
     CHECK(read_text(f, text, 512, &whole) == GM_OK &&
-          read_text(f, text, 8, &cut) == GM_OK, "%s", f->err.text);
+          read_text(f, text, 8, &cut) == GM_OK, "%s", err.text);
     CHECK(whole.count == 1 && whole.question->line == 2, "line %ld",
           whole.question->line);
     for (int i = 0; i < 2; i++) {
@@ -188,7 +185,7 @@ static void refused(fixture *f, const char *text, const char *message) {
     gm_questions out;
     snprintf(expected, sizeof expected, "%s: %s", file, message);
     CHECK(read_text(f, text, 512, &out) == GM_EINPUT, "accepted %s", text);
-    CHECK_TEXT(f->err.text, expected);
+    CHECK_TEXT(err.text, expected);
 }
 
 #define GOOD                                                              \
@@ -229,7 +226,7 @@ static void bad_lines(fixture *f) {
             "none");
 }
 
-int main(void) {
+static int test_main(void) {
     fixture f;
     fixture_begin(&f);
     equals_transformers(&f);
@@ -242,3 +239,5 @@ int main(void) {
     gm_arena_free(&f.arena);
     return test_end("test_choice");
 }
+
+TEST_MAIN(test_main())

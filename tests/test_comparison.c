@@ -12,7 +12,6 @@
 static const char dir[] = "build/test/comparison-work";
 static const char path[] = "build/test/comparison-work/compare.tsv";
 static gm_arena arena;
-static gm_error err;
 
 /* A row of three windows of KL `kl` - 1, kl, kl + 1. */
 static void add(gm_comparison *c, const char *method, const char *budget,
@@ -29,13 +28,13 @@ static void add(gm_comparison *c, const char *method, const char *budget,
                     .kl_error = 0.25, .top1 = 0.5, .top1_error = 0.125,
                     .windows = 3, .window_nll = other, .window_kl = kept,
                     .window_top1 = other};
-    CHECK(gm_comparison_add(&arena, c, &row, &m, &err) == GM_OK, "%s: %s", key,
+    CHECK(STATUS(gm_comparison_add(&arena, c, &row, &m)) == GM_OK, "%s: %s", key,
           err.text);
 }
 
 static gm_comparison opened(void) {
     gm_comparison c;
-    CHECK(gm_comparison_open(&arena, dir, &c, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_comparison_open(&arena, dir, &c)) == GM_OK, "%s", err.text);
     return c;
 }
 
@@ -80,7 +79,7 @@ static void refused(const char *file, const char *from, const char *to,
                     const char *message) {
     gm_map map;
     gm_comparison c;
-    CHECK(gm_map_open(&arena, file, &map, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_map_open(&arena, file, &map)) == GM_OK, "%s", err.text);
     char *text = gm_format(&arena, "%.*s", (int)map.size,
                            (const char *)map.data), *at = strstr(text, from);
     gm_map_close(&map);
@@ -89,7 +88,7 @@ static void refused(const char *file, const char *from, const char *to,
     if (at) fprintf(f, "%.*s%s%s", (int)(at - text), text, to,
                     at + strlen(from));
     fclose(f);
-    CHECK(gm_comparison_open(&arena, dir, &c, &err) == GM_EINPUT, "%s", from);
+    CHECK(STATUS(gm_comparison_open(&arena, dir, &c)) == GM_EINPUT, "%s", from);
     CHECK(strstr(err.text, message), "\n  found    %s\n  expected %s", err.text,
           message);
     f = fopen(file, "w");
@@ -126,8 +125,7 @@ static void series(void) {
     gm_plot plot;
     for (int i = 0; i < 7; i++) rows[i] = &c.row[i];
     for (int in = 0; in < 3; in++) {
-        CHECK(gm_comparison_series(&arena, rows, 7, (gm_convention)in, &plot,
-                                   &err) == GM_OK, "%s", err.text);
+        CHECK(STATUS(gm_comparison_series(&arena, rows, 7, (gm_convention)in, &plot)) == GM_OK, "%s", err.text);
         CHECK(plot.count == 2 && plot.series[0].count == 2 &&
               plot.series[1].count == 4, "%ld series", plot.count);
         const gm_series *u = &plot.series[0], *g = &plot.series[1];
@@ -143,7 +141,7 @@ static void series(void) {
     CHECK_TEXT(plot.x_label, "file size in MB (10^6 bytes)");
 }
 
-int main(void) {
+static int test_main(void) {
     CHECK(system("rm -rf build/test/comparison-work") == 0, "rm");
     make_table();
     found_again();
@@ -152,3 +150,5 @@ int main(void) {
     gm_arena_free(&arena);
     return test_end("test_comparison");
 }
+
+TEST_MAIN(test_main())

@@ -14,7 +14,7 @@ static const char *const part[7] = {
 
 /* Two blocks of a Llama, 100 weights a module; module 3 has no 16 bits. */
 static void make_scores(gm_arena *a, gm_scores *s) {
-    gm_scores_new(a, 14, 4, bits, s, NULL);
+    STATUS(gm_scores_new(a, 14, 4, bits, s));
     s->path = "s.tsv";
     for (long m = 0; m < 14; m++) {
         s->name[m] = gm_format(a, "model.layers.%ld.%s", m / 7, part[m % 7]);
@@ -26,15 +26,14 @@ static void make_scores(gm_arena *a, gm_scores *s) {
     }
 }
 
-static gm_status apply(gm_arena *a, const gm_constraints *c, gm_mckp *p,
-                       gm_error *err) {
+static gm_status apply(gm_arena *a, const gm_constraints *c, gm_mckp *p) {
     static gm_scores s;
     gm_budget budget;
     gm_rounding r;
     make_scores(a, &s);
-    gm_budget_parse(a, &s, GM_BITS, "3.5", &budget, err);
-    gm_problem_build(a, &s, &budget, 30, p, &r, err);
-    return gm_problem_constrain(a, &s, c, p, err);
+    gm_budget_parse(a, &s, GM_BITS, "3.5", &budget);
+    gm_problem_build(a, &s, &budget, 30, p, &r);
+    return STATUS(gm_problem_constrain(a, &s, c, p));
 }
 
 /* What is allowed, one digit a module: bit k of it is candidate k. */
@@ -63,8 +62,7 @@ static void test_bounds(void) {
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         gm_arena a = {0};
         gm_mckp p;
-        gm_error err = {{0}};
-        gm_status s = apply(&a, &table[i].c, &p, &err);
+        gm_status s = apply(&a, &table[i].c, &p);
         if (*table[i].expected == '?') {
             CHECK(s == GM_EUSAGE, "status %d", s);
             CHECK_TEXT(err.text, "--max-bits: no module of s.tsv matches "
@@ -88,10 +86,8 @@ static void test_fuse(void) {
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         gm_arena a = {0};
         gm_mckp p;
-        gm_error err = {{0}};
         char found[15] = "";
-        gm_status s = apply(&a, &(gm_constraints){.fuse = table[i].fuse}, &p,
-                            &err);
+        gm_status s = apply(&a, &(gm_constraints){.fuse = table[i].fuse}, &p);
         CHECK(s == GM_OK, "%s", err.text);
         for (long m = 0; s == GM_OK && m < 14; m++)
             found[m] = (char)(p.group[m] < 0 ? '-' : '0' + p.group[m]);
@@ -107,12 +103,11 @@ static void test_fuse_order(void) {
     gm_arena a = {0};
     gm_scores s;
     gm_mckp p;
-    gm_error err = {{0}};
     gm_constraints c = {.fuse = "q+k"};
-    gm_scores_new(&a, 4, 4, bits, &s, NULL);
-    gm_mckp_new(&a, 4, 4, &p, NULL);
+    STATUS(gm_scores_new(&a, 4, 4, bits, &s));
+    STATUS(gm_mckp_new(&a, 4, 4, &p));
     for (int m = 0; m < 4; m++) s.name[m] = gm_format(&a, "%s", name[m]);
-    CHECK(gm_problem_constrain(&a, &s, &c, &p, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_problem_constrain(&a, &s, &c, &p)) == GM_OK, "%s", err.text);
     for (int m = 0; m < 4; m++)
         CHECK(p.group[m] == expected[m], "%s: group %ld", name[m], p.group[m]);
     gm_arena_free(&a);
@@ -122,7 +117,6 @@ static void test_rows(void) {
     static const char path[] = "build/test/constrain.tsv";
     gm_arena a = {0};
     gm_mckp p;
-    gm_error err = {{0}};
     gm_scores s;
     make_scores(&a, &s);
     FILE *f = fopen(path, "w");
@@ -134,7 +128,7 @@ static void test_rows(void) {
     gm_constraints c = {
         .at_most = "16:2,4:0", .resources = "build/test/constrain.tsv:12.125",
         .forbid = "model.layers.0.mlp.up_proj=4+model.layers.1.mlp.up_proj=2"};
-    CHECK(apply(&a, &c, &p, &err) == GM_OK, "%s", err.text);
+    CHECK(apply(&a, &c, &p) == GM_OK, "%s", err.text);
     CHECK(p.rows == 3 && p.pairs == 1, "%ld rows", p.rows);
     CHECK_TEXT(p.row[0].name, "modules_at_16_bits");
     CHECK_TEXT(p.row[2].name, "latency");
@@ -160,14 +154,13 @@ static void test_obeyed(void) {
     gm_arena a = {0};
     gm_mckp p;
     gm_certificate t;
-    gm_error err = {{0}};
     gm_constraints c = {.fuse = "q_proj+k_proj+v_proj", .pin = "o_proj=4",
                         .min_bits = "down_proj=3"};
     if (gm_have_glpk()) c.at_most = "16:1";
     int x[14];
     gm_solve_options options = {.solver = GM_BOTH};
-    CHECK(apply(&a, &c, &p, &err) == GM_OK &&
-          gm_mckp_solve(&a, &p, &options, x, &t, &err) == GM_OK && t.optimal,
+    CHECK(apply(&a, &c, &p) == GM_OK &&
+          SOLVED(gm_mckp_solve(&a, &p, &options, x, &t), t) == GM_OK && t.optimal,
           "%s", err.text);
     int high = 0;
     for (int m = 0; m < 14; m++) high += x[m] == 3;
@@ -180,8 +173,7 @@ static void test_obeyed(void) {
 static void refused(const gm_constraints *c, const char *message) {
     gm_arena a = {0};
     gm_mckp p;
-    gm_error err = {{0}};
-    gm_status s = apply(&a, c, &p, &err);
+    gm_status s = apply(&a, c, &p);
     CHECK(s == GM_EUSAGE || s == GM_EINPUT || s == GM_EIO, "accepted: %s",
           message);
     CHECK_TEXT(err.text, message);
@@ -258,7 +250,7 @@ static void test_refused(void) {
             "expected a cost such as 0.25, found \"-1\"");
 }
 
-int main(void) {
+static int test_main(void) {
     test_bounds();
     test_fuse();
     test_fuse_order();
@@ -267,3 +259,5 @@ int main(void) {
     test_refused();
     return test_end("test_constrain");
 }
+
+TEST_MAIN(test_main())

@@ -25,15 +25,14 @@ typedef struct {
 } fixture;
 
 static void fixture_begin(fixture *f, const char *dir, const char *bits) {
-    gm_error err = {0};
     gm_recipe recipe;
     memset(f, 0, sizeof *f);
     gm_arena *a = &f->arena;
-    gm_status s = gm_model_open(a, dir, &f->model, &err);
-    if (!s) s = gm_recipe_parse(bits, 32, &recipe, &err);
-    if (!s) s = gm_candidates_open(a, &f->model, &recipe, NULL, work, NULL,
-                                   &f->candidates, &err);
-    if (!s) s = gm_head_load(a, &f->model, &f->head, &err);
+    gm_status s = STATUS(gm_model_open(a, dir, &f->model));
+    if (!s) s = STATUS(gm_recipe_parse(bits, 32, &recipe));
+    if (!s) s = STATUS(gm_candidates_open(a, &f->model, &recipe, NULL, work, NULL,
+                                   &f->candidates));
+    if (!s) s = STATUS(gm_head_load(a, &f->model, &f->head));
     CHECK(s == GM_OK, "%s: %s", dir, err.text);
     if (s) exit(test_end("test_eval"));
     f->M = f->model.config.layers * GM_LINEARS;
@@ -47,10 +46,9 @@ static void fixture_begin(fixture *f, const char *dir, const char *bits) {
     size_t n = (size_t)(WINDOWS * WINDOW * f->model.config.d);
     f->original = gm_alloc(a, n, sizeof *f->original);
     f->student = gm_alloc(a, n, sizeof *f->student);
-    s = gm_final_states(a, &f->model, NULL, NULL, &f->text, NULL, f->original,
-                        &err);
-    if (!s) s = gm_final_states(a, &f->model, &f->candidates, f->choice,
-                                &f->text, NULL, f->student, &err);
+    s = STATUS(gm_final_states(a, &f->model, NULL, NULL, &f->text, NULL, f->original));
+    if (!s) s = STATUS(gm_final_states(a, &f->model, &f->candidates, f->choice,
+                                &f->text, NULL, f->student));
     CHECK(s == GM_OK, "%s: %s", dir, err.text);
 }
 
@@ -95,9 +93,7 @@ static void equals_definition(const char *dir) {
     }
     const double n = WINDOWS * (WINDOW - 1);
     gm_measure m;
-    gm_error err = {0};
-    CHECK(gm_evaluate(a, &f.head, &f.text, f.student, f.original, NULL, &m,
-                      &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_evaluate(a, &f.head, &f.text, f.student, f.original, NULL, &m)) == GM_OK, "%s", err.text);
     CHECK(m.predicted == (long)n, "predicted %ld", m.predicted);
     /* logits below 20: gm_exp is good to 1e-7, so is the log of its sum */
     CHECK(fabs(m.nll - nll / n) < 1e-6, "%s: nll %.9g, by definition %.9g", dir,
@@ -121,8 +117,7 @@ static void equals_definition(const char *dir) {
     CHECK(fabs(m.top1_error - sqrt(squares / (WINDOWS - 1) / WINDOWS)) < 1e-12
           && m.top1_error > 0, "standard error of top-1 %g", m.top1_error);
     /* the original against itself */
-    CHECK(gm_evaluate(a, &f.head, &f.text, f.original, f.original, NULL, &m,
-                      &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_evaluate(a, &f.head, &f.text, f.original, f.original, NULL, &m)) == GM_OK, "%s", err.text);
     CHECK(fabs(m.kl) < 1e-6 && m.top1 == 1, "self: kl %g, top-1 %g", m.kl,
           m.top1);
     fixture_end(&f);
@@ -133,7 +128,6 @@ static void equals_definition(const char *dir) {
    errors below 1e-5 each. */
 static void perplexity_of_transformers(const char *name) {
     gm_arena a = {0};
-    gm_error err = {0};
     gm_model model;
     gm_head head;
     gm_tokenizer *tokenizer;
@@ -144,18 +138,18 @@ static void perplexity_of_transformers(const char *name) {
     char dir[64];
     snprintf(dir, sizeof dir, "data/tiny-%s", name);
     gm_vec nll = vec_read("tests/golden/perplexity.vec", name);
-    gm_status s = gm_model_open(&a, dir, &model, &err);
-    if (!s) s = gm_head_load(&a, &model, &head, &err);
-    if (!s) s = gm_tokenizer_open(&a, dir, &tokenizer, &err);
-    if (!s) s = gm_map_open(&a, "data/test.txt", &map, &err);
-    if (!s) s = gm_tokenize(tokenizer, &a, (const char *)map.data, map.size,
-                            &tokens, &count, &err);
+    gm_status s = STATUS(gm_model_open(&a, dir, &model));
+    if (!s) s = STATUS(gm_head_load(&a, &model, &head));
+    if (!s) s = STATUS(gm_tokenizer_open(&a, dir, &tokenizer));
+    if (!s) s = STATUS(gm_map_open(&a, "data/test.txt", &map));
+    if (!s) s = STATUS(gm_tokenize(tokenizer, &a, (const char *)map.data, map.size,
+                            &tokens, &count));
     CHECK(s == GM_OK && count >= 8 * 256, "%s: %s", dir, err.text);
     if (s) return;
     gm_text text = {tokens, 8, 256};
     gm_real *h = gm_alloc(&a, (size_t)(8 * 256 * model.config.d), sizeof *h);
-    s = gm_final_states(&a, &model, NULL, NULL, &text, NULL, h, &err);
-    if (!s) s = gm_evaluate(&a, &head, &text, h, NULL, NULL, &m, &err);
+    s = STATUS(gm_final_states(&a, &model, NULL, NULL, &text, NULL, h));
+    if (!s) s = STATUS(gm_evaluate(&a, &head, &text, h, NULL, NULL, &m));
     CHECK(s == GM_OK && fabs(m.nll - nll.f[0]) < 1e-5, "%s: nll %.9g, by "
           "transformers %.9g", dir, m.nll, nll.f[0]);
     vec_free(&nll);
@@ -170,9 +164,8 @@ static void windows_are_apart(void) {
     fixture_begin(&f, "tests/golden/tiny-qwen3", "2,4,8");
     gm_text one = {f.text.tokens + WINDOW, 1, WINDOW};
     long n = WINDOW * f.model.config.d;
-    gm_error err = {0};
-    CHECK(gm_final_states(&f.arena, &f.model, &f.candidates, f.choice, &one,
-                          NULL, f.original, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_final_states(&f.arena, &f.model, &f.candidates, f.choice, &one,
+                          NULL, f.original)) == GM_OK, "%s", err.text);
     CHECK(memcmp(f.original, f.student + n, (size_t)n * sizeof(gm_real)) == 0,
           "a window depends on its neighbours");
     fixture_end(&f);
@@ -187,20 +180,19 @@ static long file_bytes(const char *path) {
    of all kinds; its parts are the candidates'. */
 static void packed_size(const char *dir, const char *bits) {
     fixture f;
-    gm_error err = {0};
     gm_scores table;
     const char path[] = "build/test/eval-work/packed.safetensors";
     fixture_begin(&f, dir, bits);
-    gm_status s = gm_module_table(&f.arena, &f.model, &f.candidates.recipe,
-                                  &table, &err);
+    gm_status s = STATUS(gm_module_table(&f.arena, &f.model, &f.candidates.recipe,
+                                  &table));
     CHECK(s == GM_OK, "%s", err.text);
     for (int kind = 0; kind < 6; kind++) {
         for (long m = 0; m < f.M; m++)
             f.choice[m] = kind < f.candidates.recipe.count ? kind
                           : (int)(gm_random(4, (uint64_t)kind, (uint64_t)m) %
                                   (uint64_t)f.candidates.recipe.count);
-        s = gm_export_packed(&f.arena, &f.model, &f.candidates, f.choice, path,
-                             NULL, &err);
+        s = STATUS(gm_export_packed(&f.arena, &f.model, &f.candidates, f.choice, path,
+                             NULL));
         CHECK(s == GM_OK, "%s", err.text);
         gm_sizes z = gm_sizes_of(&table, f.choice);
         CHECK(z.file_bytes == file_bytes(path), "%s: stated %lld bytes, file "
@@ -208,9 +200,9 @@ static void packed_size(const char *dir, const char *bits) {
     }
     gm_tensors t;
     gm_packed p;
-    s = gm_safetensors_open(&f.arena, path, &t, &err);
+    s = STATUS(gm_safetensors_open(&f.arena, path, &t));
     CHECK(s == GM_OK, "%s", err.text);
-    if (!s && !gm_candidate(&f.candidates, 0, GM_V, f.choice[GM_V], &p, &err) &&
+    if (!s && !STATUS(gm_candidate(&f.candidates, 0, GM_V, f.choice[GM_V], &p)) &&
         !p.original) {
         const gm_tensor *codes =
             gm_tensor_find(&t, "model.layers.0.self_attn.v_proj.codes");
@@ -225,14 +217,13 @@ static void packed_size(const char *dir, const char *bits) {
    weights stored in BF16 or F16 are the candidates rounded to that type. */
 static void directory_round_trip(const char *dir) {
     fixture f;
-    gm_error err = {0};
     gm_model written;
     int64_t bytes;
     const char to[] = "build/test/eval-work/hf";
     fixture_begin(&f, dir, "2,4,8");
-    gm_status s = gm_export_dequantized(&f.arena, &f.model, &f.candidates,
-                                        f.choice, to, NULL, &bytes, &err);
-    if (!s) s = gm_model_open(&f.arena, to, &written, &err);
+    gm_status s = STATUS(gm_export_dequantized(&f.arena, &f.model, &f.candidates,
+                                        f.choice, to, NULL, &bytes));
+    if (!s) s = STATUS(gm_model_open(&f.arena, to, &written));
     CHECK(s == GM_OK, "%s: %s", dir, err.text);
     if (s) return;
     long wrong = 0, others = 0;
@@ -242,9 +233,8 @@ static void directory_round_trip(const char *dir) {
         gm_real *q = gm_alloc(&f.arena, (size_t)n, sizeof *q);
         uint8_t *stored = gm_alloc(&f.arena, w->bytes, 1);
         gm_packed p;
-        s = gm_candidate(&f.candidates, m / 7, (int)(m % 7), f.choice[m], &p,
-                         &err);
-        if (!s) s = gm_dequantize(&p, q, &err);
+        s = STATUS(gm_candidate(&f.candidates, m / 7, (int)(m % 7), f.choice[m], &p));
+        if (!s) s = STATUS(gm_dequantize(&p, q));
         gm_store(w->dtype, q, n, stored);
         wrong += s || memcmp(stored, w->data, w->bytes) != 0;
     }
@@ -259,8 +249,8 @@ static void directory_round_trip(const char *dir) {
     CHECK(others == f.M, "%s: %ld tensors changed, %ld modules", dir, others,
           f.M);
     gm_model_close(&written);
-    s = gm_export_dequantized(&f.arena, &f.model, &f.candidates, f.choice, dir,
-                              NULL, &bytes, &err);
+    s = STATUS(gm_export_dequantized(&f.arena, &f.model, &f.candidates, f.choice, dir,
+                              NULL, &bytes));
     CHECK(s == GM_EUSAGE, "writing over the input must be refused");
     char expected[256];
     snprintf(expected, sizeof expected, "%s: the output directory is the "
@@ -269,8 +259,8 @@ static void directory_round_trip(const char *dir) {
     fixture_end(&f);
 }
 
-int main(void) {
-    gm_make_dir(work, NULL);
+static int test_main(void) {
+    STATUS(gm_make_dir(work));
     equals_definition("tests/golden/tiny-llama");
     equals_definition("tests/golden/tiny-qwen2");
     equals_definition("tests/golden/tiny-qwen3");
@@ -284,3 +274,5 @@ int main(void) {
     directory_round_trip("tests/golden/tiny-qwen3");
     return test_end("test_eval");
 }
+
+TEST_MAIN(test_main())

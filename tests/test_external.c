@@ -17,7 +17,6 @@ enum { GROUP = 32 };
 static gm_arena arena;
 static gm_model model;
 static gm_candidates own;       /* RTN, 2, 3 and 4 bits */
-static gm_error err;
 
 static void must(gm_status s) {
     if (!s) return;
@@ -72,21 +71,21 @@ static void write_file(const char *path, const plan *p) {
             .bytes = (size_t)(out * in) * gm_dtype_bytes(p->dtype)};
     }
     gm_out out;
-    must(gm_safetensors_begin(&arena, path, t, count, metadata, 0, &out, &err));
+    must(STATUS(gm_safetensors_begin(&arena, path, t, count, metadata, 0, &out)));
     for (long i = 0; i < count; i++) {
         gm_packed packed;
         long m = from[i] / 3;
-        must(gm_candidate(&own, m / 7, (int)(m % 7), (int)(from[i] % 3),
-                          &packed, &err));
+        must(STATUS(gm_candidate(&own, m / 7, (int)(m % 7), (int)(from[i] % 3),
+                          &packed)));
         size_t n = (size_t)(packed.out * packed.in);
         gm_real *x = gm_alloc(&arena, n, sizeof *x);
         uint8_t *bytes = gm_alloc(&arena, n, 8);
-        must(gm_dequantize(&packed, x, &err));
+        must(STATUS(gm_dequantize(&packed, x)));
         if (p->nan && strcmp(t[i].name, p->nan) == 0) x[70] = (gm_real)NAN;
         put(p, x, (long)n, bytes);
-        must(gm_out_write(&out, bytes, t[i].bytes, &err));
+        must(STATUS(gm_out_write(&out, bytes, t[i].bytes)));
     }
-    must(gm_out_commit(&out, &err));
+    must(STATUS(gm_out_commit(&out)));
 }
 
 static const char *file(const char *name, const plan *p) {
@@ -97,8 +96,8 @@ static const char *file(const char *name, const plan *p) {
 
 static void open_file(const char *path, const char *bits, gm_recipe *recipe,
                       gm_candidates *c) {
-    must(gm_external_open(&arena, &model, path, bits, GROUP, recipe, &err));
-    must(gm_candidates_open(&arena, &model, recipe, NULL, work, NULL, c, &err));
+    must(STATUS(gm_external_open(&arena, &model, path, bits, GROUP, recipe)));
+    must(STATUS(gm_candidates_open(&arena, &model, recipe, NULL, work, NULL, c)));
 }
 
 /* ------------------------------------------------------------------ claims */
@@ -115,13 +114,13 @@ static void reads_what_was_written(gm_dtype dtype) {
     for (long m = 0; m < 21; m++)
         for (int k = 0; k < 3; k++) {
             gm_packed ours, theirs;
-            must(gm_candidate(&own, m / 7, (int)(m % 7), k, &ours, &err));
-            must(gm_candidate(&c, m / 7, (int)(m % 7), k, &theirs, &err));
+            must(STATUS(gm_candidate(&own, m / 7, (int)(m % 7), k, &ours)));
+            must(STATUS(gm_candidate(&c, m / 7, (int)(m % 7), k, &theirs)));
             size_t n = (size_t)(ours.out * ours.in);
             gm_real *x = gm_alloc(&arena, n, sizeof *x);
             gm_real *y = gm_alloc(&arena, n, sizeof *y);
-            must(gm_dequantize(&ours, x, &err));
-            must(gm_dequantize(&theirs, y, &err));
+            must(STATUS(gm_dequantize(&ours, x)));
+            must(STATUS(gm_dequantize(&theirs, y)));
             for (size_t i = 0; i < n; i++) {
                 float f = (float)x[i];
                 if (dtype == GM_F16) f = gm_f16_to_f32(gm_f32_to_f16(f));
@@ -148,9 +147,9 @@ static void stage_one_cannot_tell(void) {
     open_file(file("same", &(plan){.dtype = GM_F32, .skip = -1}), NULL,
               &recipe, &c);
     for (int i = 0; i < 2; i++) {
-        must(gm_fit_begin(&arena, i ? &c : &own, tokens, &o, &fit[i], &err));
-        while (fit[i].step < o.steps) must(gm_fit_step(&fit[i], &err));
-        must(gm_fit_table(&arena, &fit[i], &scores[i], &err));
+        must(STATUS(gm_fit_begin(&arena, i ? &c : &own, tokens, &o, &fit[i])));
+        while (fit[i].step < o.steps) must(STATUS(gm_fit_step(&fit[i])));
+        must(STATUS(gm_fit_table(&arena, &fit[i], &scores[i])));
     }
     long wrong = 0;
     for (long i = 0; i < 63; i++)
@@ -174,7 +173,7 @@ static void sizes_and_gaps(void) {
         .dtype = GM_F32, .skip = 8, .value = "1234",
         .key = "model.layers.0.mlp.up_proj.b4.bytes"});
     open_file(path, NULL, &recipe, &c);
-    must(gm_module_table(&arena, &model, &recipe, &table, &err));
+    must(STATUS(gm_module_table(&arena, &model, &recipe, &table)));
     CHECK(c.allowed && !c.allowed[8 * 3 + 1] && table.bytes[8 * 3 + 1] == -1,
           "module 8 has a candidate of 3 bits");
     long given = 0;
@@ -184,7 +183,7 @@ static void sizes_and_gaps(void) {
           (long long)table.bytes[5 * 3 + 2]);
     CHECK(table.bytes[5 * 3 + 1] == gm_packed_bytes(96, 56, 3, GROUP),
           "the convention");
-    CHECK(gm_candidate(&c, 1, 1, 1, &packed, &err) == GM_EINPUT, "a gap");
+    CHECK(STATUS(gm_candidate(&c, 1, 1, 1, &packed)) == GM_EINPUT, "a gap");
     snprintf(expected, sizeof expected, "%s: module model.layers.1.self_attn."
              "k_proj: expected a candidate of 3 bits, found none", path);
     CHECK_TEXT(err.text, expected);
@@ -195,15 +194,15 @@ static void sizes_and_gaps(void) {
     /* --bits picks; 16 is the weight as stored in a BF16 checkpoint */
     open_file(path, "2,4,16", &recipe, &c);
     CHECK(recipe.count == 3 && recipe.bits[1] == 4, "--bits");
-    must(gm_candidate(&c, 1, 1, 2, &packed, &err));
+    must(STATUS(gm_candidate(&c, 1, 1, 2, &packed)));
     CHECK(packed.original == gm_linear_tensor(&model, 1, 1), "16 bits");
-    must(gm_module_table(&arena, &model, &recipe, &table, &err));
+    must(STATUS(gm_module_table(&arena, &model, &recipe, &table)));
     CHECK(table.bytes[2] == 2 * table.weights[0], "16 bits: bytes");
 }
 
 static uint8_t *bytes_of(const char *path, size_t *size) {
     gm_map map;
-    must(gm_map_open(&arena, path, &map, &err));
+    must(STATUS(gm_map_open(&arena, path, &map)));
     uint8_t *copy = gm_alloc(&arena, map.size, 1);
     memcpy(copy, map.data, *size = map.size);
     gm_map_close(&map);
@@ -221,8 +220,8 @@ static void exported_alike(void) {
               &recipe, &c);
     for (int i = 0; i < 2; i++) {
         snprintf(path[i], sizeof path[i], "%s/hf%d", work, i);
-        must(gm_export_dequantized(&arena, &model, i ? &c : &own, choice,
-                                   path[i], NULL, &bytes, &err));
+        must(STATUS(gm_export_dequantized(&arena, &model, i ? &c : &own, choice,
+                                   path[i], NULL, &bytes)));
     }
     for (int shard = 1; shard <= 4; shard++) {
         size_t size[2];
@@ -234,7 +233,7 @@ static void exported_alike(void) {
         CHECK(size[0] == size[1] && memcmp(data[0], data[1], size[0]) == 0,
               "shard %d differs", shard);
     }
-    CHECK(gm_export_packed(&arena, &model, &c, choice, "x", NULL, &err) ==
+    CHECK(STATUS(gm_export_packed(&arena, &model, &c, choice, "x", NULL)) ==
           GM_EUSAGE && access("x", F_OK) != 0, "packed");
     CHECK_TEXT(err.text, "x: external candidates have no codes to pack: "
                "expected --format hf, found packed");
@@ -250,11 +249,10 @@ static void stored_weights_exported(void) {
               &recipe, &c);
     for (int m = 0; m < 21; m++) choice[m] = 1;
     const char *dir = gm_format(&arena, "%s/stored", work);
-    must(gm_export_dequantized(&arena, &model, &c, choice, dir, NULL, &bytes,
-                               &err));
+    must(STATUS(gm_export_dequantized(&arena, &model, &c, choice, dir, NULL, &bytes)));
     gm_model again;
-    must(gm_model_open(&arena, dir, &again, &err));
-    must(gm_model_hash(&again, &err));
+    must(STATUS(gm_model_open(&arena, dir, &again)));
+    must(STATUS(gm_model_hash(&again)));
     CHECK_TEXT(again.hash, model.hash);
 }
 
@@ -265,8 +263,7 @@ static void refused(const char *name, const plan *p, const char *bits,
     gm_recipe recipe;
     char expected[700];
     const char *path = file(name, p);
-    gm_status s = gm_external_open(&arena, &model, path, bits, GROUP, &recipe,
-                                   &err);
+    gm_status s = STATUS(gm_external_open(&arena, &model, path, bits, GROUP, &recipe));
     snprintf(expected, sizeof expected, "%s%s", bits ? "" : path, message);
     CHECK(s == (bits ? GM_EUSAGE : GM_EINPUT), "%s: status %d", name, s);
     CHECK_TEXT(err.text, expected);
@@ -327,7 +324,7 @@ static void module_without_candidate(void) {
     gm_recipe recipe;
     char expected[512];
     const char *path = file("without", &(plan){.dtype = GM_F32, .skip = 8});
-    CHECK(gm_external_open(&arena, &model, path, "3", GROUP, &recipe, &err) ==
+    CHECK(STATUS(gm_external_open(&arena, &model, path, "3", GROUP, &recipe)) ==
           GM_EINPUT, "a module without candidate");
     snprintf(expected, sizeof expected, "%s: module model.layers.1.self_attn."
              "k_proj: expected at least one tensor model.layers.1.self_attn."
@@ -335,21 +332,19 @@ static void module_without_candidate(void) {
     CHECK_TEXT(err.text, expected);
     gm_recipe bare;
     gm_candidates c;
-    must(gm_recipe_read("external bits=2,3 group=32", &bare, &err));
-    CHECK(gm_candidates_open(&arena, &model, &bare, NULL, work, NULL, &c,
-                             &err) == GM_EUSAGE, "no file");
+    must(STATUS(gm_recipe_read("external bits=2,3 group=32", &bare)));
+    CHECK(STATUS(gm_candidates_open(&arena, &model, &bare, NULL, work, NULL, &c)) == GM_EUSAGE, "no file");
     CHECK_TEXT(err.text, "the candidates are another tool's: expected its file "
                "(--external FILE), found none");
 }
 
-int main(int argc, char **argv) {
+static int test_main(int argc, char **argv) {
     gm_recipe recipe;
     if (argc != 1 && argc != 3) return 2;
-    must(gm_make_dir(work, &err));
-    must(gm_model_open(&arena, argc == 3 ? argv[1] : model_dir, &model, &err));
-    must(gm_recipe_parse("2,3,4", GROUP, &recipe, &err));
-    must(gm_candidates_open(&arena, &model, &recipe, NULL, work, NULL, &own,
-                            &err));
+    must(STATUS(gm_make_dir(work)));
+    must(STATUS(gm_model_open(&arena, argc == 3 ? argv[1] : model_dir, &model)));
+    must(STATUS(gm_recipe_parse("2,3,4", GROUP, &recipe)));
+    must(STATUS(gm_candidates_open(&arena, &model, &recipe, NULL, work, NULL, &own)));
     if (argc == 3) {
         write_file(argv[2], &(plan){.dtype = GM_F16, .skip = 3});
         return 0;
@@ -367,3 +362,5 @@ int main(int argc, char **argv) {
     gm_arena_free(&arena);
     return test_end("test_external");
 }
+
+TEST_MAIN(test_main(argc, argv))

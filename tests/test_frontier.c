@@ -16,7 +16,7 @@ static int64_t draw(int64_t n) {
 
 static void instance(gm_arena *a, gm_mckp *p, long M, int K, int64_t sizes,
                      int64_t scores) {
-    gm_mckp_new(a, M, K, p, NULL);
+    STATUS(gm_mckp_new(a, M, K, p));
     for (long i = 0; i < M * K; i++) {
         p->size[i] = draw(sizes) * (1 + i % K);
         p->score[i] = draw(scores) / (1 + i % K) - 3;
@@ -53,11 +53,10 @@ static void test_enumeration(void) {
         gm_arena a = {0};
         gm_mckp p;
         gm_frontier f;
-        gm_error err = {{0}};
         seed = (uint64_t)i, counter = 0;
         instance(&a, &p, 1 + draw(6), 1 + (int)draw(4),
                  i % 3 == 0 ? 5 : 1000000000, i % 2 ? 6 : 1 << 30);
-        gm_status s = gm_frontier_find(&a, &p, &options, &f, &err);
+        gm_status s = ANSWER(gm_frontier_find(&a, &p, &options, &f));
         long n = enumerate(&p, truth);
         CHECK(s == GM_OK && f.complete && f.count == n &&
               !memcmp(f.point, truth, (size_t)n * sizeof *truth),
@@ -72,22 +71,21 @@ static void test_against_solver(void) {
     gm_arena a = {0};
     gm_mckp p;
     gm_frontier f;
-    gm_error err = {{0}};
     gm_solve_options options = {.solver = GM_DP};
     seed = 1000, counter = 0;
     instance(&a, &p, 60, 5, 40, 1 << 20);
-    CHECK(gm_frontier_find(&a, &p, &options, &f, &err) == GM_OK && f.complete,
+    CHECK(ANSWER(gm_frontier_find(&a, &p, &options, &f)) == GM_OK && f.complete,
           "%s", err.text);
     int x[60];
     gm_certificate t;
     for (long i = 0; i < f.count; i++) {
         p.budget = f.point[i].size;
-        CHECK(gm_mckp_solve(&a, &p, &options, x, &t, &err) == GM_OK &&
+        CHECK(SOLVED(gm_mckp_solve(&a, &p, &options, x, &t), t) == GM_OK &&
               t.objective == f.point[i].score && t.slack == 0, "point %ld: %"
               PRId64 " at %" PRId64 ", solver %" PRId64, i, f.point[i].score,
               f.point[i].size, t.objective);
         p.budget--;
-        gm_status s = gm_mckp_solve(&a, &p, &options, x, &t, &err);
+        gm_status s = SOLVED(gm_mckp_solve(&a, &p, &options, x, &t), t);
         CHECK(i ? s == GM_OK && t.objective == f.point[i - 1].score
                 : s == GM_EINFEASIBLE, "before point %ld: %d, %" PRId64, i, s,
               t.objective);
@@ -102,25 +100,24 @@ static void test_limit(void) {
     gm_arena a = {0};
     gm_mckp p;
     gm_frontier f;
-    gm_error err = {{0}};
     gm_solve_options options = {.solver = GM_DP, .memory = 1 << 15};
     seed = 2000, counter = 0;
     instance(&a, &p, 80, 4, 1000000000, 1 << 30);
-    gm_status s = gm_frontier_find(&a, &p, &options, &f, &err);
+    gm_status s = ANSWER(gm_frontier_find(&a, &p, &options, &f));
     CHECK(s == GM_ELIMIT && !f.complete && f.count > 80, "status %d, %ld",
           s, f.count);
-    CHECK(strncmp(err.text, "limit reached after ", 20) == 0, "%s", err.text);
+    CHECK(strncmp(f.why, "limit reached after ", 20) == 0, "%s", f.why);
     options.memory = 0;
     int x[80];
     gm_certificate t;
     for (long i = 0; i < f.count; i++) {
         p.budget = f.point[i].size;
-        CHECK(gm_mckp_solve(&a, &p, &options, x, &t, &err) == GM_OK &&
+        CHECK(SOLVED(gm_mckp_solve(&a, &p, &options, x, &t), t) == GM_OK &&
               t.objective == f.point[i].score && t.slack == 0,
               "supported point %ld", i);
     }
     p.rows = 1;
-    CHECK(gm_frontier_find(&a, &p, &options, &f, &err) == GM_EUSAGE, "rows");
+    CHECK(ANSWER(gm_frontier_find(&a, &p, &options, &f)) == GM_EUSAGE, "rows");
     CHECK_TEXT(err.text, "the frontier of size and score takes no further "
                          "resources or pairs");
     gm_arena_free(&a);
@@ -137,10 +134,9 @@ static void test_robust(void) {
     gm_rounding r;
     gm_certificate t;
     gm_robust robust, again;
-    gm_error err = {{0}};
     gm_solve_options options = {.solver = GM_DP};
     int x[3];
-    gm_scores_new(&a, 3, 2, bits, &s, NULL);
+    STATUS(gm_scores_new(&a, 3, 2, bits, &s));
     for (long m = 0; m < 3; m++) {
         s.name[m] = gm_format(&a, "m%ld", m);
         s.N += s.weights[m] = 8;
@@ -150,13 +146,13 @@ static void test_robust(void) {
             s.error[2 * m + k] = k ? 0 : 1;
         }
     }
-    gm_budget_parse(&a, &s, GM_BITS, "3.4", &budget, &err);     /* 4 4 2 */
-    gm_problem_build(&a, &s, &budget, 30, &p, &r, &err);
-    gm_mckp_solve(&a, &p, &options, x, &t, &err);
+    gm_budget_parse(&a, &s, GM_BITS, "3.4", &budget);     /* 4 4 2 */
+    gm_problem_build(&a, &s, &budget, 30, &p, &r);
+    SOLVED(gm_mckp_solve(&a, &p, &options, x, &t), t);
     CHECK(x[0] == 1 && x[1] == 1 && x[2] == 0, "choice %d %d %d", x[0], x[1],
           x[2]);
-    gm_status status = gm_robust_find(&a, &s, &budget, &p, 30, &options, x,
-                                      4000, 1, &robust, &err);
+    gm_status status = STATUS(gm_robust_find(&a, &s, &budget, &p, 30, &options, x,
+                                      4000, 1, &robust));
     CHECK(status == GM_OK, "%s", err.text);
     CHECK(robust.changed[0] == 0 && robust.share[1] == 1, "module 0 changed");
     /* modules 1 and 2 swap when 0.1 + sqrt(2) z < 0: P = Phi(-0.0707) = 0.4718;
@@ -172,20 +168,21 @@ static void test_robust(void) {
     /* E max(0, -(0.1 + sqrt(2) z)) = sqrt(2) phi(a) - 0.1 Phi(-a), a = 0.0707:
        0.5628 - 0.0472 = 0.5156; its standard error 0.0130 */
     CHECK(fabs(robust.regret - 0.5156) < 0.052, "regret %g", robust.regret);
-    gm_robust_find(&a, &s, &budget, &p, 30, &options, x, 4000, 1, &again, &err);
+    gm_robust_find(&a, &s, &budget, &p, 30, &options, x, 4000, 1, &again);
     CHECK(again.regret == robust.regret, "same seed, same draws");
     s.error[4] = -1;
-    CHECK(gm_robust_find(&a, &s, &budget, &p, 30, &options, x, 1, 1, &again,
-                         &err) == GM_EINPUT, "no standard error");
+    CHECK(STATUS(gm_robust_find(&a, &s, &budget, &p, 30, &options, x, 1, 1, &again)) == GM_EINPUT, "no standard error");
     CHECK_TEXT(err.text, "scores: module m2: no standard error at 2 bits; "
                          "--robust needs them all");
     gm_arena_free(&a);
 }
 
-int main(void) {
+static int test_main(void) {
     test_enumeration();
     test_against_solver();
     test_limit();
     test_robust();
     return test_end("test_frontier");
 }
+
+TEST_MAIN(test_main())

@@ -65,7 +65,7 @@ static void commands_in_turn(void) {
         fuzz_command((const uint8_t *)word[i], strlen(word[i]));
 }
 
-int main(void) {
+static int test_main(void) {
     commands_in_turn();
     for (int i = 0; i < (int)(sizeof target / sizeof *target); i++) {
         long count = quietly(i);
@@ -73,3 +73,5 @@ int main(void) {
     }
     return test_end("test_fuzz");
 }
+
+TEST_MAIN(test_main())

@@ -39,22 +39,21 @@ static gm_vec record(const char *set, const char *what) {
 
 static void fixture_begin(fixture *f, const char *set,
                           const gm_fit_options *options) {
-    gm_error err = {0};
     gm_recipe recipe;
     char dir[64];
     snprintf(dir, sizeof dir, "tests/golden/tiny-%s", set);
     memset(f, 0, sizeof *f);
-    gm_status s = gm_model_open(&f->arena, dir, &f->model, &err);
-    if (!s) s = gm_recipe_parse(fixture_bits, 32, &recipe, &err);
-    if (!s) s = gm_candidates_open(&f->arena, &f->model, &recipe, NULL, work,
-                                   NULL, &f->candidates, &err);
+    gm_status s = STATUS(gm_model_open(&f->arena, dir, &f->model));
+    if (!s) s = STATUS(gm_recipe_parse(fixture_bits, 32, &recipe));
+    if (!s) s = STATUS(gm_candidates_open(&f->arena, &f->model, &recipe, NULL, work,
+                                   NULL, &f->candidates));
     gm_vec tokens = record(set, "tokens");
     f->tokens = gm_alloc(&f->arena, (size_t)tokens.count, sizeof *f->tokens);
     for (long i = 0; i < tokens.count; i++)
         f->tokens[i] = (int32_t)tokens.i[i];
     vec_free(&tokens);
-    if (!s) s = gm_fit_begin(&f->arena, &f->candidates, f->tokens, options,
-                             &f->fit, &err);
+    if (!s) s = STATUS(gm_fit_begin(&f->arena, &f->candidates, f->tokens, options,
+                             &f->fit));
     CHECK(s == GM_OK, "%s: %s", dir, err.text);
     if (s) exit(test_end("test_gamma"));
 }
@@ -87,8 +86,7 @@ static void equals_torch(const char *set) {
            lambda = record(set, "lambda"), theta = record(set, "theta"),
            block = record(set, "block_E");
     for (int step = 0; step < 3; step++) {
-        gm_error err = {0};
-        CHECK(gm_fit_step(fit, &err) == GM_OK, "%s", err.text);
+        CHECK(STATUS(gm_fit_step(fit)) == GM_OK, "%s", err.text);
         if (step == 0) {
             CHECK(distance(&fit->E0, E0.f, 1) < 1e-5, "%s: E0 %.9g, torch %.9g",
                   set, fit->E0, E0.f[0]);
@@ -156,7 +154,6 @@ static void relaxation_equals_torch(gm_relaxation relaxation,
     fixture f;
     char of[64];
     double E[2], c[2], entropy[2], lambda[2];
-    gm_error err = {0};
     gm_fit_options o = golden_options;
     o.relaxation = relaxation, o.norm = norm, o.steps = 2, o.seed = 5;
     o.tau_last = gm_sampled(relaxation) ? 0.4 : 0, o.first_weight = 3;
@@ -164,7 +161,7 @@ static void relaxation_equals_torch(gm_relaxation relaxation,
              gm_loss_norm_name(norm));
     fixture_begin(&f, "llama", &o);
     for (int step = 0; step < 2; step++) {
-        CHECK(gm_fit_step(&f.fit, &err) == GM_OK, "%s", err.text);
+        CHECK(STATUS(gm_fit_step(&f.fit)) == GM_OK, "%s", err.text);
         E[step] = f.fit.E, c[step] = f.fit.c, entropy[step] = f.fit.entropy;
         lambda[step] = f.fit.lambda;
         if (step) continue;
@@ -197,18 +194,17 @@ static void separable_by_definition(long l, int j, int k) {
     gm_acts acts;
     gm_rope_table rope;
     gm_packed packed;
-    gm_error err = {0};
-    gm_status s = gm_fit_step(&f.fit, &err);
-    if (!s) s = gm_block_alloc(a, c, &block, &err);
-    if (!s) s = gm_acts_alloc(a, c, o.S, o.T, false, &acts, &err);
-    if (!s) s = gm_rope_build(a, c, o.T, NULL, &rope, &err);
-    if (!s) s = gm_embed(&f.model, f.tokens, R, h, &err);
+    gm_status s = STATUS(gm_fit_step(&f.fit));
+    if (!s) s = STATUS(gm_block_alloc(a, c, &block));
+    if (!s) s = STATUS(gm_acts_alloc(a, c, o.S, o.T, false, &acts));
+    if (!s) s = STATUS(gm_rope_build(a, c, o.T, NULL, &rope));
+    if (!s) s = STATUS(gm_embed(&f.model, f.tokens, R, h));
     for (long i = 0; i <= l && !s; i++) {
-        s = gm_block_load(&f.model, i, &block, &err);
+        s = STATUS(gm_block_load(&f.model, i, &block));
         gm_block_forward(c, &block, &rope, h, &acts, i < l ? h : y);
     }
-    if (!s) s = gm_candidate(&f.candidates, l, j, k, &packed, &err);
-    if (!s) s = gm_dequantize(&packed, block.w[j], &err);
+    if (!s) s = STATUS(gm_candidate(&f.candidates, l, j, k, &packed));
+    if (!s) s = STATUS(gm_dequantize(&packed, block.w[j]));
     CHECK(s == GM_OK, "%s", err.text);
     gm_block_forward(c, &block, &rope, h, &acts, z);
     double E = 0;
@@ -236,17 +232,14 @@ static void run_five(fixture *f, gm_relaxation relaxation, gm_loss_norm norm,
     o.score = relaxation == GM_SOFT ? GM_SCORE_THETA : GM_SCORE_LOSS;
     o.batch = 1, o.steps = 5, o.tail = 0.6, o.first_weight = 2;
     o.tau_last = gm_sampled(relaxation) ? 0.3 : 0;
-    gm_error err = {0};
     fixture_begin(f, "qwen3", &o);
     for (int step = 0; step < 5; step++) {
-        CHECK(gm_fit_step(&f->fit, &err) == GM_OK, "%s", err.text);
+        CHECK(STATUS(gm_fit_step(&f->fit)) == GM_OK, "%s", err.text);
         if (!interrupt || step != 2) continue;
-        CHECK(gm_fit_save(&f->arena, &f->fit, "build/test/gamma-work/state",
-                          &err) == GM_OK, "%s", err.text);
+        CHECK(STATUS(gm_fit_save(&f->arena, &f->fit, "build/test/gamma-work/state")) == GM_OK, "%s", err.text);
         fixture_end(f);
         fixture_begin(f, "qwen3", &o);
-        CHECK(gm_fit_load(&f->arena, &f->fit, "build/test/gamma-work/state",
-                          &err) == GM_OK, "%s", err.text);
+        CHECK(STATUS(gm_fit_load(&f->arena, &f->fit, "build/test/gamma-work/state")) == GM_OK, "%s", err.text);
         CHECK(f->fit.step == 3, "resumed at step %ld", f->fit.step);
     }
 }
@@ -269,11 +262,10 @@ static void resume_is_identical(gm_relaxation relaxation, gm_loss_norm norm) {
           gm_relaxation_name(relaxation), gm_loss_norm_name(norm));
     /* killed after the last step: what scores.tsv says of it is in the state */
     static const char path[] = "build/test/gamma-work/state";
-    gm_error err;
     gm_fit *a = &whole.fit, *b = &resumed.fit;
-    CHECK(gm_fit_save(&whole.arena, a, path, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_fit_save(&whole.arena, a, path)) == GM_OK, "%s", err.text);
     b->E = b->c = b->entropy = 0;
-    CHECK(gm_fit_load(&resumed.arena, b, path, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_fit_load(&resumed.arena, b, path)) == GM_OK, "%s", err.text);
     CHECK(b->E == a->E && b->c == a->c && b->entropy == a->entropy && a->E > 0,
           "E %g, c %g, entropy %g after the last step, resumed %g, %g, %g",
           a->E, a->c, a->entropy, b->E, b->c, b->entropy);
@@ -347,17 +339,15 @@ static bool note_wants(void *context, const char *name) {
     return !n->only || strcmp(n->only, name) == 0;
 }
 
-static gm_status note_put(void *context, const char *name, gm_dtype dtype,
-                          int rank, const int64_t *shape, const void *data,
-                          gm_error *err) {
+static void note_put(void *context, const char *name, gm_dtype dtype,
+                     int rank, const int64_t *shape, const void *data) {
     notes *n = context;
     CHECK(n->count < 256 && rank >= 1 && rank <= 2, "%s", name);
     snprintf(n->name[n->count], sizeof *n->name, "%s", name);
     n->size[n->count] = rank == 2 ? shape[0] * shape[1] : shape[0];
     n->first[n->count++] = dtype == GM_F64 ? *(const double *)data : 0;
     if (n->refuse && strcmp(n->refuse, name) == 0)
-        return gm_fail(err, GM_EIO, "%s refused", name);
-    return GM_OK;
+        gm_fail(GM_EIO, "%s refused", name);
 }
 
 /* Place of a name among those shown; each is shown exactly once. */
@@ -388,14 +378,13 @@ static void tap_shows_a_step(void) {
         {"beta2_power", 1}};
     const long names = sizeof expected / sizeof *expected;
     fixture f, plain;
-    gm_error err = {0};
     gm_fit_options o = golden_options;
     o.relaxation = GM_SOFT_CORRECTED, o.steps = 1;
     fixture_begin(&plain, "qwen3", &o);
-    CHECK(gm_fit_step(&plain.fit, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_fit_step(&plain.fit)) == GM_OK, "%s", err.text);
     fixture_begin(&f, "qwen3", &o);
     f.fit.tap = &(gm_tap){&all, note_wants, note_put};
-    CHECK(gm_fit_step(&f.fit, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_fit_step(&f.fit)) == GM_OK, "%s", err.text);
     CHECK(same_bits(&plain.fit, &f.fit), "a tapped run departs");
     for (long i = 0; i < names; i++)
         CHECK(all.size[noted(&all, expected[i].name)] == expected[i].size,
@@ -427,11 +416,10 @@ static void tap_shows_a_step(void) {
 static void tap_may_choose_and_refuse(void) {
     static notes some;
     fixture f;
-    gm_error err = {0};
     fixture_begin(&f, "qwen3", &golden_options);
     some = (notes){.only = "student.2"};
     f.fit.tap = &(gm_tap){&some, note_wants, note_put};
-    CHECK(gm_fit_step(&f.fit, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_fit_step(&f.fit)) == GM_OK, "%s", err.text);
     CHECK(some.count == 1 && strcmp(some.name[0], "student.2") == 0,
           "%ld shown", some.count);
     const char *each[] = {"tokens", "teacher.0", "teacher.2", "p", "step",
@@ -440,7 +428,7 @@ static void tap_may_choose_and_refuse(void) {
     for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
         char expected[80];
         some = (notes){.only = each[i], .refuse = each[i]};
-        CHECK(gm_fit_step(&f.fit, &err) == GM_EIO, "%s", each[i]);
+        CHECK(STATUS(gm_fit_step(&f.fit)) == GM_EIO, "%s", each[i]);
         snprintf(expected, sizeof expected, "%s refused", each[i]);
         CHECK_TEXT(err.text, expected);
     }
@@ -451,7 +439,6 @@ static void tap_may_choose_and_refuse(void) {
    are three steps with candidates 2,3, bit for bit. */
 static void mask_is_the_smaller_set(gm_relaxation relaxation) {
     fixture masked, small;
-    gm_error err = {0};
     gm_fit_options o = golden_options;
     bool allowed[63];
     double score[2][63], error[2][63];
@@ -464,8 +451,8 @@ static void mask_is_the_smaller_set(gm_relaxation relaxation) {
     fixture_begin(&small, "qwen3", &o);
     fixture_bits = "2,3,4";
     for (int step = 0; step < 3; step++)
-        CHECK(gm_fit_step(&masked.fit, &err) == GM_OK &&
-              gm_fit_step(&small.fit, &err) == GM_OK, "%s", err.text);
+        CHECK(STATUS(gm_fit_step(&masked.fit)) == GM_OK &&
+              STATUS(gm_fit_step(&small.fit)) == GM_OK, "%s", err.text);
     gm_fit_scores(&masked.fit, score[0], error[0]);
     gm_fit_scores(&small.fit, score[1], error[1]);
     CHECK(masked.fit.lambda == small.fit.lambda && masked.fit.E == small.fit.E,
@@ -491,7 +478,6 @@ static void mask_is_the_smaller_set(gm_relaxation relaxation) {
    module lacks even when everything else would fit. */
 static void absent_candidates_are_not_taken(void) {
     fixture f;
-    gm_error err = {0};
     gm_scores table;
     gm_budget budget;
     gm_certificate certificate;
@@ -507,17 +493,15 @@ static void absent_candidates_are_not_taken(void) {
     f.candidates.allowed = allowed;
     gm_fit_hash(&f.fit);
     CHECK(strcmp(unmasked, f.fit.hash) != 0, "the hash ignores the mask");
-    CHECK(gm_fit_step(&f.fit, &err) == GM_OK, "%s", err.text);
-    gm_status s = gm_fit_table(&f.arena, &f.fit, &table, &err);
-    if (!s) s = gm_scores_write(&f.arena, "build/test/gamma-work/m.tsv", &table,
-                                &err);
-    if (!s) s = gm_scores_read(&f.arena, "build/test/gamma-work/m.tsv", &table,
-                               &err);
+    CHECK(STATUS(gm_fit_step(&f.fit)) == GM_OK, "%s", err.text);
+    gm_status s = STATUS(gm_fit_table(&f.arena, &f.fit, &table));
+    if (!s) s = STATUS(gm_scores_write(&f.arena, "build/test/gamma-work/m.tsv", &table));
+    if (!s) s = STATUS(gm_scores_read(&f.arena, "build/test/gamma-work/m.tsv", &table));
     for (int i = 0; i < 63; i++)
         CHECK((table.bytes[i] >= 0) == allowed[i], "cell %d", i);
-    if (!s) s = gm_budget_parse(&f.arena, &table, GM_BITS, "4", &budget, &err);
-    if (!s) s = gm_allocate(&f.arena, &table, &budget, &options, choice,
-                            &certificate, &allocation, &err);
+    if (!s) s = STATUS(gm_budget_parse(&f.arena, &table, GM_BITS, "4", &budget));
+    if (!s) s = SOLVED(gm_allocate(&f.arena, &table, &budget, &options, choice,
+                            &certificate, &allocation), certificate);
     CHECK(s == GM_OK, "%s", err.text);
     for (int m = 0; m < 21; m++)
         CHECK(allowed[m * 3 + choice[m]], "module %d at %d", m, choice[m]);
@@ -526,15 +510,14 @@ static void absent_candidates_are_not_taken(void) {
 
 static void allow_as_text(void) {
     fixture f;
-    gm_error err = {0};
     gm_scores table;
     bool allowed[63];
     fixture_begin(&f, "qwen3", &golden_options);
-    gm_status s = gm_module_table(&f.arena, &f.model, &f.candidates.recipe,
-                                  &table, &err);
+    gm_status s = STATUS(gm_module_table(&f.arena, &f.model, &f.candidates.recipe,
+                                  &table));
     memset(allowed, 1, sizeof allowed);
-    if (!s) s = gm_allow(&f.arena, &table, "q_proj=2,3;*.1.*=3,4;"
-                         "model.layers.2.mlp.up_proj=4", allowed, &err);
+    if (!s) s = STATUS(gm_allow(&f.arena, &table, "q_proj=2,3;*.1.*=3,4;"
+                         "model.layers.2.mlp.up_proj=4", allowed));
     CHECK(s == GM_OK, "%s", err.text);
     for (int m = 0; m < 21; m++) {
         bool q = m % 7 == GM_Q, one = m / 7 == 1, up = m == 14 + GM_UP;
@@ -551,7 +534,7 @@ static void allow_as_text(void) {
         {"q_proj=4", "--allow: model.layers.0.self_attn.q_proj is left without "
          "a candidate"}};
     for (int i = 0; i < 5; i++) {
-        CHECK(gm_allow(&f.arena, &table, bad[i][0], allowed, &err) ==
+        CHECK(STATUS(gm_allow(&f.arena, &table, bad[i][0], allowed)) ==
               GM_EUSAGE, "%s", bad[i][0]);
         CHECK_TEXT(err.text, bad[i][1]);
     }
@@ -588,7 +571,7 @@ static void every_sequence_equally(void) {
     double E[4];
     fixture_begin(&f, "qwen3", &o);
     for (int i = 0; i < 4; i++) {
-        CHECK(gm_fit_step(&f.fit, NULL) == GM_OK, "step");
+        CHECK(STATUS(gm_fit_step(&f.fit)) == GM_OK, "step");
         E[i] = f.fit.E;
     }
     CHECK(E[0] != E[1] && E[2] != E[3], "two sequences in each pair of steps");
@@ -611,8 +594,8 @@ static void separable_of_an_epoch(void) {
     o.batch = 1;
     fixture_begin(&one, "qwen3", &o);
     for (int i = 0; i < 3; i++) {
-        CHECK(gm_fit_step(&one.fit, NULL) == GM_OK, "step");
-        if (i == 0) CHECK(gm_fit_step(&both.fit, NULL) == GM_OK, "step");
+        CHECK(STATUS(gm_fit_step(&one.fit)) == GM_OK, "step");
+        if (i == 0) CHECK(STATUS(gm_fit_step(&both.fit)) == GM_OK, "step");
     }
     const long n = one.fit.M * one.fit.K;
     gm_fit_scores(&one.fit, score, error);
@@ -642,10 +625,9 @@ static void write_text(const char *path, const char *text) {
 /* E, c and entropy are what the last step found: a state of a run on its way
    need not have them, for the next step finds them anew. */
 static void states_of_older_versions(fixture *f, const char *path) {
-    gm_error err = {0};
     gm_map map;
-    CHECK(!gm_fit_save(&f->arena, &f->fit, path, &err) &&
-          !gm_map_open(&f->arena, path, &map, &err), "%s", err.text);
+    CHECK(!STATUS(gm_fit_save(&f->arena, &f->fit, path)) &&
+          !STATUS(gm_map_open(&f->arena, path, &map)), "%s", err.text);
     char *text = gm_format(&f->arena, "%.*s", (int)map.size,
                            (const char *)map.data), *at;
     gm_map_close(&map);
@@ -656,18 +638,17 @@ static void states_of_older_versions(fixture *f, const char *path) {
                         strlen(strchr(at, '\n') + 1) + 1);
     }
     write_text(path, text);
-    CHECK(gm_fit_load(&f->arena, &f->fit, path, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_fit_load(&f->arena, &f->fit, path)) == GM_OK, "%s", err.text);
 }
 
 /* Weights that are finite, and so large that activations are not. */
 static void overflow_is_named(void) {
     fixture f;
-    gm_error err = {0};
     fixture_begin(&f, "llama", &golden_options);
     gm_tensor *t = (gm_tensor *)(uintptr_t)gm_linear_tensor(&f.model, 1,
                                                             GM_DOWN);
     make_large(&f.arena, t);
-    CHECK(gm_fit_step(&f.fit, &err) == GM_EINPUT, "a step that is not finite");
+    CHECK(STATUS(gm_fit_step(&f.fit)) == GM_EINPUT, "a step that is not finite");
     CHECK(strstr(err.text, "block 1, output: element [0, 0] is ") != NULL,
           "%s", err.text);
     fixture_end(&f);
@@ -675,45 +656,44 @@ static void overflow_is_named(void) {
 
 static void refusals(void) {
     fixture f;
-    gm_error err = {0};
     const char path[] = "build/test/gamma-work/bad-state";
     char expected[512];
     fixture_begin(&f, "llama", &golden_options);
     write_text(path, "# format gamma-state 2\na\tb\n1\t2\n");
-    CHECK(gm_fit_load(&f.arena, &f.fit, path, &err) == GM_EINPUT, "format");
+    CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, path)) == GM_EINPUT, "format");
     CHECK_TEXT(err.text, "build/test/gamma-work/bad-state: expected format "
                "gamma-state 1 with 42 rows of 7, found gamma-state 2 with 1 "
                "rows of 2");
     /* numbers that no run has */
     const double E0 = f.fit.E0;
     f.fit.step = f.fit.options.steps + 1;
-    gm_fit_save(&f.arena, &f.fit, path, &err);
-    CHECK(gm_fit_load(&f.arena, &f.fit, path, &err) == GM_EINPUT, "step");
+    gm_fit_save(&f.arena, &f.fit, path);
+    CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, path)) == GM_EINPUT, "step");
     snprintf(expected, sizeof expected, "%s: step: expected 0 to %ld, found "
              "%ld", path, f.fit.options.steps, f.fit.options.steps + 1);
     CHECK_TEXT(err.text, expected);
     f.fit.step = 0, f.fit.E0 = INFINITY;
-    gm_fit_save(&f.arena, &f.fit, path, &err);
-    CHECK(gm_fit_load(&f.arena, &f.fit, path, &err) == GM_EINPUT, "E0");
+    gm_fit_save(&f.arena, &f.fit, path);
+    CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, path)) == GM_EINPUT, "E0");
     CHECK(strstr(err.text, ": expected a finite number, found \"inf\""), "%s",
           err.text);
     f.fit.E0 = E0;
     states_of_older_versions(&f, path);
     /* a state of other settings */
-    CHECK(gm_fit_save(&f.arena, &f.fit, path, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_fit_save(&f.arena, &f.fit, path)) == GM_OK, "%s", err.text);
     gm_fit_options o = golden_options;
     char first[65];
     memcpy(first, f.fit.hash, 65);
     fixture_end(&f);
     o.seed = 2;
     fixture_begin(&f, "llama", &o);
-    CHECK(gm_fit_load(&f.arena, &f.fit, path, &err) == GM_EINPUT, "hash");
+    CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, path)) == GM_EINPUT, "hash");
     snprintf(expected, sizeof expected, "%s: belongs to another run (other "
              "model, text, candidates or options): expected hash %s, found %s",
              path, f.fit.hash, first);
     CHECK_TEXT(err.text, expected);
     int32_t *out, few[10] = {0};
-    CHECK(gm_calibration(&f.arena, few, 10, 3, 4, &out, &err) == GM_EINPUT,
+    CHECK(STATUS(gm_calibration(&f.arena, few, 10, 3, 4, &out)) == GM_EINPUT,
           "short text");
     CHECK_TEXT(err.text, "calibration text: expected at least 12 tokens (3 "
                "sequences of 4), found 10");
@@ -725,7 +705,7 @@ static void calibration_spreads(void) {
     gm_arena a = {0};
     int32_t tokens[100], *out;
     for (int i = 0; i < 100; i++) tokens[i] = i;
-    CHECK(gm_calibration(&a, tokens, 100, 7, 14, &out, NULL) == GM_OK, "fits");
+    CHECK(STATUS(gm_calibration(&a, tokens, 100, 7, 14, &out)) == GM_OK, "fits");
     for (int i = 0; i < 7; i++)
         for (int t = 0; t < 14; t++)
             CHECK(out[i * 14 + t] == i * 100 / 7 + t, "sequence %d token %d: "
@@ -733,8 +713,8 @@ static void calibration_spreads(void) {
     gm_arena_free(&a);
 }
 
-int main(void) {
-    gm_make_dir(work, NULL);
+static int test_main(void) {
+    STATUS(gm_make_dir(work));
     equals_torch("llama");
     equals_torch("qwen2");
     equals_torch("qwen3");
@@ -765,3 +745,5 @@ int main(void) {
     refusals();
     return test_end("test_gamma");
 }
+
+TEST_MAIN(test_main())

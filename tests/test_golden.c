@@ -131,7 +131,7 @@ static void read_couplings(gm_arena *arena, const char *name, gm_mckp *p) {
 static void read_problem(gm_arena *arena, const char *name, gm_mckp *p) {
     long shape[2];
     int64_t *size = integers(arena, name, "size", shape);
-    CHECK(gm_mckp_new(arena, shape[0], (int)shape[1], p, NULL) == GM_OK, "%s",
+    CHECK(STATUS(gm_mckp_new(arena, shape[0], (int)shape[1], p)) == GM_OK, "%s",
           name);
     p->size = size;
     p->score = integers(arena, name, "score", NULL);
@@ -158,9 +158,8 @@ static void solve_one(gm_arena *arena, const char *name, const gm_mckp *p,
                       gm_solver solver) {
     gm_solve_options options = {.solver = solver};
     gm_certificate t = {0};
-    gm_error err = {0};
     int *choice = gm_alloc(arena, (size_t)p->M, sizeof *choice);
-    gm_status s = gm_mckp_solve(arena, p, &options, choice, &t, &err);
+    gm_status s = SOLVED(gm_mckp_solve(arena, p, &options, choice, &t), t);
     gm_vec all = record(mckp_vec, name, "optima");
     if (all.dim[0] == 0) {
         check_infeasible(name, s, &t);
@@ -240,25 +239,23 @@ static void test_stage1(const char *set) {
     gm_recipe recipe;
     gm_candidates candidates;
     gm_fit fit;
-    gm_error err = {0};
     char dir[64];
     snprintf(dir, sizeof dir, "tests/golden/tiny-%s", set);
     gm_vec t = record(second_vec, set, "tokens");
     int32_t *tokens = gm_alloc(&arena, (size_t)t.count, sizeof *tokens);
     for (long i = 0; i < t.count; i++) tokens[i] = (int32_t)t.i[i];
-    gm_status s = gm_model_open(&arena, dir, &model, &err);
-    if (!s) s = gm_recipe_parse("2,3,4", 32, &recipe, &err);
-    if (!s) s = gm_candidates_open(&arena, &model, &recipe, NULL,
-                                   "build/test/golden-work", NULL, &candidates,
-                                   &err);
-    if (!s) s = gm_fit_begin(&arena, &candidates, tokens, &options, &fit, &err);
+    gm_status s = STATUS(gm_model_open(&arena, dir, &model));
+    if (!s) s = STATUS(gm_recipe_parse("2,3,4", 32, &recipe));
+    if (!s) s = STATUS(gm_candidates_open(&arena, &model, &recipe, NULL,
+                                   "build/test/golden-work", NULL, &candidates));
+    if (!s) s = STATUS(gm_fit_begin(&arena, &candidates, tokens, &options, &fit));
     CHECK(s == GM_OK, "%s: %s", set, err.text);
     if (s) return;
     const size_t n = (size_t)(fit.M * fit.K);
     double *theta = gm_alloc(&arena, 3 * n, sizeof *theta), scalars[9];
     double *score = gm_alloc(&arena, n, 8), *error = gm_alloc(&arena, n, 8);
     for (long step = 0; step < 3; step++) {
-        CHECK(gm_fit_step(&fit, &err) == GM_OK, "%s", err.text);
+        CHECK(STATUS(gm_fit_step(&fit)) == GM_OK, "%s", err.text);
         keep(&fit, step, theta, scalars);
         if (step == 0) compare(set, "g", fit.g);
     }
@@ -280,7 +277,7 @@ static void test_stage1(const char *set) {
     vec_free(&t);
 }
 
-int main(void) {
+static int test_main(void) {
     test_sums();
     test_exp();
     test_elementary();
@@ -290,3 +287,5 @@ int main(void) {
     test_stage1("qwen3");
     return test_end("test_golden");
 }
+
+TEST_MAIN(test_main())

@@ -350,7 +350,7 @@ static gm_packed packed_of(made m, long out, long in, int bits, long group) {
 static double output_error(gm_arena *a, const gm_real *w, const gm_packed *p,
                            const double *H) {
     gm_real *q = room(a, p->out * p->in, sizeof *q);
-    CHECK(gm_dequantize(p, q, NULL) == GM_OK, "dequantize");
+    CHECK(STATUS(gm_dequantize(p, q)) == GM_OK, "dequantize");
     double sum = 0;
     long n = p->in;
     for (long i = 0; i < p->out; i++)
@@ -380,7 +380,6 @@ static void take(oracle *o, const made *m) {
 static void gptq_equals_surgeon(long out, long in, int bits, long group,
                                 long dead, bool act_order, gm_scales rule) {
     gm_arena a = {0};
-    gm_error err = {0};
     /* many tokens: the bounds grow like prod_j (1 + sum_t |U_jt| / U_jj), which
        chance correlations of few tokens would blow up */
     long T = 16 * in;
@@ -398,9 +397,9 @@ static void gptq_equals_surgeon(long out, long in, int bits, long group,
     gm_factor f;
     made m = make_room(&a, out, in, bits, group);
     made r = make_room(&a, out, in, bits, group);
-    gm_status s = gm_gptq_factor(&a, in, H, 0.01, act_order, &f, &err);
-    if (!s) s = gm_gptq(&a, w, out, in, bits, group, rule, &f, m.codes,
-                        m.scales, m.zeros, &err);
+    gm_status s = STATUS(gm_gptq_factor(&a, in, H, 0.01, act_order, &f));
+    if (!s) s = STATUS(gm_gptq(&a, w, out, in, bits, group, rule, &f, m.codes,
+                        m.scales, m.zeros));
     CHECK(s == GM_OK, "%s", err.text);
     if (s) return gm_arena_free(&a);
     long groups = (in + group - 1) / group;
@@ -463,7 +462,6 @@ static gm_real *reals(gm_arena *a, const char *name, long *rows, long *n) {
 static void golden_layer(const char *set, int bits, bool act_order,
                          bool token) {
     gm_arena a = {0};
-    gm_error err = {0};
     long R, out, in, rows_differ = 0, wrong = 0;
     gm_real *x = reals(&a, "x", &R, &in), *w = reals(&a, "w", &out, &in);
     gm_vec shape = vec_read(gptq_vec, "shape"), codes = record(set, "codes");
@@ -482,9 +480,9 @@ static void golden_layer(const char *set, int bits, bool act_order,
     for (long i = 0; i < in * in; i++) H[i] *= 2 / (double)R;
     gm_factor f;
     made m = make_room(&a, out, in, bits, group);
-    gm_status s = gm_gptq_factor(&a, in, H, 0.01, act_order, &f, &err);
-    if (!s) s = gm_gptq(&a, w, out, in, bits, group, GM_MINMAX, &f,
-                        m.codes, m.scales, m.zeros, &err);
+    gm_status s = STATUS(gm_gptq_factor(&a, in, H, 0.01, act_order, &f));
+    if (!s) s = STATUS(gm_gptq(&a, w, out, in, bits, group, GM_MINMAX, &f,
+                        m.codes, m.scales, m.zeros));
     CHECK(s == GM_OK, "%s: %s", set, err.text);
     gm_parts row = gm_packed_parts(1, in, bits, group);
     for (long i = 0; i < out; i++) {
@@ -520,7 +518,7 @@ static void mass_by_hand(void) {
                                 .kv_heads = KV, .head_dim = HD};
     gm_arena a = {0};
     gm_acts acts;
-    if (gm_acts_alloc(&a, &c, S, T, false, &acts, NULL)) exit(1);
+    if (STATUS(gm_acts_alloc(&a, &c, S, T, false, &acts))) exit(1);
     double *found = room(&a, S * T, sizeof *found);
     double *mass = room(&a, S * T, sizeof *mass), largest = 0, total = 0;
     for (long i = 0; i < S * T * HEADS * HD; i++)
@@ -591,10 +589,10 @@ static void compare_module(gm_arena *a, const gm_candidates *c, long layer,
     gm_packed found;
     made m = make_room(a, out, in, r->bits[k], r->group);
     gm_parts p = gm_packed_parts(out, in, r->bits[k], r->group);
-    gm_status s = gm_gptq_factor(a, in, H, r->damping, r->act_order, &f, NULL);
-    if (!s) s = gm_gptq(a, w, out, in, r->bits[k], r->group, r->scales, &f,
-                        m.codes, m.scales, m.zeros, NULL);
-    if (!s) s = gm_candidate(c, layer, j, k, &found, NULL);
+    gm_status s = STATUS(gm_gptq_factor(a, in, H, r->damping, r->act_order, &f));
+    if (!s) s = STATUS(gm_gptq(a, w, out, in, r->bits[k], r->group, r->scales, &f,
+                        m.codes, m.scales, m.zeros));
+    if (!s) s = STATUS(gm_candidate(c, layer, j, k, &found));
     CHECK(!s && memcmp(found.codes, m.codes, (size_t)p.codes) == 0 &&
           memcmp(found.scales, m.scales, (size_t)p.scales) == 0 &&
           memcmp(found.zeros, m.zeros, (size_t)p.zeros) == 0,
@@ -607,8 +605,8 @@ static void compare_module(gm_arena *a, const gm_candidates *c, long layer,
 static void put_candidate(const gm_candidates *c, long layer, int j, int k,
                           gm_block *block) {
     gm_packed q;
-    CHECK(!gm_candidate(c, layer, j, k, &q, NULL) &&
-          !gm_dequantize(&q, block->w[j], NULL), "candidate");
+    CHECK(!STATUS(gm_candidate(c, layer, j, k, &q)) &&
+          !STATUS(gm_dequantize(&q, block->w[j])), "candidate");
 }
 
 /* All candidates k, walking the blocks with full forward passes over all
@@ -623,14 +621,14 @@ static void compare_stream(gm_arena *a, const gm_candidates *c,
     long R = text->S * text->T;
     gm_real *h = room(a, R * config->d, sizeof *h);
     gm_real *y = room(a, R * config->d, sizeof *h);
-    gm_status s = gm_embed(c->model, text->tokens, R, h, NULL);
-    if (!s) s = gm_block_alloc(a, config, &block, NULL);
-    if (!s) s = gm_block_alloc(a, config, &original, NULL);
-    if (!s) s = gm_acts_alloc(a, config, text->S, text->T, false, &acts, NULL);
-    if (!s) s = gm_rope_build(a, config, text->T, NULL, &rope, NULL);
+    gm_status s = STATUS(gm_embed(c->model, text->tokens, R, h));
+    if (!s) s = STATUS(gm_block_alloc(a, config, &block));
+    if (!s) s = STATUS(gm_block_alloc(a, config, &original));
+    if (!s) s = STATUS(gm_acts_alloc(a, config, text->S, text->T, false, &acts));
+    if (!s) s = STATUS(gm_rope_build(a, config, text->T, NULL, &rope));
     for (long l = 0; l < config->layers && !s; l++) {
-        s = gm_block_load(c->model, l, &block, NULL);
-        if (!s) s = gm_block_load(c->model, l, &original, NULL);
+        s = STATUS(gm_block_load(c->model, l, &block));
+        if (!s) s = STATUS(gm_block_load(c->model, l, &original));
         for (int i = 0; i < 4; i++) {
             gm_block_forward(config, &block, &rope, h, &acts, y);
             for (int j = 0; j < GM_LINEARS; j++) {
@@ -648,30 +646,26 @@ static void compare_stream(gm_arena *a, const gm_candidates *c,
 static void file_holds_candidates(const char *dir, const char *words) {
     enum { S = 6, T = 20 };
     gm_arena a = {0};
-    gm_error err = {0};
     gm_model model;
     gm_recipe recipe;
     gm_candidates c, again;
     int32_t tokens[S * T];
-    gm_status s = gm_model_open(&a, dir, &model, &err);
-    if (!s) s = gm_recipe_read(words, &recipe, &err);
+    gm_status s = STATUS(gm_model_open(&a, dir, &model));
+    if (!s) s = STATUS(gm_recipe_read(words, &recipe));
     for (long i = 0; i < S * T && !s; i++)
         tokens[i] = (int32_t)(gm_random(6, 0, (uint64_t)i) %
                               (uint64_t)model.config.vocab);
     gm_sequences text = {tokens, S, T};
-    if (!s) s = gm_candidates_open(&a, &model, &recipe, &text, work, NULL, &c,
-                                   &err);
+    if (!s) s = STATUS(gm_candidates_open(&a, &model, &recipe, &text, work, NULL, &c));
     CHECK(s == GM_OK, "%s: %s", dir, err.text);
     if (s) return;
     for (int k = 0; k < recipe.count; k++) compare_stream(&a, &c, &text, k);
 
     /* found again by its hash, but not as what it is not */
-    CHECK(gm_candidates_find(&a, &model, &recipe, c.hash, work, &again,
-                             &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_candidates_find(&a, &model, &recipe, c.hash, work, &again)) == GM_OK, "%s", err.text);
     gm_candidates_close(&again);
     recipe.group = 64;
-    CHECK(gm_candidates_find(&a, &model, &recipe, c.hash, work, &again,
-                             &err) == GM_EINPUT, "another recipe");
+    CHECK(STATUS(gm_candidates_find(&a, &model, &recipe, c.hash, work, &again)) == GM_EINPUT, "another recipe");
     char expected[400], text64[128];
     gm_recipe_text(&recipe, text64);
     snprintf(expected, sizeof expected, "%s/candidates-%.12s.safetensors: "
@@ -682,12 +676,10 @@ static void file_holds_candidates(const char *dir, const char *words) {
     /* other tokens, another file */
     recipe.group = 32;
     tokens[0] ^= 1;
-    CHECK(!gm_candidates_open(&a, &model, &recipe, &text, work, NULL, &again,
-                              &err) && strcmp(again.hash, c.hash) != 0,
+    CHECK(!STATUS(gm_candidates_open(&a, &model, &recipe, &text, work, NULL, &again)) && strcmp(again.hash, c.hash) != 0,
           "the hash ignores the calibration");
     gm_candidates_close(&again);
-    CHECK(gm_candidates_open(&a, &model, &recipe, NULL, work, NULL, &again,
-                             &err) == GM_EUSAGE, "no calibration");
+    CHECK(STATUS(gm_candidates_open(&a, &model, &recipe, NULL, work, NULL, &again)) == GM_EUSAGE, "no calibration");
     gm_candidates_close(&c);
     gm_model_close(&model);
     gm_arena_free(&a);
@@ -698,18 +690,17 @@ static void file_holds_candidates(const char *dir, const char *words) {
 static void odd_hessians(void) {
     enum { N = 4 };
     gm_arena a = {0};
-    gm_error err = {0};
     gm_factor f, g;
     double H[N * N] = {0};
     for (int i = 0; i < N; i++) H[i * N + i] = 2;
     H[2 * N + 1] = 1;
-    CHECK(!gm_gptq_factor(&a, N, H, 0.01, true, &f, &err) &&
-          !gm_gptq_factor(&a, N, H, 0.01, false, &g, &err), "%s", err.text);
+    CHECK(!STATUS(gm_gptq_factor(&a, N, H, 0.01, true, &f)) &&
+          !STATUS(gm_gptq_factor(&a, N, H, 0.01, false, &g)), "%s", err.text);
     for (int i = 0; i < N; i++)
         CHECK(f.order[i] == i, "equal columns: %ld at %d", f.order[i], i);
     CHECK(memcmp(f.U, g.U, sizeof(gm_real) * N * N) == 0, "another factor");
     H[2 * N + 1] = NAN;
-    CHECK(gm_gptq_factor(&a, N, H, 0.01, false, &f, &err) == GM_EINPUT, "NaN");
+    CHECK(STATUS(gm_gptq_factor(&a, N, H, 0.01, false, &f)) == GM_EINPUT, "NaN");
     CHECK_TEXT(err.text, "the Hessian of 4 inputs, damped by 0.01 of its mean "
                "diagonal, is not positive definite: expected finite "
                "activations");
@@ -720,49 +711,48 @@ static void odd_hessians(void) {
    digest is checked where somebody asks. */
 static void refusals(void) {
     gm_arena a = {0};
-    gm_error err = {0};
     gm_model model;
     gm_recipe recipe;
     gm_candidates c, found;
     gm_packed packed;
     char expected[512];
-    gm_status s = gm_model_open(&a, "tests/golden/tiny-llama", &model, &err);
+    gm_status s = STATUS(gm_model_open(&a, "tests/golden/tiny-llama", &model));
     const int stored = 8 * (int)gm_dtype_bytes(
         gm_linear_tensor(&model, 0, 0)->dtype);
     const char *bits = gm_format(&a, "2,%d", stored);
-    if (!s) s = gm_recipe_parse(bits, 0, &recipe, &err);
-    CHECK(s == GM_OK && gm_candidates_open(&a, &model, &recipe, NULL, work,
-          NULL, &c, &err) == GM_EUSAGE, "no group: %s", err.text);
+    if (!s) s = STATUS(gm_recipe_parse(bits, 0, &recipe));
+    CHECK(s == GM_OK && STATUS(gm_candidates_open(&a, &model, &recipe, NULL, work,
+          NULL, &c)) == GM_EUSAGE, "no group: %s", err.text);
     CHECK_TEXT(err.text, "--group: expected 1 to 512, found 0");
     recipe.group = 32;
-    CHECK(!gm_candidates_open(&a, &model, &recipe, NULL, work, NULL, &c, &err),
+    CHECK(!STATUS(gm_candidates_open(&a, &model, &recipe, NULL, work, NULL, &c)),
           "%s", err.text);
     /* the stored weight is a candidate without a file of its own */
     const gm_tensor *w = gm_linear_tensor(&model, 1, GM_UP);
-    CHECK(!gm_candidate(&c, 1, GM_UP, 1, &packed, &err) &&
+    CHECK(!STATUS(gm_candidate(&c, 1, GM_UP, 1, &packed)) &&
           packed.original == w && packed.bits == stored, "%s", err.text);
     const char *path = c.tensors.map[0].path;
-    CHECK(gm_candidates_verify(&a, &c, work, &err) == GM_OK, "%s", err.text);
-    CHECK(gm_candidates_verify(&a, &c, "tests", &err) == GM_EINPUT, "digest");
+    CHECK(STATUS(gm_candidates_verify(&a, &c, work)) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_candidates_verify(&a, &c, "tests")) == GM_EINPUT, "digest");
     snprintf(expected, sizeof expected, "%s: expected its SHA-256 in tests/"
              "sha256-%.12s.txt, found no such file; remove it and it will be "
              "made again", path, c.hash);
     CHECK_TEXT(err.text, expected);
     found = c;
     found.recipe.quantizer = GM_EXTERNAL;
-    CHECK(gm_candidates_verify(&a, &found, "tests", &err) == GM_OK,
+    CHECK(STATUS(gm_candidates_verify(&a, &found, "tests")) == GM_OK,
           "another tool's file has no digest of ours");
-    CHECK(gm_candidates_find(&a, &model, &recipe, "abc", work, &found, &err) ==
+    CHECK(STATUS(gm_candidates_find(&a, &model, &recipe, "abc", work, &found)) ==
           GM_EINPUT, "a short hash");
     CHECK_TEXT(err.text, "candidates_hash: expected 64 hexadecimal digits, "
                "found \"abc\"");
     c.recipe.bits[0] = 3;
-    CHECK(gm_candidate(&c, 0, GM_Q, 0, &packed, &err) == GM_EINPUT, "absent");
+    CHECK(STATUS(gm_candidate(&c, 0, GM_Q, 0, &packed)) == GM_EINPUT, "absent");
     snprintf(expected, sizeof expected, "%s: tensor \"model.layers.0.self_attn."
              "q_proj.b3.codes\": expected 864 bytes, found 0", path);
     CHECK_TEXT(err.text, expected);
     c.recipe.bits[0] = 2, c.recipe.group = 16;
-    CHECK(gm_candidate(&c, 0, GM_Q, 0, &packed, &err) == GM_EINPUT, "size");
+    CHECK(STATUS(gm_candidate(&c, 0, GM_Q, 0, &packed)) == GM_EINPUT, "size");
     snprintf(expected, sizeof expected, "%s: tensor \"model.layers.0.self_attn."
              "q_proj.b2.scales\": expected 288 bytes, found 192", path);
     CHECK_TEXT(err.text, expected);
@@ -772,7 +762,7 @@ static void refusals(void) {
              "weight is %s (%d bits) in %s", 48 - stored,
              gm_dtype_name(w->dtype), stored, w->path);
     recipe.bits[1] = 48 - stored, recipe.group = 32;
-    CHECK(gm_candidates_open(&a, &model, &recipe, NULL, work, NULL, &c, &err) ==
+    CHECK(STATUS(gm_candidates_open(&a, &model, &recipe, NULL, work, NULL, &c)) ==
           GM_EUSAGE, "other stored bits");
     CHECK_TEXT(err.text, expected);
     gm_model_close(&model);
@@ -798,12 +788,12 @@ static void recipe_texts(void) {
     gm_recipe r;
     char text[128];
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        CHECK(gm_recipe_read(good[i], &r, NULL) == GM_OK, "%s", good[i]);
+        CHECK(STATUS(gm_recipe_read(good[i], &r)) == GM_OK, "%s", good[i]);
         gm_recipe_text(&r, text);
         CHECK_TEXT(text, good[i]);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        CHECK(gm_recipe_read(bad[i], &r, NULL) != GM_OK, "\"%s\"", bad[i]);
+        CHECK(STATUS(gm_recipe_read(bad[i], &r)) != GM_OK, "\"%s\"", bad[i]);
 }
 
 /* -------------------------------------------------- same bits everywhere */
@@ -824,9 +814,9 @@ static void hash_of_all(char hex[65]) {
         gm_factor f;
         made m = make_room(&a, OUT, IN, BITS, GROUP);
         gm_parts p = gm_packed_parts(OUT, IN, BITS, GROUP);
-        if (gm_gptq_factor(&a, IN, H, 0.01, act_order, &f, NULL) ||
-            gm_gptq(&a, w, OUT, IN, BITS, GROUP, GM_MINMAX, &f, m.codes,
-                    m.scales, m.zeros, NULL))
+        if (STATUS(gm_gptq_factor(&a, IN, H, 0.01, act_order, &f)) ||
+            STATUS(gm_gptq(&a, w, OUT, IN, BITS, GROUP, GM_MINMAX, &f, m.codes,
+                    m.scales, m.zeros)))
             exit(test_end("test_gptq"));
         gm_sha_add(&sha, f.U, IN * IN * sizeof *f.U);
         gm_sha_add(&sha, m.codes, (size_t)p.codes);
@@ -852,7 +842,7 @@ static void same_bits(void) {
     gm_threads_use(2);
 }
 
-int main(void) {
+static int test_main(void) {
     const long size[] = {1, 5, 63, 64, 65, 130, 200};
     for (size_t i = 0; i < sizeof size / sizeof *size; i++)
         kernels_equal_textbook(size[i]);
@@ -895,3 +885,5 @@ int main(void) {
            codes_seen);
     return test_end("test_gptq");
 }
+
+TEST_MAIN(test_main())

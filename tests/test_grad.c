@@ -29,8 +29,8 @@ struct problem {
     gm_real *h, *y, *target, *d_y, *d_h;
 };
 
-static void must(gm_status status, const gm_error *err) {
-    CHECK(status == GM_OK, "%s", err->text);
+static void must(gm_status status) {
+    CHECK(status == GM_OK, "%s", err.text);
     if (status) exit(test_end("test_grad"));
 }
 
@@ -47,7 +47,6 @@ static gm_real *numbers(struct problem *p, uint64_t stream, double base,
 
 /* Two query heads share a key/value head; YaRN's factor scales cos and sin. */
 static void problem_make(struct problem *p, gm_arch arch) {
-    gm_error err = {""};
     *p = (struct problem){.c = {
         .arch = arch, .layers = 1, .d = D, .ff = 40, .heads = 4,
         .kv_heads = 2, .head_dim = arch == GM_QWEN3 ? 10 : 6, .vocab = 10,
@@ -58,10 +57,10 @@ static void problem_make(struct problem *p, gm_arch arch) {
                  .beta_fast = 32, .beta_slow = 1, .truncate = true,
                  .attention_factor = 1.14, .original_max_position = 50}}};
     gm_config *c = &p->c;
-    must(gm_block_alloc(&p->arena, c, &p->block, &err), &err);
-    must(gm_block_alloc(&p->arena, c, &p->grad, &err), &err);
-    must(gm_rope_build(&p->arena, c, T, NULL, &p->rope, &err), &err);
-    must(gm_acts_alloc(&p->arena, c, S, T, true, &p->acts, &err), &err);
+    must(STATUS(gm_block_alloc(&p->arena, c, &p->block)));
+    must(STATUS(gm_block_alloc(&p->arena, c, &p->grad)));
+    must(STATUS(gm_rope_build(&p->arena, c, T, NULL, &p->rope)));
+    must(STATUS(gm_acts_alloc(&p->arena, c, S, T, true, &p->acts)));
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
         gm_linear_shape(c, j, &out, &in);
@@ -184,7 +183,7 @@ static void test_reach(gm_arch arch, const char *name) {
     gm_arena_free(&p.arena);
 }
 
-int main(void) {
+static int test_main(void) {
     gm_threads_use(1);      /* blocks this small only wait for each other */
     test_slopes(GM_LLAMA, "llama");
     test_slopes(GM_QWEN2, "qwen2");
@@ -195,3 +194,5 @@ int main(void) {
     printf("worst relative error of a gradient: %.2e\n", worst_of_all);
     return test_end("test_grad");
 }
+
+TEST_MAIN(test_main())

@@ -14,11 +14,10 @@ static const double alpha = 0.3, rho = 7, tau = 0.8, lambda = 0.4;
 /* One step at the fit's theta.  A step with rate 1e-300 moves nothing; step 1
    keeps E_0 as it is and draws the same noise each time. */
 static void look(gm_fit *fit) {
-    gm_error err = {0};
     fit->lambda = lambda;
     fit->step = 1;
     memset(fit->moment1, 0, (size_t)(fit->M * K) * sizeof *fit->moment1);
-    CHECK(gm_fit_step(fit, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_fit_step(fit)) == GM_OK, "%s", err.text);
 }
 
 /* J at the fit's theta.  The straight-through gradient is that of the loss's
@@ -48,19 +47,16 @@ typedef struct {
 /* masked: module m lacks candidate m mod 4. */
 static void begin(fixture *f, const char *dir, const gm_fit_options *o,
                   bool masked) {
-    gm_error err = {0};
     gm_recipe recipe;
     memset(f, 0, sizeof *f);
     for (int i = 0; i < 10; i++) f->tokens[i] = (7 * i + 3) % 40;
     for (int i = 0; i < MOST; i++) f->allowed[i] = i % K != i / K % 4;
-    gm_status s = gm_model_open(&f->arena, dir, &f->model, &err);
-    if (!s) s = gm_recipe_parse("2,3,4", 32, &recipe, &err);
-    if (!s) s = gm_candidates_open(&f->arena, &f->model, &recipe, NULL,
-                                   "build/double/work", NULL, &f->candidates,
-                                   &err);
+    gm_status s = STATUS(gm_model_open(&f->arena, dir, &f->model));
+    if (!s) s = STATUS(gm_recipe_parse("2,3,4", 32, &recipe));
+    if (!s) s = STATUS(gm_candidates_open(&f->arena, &f->model, &recipe, NULL,
+                                   "build/double/work", NULL, &f->candidates));
     if (!s && masked) f->candidates.allowed = f->allowed;
-    if (!s) s = gm_fit_begin(&f->arena, &f->candidates, f->tokens, o, &f->fit,
-                             &err);
+    if (!s) s = STATUS(gm_fit_begin(&f->arena, &f->candidates, f->tokens, o, &f->fit));
     CHECK(s == GM_OK, "%s", err.text);
     for (long i = 0; i < f->fit.M * K; i++) {
         f->fit.theta[i] = gm_uniform(1, 2, (uint64_t)i) - 0.5;
@@ -114,7 +110,7 @@ static void gradient_is_right(const char *dir, gm_relaxation relaxation,
     gm_arena_free(&f.arena);
 }
 
-int main(void) {
+static int test_main(void) {
     const char *llama = "tests/golden/tiny-llama";
     for (int r = 0; r < GM_RELAXATIONS; r++)
         for (int n = 0; n < GM_NORMS; n++)
@@ -129,3 +125,5 @@ int main(void) {
                       false, 1);
     return test_end("test_grad_fit");
 }
+
+TEST_MAIN(test_main())

@@ -33,8 +33,8 @@ typedef struct {
     gm_real *states, *teacher;      /* [S T, d] */
 } fixture;
 
-static void must(gm_status s, const gm_error *err) {
-    CHECK(s == GM_OK, "%s", err->text);
+static void must(gm_status s) {
+    CHECK(s == GM_OK, "%s", err.text);
     if (s) exit(test_end("test_grad_taylor"));
 }
 
@@ -43,27 +43,25 @@ static void must(gm_status s, const gm_error *err) {
 static void run(fixture *f, const int *choice, long m, int k, double e,
                 gm_real *h) {
     const gm_config *c = &f->model.config;
-    gm_error err = {0};
     gm_mark mark = gm_arena_mark(&f->arena);
     gm_block block;
     gm_acts acts;
     gm_rope_table rope;
-    must(gm_block_alloc(&f->arena, c, &block, &err), &err);
-    must(gm_acts_alloc(&f->arena, c, f->S, f->T, false, &acts, &err), &err);
-    must(gm_rope_build(&f->arena, c, f->T, NULL, &rope, &err), &err);
-    must(gm_embed(&f->model, f->tokens, f->S * f->T, h, &err), &err);
+    must(STATUS(gm_block_alloc(&f->arena, c, &block)));
+    must(STATUS(gm_acts_alloc(&f->arena, c, f->S, f->T, false, &acts)));
+    must(STATUS(gm_rope_build(&f->arena, c, f->T, NULL, &rope)));
+    must(STATUS(gm_embed(&f->model, f->tokens, f->S * f->T, h)));
     for (long l = 0; l < c->layers; l++) {
-        must(gm_block_load(&f->model, l, &block, &err), &err);
+        must(STATUS(gm_block_load(&f->model, l, &block)));
         for (int j = 0; j < GM_LINEARS && choice; j++) {
             long out, in, n = l * GM_LINEARS + j;
             gm_linear_shape(c, j, &out, &in);
-            must(gm_candidate_weight(&f->candidates, l, j, choice[n],
-                                     block.w[j], &err), &err);
+            must(STATUS(gm_candidate_weight(&f->candidates, l, j, choice[n],
+                                     block.w[j])));
             if (n != m) continue;
             gm_real *other = gm_alloc(&f->arena, (size_t)(out * in),
                                       sizeof *other);
-            must(gm_candidate_weight(&f->candidates, l, j, k, other, &err),
-                 &err);
+            must(STATUS(gm_candidate_weight(&f->candidates, l, j, k, other)));
             for (long i = 0; i < out * in; i++)
                 block.w[j][i] += e * (other[i] - block.w[j][i]);
         }
@@ -95,16 +93,14 @@ static double divergence(fixture *f, const gm_real *a, const gm_real *b) {
 }
 
 static void begin(fixture *f, const char *dir, long S, long T) {
-    gm_error err = {0};
     gm_recipe recipe;
     memset(f, 0, sizeof *f);
     f->S = S, f->T = T;
-    must(gm_model_open(&f->arena, dir, &f->model, &err), &err);
-    must(gm_recipe_parse("3,4,6", 32, &recipe, &err), &err);
-    must(gm_candidates_open(&f->arena, &f->model, &recipe, NULL,
-                            "build/double/work", NULL, &f->candidates, &err),
-         &err);
-    must(gm_head_load(&f->arena, &f->model, &f->head, &err), &err);
+    must(STATUS(gm_model_open(&f->arena, dir, &f->model)));
+    must(STATUS(gm_recipe_parse("3,4,6", 32, &recipe)));
+    must(STATUS(gm_candidates_open(&f->arena, &f->model, &recipe, NULL,
+                            "build/double/work", NULL, &f->candidates)));
+    must(STATUS(gm_head_load(&f->arena, &f->model, &f->head)));
     f->M = f->model.config.layers * GM_LINEARS;
     f->d = f->model.config.d;
     f->vocab = f->model.config.vocab;
@@ -122,10 +118,9 @@ static void begin(fixture *f, const char *dir, long S, long T) {
 }
 
 static void expand(fixture *f, uint64_t seed, double *slope, double *curve) {
-    gm_error err = {0};
     gm_expansion x = {&f->candidates, &f->head, {f->tokens, f->S, f->T},
                       f->teacher, f->choice, seed, NULL};
-    must(gm_expand(&f->arena, &x, slope, curve, &err), &err);
+    must(STATUS(gm_expand(&f->arena, &x, slope, curve)));
 }
 
 static double kl_at(fixture *f, long m, int k, double e) {
@@ -220,14 +215,13 @@ static void model(const char *dir) {
     CHECK(memcmp(slope, other, (size_t)(f.M * K) * sizeof *slope) == 0,
           "%s: the seed moves the slope", dir);
     curves(&f, dir);
-    gm_error err = {0};
     gm_expansion x = {&f.candidates, &f.head, {f.tokens, 2, 1}, f.teacher,
                       f.choice, 1, NULL};
-    CHECK(gm_expand(&f.arena, &x, slope, curve, &err) == GM_EUSAGE, "T = 1");
+    CHECK(STATUS(gm_expand(&f.arena, &x, slope, curve)) == GM_EUSAGE, "T = 1");
     CHECK_TEXT(err.text, "expected sequences of at least 2 tokens, found 1");
     x.text.T = 6;
     f.head.w[0] = NAN;      /* as what overflowed would leave */
-    CHECK(gm_expand(&f.arena, &x, slope, curve, &err) == GM_EINPUT &&
+    CHECK(STATUS(gm_expand(&f.arena, &x, slope, curve)) == GM_EINPUT &&
           strstr(err.text, ": the gradients of the whole model overflow"),
           "overflow: %s", err.text);
     gm_candidates_close(&f.candidates);
@@ -235,7 +229,7 @@ static void model(const char *dir) {
     gm_arena_free(&f.arena);
 }
 
-int main(void) {
+static int test_main(void) {
     gm_threads_use(1);      /* blocks this small only wait for each other */
     model("tests/golden/tiny-llama");
     model("tests/golden/tiny-qwen2");
@@ -243,3 +237,5 @@ int main(void) {
     long_sequence("tests/golden/tiny-llama");
     return test_end("test_grad_taylor");
 }
+
+TEST_MAIN(test_main())

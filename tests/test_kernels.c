@@ -578,7 +578,7 @@ static void test_double_edges(void) {
     CHECK(sine == 0 && cosine == 1, "sin(0) = %a, cos(0) = %a", sine, cosine);
 }
 
-int main(int argc, char **argv) {
+static int test_main(int argc, char **argv) {
     test_isa();
     test_gemm_equals_reference();
     test_gemm_empty();
@@ -597,3 +597,5 @@ int main(int argc, char **argv) {
     test_double_edges();
     return test_end("test_kernels");
 }
+
+TEST_MAIN(test_main(argc, argv))

@@ -19,9 +19,8 @@ static const char scratch_dir[] = "build/test/model";
 /* A call that must succeed for the test to go on. */
 #define MUST(call)                                                        \
     do {                                                                  \
-        gm_error must_ = {""}, *err = &must_;                             \
         gm_status status_ = (call);                                       \
-        CHECK(status_ == GM_OK, "%s", must_.text);                        \
+        CHECK(status_ == GM_OK, "%s", err.text);                          \
         if (status_) exit(test_end("test_model"));                        \
     } while (0)
 
@@ -74,13 +73,12 @@ static void compare(const char *path, const char *name,
 }
 
 /* json, written to a file and read. */
-static gm_status read_config(gm_arena *arena, const char *json, gm_config *c,
-                             gm_error *err) {
+static gm_status read_config(gm_arena *arena, const char *json, gm_config *c) {
     char file[100];
     snprintf(file, sizeof file, "%s/config.json", scratch_dir);
     FILE *f = fopen(file, "w");
     if (f) fputs(json, f), fclose(f);
-    return gm_config_read(arena, scratch_dir, c, err);
+    return STATUS(gm_config_read(arena, scratch_dir, c));
 }
 
 /* A model opened with everything a run over S sequences of T needs. */
@@ -98,15 +96,15 @@ static void open_model(struct setup *u, const char *name, long S, long T) {
     char dir[100];
     snprintf(dir, sizeof dir, "tests/golden/%s", name);
     *u = (struct setup){.R = S * T};
-    MUST(gm_model_open(&u->arena, dir, &u->model, err));
+    MUST(STATUS(gm_model_open(&u->arena, dir, &u->model)));
     const gm_config *c = &u->model.config;
     u->d = c->d;
     u->h = room(&u->arena, u->R * u->d);
     u->y = room(&u->arena, u->R * u->d);
-    MUST(gm_block_alloc(&u->arena, c, &u->block, err));
-    MUST(gm_block_load(&u->model, c->layers - 1, &u->block, err));
-    MUST(gm_rope_build(&u->arena, c, T, NULL, &u->rope, err));
-    MUST(gm_acts_alloc(&u->arena, c, S, T, true, &u->acts, err));
+    MUST(STATUS(gm_block_alloc(&u->arena, c, &u->block)));
+    MUST(STATUS(gm_block_load(&u->model, c->layers - 1, &u->block)));
+    MUST(STATUS(gm_rope_build(&u->arena, c, T, NULL, &u->rope)));
+    MUST(STATUS(gm_acts_alloc(&u->arena, c, S, T, true, &u->acts)));
 }
 
 static void close_model(struct setup *u) {
@@ -135,17 +133,17 @@ static void test_whole(const char *name, const char *rope) {
     if (rope) {
         gm_config other;
         snprintf(dir, sizeof dir, "tests/golden/%s", rope);
-        MUST(gm_config_read(&u.arena, dir, &other, err));
-        MUST(gm_rope_build(&u.arena, &other, T, NULL, &u.rope, err));
+        MUST(STATUS(gm_config_read(&u.arena, dir, &other)));
+        MUST(STATUS(gm_rope_build(&u.arena, &other, T, NULL, &u.rope)));
     }
     long d = u.d, vocab = u.model.config.vocab;
     gm_real *rows = room(&u.arena, at.count * d);
     gm_real *logits = room(&u.arena, at.count * vocab);
     for (int t = 0; t < T; t++)
         tokens[t] = (int32_t)(gm_random(SEED, 1, (uint64_t)t) % 64);
-    MUST(gm_embed(&u.model, tokens, T, u.h, err));
+    MUST(STATUS(gm_embed(&u.model, tokens, T, u.h)));
     for (long l = 0; l < u.model.config.layers; l++) {
-        MUST(gm_block_load(&u.model, l, &u.block, err));
+        MUST(STATUS(gm_block_load(&u.model, l, &u.block)));
         forward(&u, u.h, u.h);
         for (long i = 0; i < at.count; i++)
             memcpy(rows + i * d, u.h + at.i[i] * d,
@@ -153,7 +151,7 @@ static void test_whole(const char *name, const char *rope) {
         snprintf(label, sizeof label, "%s.h%ld", rope ? rope : name, l + 1);
         compare(path, label, rows);
     }
-    MUST(gm_head_load(&u.arena, &u.model, &head, err));
+    MUST(STATUS(gm_head_load(&u.arena, &u.model, &head)));
     gm_head_forward(&head, rows, at.count, room(&u.arena, at.count * d),
                     logits);
     snprintf(label, sizeof label, "%s.logits", rope ? rope : name);
@@ -184,7 +182,7 @@ static void test_gradient(const char *name, uint64_t number) {
     const gm_config *c = &u.model.config;
     gm_real *d_y = room(&u.arena, u.R * u.d);
     gm_real *d_h = room(&u.arena, u.R * u.d);
-    MUST(gm_block_alloc(&u.arena, c, &grad, err));
+    MUST(STATUS(gm_block_alloc(&u.arena, c, &grad)));
     fill(SEED, 100 + number, 0, 3, u.h, u.R * u.d);
     fill(SEED, 200 + number, 0, 2, d_y, u.R * u.d);
     forward(&u, u.h, u.y);
@@ -192,7 +190,7 @@ static void test_gradient(const char *name, uint64_t number) {
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
         gm_linear_shape(c, j, &out, &in);
-        MUST(gm_linear_name(&u.arena, 0, j, &linear, err));
+        MUST(STATUS(gm_linear_name(&u.arena, 0, j, &linear)));
         linear += strlen("model.layers.0.");
         snprintf(label, sizeof label, "%s.weight", linear);
         compare_samples(name, label, grad.w[j], out * in);
@@ -235,8 +233,7 @@ static void test_forward_properties(const char *name) {
     forward(&one, u.h + T * d, one.y);
     CHECK(same(one.y, u.y + T * d, T * d), "%s: sequence 1 alone", name);
     one.acts.T = CUT;
-    MUST(gm_rope_build(&one.arena, &one.model.config, CUT, NULL, &one.rope,
-                       err));
+    MUST(STATUS(gm_rope_build(&one.arena, &one.model.config, CUT, NULL, &one.rope)));
     forward(&one, u.h, one.y);
     CHECK(same(one.y, u.y, CUT * d), "%s: a prefix alone", name);
     u.h[CUT * d] += 1;
@@ -281,7 +278,7 @@ static void test_backward_properties(const char *name) {
     const gm_config *c = &u.model.config;
     fill(SEED, 1, 0, 3, u.h, u.R * u.d);
     gm_real *d_h = room(&u.arena, u.R * u.d);
-    MUST(gm_block_alloc(&u.arena, c, &grad, err));
+    MUST(STATUS(gm_block_alloc(&u.arena, c, &grad)));
     run_backward(&u, &grad, d_h);
     int threads = gm_threads();
     gm_isa isa = gm_isa_now();
@@ -289,14 +286,14 @@ static void test_backward_properties(const char *name) {
         if (way < 2) gm_threads_use(way ? threads : 1);
         else if (!gm_isa_use((gm_isa)(way - 2))) continue;
         gm_real *other = room(&u.arena, u.R * u.d);
-        MUST(gm_block_alloc(&u.arena, c, &again, err));
+        MUST(STATUS(gm_block_alloc(&u.arena, c, &again)));
         run_backward(&u, &again, other);
         CHECK(same_weights(c, &grad, &again) &&
               same(d_h, other, u.R * u.d) &&
               same(grad.norm1, again.norm1, u.d), "%s: way %d", name, way);
     }
     gm_isa_use(isa);
-    MUST(gm_block_alloc(&u.arena, c, &again, err));
+    MUST(STATUS(gm_block_alloc(&u.arena, c, &again)));
     for (int j = 0; j < GM_LINEARS; j++) again.bias[j] = NULL;
     again.norm1 = again.norm2 = again.q_norm = again.k_norm = NULL;
     gm_real *up = again.w[GM_UP];
@@ -320,13 +317,12 @@ static void test_backward_properties(const char *name) {
 /* Claim: a token outside the vocabulary is named. */
 static void test_embed(void) {
     struct setup u;
-    gm_error err;
     int32_t tokens[] = {0, 63, 64}, negative[] = {-1};
     open_model(&u, "tiny-llama", 1, 3);
-    CHECK(gm_embed(&u.model, tokens, 2, u.h, &err) == GM_OK, "in range");
-    CHECK(gm_embed(&u.model, tokens, 3, u.h, &err) == GM_EINPUT, "64");
+    CHECK(STATUS(gm_embed(&u.model, tokens, 2, u.h)) == GM_OK, "in range");
+    CHECK(STATUS(gm_embed(&u.model, tokens, 3, u.h)) == GM_EINPUT, "64");
     CHECK_TEXT(err.text, "token 2 is 64, expected 0..63");
-    CHECK(gm_embed(&u.model, negative, 1, u.h, &err) == GM_EINPUT, "-1");
+    CHECK(STATUS(gm_embed(&u.model, negative, 1, u.h)) == GM_EINPUT, "-1");
     CHECK_TEXT(err.text, "token 0 is -1, expected 0..63");
     close_model(&u);
 }
@@ -367,8 +363,8 @@ static void test_rope_case(const char *name, const char *json) {
     gm_arena arena = {0};
     gm_config c;
     gm_rope_table table;
-    MUST(read_config(&arena, json, &c, err));
-    MUST(gm_rope_build(&arena, &c, 4, position, &table, err));
+    MUST(read_config(&arena, json, &c));
+    MUST(STATUS(gm_rope_build(&arena, &c, 4, position, &table)));
     compare_angles(name, "cos", position, table.cos);
     compare_angles(name, "sin", position, table.sin);
     gm_arena_free(&arena);
@@ -418,14 +414,14 @@ static void test_rope(void) {
 static void test_config(void) {
     gm_arena arena = {0};
     gm_config c;
-    MUST(read_config(&arena, "{\"model_type\": \"llama\"}", &c, err));
+    MUST(read_config(&arena, "{\"model_type\": \"llama\"}", &c));
     CHECK(c.arch == GM_LLAMA && c.layers == 32 && c.d == 4096 &&
           c.ff == 11008 && c.heads == 32 && c.kv_heads == 32 &&
           c.head_dim == 128 && c.vocab == 32000 && c.max_position == 2048 &&
           c.norm_eps == 1e-6 && !c.tied && !c.qkv_bias && !c.o_bias &&
           !c.mlp_bias && !c.qk_norm && c.rope.kind == GM_ROPE_DEFAULT &&
           c.rope.theta == 10000, "llama defaults");
-    MUST(read_config(&arena, "{\"model_type\": \"qwen2\"}", &c, err));
+    MUST(read_config(&arena, "{\"model_type\": \"qwen2\"}", &c));
     CHECK(c.arch == GM_QWEN2 && c.layers == 32 && c.d == 4096 &&
           c.ff == 22016 && c.heads == 32 && c.kv_heads == 32 &&
           c.head_dim == 128 && c.vocab == 151936 && c.max_position == 32768 &&
@@ -434,28 +430,27 @@ static void test_config(void) {
           "qwen2 defaults");
     MUST(read_config(&arena, "{\"model_type\": \"qwen3\", "
                      "\"hidden_size\": 1024, \"num_attention_heads\": 64}",
-                     &c, err));
+                     &c));
     CHECK(c.arch == GM_QWEN3 && c.d == 1024 && c.heads == 64 &&
           c.kv_heads == 32 && c.head_dim == 128 && c.vocab == 151936 &&
           !c.qkv_bias && !c.o_bias && c.qk_norm, "qwen3 defaults");
     MUST(read_config(&arena, "{\"model_type\": \"qwen2\", "
                      "\"num_key_value_heads\": null, \"head_dim\": null, "
                      "\"num_attention_heads\": 64, \"layer_types\": null}",
-                     &c, err));
+                     &c));
     CHECK(c.kv_heads == 64 && c.head_dim == 64, "null is not absent");
     MUST(read_config(&arena, "{\"model_type\": \"qwen3\", "
-                     "\"attention_bias\": true}", &c, err));
+                     "\"attention_bias\": true}", &c));
     CHECK(c.qkv_bias && c.o_bias, "qwen3 attention_bias");
     MUST(read_config(&arena, "{\"model_type\": \"llama\", "
         "\"architectures\": [\"LlamaForCausalLM\"], \"rope_theta\": 5e5, "
         "\"rope_parameters\": {\"rope_type\": \"default\", "
-        "\"rope_theta\": 7e4}, \"pretraining_tp\": 1}", &c, err));
+        "\"rope_theta\": 7e4}, \"pretraining_tp\": 1}", &c));
     CHECK(c.rope.theta == 7e4, "rope_parameters.rope_theta wins: %g",
           c.rope.theta);
     MUST(read_config(&arena, "{\"model_type\": \"llama\", "
         "\"rope_theta\": 5e5, \"rope_scaling\": {\"type\": \"linear\", "
-        "\"factor\": 2}, \"rope_parameters\": {\"rope_theta\": 7e4}}", &c,
-        err));
+        "\"factor\": 2}, \"rope_parameters\": {\"rope_theta\": 7e4}}", &c));
     CHECK(c.rope.theta == 5e5 && c.rope.kind == GM_ROPE_LINEAR,
           "rope_scaling wins: %g", c.rope.theta);
     gm_arena_free(&arena);
@@ -484,8 +479,7 @@ static void test_unused_windows(void) {
     gm_arena arena = {0};
     gm_config c;
     for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
-        gm_error err = {""};
-        CHECK(read_config(&arena, fine[i], &c, &err) == GM_OK, "%s\n%s",
+        CHECK(read_config(&arena, fine[i], &c) == GM_OK, "%s\n%s",
               fine[i], err.text);
     }
     gm_arena_free(&arena);
@@ -598,11 +592,10 @@ static void test_refusals(void) {
     gm_arena arena = {0};
     gm_config c;
     for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
-        gm_error err = {""};
         char expected[300];
         snprintf(expected, sizeof expected, "%s/config.json: %s", scratch_dir,
                  refusals[i][1]);
-        CHECK(read_config(&arena, refusals[i][0], &c, &err) == GM_EINPUT,
+        CHECK(read_config(&arena, refusals[i][0], &c) == GM_EINPUT,
               "%s", refusals[i][0]);
         CHECK_TEXT(err.text, expected);
     }
@@ -616,7 +609,6 @@ static void test_refusals(void) {
 static void refuse_model(const char *name, const char *from, const char *to,
                          const char *message) {
     gm_arena arena = {0};
-    gm_error said = {""};
     gm_model model;
     char path[100], file[100], text[4096] = "", *at;
     snprintf(path, sizeof path, "tests/golden/%s/config.json", name);
@@ -632,10 +624,10 @@ static void refuse_model(const char *name, const char *from, const char *to,
     }
     snprintf(path, sizeof path, "tests/golden/%s/model.safetensors", name);
     snprintf(file, sizeof file, "%s/model.safetensors", scratch_dir);
-    MUST(gm_copy_file(&arena, path, file, err));
-    CHECK(gm_model_open(&arena, scratch_dir, &model, &said) == GM_EINPUT,
+    MUST(STATUS(gm_copy_file(&arena, path, file)));
+    CHECK(STATUS(gm_model_open(&arena, scratch_dir, &model)) == GM_EINPUT,
           "%s with %s", name, to);
-    CHECK_TEXT(said.text, message);
+    CHECK_TEXT(err.text, message);
     gm_arena_free(&arena);
 }
 
@@ -647,20 +639,19 @@ static void refuse_type(void) {
     };
     static const uint8_t zeros[16];
     gm_arena arena = {0};
-    gm_error said = {""};
     gm_model model;
     gm_config c;
     gm_out out;
     char file[100];
     snprintf(file, sizeof file, "%s/model.safetensors", scratch_dir);
     MUST(read_config(&arena, LLAMA "\"vocab_size\": 2, \"hidden_size\": 2, "
-                     "\"num_attention_heads\": 1}", &c, err));
-    MUST(gm_safetensors_begin(&arena, file, &tensor, 1, NULL, 0, &out, err));
-    MUST(gm_out_write(&out, zeros, sizeof zeros, err));
-    MUST(gm_out_commit(&out, err));
-    CHECK(gm_model_open(&arena, scratch_dir, &model, &said) == GM_EINPUT,
+                     "\"num_attention_heads\": 1}", &c));
+    MUST(STATUS(gm_safetensors_begin(&arena, file, &tensor, 1, NULL, 0, &out)));
+    MUST(STATUS(gm_out_write(&out, zeros, sizeof zeros)));
+    MUST(STATUS(gm_out_commit(&out)));
+    CHECK(STATUS(gm_model_open(&arena, scratch_dir, &model)) == GM_EINPUT,
           "integers");
-    CHECK_TEXT(said.text, "model.embed_tokens.weight: expected F32, F16 or "
+    CHECK_TEXT(err.text, "model.embed_tokens.weight: expected F32, F16 or "
                "BF16, found I32 in build/test/model/model.safetensors");
     gm_arena_free(&arena);
 }
@@ -731,10 +722,10 @@ static void test_full(const char *name, const char *json, uint64_t seed) {
     gm_real found[1024];
     CHECK(at.count == 16, "16 positions");
     for (int t = 0; t < 16; t++) position[t] = (int32_t)at.i[t];
-    MUST(read_config(&arena, json, &c, err));
-    MUST(gm_block_alloc(&arena, &c, &block, err));
-    MUST(gm_rope_build(&arena, &c, 16, position, &rope, err));
-    MUST(gm_acts_alloc(&arena, &c, 1, 16, false, &acts, err));
+    MUST(read_config(&arena, json, &c));
+    MUST(STATUS(gm_block_alloc(&arena, &c, &block)));
+    MUST(STATUS(gm_rope_build(&arena, &c, 16, position, &rope)));
+    MUST(STATUS(gm_acts_alloc(&arena, &c, 1, 16, false, &acts)));
     gm_real *h = room(&arena, 16 * c.d);
     fill_block(&c, seed, &block);
     fill(seed, 11, 0, 2, h, 16 * c.d);
@@ -760,11 +751,11 @@ static void test_full_width(void) {
               "\"rope_theta\": 1000000}", 38);
 }
 
-int main(void) {
+static int test_main(void) {
     static const char *const models[] = {"tiny-llama", "tiny-bias",
                                          "tiny-qwen2", "tiny-qwen3"};
     gm_isa_use(gm_isa_best());
-    MUST(gm_make_dir(scratch_dir, err));
+    MUST(STATUS(gm_make_dir(scratch_dir)));
     test_config();
     test_unused_windows();
     test_refusals();
@@ -782,3 +773,5 @@ int main(void) {
     test_full_width();
     return test_end("test_model");
 }
+
+TEST_MAIN(test_main())

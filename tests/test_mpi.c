@@ -61,8 +61,7 @@ static struct shared {
 
 /* Runs `body` in `size` processes; how each ended is in shared->end.  Bodies
    return as commands do, and agree as main does. */
-static void run_ranks(int size, gm_status (*body)(void *context,
-                                                  gm_error *err),
+static void run_ranks(int size, void (*body)(void *context),
                       void *context) {
     pid_t child[MOST];
     memset(shared->end, 0, sizeof shared->end);
@@ -78,8 +77,8 @@ static void run_ranks(int size, gm_status (*body)(void *context,
             if (to != me) close(pipes[from][to][0]);
         }
         gm_ranks_use(&(gm_transport){r, size, &size, pipe_gather, pipe_move});
-        end->status = body(context, &end->err);
-        end->status = gm_ranks_agree(end->status, &end->err);
+        end->status = gm_try(body, context, &end->err);
+        end->status = gm_ranks_end(end->status, &end->err);
         end->bytes = gm_ranks_bytes();
 #ifdef GM_COUNTED
         __gcov_dump();
@@ -123,42 +122,40 @@ static void owns_blocks(void) {
 
 /* -------------------------------------------------------- numbers, failures */
 
-static gm_status exchange(void *context, gm_error *err) {
+static void exchange(void *context) {
     double x[7 * 3];
     long word = 70 + gm_rank();
     for (int i = 0; i < 21; i++) x[i] = -1;
     for (long l = gm_rank_first(7, gm_rank());
          l < gm_rank_first(7, gm_rank() + 1); l++)
         for (int i = 0; i < 3; i++) x[l * 3 + i] = (double)(l * 3 + i) / 7;
-    gm_status s = gm_ranks_gather(x, 7, 3, err);
-    if (!s) s = gm_ranks_tell(&word, sizeof word, err);
-    if (!s) s = gm_ranks_same("words", "alike", err);
-    for (int i = 0; i < 21 && !s; i++)
-        if (x[i] != (double)i / 7) s = gm_fail(err, GM_EDIFFER, "x %d", i);
-    if (!s && word != 70) s = gm_fail(err, GM_EDIFFER, "word %ld", word);
+    gm_ranks_gather(x, 7, 3);
+    gm_ranks_tell(&word, sizeof word);
+    gm_ranks_same("words", "alike");
+    for (int i = 0; i < 21; i++)
+        if (x[i] != (double)i / 7) gm_fail(GM_EDIFFER, "x %d", i);
+    if (word != 70) gm_fail(GM_EDIFFER, "word %ld", word);
     (void)context;
-    return s;
 }
 
 /* Rank 1 and 2 fail at once, before an exchange that 0 has begun. */
-static gm_status fails(void *context, gm_error *err) {
+static void fails(void *context) {
     double x[4] = {0};
     (void)context;
-    if (gm_rank() > 0)
-        return gm_fail(err, GM_EIO, "disk of %d", gm_rank());
-    gm_status s = gm_ranks_gather(x, 4, 1, err);
-    return s ? s : gm_ranks_gather(x, 4, 1, err);
+    if (gm_rank() > 0) gm_fail(GM_EIO, "disk of %d", gm_rank());
+    gm_ranks_gather(x, 4, 1);
+    gm_ranks_gather(x, 4, 1);
 }
 
-static gm_status fails_first(void *context, gm_error *err) {
+static void fails_first(void *context) {
     (void)context;
-    if (gm_rank() == 0) return gm_fail(err, GM_EINFEASIBLE, "too small");
-    return gm_ranks_same("words", "alike", err);
+    if (gm_rank() == 0) gm_fail(GM_EINFEASIBLE, "too small");
+    gm_ranks_same("words", "alike");
 }
 
-static gm_status differs(void *context, gm_error *err) {
+static void differs(void *context) {
     (void)context;
-    return gm_ranks_same("a word", gm_rank() == 2 ? "other" : "this", err);
+    gm_ranks_same("a word", gm_rank() == 2 ? "other" : "this");
 }
 
 static void all_end_with(int size, gm_status status, const char *text) {
@@ -213,7 +210,7 @@ static long numbers(const gm_fit *fit, double *to) {
     return at + 5;
 }
 
-static gm_status stage1(void *context, gm_error *err) {
+static void stage1(void *context) {
     const job *j = context;
     gm_arena arena = {0};
     gm_model model;
@@ -224,21 +221,18 @@ static gm_status stage1(void *context, gm_error *err) {
     const gm_fit_options *o = &j->options;
     for (long i = 0; i < o->S * o->T; i++)
         tokens[i] = (int32_t)(gm_random(3, 0, (uint64_t)i) % 64);
-    gm_status s = gm_model_open(&arena, j->model, &model, err);
-    if (s) return s;
-    if (!s) s = gm_recipe_read(j->recipe, &recipe, err);
-    if (!s) s = gm_candidates_open(&arena, &model, &recipe, &(gm_sequences){
-                                   tokens, o->S, o->T}, j->dir, NULL,
-                                   &candidates, err);
-    if (!s) s = gm_fit_begin(&arena, &candidates, tokens, o, &fit, err);
-    if (!s && j->fail && gm_rank() == gm_ranks() - 1)
-        s = gm_fail(err, GM_EMEM, "no memory");
-    while (!s && fit.step < o->steps) s = gm_fit_step(&fit, err);
-    if (!s && gm_rank() == gm_ranks() - 1) numbers(&fit, shared->numbers);
-    if (!s) gm_candidates_close(&candidates);
+    gm_model_open(&arena, j->model, &model);
+    gm_recipe_read(j->recipe, &recipe);
+    gm_candidates_open(&arena, &model, &recipe,
+                       &(gm_sequences){tokens, o->S, o->T}, j->dir, NULL,
+                       &candidates);
+    gm_fit_begin(&arena, &candidates, tokens, o, &fit);
+    if (j->fail && gm_rank() == gm_ranks() - 1) gm_fail(GM_EMEM, "no memory");
+    while (fit.step < o->steps) gm_fit_step(&fit);
+    if (gm_rank() == gm_ranks() - 1) numbers(&fit, shared->numbers);
+    gm_candidates_close(&candidates);
     gm_model_close(&model);
     gm_arena_free(&arena);
-    return s;
 }
 
 static bool same_files(const char *a, const char *b) {
@@ -273,7 +267,7 @@ static void equals_one_process(const char *model, const char *recipe,
     }
 }
 
-int main(void) {
+static int test_main(void) {
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE,
                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) return 1;
@@ -299,3 +293,5 @@ int main(void) {
     all_end_with(3, GM_EMEM, "rank 2: no memory");
     return test_end("test_mpi");
 }
+
+TEST_MAIN(test_main())

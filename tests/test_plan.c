@@ -21,8 +21,7 @@ static gm_arena keep;
 
 static gm_recipe recipe_of(const char *text) {
     gm_recipe r;
-    gm_error err;
-    CHECK(gm_recipe_read(text, &r, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_recipe_read(text, &r)) == GM_OK, "%s", err.text);
     return r;
 }
 
@@ -58,7 +57,6 @@ static void test_rivals(const char *what, gm_plan p, gm_arena *arena,
                         const gm_sequences *text, const int *choice,
                         double mapped) {
     const long K = p.recipe.count, M = p.config.layers * GM_LINEARS;
-    gm_error err = {""};
     gm_objective *objective;
     gm_planned step[GM_PLAN_STEPS];
     bool *wanted = calloc((size_t)(M * K), sizeof *wanted);
@@ -68,12 +66,11 @@ static void test_rivals(const char *what, gm_plan p, gm_arena *arena,
     p.rivals = GM_MEASURES_GRADIENTS;
     gm_plan_memory(&p, step);
     for (long i = 0; i < K; i++) wanted[i] = true;
-    CHECK(gm_objective_begin(arena, candidates, text, NULL, &objective,
-                             &err) == GM_OK &&
-          gm_objective_separable(objective, wanted, S, &err) == GM_OK &&
-          gm_objective_kl_begin(objective, &err) == GM_OK &&
-          gm_objective_kl(objective, choice, &kl, &err) == GM_OK &&
-          gm_objective_expand(objective, choice, 1, S, C, &err) == GM_OK, "%s",
+    CHECK(STATUS(gm_objective_begin(arena, candidates, text, NULL, &objective)) == GM_OK &&
+          STATUS(gm_objective_separable(objective, wanted, S)) == GM_OK &&
+          STATUS(gm_objective_kl_begin(objective)) == GM_OK &&
+          STATUS(gm_objective_kl(objective, choice, &kl)) == GM_OK &&
+          STATUS(gm_objective_expand(objective, choice, 1, S, C)) == GM_OK, "%s",
           err.text);
     snprintf(name, sizeof name, "%.200s: rivals", what);
     check_near(name, step[GM_PLAN_RIVALS].memory, arena->peak, mapped);
@@ -87,12 +84,11 @@ static void test_one_sequence(const char *what, gm_plan p,
                               const gm_candidates *candidates,
                               const int32_t *tokens, const int *choice,
                               double mapped) {
-    gm_error err = {""};
     gm_arena arena = {0};
     gm_head head;
     char name[256];
     p.window = 2, p.windows = 1, p.fit.S = 1, p.fit.T = 5 * 96;
-    CHECK(gm_head_load(&arena, candidates->model, &head, &err) == GM_OK, "%s",
+    CHECK(STATUS(gm_head_load(&arena, candidates->model, &head)) == GM_OK, "%s",
           err.text);
     snprintf(name, sizeof name, "%.200s, one sequence", what);
     test_rivals(name, p, &arena, candidates, &(gm_sequences){tokens, 1, 5 * 96},
@@ -102,13 +98,12 @@ static void test_one_sequence(const char *what, gm_plan p,
 
 /* Candidates, learning and evaluation of one model and recipe. */
 static void test_steps(const char *dir, const char *text) {
-    gm_error err = {""};
     gm_model model;
     gm_candidates candidates;
     gm_recipe r = recipe_of(text);
     gm_fit_options o = fit_options(&r);
     int32_t tokens[5 * 96];
-    CHECK(gm_model_open(&keep, dir, &model, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_model_open(&keep, dir, &model)) == GM_OK, "%s", err.text);
     for (int i = 0; i < 5 * 96; i++) tokens[i] = i * 7 % 500;
     gm_sequences all = {tokens, o.S, o.T};
     gm_plan p = plan_of(&model, &r, &o);
@@ -119,9 +114,8 @@ static void test_steps(const char *dir, const char *text) {
     double mapped = (double)model.config.vocab * (double)model.config.d * 4;
     gm_arena arena = {0};
     char name[256];
-    CHECK(gm_model_hash(&model, &err) == GM_OK, "%s", err.text);
-    CHECK(gm_candidates_open(&arena, &model, &r, &all, WORK, NULL, &candidates,
-                             &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_model_hash(&model)) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_candidates_open(&arena, &model, &r, &all, WORK, NULL, &candidates)) == GM_OK, "%s", err.text);
     snprintf(name, sizeof name, "%s, %s: candidates", dir, text);
     check_near(name, step[GM_PLAN_CANDIDATES].memory, arena.peak, mapped);
     struct stat info;
@@ -133,8 +127,8 @@ static void test_steps(const char *dir, const char *text) {
 
     gm_arena learning = {0};
     gm_fit fit;
-    CHECK(gm_fit_begin(&learning, &candidates, tokens, &o, &fit, &err) ==
-          GM_OK && gm_fit_step(&fit, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_fit_begin(&learning, &candidates, tokens, &o, &fit)) ==
+          GM_OK && STATUS(gm_fit_step(&fit)) == GM_OK, "%s", err.text);
     snprintf(name, sizeof name, "%s, %s: fit", dir, text);
     check_near(name, step[GM_PLAN_STEPS_OF_FIT].memory, learning.peak,
                mapped + (double)info.st_size / (double)model.config.layers);
@@ -146,12 +140,11 @@ static void test_steps(const char *dir, const char *text) {
     size_t n = (size_t)(7 * 64 * model.config.d) * sizeof(gm_real);
     gm_real *h = gm_alloc(&measuring, n, 1), *y = gm_alloc(&measuring, n, 1);
     int *choice = calloc((size_t)fit.M, sizeof *choice);
-    CHECK(gm_head_load(&measuring, &model, &head, &err) == GM_OK &&
-          gm_final_states(&measuring, &model, NULL, NULL, &windows, NULL, h,
-                          &err) == GM_OK &&
-          gm_final_states(&measuring, &model, &candidates, choice, &windows,
-                          NULL, y, &err) == GM_OK &&
-          gm_evaluate(&measuring, &head, &windows, y, h, NULL, &out, &err) ==
+    CHECK(STATUS(gm_head_load(&measuring, &model, &head)) == GM_OK &&
+          STATUS(gm_final_states(&measuring, &model, NULL, NULL, &windows, NULL, h)) == GM_OK &&
+          STATUS(gm_final_states(&measuring, &model, &candidates, choice, &windows,
+                          NULL, y)) == GM_OK &&
+          STATUS(gm_evaluate(&measuring, &head, &windows, y, h, NULL, &out)) ==
           GM_OK, "%s", err.text);
     snprintf(name, sizeof name, "%s, %s: eval", dir, text);
     check_near(name, step[GM_PLAN_EVAL].memory, measuring.peak, mapped);
@@ -169,26 +162,25 @@ static void test_steps(const char *dir, const char *text) {
 /* A plan that does not fit takes smaller pieces, and then says what to lower;
    nothing of it grows with the number of blocks but disk. */
 static void test_limits(void) {
-    gm_error err = {""};
     gm_model model;
     gm_recipe r = recipe_of("gptq bits=2,3,4 group=64 hessian=token");
     gm_fit_options o = fit_options(&r);
     gm_planned step[GM_PLAN_STEPS], twice[GM_PLAN_STEPS];
-    CHECK(gm_model_open(&keep, "data/tiny-llama", &model, &err) == GM_OK, "%s",
+    CHECK(STATUS(gm_model_open(&keep, "data/tiny-llama", &model)) == GM_OK, "%s",
           err.text);
     gm_plan p = plan_of(&model, &r, &o);
     p.window = 64, p.windows = 1000, p.budgets = 2;
     gm_plan_memory(&p, step);
-    CHECK(gm_plan_fit(&p, gm_plan_peak(step), &err) == GM_OK && !p.group &&
+    CHECK(STATUS(gm_plan_fit(&p, gm_plan_peak(step))) == GM_OK && !p.group &&
           !p.recipe.at_once, "pieces were made smaller without need");
     int64_t limit = step[GM_PLAN_CANDIDATES].memory - 1;
     p.learns = false;
-    CHECK(gm_plan_fit(&p, limit, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_plan_fit(&p, limit)) == GM_OK, "%s", err.text);
     gm_plan_memory(&p, twice);
     CHECK(gm_plan_peak(twice) <= limit && p.group > 0 && p.group < 1000 &&
           p.recipe.at_once > 0 && p.recipe.at_once < 4, "groups of %ld "
           "windows, %ld sequences at once", p.group, p.recipe.at_once);
-    CHECK(gm_plan_fit(&p, 1000, &err) == GM_EMEM, "1000 bytes suffice");
+    CHECK(STATUS(gm_plan_fit(&p, 1000)) == GM_EMEM, "1000 bytes suffice");
     CHECK(strncmp(err.text, "--max-memory: ", 14) == 0 &&
           strstr(err.text, "expected at most 0.0 MB; lower --"), "%s",
           err.text);
@@ -209,19 +201,16 @@ static void test_limits(void) {
 
 /* One sequence at a time gives the same candidates. */
 static void test_at_once(void) {
-    gm_error err = {""};
     gm_model model;
     gm_candidates a, b;
     gm_recipe r = recipe_of("gptq bits=2 group=64 hessian=attention");
     int32_t tokens[5 * 96];
     for (int i = 0; i < 5 * 96; i++) tokens[i] = i * 7 % 500;
     gm_sequences all = {tokens, 5, 96};
-    CHECK(gm_model_open(&keep, "data/tiny-llama", &model, &err) == GM_OK &&
-          gm_candidates_open(&keep, &model, &r, &all, WORK "/four", NULL, &a,
-                             &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_model_open(&keep, "data/tiny-llama", &model)) == GM_OK &&
+          STATUS(gm_candidates_open(&keep, &model, &r, &all, WORK "/four", NULL, &a)) == GM_OK, "%s", err.text);
     r.at_once = 1;
-    CHECK(gm_candidates_open(&keep, &model, &r, &all, WORK "/one", NULL, &b,
-                             &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_candidates_open(&keep, &model, &r, &all, WORK "/one", NULL, &b)) == GM_OK, "%s", err.text);
     const gm_map *x = a.tensors.map, *y = b.tensors.map;
     CHECK(x->size == y->size && !memcmp(x->data, y->data, x->size) &&
           strcmp(x->path, y->path), "%s and %s differ", x->path, y->path);
@@ -230,9 +219,8 @@ static void test_at_once(void) {
     gm_model_close(&model);
 }
 
-int main(void) {
-    gm_error err = {""};
-    if (system("rm -rf " WORK) || gm_make_dir(WORK, &err)) return 1;
+static int test_main(void) {
+    if (system("rm -rf " WORK) || STATUS(gm_make_dir(WORK))) return 1;
     gm_threads_use(2);
     test_steps("data/tiny-llama", "rtn bits=2,3,4 group=64");
     test_steps("data/tiny-qwen3", "rtn bits=2,4,8 group=32");
@@ -244,3 +232,5 @@ int main(void) {
     gm_arena_free(&keep);
     return test_end("test_plan");
 }
+
+TEST_MAIN(test_main())

@@ -148,9 +148,8 @@ static const gm_plot pareto = {"KL against size", "average code bits",
    rows, column = round(60 f), row = round(20 (1 - f)), f by definition. */
 static void text_places(void) {
     gm_arena a = {0};
-    gm_error err = {0};
     const char *text = "";
-    CHECK(gm_plot_text(&a, &pareto, 72, 21, &text, &err) == GM_OK, "%s",
+    CHECK(STATUS(gm_plot_text(&a, &pareto, 72, 21, &text)) == GM_OK, "%s",
           err.text);
     /* the ranges, 5 % wider on both sides */
     double x0 = 2.25 - 0.05 * 0.75, x1 = 3 + 0.05 * 0.75;
@@ -182,7 +181,6 @@ static void text_places(void) {
    marker, no colour, all points within the frame. */
 static void svg_of_many(void) {
     gm_arena a = {0};
-    gm_error err = {0};
     gm_series many[13];
     char names[13][32];
     for (int i = 0; i < 13; i++) {
@@ -192,7 +190,7 @@ static void svg_of_many(void) {
     many[12].name = two[1].name;
     gm_plot plot = pareto;
     plot.series = many, plot.count = 13;
-    CHECK(gm_plot_svg(&a, &plot, svg_path, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_plot_svg(&a, &plot, svg_path)) == GM_OK, "%s", err.text);
     char *text = read_file(svg_path);
     xml x = parse_xml(text);
     CHECK(!x.wrong, "%s at ...%.60s", x.wrong, x.at);
@@ -231,7 +229,6 @@ static void svg_of_many(void) {
 /* Ticks: few, within the range, at round numbers, for ranges of all sizes. */
 static void ticks_are_round(void) {
     gm_arena a = {0};
-    gm_error err = {0};
     const char *text;
     for (int log_y = 0; log_y < 2; log_y++)
         for (int i = 0; i < 12; i++) {
@@ -239,7 +236,7 @@ static void ticks_are_round(void) {
             double x[2] = {1e6, 1e6 + pow(9, i)};
             gm_series s = {"s", 0, false, 2, x, y};
             gm_plot p = {"t", "x", "y", false, log_y, &s, 1};
-            gm_status status = gm_plot_text(&a, &p, 72, 20, &text, &err);
+            gm_status status = STATUS(gm_plot_text(&a, &p, 72, 20, &text));
             long ticks = 0;
             CHECK(status == GM_OK, "%s", err.text);
             for (const char *at = text; (at = strchr(at, '\n')); at++)
@@ -260,38 +257,36 @@ static void ticks_are_round(void) {
 
 static void one_point(void) {
     gm_arena a = {0};
-    gm_error err = {0};
     const char *text = "";
     gm_series s = {"alone", 0, true, 1, size, kl};
     gm_plot p = {"t", "x", "y", false, true, &s, 1};
-    CHECK(gm_plot_text(&a, &p, 50, 10, &text, &err) == GM_OK &&
+    CHECK(STATUS(gm_plot_text(&a, &p, 50, 10, &text)) == GM_OK &&
           strchr(text, '|') && strstr(text, "a alone"), "%s%s", err.text, text);
-    CHECK(gm_plot_svg(&a, &p, svg_path, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_plot_svg(&a, &p, svg_path)) == GM_OK, "%s", err.text);
     gm_arena_free(&a);
 }
 
 static void refused(void) {
     gm_arena a = {0};
-    gm_error err;
     const char *text;
     double zero[3] = {0.3, 0, 0.1}, nan[3] = {2, 3, NAN};
     gm_series s = {"gamma", 0, true, 3, size, zero};
     gm_plot p = {"t", "bits", "KL", false, true, &s, 1};
-    CHECK(gm_plot_text(&a, &p, 70, 20, &text, &err) == GM_EINPUT, "zero");
+    CHECK(STATUS(gm_plot_text(&a, &p, 70, 20, &text)) == GM_EINPUT, "zero");
     CHECK_TEXT(err.text, "plot: gamma: point 1: expected a positive number on "
                "the logarithmic axis KL, found 0");
     s.y = kl, s.x = nan;
-    CHECK(gm_plot_svg(&a, &p, svg_path, &err) == GM_EINPUT, "nan");
+    CHECK(STATUS(gm_plot_svg(&a, &p, svg_path)) == GM_EINPUT, "nan");
     CHECK_TEXT(err.text, "plot: gamma: point 2: expected a finite number as "
                "bits, found nan");
     s.count = 0;
-    CHECK(gm_plot_text(&a, &p, 70, 20, &text, &err) == GM_EINPUT, "empty");
+    CHECK(STATUS(gm_plot_text(&a, &p, 70, 20, &text)) == GM_EINPUT, "empty");
     CHECK_TEXT(err.text, "plot: expected at least one point and at most 26 "
                "series, found 0 points, 1 series");
     gm_arena_free(&a);
 }
 
-int main(void) {
+static int test_main(void) {
     parser_is_strict();
     text_places();
     svg_of_many();
@@ -300,3 +295,5 @@ int main(void) {
     refused();
     return test_end("test_plot");
 }
+
+TEST_MAIN(test_main())

@@ -79,7 +79,7 @@ static void rtn_equals_numpy(const char *set) {
         if (bits == 1 || bits == 4) {
             gm_vec vq = record(set, "q", bits);
             gm_real *q = gm_alloc(&a, (size_t)(out * in), sizeof *q);
-            CHECK(gm_dequantize(&m.packed, q, NULL) == GM_OK, "dequantize");
+            CHECK(STATUS(gm_dequantize(&m.packed, q)) == GM_OK, "dequantize");
             long differ = 0;
             for (long i = 0; i < out * in; i++)
                 differ += q[i] != (gm_real)vq.f[i];
@@ -119,7 +119,7 @@ static void strips_join(long in, long group, int bits) {
     for (long i = 0; i < out * in; i++)
         w[i] = (gm_real)(gm_uniform(3, 0, (uint64_t)i) - 0.4);
     made m = make(&a, w, out, in, bits, group);
-    CHECK(gm_dequantize(&m.packed, q, NULL) == GM_OK, "dequantize");
+    CHECK(STATUS(gm_dequantize(&m.packed, q)) == GM_OK, "dequantize");
     long wrong = 0;
     double worst = 0;
     for (long i = 0; i < out; i++)
@@ -217,11 +217,11 @@ static void mixture_and_inner(void) {
     }
     for (int k = 0; k < K; k++)
         packed[k] = make(&a, w, OUT, IN, k + 2, 128).packed;
-    CHECK(gm_mix(packed, K, p, mixed, NULL) == GM_OK, "mix");
-    CHECK(gm_inner(packed, K, G, row, g, NULL) == GM_OK, "inner");
+    CHECK(STATUS(gm_mix(packed, K, p, mixed)) == GM_OK, "mix");
+    CHECK(STATUS(gm_inner(packed, K, G, row, g)) == GM_OK, "inner");
     for (int k = 0; k < K; k++) {
         double expected = 0, size = 0;
-        gm_dequantize(packed + k, q, NULL);
+        STATUS(gm_dequantize(packed + k, q));
         for (long i = 0; i < OUT * IN; i++) {
             sum[i] += p[k] * (double)q[i];
             expected += (double)G[i] * (double)q[i];
@@ -243,7 +243,6 @@ static void mixture_and_inner(void) {
    thread: the first one in file order. */
 static void not_finite(void) {
     gm_arena a = {0};
-    gm_error err = {0};
     enum { OUT = 40, IN = 530 };
     float *stored = gm_alloc(&a, OUT * IN, sizeof *stored);
     gm_real *w = gm_alloc(&a, OUT * IN, sizeof *w);
@@ -253,10 +252,10 @@ static void not_finite(void) {
     gm_packed p = {.bits = 32, .out = OUT, .in = IN, .original = &t};
     stored[20 * IN + 525] = INFINITY, stored[7 * IN + 3] = NAN;
     stored[39 * IN] = NAN;
-    CHECK(gm_mix(&p, 1, &one, w, &err) == GM_EINPUT, "mix");
+    CHECK(STATUS(gm_mix(&p, 1, &one, w)) == GM_EINPUT, "mix");
     CHECK_TEXT(err.text, "file: tensor \"w\": element 3713 of shape [40, 530] "
                "is NaN, expected a finite number");
-    CHECK(gm_inner(&p, 1, w, row, g, &err) == GM_EINPUT, "inner");
+    CHECK(STATUS(gm_inner(&p, 1, w, row, g)) == GM_EINPUT, "inner");
     CHECK_TEXT(err.text, "file: tensor \"w\": element 3713 of shape [40, 530] "
                "is NaN, expected a finite number");
     gm_arena_free(&a);
@@ -264,9 +263,8 @@ static void not_finite(void) {
 
 static void recipes(void) {
     gm_recipe r;
-    gm_error err;
     char text[128];
-    CHECK(gm_recipe_parse("2,3,4,16", 64, &r, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_recipe_parse("2,3,4,16", 64, &r)) == GM_OK, "%s", err.text);
     gm_recipe_text(&r, text);
     CHECK_TEXT(text, "rtn bits=2,3,4,16 group=64");
     const char *bad[] = {"", "9", "2,,3", "2;3", "2,3,", "x"};
@@ -274,18 +272,18 @@ static void recipes(void) {
         char expected[160];
         snprintf(expected, sizeof expected, "--bits: expected a list of 1..8, "
                  "16 or 32 such as 2,3,4, found \"%s\"", bad[i]);
-        CHECK(gm_recipe_parse(bad[i], 64, &r, &err) == GM_EUSAGE, "%s", bad[i]);
+        CHECK(STATUS(gm_recipe_parse(bad[i], 64, &r)) == GM_EUSAGE, "%s", bad[i]);
         CHECK_TEXT(err.text, expected);
     }
-    CHECK(gm_recipe_parse("3,2", 64, &r, &err) == GM_EUSAGE, "descending");
+    CHECK(STATUS(gm_recipe_parse("3,2", 64, &r)) == GM_EUSAGE, "descending");
     CHECK_TEXT(err.text, "--bits: expected ascending numbers, found \"3,2\"");
-    CHECK(gm_recipe_read("external bits=2 group=1 x", &r, &err) == GM_EINPUT,
+    CHECK(STATUS(gm_recipe_read("external bits=2 group=1 x", &r)) == GM_EINPUT,
           "a word after external");
     CHECK_TEXT(err.text, "candidates: expected nothing after group=, found "
                "\"x\"");
 }
 
-int main(void) {
+static int test_main(void) {
     rtn_equals_numpy("a");
     rtn_equals_numpy("b");
     rtn_equals_numpy("c");
@@ -301,3 +299,5 @@ int main(void) {
     recipes();
     return test_end("test_quant");
 }
+
+TEST_MAIN(test_main())

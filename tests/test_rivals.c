@@ -24,20 +24,19 @@ typedef struct {
 } fixture;
 
 static void fixture_begin(fixture *f, const char *dir, const char *bits) {
-    gm_error err = {0};
     gm_recipe recipe;
     memset(f, 0, sizeof *f);
     gm_arena *a = &f->arena;
-    gm_status s = gm_model_open(a, dir, &f->model, &err);
-    if (!s) s = gm_recipe_parse(bits, 32, &recipe, &err);
-    if (!s) s = gm_candidates_open(a, &f->model, &recipe, NULL, work, NULL,
-                                   &f->candidates, &err);
+    gm_status s = STATUS(gm_model_open(a, dir, &f->model));
+    if (!s) s = STATUS(gm_recipe_parse(bits, 32, &recipe));
+    if (!s) s = STATUS(gm_candidates_open(a, &f->model, &recipe, NULL, work, NULL,
+                                   &f->candidates));
     for (int i = 0; i < S * T; i++)
         f->tokens[i] = (int32_t)(gm_random(5, 0, (uint64_t)i) %
                                  (uint64_t)f->model.config.vocab);
     f->options = (gm_rivals_options){&f->candidates, {f->tokens, S, T}, NULL,
                                      3, 7};
-    if (!s) s = gm_rivals_begin(a, &f->options, NULL, &f->rivals, &err);
+    if (!s) s = STATUS(gm_rivals_begin(a, &f->options, NULL, &f->rivals));
     CHECK(s == GM_OK, "%s: %s", dir, err.text);
     if (s) exit(test_end("test_rivals"));
     f->table = gm_rivals_table(f->rivals);
@@ -58,9 +57,9 @@ static int64_t size_in(const fixture *f, gm_convention c, const int *choice) {
 }
 
 static gm_status choose(fixture *f, gm_method method, const gm_budget *budget,
-                        int *choice, gm_error *err) {
+                        int *choice) {
     gm_effort effort;
-    return gm_rivals_choose(f->rivals, method, budget, choice, &effort, err);
+    return STATUS(gm_rivals_choose(f->rivals, method, budget, choice, &effort));
 }
 
 /* Modules whose next candidate up would still fit. */
@@ -84,7 +83,6 @@ static void feasible_everywhere(fixture *f, gm_method method, bool full,
                                 int steps) {
     const gm_scores *t = f->table;
     const char *name = gm_method_name(method);
-    gm_error err = {0};
     for (int c = GM_BITS; c <= GM_BYTES; c++) {
         for (long m = 0; m < t->M; m++)
             f->choice[m] = 0, f->other[m] = t->K - 1;
@@ -93,42 +91,42 @@ static void feasible_everywhere(fixture *f, gm_method method, bool full,
         for (int i = 0; i <= steps + 1; i++) {
             gm_budget b = {(gm_convention)c, low + (high - low) * i / steps,
                            "x"};
-            gm_status s = choose(f, method, &b, f->choice, &err);
+            gm_status s = choose(f, method, &b, f->choice);
             CHECK(s == GM_OK, "%s: %s", name, err.text);
             int64_t size = size_in(f, b.convention, f->choice);
             CHECK(size <= b.limit, "%s: size %lld over budget %lld", name,
                   (long long)size, (long long)b.limit);
             CHECK(!full || could_rise(f, &b, f->choice) == 0, "%s leaves "
                   "room", name);
-            s = choose(f, method, &b, f->other, &err);
+            s = choose(f, method, &b, f->other);
             CHECK(!s && same(f, f->choice, f->other), "%s: another answer the "
                   "second time", name);
         }
         gm_budget b = {(gm_convention)c, low - 1, "1"};
-        CHECK(choose(f, method, &b, f->choice, &err) == GM_EINFEASIBLE,
+        CHECK(choose(f, method, &b, f->choice) == GM_EINFEASIBLE,
               "%s below the least size", name);
     }
 }
 
 /* The message is the solver's own. */
 static void infeasible_message(fixture *f) {
-    gm_error err = {0}, expected = {0};
+    gm_error expected;
     gm_certificate t;
     gm_allocation allocation;
     gm_solve_options o = {.solver = GM_DP};
     gm_budget b;
     static const char *const text[] = {"1.75", "2.25", "20K"};
     for (int c = GM_BITS; c <= GM_BYTES; c++) {
-        gm_budget_parse(&f->arena, f->table, (gm_convention)c, text[c], &b,
-                        &err);
-        CHECK(gm_allocate(&f->arena, f->table, &b, &o, f->choice, &t,
-                          &allocation, &expected) == GM_EINFEASIBLE, "solver");
-        CHECK(choose(f, GM_RANDOM, &b, f->choice, &err) == GM_EINFEASIBLE,
+        gm_budget_parse(&f->arena, f->table, (gm_convention)c, text[c], &b);
+        CHECK(STATUS(gm_allocate(&f->arena, f->table, &b, &o, f->choice, &t,
+                                 &allocation)) == GM_EINFEASIBLE, "solver");
+        expected = err;
+        CHECK(choose(f, GM_RANDOM, &b, f->choice) == GM_EINFEASIBLE,
               "random");
         CHECK_TEXT(err.text, expected.text);
     }
-    gm_budget_parse(&f->arena, f->table, GM_BITS, "1.75", &b, &err);
-    choose(f, GM_EVOLVE, &b, f->choice, &err);
+    gm_budget_parse(&f->arena, f->table, GM_BITS, "1.75", &b);
+    choose(f, GM_EVOLVE, &b, f->choice);
     CHECK_TEXT(err.text, "--bits 1.75: no assignment is that small; reachable "
                "are 2 to 8 bits per weight, next below: none, above: 2");
 }
@@ -144,17 +142,16 @@ static long raised_in_order(const gm_scores *t, gm_method method, long i) {
 
 static void simple_methods(fixture *f) {
     const gm_scores *t = f->table;
-    gm_error err = {0};
     static const double bits[] = {2, 2.4, 3, 3.7, 4, 6.1, 8, 9};
     static const int level[] = {0, 0, 1, 1, 2, 2, 3, 3};
     for (int i = 0; i < 8; i++) {
         gm_budget b = {GM_BITS, (int64_t)(bits[i] * (double)t->N), "x"};
-        choose(f, GM_UNIFORM, &b, f->choice, &err);
+        choose(f, GM_UNIFORM, &b, f->choice);
         for (long m = 0; m < t->M; m++)
             CHECK(f->choice[m] == level[i], "uniform at %g: candidate %d",
                   bits[i], f->choice[m]);
         for (gm_method e = GM_FIRST_HIGH; e <= GM_LAST_HIGH; e++) {
-            choose(f, e, &b, f->choice, &err);
+            choose(f, e, &b, f->choice);
             int64_t size = t->N * t->bits[level[i]];
             for (long n = 0; n < t->M && level[i] < 3; n++) {
                 long m = raised_in_order(t, e, n);
@@ -172,9 +169,9 @@ static void simple_methods(fixture *f) {
     gm_rivals *r;
     gm_effort effort;
     o.seed++;
-    choose(f, GM_RANDOM, &b, f->choice, &err);
-    CHECK(!gm_rivals_begin(&f->arena, &o, NULL, &r, &err) &&
-          !gm_rivals_choose(r, GM_RANDOM, &b, f->other, &effort, &err) &&
+    choose(f, GM_RANDOM, &b, f->choice);
+    CHECK(!STATUS(gm_rivals_begin(&f->arena, &o, NULL, &r)) &&
+          !STATUS(gm_rivals_choose(r, GM_RANDOM, &b, f->other, &effort)) &&
           !same(f, f->choice, f->other), "another seed, another assignment");
     CHECK(effort.evaluations == 0, "random evaluates nothing");
 }
@@ -186,17 +183,16 @@ static void run_block(fixture *f, long l, const int *choice, const gm_real *h,
                       gm_acts *acts, gm_real *y) {
     const gm_config *c = &f->model.config;
     gm_mark mark = gm_arena_mark(&f->arena);
-    gm_error err = {0};
     gm_block block;
     gm_rope_table rope;
     gm_packed packed;
-    gm_status s = gm_block_alloc(&f->arena, c, &block, &err);
-    if (!s) s = gm_rope_build(&f->arena, c, acts->T, NULL, &rope, &err);
-    if (!s) s = gm_block_load(&f->model, l, &block, &err);
+    gm_status s = STATUS(gm_block_alloc(&f->arena, c, &block));
+    if (!s) s = STATUS(gm_rope_build(&f->arena, c, acts->T, NULL, &rope));
+    if (!s) s = STATUS(gm_block_load(&f->model, l, &block));
     for (int j = 0; j < GM_LINEARS && !s; j++) {
         if (choice[j] < 0) continue;
-        s = gm_candidate(&f->candidates, l, j, choice[j], &packed, &err);
-        if (!s) s = gm_dequantize(&packed, block.w[j], &err);
+        s = STATUS(gm_candidate(&f->candidates, l, j, choice[j], &packed));
+        if (!s) s = STATUS(gm_dequantize(&packed, block.w[j]));
     }
     CHECK(s == GM_OK, "%s", err.text);
     gm_block_forward(c, &block, &rope, h, acts, y);
@@ -234,19 +230,18 @@ static double relative_error(fixture *f, long l, const int *choice,
 static void errors_by_definition(fixture *f) {
     const gm_scores *t = f->table;
     const long L = t->M / GM_LINEARS, n = t->M * t->K;
-    gm_error err = {0};
     gm_objective *o;
     gm_acts acts;
     gm_arena *a = &f->arena;
     double *E = gm_alloc(a, (size_t)n, sizeof *E), sum[2] = {0}, found;
     bool *wanted = gm_alloc(a, (size_t)n, sizeof *wanted);
     gm_real *h = gm_alloc(a, (size_t)(S * T * f->model.config.d), sizeof *h);
-    gm_status s = gm_objective_begin(a, &f->candidates, &f->options.text, NULL,
-                                     &o, &err);
-    if (!s) s = gm_acts_alloc(a, &f->model.config, S, T, false, &acts, &err);
-    if (!s) s = gm_embed(&f->model, f->tokens, S * T, h, &err);
+    gm_status s = STATUS(gm_objective_begin(a, &f->candidates, &f->options.text, NULL,
+                                     &o));
+    if (!s) s = STATUS(gm_acts_alloc(a, &f->model.config, S, T, false, &acts));
+    if (!s) s = STATUS(gm_embed(&f->model, f->tokens, S * T, h));
     for (long i = 0; i < n; i++) wanted[i] = i % 7 == 0;
-    if (!s) s = gm_objective_separable(o, wanted, E, &err);
+    if (!s) s = STATUS(gm_objective_separable(o, wanted, E));
     CHECK(s == GM_OK, "%s", err.text);
     double runs = gm_objective_evaluations(o);
     double expected = (double)(n / 7) / (double)L;
@@ -275,7 +270,7 @@ static void errors_by_definition(fixture *f) {
     gm_objective_forget(o);
     for (int i = 0; i < 4; i++) {       /* the second time from memory */
         const int *choice = i % 2 ? f->other : f->choice;
-        CHECK(!gm_objective_blocks(o, choice, &found, &err) &&
+        CHECK(!STATUS(gm_objective_blocks(o, choice, &found)) &&
               fabs(found - sum[i % 2]) < 1e-3 * found, "blocks: %.9g, by "
               "definition %.9g", found, sum[i % 2]);
     }
@@ -299,29 +294,26 @@ static long distinct_blocks(const int *choice, long M) {
 static void memory(fixture *f) {
     const gm_scores *t = f->table;
     const double L = (double)(t->M / GM_LINEARS);
-    gm_error err = {0};
     gm_objective *o, *fresh;
     gm_sequences text = {f->tokens, 1, 4};
     double E[100], again, spent;
     int *all = gm_alloc(&f->arena, (size_t)(100 * t->M), sizeof *all);
-    CHECK(!gm_objective_begin(&f->arena, &f->candidates, &text, NULL, &o,
-                              &err) &&
-          !gm_objective_begin(&f->arena, &f->candidates, &text, NULL, &fresh,
-                              &err), "%s", err.text);
+    CHECK(!STATUS(gm_objective_begin(&f->arena, &f->candidates, &text, NULL, &o)) &&
+          !STATUS(gm_objective_begin(&f->arena, &f->candidates, &text, NULL, &fresh)), "%s", err.text);
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < 100; i++) {
             for (long m = 0; m < t->M; m++)
                 f->choice[m] = (int)(gm_random(3, (uint64_t)i, (uint64_t)m) %
                                      (uint64_t)t->K);
             memcpy(all + i * t->M, f->choice, (size_t)t->M * sizeof *all);
-            CHECK(!gm_objective_blocks(o, f->choice, &again, &err), "%s",
+            CHECK(!STATUS(gm_objective_blocks(o, f->choice, &again)), "%s",
                   err.text);
             if (pass == 0) E[i] = again;
             CHECK(again == E[i], "remembered %.17g, measured %.17g", again,
                   E[i]);
             if (pass == 0 || i % 50) continue;
             gm_objective_forget(fresh);
-            CHECK(!gm_objective_blocks(fresh, f->choice, &again, &err) &&
+            CHECK(!STATUS(gm_objective_blocks(fresh, f->choice, &again)) &&
                   again == E[i] && gm_objective_evaluations(fresh) == 1,
                   "fresh %.17g, measured %.17g", again, E[i]);
         }
@@ -330,14 +322,13 @@ static void memory(fixture *f) {
     CHECK(spent == distinct / L && distinct > 700, "%g blocks: %g sweeps",
           distinct, spent);
     f->choice[9] = (f->choice[9] + 1) % t->K;
-    gm_objective_blocks(o, f->choice, &again, &err);
+    gm_objective_blocks(o, f->choice, &again);
     spent = gm_objective_evaluations(o);
     CHECK(fabs(spent - (distinct + 1) / L) < 1e-12, "one more: %g", spent);
 }
 
 /* KL of an assignment is that of gm_evaluate. */
 static void kl_by_evaluation(fixture *f) {
-    gm_error err = {0};
     gm_arena *a = &f->arena;
     gm_objective *o;
     gm_head head;
@@ -347,15 +338,15 @@ static void kl_by_evaluation(fixture *f) {
     gm_real *x = gm_alloc(a, n, sizeof *x), *y = gm_alloc(a, n, sizeof *y);
     double kl = 0;
     for (long m = 0; m < f->table->M; m++) f->choice[m] = (int)(m % 3);
-    gm_status s = gm_head_load(a, &f->model, &head, &err);
-    if (!s) s = gm_final_states(a, &f->model, NULL, NULL, &text, NULL, x, &err);
-    if (!s) s = gm_final_states(a, &f->model, &f->candidates, f->choice, &text,
-                                NULL, y, &err);
-    if (!s) s = gm_evaluate(a, &head, &text, y, x, NULL, &measure, &err);
-    if (!s) s = gm_objective_begin(a, &f->candidates, &f->options.text, NULL,
-                                   &o, &err);
-    if (!s) s = gm_objective_kl_begin(o, &err);
-    if (!s) s = gm_objective_kl(o, f->choice, &kl, &err);
+    gm_status s = STATUS(gm_head_load(a, &f->model, &head));
+    if (!s) s = STATUS(gm_final_states(a, &f->model, NULL, NULL, &text, NULL, x));
+    if (!s) s = STATUS(gm_final_states(a, &f->model, &f->candidates, f->choice, &text,
+                                NULL, y));
+    if (!s) s = STATUS(gm_evaluate(a, &head, &text, y, x, NULL, &measure));
+    if (!s) s = STATUS(gm_objective_begin(a, &f->candidates, &f->options.text, NULL,
+                                   &o));
+    if (!s) s = STATUS(gm_objective_kl_begin(o));
+    if (!s) s = STATUS(gm_objective_kl(o, f->choice, &kl));
     CHECK(!s && kl == measure.kl && kl > 0 && gm_objective_evaluations(o) == 1,
           "kl %.17g, gm_evaluate %.17g", kl, measure.kl);
 }
@@ -397,16 +388,15 @@ static void against_brute_force(void) {
     fixture f;
     fixture_begin(&f, "data/tiny-llama", "2,3,4");
     const gm_scores *t = f.table;
-    gm_error err = {0};
     gm_objective *o;
     mask(&f, 6);
     size_t n = (size_t)(t->M * t->K);
     double *u = gm_alloc(&f.arena, n, sizeof *u);
     bool *wanted = gm_alloc(&f.arena, n, sizeof *wanted);
     for (size_t i = 0; i < n; i++) wanted[i] = t->bytes[i] >= 0;
-    CHECK(!gm_objective_begin(&f.arena, &f.candidates, &f.options.text, NULL,
-                              &o, &err) &&
-          !gm_objective_separable(o, wanted, u, &err), "%s", err.text);
+    CHECK(!STATUS(gm_objective_begin(&f.arena, &f.candidates, &f.options.text, NULL,
+                              &o)) &&
+          !STATUS(gm_objective_separable(o, wanted, u)), "%s", err.text);
     for (int m = 0; m < 6; m++)
         CHECK(u[m * 3] - u[m * 3 + 1] > u[m * 3 + 1] - u[m * 3 + 2] &&
               u[m * 3 + 1] > u[m * 3 + 2], "gains of module %d do not fall", m);
@@ -421,10 +411,10 @@ static void against_brute_force(void) {
         int64_t high = size_in(&f, b.convention, f.other), taken = low;
         for (b.limit = low; b.limit <= high; b.limit += (high - low) / 25) {
             double best = brute_force(&f, &b, u);
-            CHECK(!choose(&f, GM_SEPARABLE, &b, f.choice, &err) &&
+            CHECK(!choose(&f, GM_SEPARABLE, &b, f.choice) &&
                   sum_of(&f, u, f.choice) < best * (1 + 1e-7), "separable: "
                   "%.9g, least %.9g", sum_of(&f, u, f.choice), best);
-            CHECK(!choose(&f, GM_GREEDY, &b, f.choice, &err) &&
+            CHECK(!choose(&f, GM_GREEDY, &b, f.choice) &&
                   sum_of(&f, u, f.choice) >= best * (1 - 1e-12), "greedy: "
                   "%.9g, least %.9g", sum_of(&f, u, f.choice), best);
             taken = size_in(&f, b.convention, f.choice);
@@ -452,7 +442,7 @@ static void against_brute_force(void) {
             }
             b.limit = size_in(&f, b.convention, f.choice);
             double best = brute_force(&f, &b, u);
-            CHECK(!choose(&f, GM_GREEDY, &b, f.choice, &err) &&
+            CHECK(!choose(&f, GM_GREEDY, &b, f.choice) &&
                   sum_of(&f, u, f.choice) <= best * (1 + 1e-12), "greedy after "
                   "%d steps: %.9g, least %.9g", steps,
                   sum_of(&f, u, f.choice), best);
@@ -466,7 +456,6 @@ static void against_brute_force(void) {
 static void absent_candidates(void) {
     fixture f;
     fixture_begin(&f, "tests/golden/tiny-qwen3", "2,3,4,6");
-    gm_error err = {0};
     const long cells = f.table->M * f.table->K;
     const int K = f.table->K;
     bool *allowed = gm_alloc(&f.arena, (size_t)cells, sizeof *allowed);
@@ -474,7 +463,7 @@ static void absent_candidates(void) {
         allowed[i] = gm_random(1, 0, (uint64_t)i) % 3 != 0 ||
                      i % K == i / K % 4;
     f.candidates.allowed = allowed;
-    CHECK(gm_rivals_begin(&f.arena, &f.options, NULL, &f.rivals, &err) == GM_OK,
+    CHECK(STATUS(gm_rivals_begin(&f.arena, &f.options, NULL, &f.rivals)) == GM_OK,
           "%s", err.text);
     const gm_scores *t = f.table = gm_rivals_table(f.rivals);
     for (long i = 0; i < cells; i++)
@@ -482,7 +471,7 @@ static void absent_candidates(void) {
     for (int method = 0; method < GM_LEARNED; method++)
         for (int i = 0; i < 5; i++) {
             gm_budget b = {GM_BITS, t->N * (14 + i * 2) / 4, "x"};
-            gm_status s = choose(&f, (gm_method)method, &b, f.choice, &err);
+            gm_status s = choose(&f, (gm_method)method, &b, f.choice);
             CHECK(s == GM_OK, "%s: %s", gm_method_name((gm_method)method),
                   err.text);
             for (long m = 0; m < t->M; m++)
@@ -498,29 +487,25 @@ static void absent_candidates(void) {
    have; one that has none at all is named, and so is a method that is none. */
 static void odd_modules(void) {
     fixture f;
-    gm_error err = {0};
     gm_effort effort;
     fixture_begin(&f, "tests/golden/tiny-qwen3", "2,3,4");
     const long cells = f.table->M * f.table->K;
     bool *allowed = gm_alloc(&f.arena, (size_t)cells, sizeof *allowed);
     for (long i = 0; i < cells; i++) allowed[i] = i != 3 * 3 && i != 3 * 3 + 1;
     f.candidates.allowed = allowed;
-    gm_status s = gm_rivals_begin(&f.arena, &f.options, NULL, &f.rivals, &err);
+    gm_status s = STATUS(gm_rivals_begin(&f.arena, &f.options, NULL, &f.rivals));
     f.table = gm_rivals_table(f.rivals);
     gm_budget b = {GM_BITS, f.table->N * 2 + 2 * f.table->weights[3], "x"};
-    if (!s) s = gm_rivals_choose(f.rivals, GM_UNIFORM, &b, f.choice, &effort,
-                                 &err);
+    if (!s) s = STATUS(gm_rivals_choose(f.rivals, GM_UNIFORM, &b, f.choice, &effort));
     CHECK(s == GM_OK, "%s", err.text);
     for (long m = 0; m < f.table->M; m++)
         CHECK(f.choice[m] == (m == 3 ? 2 : 0), "module %ld takes %d", m,
               f.choice[m]);
-    CHECK(gm_rivals_choose(f.rivals, (gm_method)99, &b, f.choice, &effort,
-                           &err) == GM_EUSAGE, "method 99");
+    CHECK(STATUS(gm_rivals_choose(f.rivals, (gm_method)99, &b, f.choice, &effort)) == GM_EUSAGE, "method 99");
     CHECK_TEXT(err.text, "no such method: 99");
     allowed[3 * 3 + 2] = false;
-    s = gm_rivals_begin(&f.arena, &f.options, NULL, &f.rivals, &err);
-    if (!s) s = gm_rivals_choose(f.rivals, GM_UNIFORM, &b, f.choice, &effort,
-                                 &err);
+    s = STATUS(gm_rivals_begin(&f.arena, &f.options, NULL, &f.rivals));
+    if (!s) s = STATUS(gm_rivals_choose(f.rivals, GM_UNIFORM, &b, f.choice, &effort));
     CHECK(s == GM_EINPUT && strstr(err.text, ": module model.layers.0.self_attn."
           "o_proj has no candidate"), "%s", err.text);
     fixture_end(&f);
@@ -531,13 +516,12 @@ static void odd_modules(void) {
 static void overflow_is_named(const char *tensor, gm_method method,
                               const char *says) {
     fixture f;
-    gm_error err = {0};
     fixture_begin(&f, "tests/golden/tiny-llama", "2,3,4");
     gm_tensor *t = (gm_tensor *)(uintptr_t)gm_tensor_find(&f.model.tensors,
                                                           tensor);
     make_large(&f.arena, t);
     gm_budget b = {GM_BITS, f.table->N * 3, "3"};
-    CHECK(choose(&f, method, &b, f.choice, &err) == GM_EINPUT &&
+    CHECK(choose(&f, method, &b, f.choice) == GM_EINPUT &&
           strstr(err.text, says), "%s: %s", gm_method_name(method), err.text);
     fixture_end(&f);
 }
@@ -547,9 +531,9 @@ static void overflow_is_named(const char *tensor, gm_method method,
 static double divergence_of(fixture *f, const int *choice) {
     gm_objective *o;
     double kl = 0;
-    CHECK(!gm_objective_begin(&f->arena, &f->candidates, &f->options.text, NULL,
-                              &o, NULL) && !gm_objective_kl_begin(o, NULL) &&
-          !gm_objective_kl(o, choice, &kl, NULL), "KL");
+    CHECK(!STATUS(gm_objective_begin(&f->arena, &f->candidates, &f->options.text, NULL,
+                              &o)) && !STATUS(gm_objective_kl_begin(o)) &&
+          !STATUS(gm_objective_kl(o, choice, &kl)), "KL");
     return kl;
 }
 
@@ -563,7 +547,6 @@ static void mixed_optimum(fixture *f, const gm_budget *b, const double *t,
     gm_solve_options o = {.solver = GM_DP};
     gm_certificate proof;
     gm_allocation allocation;
-    gm_error err = {0};
     scores.score = u;
     for (long m = 0; m < scores.M; m++) {
         double least = HUGE_VAL;
@@ -571,8 +554,7 @@ static void mixed_optimum(fixture *f, const gm_budget *b, const double *t,
             least = fmin(least, u[i] = w * t[i] + (1 - w) * prior[i]);
         for (long i = m * K; i < m * K + K; i++) u[i] -= least;
     }
-    CHECK(!gm_allocate(&f->arena, &scores, b, &o, choice, &proof, &allocation,
-                       &err), "%s", err.text);
+    CHECK(!SOLVED(gm_allocate(&f->arena, &scores, b, &o, choice, &proof, &allocation), proof), "%s", err.text);
 }
 
 static double middle(long n, double *x) {       /* by counting */
@@ -590,7 +572,6 @@ static void round_by_definition(fixture *f, gm_objective *o, const gm_budget *b,
                                 uint64_t seed, double *scores, int *x) {
     const long M = f->table->M, K = f->table->K;
     const size_t n = (size_t)(M * K), bytes = (size_t)M * sizeof *x;
-    gm_error err = {0};
     double *t = gm_alloc(&f->arena, n, sizeof *t), least, kl;
     double *curve = gm_alloc(&f->arena, n, sizeof *t);
     double *prior = gm_alloc(&f->arena, n, sizeof *t);
@@ -599,8 +580,8 @@ static void round_by_definition(fixture *f, gm_objective *o, const gm_budget *b,
     int *tried = gm_alloc(&f->arena, (size_t)M, sizeof *tried);
     int *best = gm_alloc(&f->arena, (size_t)M, sizeof *best);
     long ratios = 0;
-    CHECK(!gm_objective_expand(o, x, seed, t, curve, &err) &&
-          !gm_objective_kl(o, x, &least, &err), "%s", err.text);
+    CHECK(!STATUS(gm_objective_expand(o, x, seed, t, curve)) &&
+          !STATUS(gm_objective_kl(o, x, &least)), "%s", err.text);
     for (long i = 0; i < M * K; i++) {
         long away = i % K - x[i / K];
         t[i] += curve[i];
@@ -613,7 +594,7 @@ static void round_by_definition(fixture *f, gm_objective *o, const gm_budget *b,
     memcpy(best, x, bytes);
     for (double w = 0.25; w < 1; w += 0.25) {
         mixed_optimum(f, b, t, prior, w, u, tried);
-        CHECK(!gm_objective_kl(o, tried, &kl, &err), "%s", err.text);
+        CHECK(!STATUS(gm_objective_kl(o, tried, &kl)), "%s", err.text);
         if (kl >= least) continue;
         least = kl;
         memcpy(best, tried, bytes);
@@ -636,25 +617,24 @@ static void refined_falls(void) {
     gm_objective *o;
     gm_rivals *r;
     gm_effort effort;
-    gm_error err = {0};
     bool *wanted = gm_alloc(&f.arena, n, sizeof *wanted);
     int *again = gm_alloc(&f.arena, (size_t)f.table->M, sizeof *again);
     memset(wanted, 1, n);
     scores.score = gm_alloc(&f.arena, n, sizeof *scores.score);
-    CHECK(!gm_objective_begin(&f.arena, &f.candidates, &f.options.text, NULL,
-                              &o, &err) &&
-          !gm_objective_gram(o, wanted, scores.score, &err), "%s", err.text);
+    CHECK(!STATUS(gm_objective_begin(&f.arena, &f.candidates, &f.options.text, NULL,
+                              &o)) &&
+          !STATUS(gm_objective_gram(o, wanted, scores.score)), "%s", err.text);
     f.options.learned = &scores;
     double kl[3], *carried = gm_alloc(&f.arena, n, sizeof *carried);
     memcpy(carried, scores.score, n * sizeof *carried);
-    CHECK(!gm_objective_kl_begin(o, &err), "%s", err.text);
+    CHECK(!STATUS(gm_objective_kl_begin(o)), "%s", err.text);
     for (int i = 0; i < 3; i++) {
         const long round = gm_expand_evaluations() + 3;
         const long most = i ? 1 + i * round : round - 2;
         f.options.evaluations = most;
-        CHECK(!gm_rivals_begin(&f.arena, &f.options, NULL, &r, &err) &&
-              !gm_rivals_choose(r, GM_LEARNED, &b, f.other, &effort, &err) &&
-              !gm_rivals_choose(r, GM_REFINED, &b, f.choice, &effort, &err),
+        CHECK(!STATUS(gm_rivals_begin(&f.arena, &f.options, NULL, &r)) &&
+              !STATUS(gm_rivals_choose(r, GM_LEARNED, &b, f.other, &effort)) &&
+              !STATUS(gm_rivals_choose(r, GM_REFINED, &b, f.choice, &effort)),
               "%s", err.text);
         CHECK(effort.evaluations <= (double)most, "%g of %ld evaluations",
               effort.evaluations, most);
@@ -670,10 +650,10 @@ static void refined_falls(void) {
                                  carried, again);
         CHECK(same(&f, f.choice, again), "not round %d of the definition", i);
     }
-    CHECK(!gm_rivals_choose(r, GM_REFINED, &b, again, &effort, &err) &&
+    CHECK(!STATUS(gm_rivals_choose(r, GM_REFINED, &b, again, &effort)) &&
           same(&f, f.choice, again), "another answer the second time");
     f.options.learned = NULL;
-    CHECK(choose(&f, GM_REFINED, &b, f.choice, &err) == GM_EUSAGE, "no scores");
+    CHECK(choose(&f, GM_REFINED, &b, f.choice) == GM_EUSAGE, "no scores");
     fixture_end(&f);
 }
 
@@ -691,7 +671,6 @@ static void gram_by_definition(void) {
     const gm_config *c = &f.model.config;
     const long R = GS * GT, l = 1, K = 2, M = f.table->M;
     gm_arena *a = &f.arena;
-    gm_error err = {0};
     gm_objective *o;
     gm_acts acts;
     gm_packed packed;
@@ -707,10 +686,10 @@ static void gram_by_definition(void) {
         tokens[i] = (int32_t)(gm_random(8, 0, (uint64_t)i) % 64);
     for (long i = 0; i < M * K; i++) wanted[i] = i != 15;
     gm_sequences text = {tokens, GS, GT};
-    gm_status s = gm_objective_begin(a, &f.candidates, &text, NULL, &o, &err);
-    if (!s) s = gm_objective_gram(o, wanted, D, &err);
-    if (!s) s = gm_acts_alloc(a, c, GS, GT, false, &acts, &err);
-    if (!s) s = gm_embed(&f.model, tokens, R, h, &err);
+    gm_status s = STATUS(gm_objective_begin(a, &f.candidates, &text, NULL, &o));
+    if (!s) s = STATUS(gm_objective_gram(o, wanted, D));
+    if (!s) s = STATUS(gm_acts_alloc(a, c, GS, GT, false, &acts));
+    if (!s) s = STATUS(gm_embed(&f.model, tokens, R, h));
     CHECK(s == GM_OK, "%s", err.text);
     run_block(&f, 0, originals, h, &acts, h);
     run_block(&f, l, originals, h, &acts, y);
@@ -725,12 +704,11 @@ static void gram_by_definition(void) {
                 for (long n = 0; n < in; n++)
                     H[i * in + n] += (double)input[j][t * in + i] *
                                      (double)input[j][t * in + n];
-        s = gm_tensor_read(gm_linear_tensor(&f.model, l, j), 0, out * in, w,
-                           &err);
+        s = STATUS(gm_tensor_read(gm_linear_tensor(&f.model, l, j), 0, out * in, w));
         for (int k = 0; k < K && !s; k++) {
             double top = 0, bottom = 0;
-            s = gm_candidate(&f.candidates, l, j, k, &packed, &err);
-            if (!s) s = gm_dequantize(&packed, q, &err);
+            s = STATUS(gm_candidate(&f.candidates, l, j, k, &packed));
+            if (!s) s = STATUS(gm_dequantize(&packed, q));
             for (long r = 0; r < out; r++)
                 for (long i = 0; i < in; i++)
                     for (long n = 0; n < in; n++) {
@@ -748,12 +726,12 @@ static void gram_by_definition(void) {
         CHECK(s == GM_OK, "%s", err.text);
     }
     double one = 0, sum = 0;    /* E over batches: the mean of the sequences' */
-    CHECK(!gm_objective_blocks(o, (int[14]){0}, &one, &err), "%s", err.text);
+    CHECK(!STATUS(gm_objective_blocks(o, (int[14]){0}, &one)), "%s", err.text);
     for (int i = 0; i < GS; i++) {
         gm_sequences single = {tokens + i * GT, 1, GT};
         double E = 0;
-        CHECK(!gm_objective_begin(a, &f.candidates, &single, NULL, &o, &err) &&
-              !gm_objective_blocks(o, (int[14]){0}, &E, &err), "%s", err.text);
+        CHECK(!STATUS(gm_objective_begin(a, &f.candidates, &single, NULL, &o)) &&
+              !STATUS(gm_objective_blocks(o, (int[14]){0}, &E)), "%s", err.text);
         sum += E / GS;
     }
     CHECK(fabs(one - sum) < 1e-12 * sum, "all sequences: E %.17g, one by "
@@ -797,16 +775,15 @@ static long furthest(const fixture *f, const gm_budget *b, int *choice,
    holds, then up where furthest below R until nothing fits. */
 static void closed_form_by_definition(fixture *f) {
     const gm_scores *t = f->table;
-    gm_error err = {0};
     gm_objective *o;
     size_t n = (size_t)(t->M * t->K);
     double *D = gm_alloc(&f->arena, n, sizeof *D);
     double *R = gm_alloc(&f->arena, n, sizeof *R);
     bool *wanted = gm_alloc(&f->arena, n, sizeof *wanted);
     memset(wanted, 1, n);
-    CHECK(!gm_objective_begin(&f->arena, &f->candidates, &f->options.text, NULL,
-                              &o, &err) &&
-          !gm_objective_gram(o, wanted, D, &err), "%s", err.text);
+    CHECK(!STATUS(gm_objective_begin(&f->arena, &f->candidates, &f->options.text, NULL,
+                              &o)) &&
+          !STATUS(gm_objective_gram(o, wanted, D)), "%s", err.text);
     CHECK(fabs(gm_objective_evaluations(o) - t->K) < 1e-12, "one sweep for "
           "each candidate: %g", gm_objective_evaluations(o));
     long lowered = 0, raised = 0, m;
@@ -826,7 +803,7 @@ static void closed_form_by_definition(fixture *f) {
             f->other[m]++;
             raised++;
         }
-        CHECK(!choose(f, GM_CLOSED_FORM, &b, f->choice, &err) &&
+        CHECK(!choose(f, GM_CLOSED_FORM, &b, f->choice) &&
               same(f, f->choice, f->other), "closed form at %g bits", B);
     }
     CHECK(lowered > 0 && raised > 0, "both repairs were needed: %ld, %ld",
@@ -837,7 +814,6 @@ static void closed_form_by_definition(fixture *f) {
    budget. */
 static void gram_is_optimal(fixture *f) {
     const gm_scores *t = f->table;
-    gm_error err = {0};
     gm_objective *o;
     gm_scores scores = *t;
     gm_budget b = {GM_EBITS, t->N * 4, "x"};
@@ -848,18 +824,18 @@ static void gram_is_optimal(fixture *f) {
     bool *wanted = gm_alloc(&f->arena, n, sizeof *wanted);
     memset(wanted, 1, n);
     scores.score = gm_alloc(&f->arena, n, sizeof *scores.score);
-    CHECK(!gm_objective_begin(&f->arena, &f->candidates, &f->options.text, NULL,
-                              &o, &err) &&
-          !gm_objective_gram(o, wanted, scores.score, &err) &&
-          !gm_allocate(&f->arena, &scores, &b, &solver, f->other, &certificate,
-                       &allocation, &err), "%s", err.text);
-    CHECK(!choose(f, GM_GRAM, &b, f->choice, &err) &&
+    CHECK(!STATUS(gm_objective_begin(&f->arena, &f->candidates, &f->options.text, NULL,
+                              &o)) &&
+          !STATUS(gm_objective_gram(o, wanted, scores.score)) &&
+          !SOLVED(gm_allocate(&f->arena, &scores, &b, &solver, f->other, &certificate,
+                       &allocation), certificate), "%s", err.text);
+    CHECK(!choose(f, GM_GRAM, &b, f->choice) &&
           same(f, f->choice, f->other), "gram differs from its program");
     f->options.learned = &scores;       /* as GAMMA's: the same program */
     gm_rivals *r;
     gm_effort effort;
-    CHECK(!gm_rivals_begin(&f->arena, &f->options, NULL, &r, &err) &&
-          !gm_rivals_choose(r, GM_LEARNED, &b, f->choice, &effort, &err) &&
+    CHECK(!STATUS(gm_rivals_begin(&f->arena, &f->options, NULL, &r)) &&
+          !STATUS(gm_rivals_choose(r, GM_LEARNED, &b, f->choice, &effort)) &&
           same(f, f->choice, f->other), "gamma differs from its program");
     CHECK(effort.evaluations == 0, "scores come from elsewhere");
     /* scores of another table */
@@ -868,7 +844,7 @@ static void gram_is_optimal(fixture *f) {
     memcpy(scores.bytes, t->bytes, n * sizeof *scores.bytes);
     scores.bytes[5]++;
     scores.path = "scores.tsv";
-    CHECK(gm_rivals_choose(r, GM_LEARNED, &b, f->choice, &effort, &err) ==
+    CHECK(STATUS(gm_rivals_choose(r, GM_LEARNED, &b, f->choice, &effort)) ==
               GM_EINPUT, "other sizes");
     char text[256];
     snprintf(text, sizeof text, "scores.tsv: expected model.layers.0.self_attn"
@@ -877,19 +853,20 @@ static void gram_is_optimal(fixture *f) {
              (long long)kept + 1);
     CHECK_TEXT(err.text, text);
     scores.M--;
-    gm_rivals_choose(r, GM_LEARNED, &b, f->choice, &effort, &err);
+    CHECK(STATUS(gm_rivals_choose(r, GM_LEARNED, &b, f->choice, &effort)) ==
+              GM_EINPUT, "other modules");
     CHECK_TEXT(err.text, "scores.tsv: expected 56 modules with 4 candidates, "
                "found 55 with 4");
     f->options.learned = NULL;
-    CHECK(choose(f, GM_LEARNED, &b, f->choice, &err) == GM_EUSAGE, "no scores");
+    CHECK(choose(f, GM_LEARNED, &b, f->choice) == GM_EUSAGE, "no scores");
     CHECK_TEXT(err.text, "method gamma: expected learned scores, found none");
     gm_rivals_options none = f->options;
     none.evaluations = 0;
-    CHECK(gm_rivals_begin(&f->arena, &none, NULL, &r, &err) == GM_EUSAGE, "0");
+    CHECK(STATUS(gm_rivals_begin(&f->arena, &none, NULL, &r)) == GM_EUSAGE, "0");
     CHECK_TEXT(err.text, "evaluations: expected at least 1, found 0");
     none.evaluations = 1, none.text.tokens = NULL;
-    CHECK(!gm_rivals_begin(&f->arena, &none, NULL, &r, &err) &&
-          gm_rivals_choose(r, GM_SEPARABLE, &b, f->choice, &effort, &err) ==
+    CHECK(!STATUS(gm_rivals_begin(&f->arena, &none, NULL, &r)) &&
+          STATUS(gm_rivals_choose(r, GM_SEPARABLE, &b, f->choice, &effort)) ==
               GM_EUSAGE, "no text");
     CHECK_TEXT(err.text, "expected a calibration text, found 2 sequences of 16 "
                "tokens");
@@ -899,11 +876,10 @@ static void gram_is_optimal(fixture *f) {
 
 /* The cost that `method` minimises, measured again. */
 static double cost_of(gm_objective *o, gm_method method, const int *choice) {
-    gm_error err = {0};
     double cost = 0;
     gm_status s = method == GM_EVOLVE_KL
-                      ? gm_objective_kl(o, choice, &cost, &err)
-                      : gm_objective_blocks(o, choice, &cost, &err);
+                      ? STATUS(gm_objective_kl(o, choice, &cost))
+                      : STATUS(gm_objective_blocks(o, choice, &cost));
     CHECK(s == GM_OK, "%s", err.text);
     return cost;
 }
@@ -916,16 +892,15 @@ static bool search_once(fixture *f, gm_objective *o, gm_method method,
     const char *name = gm_method_name(method);
     const double most = (double)(7 * f->table->K + evaluations);
     const gm_isa isa = gm_isa_now();
-    gm_error err = {0};
     gm_rivals *r;
     gm_effort effort;
-    CHECK(!choose(f, GM_GREEDY, b, f->choice, &err), "%s", err.text);
+    CHECK(!choose(f, GM_GREEDY, b, f->choice), "%s", err.text);
     double greedy = cost_of(o, method, f->choice);
-    choose(f, GM_UNIFORM, b, f->choice, &err);
+    choose(f, GM_UNIFORM, b, f->choice);
     double uniform = cost_of(o, method, f->choice);
     f->options.evaluations = evaluations;
-    CHECK(!gm_rivals_begin(&f->arena, &f->options, NULL, &r, &err) &&
-          !gm_rivals_choose(r, method, b, f->choice, &effort, &err), "%s",
+    CHECK(!STATUS(gm_rivals_begin(&f->arena, &f->options, NULL, &r)) &&
+          !STATUS(gm_rivals_choose(r, method, b, f->choice, &effort)), "%s",
           err.text);
     CHECK(effort.evaluations <= most && effort.evaluations >= most -
           (double)evaluations + 1, "%s: %g evaluations", name,
@@ -936,8 +911,8 @@ static bool search_once(fixture *f, gm_objective *o, gm_method method,
           "%s: %.9g, greedy %.9g, uniform %.9g", name, found, greedy, uniform);
     gm_threads_use(2);
     gm_isa_use(GM_SCALAR);
-    CHECK(!gm_rivals_begin(&f->arena, &f->options, NULL, &r, &err) &&
-          !gm_rivals_choose(r, method, b, f->other, &effort, &err) &&
+    CHECK(!STATUS(gm_rivals_begin(&f->arena, &f->options, NULL, &r)) &&
+          !STATUS(gm_rivals_choose(r, method, b, f->other, &effort)) &&
           same(f, f->choice, f->other), "%s: threads or instructions matter",
           name);
     gm_isa_use(isa);
@@ -947,13 +922,12 @@ static bool search_once(fixture *f, gm_objective *o, gm_method method,
 
 static void searches(const char *dir) {
     fixture f;
-    gm_error err = {0};
     gm_objective *o;
     const int threads = gm_threads();
     gm_threads_use(1);
     fixture_begin(&f, dir, "2,3,4");
-    CHECK(!gm_objective_begin(&f.arena, &f.candidates, &f.options.text, NULL,
-                              &o, &err) && !gm_objective_kl_begin(o, &err),
+    CHECK(!STATUS(gm_objective_begin(&f.arena, &f.candidates, &f.options.text, NULL,
+                              &o)) && !STATUS(gm_objective_kl_begin(o)),
           "%s", err.text);
     gm_budget b = {GM_EBITS, f.table->N * 13 / 4, "x"};
     for (gm_method method = GM_ANNEAL; method <= GM_EVOLVE_KL; method++) {
@@ -978,14 +952,13 @@ static double toy_value(const int *c) {
     return cost - (c[0] == 1 && c[5] == 2 ? 7 : 0);
 }
 
-static gm_status toy_cost(void *context, const int *choice, double *cost,
-                          gm_error *err) {
+static void toy_cost(void *context, const int *choice, double *cost) {
     toy *x = context;
     *cost = toy_value(choice);
     x->calls++;
     x->over += gm_size_of(x->p, choice) > x->p->budget;
     if (*cost < x->best) x->best = *cost;
-    return x->calls == 1000 ? gm_fail(err, GM_EINPUT, "toy") : GM_OK;
+    if (x->calls == 1000) gm_fail(GM_EINPUT, "toy");
 }
 
 static double toy_spent(void *context) {
@@ -997,8 +970,7 @@ static double toy_spent(void *context) {
 static void searches_find_optimum(void) {
     gm_arena a = {0};
     gm_mckp p;
-    gm_error err = {0};
-    gm_mckp_new(&a, 6, 3, &p, NULL);
+    STATUS(gm_mckp_new(&a, 6, 3, &p));
     for (int i = 0; i < 18; i++) p.size[i] = (2 + i % 3) * (3 + i / 3 % 2);
     for (p.budget = 48; p.budget <= 72; p.budget += 6) {
         double least = INFINITY;
@@ -1015,9 +987,8 @@ static void searches_find_optimum(void) {
             gm_draws draws = {1, 1, 0};
             gm_fill_random(&p, choice, &draws);
             double start = toy_value(choice);
-            gm_status s = which ? gm_evolve(&a, &search, choice, 1, 2, choice,
-                                            &err)
-                                : gm_anneal(&a, &search, choice, &err);
+            gm_status s = which ? STATUS(gm_evolve(&a, &search, choice, 1, 2, choice))
+                                : STATUS(gm_anneal(&a, &search, choice));
             double found = toy_value(choice);
             CHECK(!s && found == x.best && found <= start && x.over == 0 &&
                   gm_size_of(&p, choice) <= p.budget && x.calls <= 600,
@@ -1031,9 +1002,9 @@ static void searches_find_optimum(void) {
     toy x = {&p, 0, 999, 0};        /* a cost that fails ends the search */
     gm_search search = {&p, toy_cost, toy_spent, &x, 1, 2000, 5, NULL};
     int choice[6] = {0};
-    CHECK(gm_anneal(&a, &search, choice, &err) == GM_EINPUT, "anneal");
+    CHECK(STATUS(gm_anneal(&a, &search, choice)) == GM_EINPUT, "anneal");
     x.calls = 999;
-    CHECK(gm_evolve(&a, &search, choice, 1, 2, choice, &err) == GM_EINPUT,
+    CHECK(STATUS(gm_evolve(&a, &search, choice, 1, 2, choice)) == GM_EINPUT,
           "evolve");
     gm_arena_free(&a);
 }
@@ -1043,8 +1014,7 @@ static void searches_find_optimum(void) {
 static void searches_stay_within(void) {
     gm_arena a = {0};
     gm_mckp p;
-    gm_error err = {0};
-    gm_mckp_new(&a, 21, 2, &p, NULL);
+    STATUS(gm_mckp_new(&a, 21, 2, &p));
     for (long m = 0; m < 21; m++) p.size[2 * m + 1] = m ? 5 : 60;
     p.budget = 100;
     for (int which = 0; which < 2; which++) {
@@ -1052,8 +1022,8 @@ static void searches_stay_within(void) {
         gm_search search = {&p, toy_cost, toy_spent, &x, 1, 300, 5, NULL};
         int choice[21];
         for (int m = 0; m < 21; m++) choice[m] = m > 0;
-        gm_status s = which ? gm_evolve(&a, &search, choice, 1, 2, choice, &err)
-                            : gm_anneal(&a, &search, choice, &err);
+        gm_status s = which ? STATUS(gm_evolve(&a, &search, choice, 1, 2, choice))
+                            : STATUS(gm_anneal(&a, &search, choice));
         CHECK(!s && x.calls > 0 && x.over == 0, "search %d: %ld of %ld over",
               which, x.over, x.calls);
     }
@@ -1064,7 +1034,7 @@ static void searches_stay_within(void) {
 static void steps(void) {
     gm_arena a = {0};
     gm_mckp p;
-    gm_mckp_new(&a, 1, 4, &p, NULL);
+    STATUS(gm_mckp_new(&a, 1, 4, &p));
     const int64_t size[] = {5, 2, 5, 1};
     memcpy(p.size, size, sizeof size);
     p.allowed[3] = false;
@@ -1075,14 +1045,14 @@ static void steps(void) {
     gm_arena_free(&a);
 }
 
-int main(void) {
+static int test_main(void) {
     static const struct { gm_method method; bool full; int steps; } all[] = {
         {GM_UNIFORM, false, 7}, {GM_RANDOM, true, 7}, {GM_FIRST_HIGH, false, 7},
         {GM_LAST_HIGH, false, 7}, {GM_GREEDY, true, 7}, {GM_GRAM, false, 7},
         {GM_SEPARABLE, false, 7}, {GM_CLOSED_FORM, true, 7},
         {GM_ANNEAL, false, 1}, {GM_EVOLVE, true, 1}, {GM_EVOLVE_KL, true, 1}};
     fixture f;
-    gm_make_dir(work, NULL);
+    STATUS(gm_make_dir(work));
     fixture_begin(&f, "data/tiny-llama", "2,3,4,8");
     f.options.evaluations = 3;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
@@ -1112,3 +1082,5 @@ int main(void) {
     steps();
     return test_end("test_rivals");
 }
+
+TEST_MAIN(test_main())

@@ -94,7 +94,7 @@ static void range(const gm_mckp *p, int64_t *low, int64_t *high) {
 static void small_instance(gm_arena *arena, gm_mckp *p, int family,
                            bool coupled) {
     int64_t low, high;
-    gm_mckp_new(arena, 1 + draw(7), 1 + (int)draw(4), p, NULL);
+    STATUS(gm_mckp_new(arena, 1 + draw(7), 1 + (int)draw(4), p));
     for (long i = 0; i < p->M * p->K; i++) {
         fill(p, family, i / p->K, (int)(i % p->K));
         p->allowed[i] = draw(12) > 0;
@@ -195,11 +195,10 @@ static const char *const solver_name[] = {"both", "dp", "glpk"};
 static void compare(gm_arena *arena, const gm_mckp *p, gm_solver solver,
                     int family, const answer *truth) {
     gm_certificate t;
-    gm_error err = {{0}};
     gm_solve_options options = {.solver = solver};
     int x[8];
     bool coupled = p->rows || p->pairs;
-    gm_status s = gm_mckp_solve(arena, p, &options, x, &t, &err);
+    gm_status s = SOLVED(gm_mckp_solve(arena, p, &options, x, &t), t);
     const char *who = solver_name[solver];
     if (s == GM_ELIMIT && (too_fine(family) || coupled) &&
         (solver == GM_GLPK || coupled)) {
@@ -301,10 +300,9 @@ static void test_dense(long count) {
         gm_arena arena = {0};
         gm_mckp p;
         gm_certificate t;
-        gm_error err = {{0}};
         seed = 1000 + (uint64_t)i, counter = 0;
         long M = 40 + draw(80), kind = i % 4;
-        gm_mckp_new(&arena, M, 2 + (int)draw(6), &p, &err);
+        gm_mckp_new(&arena, M, 2 + (int)draw(6), &p);
         for (long m = 0; m < M; m++)
             for (int k = 0; k < p.K; k++) {
                 long j = m * p.K + k;
@@ -323,7 +321,7 @@ static void test_dense(long count) {
         bool found = dense(&arena, &p, y, &score, &size);
         gm_solve_options options = {.solver = gm_have_glpk() && kind == 0 ?
                                               GM_BOTH : GM_DP};
-        gm_status s = gm_mckp_solve(&arena, &p, &options, x, &t, &err);
+        gm_status s = SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t);
         CHECK(s == (found ? GM_OK : GM_EINFEASIBLE), "seed %" PRIu64 ": %d %s",
               seed, s, err.text);
         CHECK(!found || (t.objective == score && t.size == size &&
@@ -344,7 +342,7 @@ static void model_instance(gm_arena *arena, gm_mckp *p, long M, int K,
     static const int64_t shape[7] = {4096, 1024, 1024, 4096, 14336, 14336,
                                      14336};
     int64_t low, high;
-    gm_mckp_new(arena, M, K, p, NULL);
+    STATUS(gm_mckp_new(arena, M, K, p));
     for (long m = 0; m < M; m++) {
         double scale = ldexp(1 + (double)draw(1000) / 100, 28);
         for (int k = 0; k < K; k++) {
@@ -368,14 +366,13 @@ static void test_large(void) {
         gm_arena arena = {0};
         gm_mckp p;
         gm_certificate t;
-        gm_error err = {{0}};
         seed = 2000 + i, counter = 0;
         long M = size[i / 2].M;
         model_instance(&arena, &p, M, size[i / 2].K, size[i / 2].odd);
         int *x = gm_alloc(&arena, (size_t)M, sizeof *x);
         gm_solve_options options = {.solver = gm_have_glpk() && M < 10000 ?
                                               GM_BOTH : GM_DP};
-        gm_status s = gm_mckp_solve(&arena, &p, &options, x, &t, &err);
+        gm_status s = SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t);
         CHECK(s == GM_OK && t.optimal && t.unique_rule, "%ld modules, seed %"
               PRIu64 ": %s", M, seed, err.text);
         CHECK(options.solver == GM_DP || t.agreed, "%ld modules: agreed", M);
@@ -393,23 +390,22 @@ static void test_single(void) {
     gm_arena arena = {0};
     gm_mckp p;
     gm_certificate t;
-    gm_error err = {{0}};
     gm_solve_options options = {.solver = GM_BOTH};
     int x[50];
-    gm_mckp_new(&arena, 50, 1, &p, &err);
+    gm_mckp_new(&arena, 50, 1, &p);
     for (long m = 0; m < 50; m++) p.size[m] = 7 * m, p.score[m] = m;
     p.budget = 7 * 1225;
-    CHECK(gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_OK &&
+    CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_OK &&
           t.objective == 1225 && t.slack == 0, "one candidate: %s", err.text);
     p.budget--;
-    CHECK(gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_EINFEASIBLE,
+    CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EINFEASIBLE,
           "one byte short: %s", err.text);
     CHECK_TEXT(err.text, "budget of 8574 units: every assignment is larger; "
                          "smallest reachable 8575, largest 8575");
-    gm_mckp_new(&arena, 1, 3, &p, &err);
+    gm_mckp_new(&arena, 1, 3, &p);
     for (int k = 0; k < 3; k++) p.size[k] = k, p.score[k] = -k;
     p.budget = 1;
-    CHECK(gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_OK &&
+    CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_OK &&
           x[0] == 1, "one module takes candidate %d", x[0]);
     gm_arena_free(&arena);
 }
@@ -419,23 +415,22 @@ static void test_unreachable(void) {
     gm_arena arena = {0};
     gm_mckp p;
     gm_certificate t;
-    gm_error err = {{0}};
     gm_solve_options options = {.solver = GM_BOTH};
     int x[3];
-    gm_mckp_new(&arena, 3, 2, &p, &err);
+    gm_mckp_new(&arena, 3, 2, &p);
     for (long m = 0; m < 3; m++) p.size[2 * m] = 10, p.size[2 * m + 1] = 25;
     p.exact = true, p.unit = "bytes";
     p.budget = 50;
-    gm_mckp_solve(&arena, &p, &options, x, &t, &err);
+    SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t);
     CHECK_TEXT(err.text, "no assignment has exactly 50 bytes; the next "
                          "reachable sizes are 45 and 60");
     p.budget = 99;
-    CHECK(gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_EINFEASIBLE &&
+    CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EINFEASIBLE &&
           t.below == 75 && t.above == -1, "above all: %s", err.text);
     CHECK_TEXT(err.text, "budget of 99 bytes: every assignment is smaller; "
                          "smallest reachable 30, largest 75");
     p.allowed[2] = p.allowed[3] = false;
-    CHECK(gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_EINFEASIBLE,
+    CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EINFEASIBLE,
           "a module without candidates");
     CHECK_TEXT(err.text, "module ?: the constraints leave it no candidate");
     gm_arena_free(&arena);
@@ -455,7 +450,7 @@ static int64_t reachable(const gm_mckp *p) {
    proof; which of the equals is given is not proven. */
 static void correlated_instance(gm_arena *arena, gm_mckp *p) {
     int64_t low, high;
-    gm_mckp_new(arena, 300, 7, p, NULL);
+    STATUS(gm_mckp_new(arena, 300, 7, p));
     for (long i = 0; i < 300 * 7; i++) {
         p->size[i] = (i % 7 + 2) * 1250000 + draw(1000000);
         p->score[i] = 2000000000 - 153 * p->size[i] + draw(3);
@@ -467,11 +462,10 @@ static void correlated_instance(gm_arena *arena, gm_mckp *p) {
 /* One hard instance on the dynamic program: proven, and in integers right. */
 static void prove(const gm_mckp *p, gm_arena *arena, const char *what) {
     gm_certificate t;
-    gm_error err = {{0}};
     gm_solve_options options = {.solver = GM_DP};
     int *x = gm_alloc(arena, (size_t)p->M, sizeof *x);
     int64_t size = 0, score = 0;
-    gm_status s = gm_mckp_solve(arena, p, &options, x, &t, &err);
+    gm_status s = SOLVED(gm_mckp_solve(arena, p, &options, x, &t), t);
     CHECK(s == GM_OK && t.optimal, "%s, seed %" PRIu64 ": %d %s", what, seed, s,
           err.text);
     for (long m = 0; m < p->M; m++)
@@ -506,7 +500,7 @@ static void test_hard(void) {
             prove(&p, &arena, "all ties, to the byte");
             break;
         case 4:             /* common divisor 48, which the budget has too */
-            gm_mckp_new(&arena, 448, 7, &p, NULL);
+            STATUS(gm_mckp_new(&arena, 448, 7, &p));
             for (long j = 0; j < p.M * p.K; j++)
                 p.size[j] = 48 * draw(1 << 20), p.score[j] = draw(3);
             p.exact = true, p.budget = reachable(&p);
@@ -529,14 +523,13 @@ static void test_limits(void) {
     gm_arena arena = {0};
     gm_mckp p;
     gm_certificate t;
-    gm_error err = {{0}};
     int x[300];
     seed = 3000, counter = 0;
     model_instance(&arena, &p, 300, 7, 4096);
     for (long i = 0; i < 300 * 7; i++)
         p.score[i] = 200000000000 - 153 * p.size[i] + draw(1000000);
     gm_solve_options options = {.solver = GM_DP, .memory = 1 << 20};
-    gm_status s = gm_mckp_solve(&arena, &p, &options, x, &t, &err);
+    gm_status s = SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t);
     CHECK(s == GM_ELIMIT && t.found && !t.optimal, "status %d: %s", s,
           err.text);
     CHECK(t.memory <= (size_t)1 << 20, "%zu bytes of 1 MiB", t.memory);
@@ -547,12 +540,12 @@ static void test_limits(void) {
              "objective %" PRId64 ", bound %" PRId64, t.objective, t.bound);
     CHECK_TEXT(err.text, expected);
     options = (gm_solve_options){.solver = GM_DP, .seconds = 1e-9};
-    s = gm_mckp_solve(&arena, &p, &options, x, &t, &err);
+    s = SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t);
     CHECK(s == GM_ELIMIT && t.found && t.bound <= t.objective,
           "time: status %d", s);
     if (gm_have_glpk()) {
         options.solver = GM_GLPK;
-        s = gm_mckp_solve(&arena, &p, &options, x, &t, &err);
+        s = SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t);
         CHECK(s == GM_ELIMIT && t.found && t.bound <= t.objective,
               "GLPK's time: status %d, %s", s, err.text);
     }
@@ -564,36 +557,35 @@ static void test_refused(void) {
     gm_arena arena = {0};
     gm_mckp p;
     gm_certificate t;
-    gm_error err = {{0}};
     gm_solve_options options = {.solver = GM_DP};
     int x[4];
-    gm_mckp_new(&arena, 4, 2, &p, &err);
+    gm_mckp_new(&arena, 4, 2, &p);
     p.budget = 10;
     p.size[3] = INT64_C(1) << 61;
-    CHECK(gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_EINPUT, "sum");
+    CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EINPUT, "sum");
     CHECK_TEXT(err.text, "integer program: sizes, costs or scores sum to 2^61 "
                          "or more");
     p.size[3] = INT64_MIN;
-    CHECK(gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_EINPUT, "min");
+    CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EINPUT, "min");
     p.size[3] = 0;
     p.budget = INT64_MAX;
-    CHECK(gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_EINPUT, "max");
+    CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EINPUT, "max");
     CHECK_TEXT(err.text, "integer program: budget beyond 2^61");
     p.budget = 10;
     p.rows = 17;
-    CHECK(gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_EINPUT, "17");
+    CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EINPUT, "17");
     CHECK_TEXT(err.text, "integer program: expected at most 16 extra rows, "
                          "found 17");
     p.rows = 0, p.pairs = 1;
     gm_pair pair = {0, 1, 0, 0};
     p.pair = &pair;
-    CHECK(gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_EUSAGE, "dp");
+    CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EUSAGE, "dp");
     CHECK_TEXT(err.text, gm_have_glpk() ?
                "extra rows, limits on a candidate and forbidden pairs need GLPK" :
                "extra rows, limits on a candidate and forbidden pairs need GLPK"
                ", and this program was built without it");
     p.pairs = 0, p.M = 0;
-    CHECK(gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_EINPUT, "M");
+    CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EINPUT, "M");
     CHECK_TEXT(err.text, "integer program: expected at least 1 module and 1 to "
                          "16 candidates, found 0 and 2");
     gm_arena_free(&arena);
@@ -615,7 +607,6 @@ static void test_lp_file(void) {
         gm_arena arena = {0};
         gm_mckp p;
         gm_certificate t;
-        gm_error err = {{0}};
         int *x;
         seed = 4000 + (uint64_t)i, counter = 0;
         if (i % 3) small_instance(&arena, &p, i % 2 ? ANYTHING : BYTES_1E9,
@@ -623,8 +614,8 @@ static void test_lp_file(void) {
         else model_instance(&arena, &p, 56, 5, 64);
         x = gm_alloc(&arena, (size_t)p.M, sizeof *x);
         gm_solve_options options = {.solver = GM_GLPK};
-        if (gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_OK) {
-            gm_status s = gm_mckp_write_lp(&arena, &p, path, &err);
+        if (SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_OK) {
+            gm_status s = STATUS(gm_mckp_write_lp(&arena, &p, path));
             glp_term_hook(hush, NULL);
             CHECK(s == GM_OK, "%s", err.text);
             glp_prob *lp = glp_create_prob();
@@ -646,11 +637,10 @@ static void test_lp_file(void) {
     glp_term_hook(NULL, NULL);
     gm_arena arena = {0};
     gm_mckp p;
-    gm_error err = {{0}};
-    gm_mckp_new(&arena, 2, 2, &p, &err);
+    gm_mckp_new(&arena, 2, 2, &p);
     for (int i = 0; i < 4; i++) p.size[i] = 10 * (1 + i % 2);
     p.exact = true, p.budget = 25;
-    CHECK(gm_mckp_write_lp(&arena, &p, path, &err) == GM_EINFEASIBLE, "25");
+    CHECK(STATUS(gm_mckp_write_lp(&arena, &p, path)) == GM_EINFEASIBLE, "25");
     CHECK_TEXT(err.text, "build/test/solver.lp: the sizes have the common "
                "divisor 10, the budget has not");
     gm_arena_free(&arena);
@@ -691,7 +681,6 @@ static void test_lies(void) {
         gm_arena arena = {0};
         gm_mckp p;
         gm_certificate t, truth;
-        gm_error err = {{0}};
         gm_pair pair[2] = {{0, 0, 1, 0}, {0, 1, 1, 1}};
         int x[64];
         bool coupled = i % LIES == LOOSE;
@@ -700,18 +689,18 @@ static void test_lies(void) {
         small_instance(&arena, &p, ANYTHING, 0);
         if (coupled && p.M > 1 && p.K > 1) p.pair = pair, p.pairs = 2;
         gm_solve_options options = {.solver = coupled ? GM_GLPK : GM_DP};
-        gm_status s = gm_mckp_solve(&arena, &p, &options, x, &truth, &err);
+        gm_status s = SOLVED(gm_mckp_solve(&arena, &p, &options, x, &truth), truth);
         if (s == GM_OK) {
             lie = i % LIES, calls = 0;
             options.solver = lie == EMPTY ? GM_BOTH : GM_GLPK;
-            s = gm_mckp_solve(&arena, &p, &options, x, &t, &err);
+            s = SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t);
             said[lie] += strncmp(err.text, says[lie] ? says[lie] : "none",
                                  says[lie] ? strlen(says[lie]) : 4) == 0;
             CHECK(lie == WORSE || s != GM_OK || t.objective == truth.objective,
                   "lie %d, seed %" PRIu64 ": %" PRId64 ", truly %" PRId64, lie,
                   seed, t.objective, truth.objective);
             options.solver = GM_BOTH, calls = 0;
-            s = gm_mckp_solve(&arena, &p, &options, x, &t, &err);
+            s = SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t);
             CHECK(coupled || s != GM_OK || t.objective == truth.objective,
                   "lie %d, seed %" PRIu64 ", both", lie, seed);
         }
@@ -729,18 +718,17 @@ static void test_one_of_both(void) {
         gm_arena arena = {0};
         gm_mckp p;
         gm_certificate t, alone;
-        gm_error err = {{0}};
         int x[30];
         seed = 9000 + i, counter = 0;
-        gm_mckp_new(&arena, 30, 5, &p, NULL);
+        STATUS(gm_mckp_new(&arena, 30, 5, &p));
         for (long j = 0; j < 150; j++)
             p.size[j] = 1 + draw(1000), p.score[j] = draw(1000);
         p.budget = 30 * 450;
         gm_solve_options options = {.solver = GM_DP};
-        CHECK(gm_mckp_solve(&arena, &p, &options, x, &alone, &err) == GM_OK,
+        CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &alone), alone) == GM_OK,
               "%s", err.text);
         options = (gm_solve_options){.solver = GM_BOTH, .memory = 1};
-        CHECK(gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_OK &&
+        CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_OK &&
               t.optimal && t.objective == alone.objective,
               "seed %" PRIu64 ": GLPK alone: %s", seed, err.text);
         unaided += !t.agreed;
@@ -755,7 +743,6 @@ static void test_glpk_errors(void) {
     gm_arena arena = {0};
     gm_mckp p;
     gm_certificate t;
-    gm_error err = {{0}};
     seed = 5000, counter = 0;
     model_instance(&arena, &p, 448, 16, 64);
     gm_row row = {.name = "row", .limit = 1 << 20};
@@ -765,11 +752,11 @@ static void test_glpk_errors(void) {
     int x[448];
     gm_solve_options options = {.solver = GM_GLPK};
     glp_mem_limit(1);
-    gm_status s = gm_mckp_solve(&arena, &p, &options, x, &t, &err);
+    gm_status s = SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t);
     CHECK(s == GM_EMEM && strncmp(err.text, "GLPK gave up: ", 14) == 0,
           "status %d: %s", s, err.text);
     p.rows = 0;
-    s = gm_mckp_solve(&arena, &p, &options, x, &t, &err);
+    s = SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t);
     CHECK(s == GM_OK && t.optimal, "after the error: %d %s", s, err.text);
     gm_arena_free(&arena);
 }
@@ -781,11 +768,10 @@ static void test_without_glpk(void) {
     gm_arena arena = {0};
     gm_mckp p;
     gm_certificate t;
-    gm_error err = {{0}};
     int x[2];
-    gm_mckp_new(&arena, 2, 1, &p, &err);
+    gm_mckp_new(&arena, 2, 1, &p);
     gm_solve_options options = {.solver = GM_GLPK};
-    gm_status s = gm_mckp_solve(&arena, &p, &options, x, &t, &err);
+    gm_status s = SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t);
     CHECK(s == (gm_have_glpk() ? GM_OK : GM_EUSAGE), "glpk: %d", s);
     if (!gm_have_glpk())
         CHECK_TEXT(err.text, "this program was built without GLPK (make "
@@ -793,7 +779,7 @@ static void test_without_glpk(void) {
     CHECK((strcmp(gm_glpk_version(), "none") == 0) == !gm_have_glpk(), "%s",
           gm_glpk_version());
     options.solver = GM_BOTH;
-    CHECK(gm_mckp_solve(&arena, &p, &options, x, &t, &err) == GM_OK &&
+    CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_OK &&
           t.dp_ran && t.glpk_ran == gm_have_glpk(), "both: %s", err.text);
     gm_arena_free(&arena);
 }
@@ -808,9 +794,8 @@ static void hawq(int which, const double *gain, const int64_t *cost4,
     gm_arena arena = {0};
     gm_mckp p;
     gm_certificate t;
-    gm_error err = {{0}};
     long group[19];
-    gm_mckp_new(&arena, 19, 2, &p, &err);
+    gm_mckp_new(&arena, 19, 2, &p);
     for (long m = 0; m < 19; m++) {
         group[m] = -1;
         p.size[2 * m] = cost4[m], p.size[2 * m + 1] = cost8[m];
@@ -833,7 +818,7 @@ static void hawq(int which, const double *gain, const int64_t *cost4,
             p.size = gm_alloc(&arena, 38, sizeof *p.size);
             options.solver = GM_BOTH;
         }
-        gm_status s = gm_mckp_solve(&arena, &p, &options, x, &t, &err);
+        gm_status s = SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t);
         CHECK(s == GM_OK && t.optimal, "HAWQ %d, way %d: %s", which, way,
               err.text);
         for (int m = 0; m < 19; m++) {
@@ -877,7 +862,7 @@ static void test_hawq(void) {
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) vec_free(all[i]);
 }
 
-int main(void) {
+static int test_main(void) {
     test_enumeration(6000);
     test_dense(80);
     test_large();
@@ -896,3 +881,5 @@ int main(void) {
 #endif
     return test_end("test_solver");
 }
+
+TEST_MAIN(test_main())

@@ -33,11 +33,10 @@ static void test_round_trip(void) {
                                    123456789.123456789};
     gm_arena a = {0};
     gm_scores s, back;
-    gm_error err = {{0}};
-    gm_scores_new(&a, 3, 3, bits, &s, &err);
+    gm_scores_new(&a, 3, 3, bits, &s);
     s.overhead = INT64_C(1) << 40;
-    gm_keys_set(&a, &s.keys, "recipe", &err, "rtn bits=2,4,16 group=128");
-    gm_keys_set(&a, &s.keys, "of_later_versions", &err, "%s", "kept  as is");
+    gm_keys_set(&a, &s.keys, "recipe", "rtn bits=2,4,16 group=128");
+    gm_keys_set(&a, &s.keys, "of_later_versions", "%s", "kept  as is");
     for (long m = 0; m < 3; m++) {
         s.name[m] = gm_format(&a, "layer %ld", m);      /* spaces are fine */
         s.out[m] = 10 + m, s.in[m] = 7;
@@ -49,9 +48,9 @@ static void test_round_trip(void) {
             s.error[i] = k == 1 || s.bytes[i] < 0 ? -1 : fabs(value[i]) / 3;
         }
     }
-    CHECK(gm_scores_write(&a, path, &s, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_scores_write(&a, path, &s)) == GM_OK, "%s", err.text);
     char *first = read_text(&a, path);
-    CHECK(gm_scores_read(&a, path, &back, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_scores_read(&a, path, &back)) == GM_OK, "%s", err.text);
     CHECK(back.M == 3 && back.K == 3 && back.N == s.N &&
           back.overhead == s.overhead && !memcmp(back.bits, bits, sizeof bits),
           "header");
@@ -64,7 +63,7 @@ static void test_round_trip(void) {
               back.in[m] == 7 && back.weights[m] == s.weights[m], "row %ld", m);
     CHECK_TEXT(gm_keys_get(&back.keys, "of_later_versions"), "kept  as is");
     CHECK(gm_keys_get(&back.keys, "none") == NULL, "a key that is not there");
-    gm_scores_write(&a, path, &back, &err);
+    gm_scores_write(&a, path, &back);
     CHECK_TEXT(read_text(&a, path), first);
     gm_arena_free(&a);
 }
@@ -94,15 +93,14 @@ static void test_foreign(void) {
     gm_arena a = {0};
     gm_scores s;
     gm_allocation x;
-    gm_error err = {{0}};
     int choice[2];
-    gm_scores_new(&a, 2, 2, bits, &s, &err);
+    gm_scores_new(&a, 2, 2, bits, &s);
     s.path = "s.tsv";
     s.name[0] = "a", s.name[1] = "b";
     s.bytes[3] = -1;
     write_text("bits\tname\tcomment\n3\tb\tok\n8\ta\t\n");
-    CHECK(gm_allocation_read(&a, path, &x, &err) == GM_OK, "%s", err.text);
-    CHECK(gm_allocation_match(&x, &s, choice, &err) == GM_OK && choice[0] == 1 &&
+    CHECK(STATUS(gm_allocation_read(&a, path, &x)) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_allocation_match(&x, &s, choice)) == GM_OK && choice[0] == 1 &&
           choice[1] == 0, "%s", err.text);
     static const struct { const char *text, *message; } bad[] = {
         {"module\tbits\na\t3\n", "build/test/tables.tsv: module b of s.tsv is "
@@ -115,8 +113,8 @@ static void test_foreign(void) {
          "module a at 3 bits: 5 bytes, but s.tsv says 0"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_text(bad[i].text);
-        CHECK(gm_allocation_read(&a, path, &x, &err) == GM_OK, "%s", err.text);
-        CHECK(gm_allocation_match(&x, &s, choice, &err) == GM_EINPUT, "match");
+        CHECK(STATUS(gm_allocation_read(&a, path, &x)) == GM_OK, "%s", err.text);
+        CHECK(STATUS(gm_allocation_match(&x, &s, choice)) == GM_EINPUT, "match");
         CHECK_TEXT(err.text, bad[i].message);
     }
     gm_arena_free(&a);
@@ -129,11 +127,10 @@ static void test_scores_of_other_tools(void) {
     gm_arena a = {0};
     gm_scores s;
     gm_allocation alloc;
-    gm_error err = {{0}};
     int choice[2] = {0, 0};
     write_text("name\tout\tin\t3.score\t2.score\nx\t6\t200\t0\t1.5\n"
                "y\t2\t100\t-\t0.25\n");
-    CHECK(gm_scores_read(&a, path, &s, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_scores_read(&a, path, &s)) == GM_OK, "%s", err.text);
     CHECK(s.K == 2 && s.bits[0] == 2 && s.bits[1] == 3, "candidates");
     CHECK(s.weights[0] == 1200 && s.N == 1400, "%" PRId64 " weights", s.N);
     CHECK(s.score[0] == 1.5 && s.score[1] == 0 && s.score[2] == 0.25, "scores");
@@ -144,18 +141,18 @@ static void test_scores_of_other_tools(void) {
     CHECK(s.error[0] == -1 && s.overhead == 0, "what is not there");
     CHECK(gm_keys_get(&s.keys, "sizes") == NULL, "sizes");
     write_text("# group 64\nmodule\tout\tin\t2.score\nx\t6\t200\t1.5\n");
-    CHECK(gm_scores_read(&a, path, &s, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_scores_read(&a, path, &s)) == GM_OK, "%s", err.text);
     CHECK(s.bytes[0] == 6 * (50 + 8 + 1), "group: bytes %" PRId64, s.bytes[0]);
     /* weights alone */
     write_text("module\tweights\t2.score\t3.score\nx\t5\t2\t1\ny\t9\t1\t0\n");
-    CHECK(gm_scores_read(&a, path, &s, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_scores_read(&a, path, &s)) == GM_OK, "%s", err.text);
     CHECK(s.bytes[0] == 2 && s.bytes[1] == 2 && s.bytes[2] == 3 &&
           s.bytes[3] == 4, "bytes of codes");
     CHECK_TEXT(gm_keys_get(&s.keys, "sizes"), "codes");
     s.bytes[2] = 1000;          /* another tool's table of sizes */
     write_text("# sizes codes\nname\tbits\tbytes\ny\t2\t3\nx\t3\t2\n");
-    CHECK(gm_allocation_read(&a, path, &alloc, &err) == GM_OK, "%s", err.text);
-    CHECK(gm_allocation_match(&alloc, &s, choice, &err) == GM_OK &&
+    CHECK(STATUS(gm_allocation_read(&a, path, &alloc)) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_allocation_match(&alloc, &s, choice)) == GM_OK &&
           choice[0] == 1 && choice[1] == 0, "%s", err.text);
     gm_arena_free(&a);
 }
@@ -232,10 +229,9 @@ static void test_refused(void) {
         gm_arena a = {0};
         gm_scores s;
         gm_allocation x;
-        gm_error err = {{0}};
         write_text(bad[i].text);
-        gm_status status = bad[i].alloc ? gm_allocation_read(&a, path, &x, &err)
-                                        : gm_scores_read(&a, path, &s, &err);
+        gm_status status = bad[i].alloc ? STATUS(gm_allocation_read(&a, path, &x))
+                                        : STATUS(gm_scores_read(&a, path, &s));
         CHECK(status == GM_EINPUT, "case %zu: status %d", i, status);
         CHECK_TEXT(err.text, bad[i].message);
         gm_arena_free(&a);
@@ -258,16 +254,14 @@ static void test_budgets(void) {
     gm_arena a = {0};
     gm_scores s = {.N = 10};
     gm_budget b;
-    gm_error err = {{0}};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        gm_status status = gm_budget_parse(&a, &s, good[i].in, good[i].text, &b,
-                                           &err);
+        gm_status status = STATUS(gm_budget_parse(&a, &s, good[i].in, good[i].text, &b));
         CHECK(status == GM_OK && b.limit == good[i].limit, "%s: %" PRId64
               ", expected %" PRId64, good[i].text, b.limit, good[i].limit);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char message[160];
-        CHECK(gm_budget_parse(&a, &s, GM_BYTES, bad[i], &b, &err) == GM_EUSAGE,
+        CHECK(STATUS(gm_budget_parse(&a, &s, GM_BYTES, bad[i], &b)) == GM_EUSAGE,
               "accepted \"%s\"", bad[i]);
         snprintf(message, sizeof message, "--bytes: expected a positive decimal"
                  " number of bytes, such as 50000000, 50M or 47.5MiB, found "
@@ -277,8 +271,8 @@ static void test_budgets(void) {
     gm_arena_free(&a);
 }
 
-int main(void) {
-    gm_make_dir("build/test", NULL);
+static int test_main(void) {
+    STATUS(gm_make_dir("build/test"));
     test_round_trip();
     test_doubles();
     test_foreign();
@@ -287,3 +281,5 @@ int main(void) {
     test_budgets();
     return test_end("test_tables");
 }
+
+TEST_MAIN(test_main())

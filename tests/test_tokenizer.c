@@ -51,10 +51,10 @@ static int64_t fold(const int32_t *id, long n) {
 /* gm_tokenize of a copy that has no readable byte before or after it. */
 static gm_status tokenize(const gm_tokenizer *t, gm_arena *arena,
                           const char *text, size_t n, int32_t **id,
-                          long *count, gm_error *err) {
+                          long *count) {
     char *copy = malloc(n ? n : 1);
     if (n) memcpy(copy, text, n);
-    gm_status status = gm_tokenize(t, arena, copy, n, id, count, err);
+    gm_status status = STATUS(gm_tokenize(t, arena, copy, n, id, count));
     free(copy);
     return status;
 }
@@ -70,10 +70,9 @@ static void check_fold(const gm_tokenizer *t, const char *name,
                        const char *what, const char *text, size_t bytes) {
     gm_vec v = vec_read(VEC, record_name(name, what));
     gm_arena arena = {0};
-    gm_error err = {""};
     int32_t *id = NULL;
     long n = -1;
-    gm_status status = gm_tokenize(t, &arena, text, bytes, &id, &n, &err);
+    gm_status status = STATUS(gm_tokenize(t, &arena, text, bytes, &id, &n));
     CHECK(status == GM_OK, "%s %s: %s", name, what, err.text);
     CHECK(n == v.i[0] && fold(id, n) == v.i[1],
           "%s %s: %ld ids, expected %ld, or others", name, what, n,
@@ -87,11 +86,9 @@ static void check_line(const gm_tokenizer *t, const char *name,
                        const char *what, const char *text) {
     gm_vec v = vec_read(VEC, record_name(name, what));
     gm_arena arena = {0};
-    gm_error err = {""};
     int32_t *id = NULL;
     long n = -1;
-    gm_status status = gm_tokenize(t, &arena, text, strlen(text), &id, &n,
-                                   &err);
+    gm_status status = STATUS(gm_tokenize(t, &arena, text, strlen(text), &id, &n));
     CHECK(status == GM_OK && n == v.count, "%s %s: %ld ids, expected %ld %s",
           name, what, n, v.count, err.text);
     for (long i = 0; i < n && i < v.count; i++)
@@ -103,10 +100,8 @@ static void check_line(const gm_tokenizer *t, const char *name,
 
 static void check_cases(const gm_tokenizer *t, const char *name) {
     gm_arena arena = {0};
-    gm_error err = {""};
     const gm_json *cases = NULL;
-    gm_status status = gm_json_read(&arena, GOLDEN "-cases.json", &cases,
-                                    &err);
+    gm_status status = STATUS(gm_json_read(&arena, GOLDEN "-cases.json", &cases));
     CHECK(status == GM_OK, "%s", err.text);
     if (status != GM_OK) return;
     gm_vec counts = vec_read(VEC, record_name(name, "counts"));
@@ -117,7 +112,7 @@ static void check_cases(const gm_tokenizer *t, const char *name) {
     for (const gm_json *c = cases->child; c; c = c->next, i++) {
         int32_t *id = NULL;
         long n = -1;
-        status = tokenize(t, &arena, c->string, c->length, &id, &n, &err);
+        status = tokenize(t, &arena, c->string, c->length, &id, &n);
         CHECK(status == GM_OK && n == counts.i[i] &&
               fold(id, n) == folds.i[i], "%s: case %ld \"%s\": %ld ids, "
               "expected %ld, or others", name, i, c->string, n,
@@ -161,12 +156,11 @@ static void check_long(const gm_tokenizer *t, const char *name) {
 /* The ids of tokenizer `name` are those of the library. */
 static void test_golden(const char *name) {
     gm_arena arena = {0};
-    gm_error err = {""};
     gm_tokenizer *t;
     gm_map text;
     char dir[64];
     snprintf(dir, sizeof dir, GOLDEN "-%s", name);
-    gm_status status = gm_tokenizer_open(&arena, dir, &t, &err);
+    gm_status status = STATUS(gm_tokenizer_open(&arena, dir, &t));
     CHECK(status == GM_OK, "%s", err.text);
     if (status != GM_OK) return;
     gm_vec size = vec_read(VEC, record_name(name, "size"));
@@ -180,7 +174,7 @@ static void test_golden(const char *name) {
     check_cases(t, name);
     check_sweeps(t, name);
     check_long(t, name);
-    status = gm_map_open(&arena, GOLDEN "-text.txt", &text, &err);
+    status = STATUS(gm_map_open(&arena, GOLDEN "-text.txt", &text));
     CHECK(status == GM_OK, "%s", err.text);
     check_fold(t, name, "text", (const char *)text.data, text.size);
     gm_map_close(&text);
@@ -339,10 +333,9 @@ static void write_file(const char *path, const char *data, size_t n) {
 
 /* Opens SCRATCH/tokenizer.json holding `text`; the message in *err. */
 static gm_status open_text(gm_arena *arena, const char *text, size_t n,
-                           gm_tokenizer **t, gm_error *err) {
-    *err = (gm_error){""};
+                           gm_tokenizer **t) {
     write_file(SCRATCH "/tokenizer.json", text, n);
-    return gm_tokenizer_open(arena, SCRATCH, t, err);
+    return STATUS(gm_tokenizer_open(arena, SCRATCH, t));
 }
 
 /* `base` with the first `from` replaced by `to`. */
@@ -361,20 +354,19 @@ static void replaced(struct text *t, const char *from, const char *to) {
 static void test_refused(void) {
     struct text t = {0};
     gm_arena arena = {0};
-    gm_error err;
     gm_tokenizer *tokenizer;
     char expected[512];
-    gm_status status = open_text(&arena, base, strlen(base), &tokenizer, &err);
+    gm_status status = open_text(&arena, base, strlen(base), &tokenizer);
     CHECK(status == GM_OK, "%s", err.text);
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
         replaced(&t, refused[i].from, refused[i].to);
-        status = open_text(&arena, t.data, t.n, &tokenizer, &err);
+        status = open_text(&arena, t.data, t.n, &tokenizer);
         CHECK(status == GM_EINPUT, "%s gave %d", refused[i].to, status);
         snprintf(expected, sizeof expected, SCRATCH "/tokenizer.json: %s",
                  refused[i].message);
         CHECK_TEXT(err.text, expected);
     }
-    status = gm_tokenizer_open(&arena, SCRATCH "/none", &tokenizer, &err);
+    status = STATUS(gm_tokenizer_open(&arena, SCRATCH "/none", &tokenizer));
     CHECK(status == GM_EIO, "%d", status);
     CHECK_TEXT(err.text, SCRATCH "/none/tokenizer.json: cannot open: "
                "No such file or directory");
@@ -395,20 +387,18 @@ static void test_bad_text(void) {
         {"\xF0\x8F\xBF\xBF", "text: byte 0xF0 at offset 0 is not valid UTF-8"},
     };
     gm_arena arena = {0};
-    gm_error err = {""};
     gm_tokenizer *t;
     int32_t *id;
     long n;
-    CHECK(gm_tokenizer_open(&arena, GOLDEN "-llama3", &t, &err) == GM_OK,
+    CHECK(STATUS(gm_tokenizer_open(&arena, GOLDEN "-llama3", &t)) == GM_OK,
           "%s", err.text);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         gm_status status = tokenize(t, &arena, bad[i].text,
-                                    strlen(bad[i].text), &id, &n, &err);
+                                    strlen(bad[i].text), &id, &n);
         CHECK(status == GM_EINPUT, "%d", status);
         CHECK_TEXT(err.text, bad[i].message);
     }
-    gm_status status = gm_tokenize(t, &arena, "", (size_t)1 << 29, &id, &n,
-                                   &err);
+    gm_status status = STATUS(gm_tokenize(t, &arena, "", (size_t)1 << 29, &id, &n));
     CHECK(status == GM_ELIMIT, "%d", status);
     CHECK_TEXT(err.text, "text of 536870912 bytes, expected fewer than "
                "536870912");
@@ -433,17 +423,16 @@ static void test_digits(void) {
         model[] = {{"{1,3}", 3, {12, 3, 4}}, {"", 4, {1, 2, 3, 4}}};
     for (int i = 0; i < 2; i++) {
         gm_arena arena = {0};
-        gm_error err = {""};
         gm_tokenizer *t;
         int32_t *id;
         long n = 0;
         char text[1024];
         int length = snprintf(text, sizeof text, "%s%s%s", before,
                               model[i].digits, after);
-        gm_status status = open_text(&arena, text, (size_t)length, &t, &err);
+        gm_status status = open_text(&arena, text, (size_t)length, &t);
         CHECK(status == GM_OK, "%s", err.text);
         CHECK(status == GM_OK &&
-              tokenize(t, &arena, "1234", 4, &id, &n, &err) == GM_OK &&
+              tokenize(t, &arena, "1234", 4, &id, &n) == GM_OK &&
               n == model[i].n && !memcmp(id, model[i].id, (size_t)n * 4),
               "{1,3} or one: %ld tokens %s", n, err.text);
         gm_arena_free(&arena);
@@ -454,7 +443,6 @@ static void test_digits(void) {
 static void test_mutations(void) {
     static const char swap[] = "{}[]\",:\\0129-.eaunltf \xC3\x00\xFF";
     gm_arena arena = {0};
-    gm_error err;
     char text[sizeof base + 8];
     long opened = 0, refusals = 0;
     for (uint64_t round = 0; round < 2000; round++) {
@@ -470,11 +458,11 @@ static void test_mutations(void) {
         gm_tokenizer *t;
         int32_t *id;
         long count;
-        gm_status status = open_text(&arena, text, n, &t, &err);
+        gm_status status = open_text(&arena, text, n, &t);
         if (status == GM_OK) {
             opened++;
-            status = gm_tokenize(t, &arena, "ab<s> b 12e\xCC\x81", 14, &id,
-                                 &count, &err);
+            status = STATUS(gm_tokenize(t, &arena, "ab<s> b 12e\xCC\x81", 14, &id,
+                                 &count));
             CHECK(status == GM_OK, "%s", err.text);
         } else {
             refusals++;
@@ -491,16 +479,15 @@ static void test_mutations(void) {
 /* Damaged texts are refused or tokenized, by every tokenizer. */
 static void test_text_mutations(void) {
     gm_arena arena = {0};
-    gm_error err = {""};
     gm_map map;
-    CHECK(gm_map_open(&arena, GOLDEN "-text.txt", &map, &err) == GM_OK, "%s",
+    CHECK(STATUS(gm_map_open(&arena, GOLDEN "-text.txt", &map)) == GM_OK, "%s",
           err.text);
     for (int k = 0; k < NAMES; k++) {
         gm_tokenizer *t;
         char dir[64], text[64];
         long fine = 0;
         snprintf(dir, sizeof dir, GOLDEN "-%s", names[k]);
-        CHECK(gm_tokenizer_open(&arena, dir, &t, &err) == GM_OK, "%s",
+        CHECK(STATUS(gm_tokenizer_open(&arena, dir, &t)) == GM_OK, "%s",
               err.text);
         for (uint64_t round = 0; round < 1000; round++) {
             uint64_t r = gm_random(2, (uint64_t)k, round);
@@ -510,7 +497,7 @@ static void test_text_mutations(void) {
             while (n && (text[0] & 0xC0) == 0x80) memmove(text, text + 1, --n);
             int32_t *id;
             long count;
-            fine += tokenize(t, &arena, text, n, &id, &count, &err) == GM_OK;
+            fine += tokenize(t, &arena, text, n, &id, &count) == GM_OK;
         }
         CHECK(fine > 200, "%s: only %ld texts were fine", names[k], fine);
     }
@@ -519,8 +506,7 @@ static void test_text_mutations(void) {
 }
 
 int main(void) {
-    gm_error err = {""};
-    CHECK(gm_make_dir(SCRATCH, &err) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_make_dir(SCRATCH)) == GM_OK, "%s", err.text);
     for (int i = 0; i < NAMES; i++) test_golden(names[i]);
     test_tables();
     test_refused();

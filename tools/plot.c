@@ -12,12 +12,19 @@
 
 enum { SERIES = 12, POINTS = 1000 };
 
+typedef struct { gm_arena *arena; const gm_plot *plot; const char *path; }
+plotting;
+
+static void draw(void *context) {
+    plotting *p = context;
+    gm_plot_svg(p->arena, p->plot, p->path);
+}
+
 int main(int argc, char **argv) {
     static char head[4096], line[4096];
     static double x[POINTS], y[SERIES][POINTS];
     gm_series series[SERIES] = {0};
     gm_arena arena = {0};
-    gm_error err = {0};
     long n = 0, rows = 0;
     if (argc != 5 || !fgets(head, sizeof head, stdin)) return 2;
     head[strcspn(head, "\n")] = 0;
@@ -32,7 +39,9 @@ int main(int argc, char **argv) {
     }
     for (long i = 0; i < n; i++) series[i].count = rows;
     gm_plot plot = {argv[1], argv[2], argv[3], false, true, series, n};
-    gm_status s = gm_plot_svg(&arena, &plot, argv[4], &err);
+    plotting p = {&arena, &plot, argv[4]};
+    gm_error err;
+    gm_status s = gm_try(draw, &p, &err);
     if (s) fprintf(stderr, "plot: %s\n", err.text);
     gm_arena_free(&arena);
     return (int)s;

@@ -12,10 +12,9 @@ static const char scores_text[] =
 
 static char *written(const gm_allocation *a, size_t *size) {
     gm_arena arena = {0};
-    gm_error err = {""};
     char path[128];
     snprintf(path, sizeof path, "%s/out", fuzz_dir());
-    if (gm_allocation_write(&arena, path, a, &err) != GM_OK)
+    if (STATUS(gm_allocation_write(&arena, path, a)) != GM_OK)
         fprintf(stderr, "%s\n", err.text), abort();
     gm_arena_free(&arena);
     return fuzz_load(path, size);
@@ -23,12 +22,11 @@ static char *written(const gm_allocation *a, size_t *size) {
 
 static void check_again(gm_arena *arena, const gm_allocation *a) {
     gm_allocation again;
-    gm_error err;
     size_t n, n2;
     char *first = written(a, &n), *second;
     fuzz_begin();
     fuzz_file("/fuzz/again", first, n);
-    gm_status s = gm_allocation_read(arena, "/fuzz/again", &again, &err);
+    gm_status s = STATUS(gm_allocation_read(arena, "/fuzz/again", &again));
     fuzz_end(256, 16384);
     if (s) fprintf(stderr, "%s\n%s\n", err.text, first);
     FUZZ_CHECK(s == GM_OK && again.M == a->M);
@@ -44,7 +42,6 @@ static void check_again(gm_arena *arena, const gm_allocation *a) {
 
 void fuzz_alloc(const uint8_t *data, size_t size) {
     gm_arena arena = {0};
-    gm_error err;
     gm_allocation a;
     gm_scores scores;
     gm_check checked;
@@ -52,12 +49,12 @@ void fuzz_alloc(const uint8_t *data, size_t size) {
     fuzz_begin();
     fuzz_file("/fuzz/alloc.tsv", data, size);
     fuzz_file("/fuzz/scores.tsv", scores_text, sizeof scores_text - 1);
-    gm_status s = gm_scores_read(&arena, "/fuzz/scores.tsv", &scores, &err);
+    gm_status s = STATUS(gm_scores_read(&arena, "/fuzz/scores.tsv", &scores));
     FUZZ_CHECK(s == GM_OK);
-    s = gm_allocation_read(&arena, "/fuzz/alloc.tsv", &a, &err);
-    if (!s && !gm_allocation_match(&a, &scores, choice, &err)) {
+    s = STATUS(gm_allocation_read(&arena, "/fuzz/alloc.tsv", &a));
+    if (!s && !STATUS(gm_allocation_match(&a, &scores, choice))) {
         gm_sizes_of(&scores, choice);
-        gm_check_allocation(&arena, &a, &scores, NULL, &checked, &err);
+        gm_check_allocation(&arena, &a, &scores, NULL, &checked);
     }
     fuzz_end(256, 65536);
     if (!s) check_again(&arena, &a);

@@ -7,14 +7,12 @@ void fuzz_choices(const uint8_t *data, size_t size) {
     static gm_arena kept;
     static gm_tokenizer *t;
     gm_arena arena = {0};
-    gm_error err;
     gm_questions q;
-    if (!t && gm_tokenizer_open(&kept, "tests/golden/tokenizer-gpt2", &t, &err))
+    if (!t && STATUS(gm_tokenizer_open(&kept, "tests/golden/tokenizer-gpt2", &t)))
         fprintf(stderr, "%s\n", err.text), abort();
     fuzz_begin();
     fuzz_file("/fuzz/q.jsonl", data, size);
-    gm_status s = gm_questions_read(&arena, "/fuzz/q.jsonl", t, 64, " ", &q,
-                                    &err);
+    gm_status s = STATUS(gm_questions_read(&arena, "/fuzz/q.jsonl", t, 64, " ", &q));
     /* the context is tokenized anew for each choice */
     fuzz_end(64.0 * (double)size + 1024, 1 << 16);
     for (long i = 0; !s && i < q.count; i++) {

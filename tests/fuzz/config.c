@@ -5,11 +5,10 @@
 
 void fuzz_config(const uint8_t *data, size_t size) {
     gm_arena arena = {0};
-    gm_error err;
     gm_config c;
     fuzz_begin();
     fuzz_file("/fuzz/config.json", data, size);
-    gm_status s = gm_config_read(&arena, "/fuzz", &c, &err);
+    gm_status s = STATUS(gm_config_read(&arena, "/fuzz", &c));
     fuzz_end(192, 4096);
     if (s == GM_OK) {
         FUZZ_CHECK(c.layers > 0 && c.d > 0 && c.ff > 0 && c.vocab > 0);
@@ -24,7 +23,7 @@ void fuzz_config(const uint8_t *data, size_t size) {
             FUZZ_CHECK(!__builtin_mul_overflow(n, 32 * c.layers, &n));
         }
         gm_rope_table rope;
-        if (c.head_dim <= 256) gm_rope_build(&arena, &c, 3, NULL, &rope, &err);
+        if (c.head_dim <= 256) STATUS(gm_rope_build(&arena, &c, 3, NULL, &rope));
     }
     gm_arena_free(&arena);
 }

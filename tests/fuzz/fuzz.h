@@ -6,6 +6,7 @@
 #define GM_FUZZ_H
 
 #include "cmd/cmd.h"
+#include "tests/status.h"
 
 #include <stdio.h>
 #include <stdlib.h>

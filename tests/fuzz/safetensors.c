@@ -48,9 +48,9 @@ static void check_tensors(const gm_tensors *all) {
         for (long j = 0; j < i && t->bytes; j++)
             FUZZ_CHECK(all->tensor[j].data + all->tensor[j].bytes <= t->data ||
                        t->data + t->bytes <= all->tensor[j].data);
-        gm_tensor_read(t, 0, elements < 64 ? (int64_t)elements : 64, x, NULL);
+        STATUS(gm_tensor_read(t, 0, elements < 64 ? (int64_t)elements : 64, x));
     }
-    FUZZ_CHECK((gm_tensors_hash(all, hex, NULL) == GM_OK) == known);
+    FUZZ_CHECK((STATUS(gm_tensors_hash(all, hex)) == GM_OK) == known);
 }
 
 void fuzz_safetensors(const uint8_t *data, size_t size) {
@@ -76,9 +76,8 @@ void fuzz_safetensors(const uint8_t *data, size_t size) {
         fuzz_file("/fuzz/model.safetensors", file[0], n);
     }
     gm_arena arena = {0};
-    gm_error err;
     gm_tensors all = {0};
-    gm_status s = gm_checkpoint_open(&arena, "/fuzz", &all, &err);
+    gm_status s = STATUS(gm_checkpoint_open(&arena, "/fuzz", &all));
     if (s == GM_OK) check_tensors(&all), gm_tensors_close(&all);
     fuzz_end(192, 16384);
     gm_arena_free(&arena);

@@ -7,10 +7,9 @@
 
 static char *written(const gm_scores *s, size_t *size) {
     gm_arena arena = {0};
-    gm_error err = {""};
     char path[128];
     snprintf(path, sizeof path, "%s/out", fuzz_dir());
-    if (gm_scores_write(&arena, path, s, &err) != GM_OK)
+    if (STATUS(gm_scores_write(&arena, path, s)) != GM_OK)
         fprintf(stderr, "%s\n", err.text), abort();
     gm_arena_free(&arena);
     return fuzz_load(path, size);
@@ -32,18 +31,17 @@ static void check_equal(const gm_scores *a, const gm_scores *b) {
 
 void fuzz_scores(const uint8_t *data, size_t size) {
     gm_arena arena = {0};
-    gm_error err;
     gm_scores s, again;
     fuzz_begin();
     fuzz_file("/fuzz/scores.tsv", data, size);
-    gm_status status = gm_scores_read(&arena, "/fuzz/scores.tsv", &s, &err);
+    gm_status status = STATUS(gm_scores_read(&arena, "/fuzz/scores.tsv", &s));
     fuzz_end(256, 16384);
     if (status == GM_OK) {
         size_t n, n2;
         char *first = written(&s, &n), *second;
         fuzz_begin();
         fuzz_file("/fuzz/again", first, n);
-        status = gm_scores_read(&arena, "/fuzz/again", &again, &err);
+        status = STATUS(gm_scores_read(&arena, "/fuzz/again", &again));
         fuzz_end(256, 16384);
         if (status) fprintf(stderr, "%s\n%s\n", err.text, first);
         FUZZ_CHECK(status == GM_OK);

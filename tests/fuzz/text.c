@@ -12,8 +12,7 @@ static const gm_tokenizer *golden(int i) {
         "tests/golden/tokenizer-smollm2"};
     static gm_arena arena;
     static gm_tokenizer *t[5];
-    gm_error err;
-    if (!t[i] && gm_tokenizer_open(&arena, dir[i], &t[i], &err) != GM_OK)
+    if (!t[i] && STATUS(gm_tokenizer_open(&arena, dir[i], &t[i])) != GM_OK)
         fprintf(stderr, "%s\n", err.text), abort();
     return t[i];
 }
@@ -25,13 +24,12 @@ void fuzz_text(const uint8_t *data, size_t size) {
     size_t n = size - 1;
     memcpy(text, data + 1, n);
     gm_arena arena = {0};
-    gm_error err;
     int32_t *tokens = NULL;
     long count = 0;
     bool valid = true;
     fuzz_begin();
     fuzz_file("/fuzz/text", text, n);
-    gm_status s = gm_tokenize(t, &arena, text, n, &tokens, &count, &err);
+    gm_status s = STATUS(gm_tokenize(t, &arena, text, n, &tokens, &count));
     fuzz_end(512, 1 << 16);
     for (size_t i = 0; i < n && valid;) {
         uint32_t point;

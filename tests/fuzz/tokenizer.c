@@ -9,14 +9,13 @@ void fuzz_tokenizer(const uint8_t *data, size_t size) {
     const char *text = stop ? (const char *)stop + 1 : fallback;
     size_t bytes = stop ? size - (size_t)(stop + 1 - data) : strlen(fallback);
     gm_arena arena = {0};
-    gm_error err;
     gm_tokenizer *t = NULL;
     int32_t *tokens = NULL;
     long count = 0;
     fuzz_begin();
     fuzz_file("/fuzz/tokenizer.json", data, stop ? (size_t)(stop - data) : size);
-    gm_status s = gm_tokenizer_open(&arena, "/fuzz", &t, &err);
-    if (!s) s = gm_tokenize(t, &arena, text, bytes, &tokens, &count, &err);
+    gm_status s = STATUS(gm_tokenizer_open(&arena, "/fuzz", &t));
+    if (!s) s = STATUS(gm_tokenize(t, &arena, text, bytes, &tokens, &count));
     fuzz_end(512, 2 << 20);    /* fixed tables of about 1 MB */
     for (long i = 0; !s && i < count; i++)
         FUZZ_CHECK(tokens[i] >= 0 && tokens[i] < gm_tokenizer_size(t));

@@ -245,7 +245,7 @@ static const char *option(int argc, char **argv, const char *name,
     return otherwise;
 }
 
-int main(int argc, char **argv) {
+static int run(int argc, char **argv) {
     int only = atoi(option(argc, argv, "--threads", "0"));
     int rounds = atoi(option(argc, argv, "--rounds", "7"));
     const char *isa = option(argc, argv, "--isa", gm_isa_name(gm_isa_best()));
@@ -263,4 +263,19 @@ int main(int argc, char **argv) {
     for (int threads = 1; threads <= 2; threads++)
         if (!only || only == threads) bench_all(model, threads, rounds);
     return 0;
+}
+
+static struct { int argc, result; char **argv; } whole;
+
+static void run_all(void *context) {
+    (void)context;
+    whole.result = run(whole.argc, whole.argv);
+}
+
+int main(int argc, char **argv) {
+    gm_error err;
+    whole.argc = argc, whole.argv = argv;
+    gm_status s = gm_try(run_all, NULL, &err);
+    if (s) fprintf(stderr, "gemm: %s\n", err.text);
+    return s ? (int)s : whole.result;
 }

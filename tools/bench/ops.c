@@ -23,7 +23,6 @@
 #include <time.h>
 
 static gm_arena arena;
-static gm_error err;
 static const char *work;
 static gm_model model;
 static gm_block block, grad;
@@ -34,21 +33,13 @@ static double *H, *A, *weight;
 static int32_t *tokens;
 static long S, T, R, token_count;
 
-static void must(gm_status s) {
-    if (!s) return;
-    fprintf(stderr, "ops: %s\n", err.text);
-    exit((int)s);
-}
-
 static void *room(size_t count, size_t size) {
-    void *p = gm_alloc(&arena, count, size);
-    if (!p) must(gm_nomem(&err));
-    return p;
+    return gm_alloc(&arena, count, size);
 }
 
 static FILE *work_file(const char *name, const char *mode) {
     FILE *f = fopen(gm_format(&arena, "%s/%s", work, name), mode);
-    if (!f) must(gm_fail(&err, GM_EIO, "%s/%s: cannot be opened", work, name));
+    if (!f) gm_fail(GM_EIO, "%s/%s: cannot be opened", work, name);
     return f;
 }
 
@@ -56,7 +47,7 @@ static gm_real *load(const char *name, size_t count) {
     gm_real *x = room(count, sizeof *x);
     FILE *f = work_file(name, "rb");
     if (fread(x, sizeof *x, count, f) != count)
-        must(gm_fail(&err, GM_EINPUT, "%s: too short", name));
+        gm_fail(GM_EINPUT, "%s: too short", name);
     fclose(f);
     return x;
 }
@@ -64,7 +55,7 @@ static gm_real *load(const char *name, size_t count) {
 static void save(const char *name, const void *x, size_t bytes) {
     FILE *f = work_file(name, "wb");
     if (fwrite(x, 1, bytes, f) != bytes || fclose(f))
-        must(gm_fail(&err, GM_EIO, "%s: cannot be written", name));
+        gm_fail(GM_EIO, "%s: cannot be written", name);
 }
 
 /* ----------------------------------------------------------------- seconds */
@@ -144,7 +135,7 @@ static void cholesky(void) {
     begin();
     bool fine = gm_cholesky(n, A);
     end();
-    if (!fine) must(gm_fail(&err, GM_EINPUT, "H is not positive definite"));
+    if (!fine) gm_fail(GM_EINPUT, "H is not positive definite");
     save("L.f64", A, square());
 }
 
@@ -161,14 +152,14 @@ static void gptq(void) {
     gm_real *q = room((size_t)(out * in), sizeof *q);
     gm_factor factor;
     begin();
-    must(gm_gptq_factor(&arena, in, H, GM_DAMPING, false, &factor, &err));
-    must(gm_gptq(&arena, block.w[GM_GATE], out, in, BITS, GROUP, GM_MINMAX,
-                 &factor, codes, scales, zeros, &err));
+    gm_gptq_factor(&arena, in, H, GM_DAMPING, false, &factor);
+    gm_gptq(&arena, block.w[GM_GATE], out, in, BITS, GROUP, GM_MINMAX,
+                 &factor, codes, scales, zeros);
     end();
     gm_packed packed = {.bits = BITS, .out = out, .in = in, .group = GROUP,
                         .codes = codes, .scales = (const uint8_t *)scales,
                         .zeros = zeros};
-    must(gm_dequantize(&packed, q, &err));
+    gm_dequantize(&packed, q);
     save("q.f32", q, (size_t)(out * in) * sizeof *q);
     gm_arena_rewind(&arena, mark);
 }
@@ -178,18 +169,18 @@ static void step(void) {
     static gm_fit fit;
     if (!fit.M) {
         gm_recipe recipe;
-        must(gm_recipe_parse("2,3,4", 128, &recipe, &err));
-        must(gm_model_hash(&model, &err));
-        must(gm_candidates_open(&arena, &model, &recipe, NULL, work, NULL,
-                                &candidates, &err));
+        gm_recipe_parse("2,3,4", 128, &recipe);
+        gm_model_hash(&model);
+        gm_candidates_open(&arena, &model, &recipe, NULL, work, NULL,
+                                &candidates);
     }
     gm_fit_options o = {.S = S, .T = T, .batch = S, .steps = 1000,
                         .alpha = 0.1, .rho = 10, .eta = 0.02, .tau = 1,
                         .rate = 0.05, .tail = 0.5, .budget = 3, .seed = 1};
     gm_mark mark = gm_arena_mark(&arena);
-    must(gm_fit_begin(&arena, &candidates, tokens, &o, &fit, &err));
+    gm_fit_begin(&arena, &candidates, tokens, &o, &fit);
     begin();
-    must(gm_fit_step(&fit, &err));
+    gm_fit_step(&fit);
     end();
     save("g.f64", fit.g, (size_t)(fit.M * fit.K) * sizeof *fit.g);
     gm_arena_rewind(&arena, mark);
@@ -200,14 +191,13 @@ static void perplexity(void) {
     gm_text text = {tokens, token_count / T, T};
     gm_measure m;
     gm_mark mark;
-    if (!head.w) must(gm_head_load(&arena, &model, &head, &err));
+    if (!head.w) gm_head_load(&arena, &model, &head);
     mark = gm_arena_mark(&arena);
     gm_real *states = room((size_t)(text.windows * T * model.config.d),
                            sizeof *states);
     begin();
-    must(gm_final_states(&arena, &model, NULL, NULL, &text, NULL, states,
-                         &err));
-    must(gm_evaluate(&arena, &head, &text, states, NULL, NULL, &m, &err));
+    gm_final_states(&arena, &model, NULL, NULL, &text, NULL, states);
+    gm_evaluate(&arena, &head, &text, states, NULL, NULL, &m);
     end();
     save("nll.f64", &m.nll, sizeof m.nll);
     gm_arena_rewind(&arena, mark);
@@ -220,23 +210,23 @@ static const struct { const char *name; void (*run)(void); } operation[] = {
 };
 
 static void prepare(const char *dir) {
-    must(gm_model_open(&arena, dir, &model, &err));
-    must(gm_block_alloc(&arena, &model.config, &block, &err));
-    must(gm_block_alloc(&arena, &model.config, &grad, &err));
+    gm_model_open(&arena, dir, &model);
+    gm_block_alloc(&arena, &model.config, &block);
+    gm_block_alloc(&arena, &model.config, &grad);
     memset(grad.bias, 0, sizeof grad.bias);
     grad.norm1 = grad.norm2 = grad.q_norm = grad.k_norm = NULL;
-    must(gm_block_load(&model, 0, &block, &err));
-    must(gm_acts_alloc(&arena, &model.config, S, T, true, &acts, &err));
-    must(gm_rope_build(&arena, &model.config, T, NULL, &rope, &err));
+    gm_block_load(&model, 0, &block);
+    gm_acts_alloc(&arena, &model.config, S, T, true, &acts);
+    gm_rope_build(&arena, &model.config, T, NULL, &rope);
     size_t count = (size_t)(R * model.config.d);
     h = load("h.f32", count);
     dy = load("dy.f32", count);
     y = room(count, sizeof *y);
-    must(gm_npy_read(&arena, gm_format(&arena, "%s/tokens.npy", work),
-                     &tokens, &token_count, &err));
+    gm_npy_read(&arena, gm_format(&arena, "%s/tokens.npy", work),
+                     &tokens, &token_count);
 }
 
-int main(int argc, char **argv) {
+static int run(int argc, char **argv) {
     char line[64];
     if (argc != 5) return GM_EUSAGE;
     work = argv[2];
@@ -252,4 +242,19 @@ int main(int argc, char **argv) {
         fflush(stdout);
     }
     return 0;
+}
+
+static struct { int argc, result; char **argv; } whole;
+
+static void run_all(void *context) {
+    (void)context;
+    whole.result = run(whole.argc, whole.argv);
+}
+
+int main(int argc, char **argv) {
+    gm_error err;
+    whole.argc = argc, whole.argv = argv;
+    gm_status s = gm_try(run_all, NULL, &err);
+    if (s) fprintf(stderr, "ops: %s\n", err.text);
+    return s ? (int)s : whole.result;
 }

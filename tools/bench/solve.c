@@ -29,7 +29,7 @@ static int64_t draw(int64_t n) {
 static void make_instance(gm_arena *arena, gm_mckp *p, int64_t odd) {
     static const int64_t shape[7] = {4096, 1024, 1024, 4096, 14336, 14336,
                                      14336};
-    gm_mckp_new(arena, M, K, p, NULL);
+    gm_mckp_new(arena, M, K, p);
     for (long m = 0; m < M; m++) {
         double scale = ldexp(1 + (double)draw(1000) / 100, 26);
         for (int k = 0; k < K; k++) {
@@ -94,10 +94,9 @@ static void peers(gm_mckp *p, gm_arena *arena, int64_t value, double ours,
                   double sum[3], int wrong[2]) {
     static int x[M];
     gm_certificate t;
-    gm_error err;
     int64_t plain;
     gm_solve_options options = {.solver = GM_GLPK, .any = true, .seconds = 10};
-    gm_status s = gm_mckp_solve(arena, p, &options, x, &t, &err);
+    gm_status s = gm_mckp_solve(arena, p, &options, x, &t);
     wrong[0] += s != GM_OK || t.objective != value;
     sum[0] += ours;
     sum[1] += t.glpk_seconds;
@@ -107,7 +106,7 @@ static void peers(gm_mckp *p, gm_arena *arena, int64_t value, double ours,
 
 #endif
 
-int main(int argc, char **argv) {
+static int run(int argc, char **argv) {
     long budgets = argc > 1 ? atol(argv[1]) : 1000;
     gm_arena arena = {0};
     gm_mckp p;
@@ -122,11 +121,10 @@ int main(int argc, char **argv) {
     for (long i = 0; i < budgets; i++) {
         static int x[M];
         gm_certificate t;
-        gm_error err;
         gm_solve_options options = {.solver = GM_DP, .seconds = 60};
         gm_mark mark = gm_arena_mark(&arena);
         p.budget = low + (high - low) / budgets * i;
-        gm_mckp_solve(&arena, &p, &options, x, &t, &err);
+        gm_mckp_solve(&arena, &p, &options, x, &t);
         total += t.dp_seconds;
         if (t.dp_seconds > worst) worst = t.dp_seconds;
         proven += t.optimal && t.unique_rule;
@@ -146,4 +144,19 @@ int main(int argc, char **argv) {
                wrong[0], sum[2] / sum[0], wrong[1]);
     gm_arena_free(&arena);
     return proven != budgets;
+}
+
+static struct { int argc, result; char **argv; } whole;
+
+static void run_all(void *context) {
+    (void)context;
+    whole.result = run(whole.argc, whole.argv);
+}
+
+int main(int argc, char **argv) {
+    gm_error err;
+    whole.argc = argc, whole.argv = argv;
+    gm_status s = gm_try(run_all, NULL, &err);
+    if (s) fprintf(stderr, "solve: %s\n", err.text);
+    return s ? (int)s : whole.result;
 }

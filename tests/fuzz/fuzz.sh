@@ -2,8 +2,9 @@
 # fuzz.sh: runs each target given for SECONDS (60) or, if RUNS is set, that many
 # executions; one process, lowest priority.  BUILD: where the programs are.  The
 # corpus is CORPUS (build/corpus); a crash, leak, hang or excess of memory stops
-# it with its input beside the program.  MINIMISE=1 writes the smallest corpus
-# of equal coverage to tests/fuzz/corpus instead.
+# it with its input beside the program.  MINIMISE=1 writes a small corpus that
+# reaches the same edges to tests/fuzz/corpus instead; entries there that have a
+# name, not a hash, stay.
 # SPDX-License-Identifier: GPL-3.0-or-later
 set -eu
 seconds=${SECONDS:-60}
@@ -89,7 +90,12 @@ for name in "$@"; do
     if [ "${MINIMISE:-0}" = 1 ]; then
         # small ones only: the committed corpus is read by people, too
         new=$(mktemp -d)
-        "$build/fuzz_$name" -merge=1 -max_len=${MAX:-2048} -close_fd_mask=1 \
+        for entry in "$committed/$name"/*; do
+            file=${entry##*/}
+            [ ${#file} = 40 ] || [ ! -f "$entry" ] || cp "$entry" "$new"
+        done
+        "$build/fuzz_$name" -set_cover_merge=1 -use_counters=0 \
+            -max_len=${MAX:-2048} -close_fd_mask=1 \
             "$new" "$committed/$name" "$corpus" >"$build/$name.log" 2>&1
         rm -rf "${committed:?}/$name" && mv "$new" "$committed/$name"
         chmod 755 "$committed/$name"

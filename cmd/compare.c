@@ -309,7 +309,7 @@ static void fill_sizes(const comparing *c, const int *choice,
     gm_sizes z = gm_sizes_of(c->table, choice);
     row->code_bits = (double)z.code_bits / (double)c->table->N;
     row->effective_bits = (double)z.effective_bits / (double)c->table->N;
-    row->bytes = z.file_bytes;
+    row->bytes = (double)z.file_bytes;
 }
 
 /* Methods often choose the same: measured once. */
@@ -386,7 +386,7 @@ static bool measure_baq(comparing *c, const gm_budget *budget,
     row->evaluations = 1;           /* one pass for the Hessians */
     row->code_bits = b.report.bits;
     row->effective_bits = b.report.effective_bits;
-    row->bytes = t->overhead + b.report.bytes;
+    row->bytes = (double)(t->overhead + b.report.bytes);
     gm_candidates_close(&b.made);
     return true;
 }
@@ -402,7 +402,7 @@ static void measure_original(comparing *c, gm_compared *row,
     row->code_bits = 8 * (double)bytes / (double)c->table->N;
     row->effective_bits = row->code_bits;
     for (long i = 0; i < c->model.tensors.maps; i++)
-        row->bytes += (int64_t)c->model.tensors.map[i].size;
+        row->bytes += (double)c->model.tensors.map[i].size;
     gm_call_measure(c->call, &c->model, NULL, NULL, &c->on, m);
     m->top1 = 1;
 }
@@ -413,7 +413,6 @@ static void one_row(comparing *c, int method, const gm_budget *budget) {
     const char *name = budget ? name_of(method) : "original";
     gm_compared row = {.method = name, .run = c->run,
                        .key = key_of(c, name, budget)};
-    gm_measure m;
     if (!gm_comparison_find(&c->all, row.key)) {
         if (budget) {
             row.budget = budget->text;
@@ -421,12 +420,13 @@ static void one_row(comparing *c, int method, const gm_budget *budget) {
         }
         if (budget) gm_talk(call, "%s %s", name, budget->text);
         if (!budget)
-            measure_original(c, &row, &m);
-        else if (method == BAQ && !measure_baq(c, budget, &row, &m))
+            measure_original(c, &row, &row.measure);
+        else if (method == BAQ && !measure_baq(c, budget, &row, &row.measure))
             return;
         else if (method != BAQ)
-            choose_and_measure(c, (gm_method)method, budget, &row, &m);
-        gm_comparison_add(&call->arena, &c->all, &row, &m);
+            choose_and_measure(c, (gm_method)method, budget, &row,
+                               &row.measure);
+        gm_comparison_add(&call->arena, &c->all, &row);
     }
     c->asked[c->rows++] = row.key;
 }
@@ -446,9 +446,9 @@ static void all_rows(comparing *c) {
 }
 
 static void print_rows(const comparing *c) {
-    char text[GM_ROW_TEXT], columns[GM_ROW_TEXT];
-    snprintf(columns, sizeof columns, "%s\tseconds", gm_comparison_columns);
-    gm_result_begin(c->call, columns);
+    char text[GM_ROW_TEXT];
+    gm_compared_text(NULL, text);
+    gm_result_begin(c->call, gm_format(&c->call->arena, "%s\tseconds", text));
     for (long i = 0; i < c->rows; i++) {
         const gm_compared *r = gm_comparison_find(&c->all, c->asked[i]);
         gm_compared_text(r, text);
@@ -481,18 +481,15 @@ static void talk_verdict(const comparing *c) {
 
 static void draw(const comparing *c) {
     gm_call *call = c->call;
-    gm_plot plot;
-    const char *text, *path = gm_format(&call->arena, "%s/compare.svg", c->dir);
+    const char *path = gm_format(&call->arena, "%s/compare.svg", c->dir);
     const gm_compared **rows = gm_alloc(&call->arena, (size_t)c->rows,
                                         sizeof *rows);
     for (long i = 0; i < c->rows; i++)
         rows[i] = gm_comparison_find(&c->all, c->asked[i]);
-    gm_comparison_series(&call->arena, rows, c->rows, c->in,
-                                       &plot);
+    gm_plot plot = gm_comparison_series(&call->arena, rows, c->rows, c->in);
     if (!plot.count) return;
     gm_plot_svg(&call->arena, &plot, path);
-    gm_plot_text(&call->arena, &plot, 78, 22, &text);
-    gm_talk(call, "\n%s", text);
+    gm_talk(call, "\n%s", gm_plot_text(&call->arena, &plot, 78, 22));
 }
 
 static void run_compare(gm_call *call) {
@@ -502,7 +499,7 @@ static void run_compare(gm_call *call) {
     read_texts(&c);
     plan_memory(&c);
     gm_call_claim(call, c.dir);
-    gm_comparison_open(&call->arena, c.dir, &c.all);
+    c.all = gm_comparison_open(&call->arena, c.dir);
     gm_candidates_open(&call->arena, &c.model, &c.recipe,
                                    &c.calibration, c.dir, &call->report,
                                    &c.candidates);

@@ -18,17 +18,22 @@ typedef struct {
     double lo, hi;
     int ticks;
     double tick[MAX_TICKS];
+    char number[MAX_TICKS][16];         /* the same as text */
 } axis;
 
+static double on_axis(const axis *a, double x) {
+    return a->log ? gm_logd(x) : x;
+}
+
 static double fraction(const axis *a, double x) {
-    double lo = a->log ? gm_logd(a->lo) : a->lo;
-    double hi = a->log ? gm_logd(a->hi) : a->hi;
-    return ((a->log ? gm_logd(x) : x) - lo) / (hi - lo);
+    const double from = on_axis(a, a->lo);
+    return (on_axis(a, x) - from) / (on_axis(a, a->hi) - from);
 }
 
 static void add_tick(axis *a, double x) {
-    if (x >= a->lo && x <= a->hi && a->ticks < MAX_TICKS)
-        a->tick[a->ticks++] = x;
+    if (x < a->lo || x > a->hi || a->ticks == MAX_TICKS) return;
+    snprintf(a->number[a->ticks], sizeof *a->number, "%.6g", x);
+    a->tick[a->ticks++] = x;
 }
 
 /* The largest 10^n <= x, x > 0. */
@@ -86,30 +91,32 @@ static void choose_range(axis *a) {
 static void axes_of(const gm_plot *plot, axis xy[2]) {
     long points = 0;
     for (int d = 0; d < 2; d++)
-        xy[d] = (axis){.log = d ? plot->log_y : plot->log_x, .lo = INFINITY,
-                       .hi = -INFINITY};
+        xy[d] = (axis){.log = plot->log[d], .lo = INFINITY, .hi = -INFINITY};
     for (long i = 0; i < plot->count; i++)
         for (long j = 0; j < plot->series[i].count; j++, points++)
             for (int d = 0; d < 2; d++) {
-                const gm_series *s = plot->series + i;
-                double v = d ? s->y[j] : s->x[j];
+                double v = plot->series[i].at[d][j];
                 if (!isfinite(v) || (xy[d].log && v <= 0))
-                    gm_fail(GM_EINPUT, "plot: %s: point %ld: "
-                                   "expected a %s%s, found %g", s->name, j,
-                                   xy[d].log ? "positive number on the "
-                                   "logarithmic axis " : "finite number as ",
-                                   d ? plot->y_label : plot->x_label, v);
+                    gm_fail(GM_EINPUT, "plot: %s: point %ld: expected a %s%s, "
+                            "found %g", plot->series[i].name, j, xy[d].log ?
+                            "positive number on the logarithmic axis " :
+                            "finite number as ", plot->label[d], v);
                 if (v < xy[d].lo) xy[d].lo = v;
                 if (v > xy[d].hi) xy[d].hi = v;
             }
     if (!points || plot->count > MAX_SERIES)
-        gm_fail(GM_EINPUT, "plot: expected at least one point and "
-                       "at most %d series, found %ld points, %ld series",
-                       MAX_SERIES, points, plot->count);
+        gm_fail(GM_EINPUT, "plot: expected at least one point and at most %d "
+                "series, found %ld points, %ld series", MAX_SERIES, points,
+                plot->count);
     for (int d = 0; d < 2; d++) {
         choose_range(&xy[d]);
         choose_ticks(&xy[d], d ? 8 : 7);
     }
+}
+
+static const char *label_of(gm_arena *arena, const gm_plot *plot, int d) {
+    return gm_format(arena, "%s%s", plot->label[d],
+                     plot->log[d] ? " (log scale)" : "");
 }
 
 static char letter_of(const gm_plot *plot, long i) {
@@ -126,10 +133,11 @@ static long cell_of(double f, long cells) {
     return i < 0 ? 0 : i >= cells ? cells - 1 : i;
 }
 
-/* Copies `text` over line[at ..], unless it would touch what is there. */
+/* Copies `text` over line, its middle at `at`, unless it would touch what is
+   there. */
 static void put_text(char *line, long width, long at, const char *text) {
     long n = (long)strlen(text);
-    if (at < 0) at = 0;
+    at = at < n / 2 ? 0 : at - n / 2;
     if (at + n > width) at = width - n;
     if (at < 0) return;
     for (long i = at ? at - 1 : 0; i <= at + n && i < width; i++)
@@ -142,8 +150,8 @@ static void draw_points(const gm_plot *plot, const axis xy[2], char *grid,
     for (long i = 0; i < plot->count; i++)
         for (long j = 0; j < plot->series[i].count; j++) {
             const gm_series *s = plot->series + i;
-            long c = cell_of(fraction(&xy[0], s->x[j]), width - MARGIN - 1);
-            long r = cell_of(1 - fraction(&xy[1], s->y[j]), height);
+            long c = cell_of(fraction(&xy[0], s->at[0][j]), width - MARGIN - 1);
+            long r = cell_of(1 - fraction(&xy[1], s->at[1][j]), height);
             char *at = grid + r * (width + 1) + MARGIN + 1 + c;
             char letter = letter_of(plot, i);
             *at = *at == ' ' || *at == letter ? letter : '*';
@@ -152,13 +160,12 @@ static void draw_points(const gm_plot *plot, const axis xy[2], char *grid,
 
 /* Rows 0 .. height-1: points; then the axis and its numbers. */
 static void draw_axes(const axis xy[2], char *grid, long width, long height) {
-    char number[32];
     for (long r = 0; r < height; r++) grid[r * (width + 1) + MARGIN] = '|';
     for (int i = 0; i < xy[1].ticks; i++) {
         long r = cell_of(1 - fraction(&xy[1], xy[1].tick[i]), height);
-        int n = snprintf(number, sizeof number, "%.6g", xy[1].tick[i]);
         char *row = grid + r * (width + 1);
-        if (n < MARGIN) memcpy(row + MARGIN - 1 - n, number, (size_t)n);
+        size_t n = strlen(xy[1].number[i]);
+        if (n < MARGIN) memcpy(row + MARGIN - 1 - n, xy[1].number[i], n);
         row[MARGIN] = '+';
     }
     char *line = grid + height * (width + 1);
@@ -167,39 +174,31 @@ static void draw_axes(const axis xy[2], char *grid, long width, long height) {
     for (int i = 0; i < xy[0].ticks; i++) {
         long c = MARGIN + 1 +
                  cell_of(fraction(&xy[0], xy[0].tick[i]), width - MARGIN - 1);
-        int n = snprintf(number, sizeof number, "%.6g", xy[0].tick[i]);
         line[c] = '+';
-        put_text(line + width + 1, width, c - n / 2, number);
+        put_text(line + width + 1, width, c, xy[0].number[i]);
     }
 }
 
-static char *legend_text(gm_arena *arena, const gm_plot *plot) {
-    char *text = gm_format(arena, "%s", "");
-    for (long i = 0; i < plot->count; i++)
-        text = gm_format(arena, "%s%s%c %s", text, i == 0 ? "" :
-                         i % 5 == 0 ? "\n  " : "   ", letter_of(plot, i),
-                         plot->series[i].name);
-    return text;
-}
-
-void gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
-                       long height, const char **out) {
+const char *gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
+                         long height) {
     axis xy[2];
     axes_of(plot, xy);
     if (width < 40) width = 40;
     if (height < 8) height = 8;
     size_t cells = (size_t)((height + 2) * (width + 1));
     char *grid = gm_alloc(arena, cells + 1, 1);
-    const char *legend = legend_text(arena, plot);
+    const char *legend = "";
     memset(grid, ' ', cells);
     for (long r = 0; r < height + 2; r++) grid[r * (width + 1) + width] = '\n';
     draw_axes(xy, grid, width, height);
     draw_points(plot, xy, grid, width, height);
-    *out = gm_format(arena, "%s\n%s%s\n%s%*s%s%s\n\n  %s\n  (* several "
-                           "in one place)\n", plot->title, plot->y_label,
-                           plot->log_y ? " (log scale)" : "", grid, MARGIN, "",
-                           plot->x_label, plot->log_x ? " (log scale)" : "",
-                           legend);
+    for (long i = 0; i < plot->count; i++)
+        legend = gm_format(arena, "%s%s%c %s", legend, i == 0 ? "" :
+                           i % 5 == 0 ? "\n  " : "   ", letter_of(plot, i),
+                           plot->series[i].name);
+    return gm_format(arena, "%s\n%s\n%s%*s%s\n\n  %s\n  (* several in one "
+                     "place)\n", plot->title, label_of(arena, plot, 1), grid,
+                     MARGIN, "", label_of(arena, plot, 0), legend);
 }
 
 /* --------------------------------------------------------------------- SVG */
@@ -207,15 +206,11 @@ void gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
 enum { WIDTH = 780, HEIGHT = 460, LEFT = 80, TOP = 40, RIGHT = 590,
        BOTTOM = 400, LEGEND = 615 };
 
-typedef struct { gm_out file; const gm_plot *plot; axis xy[2]; }
-svg;
+typedef struct { gm_out file; const gm_plot *plot; axis xy[2]; } svg;
 
-static double place_x(const svg *g, double x) {
-    return LEFT + fraction(&g->xy[0], x) * (RIGHT - LEFT);
-}
-
-static double place_y(const svg *g, double y) {
-    return BOTTOM - fraction(&g->xy[1], y) * (BOTTOM - TOP);
+static double place(const svg *g, int d, double v) {
+    double f = fraction(&g->xy[d], v);
+    return d ? BOTTOM - f * (BOTTOM - TOP) : LEFT + f * (RIGHT - LEFT);
 }
 
 /* Text with the five characters that XML keeps for itself written out. */
@@ -235,36 +230,30 @@ static void write_text(svg *g, double x, double y, const char *attributes,
 }
 
 static void write_axes(svg *g) {
-    char number[32];
     gm_out_print(&g->file, "<rect x=\"%d\" y=\"%d\" width=\"%d\" "
                  "height=\"%d\" fill=\"none\" stroke=\"black\"/>\n", LEFT, TOP,
                  RIGHT - LEFT, BOTTOM - TOP);
     for (int d = 0; d < 2; d++)
         for (int i = 0; i < g->xy[d].ticks; i++) {
-            double x = d ? LEFT : place_x(g, g->xy[0].tick[i]);
-            double y = d ? place_y(g, g->xy[1].tick[i]) : BOTTOM;
-            snprintf(number, sizeof number, "%.6g", g->xy[d].tick[i]);
+            double x = d ? LEFT : place(g, 0, g->xy[0].tick[i]);
+            double y = d ? place(g, 1, g->xy[1].tick[i]) : BOTTOM;
             gm_out_print(&g->file, "<line x1=\"%.1f\" y1=\"%.1f\" "
                          "x2=\"%.1f\" y2=\"%.1f\" stroke=\"#ccc\"/>\n", x, y,
                          d ? RIGHT : x, d ? y : TOP);
-            if (d) write_text(g, x - 6, y + 4, " text-anchor=\"end\"", number);
-            else write_text(g, x, y + 18, " text-anchor=\"middle\"", number);
+            write_text(g, d ? x - 6 : x, d ? y + 4 : y + 18, d ?
+                       " text-anchor=\"end\"" : " text-anchor=\"middle\"",
+                       g->xy[d].number[i]);
         }
 }
 
-static void write_labels(svg *g) {
-    const gm_plot *p = g->plot;
-    char text[256], turn[96];
-    write_text(g, LEFT, TOP - 14, " font-weight=\"bold\"", p->title);
-    snprintf(text, sizeof text, "%s%s", p->x_label,
-             p->log_x ? " (log scale)" : "");
+static void write_labels(svg *g, gm_arena *arena) {
+    write_text(g, LEFT, TOP - 14, " font-weight=\"bold\"", g->plot->title);
     write_text(g, (LEFT + RIGHT) / 2., BOTTOM + 42, " text-anchor=\"middle\"",
-               text);
-    snprintf(text, sizeof text, "%s%s", p->y_label,
-             p->log_y ? " (log scale)" : "");
-    snprintf(turn, sizeof turn, " text-anchor=\"middle\" transform=\"rotate("
-             "-90 20 %d)\"", (TOP + BOTTOM) / 2);
-    write_text(g, 20, (TOP + BOTTOM) / 2., turn, text);
+               label_of(arena, g->plot, 0));
+    write_text(g, 20, (TOP + BOTTOM) / 2.,
+               gm_format(arena, " text-anchor=\"middle\" transform=\"rotate("
+                         "-90 20 %d)\"", (TOP + BOTTOM) / 2),
+               label_of(arena, g->plot, 1));
 }
 
 /* Marker of series i around (x, y): ten filled or hollow shapes, then three of
@@ -287,7 +276,7 @@ static void write_line(svg *g, const gm_series *s, const char *dashes) {
                  "%s points=\"", dashes);
     for (long j = 0; j < s->count; j++)
         gm_out_print(&g->file, "%s%.1f,%.1f", j ? " " : "",
-                     place_x(g, s->x[j]), place_y(g, s->y[j]));
+                     place(g, 0, s->at[0][j]), place(g, 1, s->at[1][j]));
     gm_out_print(&g->file, "\"/>\n");
 }
 
@@ -300,7 +289,7 @@ static void write_series(svg *g, long i) {
     double y = TOP + 14 + 22 * (double)i;
     if (s->line && s->count > 1) write_line(g, s, dash[i % 6]);
     for (long j = 0; j < s->count; j++)
-        write_marker(g, i, place_x(g, s->x[j]), place_y(g, s->y[j]));
+        write_marker(g, i, place(g, 0, s->at[0][j]), place(g, 1, s->at[1][j]));
     if (s->line)
         gm_out_print(&g->file, "<line x1=\"%d\" y1=\"%.1f\" x2=\"%d\" "
                      "y2=\"%.1f\" stroke=\"black\"%s/>\n", LEGEND, y,
@@ -322,7 +311,7 @@ void gm_plot_svg(gm_arena *arena, const gm_plot *plot, const char *path) {
                  "height=\"%ld\" fill=\"white\"/>\n", WIDTH, height, WIDTH,
                  height, WIDTH, height);
     write_axes(&g);
-    write_labels(&g);
+    write_labels(&g, arena);
     for (long i = 0; i < plot->count; i++) write_series(&g, i);
     gm_out_print(&g.file, "</svg>\n");
     gm_out_commit(&g.file);

@@ -4,7 +4,6 @@
 #define GM_SHOW_H
 
 #include "../gamma.h"
-#include "../rivals/rivals.h"
 
 /* ------------------------------------------------------------------ plot.c
    Series of points as text and as SVG, legible in black and white. */
@@ -16,18 +15,18 @@ typedef struct {
     char letter;
     bool line;
     long count;
-    const double *x, *y;
+    const double *at[2];        /* x, y */
 } gm_series;
 /* At most 26 series.  Values must be finite, on a log axis positive. */
 typedef struct {
-    const char *title, *x_label, *y_label;      /* labels with their units */
-    bool log_x, log_y;
+    const char *title, *label[2];       /* of x, of y, with their units */
+    bool log[2];
     const gm_series *series;
     long count;
 } gm_plot;
 /* width x height characters (at least 40 x 8) and a legend, in the arena. */
-void gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
-                       long height, const char **out);
+const char *gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
+                         long height);
 void gm_plot_svg(gm_arena *arena, const gm_plot *plot, const char *path);
 
 /* --------------------------------------------------------------- compare.c
@@ -38,16 +37,13 @@ void gm_plot_svg(gm_arena *arena, const gm_plot *plot, const char *path);
    gamma's at the same budget (if paired), with its standard error. */
 typedef struct {
     const char *method, *quantizer, *budget, *convention, *run, *key;
-    double code_bits, effective_bits;
-    int64_t bytes;
-    double perplexity, nll, nll_error, kl, kl_error, top1, top1_error;
+    double code_bits, effective_bits, bytes;
+    gm_measure measure;         /* from a file: window_kl alone, no others */
     double above, above_error, evaluations, seconds;
     bool paired;
-    long windows;
-    double *window_kl;          /* [windows] */
 } gm_compared;
 enum { GM_ROW_TEXT = 512 };
-extern const char gm_comparison_columns[];      /* those of a row as text */
+/* Its columns before the seconds, behind tabs; of NULL: their names. */
 void gm_compared_text(const gm_compared *row, char text[GM_ROW_TEXT]);
 
 /* All rows of DIR/compare.tsv in the order in which they were measured. */
@@ -57,15 +53,14 @@ typedef struct {
     gm_compared *row;
 } gm_comparison;
 /* No file: no rows.  One that is damaged is an error. */
-void gm_comparison_open(gm_arena *arena, const char *dir,
-                             gm_comparison *out);
+gm_comparison gm_comparison_open(gm_arena *arena, const char *dir);
 const gm_compared *gm_comparison_find(const gm_comparison *c,
                                       const char *key);
-/* Appends the row with what was measured and writes the file anew. */
+/* Appends the row and writes the file anew. */
 void gm_comparison_add(gm_arena *arena, gm_comparison *c,
-                            const gm_compared *row, const gm_measure *m);
+                       const gm_compared *row);
 /* KL against size, a series for each method. */
-void gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
-                               long count, gm_convention in, gm_plot *out);
+gm_plot gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
+                             long count, gm_convention in);
 
 #endif

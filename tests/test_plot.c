@@ -139,17 +139,18 @@ static const double size[3] = {2.25, 2.5, 3}, kl[3] = {0.3, 0.1, 0.02};
 static const double size2[2] = {2.25, 3}, kl2[2] = {0.9, 0.02};
 
 static const gm_series two[2] = {
-    {"gamma", 'G', true, 3, size, kl},
-    {"<uniform> & \"others\"", 'u', true, 2, size2, kl2}};
-static const gm_plot pareto = {"KL against size", "average code bits",
-                               "KL in nats", false, true, two, 2};
+    {"gamma", 'G', true, 3, {size, kl}},
+    {"<uniform> & \"others\"", 'u', true, 2, {size2, kl2}}};
+static const gm_plot pareto = {
+    "KL against size", {"average code bits", "KL in nats"}, {false, true}, two,
+    2};
 
 /* Each point's letter at its place: for 61 columns right of the margin and 21
    rows, column = round(60 f), row = round(20 (1 - f)), f by definition. */
 static void text_places(void) {
     gm_arena a = {0};
     const char *text = "";
-    CHECK(STATUS(gm_plot_text(&a, &pareto, 72, 21, &text)) == GM_OK, "%s",
+    CHECK(STATUS(text = gm_plot_text(&a, &pareto, 72, 21)) == GM_OK, "%s",
           err.text);
     /* the ranges, 5 % wider on both sides */
     double x0 = 2.25 - 0.05 * 0.75, x1 = 3 + 0.05 * 0.75;
@@ -185,7 +186,7 @@ static void svg_of_many(void) {
     char names[13][32];
     for (int i = 0; i < 13; i++) {
         snprintf(names[i], sizeof names[i], "method-%d", i);
-        many[i] = (gm_series){names[i], 0, true, 3, size, kl};
+        many[i] = (gm_series){names[i], 0, true, 3, {size, kl}};
     }
     many[12].name = two[1].name;
     gm_plot plot = pareto;
@@ -234,9 +235,9 @@ static void ticks_are_round(void) {
         for (int i = 0; i < 12; i++) {
             double y[2] = {1e-6, 1e-6 * pow(10, 0.7 * i) + 1e-12};
             double x[2] = {1e6, 1e6 + pow(9, i)};
-            gm_series s = {"s", 0, false, 2, x, y};
-            gm_plot p = {"t", "x", "y", false, log_y, &s, 1};
-            gm_status status = STATUS(gm_plot_text(&a, &p, 72, 20, &text));
+            gm_series s = {"s", 0, false, 2, {x, y}};
+            gm_plot p = {"t", {"x", "y"}, {false, log_y}, &s, 1};
+            gm_status status = STATUS(text = gm_plot_text(&a, &p, 72, 20));
             long ticks = 0;
             CHECK(status == GM_OK, "%s", err.text);
             for (const char *at = text; (at = strchr(at, '\n')); at++)
@@ -258,9 +259,9 @@ static void ticks_are_round(void) {
 static void one_point(void) {
     gm_arena a = {0};
     const char *text = "";
-    gm_series s = {"alone", 0, true, 1, size, kl};
-    gm_plot p = {"t", "x", "y", false, true, &s, 1};
-    CHECK(STATUS(gm_plot_text(&a, &p, 50, 10, &text)) == GM_OK &&
+    gm_series s = {"alone", 0, true, 1, {size, kl}};
+    gm_plot p = {"t", {"x", "y"}, {false, true}, &s, 1};
+    CHECK(STATUS(text = gm_plot_text(&a, &p, 50, 10)) == GM_OK &&
           strchr(text, '|') && strstr(text, "a alone"), "%s%s", err.text, text);
     CHECK(STATUS(gm_plot_svg(&a, &p, svg_path)) == GM_OK, "%s", err.text);
     gm_arena_free(&a);
@@ -268,19 +269,18 @@ static void one_point(void) {
 
 static void refused(void) {
     gm_arena a = {0};
-    const char *text;
     double zero[3] = {0.3, 0, 0.1}, nan[3] = {2, 3, NAN};
-    gm_series s = {"gamma", 0, true, 3, size, zero};
-    gm_plot p = {"t", "bits", "KL", false, true, &s, 1};
-    CHECK(STATUS(gm_plot_text(&a, &p, 70, 20, &text)) == GM_EINPUT, "zero");
+    gm_series s = {"gamma", 0, true, 3, {size, zero}};
+    gm_plot p = {"t", {"bits", "KL"}, {false, true}, &s, 1};
+    CHECK(STATUS(gm_plot_text(&a, &p, 70, 20)) == GM_EINPUT, "zero");
     CHECK_TEXT(err.text, "plot: gamma: point 1: expected a positive number on "
                "the logarithmic axis KL, found 0");
-    s.y = kl, s.x = nan;
+    s.at[0] = nan, s.at[1] = kl;
     CHECK(STATUS(gm_plot_svg(&a, &p, svg_path)) == GM_EINPUT, "nan");
     CHECK_TEXT(err.text, "plot: gamma: point 2: expected a finite number as "
                "bits, found nan");
     s.count = 0;
-    CHECK(STATUS(gm_plot_text(&a, &p, 70, 20, &text)) == GM_EINPUT, "empty");
+    CHECK(STATUS(gm_plot_text(&a, &p, 70, 20)) == GM_EINPUT, "empty");
     CHECK_TEXT(err.text, "plot: expected at least one point and at most 26 "
                "series, found 0 points, 1 series");
     gm_arena_free(&a);

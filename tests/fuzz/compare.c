@@ -17,7 +17,7 @@ static gm_status look(gm_arena *arena, const char *hash, const uint8_t *data,
     fuzz_begin();
     fuzz_file("/fuzz/compare.tsv", text, at + 65 + n);
     if (stop) fuzz_file("/fuzz/windows-k.tsv", stop + 1, size - n - 1);
-    gm_status s = STATUS(gm_comparison_open(arena, "/fuzz", c));
+    gm_status s = STATUS(*c = gm_comparison_open(arena, "/fuzz"));
     /* every row may name the same windows */
     fuzz_end(64.0 * (double)size + 256, 16384);
     free(text);

@@ -35,7 +35,7 @@ endif
 
 B    := build/$(CC)-o$(OPENMP)g$(GLPK)$(if $(filter 1,$(MPI)),m1)
 # Rooms in the order of who may use whom: docs/house.md.
-ROOMS := lib rivals audit show
+ROOMS := lib formats rivals audit show
 LIB   := $(basename $(wildcard *.c $(ROOMS:%=%/*.c)))
 MAIN  := $(basename $(wildcard cmd/*.c))
 HEADERS := gamma.h $(wildcard */*.h tests/*.h)

@@ -618,7 +618,6 @@ void gm_module_table(gm_arena *arena, const gm_model *model,
     const int K = recipe->count;
     gm_scores_new(arena, c->layers * GM_LINEARS, K, recipe->bits,
                                 out);
-    gm_packed_overhead(arena, model, recipe, &out->overhead);
     for (long m = 0; m < out->M; m++) {
         long rows, columns;
         int j = (int)(m % GM_LINEARS);

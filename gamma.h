@@ -212,10 +212,7 @@ void gm_gptq(gm_arena *arena, const gm_real *w, long out, long in,
                   const gm_factor *factor, uint8_t *codes, uint16_t *scales,
                   uint8_t *zeros);
 
-/* -------------------------------------------------------------- external.c
-   Candidates that another tool made, dequantized, in one safetensors file:
-   NAME.bK [out, in] of F32, F16, BF16 or F64, NAME = a weight's name without
-   ".weight", K = code bits; metadata NAME.bK.bytes = its stored bytes. */
+/* Candidates that another tool made, dequantized: formats/external.c. */
 typedef struct gm_external {
     gm_tensors tensors;
     const gm_tensor **tensor;   /* [M, K]; NULL: no such candidate           */
@@ -224,12 +221,6 @@ typedef struct gm_external {
                                    gm_packed_bytes; -1: no such candidate    */
     char hash[65];              /* of tensors and bytes                      */
 } gm_external;
-
-/* Reads and checks the whole file.  bits: which of its candidates to offer,
-   NULL: all; 16 (32) there and not in the file: the weight as stored. */
-void gm_external_open(gm_arena *arena, const gm_model *model,
-                           const char *path, const char *bits, long group,
-                           gm_recipe *out);
 
 /* ------------------------------------------------------------ candidates.c
    The candidates of a whole model in one safetensors file, block after block,
@@ -516,29 +507,6 @@ gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
                       const gm_solve_options *options, int *choice,
                       gm_certificate *certificate, gm_allocation *out);
 
-/* ---------------------------------------------------------------- export.c
-   Writes quantized models. */
-
-/* A Hugging Face directory like the model's own, the chosen modules replaced
-   by their dequantized candidates, in the checkpoint's dtypes and shards.
-   Loads in transformers unchanged.  `bytes`: of its weight files. */
-void gm_export_dequantized(gm_arena *arena, const gm_model *model,
-                                const gm_candidates *candidates,
-                                const int *choice, const char *dir,
-                                const gm_report *report, int64_t *bytes);
-
-/* One safetensors file: for each module NAME.codes, NAME.scales, NAME.zeros
-   (layout: gm_packed) or NAME.weight as stored; all other tensors as stored.
-   Its size is gm_packed_overhead + sum_m s_mk exactly, for any assignment. */
-void gm_export_packed(gm_arena *arena, const gm_model *model,
-                           const gm_candidates *candidates, const int *choice,
-                           const char *path, const gm_report *report);
-
-/* File bytes beside the modules' s_mk: the header, padded to what the longest
-   assignment needs, and all other tensors. */
-void gm_packed_overhead(gm_arena *arena, const gm_model *model,
-                             const gm_recipe *recipe, int64_t *bytes);
-
 /* ----------------------------------------------------------------- relax.c
    Relaxations and norms of Stage I; equations: gamma.c. */
 
@@ -650,7 +618,8 @@ void gm_fit_step(gm_fit *fit);
    a candidate that the module lacks: 0 and -1. */
 void gm_fit_scores(const gm_fit *fit, double *score, double *error);
 
-/* The table of all modules and candidates with their sizes, scores zero. */
+/* The table of all modules and candidates with their sizes; scores, and the
+   overhead of a file, zero. */
 void gm_module_table(gm_arena *arena, const gm_model *model,
                           const gm_recipe *recipe, gm_scores *out);
 /* The same with the learned scores and all settings as keys: scores.tsv. */

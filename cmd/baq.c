@@ -71,6 +71,18 @@ static void summary(gm_call *call, const gm_baq_report *r,
     share[1] = (double)clamped / (double)columns;
 }
 
+void gm_call_baq(gm_call *call, gm_model *model, const gm_baq_options *options,
+                 const gm_sequences *text, const char *dir, gm_candidates *out,
+                 gm_baq_report *report) {
+    gm_recipe recipe;
+    gm_baq_open(&call->arena, model, options, text, dir, &call->report,
+                report);
+    gm_external_open(&call->arena, model, report->path, NULL, GM_MAX_GROUP,
+                     &recipe);
+    gm_candidates_open(&call->arena, model, &recipe, NULL, dir, &call->report,
+                       out);
+}
+
 /* Measures and prints one row. */
 static void one(baq_run *b, int i) {
     gm_call *call = b->call;
@@ -79,9 +91,8 @@ static void one(baq_run *b, int i) {
     gm_measure m;
     char measured[128] = "-\t-\t-\t-";
     double spread[3] = {0}, share[2] = {0};
-    gm_baq_open(&call->arena, &b->model, &b->row[i],
-                              &b->calibration, gm_arg(call, "--out"),
-                              &call->report, &c, &r);
+    gm_call_baq(call, &b->model, &b->row[i], &b->calibration,
+                gm_arg(call, "--out"), &c, &r);
     int *choice = gm_alloc(&call->arena, (size_t)r.M, sizeof *choice);
     if (b->measured)
         gm_call_measure(call, &b->model, &c, choice, &b->on, &m);

@@ -4,6 +4,7 @@
 #define GM_CMD_H
 
 #include "../gamma.h"
+#include "../formats/formats.h"
 #include "../rivals/rivals.h"
 #include "../audit/audit.h"
 #include "../show/show.h"
@@ -184,6 +185,11 @@ void gm_call_fit(gm_call *call, gm_arena *arena,
 void gm_call_scores(gm_call *call, const gm_fit *fit, const char *dir,
                          gm_scores *out);
 
+/* cmd/baq.c: BAQ's weights as candidates, made if need be. */
+void gm_call_baq(gm_call *call, gm_model *model, const gm_baq_options *options,
+                 const gm_sequences *text, const char *dir, gm_candidates *out,
+                 gm_baq_report *report);
+
 /* cmd/quantize.c: an allocation file, the candidates it was made for, the
    candidate of each module.  Reads the options of GM_CHOSEN_OPTIONS. */
 typedef struct {
@@ -193,6 +199,9 @@ typedef struct {
     gm_scores table;
     int *choice;
 } gm_chosen;
+/* gm_module_table with the overhead of a packed file. */
+void gm_call_table(gm_call *call, const gm_model *model,
+                   const gm_recipe *recipe, gm_scores *out);
 void gm_call_chosen(gm_call *call, gm_model *model, const char *path,
                          gm_chosen *out);
 

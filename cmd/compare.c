@@ -113,7 +113,8 @@ static void read_options(comparing *c) {
     gm_model_open(&call->arena, call->operand[0], &c->model);
     gm_call_external(call, &c->model, NULL, &c->recipe);
     gm_call_fit_options(call, &c->recipe, &c->fit);
-    gm_module_table(&call->arena, &c->model, &c->recipe, &table);
+    gm_call_table(call, &c->model, &c->recipe, &table);
+    c->options.overhead = table.overhead;
     gm_call_budgets(call, &table);
     if (count_rows(c) > MAX_ROWS)
         gm_fail(GM_EUSAGE, "compare: expected at most %d rows, "
@@ -353,8 +354,8 @@ typedef struct {
 static void make_baq(void *context) {
     baq_making *b = context;
     comparing *c = b->c;
-    gm_baq_open(&c->call->arena, &c->model, &b->options, &c->calibration,
-                c->dir, &c->call->report, &b->made, &b->report);
+    gm_call_baq(c->call, &c->model, &b->options, &c->calibration, c->dir,
+                &b->made, &b->report);
 }
 
 /* BAQ makes weights of its own; its rate is the budget in bits a weight, and

@@ -396,6 +396,8 @@ void gm_call_scores(gm_call *call, const gm_fit *fit, const char *dir,
                          gm_scores *out) {
     const char *path = gm_format(&call->arena, "%s/scores.tsv", dir);
     gm_fit_table(&call->arena, fit, out);
+    out->overhead = gm_packed_overhead(&call->arena, fit->candidates->model,
+                                       &fit->candidates->recipe);
     gm_scores_write(&call->arena, path, out);
 }
 

@@ -84,6 +84,12 @@ static void open_candidates(gm_call *call, gm_model *model,
                                       &call->report, out);
 }
 
+void gm_call_table(gm_call *call, const gm_model *model,
+                   const gm_recipe *recipe, gm_scores *out) {
+    gm_module_table(&call->arena, model, recipe, out);
+    out->overhead = gm_packed_overhead(&call->arena, model, recipe);
+}
+
 void gm_call_chosen(gm_call *call, gm_model *model, const char *path,
                          gm_chosen *out) {
     gm_arena *a = &call->arena;
@@ -118,7 +124,7 @@ void gm_call_chosen(gm_call *call, gm_model *model, const char *path,
                        "expected candidates_hash %s (--external %s), found %s",
                        path, out->candidates.hash, gm_arg(call, "--external"),
                        made);
-    gm_module_table(a, model, &out->recipe, &out->table);
+    gm_call_table(call, model, &out->recipe, &out->table);
     out->choice = gm_alloc(a, (size_t)out->table.M, sizeof *out->choice);
     gm_allocation_match(&out->allocation, &out->table, out->choice);
 }

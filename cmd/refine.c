@@ -174,7 +174,8 @@ static void refine(refining *r) {
     const size_t M = (size_t)r->scores.M, n = M * (size_t)r->scores.K;
     const gm_rivals_options options = {
         .candidates = &r->candidates, .text = r->text, .learned = &r->scores,
-        .evaluations = r->evaluations, .seed = (uint64_t)r->seed};
+        .evaluations = r->evaluations, .seed = (uint64_t)r->seed,
+        .overhead = gm_packed_overhead(a, &r->model, &r->recipe)};
     gm_rivals *rivals;
     gm_effort effort;
     gm_refined found = {.start = gm_alloc(a, M, sizeof *found.start),

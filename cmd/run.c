@@ -135,7 +135,7 @@ static void run_recipe(gm_call *call, const gm_model *model,
     gm_scores table = {0};
     gm_call_recipe(call, recipe);
     gm_call_external(call, model, NULL, recipe);
-    gm_module_table(&call->arena, model, recipe, &table);
+    gm_call_table(call, model, recipe, &table);
     gm_call_budgets(call, &table);
 }
 

@@ -1,6 +1,6 @@
 /* baq.c: BAQ (Zhang, Wang, Lasaulce, Debbah 2025, arXiv 2506.05664), a whole
    rival: bits for each input COLUMN of a linear.  Writes a file of dequantized
-   weights, which external.c reads, and a table beside it.
+   weights, which formats/external.c reads, and a table beside it.
 
    GPTQ without groups moves the error of column j on as e_j = (w_j - q_j) /
    U_jj (gptq.c), so what the column costs is
@@ -541,17 +541,12 @@ void gm_baq_make(gm_arena *arena, gm_model *model,
 void gm_baq_open(gm_arena *arena, gm_model *model,
                       const gm_baq_options *options,
                       const gm_sequences *calibration, const char *dir,
-                      const gm_report *report, gm_candidates *out,
-                      gm_baq_report *r) {
+                      const gm_report *report, gm_baq_report *r) {
     baq b;
-    gm_recipe recipe;
     *r = (gm_baq_report){0};
     gm_baq_make(arena, model, options, 1, calibration, dir,
                               report);
     prepare(arena, model, options, calibration, dir, r, &b);
     read_table(&b);
     r->path = b.path;
-    gm_external_open(arena, model, b.path, NULL, GM_MAX_GROUP, &recipe);
-    gm_candidates_open(arena, model, &recipe, NULL, dir, report,
-                                      out);
 }

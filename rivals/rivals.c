@@ -478,6 +478,7 @@ void gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
                        "found %ld", options->evaluations);
     const gm_candidates *c = options->candidates;
     gm_module_table(arena, c->model, &c->recipe, &r->table);
+    r->table.overhead = options->overhead;
     for (long i = 0; i < r->table.M * r->table.K && c->allowed; i++)
         if (!c->allowed[i]) r->table.bytes[i] = -1;
 }

@@ -60,13 +60,12 @@ void gm_baq_make(gm_arena *arena, gm_model *model,
                       const gm_baq_options *options, int count,
                       const gm_sequences *calibration, const char *dir,
                       const gm_report *report);
-/* Makes one, if need be, and opens it as candidates with K = 1, whose code bits
-   stand for the rate only: the report's are true. */
+/* Makes one, if need be.  The file at the report's path is candidates with
+   K = 1, whose code bits stand for the rate only: the report's are true. */
 void gm_baq_open(gm_arena *arena, gm_model *model,
                       const gm_baq_options *options,
                       const gm_sequences *calibration, const char *dir,
-                      const gm_report *report, gm_candidates *out,
-                      gm_baq_report *report_out);
+                      const gm_report *report, gm_baq_report *report_out);
 
 /* ---------------------------------------------------------------- taylor.c
    The KL of the whole quantized model around an assignment, to second order. */
@@ -204,6 +203,7 @@ typedef struct {
                                    are refused */
     long evaluations;           /* most evaluations of a search, >= 1        */
     uint64_t seed;
+    int64_t overhead;           /* of the table: file bytes beside sum s_mk  */
 } gm_rivals_options;
 
 /* evaluations: forward passes of the model, or of all its blocks, over the

@@ -4,6 +4,7 @@
    sizes, the files found again; refusals.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
+#include "formats/formats.h"
 #include "rivals/rivals.h"
 #include "test.h"
 #include "vec.h"
@@ -270,7 +271,10 @@ static gm_baq_report open_baq(double rate, gm_baq_rule rule,
                               gm_candidates *c) {
     gm_baq_report r;
     gm_baq_options o = options_of(rate, rule);
-    gm_status s = STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, c, &r));
+    gm_recipe recipe;
+    gm_status s = STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &r));
+    if (!s) s = STATUS(gm_external_open(&arena, &model, r.path, NULL, 512, &recipe));
+    if (!s) s = STATUS(gm_candidates_open(&arena, &model, &recipe, NULL, work, NULL, c));
     CHECK(s == GM_OK, "%s", err.text);
     if (s) exit(test_end("test_baq"));
     return r;
@@ -427,7 +431,7 @@ static void found_again(void) {
     fclose(file);
     gm_baq_options o = options_of(2.5, GM_BAQ_PUBLISHED);
     char expected[512];
-    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &two)) ==
+    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &two)) ==
           GM_EINPUT, "no number");
     snprintf(expected, sizeof expected, "%s: shift: expected a number, found "
              "\"1x\"", table);
@@ -435,7 +439,7 @@ static void found_again(void) {
     file = fopen(table, "w");
     fputs("# format gamma-baq 1\nmodule\tbits\nx\t2\n", file);
     fclose(file);
-    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &two)) ==
+    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &two)) ==
           GM_EINPUT, "a damaged table");
     snprintf(expected, sizeof expected, "%s: expected 56 modules, found 1",
              table);
@@ -444,26 +448,25 @@ static void found_again(void) {
 }
 
 static void refusals(void) {
-    gm_candidates c;
     gm_baq_report r;
     gm_baq_options o = options_of(0, GM_BAQ_PUBLISHED);
-    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &r)) ==
+    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &r)) ==
           GM_EUSAGE, "rate 0");
     CHECK_TEXT(err.text, "--rate: expected more than 0 and at most 8 bits, "
                "found 0");
     o.rate = 8.5;
-    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &r)) ==
+    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &r)) ==
           GM_EUSAGE, "rate 8.5");
     o.rate = NAN;
-    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &r)) ==
+    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &r)) ==
           GM_EUSAGE, "rate NaN");
     o.rate = 2;
-    CHECK(STATUS(gm_baq_open(&arena, &model, &o, NULL, work, NULL, &c, &r)) ==
+    CHECK(STATUS(gm_baq_open(&arena, &model, &o, NULL, work, NULL, &r)) ==
           GM_EUSAGE, "no text");
     CHECK_TEXT(err.text, "BAQ needs a calibration text: expected one, found "
                "none");
     o = options_of(0.1, GM_BAQ_EBITS);
-    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &c, &r)) ==
+    CHECK(STATUS(gm_baq_open(&arena, &model, &o, &text, work, NULL, &r)) ==
           GM_EINFEASIBLE, "0.1 effective bits");
     double bytes = 0, weights = 0;      /* 4 bytes a row, 1 for the levels */
     for (int j = 0; j < 7; j++) {

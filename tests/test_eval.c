@@ -2,7 +2,7 @@
    definitions written out in double on the same logits; batching of windows
    changes nothing; exports hold what they should.
    SPDX-License-Identifier: GPL-3.0-or-later */
-#include "gamma.h"
+#include "formats/formats.h"
 #include "test.h"
 #include "vec.h"
 
@@ -186,6 +186,8 @@ static void packed_size(const char *dir, const char *bits) {
     gm_status s = STATUS(gm_module_table(&f.arena, &f.model, &f.candidates.recipe,
                                   &table));
     CHECK(s == GM_OK, "%s", err.text);
+    table.overhead = gm_packed_overhead(&f.arena, &f.model,
+                                        &f.candidates.recipe);
     for (int kind = 0; kind < 6; kind++) {
         for (long m = 0; m < f.M; m++)
             f.choice[m] = kind < f.candidates.recipe.count ? kind

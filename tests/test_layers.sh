@@ -9,10 +9,11 @@ model: lib
 quant: lib model
 gamma: lib model quant
 solver: lib
+formats: lib model quant gamma
 rivals: lib model quant gamma solver
 audit: lib model quant gamma solver
 show: lib model quant gamma solver
-cmd: lib model quant gamma solver rivals audit show
+cmd: lib model quant gamma solver formats rivals audit show
 '
 passed=0 failed=0
 b=build/test
@@ -25,14 +26,14 @@ bad() { failed=$((failed + 1)); echo "FAILED $*"; }
 room_of() {
     case $1 in
     */*) echo "${1%%/*}" ;;
-    gptq.c | external.c | candidates.c | export.c | eval.c) echo quant ;;
+    gptq.c | candidates.c | eval.c) echo quant ;;
     relax.c | state.c) echo gamma ;;
     dynamic.c | glpk.c | allocate.c | constrain.c | frontier.c) echo solver ;;
     *) echo "${1%.c}" ;;
     esac
 }
 
-sources=$(ls ./*.c lib/*.c rivals/*.c audit/*.c show/*.c cmd/*.c | sed 's,^\./,,')
+sources=$(ls ./*.c lib/*.c formats/*.c rivals/*.c audit/*.c show/*.c cmd/*.c | sed 's,^\./,,')
 for file in $sources; do
     [ -f "$b/${file%.c}.o" ] || { bad "$b/${file%.c}.o is missing"; continue; }
     nm "$b/${file%.c}.o" |

@@ -2,7 +2,7 @@
    dequantized weights, NAME.bK for K code bits of module NAME, some modules
    perhaps without some K.  Reads that file and the model's shapes only.
    SPDX-License-Identifier: GPL-3.0-or-later */
-#include "gamma.h"
+#include "formats.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,7 @@
    transformers loads unchanged, or one packed safetensors file.  Every file
    appears whole or not at all; the input directory is never written to.
    SPDX-License-Identifier: GPL-3.0-or-later */
-#include "gamma.h"
+#include "formats.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -197,17 +197,18 @@ static void header_bytes(gm_arena *arena, const gm_model *model,
     *bytes = (*bytes + 7) / 8 * 8;
 }
 
-void gm_packed_overhead(gm_arena *arena, const gm_model *model,
-                             const gm_recipe *recipe, int64_t *bytes) {
+int64_t gm_packed_overhead(gm_arena *arena, const gm_model *model,
+                           const gm_recipe *recipe) {
     gm_mark mark = gm_arena_mark(arena);
     long *module;
     size_t header = 0;
     module_of_tensor(arena, model, &module);
     header_bytes(arena, model, recipe, module, &header);
-    *bytes = (int64_t)header;
+    int64_t bytes = (int64_t)header;
     for (long i = 0; i < model->tensors.count; i++)
-        if (module[i] < 0) *bytes += (int64_t)model->tensors.tensor[i].bytes;
+        if (module[i] < 0) bytes += (int64_t)model->tensors.tensor[i].bytes;
     gm_arena_rewind(arena, mark);
+    return bytes;
 }
 
 /* The parts of one module, in the order of `entries`. */

@@ -79,8 +79,8 @@ build/test/test_%: build/test/test_%.o $(LIB:%=build/test/%.o) \
 # clang's libFuzzer: make fuzz FUZZ="json npy" SECONDS=60, or RUNS=10000000.
 FUZZ    := json safetensors tokenizer text config npy scores alloc vec compare \
            choices command
-WRAPPED := aligned_alloc open fstat stat lstat access close mmap munmap fopen \
-           mkdir rename unlink madvise
+WRAPPED := aligned_alloc open fstat stat lstat access close pread fopen mkdir \
+           rename unlink
 WRAP    := $(WRAPPED:%=-Wl,--wrap=%)
 FUZZED  := memory $(FUZZ)
 build/test/lib/base.o: override SAN += -DGM_CHUNK=0

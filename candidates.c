@@ -24,11 +24,11 @@ static void describe(gm_arena *arena, const gm_model *model,
                 int b = recipe->bits[k];
                 gm_tensor three[3] = {
                     {gm_format(arena, "%s.b%d.codes", name, b), GM_U8, 2,
-                     {out, p.codes / out}, NULL, (size_t)p.codes, NULL},
+                     {out, p.codes / out}, .bytes = (size_t)p.codes},
                     {gm_format(arena, "%s.b%d.scales", name, b), GM_F16, 2,
-                     {out, p.scales / out / 2}, NULL, (size_t)p.scales, NULL},
+                     {out, p.scales / out / 2}, .bytes = (size_t)p.scales},
                     {gm_format(arena, "%s.b%d.zeros", name, b), GM_U8, 2,
-                     {out, p.zeros / out}, NULL, (size_t)p.zeros, NULL}};
+                     {out, p.zeros / out}, .bytes = (size_t)p.zeros}};
                 for (int i = 0; i < 3; i++) {
                     t[(*count)++] = three[i];
                 }
@@ -320,16 +320,6 @@ static void write_blocks(gm_arena *arena, maker *t, gm_out *file) {
 
 /* DIR/sha256-HASH.txt beside DIR/candidates-HASH.safetensors, as sha256sum -c
    reads it. */
-static void file_digest(gm_arena *arena, const char *path, char hex[65]) {
-    gm_map map;
-    gm_map_open(arena, path, &map);
-    gm_sha sha;
-    gm_sha_begin(&sha);
-    gm_sha_mapped(&sha, map.data, map.size);
-    gm_sha_end(&sha, hex);
-    gm_map_close(&map);
-}
-
 static void write_digest(gm_arena *arena, gm_out *file) {
     const char *name = gm_base_name(file->path);
     const char *hash = strrchr(name, '-') + 1;
@@ -339,7 +329,7 @@ static void write_digest(gm_arena *arena, gm_out *file) {
     gm_out out;
     if (fflush(file->file) != 0)
         gm_fail(GM_EIO, "%s: cannot write", file->partial);
-    file_digest(arena, file->partial, hex);
+    gm_file_hash(file->partial, hex);
     gm_out_open(arena, to, &out);
     gm_out_print(&out, "%s  %s\n", hex, name);
     gm_out_commit(&out);
@@ -348,23 +338,18 @@ static void write_digest(gm_arena *arena, gm_out *file) {
 void gm_candidates_verify(gm_arena *arena, const gm_candidates *candidates,
                                const char *dir) {
     if (candidates->recipe.quantizer == GM_EXTERNAL) return;
-    const char *path = candidates->tensors.map[0].path;
+    const char *path = candidates->tensors.file[0]->path;
     const char *from = gm_format(arena, "%s/sha256-%.12s.txt", dir,
                                  candidates->hash);
     char hex[65];
-    gm_map map;
     if (!gm_exists(from))
-        gm_fail(GM_EINPUT, "%s: expected its SHA-256 in %s, found "
-                       "no such file; remove it and it will be made again",
-                       path, from);
-    gm_map_open(arena, from, &map);
-    file_digest(arena, path, hex);
-    if ((map.size < 64 || memcmp(map.data, hex, 64) != 0))
-        gm_fail(GM_EINPUT, "%s: damaged: expected SHA-256 %.*s (%s), "
-                    "found %s; remove it and it will be made again", path,
-                    (int)(map.size < 64 ? map.size : 64),
-                    (const char *)map.data, from, hex);
-    gm_map_close(&map);
+        gm_bad(path, "expected its SHA-256 in %s, found no such file; remove it "
+               "and it will be made again", from);
+    const char *said = gm_file_text(arena, from, NULL);
+    gm_file_hash(path, hex);
+    if (strncmp(said, hex, 64) != 0)
+        gm_bad(path, "damaged: expected SHA-256 %.64s (%s), found %s; remove "
+               "it and it will be made again", said, from, hex);
 }
 
 static void write_candidates(gm_arena *arena, const gm_model *model,
@@ -463,12 +448,12 @@ static void ensure_file(gm_arena *arena, const gm_model *model,
                              const char *dir, const gm_report *report) {
     const bool first = gm_rank() == 0;
     bool missing = first && !gm_exists(path);
-    int lock = -1;
+    gm_lock *lock = NULL;
     gm_ranks_tell(&missing, sizeof missing);
     if (!missing) return;
     gm_mark mark = gm_arena_mark(arena);
     if (first) gm_make_dir(dir);
-    if (first) gm_dir_lock(dir, &lock);
+    if (first) lock = gm_dir_lock(arena, dir);
     missing = first && !gm_exists(path);
     gm_ranks_tell(&missing, sizeof missing);
     if (missing)
@@ -546,7 +531,7 @@ static void find_part(const gm_candidates *c, const char *module, int bits,
     bool scales = strcmp(part, "scales") == 0;
     if (!t || (int64_t)t->bytes != bytes)
         gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected %lld "
-                       "bytes, found %lld", c->tensors.map[0].path, name,
+                       "bytes, found %lld", c->tensors.file[0]->path, name,
                        (long long)bytes, t ? (long long)t->bytes : 0LL);
     if (t->dtype != (scales ? GM_F16 : GM_U8))
         gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected type %s, "
@@ -564,7 +549,7 @@ static void find_external(const gm_candidates *c, long layer, int j, int k,
     out->original = c->recipe.external->tensor[i];
     if (out->original) return;
     gm_fail(GM_EINPUT, "%s: module %.*s: expected a candidate of "
-                   "%d bits, found none", c->tensors.map[0].path,
+                   "%d bits, found none", c->tensors.file[0]->path,
                    (int)strlen(w->name) - 7, w->name, out->bits);
 }
 

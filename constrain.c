@@ -104,8 +104,8 @@ static void limit_bits(struct maker *k, const char *option,
     for (char *item; (item = cut(&rest, ','));) {
         enum limit kind = way;
         const char *pattern, *bits = split_limit(item, &pattern, &kind);
-        long b, hits = 0;
-        gm_parse_long(option, bits, 1, 32, &b);
+        const long b = gm_parse_long(option, bits, 1, 32);
+        long hits = 0;
         for (long m = 0; m < k->s->M; m++) {
             if (!matches(pattern, k->s->name[m])) continue;
             hits++;
@@ -123,9 +123,8 @@ static void read_bits(struct maker *k, const char *option, char *bits,
                            bool *list) {
     memset(list, 0, (size_t)k->s->K * sizeof *list);
     for (char *item; (item = cut(&bits, ','));) {
-        long b;
+        const long b = gm_parse_long(option, item, 1, 32);
         int j = 0;
-        gm_parse_long(option, item, 1, 32, &b);
         while (j < k->s->K && k->s->bits[j] != b) j++;
         if (j == k->s->K)
             gm_fail(GM_EUSAGE, "%s: there are no candidates of "
@@ -218,11 +217,10 @@ static void fuse(struct maker *k, const char *text) {
 /* "NAME=BITS" of one whole module name. */
 static void one_choice(struct maker *k, char *text, long *m, int *j) {
     char *bits = strchr(text, '=');
-    long b;
     if (!bits)
         expect(k, "--forbid", "NAME=BITS+NAME=BITS,...", text);
     *bits++ = 0;
-    gm_parse_long("--forbid", bits, 1, 32, &b);
+    const long b = gm_parse_long("--forbid", bits, 1, 32);
     for (*m = 0; *m < k->s->M && strcmp(k->s->name[*m], text) != 0; ++*m);
     for (*j = 0; *j < k->s->K && k->s->bits[*j] != b; ++*j);
     if (*m == k->s->M) unknown(k, "--forbid", text);
@@ -268,12 +266,12 @@ static void at_most(struct maker *k, const char *text) {
     char name[32], *rest = text ? gm_format(k->arena, "%s", text) : NULL;
     for (char *item; (item = cut(&rest, ','));) {
         char *count = strchr(item, ':');
-        long b, n, hits = 0;
+        long hits = 0;
         gm_row *row;
         if (!count) expect(k, "--at-most", "BITS:COUNT,...", item);
         *count++ = 0;
-        gm_parse_long("--at-most", item, 1, 32, &b);
-        gm_parse_long("--at-most", count, 0, k->s->M, &n);
+        const long b = gm_parse_long("--at-most", item, 1, 32);
+        const long n = gm_parse_long("--at-most", count, 0, k->s->M);
         snprintf(name, sizeof name, "modules_at_%ld_bits", b);
         new_row(k, name, &row);
         row->limit = n;
@@ -344,7 +342,7 @@ static void read_costs(struct maker *k, const gm_table *table,
         for (int d = 0; pass == 0 && d < places; d++) unit *= 10;
     }
     row->places = places;
-    gm_parse_scaled("--resource", limit, unit, &row->limit);
+    row->limit = gm_parse_scaled("--resource", limit, unit);
 }
 
 /* "FILE:LIMIT,...": module and one column of costs for each number of bits;

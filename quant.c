@@ -41,21 +41,18 @@ const char *gm_hessian_name(gm_hessian h) { return hessian_name[h]; }
 
 /* GM_EXTERNAL is never asked for by name. */
 void gm_recipe_quantizer(gm_recipe *recipe, const char *text) {
-    int found = 0;
-    gm_parse_name("--quantizer", text, quantizer_name, GM_EXTERNAL, &found);
-    recipe->quantizer = (gm_quantizer)found;
+    recipe->quantizer = (gm_quantizer)
+        gm_parse_name("--quantizer", text, quantizer_name, GM_EXTERNAL);
 }
 
 void gm_recipe_hessian(gm_recipe *recipe, const char *text) {
-    int found = 0;
-    gm_parse_name("--hessian", text, hessian_name, 3, &found);
-    recipe->hessian = (gm_hessian)found;
+    recipe->hessian = (gm_hessian)
+        gm_parse_name("--hessian", text, hessian_name, 3);
 }
 
 void gm_recipe_scales(gm_recipe *recipe, const char *text) {
-    int found = 0;
-    gm_parse_name("--scales", text, scales_name, 2, &found);
-    recipe->scales = (gm_scales)found;
+    recipe->scales = (gm_scales)
+        gm_parse_name("--scales", text, scales_name, 2);
 }
 
 void gm_recipe_bits(const gm_recipe *r, char text[64]) {
@@ -97,7 +94,7 @@ static void read_word(const char *word, gm_recipe *out) {
     if (strncmp(word, "hessian=", 8) == 0)
         { gm_recipe_hessian(out, word + 8); return; }
     if (strncmp(word, "damping=", 8) == 0)
-        { gm_parse_double("damping", word + 8, 1e-9, 1, &out->damping); return; }
+        { out->damping = gm_parse_double("damping", word + 8, 1e-9, 1); return; }
     bool *flag = strcmp(word, "act-order") == 0 ? &out->act_order
                : strcmp(word, "sequential") == 0 ? &out->sequential : NULL;
     if (!flag)
@@ -383,18 +380,6 @@ static void mix_run(mix_job *job) {
     gm_parallel((p->out + ROWS - 1) / ROWS, mix_rows, job);
 }
 
-/* The file's pages that K candidates lie in are not needed for now. */
-static void release(const gm_packed *p, int K) {
-    for (int k = 0; k < K; k++) {
-        gm_parts n = gm_packed_parts(p[k].out, p[k].in, p[k].bits, p[k].group);
-        const gm_tensor *t = p[k].original;
-        gm_release(t ? t->data : p[k].codes, t ? t->bytes : (size_t)n.codes);
-        if (t) continue;
-        gm_release(p[k].scales, (size_t)n.scales);
-        gm_release(p[k].zeros, (size_t)n.zeros);
-    }
-}
-
 void gm_mix(const gm_packed *packed, int K, const double *p, gm_real *w) {
     mix_job job = {.packed = packed, .K = K, .p = p, .w = w};
     mix_run(&job);
@@ -407,14 +392,12 @@ void gm_dequantize(const gm_packed *packed, gm_real *q) {
                        (int64_t)packed->out * packed->in, q);
     else
         gm_mix(packed, 1, &one, q);
-    release(packed, 1);
 }
 
 void gm_inner(const gm_packed *packed, int K, const gm_real *G,
                    double *row, double *g) {
     mix_job job = {.packed = packed, .K = K, .G = G, .row = row};
     mix_run(&job);
-    release(packed, K);
     for (int k = 0; k < K; k++) {
         g[k] = 0;
         for (long i = 0; i < packed->out; i++) g[k] += row[i * K + k];

@@ -147,7 +147,7 @@ static void asked_budget(struct checker *c, const char *text,
     bool binary = at && text[n + 1] == 'i';
     for (int power = 0; c->bytes && at && power <= at - suffix; power++)
         unit *= binary ? 1024 : 1000;
-    gm_parse_scaled("budget_asked", digits, unit, out);
+    *out = gm_parse_scaled("budget_asked", digits, unit);
 }
 
 static void check_budget(struct checker *c) {
@@ -283,8 +283,8 @@ static void table_costs(struct checker *c, const gm_table *t,
             gm_fail(GM_EINPUT, "%s: no cost of module %s at %d "
                            "bits", t->path, c->s->name[m],
                            c->s->bits[i % c->s->K]);
-        gm_parse_scaled(t->path, t->cell[r * t->columns + column],
-                                      unit, &cost[i]);
+        cost[i] = gm_parse_scaled(t->path, t->cell[r * t->columns + column],
+                                  unit);
     }
 }
 

@@ -78,7 +78,7 @@ static void add(dump *d, gm_dtype dtype, long rows, long columns,
     size_t bytes = (size_t)n * gm_dtype_bytes(dtype);
     d->tensor[d->count++] = (gm_tensor){
         gm_format(d->arena, "%s", name), dtype, columns ? 2 : 1,
-        {rows, columns}, NULL, bytes, NULL};
+        {rows, columns}, .bytes = bytes};
     d->bytes += (int64_t)bytes;
 }
 

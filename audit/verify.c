@@ -145,8 +145,10 @@ static const char *family_of(gm_arena *arena, const char *name) {
 void gm_elements(gm_arena *arena, const gm_tensor *t, double **out) {
     size_t size = gm_dtype_bytes(t->dtype), n = size ? t->bytes / size : 0;
     double *x = *out = gm_alloc(arena, n, sizeof *x);
+    gm_mark mark = gm_arena_mark(arena);
+    const uint8_t *data = gm_tensor_data(arena, t);
     for (size_t i = 0; i < n; i++) {
-        const uint8_t *at = t->data + i * size;
+        const uint8_t *at = data + i * size;
         union { float f; uint16_t h; int32_t i; int64_t l; double d; } u;
         memcpy(&u, at, size);
         switch (t->dtype) {
@@ -160,6 +162,7 @@ void gm_elements(gm_arena *arena, const gm_tensor *t, double **out) {
         case GM_I64: case GM_OTHER: x[i] = (double)u.l;     /* OTHER: n = 0 */
         }
     }
+    gm_arena_rewind(arena, mark);
 }
 
 static int64_t count_of(const gm_tensor *t) {
@@ -230,7 +233,7 @@ typedef struct {
 static double scalar_of(const gm_tensors *t, const char *name, double other) {
     const gm_tensor *x = gm_tensor_find(t, name);
     double value = other;
-    if (x && x->dtype == GM_F64 && x->bytes == 8) memcpy(&value, x->data, 8);
+    if (x && x->dtype == GM_F64 && x->bytes == 8) gm_tensor_bytes(x, 0, 8, &value);
     return isfinite(value) ? value : other;
 }
 
@@ -522,13 +525,12 @@ static void check_factors(gm_arena *arena, const char *tolerances) {
     for (const char *p = tolerances; p && *p; p += strcspn(p, ","),
          p += *p == ',') {
         size_t n = strcspn(p, ","), name = strcspn(p, "=,");
-        double x;
         if (name == 0 || p[name] != '=')
             gm_fail(GM_EUSAGE, "--tolerance: expected NAME=FACTOR, "
                            "found \"%.*s\"", (int)n, p);
         const char *text = gm_format(arena, "%.*s", (int)(n - name - 1),
                                      p + name + 1);
-        gm_parse_double("--tolerance", text, 0, 1e300, &x);
+        gm_parse_double("--tolerance", text, 0, 1e300);
     }
 }
 
@@ -785,6 +787,6 @@ void gm_verify(gm_arena *arena, const gm_tensors *ours,
     if (out->compared == 0)
         gm_fail(GM_EINPUT, "nothing compared: no name is in both "
                        "%s and %s; docs/verify.md lists the names",
-                       ours->map[0].path, theirs->map[0].path);
+                       ours->file[0]->path, theirs->file[0]->path);
     if (out->first >= 0) out->message = departure(arena, out);
 }

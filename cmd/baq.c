@@ -115,8 +115,7 @@ static void read_rates(baq_run *b, gm_baq_rule rule) {
     const bool gptq = !gm_arg_given(call, "--no-gptq");
     char *list = gm_format(&call->arena, "%s", gm_arg(call, "--rate"));
     for (char *item; (item = strsep(&list, ","));) {
-        double rate;
-        gm_parse_double("--rate", item, 0, 8, &rate);
+        const double rate = gm_parse_double("--rate", item, 0, 8);
         if (b->rows + 2 > MOST)
             gm_fail(GM_EUSAGE, "--rate: expected at most %d "
                            "rates, found more", MOST / 2);
@@ -145,14 +144,12 @@ static void run_baq(gm_call *call) {
     baq_run b = {.call = call, .options.damping = GM_DAMPING};
     gm_recipe recipe = {0};
     static const char *const rules[] = {"none", "bits", "ebits"};
-    int rule = 0;
     const char *text = gm_arg(call, "--text");
     const char *npy = gm_arg(call, "--text-tokens");
     if (!gm_arg(call, "--out"))
         gm_fail(GM_EUSAGE, "baq: --out DIR is missing");
     long S, T;
-    gm_parse_name("--match", gm_arg(call, "--match"), rules, 3,
-                                &rule);
+    int rule = gm_parse_name("--match", gm_arg(call, "--match"), rules, 3);
     gm_recipe_hessian(&recipe, gm_arg(call, "--hessian"));
     b.options.hessian = recipe.hessian;
     read_rates(&b, (gm_baq_rule)(GM_BAQ_PUBLISHED + rule));

@@ -136,63 +136,25 @@ static void read_question(const reading *r, const gm_json *object,
     }
 }
 
-typedef struct {
-    const reading *r;
-    const char *text;
-    size_t bytes;
-    const gm_json *object;
-} json_line;
-
-static void parse_json(void *context) {
-    json_line *l = context;
-    gm_json_parse(l->r->arena, "", l->text, l->bytes, &l->object);
-}
-
-/* One line; the parser's "line 1" is this line. */
-static void parse_line(const reading *r, const char *text, size_t bytes,
-                            gm_question *q) {
-    json_line line = {r, text, bytes, NULL};
-    gm_error inner;
-    gm_status s = gm_try(parse_json, &line, &inner);
-    const char *rest = s ? strchr(inner.text, ',') : NULL;
-    if (s)
-        gm_fail(s, "%s: line %ld%s", r->path, r->line,
-                rest ? rest : inner.text);
-    read_question(r, line.object, q);
-}
-
-static void read_lines(reading *r, const gm_map *map,
-                            gm_questions *out) {
-    const char *at = (const char *)map->data, *end = at + map->size;
-    for (; at < end; r->line++) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-        if (!stop) stop = end;
-        size_t bytes = (size_t)(stop - at);
-        if (stripped(at, bytes) > 0)
-            parse_line(r, at, bytes, &out->question[out->count]);
-        if (stripped(at, bytes) > 0) {
-            out->question[out->count].line = r->line;
-            out->pairs += out->question[out->count++].count;
-        }
-        at = stop + 1;
-    }
-}
-
 void gm_questions_read(gm_arena *arena, const char *path,
-                            const gm_tokenizer *tokenizer, long positions,
-                            const char *delimiter, gm_questions *out) {
-    gm_map map;
-    gm_map_open(arena, path, &map);
-    long lines = 1;
-    for (size_t i = 0; i < map.size; i++) lines += map.data[i] == '\n';
+                       const gm_tokenizer *tokenizer, long positions,
+                       const char *delimiter, gm_questions *out) {
+    char *text = gm_file_text(arena, path, NULL);
+    reading r = {arena, tokenizer, path, delimiter, 0, positions};
     *out = (gm_questions){.path = path};
-    out->question = gm_alloc(arena, (size_t)lines, sizeof *out->question);
-    reading r = {arena, tokenizer, path, delimiter, 1, positions};
-    read_lines(&r, &map, out);
-    gm_map_close(&map);
+    out->question = gm_alloc(arena, (size_t)gm_count_char(text, '\n') + 1,
+                             sizeof *out->question);
+    for (char *line; (line = strsep(&text, "\n"));) {
+        const size_t bytes = strlen(line);
+        r.line++;
+        if (stripped(line, bytes) == 0) continue;
+        gm_question *q = &out->question[out->count++];
+        read_question(&r, gm_json_parse(arena, path, r.line, line, bytes), q);
+        q->line = r.line;
+        out->pairs += q->count;
+    }
     if (!out->count)
-        gm_fail(GM_EINPUT, "%s: expected questions, one JSON object "
-                    "a line, found none", path);
+        gm_bad(path, "expected questions, one JSON object a line, found none");
 }
 
 /* ---------------------------------------------------------- log-likelihoods

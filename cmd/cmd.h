@@ -115,6 +115,7 @@ typedef struct gm_command {
 
 /* One invocation.  stdout gets results (gm_result_*), stderr talk. */
 struct gm_call {
+    gm_lock *claim;             /* of the output directory, or NULL */
     const gm_command *command;
     const char *value[GM_MAX_OPTIONS];      /* by position in options */
     bool given[GM_MAX_OPTIONS];

@@ -74,8 +74,7 @@ static void read_methods(comparing *c) {
     char *list = gm_format(&call->arena, "%s", gm_arg(call, "--methods"));
     for (int m = 0; m < METHODS; m++) names[m] = name_of(m);
     for (char *item; (item = strsep(&list, ","));) {
-        int m;
-        gm_parse_name("--methods", item, names, METHODS, &m);
+        const int m = gm_parse_name("--methods", item, names, METHODS);
         if (c->wanted[m])
             gm_fail(GM_EUSAGE, "--methods: %s is given "
                            "twice", item);
@@ -105,7 +104,7 @@ static void read_options(comparing *c) {
         gm_fail(GM_EUSAGE, "compare: --text FILE is "
                        "missing");
     read_methods(c);
-    gm_convention_parse("--in", gm_arg(call, "--in"), &c->in);
+    c->in = gm_convention_parse("--in", gm_arg(call, "--in"));
     gm_arg_long(call, "--evaluations", 1, 1000000,
                             &c->options.evaluations);
     gm_arg_long(call, "--seed", 0, 1L << 62, &seed);
@@ -209,7 +208,7 @@ static void keep_learning(comparing *c, const char *hash) {
         gm_table_read(&call->arena, path, &t);
         const char *of = gm_table_key(&t, "hash");
         if (of && strcmp(of, hash) == 0 && t.rows == 1) {
-            gm_parse_double(path, t.cell[0], 0, 1e12, &c->learning.seconds);
+            c->learning.seconds = gm_parse_double(path, t.cell[0], 0, 1e12);
             return;
         }
     }
@@ -402,8 +401,8 @@ static void measure_original(comparing *c, gm_compared *row,
     row->quantizer = row->budget = row->convention = "-";
     row->code_bits = 8 * (double)bytes / (double)c->table->N;
     row->effective_bits = row->code_bits;
-    for (long i = 0; i < c->model.tensors.maps; i++)
-        row->bytes += (double)c->model.tensors.map[i].size;
+    for (long i = 0; i < c->model.tensors.files; i++)
+        row->bytes += (double)c->model.tensors.file[i]->size;
     gm_call_measure(c->call, &c->model, NULL, NULL, &c->on, m);
     m->top1 = 1;
 }
@@ -439,8 +438,7 @@ static void all_rows(comparing *c) {
     char *list = gm_format(&call->arena, "%s", gm_arg(call, "--budgets"));
     one_row(c, METHODS, NULL);
     for (char *item; (item = strsep(&list, ","));) {
-        gm_budget budget;
-        gm_budget_parse(&call->arena, c->table, c->in, item, &budget);
+        gm_budget budget = gm_budget_parse(&call->arena, c->table, c->in, item);
         for (int i = 0; i < c->methods; i++)
             one_row(c, c->method[i], &budget);
     }

@@ -14,15 +14,13 @@ void gm_call_tokens(gm_call *call, const gm_model *model, const char *text,
         gm_fail(GM_EUSAGE, "expected either a text or "
                        "--tokens FILE.npy, found %s", text ? "both" : "none");
     if (npy) {
-        gm_npy_read(a, npy, tokens, count);
+        *tokens = gm_npy_read(a, npy, count);
     } else {
-        gm_map map;
+        size_t bytes;
         gm_tokenizer *tokenizer;
-        gm_map_open(a, text, &map);
+        const char *all = gm_file_text(a, text, &bytes);
         gm_tokenizer_open(a, model->dir, &tokenizer);
-        gm_tokenize(tokenizer, a, (const char *)map.data, map.size,
-                                tokens, count);
-        gm_map_close(&map);
+        gm_tokenize(tokenizer, a, all, bytes, tokens, count);
     }
     const char *path = npy ? npy : text;
     for (long i = 0; i < *count; i++)
@@ -46,13 +44,12 @@ void gm_call_calibration(gm_call *call, const gm_model *model,
 }
 
 void gm_call_claim(gm_call *call, const char *dir) {
-    int lock;                       /* until the process ends; for all ranks */
     if (gm_same_file(call->operand[0], dir))
         gm_fail(GM_EUSAGE, "%s: the output directory is the "
                        "model's own; expected another", dir);
     if (gm_rank() > 0) return;
     gm_make_dir(dir);
-    gm_dir_lock(dir, &lock);
+    call->claim = gm_dir_lock(&call->arena, dir);   /* for all ranks */
 }
 
 void gm_call_recipe(gm_call *call, gm_recipe *recipe) {
@@ -137,7 +134,7 @@ static void run_info(gm_call *call) {
     gm_result_row(call, "tensor_bytes\t%lld", (long long)bytes);
     gm_result_row(call, "dtype\t%s",
                   gm_dtype_name(gm_linear_tensor(&model, 0, 0)->dtype));
-    gm_result_row(call, "files\t%ld", model.tensors.maps);
+    gm_result_row(call, "files\t%ld", model.tensors.files);
     gm_result_row(call, "model_hash\t%s", model.hash);
     gm_result_end(call);
     gm_model_close(&model);
@@ -237,9 +234,7 @@ static void apply_recipe(gm_call *call) {
     static const char *const paper[][2] = {
         {"--relaxation", "soft"}, {"--norm", "plain"}, {"--score", "theta"}};
     static const char *const name[] = {"default", "paper"};
-    int recipe = 0;
-    gm_parse_name("--recipe", gm_arg(call, "--recipe"), name, 2,
-                                &recipe);
+    int recipe = gm_parse_name("--recipe", gm_arg(call, "--recipe"), name, 2);
     for (size_t i = 0; recipe && i < sizeof paper / sizeof *paper; i++)
         gm_arg_default(call, paper[i][0], paper[i][1]);
 }
@@ -250,7 +245,7 @@ static void named(gm_call *call, const char *option, int count,
     const char *all[8], *found = gm_arg(call, option);
     if (!found) return;
     for (int i = 0; i < count; i++) all[i] = name(i);
-    gm_parse_name(option, found, all, count, out);
+    *out = gm_parse_name(option, found, all, count);
 }
 
 static const char *relaxation_name(int i) {

@@ -146,9 +146,7 @@ static void set_common(gm_call *call, const char *name,
     if (strcmp(name, "--quiet") == 0) call->quiet = true;
     if (strcmp(name, "--json") == 0) call->json = true;
     if (strcmp(name, "--threads") == 0) {
-        long count;
-        gm_parse_long(name, value, 1, 1024, &count);
-        gm_threads_use((int)count);
+        gm_threads_use((int)gm_parse_long(name, value, 1, 1024));
     }
     if (strcmp(name, "--isa") == 0) {
         assert(value);
@@ -269,12 +267,12 @@ bool gm_arg_given(const gm_call *call, const char *name) {
 
 void gm_arg_long(gm_call *call, const char *name, long least, long most,
                       long *out) {
-    gm_parse_long(name, gm_arg(call, name), least, most, out);
+    *out = gm_parse_long(name, gm_arg(call, name), least, most);
 }
 
 void gm_arg_double(gm_call *call, const char *name, double least,
                         double most, double *out) {
-    gm_parse_double(name, gm_arg(call, name), least, most, out);
+    *out = gm_parse_double(name, gm_arg(call, name), least, most);
 }
 
 /* ------------------------------------------------------------------ tables */
@@ -459,30 +457,6 @@ static void check_ranks(gm_call *call) {
 
 /* ----------------------------------------------------------------- signals */
 
-static void say(const char *text) {
-    if (write(STDERR_FILENO, text, strlen(text)) < 0) return;
-}
-
-/* SIGBUS: a mapped file lost the page that was read, because it was cut or its
-   disk failed.  Only async-signal-safe calls. */
-static void on_bus(int signal, siginfo_t *info, void *context) {
-    (void)context;
-    const char *path = gm_map_at(info->si_addr);
-    gm_out_remove_all();
-    if (!path) {                    /* our own mistake: as without a handler */
-        raise(signal);
-        return;
-    }
-    say("gamma: ");
-    for (const char *bad; (bad = gm_control(path)); path = bad + 1) {
-        if (write(STDERR_FILENO, path, (size_t)(bad - path)) < 0) break;
-        say("?");
-    }
-    say(path);
-    say(": changed or shrank while it was being read\n");
-    _exit(GM_EIO);
-}
-
 /* Ctrl-C and its like: no partial file stays; then as without a handler. */
 static void on_end(int signal) {
     gm_out_remove_all();
@@ -491,11 +465,8 @@ static void on_end(int signal) {
 
 static void catch_signals(void) {
     static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction bus = {.sa_sigaction = on_bus,
-                            .sa_flags = SA_SIGINFO | (int)SA_RESETHAND};
     struct sigaction end = {.sa_handler = on_end,
                             .sa_flags = (int)SA_RESETHAND}, was;
-    sigaction(SIGBUS, &bus, NULL);
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (!sigaction(ends[i], NULL, &was) && was.sa_handler == SIG_DFL)
             sigaction(ends[i], &end, NULL);
@@ -518,7 +489,7 @@ static int unknown_command(const char *name) {
 
 /* What only shows at the end: inputs that changed, results that were lost. */
 static void finish(void) {
-    gm_maps_check();
+    gm_inputs_check();
     if (table.lost) gm_fail(GM_EMEM, "out of memory");
     bool unwritten = fflush(stdout) != 0;
     if (unwritten || ferror(stdout))
@@ -590,6 +561,7 @@ int main(int argc, char **argv) {
         gm_talk(&call, "%d processes exchanged %.1f MB", gm_ranks(),
                 (double)gm_ranks_bytes() / 1e6);
     drop_table();               /* of a command that failed in the middle */
+    if (!s) gm_dir_unlock(call.claim);
     gm_arena_free(&call.arena);
     return (int)s;
 }

@@ -13,9 +13,7 @@ typedef struct { gm_arena *arena; const char *text; int64_t limit; } limit_text;
 static void parse_limit(void *context) {
     limit_text *t = context;
     gm_scores none = {0};
-    gm_budget size;
-    gm_budget_parse(t->arena, &none, GM_BYTES, t->text, &size);
-    t->limit = size.limit;
+    t->limit = gm_budget_parse(t->arena, &none, GM_BYTES, t->text).limit;
 }
 
 static void limit_of(gm_call *call, int64_t *limit) {
@@ -85,9 +83,8 @@ static void shapes_only(gm_call *call, gm_plan *p) {
     gm_arena *a = &call->arena;
     const char *dir = call->operand[0];
     const char *path = gm_format(a, "%s/config.json", dir);
-    const gm_json *root;
     gm_config_read(a, dir, &p->config);
-    gm_json_read(a, path, &root);
+    const gm_json *root = gm_json_read(a, path);
     const gm_json *type = gm_json_get(root, "torch_dtype");
     if (!type) type = gm_json_get(root, "dtype");
     p->stored = type && type->string && !strcmp(type->string, "float32") ? 4

@@ -156,7 +156,6 @@ static void print_sizes(gm_call *call, const gm_scores *table,
 static void run_quantize(gm_call *call) {
     static const char *const formats[] = {"hf", "packed"};
     const char *from = gm_arg(call, "--alloc"), *to = gm_arg(call, "--out");
-    int packed = 0;
     if (!to || !from)
         gm_fail(GM_EUSAGE, "quantize: %s is missing",
                        to ? "--alloc FILE" : "--out PATH");
@@ -164,8 +163,8 @@ static void run_quantize(gm_call *call) {
     gm_chosen c;
     int64_t bytes = 0;
     struct stat stat_of;
-    gm_parse_name("--format", gm_arg(call, "--format"), formats,
-                                2, &packed);
+    int packed = gm_parse_name("--format", gm_arg(call, "--format"), formats,
+                               2);
     gm_model_open(&call->arena, call->operand[0], &model);
     gm_call_chosen(call, &model, from, &c);
     if (packed) {

@@ -45,7 +45,7 @@ static void extent(const refining *r, const char *option, const char *key,
     *out = fallback;
     if (gm_arg_given(r->call, option))
         gm_arg_long(r->call, option, least, 1 << 20, out);
-    else if (said) gm_parse_long(key, said, least, 1 << 20, out);
+    else if (said) *out = gm_parse_long(key, said, least, 1 << 20);
 }
 
 static bool is_key(const refining *r, const char *key, long value) {
@@ -59,12 +59,11 @@ static void read_budget(refining *r) {
     static const char *const ways[] = {"--bits", "--ebits", "--bytes"};
     gm_call *call = r->call;
     const char *way = NULL;
-    gm_convention in = GM_BITS;
     gm_call_way(call, ways, 3, &way);
-    gm_convention_parse(way, way + 2, &in);
+    gm_convention in = gm_convention_parse(way, way + 2);
     gm_scores_read(&call->arena, call->operand[1], &r->scores);
-    gm_budget_parse(&call->arena, &r->scores, in,
-                                   gm_arg(call, way), &r->budget);
+    r->budget = gm_budget_parse(&call->arena, &r->scores, in,
+                                gm_arg(call, way));
 }
 
 /* The recipe that the scores were learned for. */

@@ -81,7 +81,6 @@ static void write_answer(running *r, const gm_budget *budget,
 static void run_budget(running *r, const char *text) {
     gm_call *call = r->call;
     gm_arena *a = &call->arena;
-    gm_budget budget;
     gm_certificate certificate = {0};
     gm_allocation allocation;
     gm_measure gamma;
@@ -89,7 +88,7 @@ static void run_budget(running *r, const char *text) {
                                 .seconds = 60, .report = &call->report};
     int *choice = gm_alloc(a, (size_t)r->scores->M, sizeof *choice);
     int *same = gm_alloc(a, (size_t)r->scores->M, sizeof *same);
-    gm_budget_parse(a, r->scores, r->in, text, &budget);
+    gm_budget budget = gm_budget_parse(a, r->scores, r->in, text);
     gm_allocate(a, r->scores, &budget, &options, choice, &certificate,
                 &allocation);           /* GM_ELIMIT: the row says so */
     write_answer(r, &budget, &allocation, choice);
@@ -112,16 +111,14 @@ static void run_budget(running *r, const char *text) {
 
 void gm_call_budgets(gm_call *call, const gm_scores *table) {
     gm_arena *a = &call->arena;
-    gm_convention in;
     gm_certificate certificate;
     gm_allocation allocation;
     gm_solve_options options = {.solver = GM_DP};
     char *list = gm_format(a, "%s", gm_arg(call, "--budgets"));
     int *choice = gm_alloc(a, (size_t)table->M, sizeof *choice);
-    gm_convention_parse("--in", gm_arg(call, "--in"), &in);
+    gm_convention in = gm_convention_parse("--in", gm_arg(call, "--in"));
     for (char *item; (item = strsep(&list, ","));) {
-        gm_budget budget;
-        gm_budget_parse(a, table, in, item, &budget);
+        gm_budget budget = gm_budget_parse(a, table, in, item);
         gm_status s = gm_allocate(a, table, &budget, &options, choice,
                                   &certificate, &allocation);
         if (s) gm_fail(s, "%s", certificate.why);
@@ -199,7 +196,7 @@ static void run_run(gm_call *call) {
     if (gm_rank() > 0) return;        /* the rest is done by one process */
     running r = {.call = call, .model = &model, .candidates = &candidates,
                  .scores = &scores, .on = &on, .dir = dir};
-    gm_convention_parse("--in", gm_arg(call, "--in"), &r.in);
+    r.in = gm_convention_parse("--in", gm_arg(call, "--in"));
     r.uniform = gm_alloc(&call->arena, (size_t)scores.K, sizeof *r.uniform);
     gm_call_measure(call, &model, NULL, NULL, &on, &r.original);
     run_budgets(&r);

@@ -98,7 +98,7 @@ static void read_mode(struct solve *s, const char **mode) {
     if (strcmp(*mode, "--frontier") == 0) name = name ? name : "bytes";
     else if (strcmp(*mode, "--budgets") == 0) name = name ? name : "bits";
     else name = *mode + 2;
-    gm_convention_parse("--in", name, &s->convention);
+    s->convention = gm_convention_parse("--in", name);
 }
 
 static void read_solver(struct solve *s, bool many) {
@@ -107,8 +107,7 @@ static void read_solver(struct solve *s, bool many) {
     long mib;
     int solver = gm_have_glpk() && !many ? GM_BOTH : GM_DP;
     if (gm_arg(call, "--solver"))
-        gm_parse_name("--solver", gm_arg(call, "--solver"), names, 3,
-                               &solver);
+        solver = gm_parse_name("--solver", gm_arg(call, "--solver"), names, 3);
     if (solver == GM_GLPK && !gm_have_glpk())
         gm_fail(GM_EUSAGE, "--solver glpk: this program was "
                        "built without GLPK (make GLPK=0)");
@@ -142,8 +141,7 @@ static void read_constraints(struct solve *s) {
 static void build(struct solve *s, const char *text) {
     gm_call *call = s->call;
     gm_arena *a = &call->arena;
-    gm_budget_parse(a, &s->scores, s->convention, text,
-                                       &s->budget);
+    s->budget = gm_budget_parse(a, &s->scores, s->convention, text);
     gm_problem_build(a, &s->scores, &s->budget,
                                   (int)s->score_bits, &s->problem,
                                   &s->rounding);

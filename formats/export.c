@@ -39,8 +39,12 @@ static void same_directory(const char *a, const char *b) {
 /* A tensor as it is stored.  What is no finite number goes into no model. */
 static void write_stored(gm_out *out, const gm_tensor *t) {
     if (t->dtype <= GM_F64) gm_tensor_check(t);
-    gm_out_write(out, t->data, t->bytes);
-    gm_release(t->data, t->bytes);
+    uint8_t piece[1 << 16];
+    for (size_t at = 0; at < t->bytes; at += sizeof piece) {
+        size_t n = t->bytes - at < sizeof piece ? t->bytes - at : sizeof piece;
+        gm_tensor_bytes(t, (int64_t)at, n, piece);
+        gm_out_write(out, piece, n);
+    }
 }
 
 /* The dequantized candidate, or the stored weight, in the tensor's dtype. */
@@ -49,7 +53,7 @@ static void write_weight(gm_arena *arena, const gm_candidates *candidates,
     gm_packed packed;
     gm_candidate(candidates, m / GM_LINEARS,
                                (int)(m % GM_LINEARS), k, &packed);
-    if (packed.original && packed.original->data == t->data)
+    if (packed.original == t)
         { write_stored(out, t); return; }
     gm_mark mark = gm_arena_mark(arena);
     long count = packed.out * packed.in;
@@ -59,7 +63,9 @@ static void write_weight(gm_arena *arena, const gm_candidates *candidates,
     gm_store(t->dtype, q, count, bytes);
     /* a finite float may be infinite in the tensor's type */
     gm_tensor stored = *t;
-    stored.data = bytes, stored.path = out->path;
+    stored.file = NULL;
+    stored.data = bytes;
+    stored.path = out->path;
     gm_tensor_check(&stored);
     gm_out_write(out, bytes, t->bytes);
     gm_arena_rewind(arena, mark);
@@ -95,7 +101,7 @@ static void write_shard(gm_arena *arena, const gm_model *model,
 static void mark_unfinished(gm_arena *arena, const gm_model *model,
                                  const char *dir) {
     const char *config = gm_format(arena, "%s/config.json", dir);
-    if (model->tensors.maps < 2 || unlink(config) == 0 || errno == ENOENT)
+    if (model->tensors.files < 2 || unlink(config) == 0 || errno == ENOENT)
         return;
     gm_fail(GM_EIO, "%s: cannot remove: %s", config,
                    strerror(errno));
@@ -106,18 +112,17 @@ void gm_export_dequantized(gm_arena *arena, const gm_model *model,
                                 const int *choice, const char *dir,
                                 const gm_report *report, int64_t *bytes) {
     long *module;
-    int lock = -1;
     *bytes = 0;
     same_directory(model->dir, dir);
     gm_make_dir(dir);
-    gm_dir_lock(dir, &lock);
+    gm_lock *lock = gm_dir_lock(arena, dir);
     module_of_tensor(arena, model, &module);
     mark_unfinished(arena, model, dir);
-    for (long i = 0; i < model->tensors.maps; i++) {
-        const char *path = model->tensors.map[i].path;
+    for (long i = 0; i < model->tensors.files; i++) {
+        const char *path = model->tensors.file[i]->path;
         const char *to = gm_format(arena, "%s/%s", dir, gm_base_name(path));
         write_shard(arena, model, candidates, choice, module, path, to, bytes);
-        gm_say(report, "writing shards", i + 1, model->tensors.maps);
+        gm_say(report, "writing shards", i + 1, model->tensors.files);
     }
     /* config.json last: a directory without it is visibly unfinished */
     for (size_t i = 0; i < sizeof companions / sizeof *companions; i++) {
@@ -223,7 +228,6 @@ static void write_packed(const gm_candidates *candidates, long m, int k,
     gm_out_write(out, p.codes, (size_t)parts.codes);
     gm_out_write(out, p.scales, (size_t)parts.scales);
     gm_out_write(out, p.zeros, (size_t)parts.zeros);
-    gm_release(p.codes, (size_t)(parts.codes + parts.scales + parts.zeros));
 }
 
 void gm_export_packed(gm_arena *arena, const gm_model *model,

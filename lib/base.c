@@ -73,14 +73,14 @@ gm_status gm_try(void (*body)(void *context), void *context, gm_error *err) {
 
 void gm_fail(gm_status status, const char *format, ...) {
     gm_frame *frame = innermost;
-    char text[sizeof frame->error.text];    /* the arguments may be in there */
+    gm_error error;                 /* the arguments may be in the frame's */
     va_list list;
     assert(frame && status != GM_OK);
     va_start(list, format);
-    vsnprintf(text, sizeof text, format, list);
+    vsnprintf(error.text, sizeof error.text, format, list);
     va_end(list);
-    gm_clean(text, "");
-    strcpy(frame->error.text, text);
+    gm_clean(error.text, "");
+    frame->error = error;
     frame->status = status;
     while (newest != frame->newest) {
         gm_owned *o = newest;
@@ -89,6 +89,15 @@ void gm_fail(gm_status status, const char *format, ...) {
     }
     gm_frame_close(frame);
     longjmp(frame->at, 1);
+}
+
+void gm_bad(const char *where, const char *format, ...) {
+    gm_error error;
+    va_list list;
+    va_start(list, format);
+    vsnprintf(error.text, sizeof error.text, format, list);
+    va_end(list);
+    gm_fail(GM_EINPUT, "%s: %s", where, error.text);
 }
 
 gm_status gm_note(gm_error *err, gm_status status, const char *format, ...) {
@@ -174,15 +183,21 @@ void gm_arena_move(gm_arena *to, gm_arena *from) {
     *from = (gm_arena){0};
 }
 
+char *gm_vformat(gm_arena *arena, const char *format, va_list list) {
+    va_list again;
+    va_copy(again, list);
+    int length = vsnprintf(NULL, 0, format, again);
+    va_end(again);
+    if (length < 0) out_of_memory();
+    char *text = gm_alloc(arena, (size_t)length + 1, 1);
+    vsnprintf(text, (size_t)length + 1, format, list);
+    return text;
+}
+
 char *gm_format(gm_arena *arena, const char *format, ...) {
     va_list list;
     va_start(list, format);
-    int length = vsnprintf(NULL, 0, format, list);
-    va_end(list);
-    if (length < 0) out_of_memory();
-    char *text = gm_alloc(arena, (size_t)length + 1, 1);
-    va_start(list, format);
-    vsnprintf(text, (size_t)length + 1, format, list);
+    char *text = gm_vformat(arena, format, list);
     va_end(list);
     return text;
 }
@@ -242,22 +257,10 @@ static const uint32_t sha_k[64] = {
 
 static uint32_t rotate(uint32_t x, int n) { return x >> n | x << (32 - n); }
 
-/* One of 64: a .. h of the standard are v[at], v[at + 1], ... mod 8, and `at`
-   is one less each time. */
-static inline void sha_round(uint32_t v[8], int at, uint32_t kw) {
-    uint32_t a = v[at], e = v[(at + 4) & 7];
-    uint32_t s1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25);
-    uint32_t s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
-    uint32_t choose = (e & v[(at + 5) & 7]) ^ (~e & v[(at + 6) & 7]);
-    uint32_t b = v[(at + 1) & 7], c = v[(at + 2) & 7];
-    uint32_t t1 = v[(at + 7) & 7] + s1 + choose + kw;
-    v[(at + 3) & 7] += t1;
-    v[(at + 7) & 7] = t1 + s0 + ((a & b) ^ (a & c) ^ (b & c));
-}
-
-/* FIPS 180-4, 6.2.2: one 64-byte block. */
+/* FIPS 180-4, 6.2.2: one 64-byte block; a .. h of the standard are v[0] ..
+   v[7]. */
 static void sha_block(uint32_t h[8], const uint8_t *b) {
-    uint32_t w[64];
+    uint32_t w[64], v[8];
     for (int t = 0; t < 16; t++, b += 4)
         w[t] = (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 |
                (uint32_t)b[2] << 8 | b[3];
@@ -267,11 +270,17 @@ static void sha_block(uint32_t h[8], const uint8_t *b) {
         y = rotate(y, 17) ^ rotate(y, 19) ^ y >> 10;
         w[t] = w[t - 16] + x + w[t - 7] + y;
     }
-    uint32_t v[8];
     memcpy(v, h, sizeof v);
-    for (int t = 0; t < 64; t += 8)     /* instead of moving v by one place */
-        for (int i = 0; i < 8; i++)
-            sha_round(v, (8 - i) & 7, sha_k[t + i] + w[t + i]);
+    for (int t = 0; t < 64; t++) {
+        uint32_t a = v[0], e = v[4];
+        uint32_t s1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25);
+        uint32_t s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
+        uint32_t t1 = v[7] + s1 + ((e & v[5]) ^ (~e & v[6])) + sha_k[t] + w[t];
+        uint32_t t2 = s0 + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
+        for (int i = 7; i > 0; i--) v[i] = v[i - 1];
+        v[4] += t1;
+        v[0] = t1 + t2;
+    }
     for (int i = 0; i < 8; i++) h[i] += v[i];
 }
 
@@ -331,11 +340,12 @@ bool gm_is_long(const char *text, long least, long most, long *out) {
     return true;
 }
 
-void gm_parse_long(const char *what, const char *text, long least, long most,
-                   long *out) {
-    if (gm_is_long(text, least, most, out)) return;
-    gm_fail(GM_EUSAGE, "%s: expected a whole number from %ld to %ld, found "
-            "\"%s\"", what, least, most, text);
+long gm_parse_long(const char *what, const char *text, long least, long most) {
+    long value;
+    if (!gm_is_long(text, least, most, &value))
+        gm_fail(GM_EUSAGE, "%s: expected a whole number from %ld to %ld, found "
+                "\"%s\"", what, least, most, text);
+    return value;
 }
 
 bool gm_is_double(const char *text, double least, double most, double *out) {
@@ -347,21 +357,20 @@ bool gm_is_double(const char *text, double least, double most, double *out) {
     return true;
 }
 
-void gm_parse_double(const char *what, const char *text, double least,
-                     double most, double *out) {
-    if (gm_is_double(text, least, most, out)) return;
-    gm_fail(GM_EUSAGE, "%s: expected a number from %g to %g, found \"%s\"",
-            what, least, most, text);
+double gm_parse_double(const char *what, const char *text, double least,
+                       double most) {
+    double value;
+    if (!gm_is_double(text, least, most, &value))
+        gm_fail(GM_EUSAGE, "%s: expected a number from %g to %g, found \"%s\"",
+                what, least, most, text);
+    return value;
 }
 
-void gm_parse_name(const char *what, const char *text,
-                   const char *const *name, int count, int *out) {
+int gm_parse_name(const char *what, const char *text, const char *const *name,
+                  int count) {
     char list[256] = "";
     for (int i = 0; i < count; i++) {
-        if (strcmp(text, name[i]) == 0) {
-            *out = i;
-            return;
-        }
+        if (strcmp(text, name[i]) == 0) return i;
         snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
                  i == 0 ? "" : i == count - 1 ? " or " : ", ", name[i]);
     }
@@ -389,11 +398,12 @@ bool gm_is_scaled(const char *text, int64_t unit, int64_t *out) {
     return true;
 }
 
-void gm_parse_scaled(const char *what, const char *text, int64_t unit,
-                     int64_t *out) {
-    if (gm_is_scaled(text, unit, out)) return;
-    gm_fail(GM_EUSAGE, "%s: expected a decimal number such as 2.5 (at most 12 "
-            "places), found \"%s\"", what, text);
+int64_t gm_parse_scaled(const char *what, const char *text, int64_t unit) {
+    int64_t value;
+    if (!gm_is_scaled(text, unit, &value))
+        gm_fail(GM_EUSAGE, "%s: expected a decimal number such as 2.5 (at most "
+                "12 places), found \"%s\"", what, text);
+    return value;
 }
 
 /* ------------------------------------------------------- progress and time */

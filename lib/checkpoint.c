@@ -287,8 +287,7 @@ static void config_rope(const struct fields *f, gm_config *c) {
 
 void gm_config_read(gm_arena *arena, const char *dir, gm_config *out) {
     const char *path = gm_format(arena, "%s/config.json", dir);
-    const gm_json *root;
-    gm_json_read(arena, path, &root);
+    const gm_json *root = gm_json_read(arena, path);
     if (root->type != GM_JSON_OBJECT)
         gm_fail(GM_EINPUT, "%s: expected an object", path);
     struct fields f = {path, "", root};
@@ -411,9 +410,14 @@ static void check_block(const gm_model *model, long layer) {
 static void check_tied(const gm_model *model) {
     const gm_tensor *e = gm_tensor_find(&model->tensors, embedding_name);
     const gm_tensor *w = gm_tensor_find(&model->tensors, head_name);
-    bool same = !w || (w->dtype == e->dtype && w->bytes == e->bytes &&
-                       memcmp(w->data, e->data, w->bytes) == 0);
-    if (w) gm_release(w->data, w->bytes), gm_release(e->data, e->bytes);
+    uint8_t a[1 << 14], b[sizeof a];
+    bool same = !w || (w->dtype == e->dtype && w->bytes == e->bytes);
+    for (size_t at = 0; w && same && at < w->bytes; at += sizeof a) {
+        size_t n = w->bytes - at < sizeof a ? w->bytes - at : sizeof a;
+        gm_tensor_bytes(w, (int64_t)at, n, a);
+        gm_tensor_bytes(e, (int64_t)at, n, b);
+        same = memcmp(a, b, n) == 0;
+    }
     if (!same)
         gm_fail(GM_EINPUT, "%s: tensor %s differs from %s, but "
                        "config.json says tie_word_embeddings true",
@@ -487,7 +491,6 @@ void gm_block_load(const gm_model *model, long layer, gm_block *out) {
         if (!p.wanted) continue;
         const gm_tensor *t = part_tensor(model, layer, i, name);
         gm_tensor_read(t, 0, p.rows * p.columns, *p.place);
-        gm_release(t->data, t->bytes);
     }
 }
 
@@ -502,7 +505,6 @@ void gm_embed(const gm_model *model, const int32_t *tokens, long count,
                            "0..%ld", r, tokens[r], model->config.vocab - 1);
         gm_tensor_read(e, tokens[r] * d, d, h + r * d);
     }
-    gm_release(e->data, e->bytes);
 }
 
 void gm_states_check(const gm_model *model, long layer, const char *what,
@@ -531,5 +533,4 @@ void gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out) {
                                         c->tied ? embedding_name : head_name);
     gm_tensor_read(norm, 0, c->d, out->norm);
     gm_tensor_read(w, 0, c->vocab * c->d, out->w);
-    gm_release(w->data, w->bytes);
 }

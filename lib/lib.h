@@ -1,5 +1,5 @@
-/* lib.h: what the method stands on and what knows nothing of quantization: errors,
-   memory, kernels, files, text, checkpoints, tables.
+/* lib.h: what the method stands on and what knows nothing of quantization:
+   errors, memory, kernels, files, text, checkpoints, tables.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #ifndef GM_LIB_H
 #define GM_LIB_H
@@ -8,7 +8,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <time.h>
 
 /* Sizes and counts of a model are long: 64-bit systems but Windows'. */
 _Static_assert(sizeof(long) == 8, "long has 64 bits");
@@ -48,6 +50,10 @@ typedef struct { char text[1024]; } gm_error;
    target opens one, use as a library opens one.  Never across a parallel
    region: bodies of loops compute, what they found is looked at afterwards. */
 _Noreturn void gm_fail(gm_status status, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* The usual one, GM_EINPUT: "WHERE: MESSAGE", where = a file and place in it. */
+_Noreturn void gm_bad(const char *where, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* body(context) in a frame of its own; how it ended. err: may be NULL. */
@@ -108,6 +114,7 @@ void gm_arena_move(gm_arena *to, gm_arena *from);
 /* Printf into the arena. */
 char *gm_format(gm_arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+char *gm_vformat(gm_arena *arena, const char *format, va_list list);
 
 static inline long gm_min(long a, long b) { return a < b ? a : b; }
 
@@ -137,24 +144,20 @@ void gm_sha_of(const void *data, size_t bytes, char hex[65]);
 void gm_sha_tokens(const int32_t *tokens, long S, long T, char hex[65]);
 
 /* Numbers written by people.  The whole of `text` must be a number. `what`
-   names it in the message ("--steps", "config.json: hidden_size"). */
-void gm_parse_long(const char *what, const char *text, long least, long most,
-                   long *out);
-void gm_parse_double(const char *what, const char *text, double least,
-                     double most, double *out);
+   names it in the message ("--steps"), which is GM_EUSAGE. */
+long gm_parse_long(const char *what, const char *text, long least, long most);
+double gm_parse_double(const char *what, const char *text, double least,
+                       double most);
+/* Which of `count` names `text` is. */
+int gm_parse_name(const char *what, const char *text, const char *const *name,
+                  int count);
+/* floor(decimal * unit) in exact integer arithmetic: "2.5" * 106168320.
+   Accepts digits with at most one point, at most 12 of them after it. */
+int64_t gm_parse_scaled(const char *what, const char *text, int64_t unit);
 /* The same as an answer: false, *out untouched, where those fail. */
 bool gm_is_long(const char *text, long least, long most, long *out);
 bool gm_is_double(const char *text, double least, double most, double *out);
 bool gm_is_scaled(const char *text, int64_t unit, int64_t *out);
-
-/* Which of `count` names `text` is. */
-void gm_parse_name(const char *what, const char *text,
-                   const char *const *name, int count, int *out);
-
-/* floor(decimal * unit) in exact integer arithmetic: "2.5" * 106168320.
-   Accepts digits with at most one point, at most 12 of them after it. */
-void gm_parse_scaled(const char *what, const char *text, int64_t unit,
-                     int64_t *out);
 
 /* Talk and progress leave the library only through this; any member and the
    whole pointer may be NULL. `total` = 0: a plain message. */
@@ -277,51 +280,88 @@ bool gm_cholesky(long n, double *A);
 /* L X = 1: x_ij = (delta_ij - sum_{j<=k<i} l_ik x_kj) / l_ii. */
 void gm_lower_inverse(long n, const double *L, double *X);
 
-/* ------------------------------------------------------------------- io.c
-   The only file (with tokenizer.c) that sees untrusted bytes: JSON,
-   safetensors, npy, TSV, whole files in, atomic files out. */
+/* ----------------------------------------------------------------- files.c
+   Whole files in, files read piece by piece, atomic files out, directories.
+   What cannot be opened, read or written: GM_EIO. */
 
-/* A file mapped read-only.  `path` is kept for messages. */
-typedef struct { const uint8_t *data; size_t size; const char *path; } gm_map;
-void gm_map_open(gm_arena *arena, const char *path, gm_map *map);
-void gm_map_close(gm_map *map);     /* twice is harmless */
-/* Pages of a mapped file that need not stay in memory for now: a model is read
-   block by block, and so is its part of the memory.  No file's: no effect. */
-void gm_release(const void *data, size_t bytes);
-/* gm_sha_add of a mapped file, released piece by piece. */
-void gm_sha_mapped(gm_sha *sha, const uint8_t *data, size_t bytes);
+/* The whole of a regular file, a NUL behind it; bytes: may be NULL. */
+char *gm_file_text(gm_arena *arena, const char *path, size_t *bytes);
+/* Its SHA-256. */
+void gm_file_hash(const char *path, char hex[65]);
+void gm_copy_file(gm_arena *arena, const char *from, const char *to);
 
-/* GM_EIO when a file that is mapped, or was until it was closed, has changed
-   in place since it was opened. */
-void gm_maps_check(void);
+/* A file that stays open to be read piece by piece; in the arena. */
+typedef struct gm_input {
+    const char *path;
+    size_t size;
+    struct timespec changed;    /* when, as it was opened */
+    int fd;
+    struct gm_input *next;
+    gm_owned owned;
+} gm_input;
+gm_input *gm_input_open(gm_arena *arena, const char *path);
+/* GM_EIO when fewer bytes are there. */
+void gm_input_read(const gm_input *input, int64_t from, size_t count, void *to);
+/* GM_EIO when the file, or one of all that are open, has another size or time
+   of change than when it was opened. */
+void gm_input_close(gm_input *input);
+void gm_inputs_check(void);
 
-/* For handlers of signals, both async-signal-safe: the path of the mapped file
-   that holds this address, or NULL; removing all partial files (see gm_out). */
-const char *gm_map_at(const void *at);
+/* A file that appears whole or not at all: written as PATH.partial, flushed,
+   renamed, which fails if an open input has changed.  Removed when the frame
+   fails that it was opened in.  While one process writes it, another's
+   gm_out_open of it fails. */
+typedef struct gm_out {
+    FILE *file;
+    const char *path, *partial;
+    int64_t bytes;
+    int hold;                   /* a second descriptor, keeps the lock */
+    struct gm_out *next;
+    gm_owned owned;             /* so not to be copied while open */
+} gm_out;
+void gm_out_open(gm_arena *arena, const char *path, gm_out *out);
+void gm_out_write(gm_out *out, const void *data, size_t bytes);
+/* The same at byte `at` of the file. */
+void gm_out_write_at(gm_out *out, int64_t at, const void *data, size_t bytes);
+void gm_out_print(gm_out *out, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void gm_out_commit(gm_out *out);
+void gm_out_abandon(gm_out *out);   /* removes the partial file; idempotent */
+/* Removes all partial files; for handlers of signals (async-signal-safe). */
 void gm_out_remove_all(void);
 
-/* One process at a time in a directory that exists.  *lock is for
-   gm_dir_unlock; the end of the process, however it comes, unlocks too.  A
-   directory that this process holds is not locked again.  GM_EIO: another
-   process holds it. */
-void gm_dir_lock(const char *dir, int *lock);
-void gm_dir_unlock(int lock);
+void gm_make_dir(const char *path); /* and its parents */
+
+/* One process at a time in a directory that exists, until gm_dir_unlock or the
+   end of the process, however it comes.  A directory that this process holds
+   is not locked again.  GM_EIO: another process holds it.  NULL is no lock. */
+typedef struct gm_lock { int fd; struct gm_lock *next; gm_owned owned; } gm_lock;
+gm_lock *gm_dir_lock(gm_arena *arena, const char *dir);
+void gm_dir_unlock(gm_lock *lock);
 
 /* Both exist and are one file or directory, whatever the names. */
 bool gm_same_file(const char *a, const char *b);
-
 /* Is there such a file?  Also when that cannot be told: opening it then says
    why, where a no would make it anew over what is there. */
 bool gm_exists(const char *path);
+
+/* --------------------------------------------------------------- tensors.c
+   What sees, with tokenizer.c, bytes that nobody vouches for: JSON,
+   safetensors, TSV, npy.  What they say wrong: GM_EINPUT. */
+
+/* A name that a file gives to a tensor or module: refused when there is a
+   control character or a part of a path in it; what: "tensor", ... */
+void gm_name_check(const char *path, const char *what, const char *name);
+
+/* Bytes (1..4) of the code point at `at`, stored in *point; 0 when the bytes
+   before `end` are not well-formed UTF-8. */
+int gm_utf8(const char *at, const char *end, uint32_t *point);
+int gm_utf8_put(uint32_t point, char *to);      /* writes 1..4 bytes */
 
 typedef enum {
     GM_JSON_NULL, GM_JSON_BOOL, GM_JSON_NUMBER, GM_JSON_STRING,
     GM_JSON_ARRAY, GM_JSON_OBJECT
 } gm_json_type;
-
-/* A name that a file gives to a tensor or module: GM_EINPUT when there is a
-   control character or a part of a path in it; what: "tensor", ... */
-void gm_name_check(const char *path, const char *what, const char *name);
 
 /* One JSON value.  Members of an object and elements of an array are the list
    child, child->next, ...; `key` is set on members.  Strings are UTF-8 with a
@@ -334,25 +374,22 @@ typedef struct gm_json {
     double number;              /* also 0/1 of a bool                     */
     int64_t integer;            /* valid when is_integer                  */
     bool is_integer;            /* number without fraction or exponent    */
-    size_t at;                  /* byte offset in the text, for messages  */
+    size_t at;                  /* byte offset in the text                */
     const struct gm_json *child, *next;
 } gm_json;
 
 /* RFC 8259, nesting at most 64, no key twice in an object, no NUL in a key.
-   Errors name file, line and column.  Time O(n log n), memory O(n). */
-void gm_json_parse(gm_arena *arena, const char *path, const char *text,
-                   size_t bytes, const gm_json **out);
+   text[bytes] must be NUL.  Messages name file, line, of which the text's
+   first is number `line`, and column.  Time O(n log n), memory O(n). */
+const gm_json *gm_json_parse(gm_arena *arena, const char *path, long line,
+                             const char *text, size_t bytes);
 /* The same, of a whole file. */
-void gm_json_read(gm_arena *arena, const char *path, const gm_json **out);
+const gm_json *gm_json_read(gm_arena *arena, const char *path);
 /* The member, or NULL; also NULL when `object` is NULL or no object. */
 const gm_json *gm_json_get(const gm_json *object, const char *key);
-
-/* Bytes (1..4) of the code point at `at`, stored in *point; 0 when the bytes
-   before `end` are not well-formed UTF-8. */
-int gm_utf8(const char *at, const char *end, uint32_t *point);
-int gm_utf8_put(uint32_t point, char *to);      /* writes 1..4 bytes */
-
-/* A JSON string literal (quotes included) for `text`; NULL: no memory. */
+/* "a string", "an array", ...; "nothing" of NULL. */
+const char *gm_json_kind(const gm_json *value);
+/* A JSON string literal (quotes included) for `text`. */
 char *gm_json_quote(gm_arena *arena, const char *text);
 
 typedef enum {
@@ -365,76 +402,50 @@ float gm_f16_to_f32(uint16_t h);
 uint16_t gm_f32_to_f16(float x);    /* nearest, ties to even, overflow: inf */
 float gm_bf16_to_f32(uint16_t h);
 uint16_t gm_f32_to_bf16(float x);   /* nearest, ties to even */
+/* Stores x in dtype F32, F16 or BF16 (nearest even) at `out`. */
+void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out);
 
-/* One tensor of a safetensors file: where its bytes are. */
+/* One tensor, little endian, row-major: bytes in memory, or in a file. */
 typedef struct {
     const char *name;
     gm_dtype dtype;
     int rank;
     int64_t shape[8];
-    const uint8_t *data;        /* little endian, row-major, mapped */
     size_t bytes;
-    const char *path;           /* the file it lies in */
+    const uint8_t *data;        /* in memory; NULL: */
+    const gm_input *file;       /* it begins at byte `at` of this file */
+    int64_t at;
+    const char *path;           /* for messages */
 } gm_tensor;
 
 /* All tensors of one file or of a checkpoint's shards, sorted by name. */
 typedef struct {
     gm_tensor *tensor;
     long count;
-    gm_map *map;
-    long maps;
+    gm_input **file;
+    long files;
     const gm_json *metadata;    /* of the first file, may be NULL */
 } gm_tensors;
 
 /* One .safetensors file. */
-void gm_safetensors_open(gm_arena *arena, const char *path,
-                         gm_tensors *out);
+void gm_safetensors_open(gm_arena *arena, const char *path, gm_tensors *out);
 /* DIR/model.safetensors, or the shards of DIR/model.safetensors.index.json. */
-void gm_checkpoint_open(gm_arena *arena, const char *dir,
-                        gm_tensors *out);
+void gm_checkpoint_open(gm_arena *arena, const char *dir, gm_tensors *out);
 void gm_tensors_close(gm_tensors *tensors);
 const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name);
-
-/* Elements of a float tensor as gm_real; refuses NaN and infinity, naming the
-   tensor and the index. */
-void gm_tensor_read(const gm_tensor *tensor, int64_t first,
-                    int64_t count, gm_real *out);
 
 /* `count` bytes from byte `first` of a tensor; all of them, in the arena. */
 void gm_tensor_bytes(const gm_tensor *tensor, int64_t first, size_t count,
                      void *to);
 const uint8_t *gm_tensor_data(gm_arena *arena, const gm_tensor *tensor);
-
+/* Elements of a float tensor as gm_real; refuses NaN and infinity, naming the
+   tensor and the index. */
+void gm_tensor_read(const gm_tensor *tensor, int64_t first, int64_t count,
+                    gm_real *out);
 /* The same of all elements, which are not kept. */
 void gm_tensor_check(const gm_tensor *tensor);
-
-/* Stores x in dtype F32, F16 or BF16 (nearest even) at `out`. */
-void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out);
-
 /* SHA-256 over the tensors (name, dtype, shape, bytes) in name order. */
 void gm_tensors_hash(const gm_tensors *tensors, char hex[65]);
-
-/* A file that appears whole or not at all: written as PATH.partial, flushed,
-   renamed; removed when the frame fails that it was opened in.
-   While one process writes it, another's gm_out_open of it fails. */
-typedef struct gm_out {
-    FILE *file;
-    const char *path, *partial;
-    int64_t bytes;
-    int hold;                   /* a second descriptor, keeps the lock */
-    gm_owned owned;             /* so not to be copied while open */
-} gm_out;
-void gm_out_open(gm_arena *arena, const char *path, gm_out *out);
-void gm_out_write(gm_out *out, const void *data, size_t bytes);
-/* The same at byte `at` of the file. */
-void gm_out_write_at(gm_out *out, int64_t at, const void *data,
-                     size_t bytes);
-void gm_out_print(gm_out *out, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-void gm_out_commit(gm_out *out);    /* fsync, rename */
-void gm_out_abandon(gm_out *out);   /* removes the partial file; idempotent */
-void gm_make_dir(const char *path); /* and its parents */
-void gm_copy_file(gm_arena *arena, const char *from, const char *to);
 
 /* Writes a safetensors file of known layout tensor by tensor, in the order of
    `tensors` (only name, dtype, rank, shape are read; names must differ).  The
@@ -443,8 +454,8 @@ void gm_copy_file(gm_arena *arena, const char *from, const char *to);
    NULL-terminated, or NULL. */
 void gm_safetensors_begin(gm_arena *arena, const char *path,
                           const gm_tensor *tensors, long count,
-                          const char *const *metadata,
-                          size_t header_bytes, gm_out *out);
+                          const char *const *metadata, size_t header_bytes,
+                          gm_out *out);
 /* then gm_out_write for each tensor's bytes, then gm_out_commit.
    Bytes of that header (8-byte length field included) if unpadded: */
 size_t gm_safetensors_header(const gm_tensor *tensors, long count,
@@ -465,8 +476,7 @@ long gm_table_column(const gm_table *table, const char *name);     /* or -1  */
 
 /* Token ids of a 1-D .npy file of type <i4, <i8, <u2 or <u4, each checked to
    be 0 .. 2^31-1. */
-void gm_npy_read(gm_arena *arena, const char *path, int32_t **tokens,
-                 long *count);
+int32_t *gm_npy_read(gm_arena *arena, const char *path, long *count);
 
 /* --------------------------------------------------- tokenizer.c, unicode.c
    Byte-level BPE from tokenizer.json, equal to the `tokenizers` library with
@@ -666,15 +676,13 @@ typedef struct {
     const char *text;
 } gm_budget;
 const char *gm_convention_name(gm_convention convention); /* "bits" ... */
-void gm_convention_parse(const char *what, const char *text,
-                         gm_convention *out);
+gm_convention gm_convention_parse(const char *what, const char *text);
 /* The size that a budget of this convention limits. */
 int64_t gm_size_in(const gm_sizes *sizes, gm_convention convention);
-void gm_budget_parse(gm_arena *arena, const gm_scores *scores,
-                     gm_convention convention, const char *text,
-                     gm_budget *out);
+gm_budget gm_budget_parse(gm_arena *arena, const gm_scores *scores,
+                          gm_convention convention, const char *text);
 
-/* ------------------------------------------------------------------- mpi.c
+/* ------------------------------------------------------------------- ranks.c
    Several processes, ranks, share the blocks: make MPI=1, mpirun.  Without,
    there is one rank and all of these do nothing, in no time. */
 

@@ -1,6 +1,6 @@
 /* tables.c: scores.tsv and alloc.tsv, the files between Stage I, Stage II and
    the reader; sizes and budgets in the three conventions.  Reads and writes
-   those files through io.c, nothing else.
+   those files through tensors.c and files.c, nothing else.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "lib.h"
 
@@ -10,57 +10,37 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MOST (INT64_C(1) << 53)     /* of sums: exact as a double, too */
+
 /* -------------------------------------------------------------------- keys */
 
 void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
                  const char *format, ...) {
+    long i = 0;
     va_list list;
     va_start(list, format);
-    int length = vsnprintf(NULL, 0, format, list);
+    const char *value = gm_vformat(arena, format, list);
     va_end(list);
-    if (length < 0) gm_fail(GM_EMEM, "out of memory");
-    char *value = gm_alloc(arena, (size_t)length + 1, 1);
-    va_start(list, format);
-    vsnprintf(value, (size_t)length + 1, format, list);
-    va_end(list);
-    for (long i = 0; i < keys->count; i++)
-        if (strcmp(keys->key[i], key) == 0) {
-            keys->value[i] = value;
-            return;
+    while (i < keys->count && strcmp(keys->key[i], key) != 0) i++;
+    if (i == keys->room) {
+        keys->room = i ? 2 * i : 32;
+        const char **both = gm_alloc(arena, 2 * (size_t)keys->room,
+                                     sizeof *both);
+        for (long j = 0; j < i; j++) {
+            both[j] = keys->key[j];
+            both[keys->room + j] = keys->value[j];
         }
-    if (keys->count == keys->room) {
-        long room = keys->room ? 2 * keys->room : 32;
-        const char **both = gm_alloc(arena, 2 * (size_t)room, sizeof *both);
-        for (long i = 0; i < keys->count; i++)
-            both[i] = keys->key[i], both[room + i] = keys->value[i];
-        keys->key = both, keys->value = both + room, keys->room = room;
+        keys->key = both;
+        keys->value = both + keys->room;
     }
-    const char *name = gm_format(arena, "%s", key);
-    keys->key[keys->count] = name;
-    keys->value[keys->count++] = value;
+    if (i == keys->count) keys->key[keys->count++] = gm_format(arena, "%s", key);
+    keys->value[i] = value;
 }
 
 const char *gm_keys_get(const gm_keys *keys, const char *key) {
     for (long i = 0; i < keys->count; i++)
         if (strcmp(keys->key[i], key) == 0) return keys->value[i];
     return NULL;
-}
-
-static void copy_keys(gm_arena *arena, const gm_table *table,
-                           gm_keys *keys) {
-    *keys = (gm_keys){0};
-    for (long i = 0; i < table->keys; i++)
-        gm_keys_set(arena, keys, table->key[i], "%s",
-                             table->value[i]);
-}
-
-/* "format gamma-scores 1": another name or version is refused; none at all is
-   taken as written by hand. */
-static void check_format(const gm_table *table, const char *expected) {
-    const char *found = gm_table_key(table, "format");
-    if (!found || strcmp(found, expected) == 0) return;
-    gm_fail(GM_EINPUT, "%s: format: expected \"%s\", found \"%s\"",
-                   table->path, expected, found);
 }
 
 void gm_double_text(double x, char text[32]) {
@@ -85,71 +65,108 @@ static const char *cell_text(const struct place *at) {
 }
 
 _Noreturn static void cell_error(const struct place *at, const char *expected) {
-    gm_fail(GM_EINPUT, "%s: line %ld: %s: column %s: expected %s, "
-                   "found \"%s\"", at->table->path, at->table->line[at->row],
-                   at->module, at->table->column[at->column], expected,
-                   cell_text(at));
+    gm_bad(at->table->path, "line %ld: %s: column %s: expected %s, found "
+           "\"%s\"", at->table->line[at->row], at->module,
+           at->table->column[at->column], expected, cell_text(at));
 }
 
 /* 0 .. 2^53: so large a file or matrix is a mistake, and sums stay exact. */
-static void cell_count(const struct place *at, int64_t *out) {
+static int64_t cell_count(const struct place *at) {
     const char *text = cell_text(at);
     size_t n = strlen(text);
     if (n == 0 || n > 16 || strspn(text, "0123456789") != n)
         cell_error(at, "a whole number");
-    *out = strtoll(text, NULL, 10);
-    if (*out > INT64_C(1) << 53)
-        cell_error(at, "a number up to 2^53");
+    int64_t value = strtoll(text, NULL, 10);
+    if (value > MOST) cell_error(at, "a number up to 2^53");
+    return value;
 }
 
-static void cell_real(const struct place *at, double *out) {
+static double cell_real(const struct place *at) {
     const char *text = cell_text(at);
     char *end;
-    *out = strtod(text, &end);
-    if (end == text || *end || !isfinite(*out))
+    double value = strtod(text, &end);
+    if (end == text || *end || !isfinite(value))
         cell_error(at, "a finite number");
+    return value;
+}
+
+static bool is_absent(const struct place *at) {
+    return strcmp(cell_text(at), "-") == 0;
 }
 
 /* Column `name`, which there must be. */
 static long need_column(const gm_table *table, const char *name) {
     long column = gm_table_column(table, name);
-    if (column < 0)
-        gm_fail(GM_EINPUT, "%s: no column \"%s\"", table->path, name);
+    if (column < 0) gm_bad(table->path, "no column \"%s\"", name);
     return column;
 }
 
-static int by_name(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+/* An optional column as an array of texts, or NULL. */
+static const char **text_column(gm_arena *arena, const gm_table *table,
+                                const char *name) {
+    long column = gm_table_column(table, name);
+    if (column < 0) return NULL;
+    const char **out = gm_alloc(arena, (size_t)table->rows, sizeof *out);
+    for (long m = 0; m < table->rows; m++)
+        out[m] = table->cell[m * table->columns + column];
+    return out;
 }
 
-/* Module names must be present and differ. */
-static void check_names(gm_arena *arena, const gm_table *table,
-                             const char **name) {
-    gm_mark mark = gm_arena_mark(arena);
-    const char **sorted =
-        gm_alloc(arena, (size_t)table->rows, sizeof *sorted);
+/* Module names in order, each with its row. */
+struct named { const char *name; long m; };
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const struct named *)a)->name,
+                  ((const struct named *)b)->name);
+}
+
+static struct named *sort_names(gm_arena *arena, const char *const *name,
+                                long M) {
+    struct named *list = gm_alloc(arena, (size_t)M, sizeof *list);
+    for (long m = 0; m < M; m++) list[m] = (struct named){name[m], m};
+    qsort(list, (size_t)M, sizeof *list, by_name);
+    return list;
+}
+
+/* The names of the modules, which must differ, of a table of this format;
+   "format gamma-scores 1" with another name or version is refused, none at all
+   is taken as written by hand. */
+static void read_table(gm_arena *arena, const char *path, const char *format,
+                       gm_table *table, gm_keys *keys) {
+    gm_table_read(arena, path, table);
+    const char *found = gm_table_key(table, "format");
+    if (found && strcmp(found, format) != 0)
+        gm_bad(path, "format: expected \"%s\", found \"%s\"", format, found);
+    *keys = (gm_keys){0};
+    for (long i = 0; i < table->keys; i++)
+        gm_keys_set(arena, keys, table->key[i], "%s", table->value[i]);
+}
+
+static const char **module_names(gm_arena *arena, const gm_table *table,
+                                 const char *column) {
+    const char **name = text_column(arena, table, column);
+    gm_arena scratch = {0};
+    if (table->rows == 0) gm_bad(table->path, "no modules");
     for (long m = 0; m < table->rows; m++) {
         gm_name_check(table->path, "module", name[m]);
-        sorted[m] = name[m];
         if (!*name[m])
-            gm_fail(GM_EINPUT, "%s: line %ld: empty module name",
-                           table->path, table->line[m]);
+            gm_bad(table->path, "line %ld: empty module name", table->line[m]);
     }
-    qsort(sorted, (size_t)table->rows, sizeof *sorted, by_name);
+    struct named *sorted = sort_names(&scratch, name, table->rows);
     for (long m = 1; m < table->rows; m++)
-        if (strcmp(sorted[m - 1], sorted[m]) == 0)
-            gm_fail(GM_EINPUT, "%s: module %s appears twice",
-                           table->path, sorted[m]);
-    gm_arena_rewind(arena, mark);
+        if (by_name(&sorted[m - 1], &sorted[m]) == 0)
+            gm_bad(table->path, "module %s appears twice", sorted[m].name);
+    gm_arena_free(&scratch);
+    return name;
 }
 
 /* --------------------------------------------------------------- scores.tsv */
 
 void gm_scores_new(gm_arena *arena, long M, int K, const int *bits,
-                        gm_scores *out) {
+                   gm_scores *out) {
     size_t m = (size_t)M, cells = m * (size_t)K;
     *out = (gm_scores){.path = "scores", .M = M, .K = K};
-    for (int k = 0; k < K; k++) out->bits[k] = bits[k];
+    memcpy(out->bits, bits, (size_t)K * sizeof *bits);
     out->name = gm_alloc(arena, m, sizeof *out->name);
     out->out = gm_alloc(arena, m, sizeof *out->out);
     out->in = gm_alloc(arena, m, sizeof *out->in);
@@ -178,14 +195,12 @@ static void write_scores_row(gm_out *out, const gm_scores *s, long m) {
 }
 
 void gm_scores_write(gm_arena *arena, const char *path,
-                          const gm_scores *scores) {
+                     const gm_scores *scores) {
     gm_out out;
     gm_keys keys = scores->keys;
     gm_mark mark = gm_arena_mark(arena);
-    gm_keys_set(arena, &keys, "weights", "%" PRId64,
-                                   scores->N);
-    gm_keys_set(arena, &keys, "overhead_bytes", "%" PRId64,
-                             scores->overhead);
+    gm_keys_set(arena, &keys, "weights", "%" PRId64, scores->N);
+    gm_keys_set(arena, &keys, "overhead_bytes", "%" PRId64, scores->overhead);
     gm_out_open(arena, path, &out);
     write_keys(&out, &keys);
     gm_out_print(&out, "module\tout\tin\tweights");
@@ -199,9 +214,10 @@ void gm_scores_write(gm_arena *arena, const char *path,
     gm_arena_rewind(arena, mark);
 }
 
-/* Candidates are the columns "b.bytes" or "b.score", in ascending b. */
-static void find_candidates(const gm_table *table, int *K, int *bits) {
-    *K = 0;
+/* Candidates are the columns "b.bytes" or "b.score", in ascending b.  Their
+   number. */
+static int find_candidates(const gm_table *table, int *bits) {
+    int K = 0;
     for (long c = 0; c < table->columns; c++) {
         char *end;
         long b = strtol(table->column[c], &end, 10);
@@ -209,19 +225,18 @@ static void find_candidates(const gm_table *table, int *K, int *bits) {
             (strcmp(end, ".bytes") != 0 && strcmp(end, ".score") != 0))
             continue;
         int known = 0;
-        for (int k = 0; k < *K; k++) known += bits[k] == b;
+        for (int k = 0; k < K; k++) known += bits[k] == b;
         if (known) continue;
-        if (b < 1 || b > 32 || *K == GM_MAX_CANDIDATES)
-            gm_fail(GM_EINPUT, "%s: column %s: expected bits from "
-                           "1 to 32 and at most %d candidates", table->path,
-                           table->column[c], GM_MAX_CANDIDATES);
-        int at = (*K)++;
+        if (b < 1 || b > 32 || K == GM_MAX_CANDIDATES)
+            gm_bad(table->path, "column %s: expected bits from 1 to 32 and at "
+                   "most %d candidates", table->column[c], GM_MAX_CANDIDATES);
+        int at = K++;
         for (; at > 0 && bits[at - 1] > b; at--) bits[at] = bits[at - 1];
         bits[at] = (int)b;
     }
-    if (*K) return;
-    gm_fail(GM_EINPUT, "%s: no column \"b.score\" for any number "
-                   "of bits b", table->path);
+    if (K == 0)
+        gm_bad(table->path, "no column \"b.score\" for any number of bits b");
+    return K;
 }
 
 /* ceil(n b / 8): bytes of a stream of n codes of b bits. */
@@ -247,37 +262,33 @@ static int64_t convention_bytes(const gm_scores *s, long m, int bits,
                                 long group) {
     if (s->out[m] && s->in[m])
         return gm_packed_bytes(s->out[m], s->in[m], bits, group);
-    return (s->weights[m] * bits + 7) / 8;
-}
-
-static bool is_absent(const struct place *at) {
-    return strcmp(cell_text(at), "-") == 0;
+    return stream_bytes(s->weights[m], bits);
 }
 
 /* Candidate k of row m; "-" in its first column: the module lacks it. */
-static void read_candidate(const gm_table *table, gm_scores *s, long m,
-                                int k, long group) {
+static void read_candidate(const gm_table *table, gm_scores *s, long m, int k,
+                           long group) {
+    const long i = m * s->K + k;
+    const int b = s->bits[k];
     char name[32];
-    long i = m * s->K + k;
-    struct place bytes = {table, m, 0, s->name[m]}, at = bytes;
-    snprintf(name, sizeof name, "%d.bytes", s->bits[k]);
-    bytes.column = gm_table_column(table, name);
-    bool given = bytes.column >= 0;
+    struct place at = {table, m, 0, s->name[m]};
     s->bytes[i] = -1;
     s->error[i] = -1;
-    if (given && is_absent(&bytes)) return;
-    if (given) cell_count(&bytes, &s->bytes[i]);
-    snprintf(name, sizeof name, "%d.score", s->bits[k]);
+    snprintf(name, sizeof name, "%d.bytes", b);
+    at.column = gm_table_column(table, name);
+    const bool given = at.column >= 0;
+    if (given && is_absent(&at)) return;
+    if (given) s->bytes[i] = cell_count(&at);
+    snprintf(name, sizeof name, "%d.score", b);
     at.column = need_column(table, name);
     if (!given && is_absent(&at)) return;
-    cell_real(&at, &s->score[i]);
-    if (!given) s->bytes[i] = convention_bytes(s, m, s->bits[k], group);
-    snprintf(name, sizeof name, "%d.stderr", s->bits[k]);
+    s->score[i] = cell_real(&at);
+    if (!given) s->bytes[i] = convention_bytes(s, m, b, group);
+    snprintf(name, sizeof name, "%d.stderr", b);
     at.column = gm_table_column(table, name);
     if (at.column < 0 || is_absent(&at)) return;
-    cell_real(&at, &s->error[i]);
-    if (s->error[i] < 0)
-        cell_error(&at, "a standard error >= 0");
+    s->error[i] = cell_real(&at);
+    if (s->error[i] < 0) cell_error(&at, "a standard error >= 0");
 }
 
 /* out, in and weights; the last may follow from the others. */
@@ -285,110 +296,87 @@ static void read_shape(const gm_table *table, gm_scores *s, long m) {
     struct place at = {table, m, 0, s->name[m]};
     int64_t *into[3] = {&s->out[m], &s->in[m], &s->weights[m]};
     const char *side[3] = {"out", "in", "weights"};
+    int64_t product;
     for (int j = 0; j < 3; j++)
         if ((at.column = gm_table_column(table, side[j])) >= 0)
-            cell_count(&at, into[j]);
-    int64_t product;
-    if (__builtin_mul_overflow(s->out[m], s->in[m], &product) ||
-        product > INT64_C(1) << 53)
-        gm_fail(GM_EINPUT, "%s: more than 2^53 weights",
-                       table->path);
+            *into[j] = cell_count(&at);
+    if (__builtin_mul_overflow(s->out[m], s->in[m], &product) || product > MOST)
+        gm_bad(table->path, "more than 2^53 weights");
     if (at.column < 0) s->weights[m] = product;
     if (s->weights[m] > 0) return;
-    if (at.column < 0) at.column = gm_table_column(table, s->out[m] ? "in"
-                                                                    : "out");
+    if (at.column < 0)
+        at.column = gm_table_column(table, s->out[m] ? "in" : "out");
     cell_error(&at, "at least 1");
 }
 
-static void read_module(const gm_table *table, gm_scores *s, long m,
-                             long group, int64_t *bytes) {
-    read_shape(table, s, m);
-    int64_t largest = -1;
-    for (int k = 0; k < s->K; k++) {
-        read_candidate(table, s, m, k, group);
-        if (s->bytes[m * s->K + k] > largest) largest = s->bytes[m * s->K + k];
-    }
-    if (largest < 0)
-        gm_fail(GM_EINPUT, "%s: line %ld: %s: no candidate at all",
-                       table->path, table->line[m], s->name[m]);
-    s->N += s->weights[m];
-    *bytes += largest;
-    if (s->N > INT64_C(1) << 53)
-        gm_fail(GM_EINPUT, "%s: more than 2^53 weights",
-                       table->path);
-    if (*bytes > INT64_C(1) << 53)
-        gm_fail(GM_EINPUT, "%s: more than 2^53 bytes",
-                       table->path);
+/* The whole number of a "# key" line; `otherwise` when there is none. */
+static long key_long(const gm_table *table, const char *key, long least,
+                     long most, long otherwise) {
+    const char *text = gm_table_key(table, key);
+    long value = otherwise;
+    if (text && !gm_is_long(text, least, most, &value))
+        gm_bad(table->path, "%s: expected a whole number from %ld to %ld, "
+               "found \"%s\"", key, least, most, text);
+    return value;
 }
 
-/* The whole number of a "# key" line. */
-static void key_long(const gm_table *table, const char *key, const char *text,
-                     long least, long most, long *out) {
-    if (!gm_is_long(text, least, most, out))
-        gm_fail(GM_EINPUT, "%s: %s: expected a whole number from %ld to %ld, "
-                "found \"%s\"", table->path, key, least, most, text);
-}
-
-/* All rows.  Where neither bytes nor shapes are given, a key says so. */
-static void read_modules(gm_arena *arena, const gm_table *table,
-                              gm_scores *s) {
-    const char *text = gm_table_key(table, "group");
-    long group = 128;
+static void read_modules(const gm_table *table, gm_scores *s) {
+    const long group = key_long(table, "group", 1, GM_MAX_GROUP, 128);
     int64_t bytes = 0;
-    if (text) key_long(table, "group", text, 1, GM_MAX_GROUP, &group);
-    for (long m = 0; m < s->M; m++)
-        read_module(table, s, m, group, &bytes);
-    char first[32];
-    snprintf(first, sizeof first, "%d.bytes", s->bits[0]);
-    bool shaped = gm_table_column(table, "out") >= 0 &&
-                  gm_table_column(table, "in") >= 0;
-    if (!shaped && gm_table_column(table, first) < 0)
-        gm_keys_set(arena, &s->keys, "sizes", "codes");
-}
-
-/* The header's weights and overhead_bytes. */
-static void read_totals(const gm_table *table, gm_scores *s) {
-    const char *overhead = gm_table_key(table, "overhead_bytes");
-    const char *weights = gm_table_key(table, "weights");
-    long N = 0, bytes = 0;
-    if (overhead)
-        key_long(table, "overhead_bytes", overhead, 0, 1L << 53, &bytes);
-    if (weights) key_long(table, "weights", weights, 1, 1L << 53, &N);
-    s->overhead = bytes;
-    if (weights && N != s->N)
-        gm_fail(GM_EINPUT, "%s: weights: the header says %ld, the "
-                       "modules sum to %" PRId64, table->path, N, s->N);
+    for (long m = 0; m < s->M; m++) {
+        int64_t largest = -1;
+        read_shape(table, s, m);
+        for (int k = 0; k < s->K; k++) {
+            read_candidate(table, s, m, k, group);
+            if (s->bytes[m * s->K + k] > largest)
+                largest = s->bytes[m * s->K + k];
+        }
+        if (largest < 0)
+            gm_bad(table->path, "line %ld: %s: no candidate at all",
+                   table->line[m], s->name[m]);
+        s->N += s->weights[m];
+        bytes += largest;
+        if (s->N > MOST || bytes > MOST)
+            gm_bad(table->path, "more than 2^53 %s",
+                   s->N > MOST ? "weights" : "bytes");
+    }
 }
 
 void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out) {
     gm_table table;
-    int K = 0, bits[GM_MAX_CANDIDATES];
-    gm_table_read(arena, path, &table);
-    check_format(&table, "gamma-scores 1");
-    find_candidates(&table, &K, bits);
-    long module = gm_table_column(&table, "module");
-    if (module < 0) module = gm_table_column(&table, "name");
-    if (module < 0) module = need_column(&table, "module");
+    gm_keys keys;
+    char first[32];
+    int bits[GM_MAX_CANDIDATES];
+    read_table(arena, path, "gamma-scores 1", &table, &keys);
+    const int K = find_candidates(&table, bits);
+    const char *module = gm_table_column(&table, "module") < 0 &&
+                         gm_table_column(&table, "name") >= 0 ? "name"
+                                                              : "module";
+    need_column(&table, module);
     bool shaped = gm_table_column(&table, "out") >= 0 &&
                   gm_table_column(&table, "in") >= 0;
     if (!shaped) need_column(&table, "weights");
-    if (table.rows == 0)
-        gm_fail(GM_EINPUT, "%s: no modules", path);
+    const char **name = module_names(arena, &table, module);
     gm_scores_new(arena, table.rows, K, bits, out);
     out->path = table.path;
-    for (long m = 0; m < out->M; m++)
-        out->name[m] = table.cell[m * table.columns + module];
-    check_names(arena, &table, out->name);
-    copy_keys(arena, &table, &out->keys);
-    read_modules(arena, &table, out);
-    read_totals(&table, out);
+    out->name = name;
+    out->keys = keys;
+    read_modules(&table, out);
+    /* where neither bytes nor shapes are given, a key says so */
+    snprintf(first, sizeof first, "%d.bytes", bits[0]);
+    if (!shaped && gm_table_column(&table, first) < 0)
+        gm_keys_set(arena, &out->keys, "sizes", "codes");
+    out->overhead = key_long(&table, "overhead_bytes", 0, MOST, 0);
+    const long N = key_long(&table, "weights", 1, MOST, out->N);
+    if (N != out->N)
+        gm_bad(path, "weights: the header says %ld, the modules sum to %"
+               PRId64, N, out->N);
 }
 
 /* ---------------------------------------------------------------- alloc.tsv */
 
 void gm_allocation_write(gm_arena *arena, const char *path,
-                              const gm_allocation *allocation) {
-    const gm_allocation *a = allocation;
+                         const gm_allocation *a) {
     gm_out out;
     gm_out_open(arena, path, &out);
     write_keys(&out, &a->keys);
@@ -405,106 +393,66 @@ void gm_allocation_write(gm_arena *arena, const char *path,
     gm_out_commit(&out);
 }
 
-static void read_choice(const gm_table *table, gm_allocation *a, long m) {
-    struct place at = {table, m, gm_table_column(table, "bits"), a->name[m]};
-    int64_t bits = 0;
-    cell_count(&at, &bits);
-    if ((bits < 1 || bits > 32))
-        cell_error(&at, "1 to 32");
-    a->bits[m] = (int)bits;
-    a->bytes[m] = -1;
-    at.column = gm_table_column(table, "bytes");
-    if (at.column < 0 || is_absent(&at)) return;
-    cell_count(&at, &a->bytes[m]);
-}
-
-/* An optional column as an array of texts, or NULL. */
-static void text_column(gm_arena *arena, const gm_table *table,
-                             const char *name, const char ***out) {
-    long column = gm_table_column(table, name);
-    *out = NULL;
-    if (column < 0) return;
-    *out = gm_alloc(arena, (size_t)table->rows, sizeof **out);
-    for (long m = 0; m < table->rows; m++)
-        (*out)[m] = table->cell[m * table->columns + column];
-}
-
-void gm_allocation_read(gm_arena *arena, const char *path,
-                             gm_allocation *out) {
+void gm_allocation_read(gm_arena *arena, const char *path, gm_allocation *out) {
     gm_table table;
-    gm_table_read(arena, path, &table);
-    check_format(&table, "gamma-alloc 1");
+    gm_keys keys;
+    read_table(arena, path, "gamma-alloc 1", &table, &keys);
     const char *key = gm_table_column(&table, "module") < 0 ? "name" : "module";
     if (gm_table_column(&table, key) < 0)
-        gm_fail(GM_EINPUT, "%s: no column \"module\" or \"name\"",
-                       path);
-    need_column(&table, "bits");
-    if (table.rows == 0)
-        gm_fail(GM_EINPUT, "%s: no modules", path);
+        gm_bad(path, "no column \"module\" or \"name\"");
+    const long bits = need_column(&table, "bits");
+    const long bytes = gm_table_column(&table, "bytes");
     size_t n = (size_t)table.rows;
-    *out = (gm_allocation){.path = table.path, .M = table.rows};
+    *out = (gm_allocation){.path = table.path, .M = table.rows, .keys = keys};
+    out->name = module_names(arena, &table, key);
     out->bits = gm_alloc(arena, n, sizeof *out->bits);
     out->bytes = gm_alloc(arena, n, sizeof *out->bytes);
-    text_column(arena, &table, key, &out->name);
-    text_column(arena, &table, "allowed", &out->allowed);
-    text_column(arena, &table, "fused", &out->fused);
-    check_names(arena, &table, out->name);
-    for (long m = 0; m < out->M; m++)
-        read_choice(&table, out, m);
-    copy_keys(arena, &table, &out->keys);
+    out->allowed = text_column(arena, &table, "allowed");
+    out->fused = text_column(arena, &table, "fused");
+    for (long m = 0; m < out->M; m++) {
+        struct place at = {&table, m, bits, out->name[m]};
+        int64_t b = cell_count(&at);
+        if (b < 1 || b > 32) cell_error(&at, "1 to 32");
+        out->bits[m] = (int)b;
+        at.column = bytes;
+        out->bytes[m] = bytes < 0 || is_absent(&at) ? -1 : cell_count(&at);
+    }
+}
+
+/* The candidate of scores' module m with the bits of row `from`. */
+static int match_bits(const gm_allocation *a, const gm_scores *s, long from,
+                      long m) {
+    const char *sizes = gm_keys_get(&a->keys, "sizes");
+    int k = 0;
+    while (k < s->K && (s->bits[k] != a->bits[from] ||
+                        s->bytes[m * s->K + k] < 0))
+        k++;
+    if (k == s->K)
+        gm_bad(a->path, "module %s: %s has no candidate of %d bits for it",
+               s->name[m], s->path, a->bits[from]);
+    const int64_t bytes = s->bytes[m * s->K + k];
+    if (a->bytes[from] >= 0 && a->bytes[from] != bytes &&
+        !(sizes && strcmp(sizes, "codes") == 0))
+        gm_bad(a->path, "module %s at %d bits: %" PRId64 " bytes, but %s says %"
+               PRId64, s->name[m], a->bits[from], a->bytes[from], s->path,
+               bytes);
+    return k;
 }
 
 /* Both name lists sorted, walked side by side. */
-struct named { const char *name; long m; };
-
-static int by_named(const void *a, const void *b) {
-    return strcmp(((const struct named *)a)->name,
-                  ((const struct named *)b)->name);
-}
-
-static struct named *sort_names(gm_arena *arena, const char *const *name,
-                                long M) {
-    struct named *list = gm_alloc(arena, (size_t)M, sizeof *list);
-    for (long m = 0; m < M; m++) list[m] = (struct named){name[m], m};
-    qsort(list, (size_t)M, sizeof *list, by_named);
-    return list;
-}
-
-static void match_bits(const gm_allocation *a, const gm_scores *s,
-                            long from, long m, int *choice) {
-    for (int k = 0; k < s->K; k++) {
-        long i = m * s->K + k;
-        if (s->bits[k] != a->bits[from] || s->bytes[i] < 0) continue;
-        choice[m] = k;
-        const char *sizes = gm_keys_get(&a->keys, "sizes");
-        if (a->bytes[from] < 0 || a->bytes[from] == s->bytes[i] ||
-            (sizes && strcmp(sizes, "codes") == 0))
-            return;
-        gm_fail(GM_EINPUT, "%s: module %s at %d bits: %" PRId64
-                       " bytes, but %s says %" PRId64, a->path, s->name[m],
-                       a->bits[from], a->bytes[from], s->path, s->bytes[i]);
-    }
-    gm_fail(GM_EINPUT, "%s: module %s: %s has no candidate of %d "
-                   "bits for it", a->path, s->name[m], s->path, a->bits[from]);
-}
-
-void gm_allocation_match(const gm_allocation *allocation,
-                              const gm_scores *scores, int *choice) {
-    const gm_allocation *a = allocation;
+void gm_allocation_match(const gm_allocation *a, const gm_scores *scores,
+                         int *choice) {
     gm_arena arena = {0};
     struct named *x = sort_names(&arena, a->name, a->M);
     struct named *y = sort_names(&arena, scores->name, scores->M);
-    for (long i = 0, j = 0; i < a->M || j < scores->M; i++, j++) {
-        int order = i == a->M ? 1 : j == scores->M ? -1
-                                                   : by_named(&x[i], &y[j]);
+    for (long i = 0; i < a->M || i < scores->M; i++) {
+        int order = i == a->M ? 1 : i == scores->M ? -1 : by_name(&x[i], &y[i]);
         if (order < 0)
-            gm_fail(GM_EINPUT, "%s: module %s is not in %s",
-                             a->path, x[i].name, scores->path);
-        else if (order > 0)
-            gm_fail(GM_EINPUT, "%s: module %s of %s is missing",
-                             a->path, y[j].name, scores->path);
-        else
-            match_bits(a, scores, x[i].m, y[j].m, choice);
+            gm_bad(a->path, "module %s is not in %s", x[i].name, scores->path);
+        if (order > 0)
+            gm_bad(a->path, "module %s of %s is missing", y[i].name,
+                   scores->path);
+        choice[y[i].m] = match_bits(a, scores, x[i].m, y[i].m);
     }
     gm_arena_free(&arena);
 }
@@ -528,11 +476,8 @@ const char *gm_convention_name(gm_convention convention) {
     return convention_name[convention];
 }
 
-void gm_convention_parse(const char *what, const char *text,
-                              gm_convention *out) {
-    int found = 0;
-    gm_parse_name(what, text, convention_name, 3, &found);
-    *out = (gm_convention)found;
+gm_convention gm_convention_parse(const char *what, const char *text) {
+    return (gm_convention)gm_parse_name(what, text, convention_name, 3);
 }
 
 int64_t gm_size_in(const gm_sizes *sizes, gm_convention convention) {
@@ -540,36 +485,33 @@ int64_t gm_size_in(const gm_sizes *sizes, gm_convention convention) {
          : convention == GM_EBITS ? sizes->effective_bits : sizes->file_bytes;
 }
 
-/* "50M" -> 50 and 10^6. */
-static int64_t split_suffix(gm_arena *arena, const char *text, char **digits) {
+/* "50M" becomes "50"; 10^6. */
+static int64_t take_suffix(char *text) {
     static const struct { const char *suffix; int64_t unit; } table[] = {
         {"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30},
         {"KB", 1000}, {"MB", 1000000}, {"GB", 1000000000},
         {"K", 1000}, {"M", 1000000}, {"G", 1000000000}, {"B", 1}};
-    size_t length = strlen(text);
-    *digits = gm_format(arena, "%s", text);
+    const size_t length = strlen(text);
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         size_t n = strlen(table[i].suffix);
         if (length <= n || strcmp(text + length - n, table[i].suffix) != 0)
             continue;
-        (*digits)[length - n] = 0;
+        text[length - n] = 0;
         return table[i].unit;
     }
     return 1;
 }
 
-void gm_budget_parse(gm_arena *arena, const gm_scores *scores,
-                          gm_convention convention, const char *text,
-                          gm_budget *out) {
-    char what[16], *digits = NULL;
-    int64_t unit = scores->N;
-    *out = (gm_budget){convention, 0, text};
-    snprintf(what, sizeof what, "--%s", gm_convention_name(convention));
-    if (convention == GM_BYTES) unit = split_suffix(arena, text, &digits);
-    else digits = gm_format(arena, "%s", text);
-    if (gm_is_scaled(digits, unit, &out->limit) && out->limit > 0) return;
-    gm_fail(GM_EUSAGE, "%s: expected a positive decimal number%s, "
-                   "found \"%s\"", what, convention == GM_BYTES ?
-                   " of bytes, such as 50000000, 50M or 47.5MiB" :
-                   " of bits per weight, such as 2.5", text);
+gm_budget gm_budget_parse(gm_arena *arena, const gm_scores *scores,
+                          gm_convention convention, const char *text) {
+    char *digits = gm_format(arena, "%s", text);
+    gm_budget budget = {convention, 0, text};
+    int64_t unit = convention == GM_BYTES ? take_suffix(digits) : scores->N;
+    if (!gm_is_scaled(digits, unit, &budget.limit) || budget.limit <= 0)
+        gm_fail(GM_EUSAGE, "--%s: expected a positive decimal number%s, found "
+                "\"%s\"", convention_name[convention],
+                convention == GM_BYTES ?
+                " of bytes, such as 50000000, 50M or 47.5MiB" :
+                " of bits per weight, such as 2.5", text);
+    return budget;
 }

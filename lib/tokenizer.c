@@ -1128,8 +1128,7 @@ static void load_tables(struct load *l) {
 }
 
 static void load_all(struct load *l) {
-    const gm_json *root;
-    gm_json_read(&l->scratch, l->t->path, &root);
+    const gm_json *root = gm_json_read(&l->scratch, l->t->path);
     const gm_json *version = gm_json_get(root, "version");
     if (version && !is_text(version, "1.0"))
         refuse(l, "version", version, "1.0");

@@ -8,18 +8,18 @@ typedef struct { char **argv; gm_arena arena; } job;
 static void encode(void *context) {
     job *j = context;
     gm_tokenizer *t;
-    gm_map text;
+    const char *text;
+    size_t bytes;
     int32_t *id;
     long count;
     double begin = gm_seconds();
     gm_tokenizer_open(&j->arena, j->argv[1], &t);
     double opened = gm_seconds();
-    gm_map_open(&j->arena, j->argv[2], &text);
-    gm_tokenize(t, &j->arena, (const char *)text.data, text.size, &id, &count);
+    text = gm_file_text(&j->arena, j->argv[2], &bytes);
+    gm_tokenize(t, &j->arena, text, bytes, &id, &count);
     fprintf(stderr, "open %.3f s, encode %.3f s\n", opened - begin,
             gm_seconds() - opened);
     for (long i = 0; i < count; i++) printf("%d\n", id[i]);
-    gm_map_close(&text);
 }
 
 int main(int argc, char **argv) {

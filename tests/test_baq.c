@@ -383,20 +383,17 @@ static void budgets_are_met(double rate) {
 }
 
 static bool same_file(const char *a, const char *b) {
-    gm_map x, y;
-    if (STATUS(gm_map_open(&arena, a, &x)) || STATUS(gm_map_open(&arena, b, &y)))
+    const char *x = NULL, *y = NULL;
+    size_t m, n;
+    if (STATUS(x = gm_file_text(&arena, a, &m)) ||
+        STATUS(y = gm_file_text(&arena, b, &n)))
         return false;
-    bool same = x.size == y.size && memcmp(x.data, y.data, x.size) == 0;
-    gm_map_close(&x), gm_map_close(&y);
-    return same;
+    return m == n && memcmp(x, y, n) == 0;
 }
 
 static char *text_in(const char *path) {
-    gm_map map;
-    CHECK(!STATUS(gm_map_open(&arena, path, &map)), "%s", err.text);
-    char *out = gm_format(&arena, "%.*s", (int)map.size,
-                          (const char *)map.data);
-    gm_map_close(&map);
+    char *out = NULL;
+    CHECK(!STATUS(out = gm_file_text(&arena, path, NULL)), "%s", err.text);
     return out;
 }
 

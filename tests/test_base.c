@@ -89,7 +89,7 @@ static void decimals(void) {
         {"2.55", 106168320, 270729216},
         {"8.999999999999", 1000000000000, 8999999999999}};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        CHECK(STATUS(gm_parse_scaled("--bits", good[i].text, good[i].unit, &x)) ==
+        CHECK(STATUS(x = gm_parse_scaled("--bits", good[i].text, good[i].unit)) ==
               GM_OK, "%s", good[i].text);
         CHECK(x == good[i].value, "%s x %lld = %lld, found %lld", good[i].text,
               (long long)good[i].unit, (long long)good[i].value, (long long)x);
@@ -100,33 +100,33 @@ static void decimals(void) {
         char expected[200];
         snprintf(expected, sizeof expected, "--bits: expected a decimal number "
                  "such as 2.5 (at most 12 places), found \"%s\"", bad[i]);
-        CHECK(STATUS(gm_parse_scaled("--bits", bad[i], 10, &x)) == GM_EUSAGE,
+        CHECK(STATUS(x = gm_parse_scaled("--bits", bad[i], 10)) == GM_EUSAGE,
               "accepted \"%s\"", bad[i]);
         CHECK_TEXT(err.text, expected);
     }
-    CHECK(STATUS(gm_parse_scaled("--bits", "999999999999999999", INT64_MAX, &x))
+    CHECK(STATUS(x = gm_parse_scaled("--bits", "999999999999999999", INT64_MAX))
           == GM_EUSAGE, "a product beyond 64 bits");
 }
 
 static void numbers(void) {
     long n;
     double d;
-    CHECK(STATUS(gm_parse_long("--n", "17", 1, 20, &n)) == GM_OK && n == 17, "17");
+    CHECK(STATUS(n = gm_parse_long("--n", "17", 1, 20)) == GM_OK && n == 17, "17");
     const char *bad[] = {"21", "0", "x", "", "3x", "99999999999999999999"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char expected[128];
         snprintf(expected, sizeof expected, "--n: expected a whole number from "
                  "1 to 20, found \"%s\"", bad[i]);
-        CHECK(STATUS(gm_parse_long("--n", bad[i], 1, 20, &n)) == GM_EUSAGE, "n");
+        CHECK(STATUS(n = gm_parse_long("--n", bad[i], 1, 20)) == GM_EUSAGE, "n");
         CHECK_TEXT(err.text, expected);
     }
-    CHECK(STATUS(gm_parse_long("--n", "9223372036854775808", 0, INT64_MAX, &n)) ==
+    CHECK(STATUS(n = gm_parse_long("--n", "9223372036854775808", 0, INT64_MAX)) ==
           GM_EUSAGE, "2^63 is not taken for the largest number");
-    CHECK(STATUS(gm_parse_double("--d", "0.5", 0, 1, &d)) == GM_OK && d == 0.5,
+    CHECK(STATUS(d = gm_parse_double("--d", "0.5", 0, 1)) == GM_OK && d == 0.5,
           "0.5");
-    CHECK(STATUS(gm_parse_double("--d", "nan", 0, 1, &d)) == GM_EUSAGE, "NaN");
+    CHECK(STATUS(d = gm_parse_double("--d", "nan", 0, 1)) == GM_EUSAGE, "NaN");
     CHECK_TEXT(err.text, "--d: expected a number from 0 to 1, found \"nan\"");
-    CHECK(STATUS(gm_parse_double("--d", "1.5", 0, 1, &d)) == GM_EUSAGE, "1.5");
+    CHECK(STATUS(d = gm_parse_double("--d", "1.5", 0, 1)) == GM_EUSAGE, "1.5");
 }
 
 static void errors(void) {

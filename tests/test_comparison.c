@@ -77,11 +77,9 @@ static void found_again(void) {
 /* The file as it is, with the first `from` replaced; then opening it says. */
 static void refused(const char *file, const char *from, const char *to,
                     const char *message) {
-    gm_map map;
-    CHECK(STATUS(gm_map_open(&arena, file, &map)) == GM_OK, "%s", err.text);
-    char *text = gm_format(&arena, "%.*s", (int)map.size,
-                           (const char *)map.data), *at = strstr(text, from);
-    gm_map_close(&map);
+    char *text = NULL;
+    CHECK(!STATUS(text = gm_file_text(&arena, file, NULL)), "%s", err.text);
+    char *at = strstr(text, from);
     CHECK(at != NULL, "%s has no \"%s\"", file, from);
     FILE *f = fopen(file, "w");
     if (at) fprintf(f, "%.*s%s%s", (int)(at - text), text, to,

@@ -131,7 +131,8 @@ static void perplexity_of_transformers(const char *name) {
     gm_model model;
     gm_head head;
     gm_tokenizer *tokenizer;
-    gm_map map = {0};
+    const char *all = NULL;
+    size_t bytes = 0;
     gm_measure m = {0};
     int32_t *tokens = NULL;
     long count = 0;
@@ -141,9 +142,9 @@ static void perplexity_of_transformers(const char *name) {
     gm_status s = STATUS(gm_model_open(&a, dir, &model));
     if (!s) s = STATUS(gm_head_load(&a, &model, &head));
     if (!s) s = STATUS(gm_tokenizer_open(&a, dir, &tokenizer));
-    if (!s) s = STATUS(gm_map_open(&a, "data/test.txt", &map));
-    if (!s) s = STATUS(gm_tokenize(tokenizer, &a, (const char *)map.data, map.size,
-                            &tokens, &count));
+    if (!s) s = STATUS(all = gm_file_text(&a, "data/test.txt", &bytes));
+    if (!s) s = STATUS(gm_tokenize(tokenizer, &a, all, bytes, &tokens,
+                                   &count));
     CHECK(s == GM_OK && count >= 8 * 256, "%s: %s", dir, err.text);
     if (s) return;
     gm_text text = {tokens, 8, 256};
@@ -153,7 +154,6 @@ static void perplexity_of_transformers(const char *name) {
     CHECK(s == GM_OK && fabs(m.nll - nll.f[0]) < 1e-5, "%s: nll %.9g, by "
           "transformers %.9g", dir, m.nll, nll.f[0]);
     vec_free(&nll);
-    gm_map_close(&map);
     gm_model_close(&model);
     gm_arena_free(&a);
 }

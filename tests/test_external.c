@@ -202,12 +202,9 @@ static void sizes_and_gaps(void) {
 }
 
 static uint8_t *bytes_of(const char *path, size_t *size) {
-    gm_map map;
-    must(STATUS(gm_map_open(&arena, path, &map)));
-    uint8_t *copy = gm_alloc(&arena, map.size, 1);
-    memcpy(copy, map.data, *size = map.size);
-    gm_map_close(&map);
-    return copy;
+    char *text = NULL;
+    must(STATUS(text = gm_file_text(&arena, path, size)));
+    return (uint8_t *)text;
 }
 
 static void exported_alike(void) {

@@ -499,7 +499,7 @@ static void absent_candidates_are_not_taken(void) {
     if (!s) s = STATUS(gm_scores_read(&f.arena, "build/test/gamma-work/m.tsv", &table));
     for (int i = 0; i < 63; i++)
         CHECK((table.bytes[i] >= 0) == allowed[i], "cell %d", i);
-    if (!s) s = STATUS(gm_budget_parse(&f.arena, &table, GM_BITS, "4", &budget));
+    if (!s) s = STATUS(budget = gm_budget_parse(&f.arena, &table, GM_BITS, "4"));
     if (!s) s = SOLVED(gm_allocate(&f.arena, &table, &budget, &options, choice,
                             &certificate, &allocation), certificate);
     CHECK(s == GM_OK, "%s", err.text);
@@ -625,12 +625,9 @@ static void write_text(const char *path, const char *text) {
 /* E, c and entropy are what the last step found: a state of a run on its way
    need not have them, for the next step finds them anew. */
 static void states_of_older_versions(fixture *f, const char *path) {
-    gm_map map;
+    char *text = NULL, *at;
     CHECK(!STATUS(gm_fit_save(&f->arena, &f->fit, path)) &&
-          !STATUS(gm_map_open(&f->arena, path, &map)), "%s", err.text);
-    char *text = gm_format(&f->arena, "%.*s", (int)map.size,
-                           (const char *)map.data), *at;
-    gm_map_close(&map);
+          !STATUS(text = gm_file_text(&f->arena, path, NULL)), "%s", err.text);
     for (int i = 0; i < 3; i++) {
         static const char *const key[] = {"# E ", "# c ", "# entropy "};
         CHECK((at = strstr(text, key[i])) != NULL, "no %s", key[i]);

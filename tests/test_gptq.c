@@ -731,7 +731,7 @@ static void refusals(void) {
     const gm_tensor *w = gm_linear_tensor(&model, 1, GM_UP);
     CHECK(!STATUS(gm_candidate(&c, 1, GM_UP, 1, &packed)) &&
           packed.original == w && packed.bits == stored, "%s", err.text);
-    const char *path = c.tensors.map[0].path;
+    const char *path = c.tensors.file[0]->path;
     CHECK(STATUS(gm_candidates_verify(&a, &c, work)) == GM_OK, "%s", err.text);
     CHECK(STATUS(gm_candidates_verify(&a, &c, "tests")) == GM_EINPUT, "digest");
     snprintf(expected, sizeof expected, "%s: expected its SHA-256 in tests/"

@@ -247,8 +247,9 @@ static void not_finite(void) {
     float *stored = gm_alloc(&a, OUT * IN, sizeof *stored);
     gm_real *w = gm_alloc(&a, OUT * IN, sizeof *w);
     double g[1], row[OUT], one = 1;
-    gm_tensor t = {"w", GM_F32, 2, {OUT, IN}, (const uint8_t *)stored,
-                   OUT * IN * sizeof *stored, "file"};
+    gm_tensor t = {"w", GM_F32, 2, {OUT, IN}, .path = "file",
+                   .data = (const uint8_t *)stored,
+                   .bytes = OUT * IN * sizeof *stored};
     gm_packed p = {.bits = 32, .out = OUT, .in = IN, .original = &t};
     stored[20 * IN + 525] = INFINITY, stored[7 * IN + 3] = NAN;
     stored[39 * IN] = NAN;

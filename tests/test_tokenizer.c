@@ -101,7 +101,7 @@ static void check_line(const gm_tokenizer *t, const char *name,
 static void check_cases(const gm_tokenizer *t, const char *name) {
     gm_arena arena = {0};
     const gm_json *cases = NULL;
-    gm_status status = STATUS(gm_json_read(&arena, GOLDEN "-cases.json", &cases));
+    gm_status status = STATUS(cases = gm_json_read(&arena, GOLDEN "-cases.json"));
     CHECK(status == GM_OK, "%s", err.text);
     if (status != GM_OK) return;
     gm_vec counts = vec_read(VEC, record_name(name, "counts"));
@@ -157,7 +157,8 @@ static void check_long(const gm_tokenizer *t, const char *name) {
 static void test_golden(const char *name) {
     gm_arena arena = {0};
     gm_tokenizer *t;
-    gm_map text;
+    const char *text = NULL;
+    size_t bytes = 0;
     char dir[64];
     snprintf(dir, sizeof dir, GOLDEN "-%s", name);
     gm_status status = STATUS(gm_tokenizer_open(&arena, dir, &t));
@@ -174,10 +175,10 @@ static void test_golden(const char *name) {
     check_cases(t, name);
     check_sweeps(t, name);
     check_long(t, name);
-    status = STATUS(gm_map_open(&arena, GOLDEN "-text.txt", &text));
+    status = STATUS(text = gm_file_text(&arena, GOLDEN "-text.txt",
+                                       &bytes));
     CHECK(status == GM_OK, "%s", err.text);
-    check_fold(t, name, "text", (const char *)text.data, text.size);
-    gm_map_close(&text);
+    check_fold(t, name, "text", text, bytes);
     vec_free(&size);
     gm_arena_free(&arena);
 }
@@ -479,8 +480,9 @@ static void test_mutations(void) {
 /* Damaged texts are refused or tokenized, by every tokenizer. */
 static void test_text_mutations(void) {
     gm_arena arena = {0};
-    gm_map map;
-    CHECK(STATUS(gm_map_open(&arena, GOLDEN "-text.txt", &map)) == GM_OK, "%s",
+    const char *all = NULL;
+    size_t size = 0;
+    CHECK(!STATUS(all = gm_file_text(&arena, GOLDEN "-text.txt", &size)), "%s",
           err.text);
     for (int k = 0; k < NAMES; k++) {
         gm_tokenizer *t;
@@ -491,8 +493,8 @@ static void test_text_mutations(void) {
               err.text);
         for (uint64_t round = 0; round < 1000; round++) {
             uint64_t r = gm_random(2, (uint64_t)k, round);
-            size_t n = r % sizeof text, at = (r >> 8) % (map.size - n);
-            memcpy(text, map.data + at, n);
+            size_t n = r % sizeof text, at = (r >> 8) % (size - n);
+            memcpy(text, all + at, n);
             if (n && r >> 62 == 0) text[(r >> 32) % n] = (char)(r >> 40);
             while (n && (text[0] & 0xC0) == 0x80) memmove(text, text + 1, --n);
             int32_t *id;
@@ -501,7 +503,6 @@ static void test_text_mutations(void) {
         }
         CHECK(fine > 200, "%s: only %ld texts were fine", names[k], fine);
     }
-    gm_map_close(&map);
     gm_arena_free(&arena);
 }
 

@@ -395,10 +395,12 @@ static void narrow_elements(void) {
     static const int8_t byte[] = {-128, 127};
     gm_arena arena = {0};
     double *x;
-    gm_tensor t = {"t", GM_F16, 1, {2}, (const uint8_t *)half, 4, NULL};
+    gm_tensor t = {"t", GM_F16, 1, {2}, .bytes = 4,
+                   .data = (const uint8_t *)half};
     CHECK(STATUS(gm_elements(&arena, &t, &x)) == GM_OK && x[0] == 1 &&
           x[1] == -2.5, "F16: %g and %g", x[0], x[1]);
-    t = (gm_tensor){"t", GM_I8, 1, {2}, (const uint8_t *)byte, 2, NULL};
+    t = (gm_tensor){"t", GM_I8, 1, {2}, .bytes = 2,
+                    .data = (const uint8_t *)byte};
     CHECK(STATUS(gm_elements(&arena, &t, &x)) == GM_OK && x[0] == -128 &&
           x[1] == 127, "I8: %g and %g", x[0], x[1]);
     gm_arena_free(&arena);
@@ -752,9 +754,9 @@ static void queries_unscaled(const char *dir) {
     gm_block_forward(c, &b, &rope, h, &acts, y[1]);
     for (int theirs = 0; theirs < 2; theirs++) {
         gm_tensor t[3] = {
-            {"tokens", GM_I32, 2, {2, 24}, NULL, sizeof ids, NULL},
-            {"teacher.0", GM_F32, 2, {R, c->d}, NULL, 4 * cells, NULL},
-            {"teacher.1", GM_F32, 2, {R, c->d}, NULL, 4 * cells, NULL}};
+            {"tokens", GM_I32, 2, {2, 24}, .bytes = sizeof ids},
+            {"teacher.0", GM_F32, 2, {R, c->d}, .bytes = 4 * cells},
+            {"teacher.1", GM_F32, 2, {R, c->d}, .bytes = 4 * cells}};
         uint8_t *data[3] = {(uint8_t *)ids, (uint8_t *)h,
                             (uint8_t *)y[theirs]};
         copy made = {.t = t, .data = data, .count = 3};

@@ -1,8 +1,8 @@
 /* plot.c (tools): series as an SVG.  stdin: a header "x NAME NAME ...", then
    rows of numbers, all separated by tabs.  Arguments: TITLE X-LABEL Y-LABEL
    OUT.svg.  Build:
-     cc -std=gnu11 -O1 -I. tools/plot.c plot.c base.c io.c profile.c kernels.c \
-        -lm -fopenmp
+     cc -std=gnu11 -O1 -I. tools/plot.c show/plot.c lib/base.c lib/files.c \
+        lib/tensors.c lib/kernels.c -lm -fopenmp
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
 #include "show/show.h"

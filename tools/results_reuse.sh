@@ -72,7 +72,7 @@ END {
         for (j = 1; j <= n; j++) last[j] = a[j]
     }
 }' "$out/compare.tsv" "$out/kl.tsv" >"$out/reuse.tsv"
-${CC:-cc} -std=gnu11 -O1 -I. tools/plot.c show/plot.c lib/base.c lib/io.c \
+${CC:-cc} -std=gnu11 -O1 -I. tools/plot.c show/plot.c lib/base.c lib/files.c lib/tensors.c \
     lib/kernels.c -lm -fopenmp -o "$out/plot"
 cut -f 1-3 "$out/reuse.tsv" | "$out/plot" \
     "One run solved at every budget, and a run for each" \

@@ -54,7 +54,7 @@ void fuzz_alloc(const uint8_t *data, size_t size) {
     s = STATUS(gm_allocation_read(&arena, "/fuzz/alloc.tsv", &a));
     if (!s && !STATUS(gm_allocation_match(&a, &scores, choice))) {
         gm_sizes_of(&scores, choice);
-        gm_check_allocation(&arena, &a, &scores, NULL, &checked);
+        STATUS(gm_check_allocation(&arena, &a, &scores, NULL, &checked));
     }
     fuzz_end(256, 65536);
     if (!s) check_again(&arena, &a);

@@ -40,14 +40,12 @@ static void check_tensors(const gm_tensors *all) {
             FUZZ_CHECK(elements * gm_dtype_bytes(t->dtype) == t->bytes);
         FUZZ_CHECK(gm_tensor_find(all, t->name) == t);
         FUZZ_CHECK(!i || strcmp(all->tensor[i - 1].name, t->name) < 0);
-        bool within = !t->bytes;
-        for (long m = 0; m < all->maps; m++)
-            within |= t->data >= all->map[m].data &&
-                      t->data + t->bytes <= all->map[m].data + all->map[m].size;
-        FUZZ_CHECK(within);
-        for (long j = 0; j < i && t->bytes; j++)
-            FUZZ_CHECK(all->tensor[j].data + all->tensor[j].bytes <= t->data ||
-                       t->data + t->bytes <= all->tensor[j].data);
+        FUZZ_CHECK(t->at >= 8 && t->at + (int64_t)t->bytes <=
+                   (int64_t)t->file->size);
+        for (const gm_tensor *u = all->tensor; u < t && t->bytes; u++)
+            FUZZ_CHECK(u->file != t->file ||
+                       u->at + (int64_t)u->bytes <= t->at ||
+                       t->at + (int64_t)t->bytes <= u->at);
         STATUS(gm_tensor_read(t, 0, elements < 64 ? (int64_t)elements : 64, x));
     }
     FUZZ_CHECK((STATUS(gm_tensors_hash(all, hex)) == GM_OK) == known);

@@ -222,8 +222,7 @@ static void prepare(const char *dir) {
     h = load("h.f32", count);
     dy = load("dy.f32", count);
     y = room(count, sizeof *y);
-    gm_npy_read(&arena, gm_format(&arena, "%s/tokens.npy", work),
-                     &tokens, &token_count);
+    tokens = gm_npy_read(&arena, gm_format(&arena, "%s/tokens.npy", work), &token_count);
 }
 
 static int run(int argc, char **argv) {

@@ -1,0 +1,1119 @@
+/* tensors.c: JSON, safetensors and checkpoints of shards, npy, TSV: what sees,
+   with tokenizer.c, bytes that nobody vouches for.
+
+   May touch: files.c and base.c.  Every length, offset and product read from a
+   file is checked where it is read; what passes here needs no check later.
+   Numbers are read and printed with the C library's own routines: the program
+   never calls setlocale, so the C locale is in force and the decimal point is
+   a point whatever the user's environment says.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "lib.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+/* A name from a file, shortened so that what follows it in a message of 1024
+   bytes is never cut off. */
+#define NAME "\"%.160s\""
+
+enum {
+    MAX_DEPTH = 64,             /* of JSON: bounds our recursion            */
+    MAX_NUMBER = 512,           /* characters of one JSON number            */
+    MAX_HEADER = 100000000,     /* safetensors' own limit on header bytes   */
+    MAX_RANK = 8,
+    STRIP = 4096                /* elements converted at once               */
+};
+
+/* ------------------------------------------------------------------ UTF-8 */
+
+/* The Unicode standard, table 3-7: which second bytes are well-formed after
+   which first byte, so that no overlong form, surrogate or value above
+   10FFFF gets through. */
+int gm_utf8(const char *at, const char *end, uint32_t *point) {
+    const uint8_t *b = (const uint8_t *)at;
+    ptrdiff_t left = end - at;
+    if (left < 1) return 0;
+    if (b[0] < 0x80) return *point = b[0], 1;
+    int n = b[0] < 0xC2 ? 0 : b[0] < 0xE0 ? 2 : b[0] < 0xF0 ? 3
+          : b[0] < 0xF5 ? 4 : 0;
+    if (n == 0 || left < n) return 0;
+    uint8_t least = b[0] == 0xE0 ? 0xA0 : b[0] == 0xF0 ? 0x90 : 0x80;
+    uint8_t most = b[0] == 0xED ? 0x9F : b[0] == 0xF4 ? 0x8F : 0xBF;
+    if (b[1] < least || b[1] > most) return 0;
+    uint32_t value = b[0] & (0x7Fu >> n);
+    value = value << 6 | (b[1] & 0x3Fu);
+    for (int i = 2; i < n; i++) {
+        if ((b[i] & 0xC0) != 0x80) return 0;
+        value = value << 6 | (b[i] & 0x3Fu);
+    }
+    *point = value;
+    return n;
+}
+
+int gm_utf8_put(uint32_t point, char *to) {
+    if (point < 0x80) return to[0] = (char)point, 1;
+    int n = point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
+    for (int i = n - 1; i > 0; i--, point >>= 6)
+        to[i] = (char)(0x80 | (point & 0x3F));
+    to[0] = (char)((0xF00u >> n & 0xFF) | point);
+    return n;
+}
+
+/* ------------------------------------------------------------------- JSON */
+
+/* The text ends with a NUL at `end`, where nothing matches any more. */
+struct parser {
+    gm_arena *arena;
+    const char *path, *text, *at, *end;
+    long line;              /* of the first byte of the text      */
+    char *strings;          /* where the next decoded string goes */
+};
+
+/* "PATH: line L, column C" of a byte of the text; columns from 1, in bytes. */
+static const char *place(const struct parser *p, const char *at) {
+    long line = p->line, column = 1;
+    for (const char *c = p->text; c < at; c++) {
+        column++;
+        if (*c == '\n') line++, column = 1;
+    }
+    return gm_format(p->arena, "%s: line %ld, column %ld", p->path, line,
+                     column);
+}
+
+/* "expected WANTED, found 'x'" (or byte 0x01, or the end) at p->at. */
+_Noreturn static void json_expected(const struct parser *p,
+                                    const char *wanted) {
+    const uint8_t c = (uint8_t)*p->at;
+    char found[16] = "the end";
+    if (p->at < p->end)
+        snprintf(found, sizeof found, c > ' ' && c < 0x7F ? "'%c'"
+                 : "byte 0x%02X", c);
+    gm_bad(place(p, p->at), "expected %s, found %s", wanted, found);
+}
+
+static void skip_space(struct parser *p) {
+    p->at += strspn(p->at, " \n\t\r");
+}
+
+static bool take(struct parser *p, char c) {
+    if (*p->at != c || p->at == p->end) return false;
+    p->at++;
+    return true;
+}
+
+static void need(struct parser *p, char c, const char *wanted) {
+    skip_space(p);
+    if (!take(p, c)) json_expected(p, wanted);
+}
+
+/* Four hexadecimal digits at p->at, or -1. */
+static int32_t json_hex4(struct parser *p) {
+    char four[5] = "";
+    if (strspn(p->at, "0123456789abcdefABCDEF") < 4) return -1;
+    memcpy(four, p->at, 4);
+    p->at += 4;
+    return (int32_t)strtol(four, NULL, 16);
+}
+
+/* What follows \u: one code point, which may take a second \uDC00..DFFF. */
+static int json_unicode(struct parser *p, const char *start, char *to) {
+    int32_t point = json_hex4(p), low = -1;
+    if (point < 0)
+        gm_bad(place(p, start), "expected 4 hexadecimal digits after \\u");
+    if (point >= 0xDC00 && point <= 0xDFFF)
+        gm_bad(place(p, start), "low surrogate \\u%04X without a high one",
+               (unsigned)point);
+    if (point >= 0xD800 && point <= 0xDBFF) {
+        if (take(p, '\\') && take(p, 'u')) low = json_hex4(p);
+        if (low < 0xDC00 || low > 0xDFFF)
+            gm_bad(place(p, start), "high surrogate \\u%04X without a low one",
+                   (unsigned)point);
+        point = 0x10000 + ((point - 0xD800) << 10) + (low - 0xDC00);
+    }
+    return gm_utf8_put((uint32_t)point, to);
+}
+
+/* Writes what the escape at p->at means; returns its bytes. */
+static int json_escape(struct parser *p, char *to) {
+    static const char from[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
+    const char *start = p->at++;
+    if (take(p, 'u')) return json_unicode(p, start, to);
+    const char *which = *p->at ? strchr(from, *p->at) : NULL;
+    if (!which) json_expected(p, "one of \"\\/bfnrtu after \\");
+    p->at++;
+    *to = meant[which - from];
+    return 1;
+}
+
+/* A decoded string is never longer than its literal less the two quotes, so
+   that with its NUL it fits where one buffer of the text's size is shared by
+   all strings. */
+static const char *json_string(struct parser *p, size_t *length) {
+    const char *start = p->at++, *string = p->strings;
+    char *to = p->strings;
+    while (!take(p, '"')) {
+        uint32_t point;
+        if (p->at == p->end)
+            gm_bad(place(p, start), "string without closing quote");
+        if (*p->at == '\\') {
+            to += json_escape(p, to);
+            continue;
+        }
+        int n = gm_utf8(p->at, p->end, &point);
+        if (n == 0)
+            gm_bad(place(p, p->at), "byte 0x%02X is not valid UTF-8 here",
+                   (uint8_t)*p->at);
+        if (point < ' ')
+            gm_bad(place(p, p->at), "control character 0x%02X in a string",
+                   point);
+        while (n-- > 0) *to++ = *p->at++;
+    }
+    *length = (size_t)(to - string);
+    *to++ = 0;
+    p->strings = to;
+    return string;
+}
+
+static void json_digits(struct parser *p) {
+    size_t n = strspn(p->at, "0123456789");
+    if (n == 0) json_expected(p, "a digit");
+    p->at += n;
+}
+
+/* v->integer when the literal is one that fits; v->number always. */
+static void json_number(struct parser *p, gm_json *v) {
+    const char *start = p->at;
+    char copy[MAX_NUMBER + 1];
+    bool real = false;
+    v->type = GM_JSON_NUMBER;
+    take(p, '-');
+    if (!take(p, '0')) json_digits(p);
+    if (take(p, '.')) {
+        real = true;
+        json_digits(p);
+    }
+    if (take(p, 'e') || take(p, 'E')) {
+        real = true;
+        if (!take(p, '-')) take(p, '+');
+        json_digits(p);
+    }
+    if (p->at - start > MAX_NUMBER)
+        gm_bad(place(p, start), "number of %td characters, expected at most %d",
+               p->at - start, MAX_NUMBER);
+    snprintf(copy, sizeof copy, "%.*s", (int)(p->at - start), start);
+    errno = 0;
+    int64_t integer = strtoll(copy, NULL, 10);
+    v->is_integer = !real && errno == 0;
+    if (v->is_integer) v->integer = integer;
+    v->number = v->is_integer ? (double)integer : strtod(copy, NULL);
+    if (!isfinite(v->number))
+        gm_bad(place(p, start), "number %.40s does not fit a double", copy);
+}
+
+static void json_word(struct parser *p, gm_json *v) {
+    static const char *const word[] = {"null", "false", "true"};
+    int i = 0;
+    while (i < 3 && strncmp(p->at, word[i], strlen(word[i])) != 0) i++;
+    if (i == 3) json_expected(p, "a value");
+    p->at += strlen(word[i]);
+    v->type = i ? GM_JSON_BOOL : GM_JSON_NULL;
+    v->number = i == 2;
+    v->integer = i == 2;
+}
+
+static int by_key(const void *a, const void *b) {
+    const gm_json *x = *(gm_json *const *)a, *y = *(gm_json *const *)b;
+    int order = strcmp(x->key, y->key);
+    return order ? order : (x->at > y->at) - (x->at < y->at);
+}
+
+/* Sorted, not compared pairwise: a vocabulary has 10^5 keys. */
+static void json_unique(struct parser *p, const gm_json *object) {
+    gm_mark mark = gm_arena_mark(p->arena);
+    const gm_json **member = gm_alloc(p->arena, object->length, sizeof *member);
+    size_t n = 0;
+    for (const gm_json *c = object->child; c; c = c->next) member[n++] = c;
+    qsort(member, n, sizeof *member, by_key);
+    for (size_t i = 1; i < n; i++)
+        if (strcmp(member[i - 1]->key, member[i]->key) == 0)
+            gm_bad(place(p, p->text + member[i]->at), "key " NAME " appears "
+                   "twice in one object", member[i]->key);
+    gm_arena_rewind(p->arena, mark);
+}
+
+static void json_value(struct parser *p, int depth, gm_json *v);
+
+/* "key" :   Keys are C strings for everyone else, so NUL is refused. */
+static void json_key(struct parser *p, gm_json *v) {
+    size_t length;
+    skip_space(p);
+    const char *start = p->at;
+    if (*start != '"') json_expected(p, "a key in quotes");
+    v->key = json_string(p, &length);
+    if (strlen(v->key) != length)
+        gm_bad(place(p, start), "key contains \\u0000");
+    need(p, ':', "':'");
+}
+
+/* The members or elements between brackets; p->at is at the opening one. */
+static void json_list(struct parser *p, int depth, gm_json *v) {
+    const bool object = *p->at == '{';
+    const char close = object ? '}' : ']';
+    const gm_json **link = &v->child;
+    v->type = object ? GM_JSON_OBJECT : GM_JSON_ARRAY;
+    if (depth >= MAX_DEPTH)
+        gm_bad(place(p, p->at), "nested more than %d deep", MAX_DEPTH);
+    p->at++;
+    skip_space(p);
+    if (take(p, close)) return;
+    do {
+        gm_json *child = gm_alloc(p->arena, 1, sizeof *child);
+        if (object) json_key(p, child);
+        json_value(p, depth + 1, child);
+        *link = child;
+        link = &child->next;
+        v->length++;
+        skip_space(p);
+    } while (take(p, ','));
+    need(p, close, object ? "',' or '}'" : "',' or ']'");
+    if (object) json_unique(p, v);
+}
+
+static void json_value(struct parser *p, int depth, gm_json *v) {
+    skip_space(p);
+    v->at = (size_t)(p->at - p->text);
+    const char c = *p->at;
+    if (c == '{' || c == '[') {
+        json_list(p, depth, v);
+    } else if (c == '"') {
+        v->type = GM_JSON_STRING;
+        v->string = json_string(p, &v->length);
+    } else if (c == '-' || (c >= '0' && c <= '9')) {
+        json_number(p, v);
+    } else {
+        json_word(p, v);
+    }
+}
+
+const gm_json *gm_json_parse(gm_arena *arena, const char *path, long line,
+                             const char *text, size_t bytes) {
+    struct parser p = {arena, path, text, text, text + bytes, line,
+                       gm_alloc(arena, bytes + 1, 1)};
+    gm_json *root = gm_alloc(arena, 1, sizeof *root);
+    assert(!*p.end);
+    json_value(&p, 0, root);
+    skip_space(&p);
+    if (p.at != p.end) json_expected(&p, "the end");
+    return root;
+}
+
+const gm_json *gm_json_read(gm_arena *arena, const char *path) {
+    gm_arena scratch = {0};
+    size_t bytes;
+    const char *text = gm_file_text(&scratch, path, &bytes);
+    const gm_json *root = gm_json_parse(arena, path, 1, text, bytes);
+    gm_arena_free(&scratch);
+    return root;
+}
+
+const gm_json *gm_json_get(const gm_json *object, const char *key) {
+    if (!object || object->type != GM_JSON_OBJECT) return NULL;
+    for (const gm_json *c = object->child; c; c = c->next)
+        if (strcmp(c->key, key) == 0) return c;
+    return NULL;
+}
+
+const char *gm_json_kind(const gm_json *v) {
+    static const char *const name[] = {"null", "a boolean", "a number",
+                                       "a string", "an array", "an object"};
+    return v ? name[v->type] : "nothing";
+}
+
+/* Writes the literal of `text`, quotes included; at most 6 bytes for each of
+   its bytes, and 2.  Returns its end. */
+static char *quote(char *to, const char *text) {
+    *to++ = '"';
+    for (; *text; text++) {
+        if ((uint8_t)*text < ' ') {
+            to += sprintf(to, "\\u%04x", *text);
+            continue;
+        }
+        if (*text == '"' || *text == '\\') *to++ = '\\';
+        *to++ = *text;
+    }
+    *to++ = '"';
+    return to;
+}
+
+char *gm_json_quote(gm_arena *arena, const char *text) {
+    char *literal = gm_alloc(arena, 6 * strlen(text) + 3, 1);
+    quote(literal, text);
+    return literal;
+}
+
+/* ----------------------------------------------------- numbers of a tensor */
+
+static const struct { const char *name; size_t bytes; gm_dtype dtype; }
+dtypes[] = {
+    {"F32", 4, GM_F32}, {"F16", 2, GM_F16}, {"BF16", 2, GM_BF16},
+    {"F64", 8, GM_F64}, {"U8", 1, GM_U8}, {"I8", 1, GM_I8},
+    {"I32", 4, GM_I32}, {"I64", 8, GM_I64},
+    /* Known, sized and never read: they only need to be skipped safely. */
+    {"OTHER", 0, GM_OTHER}, {"BOOL", 1, GM_OTHER}, {"I16", 2, GM_OTHER},
+    {"U16", 2, GM_OTHER}, {"U32", 4, GM_OTHER}, {"U64", 8, GM_OTHER},
+    {"F8_E4M3", 1, GM_OTHER}, {"F8_E5M2", 1, GM_OTHER},
+};
+enum { DTYPES = sizeof dtypes / sizeof dtypes[0] };
+
+size_t gm_dtype_bytes(gm_dtype dtype) { return dtypes[dtype].bytes; }
+const char *gm_dtype_name(gm_dtype dtype) { return dtypes[dtype].name; }
+
+static float float_of_bits(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static uint32_t bits_of_float(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* Exponent and fraction, shifted into place, are read as a float that is
+   2^112 = 2^(127-15) too small, subnormals included; infinities and NaN are
+   patched.  No branch, so that loops over it vectorise. */
+float gm_f16_to_f32(uint16_t h) {
+    uint32_t bits = (uint32_t)(h & 0x7FFF) << 13;
+    float x = float_of_bits(bits) * 0x1p112f;
+    uint32_t special = (h & 0x7C00) == 0x7C00 ? 0x7F800000u : 0;
+    return float_of_bits(bits_of_float(x) | special |
+                         (uint32_t)(h & 0x8000) << 16);
+}
+
+/* Adding 0.5 ulp - 1, plus the last kept bit, and cutting rounds to nearest
+   even; a carry out of the fraction increments the exponent as it should. */
+static uint32_t round_shift(uint32_t bits, int shift) {
+    uint32_t half = (1u << (shift - 1)) - 1;
+    return (bits + half + (bits >> shift & 1)) >> shift;
+}
+
+uint16_t gm_f32_to_f16(float x) {
+    uint32_t bits = bits_of_float(x), magnitude = bits & 0x7FFFFFFF, h;
+    if (magnitude > 0x7F800000)                 /* NaN: quiet, top payload */
+        h = 0x7E00 | (magnitude >> 13 & 0x1FF);
+    else if (magnitude >= 0x477FF000)           /* >= 65520 rounds to inf  */
+        h = 0x7C00;
+    else if (magnitude >= 0x38800000)           /* normal: >= 2^-14        */
+        h = round_shift(magnitude - 0x38000000, 13);
+    else if (magnitude < 0x33000000)            /* < 2^-25 rounds to 0     */
+        h = 0;
+    else    /* x = f 2^(e-150), f with its hidden bit; unit 2^-24 */
+        h = round_shift((magnitude & 0x7FFFFF) | 0x800000,
+                        126 - (int)(magnitude >> 23));
+    return (uint16_t)(bits >> 16 & 0x8000) | (uint16_t)h;
+}
+
+float gm_bf16_to_f32(uint16_t h) { return float_of_bits((uint32_t)h << 16); }
+
+uint16_t gm_f32_to_bf16(float x) {
+    uint32_t bits = bits_of_float(x);
+    if ((bits & 0x7FFFFFFF) > 0x7F800000)       /* NaN stays NaN */
+        return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)round_shift(bits, 16);
+}
+
+/* out[i] = element i of the little-endian array `from`. */
+static void convert(gm_dtype dtype, const void *from, long n, gm_real *out) {
+    const uint16_t *half = from;
+    const float *single = from;
+    const double *twice = from;
+    if (dtype == GM_F16)
+        for (long i = 0; i < n; i++) out[i] = gm_f16_to_f32(half[i]);
+    else if (dtype == GM_BF16)
+        for (long i = 0; i < n; i++) out[i] = gm_bf16_to_f32(half[i]);
+    else if (dtype == GM_F32)
+        for (long i = 0; i < n; i++) out[i] = single[i];
+    else
+        for (long i = 0; i < n; i++) out[i] = (gm_real)twice[i];
+}
+
+void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out) {
+    for (long i = 0; i < count; i++) {
+        float f = (float)x[i];
+        uint16_t h = dtype == GM_F16 ? gm_f32_to_f16(f) : gm_f32_to_bf16(f);
+        if (dtype == GM_F32) memcpy(out + 4 * i, &f, 4);
+        else memcpy(out + 2 * i, &h, 2);
+    }
+}
+
+/* "[2, 3]" */
+typedef struct { char text[200]; } shape_text;
+static shape_text shape_of(const gm_tensor *t) {
+    shape_text shape = {"["};
+    for (int i = 0; i < t->rank; i++)       /* at most 8 times 22 characters */
+        sprintf(shape.text + strlen(shape.text), "%s%lld", i ? ", " : "",
+                (long long)t->shape[i]);
+    strcat(shape.text, "]");
+    return shape;
+}
+
+void gm_tensor_bytes(const gm_tensor *t, int64_t first, size_t count,
+                     void *to) {
+    assert(first >= 0 && (size_t)first + count <= t->bytes);
+    if (t->file) gm_input_read(t->file, t->at + first, count, to);
+    else memcpy(to, t->data + first, count);
+}
+
+const uint8_t *gm_tensor_data(gm_arena *arena, const gm_tensor *t) {
+    uint8_t *data = gm_alloc(arena, t->bytes, 1);
+    gm_tensor_bytes(t, 0, t->bytes, data);
+    return data;
+}
+
+void gm_tensor_read(const gm_tensor *t, int64_t first, int64_t count,
+                    gm_real *out) {
+    const int64_t size = (int64_t)gm_dtype_bytes(t->dtype);
+    double raw[STRIP];                  /* room and place for any type */
+    gm_real strip[STRIP];
+    if (t->dtype > GM_F64)      /* integers and GM_OTHER come after */
+        gm_bad(t->path, "tensor " NAME ": type %s, expected F32, F16, BF16 or "
+               "F64", t->name, gm_dtype_name(t->dtype));
+    const int64_t total = (int64_t)t->bytes / size;
+    if (first < 0 || count < 0 || first > total || count > total - first)
+        gm_bad(t->path, "tensor " NAME ": elements %lld to %lld asked for, it "
+               "holds %lld", t->name, (long long)first,
+               (long long)(first + count), (long long)total);
+    for (int64_t at = 0; at < count; at += STRIP) {
+        gm_real *x = out ? out + at : strip;
+        long n = gm_min(STRIP, count - at), i = 0;
+        int fine = 1;
+        gm_tensor_bytes(t, (first + at) * size, (size_t)(n * size), raw);
+        convert(t->dtype, raw, n, x);
+        for (long j = 0; j < n; j++) fine &= isfinite(x[j]) != 0;
+        if (fine) continue;
+        while (isfinite(x[i])) i++;
+        gm_bad(t->path, "tensor " NAME ": element %lld of shape %s is %s, "
+               "expected a finite number", t->name, (long long)(first + at + i),
+               shape_of(t).text, isnan(x[i]) ? "NaN" : "infinite");
+    }
+}
+
+void gm_tensor_check(const gm_tensor *t) {
+    const size_t size = gm_dtype_bytes(t->dtype);
+    if (size) gm_tensor_read(t, 0, (int64_t)(t->bytes / size), NULL);
+}
+
+/* Every line of it can be made by a script: for each tensor in name order
+   "NAME\nDTYPE\nD0,D1\n" and then its bytes. */
+void gm_tensors_hash(const gm_tensors *tensors, char hex[65]) {
+    gm_arena scratch = {0};
+    gm_sha sha;
+    uint8_t piece[1 << 16];
+    gm_sha_begin(&sha);
+    for (long i = 0; i < tensors->count; i++) {
+        const gm_tensor *t = &tensors->tensor[i];
+        if (t->dtype == GM_OTHER)
+            gm_bad(t->path, "tensor " NAME ": a type that is not supported",
+                   t->name);
+        char *line = gm_format(&scratch, "%s\n%s\n", t->name,
+                               gm_dtype_name(t->dtype));
+        for (int j = 0; j < t->rank; j++)
+            line = gm_format(&scratch, "%s%s%lld", line, j ? "," : "",
+                             (long long)t->shape[j]);
+        gm_sha_add(&sha, line, strlen(line));
+        gm_sha_add(&sha, "\n", 1);
+        for (size_t at = 0, n; at < t->bytes; at += n) {
+            n = t->bytes - at < sizeof piece ? t->bytes - at : sizeof piece;
+            gm_tensor_bytes(t, (int64_t)at, n, piece);
+            gm_sha_add(&sha, piece, n);
+        }
+    }
+    gm_sha_end(&sha, hex);
+    gm_arena_free(&scratch);
+}
+
+/* ------------------------------------------------------------ safetensors */
+
+void gm_name_check(const char *path, const char *what, const char *name) {
+    const char *bad = gm_control(name);
+    if (bad)
+        gm_bad(path, "%s " NAME ": control character 0x%02X in its name", what,
+               name, (uint8_t)*bad);
+    if (strpbrk(name, "/\\") || strcmp(name, "..") == 0)
+        gm_bad(path, "%s " NAME ": part of a path in its name", what, name);
+}
+
+/* Member `key` of one entry of a header, "PATH: tensor NAME" in messages. */
+static const gm_json *entry_field(const char *at, const gm_json *entry,
+                                  const char *key, gm_json_type type) {
+    const gm_json *field = gm_json_get(entry, key);
+    const gm_json wanted = {.type = type};
+    if (!field || field->type != type)
+        gm_bad(at, "%s: expected %s, found %s", key, gm_json_kind(&wanted),
+               gm_json_kind(field));
+    return field;
+}
+
+/* The product of the shape and the element size.  An unknown type has element
+   size 0 and only its extent is checked. */
+static long long entry_shape(const char *at, const gm_json *shape,
+                             size_t element, gm_tensor *t) {
+    int64_t bytes = (int64_t)element;
+    if (shape->length > MAX_RANK)
+        gm_bad(at, "shape has %zu dimensions, expected at most %d",
+               shape->length, MAX_RANK);
+    for (const gm_json *c = shape->child; c; c = c->next) {
+        if (!c->is_integer || c->integer < 0)
+            gm_bad(at, "shape[%d]: expected an integer >= 0", t->rank);
+        if (__builtin_mul_overflow(bytes, c->integer, &bytes))
+            gm_bad(at, "shape[%d] = %lld: the product of the shape overflows "
+                   "63 bits", t->rank, (long long)c->integer);
+        t->shape[t->rank++] = c->integer;
+    }
+    return bytes;
+}
+
+/* The tensor of one entry of the header that ends at byte `start`; refuses
+   whatever does not add up. */
+static gm_tensor entry_read(const gm_input *file, int64_t start,
+                            const gm_json *entry) {
+    const long long left = (long long)file->size - start;
+    char at[1024], name[200];
+    int i = 0;
+    snprintf(name, sizeof name, "tensor " NAME, entry->key);
+    snprintf(at, sizeof at, "%s: %s", file->path, name);
+    if (entry->type != GM_JSON_OBJECT)
+        gm_bad(at, "expected an object, found %s", gm_json_kind(entry));
+    gm_name_check(file->path, "tensor", entry->key);
+    const char *dtype = entry_field(at, entry, "dtype", GM_JSON_STRING)->string;
+    const gm_json *shape = entry_field(at, entry, "shape", GM_JSON_ARRAY);
+    const gm_json *o = entry_field(at, entry, "data_offsets", GM_JSON_ARRAY);
+    if (o->length != 2 || !o->child->is_integer || !o->child->next->is_integer
+        || o->child->integer < 0)
+        gm_bad(at, "data_offsets: expected two integers >= 0");
+    const long long begin = o->child->integer, end = o->child->next->integer;
+    if (end < begin)
+        gm_bad(at, "data_offsets [%lld, %lld] end before they begin", begin,
+               end);
+    if (end > left)
+        gm_bad(at, "data_offsets [%lld, %lld] reach beyond the %lld bytes "
+               "after the header", begin, end, left);
+    while (i < DTYPES && strcmp(dtypes[i].name, dtype) != 0) i++;
+    if (i == DTYPES || i == GM_OTHER)
+        gm_bad(at, "dtype \"%.40s\" is not known", dtype);
+    gm_tensor t = {.name = entry->key, .dtype = dtypes[i].dtype, .file = file,
+                   .path = file->path, .at = start + begin,
+                   .bytes = (size_t)(end - begin)};
+    const long long bytes = entry_shape(at, shape, dtypes[i].bytes, &t);
+    if (bytes != end - begin)
+        gm_bad(at, "data_offsets [%lld, %lld] hold %lld bytes, shape %s of %s "
+               "needs %lld", begin, end, end - begin, shape_of(&t).text,
+               dtypes[i].name, bytes);
+    return t;
+}
+
+static int by_place(const void *a, const void *b) {
+    const gm_tensor *x = a, *y = b;
+    if (x->at != y->at) return x->at < y->at ? -1 : 1;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const gm_tensor *)a)->name, ((const gm_tensor *)b)->name);
+}
+
+/* Every byte after the header, which ends at `start`, belongs to exactly one
+   tensor. */
+static void check_cover(const gm_input *file, long long start,
+                        gm_tensor *tensor, long count) {
+    const long long end = (long long)file->size;
+    long long at = start;
+    qsort(tensor, (size_t)count, sizeof *tensor, by_place);
+    for (long i = 0; i < count; at += (long long)tensor[i++].bytes) {
+        if (tensor[i].at == at) continue;
+        if (i == 0)
+            gm_bad(file->path, "tensor " NAME " begins at offset %lld, "
+                   "expected 0", tensor[i].name, tensor[i].at - start);
+        gm_bad(file->path, "tensor " NAME " begins at offset %lld, expected "
+               "%lld, where " NAME " ends", tensor[i].name,
+               tensor[i].at - start, at - start, tensor[i - 1].name);
+    }
+    if (at != end)
+        gm_bad(file->path, "%lld bytes after the last tensor belong to no "
+               "tensor (file of %lld bytes, expected %lld)", end - at, end, at);
+}
+
+static const gm_json *check_metadata(const char *path, const gm_json *header) {
+    const gm_json *metadata = gm_json_get(header, "__metadata__");
+    if (metadata && metadata->type != GM_JSON_OBJECT)
+        gm_bad(path, "__metadata__: expected an object, found %s",
+               gm_json_kind(metadata));
+    for (const gm_json *c = metadata ? metadata->child : NULL; c; c = c->next)
+        if (c->type != GM_JSON_STRING)
+            gm_bad(path, "__metadata__: " NAME ": expected a string, found %s",
+                   c->key, gm_json_kind(c));
+    return metadata;
+}
+
+/* The header as JSON; *start: the byte behind it. */
+static const gm_json *header_read(gm_arena *arena, const gm_input *file,
+                                  int64_t *start) {
+    uint64_t n;
+    if (file->size < 8)
+        gm_bad(file->path, "%zu bytes, expected at least the 8 of a "
+               "safetensors header length", file->size);
+    gm_input_read(file, 0, 8, &n);
+    if (n > MAX_HEADER)
+        gm_bad(file->path, "header length %" PRIu64 ", expected at most %d", n,
+               MAX_HEADER);
+    if (n > file->size - 8)
+        gm_bad(file->path, "header of %" PRIu64 " bytes does not fit a file of "
+               "%zu", n, file->size);
+    gm_arena scratch = {0};
+    char *text = gm_alloc(&scratch, n + 1, 1);
+    char *name = gm_format(&scratch, "%s: header", file->path);
+    gm_input_read(file, 8, n, text);
+    const gm_json *header = gm_json_parse(arena, name, 1, text, n);
+    if (header->type != GM_JSON_OBJECT)
+        gm_bad(name, "expected an object, found %s", gm_json_kind(header));
+    gm_arena_free(&scratch);
+    *start = 8 + (int64_t)n;
+    return header;
+}
+
+/* Opens `count` files together; no name may be in two. */
+static gm_tensors open_files(gm_arena *arena, const char *const *path,
+                             long count) {
+    gm_tensors all = {.files = count};
+    const gm_json **header = gm_alloc(arena, (size_t)count, sizeof *header);
+    int64_t *start = gm_alloc(arena, (size_t)count, sizeof *start);
+    size_t room = 0;
+    all.file = gm_alloc(arena, (size_t)count, sizeof *all.file);
+    for (long i = 0; i < count; i++) {
+        all.file[i] = gm_input_open(arena, path[i]);
+        header[i] = header_read(arena, all.file[i], &start[i]);
+        room += header[i]->length;
+    }
+    all.tensor = gm_alloc(arena, room, sizeof *all.tensor);
+    for (long i = 0; i < count; i++) {
+        const gm_json *metadata = check_metadata(path[i], header[i]);
+        const long first = all.count;
+        if (i == 0) all.metadata = metadata;
+        for (const gm_json *e = header[i]->child; e; e = e->next)
+            if (e != metadata)
+                all.tensor[all.count++] = entry_read(all.file[i], start[i], e);
+        check_cover(all.file[i], start[i], all.tensor + first,
+                    all.count - first);
+    }
+    /* until gm_candidate reads: */
+    const uint8_t *map = NULL;
+    for (gm_tensor *x = all.tensor; x < all.tensor + all.count; x++) {
+        if (x == all.tensor || x->file != x[-1].file)
+            map = mmap(NULL, x->file->size, PROT_READ, MAP_PRIVATE,
+                       x->file->fd, 0);
+        if (map != MAP_FAILED) x->data = map + x->at;
+    }
+    qsort(all.tensor, (size_t)all.count, sizeof *all.tensor, by_name);
+    for (const gm_tensor *t = all.tensor + 1; t < all.tensor + all.count; t++)
+        if (by_name(t - 1, t) == 0)
+            gm_bad(t->path, "tensor " NAME " is also in %s", t->name,
+                   t[-1].path);
+    return all;
+}
+
+void gm_safetensors_open(gm_arena *arena, const char *path, gm_tensors *out) {
+    *out = open_files(arena, &path, 1);
+}
+
+void gm_tensors_close(gm_tensors *tensors) {
+    for (long i = 0; i < tensors->files; i++) gm_input_close(tensors->file[i]);
+    *tensors = (gm_tensors){0};
+}
+
+const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name) {
+    const gm_tensor key = {.name = name};
+    if (tensors->count == 0) return NULL;
+    return bsearch(&key, tensors->tensor, (size_t)tensors->count, sizeof key,
+                   by_name);
+}
+
+/* ------------------------------------------------------ sharded checkpoint */
+
+/* A shard is a plain name in the index's own directory. */
+static void check_shard_name(const char *index, const gm_json *entry) {
+    if (entry->type != GM_JSON_STRING)
+        gm_bad(index, "weight_map: " NAME ": expected a file name, found %s",
+               entry->key, gm_json_kind(entry));
+    const char *name = entry->string, *bad = gm_control(name);
+    size_t n = strlen(name);
+    if (bad)
+        gm_bad(index, "weight_map: " NAME ": file name " NAME ": control "
+               "character 0x%02X", entry->key, name, (uint8_t)*bad);
+    if (n != entry->length || strpbrk(name, "/\\") || n <= 12 ||
+        strcmp(name + n - 12, ".safetensors") != 0)
+        gm_bad(index, "weight_map: " NAME ": file name " NAME ", expected "
+               "NAME.safetensors without a path", entry->key, name);
+}
+
+/* `path` lies in the directory `to` after all links, or beside it in a cache of
+   the Hugging Face hub, snapshots/REVISION/FILE -> ../../blobs/HASH. */
+static bool lies_in(const char *path, const char *to) {
+    char file[PATH_MAX], dir[PATH_MAX];
+    if (!realpath(path, file) || !realpath(to, dir)) return false;
+    *strrchr(file, '/') = 0;
+    return strcmp(file, dir) == 0;
+}
+
+/* A shard that is a link leads to a file of the model, not of the user's. */
+static void check_link(gm_arena *arena, const char *dir, const char *path) {
+    struct stat info;
+    const char *blobs = gm_format(arena, "%s/../../blobs", dir);
+    if (lstat(path, &info) == 0 && S_ISLNK(info.st_mode) && gm_exists(path) &&
+        !lies_in(path, dir) && !lies_in(path, blobs))
+        gm_bad(path, "weight_map: a link that leads out of the directory");
+}
+
+static int by_string(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Each tensor of the index must be in the shard that the index names. */
+static gm_tensors index_open(gm_arena *arena, const char *dir,
+                             const char *index) {
+    const gm_json *json = gm_json_read(arena, index);
+    const gm_json *map = gm_json_get(json, "weight_map");
+    long n = 0, kept = 0;
+    if (!map || map->type != GM_JSON_OBJECT)
+        gm_bad(index, "weight_map: expected an object, found %s",
+               gm_json_kind(map));
+    const char **path = gm_alloc(arena, map->length, sizeof *path);
+    for (const gm_json *c = map->child; c; c = c->next) {
+        check_shard_name(index, c);
+        path[n++] = c->string;
+    }
+    qsort(path, (size_t)n, sizeof *path, by_string);
+    for (long i = 0; i < n; i++)
+        if (i == 0 || strcmp(path[kept - 1], path[i]) != 0)
+            path[kept++] = path[i];
+    for (long i = 0; i < kept; i++) {
+        path[i] = gm_format(arena, "%s/%s", dir, path[i]);
+        check_link(arena, dir, path[i]);
+    }
+    const gm_tensors all = open_files(arena, path, kept);
+    for (const gm_json *c = map->child; c; c = c->next) {
+        const gm_tensor *t = gm_tensor_find(&all, c->key);
+        const char *shard = t ? gm_base_name(t->path) : "no shard";
+        if (!t || strcmp(shard, c->string) != 0)
+            gm_bad(index, "tensor " NAME ": expected in %s, found in %s",
+                   c->key, c->string, shard);
+    }    return all;
+}
+
+void gm_checkpoint_open(gm_arena *arena, const char *dir, gm_tensors *out) {
+    const char *one = gm_format(arena, "%s/model.safetensors", dir);
+    const char *index = gm_format(arena, "%s.index.json", one);
+    if (gm_exists(one)) gm_safetensors_open(arena, one, out);
+    else if (gm_exists(index)) *out = index_open(arena, dir, index);
+    else gm_fail(GM_EIO, "%s: neither model.safetensors nor "
+                 "model.safetensors.index.json is there", dir);
+}
+
+/* -------------------------------------------------------- safetensors out */
+
+/* {"__metadata__":{...},"name":{"dtype":"F32","shape":[2,3],
+   "data_offsets":[0,24]},...}.  Returns its end.  The layout must be
+   expressible: known type, rank, total below 2^63. */
+static char *header_write(char *to, const char *path, const gm_tensor *tensor,
+                          long count, const char *const *metadata) {
+    int64_t begin = 0, end = 0;
+    to += sprintf(to, metadata ? "{\"__metadata__\":{" : "{");
+    for (int i = 0; metadata && metadata[i]; i += 2) {
+        if (i) *to++ = ',';
+        to = quote(to, metadata[i]);
+        *to++ = ':';
+        to = quote(to, metadata[i + 1]);
+    }
+    if (metadata) *to++ = '}';
+    for (const gm_tensor *t = tensor; t < tensor + count; t++, begin = end) {
+        int64_t bytes = (int64_t)gm_dtype_bytes(t->dtype);
+        bool fits = bytes > 0 && t->rank >= 0 && t->rank <= MAX_RANK;
+        if (t > tensor || metadata) *to++ = ',';
+        to = quote(to, t->name);
+        to += sprintf(to, ":{\"dtype\":\"%s\",\"shape\":[",
+                      gm_dtype_name(t->dtype));
+        for (int j = 0; fits && j < t->rank; j++) {
+            fits = t->shape[j] >= 0 &&
+                   !__builtin_mul_overflow(bytes, t->shape[j], &bytes);
+            to += sprintf(to, "%s%" PRId64, j ? "," : "", t->shape[j]);
+        }
+        if (!fits || __builtin_add_overflow(begin, bytes, &end))
+            gm_bad(path, "tensor " NAME ": type, rank or size cannot be "
+                   "written", t->name);
+        to += sprintf(to, "],\"data_offsets\":[%" PRId64 ",%" PRId64 "]}",
+                      begin, end);
+    }
+    *to++ = '}';
+    return to;
+}
+
+/* The header from its byte 8 on, in a block that has room for `pad` bytes;
+   *size: where it ends. */
+static char *header_text(gm_arena *arena, const char *path,
+                         const gm_tensor *tensors, long count,
+                         const char *const *metadata, size_t pad,
+                         size_t *size) {
+    size_t room = 64 + pad;
+    for (int i = 0; metadata && metadata[i]; i++)
+        room += 6 * strlen(metadata[i]) + 4;
+    /* 8 dimensions and 2 offsets of at most 20 digits, and the words */
+    for (long i = 0; i < count; i++) room += 6 * strlen(tensors[i].name) + 300;
+    char *text = gm_alloc(arena, room, 1);
+    char *end = header_write(text + 8, path, tensors, count, metadata);
+    *size = (size_t)(end - text);
+    return text;
+}
+
+size_t gm_safetensors_header(const gm_tensor *tensors, long count,
+                             const char *const *metadata) {
+    gm_arena scratch = {0};
+    size_t size;
+    header_text(&scratch, "header", tensors, count, metadata, 0, &size);
+    gm_arena_free(&scratch);
+    return size;
+}
+
+void gm_safetensors_begin(gm_arena *arena, const char *path,
+                          const gm_tensor *tensors, long count,
+                          const char *const *metadata, size_t header_bytes,
+                          gm_out *out) {
+    gm_arena scratch = {0};
+    size_t used;
+    char *text = header_text(&scratch, path, tensors, count, metadata,
+                             header_bytes, &used);
+    size_t size = ((used > header_bytes ? used : header_bytes) + 7) / 8 * 8;
+    uint64_t length = size - 8;
+    if (length > MAX_HEADER)
+        gm_fail(GM_ELIMIT, "%s: header of %" PRIu64 " bytes, the format allows "
+                "%d", path, length, MAX_HEADER);
+    memcpy(text, &length, 8);
+    memset(text + used, ' ', size - used);
+    gm_out_open(arena, path, out);
+    gm_out_write(out, text, size);
+    gm_arena_free(&scratch);
+}
+
+/* -------------------------------------------------------------------- TSV */
+
+/* Valid UTF-8 without control characters, or a refusal naming line and byte. */
+static void check_text(const char *path, const char *text, size_t bytes) {
+    const char *at = text, *end = text + bytes;
+    uint32_t point = 0;
+    for (long line = 1; at < end;) {
+        int n = gm_utf8(at, end, &point);
+        bool end_of_line = point == '\r' && (at + 1 == end || at[1] == '\n');
+        if (n == 0 || (point >= 0x7F && point < 0xA0) ||
+            (point < ' ' && point != '\t' && point != '\n' && !end_of_line))
+            gm_bad(path, "line %ld: byte 0x%02X is not valid text", line,
+                   (uint8_t)*at);
+        line += point == '\n';
+        at += n;
+    }
+}
+
+/* "# key value": value may be empty and keeps its inner spaces. */
+static void table_key(gm_table *t, char *line, long number) {
+    char *key = line + 1 + strspn(line + 1, " \t");
+    char *end = key + strcspn(key, " \t");
+    const char *value = end + strspn(end, " \t");
+    *end = 0;
+    if (!*key) gm_bad(t->path, "line %ld: expected \"# key value\"", number);
+    if (gm_table_key(t, key))
+        gm_bad(t->path, "line %ld: key " NAME " appears twice", number, key);
+    t->key[t->keys] = key;
+    t->value[t->keys++] = value;
+}
+
+/* The cells of a line: column names, when there are none yet, or a row. */
+static void table_line(gm_table *t, char *line, long number) {
+    const char **cell = t->columns ? t->cell + t->rows * t->columns : t->column;
+    const long found = gm_count_char(line, '\t') + 1;
+    if (t->columns && found != t->columns)
+        gm_bad(t->path, "line %ld: expected %ld cells, found %ld", number,
+               t->columns, found);
+    for (char *at; (at = strsep(&line, "\t"));) *cell++ = at;
+    if (t->columns) {
+        t->line[t->rows++] = number;
+        return;
+    }
+    t->columns = found;
+    for (long i = 0; i < found; i++)
+        if (!*t->column[i] || gm_table_column(t, t->column[i]) != i)
+            gm_bad(t->path, "line %ld: column %ld has the %s name " NAME,
+                   number, i + 1, *t->column[i] ? "repeated" : "empty",
+                   t->column[i]);
+}
+
+/* No row has more cells than it has tabs plus one, which bounds the cells by
+   tabs + lines. */
+void gm_table_read(gm_arena *arena, const char *path, gm_table *out) {
+    size_t bytes;
+    char *text = gm_file_text(arena, path, &bytes);
+    check_text(path, text, bytes);
+    const long lines = gm_count_char(text, '\n') + 1;
+    const long cells = lines + gm_count_char(text, '\t');
+    gm_table t = {.path = gm_format(arena, "%s", path)};
+    t.key = gm_alloc(arena, (size_t)lines, sizeof *t.key);
+    t.value = gm_alloc(arena, (size_t)lines, sizeof *t.value);
+    t.line = gm_alloc(arena, (size_t)lines, sizeof *t.line);
+    t.column = gm_alloc(arena, (size_t)cells, sizeof *t.column);
+    t.cell = gm_alloc(arena, (size_t)cells, sizeof *t.cell);
+    long number = 1;
+    for (char *line; (line = strsep(&text, "\n")); number++) {
+        size_t n = strlen(line);
+        if (n && line[n - 1] == '\r') line[n - 1] = 0;
+        if (*line && *line != '#') table_line(&t, line, number);
+        if (*line != '#') continue;
+        if (t.columns)
+            gm_bad(path, "line %ld: \"# key value\" lines come before the "
+                   "column names", number);
+        table_key(&t, line, number);
+    }
+    if (!t.columns) gm_bad(path, "no line of column names");
+    *out = t;
+}
+
+const char *gm_table_key(const gm_table *table, const char *key) {
+    for (long i = 0; i < table->keys; i++)
+        if (strcmp(table->key[i], key) == 0) return table->value[i];
+    return NULL;
+}
+
+long gm_table_column(const gm_table *table, const char *name) {
+    for (long i = 0; i < table->columns; i++)
+        if (strcmp(table->column[i], name) == 0) return i;
+    return -1;
+}
+
+/* -------------------------------------------------------------------- npy */
+
+/* The three facts of an npy header. */
+struct npy { char descr[8]; bool fortran; int rank; int64_t length; };
+
+/* Skips blanks and takes `word` if it is next. */
+static bool npy_take(const char **at, const char *word) {
+    const char *from = *at + strspn(*at, " \n");
+    if (strncmp(from, word, strlen(word)) != 0) return false;
+    *at = from + strlen(word);
+    return true;
+}
+
+/* (), (5,), (5, 6): counts the dimensions, keeps the first. */
+static bool npy_shape(const char **at, struct npy *npy) {
+    if (!npy_take(at, "(")) return false;
+    while (!npy_take(at, ")")) {
+        char *end;
+        npy_take(at, "");                           /* blanks */
+        errno = 0;
+        int64_t value = strtoll(*at, &end, 10);
+        if (**at < '0' || **at > '9' || errno || npy->rank == 32) return false;
+        *at = end;
+        if (npy->rank++ == 0) npy->length = value;
+        if (!npy_take(at, ",")) return npy_take(at, ")");
+    }
+    return true;
+}
+
+/* {'descr': '<i4', 'fortran_order': False, 'shape': (5,), }: each key once, in
+   any order.  Returns its end, or NULL. */
+static const char *npy_header(const char *at, struct npy *npy) {
+    static const char *const key[] = {"'descr':", "'fortran_order':",
+                                      "'shape':"};
+    int seen = 0;
+    bool more = npy_take(&at, "{");
+    while (more && !npy_take(&at, "}")) {
+        int k = 0;
+        while (k < 3 && !npy_take(&at, key[k])) k++;
+        if (k == 3 || (seen & 1 << k)) return NULL;
+        seen |= 1 << k;
+        if (k == 0) {
+            size_t n = npy_take(&at, "'") ? strcspn(at, "'") : 8;
+            if (n > 7) return NULL;
+            memcpy(npy->descr, at, n);
+            at += n;
+            if (!npy_take(&at, "'")) return NULL;
+        } else if (k == 1) {
+            npy->fortran = npy_take(&at, "True");
+            if (!npy->fortran && !npy_take(&at, "False")) return NULL;
+        } else if (!npy_shape(&at, npy)) {
+            return NULL;
+        }
+        more = npy_take(&at, ",");
+        if (!more && !npy_take(&at, "}")) return NULL;
+    }
+    return seen == 7 ? at : NULL;
+}
+
+/* Where header text and data begin, by format version. */
+static size_t npy_layout(const char *path, const uint8_t *file, size_t size,
+                         size_t *data) {
+    if (size < 10 || memcmp(file, "\x93NUMPY", 6) != 0)
+        gm_bad(path, "not an npy file (%zu bytes)", size);
+    const int major = file[6];
+    if (major < 1 || major > 3 || (major > 1 && size < 12))
+        gm_bad(path, "npy version %d.%d, expected 1.0, 2.0 or 3.0", major,
+               file[7]);
+    const size_t start = major == 1 ? 10 : 12;
+    size_t length = (size_t)file[8] | (size_t)file[9] << 8;
+    if (major > 1) length |= (size_t)file[10] << 16 | (size_t)file[11] << 24;
+    if (length > size - start)
+        gm_bad(path, "npy header of %zu bytes does not fit a file of %zu",
+               length, size);
+    *data = start + length;
+    return start;
+}
+
+int32_t *gm_npy_read(gm_arena *arena, const char *path, long *count) {
+    static const char *const types[] = {"<i4", "<i8", "<u2", "<u4"};
+    gm_arena scratch = {0};
+    struct npy npy = {0};
+    size_t size, data, known = 0;
+    const char *file = gm_file_text(&scratch, path, &size);
+    size_t start = npy_layout(path, (const uint8_t *)file, size, &data);
+    const char *end = npy_header(file + start, &npy);
+    if (!end || end > file + data)
+        gm_bad(path, "npy header is not a dictionary of descr, fortran_order "
+               "and shape");
+    while (known < 4 && strcmp(types[known], npy.descr) != 0) known++;
+    if (known == 4)
+        gm_bad(path, "npy type '%s', expected '<i4', '<i8', '<u2' or '<u4'",
+               npy.descr);
+    if (npy.rank != 1)
+        gm_bad(path, "npy array of %d dimensions, expected 1", npy.rank);
+    if (npy.fortran) gm_bad(path, "npy fortran_order is True, expected False");
+    const size_t each = (size_t)(npy.descr[2] - '0'), left = size - data;
+    if (left % each || (uint64_t)npy.length != left / each)
+        gm_bad(path, "%zu bytes of data, shape (%lld,) of '%s' needs %zu each",
+               left, (long long)npy.length, npy.descr, each);
+    int32_t *tokens = gm_alloc(arena, (size_t)npy.length, sizeof *tokens);
+    for (long i = 0; i < npy.length; i++) {
+        int64_t value = 0;
+        memcpy(&value, file + data + (size_t)i * each, each);
+        if (known == 0) value = (int32_t)value;
+        if (value < 0 || value > INT32_MAX)
+            gm_bad(path, "element %ld is %lld, expected a token id from 0 to "
+                   "%d", i, (long long)value, INT32_MAX);
+        tokens[i] = (int32_t)value;
+    }
+    *count = npy.length;
+    gm_arena_free(&scratch);
+    return tokens;
+}

@@ -1,25 +1,33 @@
 /* gamma.c: GAMMA itself.  Stage I learns, by a differentiable relaxation, how
    much each linear module minds each candidate; weights never change.
 
-     p_m   = softmax(theta_m / tau)                                  [K]
-     W~_m  = sum_k p_mk Q_mk                              [out, in]  [choice]
-     E_l   = mean_t w_t ||f_l(h_{l-1}; W~)_t - h_l,t||^2 / D_lt      [choice]
-     c     = (1/N) sum_m n_m sum_k b_k p_mk - B              (average bits)
+   (1) p_m   = softmax(theta_m / tau)                               [K]
+   (2) c     = (1/N) sum_m n_m sum_k b_k p_mk - B     (average bits, off target)
+   (3) W~_m  = sum_k p_mk Q_mk                           [out, in]  [choice]
+   (4) E_l   = mean_t w_t f(||f_l(h_{l-1}; W~)_t - h_l,t||^2 / D_lt)  [choice]
+   (5) g_mk  = <dE_l/dW~_m, Q_mk> = dE_l/dp_mk
 
-     J = sum_l E_l / E_0 - (alpha/M) sum_m H(p_m) + lambda c + rho/2 c^2
+   (6) J     = sum_l E_l / E_0 + sum_mk (p_mk - p_mk^2) S_mk
+               - (alpha/M) sum_m H(p_m) + lambda c + rho/2 c^2
 
-   minimised over theta by Adam while lambda ascends on rho c, slowly: the
-   relaxation, the teacher-forced reconstruction of hidden states and the
+   minimised over theta by Adam on
+   (7) v_mk  = dJ/dp_mk   = S_mk + (g_mk - 2 p_mk S_mk)
+                            + (lambda + rho c) n_m b_k / N + (alpha/M) ln p_mk
+   (8) dJ/dtheta_mk       = p_mk (v_mk - sum_j p_mj v_mj) / tau
+   while
+   (9) lambda            += eta rho c                   ascends, slowly;
+   (10) the score of a choice is read off the last steps.
+
+   The relaxation, the teacher-forced reconstruction of hidden states and the
    augmented Lagrangian are [GAMMA]; the loss's norm, the entropy term and the
    schedule are [choice], measured in docs/results.md.
 
-   Relaxations.  The above is `soft`.  Candidates' errors are nearly
-   uncorrelated, so the mixture's error falls as sum_k p_mk^2 S_mk, S_mk the
-   separable error of candidate k alone: a mixture looks better than any
-   candidate, and theta learns log errors.  `soft-corrected` [choice] measures
-   S_mk in its first steps, on each sequence once, and minimises
-   J + sum_mk (p_mk - p_mk^2) S_mk: at one-hot p nothing is added, elsewhere
-   exactly what the mixture hides.
+   Relaxations.  Candidates' errors are nearly uncorrelated, so the mixture's
+   error falls as sum_k p_mk^2 S_mk, S_mk the separable error of candidate k
+   alone: a mixture looks better than any candidate, and theta learns log
+   errors.  `soft-corrected` [choice], written above, measures S_mk in its first
+   steps, on each sequence once: at one-hot p its term adds nothing, elsewhere
+   exactly what the mixture hides.  `soft` leaves it out (S = 0 in 6 and 7).
    `gumbel` mixes a sample instead (Jang, Gu, Poole 2017): in each step, with
    fresh noise G and tau falling from step to step,
      pi_m = softmax(theta_m),   y_m = softmax((theta_m + G_m) / tau),   p = y
@@ -28,71 +36,29 @@
    pi_m itself, with the straight-through gradient dE/dtheta = (dy/dtheta)
    dE/dp: as if p moved as y does.
 
-   Norms, D_lt (y = h_l, the mean over the rows of this step):
-     token   ||y_t||^2            robust  the same, and x = error / D_lt
-     plain   1                            counts as s ln(1 + x/s), s = 0.1
+   Norms, D_lt (y = h_l, the mean over the rows of this step), f(x) = x:
+     token   ||y_t||^2            robust  the same, but
+     plain   1                            f(x) = s ln(1 + x/s), s = 0.1
      energy  mean_t ||y_t||^2     update  mean_t ||y_t - h_{l-1,t}||^2
    w_t = W at the first position of a sequence, else 1.
 
    Every block sees the original model's input h_{l-1} (teacher forcing), so
    blocks are independent given lambda.  One step is one sweep that recomputes
    the teacher's stream as it goes: memory is one block, not the model.  With
-   several processes each sweeps its own blocks (mpi.c).
+   several processes each sweeps its own blocks (lib/ranks.c).
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <string.h>
 
-/* ------------------------------------------------------------------- tap */
-
-/* Shows the tap one array [rows, columns], or [rows] when columns = 0, under a
-   printed name; names and shapes: docs/verify.md. */
-__attribute__((format(printf, 6, 7)))
-static void tap(const gm_fit *fit, gm_dtype dtype, long rows, long columns,
-                     const void *data, const char *format, ...) {
-    char name[256];
-    const gm_tap *t = fit->tap;
-    if (!t) return;
-    va_list list;
-    va_start(list, format);
-    vsnprintf(name, sizeof name, format, list);
-    va_end(list);
-    if (!t->wants(t->context, name)) return;
-    t->put(t->context, name, dtype, columns ? 2 : 1,
-                  (int64_t[]){rows, columns}, data);
-}
-
-static const gm_dtype real_dtype = sizeof(gm_real) == 8 ? GM_F64 : GM_F32;
-
-/* mixed.NAME or grad.NAME of the seven linears of block l, [out, in]. */
-static void tap_linears(const gm_fit *fit, const char *what, long l, gm_real *const *w) {
-    const gm_model *model = fit->candidates->model;
-    for (int j = 0; j < GM_LINEARS && fit->tap; j++) {
-        const char *name = gm_linear_tensor(model, l, j)->name;
-        long out, in;
-        gm_linear_shape(&model->config, j, &out, &in);
-        tap(fit, real_dtype, out, in, w[j], "%s.%.*s", what,
-                (int)(strlen(name) - strlen(".weight")), name);
-    }
-}
-
-/* Scalars by their names. */
-typedef struct { const char *name; double value; } tapped;
-static void tap_scalars(const gm_fit *fit, const tapped *x, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        tap(fit, GM_F64, 1, 0, &x[i].value, "%s", x[i].name);
-}
-
-/* ------------------------------------------------------------- calibration */
+/* ------------------------------------------------------- calibration text */
 
 void gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
-                         long S, long T, int32_t **out) {
+                    long S, long T, int32_t **out) {
     if (count / T < S)
-        gm_fail(GM_EINPUT, "calibration text: expected at least "
-                       "%ld tokens (%ld sequences of %ld), found %ld", S * T,
-                       S, T, count);
+        gm_fail(GM_EINPUT, "calibration text: expected at least %ld tokens "
+                "(%ld sequences of %ld), found %ld", S * T, S, T, count);
     int32_t *chosen = gm_alloc(arena, (size_t)(S * T), sizeof *chosen);
     /* sequence i starts at floor(i count/S): spread evenly, and T <= count/S
        keeps them apart */
@@ -122,132 +88,69 @@ static void pick_sequences(const gm_fit_options *o, long step, long *order,
     }
 }
 
-/* ---------------------------------------------------------------- one sweep */
+/* ---------------------------------------------------------- relaxations (1) */
 
-/* Buffers of one step; R = batch T rows. */
-struct gm_sweep {
-    gm_block block, grad;       /* W or W~; dE/dW~ */
-    gm_acts acts;
-    gm_rope_table rope;
-    gm_real *h, *y, *student, *d_y;     /* [R, d] */
-    gm_real *inputs;                    /* [S, T, d] of this rank's first
-                                           block; NULL: the embeddings */
-    double *row_E;                      /* [R] */
-    double *row_g;                      /* [out, K] workspace of gm_inner */
-    long R, *order, *picked;
-    int32_t *tokens;                    /* [R] */
-    double *scores;                     /* [2, M, K] for the tap */
-};
+static const char *const relaxation_name[] = {"soft", "soft-corrected",
+                                              "gumbel", "hard"};
+static const char *const norm_name[] = {"token", "robust", "plain", "energy",
+                                        "update"};
+static const char *const score_name[] = {"theta", "loss", "scaled"};
 
-static void sweep_alloc(gm_arena *arena, const gm_config *c,
-                             const gm_fit_options *o, int K,
-                             struct gm_sweep *w) {
-    w->R = o->batch * o->T;
-    size_t R = (size_t)w->R, d = (size_t)c->d;
-    gm_block_alloc(arena, c, &w->block);
-    gm_grad_alloc(arena, c, &w->grad);
-    gm_acts_alloc(arena, c, o->batch, o->T, true, &w->acts);
-    gm_rope_build(arena, c, o->T, NULL, &w->rope);
-    w->h = gm_alloc(arena, R * d, sizeof *w->h);
-    w->y = gm_alloc(arena, R * d, sizeof *w->y);
-    w->student = gm_alloc(arena, R * d, sizeof *w->student);
-    w->d_y = gm_alloc(arena, R * d, sizeof *w->d_y);
-    w->row_E = gm_alloc(arena, R, sizeof *w->row_E);
-    w->row_g = gm_alloc(arena, (size_t)(gm_tallest(c) * K), sizeof *w->row_g);
-    w->order = gm_alloc(arena, (size_t)o->S, sizeof *w->order);
-    w->picked = gm_alloc(arena, (size_t)o->batch, sizeof *w->picked);
-    w->tokens = gm_alloc(arena, R, sizeof *w->tokens);
+const char *gm_relaxation_name(gm_relaxation relaxation) {
+    return relaxation_name[relaxation];
 }
 
-static double block_loss(const gm_fit *fit) {
-    const struct gm_sweep *w = fit->sweep;
-    const gm_fit_options *o = &fit->options;
-    double first = o->first_weight == 0 ? 1 : o->first_weight;
-    return gm_loss_block(&(gm_loss){o->norm, first, w->R, o->T,
-                                    fit->candidates->model->config.d, w->h,
-                                    w->y, w->student, w->d_y, w->row_E});
+const char *gm_loss_norm_name(gm_loss_norm norm) { return norm_name[norm]; }
+
+const char *gm_score_name(gm_score score) { return score_name[score]; }
+
+bool gm_sampled(gm_relaxation relaxation) {
+    return relaxation == GM_GUMBEL || relaxation == GM_HARD;
 }
 
-/* S_mk is the mean over the first steps, until each sequence was seen. */
-static bool measuring(const gm_fit *fit) {
-    const gm_fit_options *o = &fit->options;
-    return o->relaxation == GM_SOFT_CORRECTED &&
-           (fit->step == 0 || fit->step * o->batch < o->S);
+/* tau_s = tau (tau_last / tau)^(s / (steps - 1)), s = 0 .. steps-1. */
+double gm_temperature(double tau, double last, long step, long steps) {
+    if (last == tau || steps < 2) return tau;
+    double done = (double)step / (double)(steps - 1);
+    return tau * gm_expd(done * gm_logd(last / tau));
 }
 
-/* S_mk: module m of block l alone at candidate k, all else original, in units
-   of E_0 once that is known.  Needs the teacher's y; dE/dW~'s buffer holds the
-   candidate meanwhile. */
-static void measure_separable(gm_fit *fit, long l, const gm_offer *offers) {
-    struct gm_sweep *w = fit->sweep;
-    const gm_config *c = &fit->candidates->model->config;
-    for (int j = 0; j < GM_LINEARS; j++) {
-        gm_real *original = w->block.w[j];
-        double *S = fit->separable + (l * GM_LINEARS + j) * fit->K;
-        w->block.w[j] = w->grad.w[j];
-        for (int i = 0; i < offers[j].count; i++) {
-            gm_dequantize(&offers[j].packed[i], w->grad.w[j]);
-            gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts,
-                             w->student);
-            double unit = fit->step ? fit->E0 : 1, *mean = S + offers[j].k[i];
-            *mean += (block_loss(fit) / unit - *mean) / (double)(fit->step + 1);
-        }
-        w->block.w[j] = original;
+/* Standard Gumbel noise, -ln(-ln u), u uniform in (0, 1).  Its streams count
+   down from the last: those of the sequences' permutations count up from 0. */
+double gm_gumbel(uint64_t seed, long step, long i) {
+    double u = gm_uniform(seed, UINT64_MAX - (uint64_t)step, (uint64_t)i);
+    u = (1 - 0x1p-52) * u + 0x1p-54;            /* [0, 1) into (0, 1) */
+    return -gm_logd(-gm_logd(u));
+}
+
+/* (1) over the allowed candidates; 0 elsewhere. */
+void gm_softmax(int K, const bool *allowed, const double *x, double tau,
+                double *p) {
+    double most = -HUGE_VAL, sum = 0;
+    for (int k = 0; k < K; k++)
+        if ((!allowed || allowed[k]) && x[k] > most) most = x[k];
+    for (int k = 0; k < K; k++)
+        sum += p[k] = !allowed || allowed[k] ? gm_expd((x[k] - most) / tau) : 0;
+    for (int k = 0; k < K; k++) p[k] /= sum;
+}
+
+/* dJ/dx_k = p_k (v_k - sum_j p_j v_j) / tau for p = softmax(x / tau) and
+   v = dJ/dp. */
+void gm_softmax_backward(int K, const double *p, const double *v, double tau,
+                         double *d) {
+    double mean = 0;
+    for (int k = 0; k < K; k++) mean += p[k] * v[k];
+    for (int k = 0; k < K; k++) d[k] += p[k] * (v[k] - mean) / tau;
+}
+
+void gm_one_hot(int K, const bool *allowed, const double *x, double *p) {
+    int best = -1;
+    for (int k = 0; k < K; k++) {
+        p[k] = 0;
+        if ((!allowed || allowed[k]) && (best < 0 || x[k] > x[best])) best = k;
     }
+    p[best] = 1;
 }
-
-/* W~_m = sum_k p_mk Q_mk over the candidates that module m has. */
-static void mix(const gm_offer *o, const double *p, gm_real *w) {
-    double share[GM_MAX_CANDIDATES];
-    for (int i = 0; i < o->count; i++) share[i] = p[o->k[i]];
-    gm_mix(o->packed, o->count, share, w);
-}
-
-static void tap_block(const gm_fit *fit, long l) {
-    const struct gm_sweep *w = fit->sweep;
-    long d = fit->candidates->model->config.d;
-    tap_linears(fit, "mixed", l, w->block.w);
-    tap(fit, real_dtype, w->R, d, w->student, "student.%ld", l + 1);
-    tap(fit, GM_F64, w->R, 0, w->row_E, "loss.%ld", l + 1);
-    tap(fit, GM_F64, 1, 0, fit->block_E + l, "E.%ld", l + 1);
-    tap_linears(fit, "grad", l, w->grad.w);
-}
-
-/* Block l: teacher forward h -> y, student forward with mixed weights, loss,
-   backward, g_mk = <dE/dW~_m, Q_mk>.  Leaves the teacher's y in w->h. */
-static void sweep_block(gm_fit *fit, long l) {
-    struct gm_sweep *w = fit->sweep;
-    const gm_model *model = fit->candidates->model;
-    const gm_config *c = &model->config;
-    gm_offer offers[GM_LINEARS];
-    gm_block_load(model, l, &w->block);
-    gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->y);
-    gm_states_check(fit->candidates->model, l, "output", w->y, w->R, c->d);
-    tap(fit, real_dtype, w->R, c->d, w->y, "teacher.%ld", l + 1);
-    for (int j = 0; j < GM_LINEARS; j++)
-        gm_offer_find(fit->candidates, l, j, offers + j);
-    if (measuring(fit)) measure_separable(fit, l, offers);
-    for (int j = 0; j < GM_LINEARS; j++) {
-        long m = l * GM_LINEARS + j;
-        mix(offers + j, fit->p + m * fit->K, w->block.w[j]);
-        long out, in;
-        gm_linear_shape(c, j, &out, &in);
-        memset(w->grad.w[j], 0, (size_t)(out * in) * sizeof(gm_real));
-    }
-    gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->student);
-    fit->block_E[l] = block_loss(fit);
-    gm_block_backward(c, &w->block, &w->rope, w->h, &w->acts, w->d_y, &w->grad,
-                      NULL);
-    tap_block(fit, l);
-    for (int j = 0; j < GM_LINEARS; j++)
-        gm_offer_inner(offers + j, w->grad.w[j], w->row_g,
-                           fit->g + (l * GM_LINEARS + j) * fit->K);
-    gm_real *teacher = w->y;
-    w->y = w->h;
-    w->h = teacher;
-}
-
-/* ----------------------------------------------------- the update of theta */
 
 /* n_m and b_k of the constraint c; code bits only [GAMMA: average bits]. */
 static double module_weights(const gm_fit *fit, long m) {
@@ -298,16 +201,229 @@ static void update_p(gm_fit *fit) {
     fit->entropy /= (double)fit->M;
 }
 
-/* What more of candidate k costs, without budget and entropy; i = m K + k:
-     soft-corrected: S_mk + (g_mk - 2 p_mk S_mk)      else: g_mk
-   the separable error plus the interaction that the joint pass measured. */
+/* --------------------------------------------------------------- norms (4) */
+
+/* Relative error beyond which `robust` counts a token's error less and less. */
+#define ROBUST 0.1
+
+/* D of the norms that divide by a mean over the R rows; 1: plain. */
+static double mean_divisor(const gm_loss *x) {
+    const bool update = x->norm == GM_NORM_UPDATE;
+    double sum = 0;
+    if (x->norm != GM_NORM_ENERGY && !update) return 1;
+    #pragma omp parallel for schedule(static) num_threads(gm_threads())
+    for (long t = 0; t < x->R; t++) {
+        const gm_real *y = x->y + t * x->d, *h = x->h + t * x->d;
+        gm_real *e = x->d_student + t * x->d;
+        for (long i = 0; i < x->d && update; i++) e[i] = y[i] - h[i];
+        const gm_real *of = update ? e : y;
+        x->error[t] = gm_dot(x->d, of, of);
+    }
+    for (long t = 0; t < x->R; t++) sum += x->error[t];
+    return sum / (double)x->R;
+}
+
+/* (4) and its gradient.  With e = y~_t - y_t:
+     x = ||e||^2 / D,   E_t = w_t f(x),   dE/dy~_t = (2/R) w_t f'(x) e / D
+   f(x) = x; robust: f(x) = s ln(1 + x/s), f'(x) = 1 / (1 + x/s). */
+double gm_loss_block(const gm_loss *x) {
+    const bool own = x->norm == GM_NORM_TOKEN || x->norm == GM_NORM_ROBUST;
+    const double mean = mean_divisor(x);
+    #pragma omp parallel for schedule(static) num_threads(gm_threads())
+    for (long t = 0; t < x->R; t++) {
+        const gm_real *y = x->y + t * x->d, *student = x->student + t * x->d;
+        gm_real *e = x->d_student + t * x->d;
+        for (long i = 0; i < x->d; i++) e[i] = student[i] - y[i];
+        double D = own ? gm_dot(x->d, y, y) : mean;
+        double weight = t % x->T == 0 ? x->first_weight : 1;
+        double relative = gm_dot(x->d, e, e) / D, slope = 1;
+        if (x->norm == GM_NORM_ROBUST) {
+            slope = 1 / (1 + relative / ROBUST);
+            relative = ROBUST * gm_logd(1 + relative / ROBUST);
+        }
+        x->error[t] = weight * relative;
+        gm_real scale = (gm_real)(2 * weight * slope / (D * (double)x->R));
+        for (long i = 0; i < x->d; i++) e[i] *= scale;
+    }
+    double sum = 0;
+    for (long t = 0; t < x->R; t++) sum += x->error[t];
+    return sum / (double)x->R;
+}
+
+/* -------------------------------------------------------- one sweep (3 - 5) */
+
+/* What a watcher sees: gamma.h says what is complete at each point. */
+static void watch(const gm_fit *fit, gm_moment moment, long l) {
+    if (fit->watcher) fit->watcher->look(fit->watcher->context, fit, moment, l);
+}
+
+static void sweep_alloc(gm_arena *arena, const gm_config *c,
+                        const gm_fit_options *o, int K, gm_sweep *w) {
+    w->R = o->batch * o->T;
+    size_t R = (size_t)w->R, d = (size_t)c->d;
+    gm_block_alloc(arena, c, &w->block);
+    gm_grad_alloc(arena, c, &w->grad);
+    gm_acts_alloc(arena, c, o->batch, o->T, true, &w->acts);
+    gm_rope_build(arena, c, o->T, NULL, &w->rope);
+    w->h = gm_alloc(arena, R * d, sizeof *w->h);
+    w->y = gm_alloc(arena, R * d, sizeof *w->y);
+    w->student = gm_alloc(arena, R * d, sizeof *w->student);
+    w->d_y = gm_alloc(arena, R * d, sizeof *w->d_y);
+    w->row_E = gm_alloc(arena, R, sizeof *w->row_E);
+    w->row_g = gm_alloc(arena, (size_t)(gm_tallest(c) * K), sizeof *w->row_g);
+    w->order = gm_alloc(arena, (size_t)o->S, sizeof *w->order);
+    w->picked = gm_alloc(arena, (size_t)o->batch, sizeof *w->picked);
+    w->tokens = gm_alloc(arena, R, sizeof *w->tokens);
+}
+
+/* E_l of what the student gave; its gradient in w->d_y. */
+static double block_loss(const gm_fit *fit) {
+    const gm_sweep *w = fit->sweep;
+    const gm_fit_options *o = &fit->options;
+    double first = o->first_weight == 0 ? 1 : o->first_weight;
+    return gm_loss_block(&(gm_loss){o->norm, first, w->R, o->T,
+                                    fit->candidates->model->config.d, w->h,
+                                    w->y, w->student, w->d_y, w->row_E});
+}
+
+/* S_mk is the mean over the first steps, until each sequence was seen. */
+static bool measuring(const gm_fit *fit) {
+    const gm_fit_options *o = &fit->options;
+    return o->relaxation == GM_SOFT_CORRECTED &&
+           (fit->step == 0 || fit->step * o->batch < o->S);
+}
+
+/* S_mk: module m of block l alone at candidate k, all else original, in units
+   of E_0 once that is known.  Needs the teacher's y; dE/dW~'s buffer holds the
+   candidate meanwhile. */
+static void measure_separable(gm_fit *fit, long l, const gm_offer *offers) {
+    gm_sweep *w = fit->sweep;
+    const gm_config *c = &fit->candidates->model->config;
+    for (int j = 0; j < GM_LINEARS; j++) {
+        gm_real *original = w->block.w[j];
+        double *S = fit->separable + (l * GM_LINEARS + j) * fit->K;
+        w->block.w[j] = w->grad.w[j];
+        for (int i = 0; i < offers[j].count; i++) {
+            gm_dequantize(&offers[j].packed[i], w->grad.w[j]);
+            gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts,
+                             w->student);
+            double unit = fit->step ? fit->E0 : 1, *mean = S + offers[j].k[i];
+            *mean += (block_loss(fit) / unit - *mean) / (double)(fit->step + 1);
+        }
+        w->block.w[j] = original;
+    }
+}
+
+/* Block l: the teacher's h -> y; S_mk while they are measured; (3) W~; the
+   student's h -> y~; (4) E_l; backward, dE/dW~; (5) g.  Leaves the teacher's y
+   in w->h, the next block's input. */
+static void sweep_block(gm_fit *fit, long l) {
+    gm_sweep *w = fit->sweep;
+    const gm_model *model = fit->candidates->model;
+    const gm_config *c = &model->config;
+    gm_offer offers[GM_LINEARS];
+    gm_block_load(model, l, &w->block);
+    gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->y);
+    gm_states_check(model, l, "output", w->y, w->R, c->d);
+    for (int j = 0; j < GM_LINEARS; j++)
+        gm_offer_find(fit->candidates, l, j, offers + j);
+    if (measuring(fit)) measure_separable(fit, l, offers);
+    for (int j = 0; j < GM_LINEARS; j++) {
+        const gm_offer *o = offers + j;
+        const double *p = fit->p + (l * GM_LINEARS + j) * fit->K;
+        double share[GM_MAX_CANDIDATES];
+        long out, in;
+        for (int i = 0; i < o->count; i++) share[i] = p[o->k[i]];
+        gm_mix(o->packed, o->count, share, w->block.w[j]);
+        gm_linear_shape(c, j, &out, &in);
+        memset(w->grad.w[j], 0, (size_t)(out * in) * sizeof(gm_real));
+    }
+    gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->student);
+    fit->block_E[l] = block_loss(fit);
+    gm_block_backward(c, &w->block, &w->rope, w->h, &w->acts, w->d_y, &w->grad,
+                      NULL);
+    watch(fit, GM_BLOCK, l);
+    for (int j = 0; j < GM_LINEARS; j++)
+        gm_offer_inner(offers + j, w->grad.w[j], w->row_g,
+                       fit->g + (l * GM_LINEARS + j) * fit->K);
+    gm_real *teacher = w->y;
+    w->y = w->h;
+    w->h = teacher;
+}
+
+/* This step's sequences, as tokens and as states before the first block. */
+static void sweep_begin(gm_fit *fit) {
+    const gm_fit_options *o = &fit->options;
+    const gm_model *model = fit->candidates->model;
+    gm_sweep *w = fit->sweep;
+    const long d = model->config.d;
+    pick_sequences(o, fit->step, w->order, w->picked);
+    for (long i = 0; i < o->batch; i++) {
+        memcpy(w->tokens + i * o->T, fit->tokens + w->picked[i] * o->T,
+               (size_t)o->T * sizeof *w->tokens);
+        if (w->inputs)
+            memcpy(w->h + i * o->T * d, w->inputs + w->picked[i] * o->T * d,
+                   (size_t)(o->T * d) * sizeof *w->h);
+    }
+    if (!w->inputs) gm_embed(model, w->tokens, w->R, w->h);
+    watch(fit, GM_BEGIN, 0);
+}
+
+/* What overflowed in a block's mixture or its gradients. */
+static void check_sweep(const gm_fit *fit) {
+    const char *dir = fit->candidates->model->dir;
+    const long each = GM_LINEARS * fit->K;
+    for (long i = 0; i < fit->M * fit->K; i++) {
+        double E = fit->block_E[i / each];
+        if (isfinite(E) && isfinite(fit->g[i]) && isfinite(fit->separable[i]))
+            continue;
+        const char *what = !isfinite(E) ? "reconstruction error"
+                         : !isfinite(fit->g[i]) ? "gradient"
+                         : "separable error";
+        gm_fail(GM_EINPUT, "%s: block %ld: the %s of step %ld is not finite",
+                dir, i / each, what, fit->step + 1);
+    }
+}
+
+/* This rank's blocks in order, on this step's sequences; then every rank has
+   all of block_E, g and S: E in units of E_0, that of the first step. */
+static void sweep(gm_fit *fit) {
+    const gm_model *model = fit->candidates->model;
+    const long L = model->config.layers, each = GM_LINEARS * fit->K;
+    sweep_begin(fit);
+    for (long l = gm_rank_first(L, gm_rank());
+         l < gm_rank_first(L, gm_rank() + 1); l++)
+        sweep_block(fit, l);
+    gm_ranks_gather(fit->block_E, L, 1);
+    gm_ranks_gather(fit->g, L, each);
+    if (measuring(fit)) gm_ranks_gather(fit->separable, L, each);
+    check_sweep(fit);
+    fit->E = 0;
+    for (long l = 0; l < L; l++) fit->E += fit->block_E[l];
+    if (!(fit->E > 0))
+        gm_fail(GM_EINPUT, "%s: the reconstruction error of step %ld is %g; "
+                "expected a positive finite number", model->dir, fit->step + 1,
+                fit->E);
+    if (fit->step == 0) {
+        fit->E0 = fit->E;
+        for (long i = 0; i < fit->M * fit->K; i++)
+            fit->separable[i] /= fit->E0;
+    }
+    fit->E /= fit->E0;
+    for (long i = 0; i < fit->M * fit->K; i++) fit->g[i] /= fit->E0;
+}
+
+/* ---------------------------------------------- the update of theta (7 - 9) */
+
+/* (7) without budget and entropy; i = m K + k.  The separable error plus the
+   interaction that the joint pass measured. */
 static double candidate_loss(const gm_fit *fit, long i) {
     if (fit->options.relaxation != GM_SOFT_CORRECTED) return fit->g[i];
     return fit->separable[i] +
            (fit->g[i] - 2 * fit->p[i] * fit->separable[i]);
 }
 
-/* loss + (lambda + rho c) n_m b_k / N + (alpha/M) ln pi_mk */
+/* (7): loss + (lambda + rho c) n_m b_k / N + (alpha/M) ln pi_mk */
 static double with_charges(const gm_fit *fit, long i, double loss) {
     const gm_fit_options *o = &fit->options;
     double v = loss + (fit->lambda + o->rho * fit->c) *
@@ -318,8 +434,8 @@ static double with_charges(const gm_fit *fit, long i, double loss) {
     return v;
 }
 
-/* dJ/dtheta_m: not sampled, through p = y = pi = softmax(theta / tau) of the
-   whole v; sampled, the loss through y, budget and entropy through pi. */
+/* (8), dJ/dtheta_m: not sampled, through p = y = pi = softmax(theta / tau) of
+   the whole v; sampled, the loss through y, budget and entropy through pi. */
 static void theta_gradient(const gm_fit *fit, long m, double *d) {
     const int K = fit->K;
     const long at = m * K;
@@ -337,7 +453,7 @@ static void theta_gradient(const gm_fit *fit, long m, double *d) {
     }
 }
 
-/* v_mk, and one Adam step (Kingma, Ba 2015) along dJ/dtheta. */
+/* (7), and one Adam step (Kingma, Ba 2015) along dJ/dtheta. */
 static void update_theta(gm_fit *fit) {
     const double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
     fit->beta1_power *= beta1;
@@ -387,141 +503,25 @@ static void accumulate_tail(gm_fit *fit) {
     }
 }
 
-/* This step's sequences, as tokens and as states before the first block. */
-static void sweep_begin(gm_fit *fit) {
-    const gm_fit_options *o = &fit->options;
-    const gm_model *model = fit->candidates->model;
-    struct gm_sweep *w = fit->sweep;
-    const long d = model->config.d;
-    pick_sequences(o, fit->step, w->order, w->picked);
-    for (long i = 0; i < o->batch; i++) {
-        memcpy(w->tokens + i * o->T, fit->tokens + w->picked[i] * o->T,
-               (size_t)o->T * sizeof *w->tokens);
-        if (w->inputs)
-            memcpy(w->h + i * o->T * d, w->inputs + w->picked[i] * o->T * d,
-                   (size_t)(o->T * d) * sizeof *w->h);
-    }
-    tap(fit, GM_I32, o->batch, o->T, w->tokens,
-                      "tokens");
-    if (!w->inputs) gm_embed(model, w->tokens, w->R, w->h);
-    tap(fit, real_dtype, w->R, d, w->h, "teacher.0");
-}
-
-/* What other ranks found in their blocks. */
-static void sweep_gather(gm_fit *fit) {
-    const long L = fit->candidates->model->config.layers;
-    const long each = GM_LINEARS * fit->K;
-    gm_ranks_gather(fit->block_E, L, 1);
-    gm_ranks_gather(fit->g, L, each);
-    if (measuring(fit))
-        gm_ranks_gather(fit->separable, L, each);
-}
-
-/* What overflowed in a block's mixture or its gradients. */
-static void check_sweep(const gm_fit *fit) {
-    const char *dir = fit->candidates->model->dir;
-    const long each = GM_LINEARS * fit->K;
-    for (long i = 0; i < fit->M * fit->K; i++) {
-        double E = fit->block_E[i / each];
-        if (isfinite(E) && isfinite(fit->g[i]) && isfinite(fit->separable[i]))
-            continue;
-        const char *what = !isfinite(E) ? "reconstruction error"
-                         : !isfinite(fit->g[i]) ? "gradient"
-                         : "separable error";
-        gm_fail(GM_EINPUT, "%s: block %ld: the %s of step %ld is "
-                       "not finite", dir, i / each, what, fit->step + 1);
-    }
-}
-
-/* The blocks in order, on this step's sequences: block_E, E, g and, in the
-   first step, E_0, all in units of it. */
-static void sweep(gm_fit *fit) {
-    const gm_model *model = fit->candidates->model;
-    const long L = model->config.layers, end = gm_rank_first(L, gm_rank() + 1);
-    sweep_begin(fit);
-    for (long l = gm_rank_first(L, gm_rank()); l < end; l++)
-        sweep_block(fit, l);
-    sweep_gather(fit);
-    check_sweep(fit);
-    fit->E = 0;
-    for (long l = 0; l < L; l++) fit->E += fit->block_E[l];
-    if (!(fit->E > 0))
-        gm_fail(GM_EINPUT, "%s: the reconstruction error of step "
-                       "%ld is %g; expected a positive finite number",
-                       model->dir, fit->step + 1, fit->E);
-    if (fit->step == 0) {
-        fit->E0 = fit->E;
-        for (long i = 0; i < fit->M * fit->K; i++)
-            fit->separable[i] /= fit->E0;
-    }
-    fit->E /= fit->E0;
-    for (long i = 0; i < fit->M * fit->K; i++) fit->g[i] /= fit->E0;
-}
-
-/* What of [M, K] and scalars a step started from (after = false), or what it
-   made of that. */
-static void tap_step(const gm_fit *fit, bool after) {
-    const gm_fit_options *o = &fit->options;
-    const struct { const char *name; const double *x; } before[] = {
-        {"theta_before", fit->theta}, {"p", fit->p}}, done[] = {
-        {"separable", fit->separable}, {"g", fit->g}, {"v", fit->v},
-        {"moment1", fit->moment1}, {"moment2", fit->moment2},
-        {"theta_after", fit->theta}}, *array = after ? done : before;
-    for (int i = 0; i < (after ? 6 : 2); i++)
-        tap(fit, GM_F64, fit->M, fit->K, array[i].x, "%s",
-                array[i].name);
-    if (!after)
-        tap_scalars(fit, (tapped[]){
-            {"step", (double)fit->step}, {"c", fit->c},
-            {"entropy", fit->entropy}, {"lambda_before", fit->lambda},
-            {"rho", o->rho}, {"alpha", o->alpha}, {"tau", fit->tau},
-            {"eta", o->eta}, {"rate", o->rate}, {"train_bits", o->budget}}, 10);
-    else tap_scalars(fit, (tapped[]){
-        {"E0", fit->E0}, {"E", fit->E}, {"beta1_power", fit->beta1_power},
-        {"beta2_power", fit->beta2_power}, {"lambda_after", fit->lambda}}, 5);
-}
-
-static void tap_scores(const gm_fit *fit) {
-    if (!fit->tap || fit->step < fit->options.steps) return;
-    double *score = fit->sweep->scores, *error = score + fit->M * fit->K;
-    gm_fit_scores(fit, score, error);
-    tap(fit, GM_F64, fit->M, fit->K, score, "scores");
-    tap(fit, GM_F64, fit->M, fit->K, error, "scores_error");
-}
-
+/* One step: (1, 2), the sweep (3 - 5), Adam on (8), the multiplier (9). */
 void gm_fit_step(gm_fit *fit) {
     const gm_fit_options *o = &fit->options;
     update_p(fit);
-    tap_step(fit, false);
     sweep(fit);
     accumulate_tail(fit);
     update_theta(fit);
     fit->lambda += o->eta * o->rho * fit->c;
     fit->step++;
-    tap_step(fit, true);
-    tap_scores(fit);
+    watch(fit, GM_END, 0);
 }
 
 /* --------------------------------------------------------------- beginning */
 
-/* The states before the first of this rank's blocks, of all sequences. */
-static void rank_inputs(gm_arena *arena, gm_fit *fit) {
-    struct gm_sweep *w = fit->sweep;
-    const gm_fit_options *o = &fit->options;
-    const gm_model *model = fit->candidates->model;
-    gm_ranks_same("the run's hash", fit->hash);
-    if (gm_rank() == 0) return;
-    w->inputs = gm_alloc(arena, (size_t)(o->S * o->T * model->config.d),
-                         sizeof *w->inputs);
-    gm_states_before(model, gm_rank_first(model->config.layers,
-                            gm_rank()), &(gm_sequences){fit->tokens, o->S,
-                            o->T}, &w->block, &w->acts, &w->rope, w->inputs);
-}
-
 void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
-                       const int32_t *tokens, const gm_fit_options *options,
-                       gm_fit *fit) {
-    const gm_config *c = &candidates->model->config;
+                  const int32_t *tokens, const gm_fit_options *options,
+                  gm_fit *fit) {
+    const gm_model *model = candidates->model;
+    const gm_config *c = &model->config;
     *fit = (gm_fit){.options = *options, .candidates = candidates,
                     .tokens = tokens, .K = candidates->recipe.count,
                     .M = c->layers * GM_LINEARS,
@@ -537,14 +537,17 @@ void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
     if (options->relaxation != GM_HARD) fit->y = fit->p;
     if (!gm_sampled(options->relaxation)) fit->pi = fit->p;
     fit->sweep = gm_alloc(arena, 1, sizeof *fit->sweep);
-    gm_fit_hash(fit);
-    fit->sweep->scores = gm_alloc(arena, (size_t)(2 * fit->M * fit->K),
-                                  sizeof *fit->sweep->scores);
-    sweep_alloc(arena, c, options, fit->K, fit->sweep);
-    rank_inputs(arena, fit);
+    gm_sweep *w = fit->sweep;
+    sweep_alloc(arena, c, options, fit->K, w);
+    if (gm_rank() == 0) return;
+    w->inputs = gm_alloc(arena, (size_t)(options->S * options->T * c->d),
+                         sizeof *w->inputs);
+    gm_states_before(model, gm_rank_first(c->layers, gm_rank()),
+                     &(gm_sequences){tokens, options->S, options->T},
+                     &w->block, &w->acts, &w->rope, w->inputs);
 }
 
-/* ------------------------------------------------------------------- scores */
+/* -------------------------------------------------------------- scores (10) */
 
 /* scaled: S_mk f_m.  L_mk is S_mk plus an interaction, the product of e_mk and
    the others' errors at the budget of learning: linear in e_mk, so for a small
@@ -613,11 +616,10 @@ void gm_fit_scores(const gm_fit *fit, double *score, double *error) {
 /* ---------------------------------------------------------------- the table */
 
 void gm_module_table(gm_arena *arena, const gm_model *model,
-                          const gm_recipe *recipe, gm_scores *out) {
+                     const gm_recipe *recipe, gm_scores *out) {
     const gm_config *c = &model->config;
     const int K = recipe->count;
-    gm_scores_new(arena, c->layers * GM_LINEARS, K, recipe->bits,
-                                out);
+    gm_scores_new(arena, c->layers * GM_LINEARS, K, recipe->bits, out);
     for (long m = 0; m < out->M; m++) {
         long rows, columns;
         int j = (int)(m % GM_LINEARS);
@@ -633,46 +635,5 @@ void gm_module_table(gm_arena *arena, const gm_model *model,
                                   recipe->group);
             out->error[m * K + k] = -1;
         }
-    }
-}
-
-void gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out) {
-    const gm_fit_options *o = &fit->options;
-    const gm_recipe *recipe = &fit->candidates->recipe;
-    const gm_model *model = fit->candidates->model;
-    gm_module_table(arena, model, recipe, out);
-    gm_fit_scores(fit, out->score, out->error);
-    for (long i = 0; i < fit->M * fit->K; i++)
-        if (!gm_allowed(fit->candidates, i / fit->K, (int)(i % fit->K)))
-            out->bytes[i] = -1;
-    char bits[128], calibration[65];
-    gm_fit_tokens_hash(fit, calibration);
-    gm_recipe_text(recipe, bits);
-    const struct { const char *key, *text; double number; } keys[] = {
-        {"version", GM_VERSION, 0}, {"model", gm_base_name(model->dir), 0},
-        {"model_hash", model->hash, 0}, {"calibration_hash", calibration, 0},
-        {"candidates", bits, 0}, {"candidates_hash", fit->candidates->hash, 0},
-        {"relaxation", gm_relaxation_name(o->relaxation), 0},
-        {"norm", gm_loss_norm_name(o->norm), 0},
-        {"score", gm_score_name(o->score), 0},
-        {"sequences", NULL, (double)o->S}, {"length", NULL, (double)o->T},
-        {"batch", NULL, (double)o->batch}, {"steps", NULL, (double)o->steps},
-        {"seed", NULL, (double)o->seed}, {"alpha", NULL, o->alpha},
-        {"rho", NULL, o->rho}, {"eta", NULL, o->eta}, {"tau", NULL, o->tau},
-        {"tau_last", NULL, o->tau_last},
-        {"first_weight", NULL, o->first_weight},
-        {"rate", NULL, o->rate}, {"tail", NULL, o->tail},
-        {"train_bits", NULL, o->budget}, {"E0", NULL, fit->E0},
-        {"E", NULL, fit->E}, {"c", NULL, fit->c},
-        {"lambda", NULL, fit->lambda}, {"entropy", NULL, fit->entropy}};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        char number[32];
-        double x = keys[i].number;
-        if (x == floor(x) && fabs(x) < 1e15)
-            snprintf(number, sizeof number, "%.0f", x);
-        else
-            gm_double_text(x, number);
-        gm_keys_set(arena, &out->keys, keys[i].key, "%s",
-                        keys[i].text ? keys[i].text : number);
     }
 }

@@ -507,8 +507,9 @@ gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
                       const gm_solve_options *options, int *choice,
                       gm_certificate *certificate, gm_allocation *out);
 
-/* ----------------------------------------------------------------- relax.c
-   Relaxations and norms of Stage I; equations: gamma.c. */
+/* ----------------------------------------------------------------- gamma.c
+   Stage I: learn theta, and from it a score for each module and candidate.  The
+   equations stand at the head of gamma.c. */
 
 typedef enum { GM_SOFT, GM_SOFT_CORRECTED, GM_GUMBEL, GM_HARD,
                GM_RELAXATIONS } gm_relaxation;
@@ -548,10 +549,7 @@ typedef struct {
 /* E = (1/R) sum_t E_t, rows added in order. */
 double gm_loss_block(const gm_loss *loss);
 
-/* ----------------------------------------------------------------- gamma.c
-   Stage I: learn theta, and from it a score for each module and candidate. */
-
-/* All of Stage I's settings; the defaults are in main_fit.c's option table. */
+/* All of Stage I's settings; the defaults are in the option table of cmd/. */
 typedef struct {
     gm_relaxation relaxation;
     gm_loss_norm norm;
@@ -571,72 +569,73 @@ typedef struct {
     uint64_t seed;      /* sequences of each step, Gumbel noise           */
 } gm_fit_options;
 
-/* What a step saw, tensor by tensor, for `gamma dump`: names and shapes in
-   docs/verify.md.  wants: whether `put` is to be called for that name. */
+/* Buffers of one step; R = batch T rows. */
 typedef struct {
-    void *context;
-    bool (*wants)(void *context, const char *name);
-    void (*put)(void *context, const char *name, gm_dtype dtype, int rank,
-                const int64_t *shape, const void *data);
-} gm_tap;
+    gm_block block, grad;       /* W or W~; dE/dW~                            */
+    gm_acts acts;
+    gm_rope_table rope;
+    gm_real *h, *y, *student, *d_y;     /* [R, d] h_{l-1}, h_l, f_l(W~), dE/d */
+    gm_real *inputs;            /* [S, T, d] of this rank's first block; NULL:
+                                   the embeddings                             */
+    double *row_E;              /* [R] E_t                                    */
+    double *row_g;              /* [out, K] workspace of gm_inner             */
+    long R, *order, *picked;    /* [S], [batch]                               */
+    int32_t *tokens;            /* [R]                                        */
+} gm_sweep;
 
-/* The whole state of Stage I: what a resumed run needs, bit for bit. Arrays
-   are [M, K], module m = 7 layer + linear. */
+/* Who looks on: at three points of a step, with what is complete by then.
+   GM_BEGIN  theta, p, y, pi, c, entropy, tau; sweep: tokens, h = embeddings
+   GM_BLOCK  block l: block_E[l]; sweep: h, y, student, row_E, block = W~,
+             grad = dE/dW~
+   GM_END    all of gm_fit, the step being counted */
+typedef enum { GM_BEGIN, GM_BLOCK, GM_END } gm_moment;
+typedef struct gm_fit gm_fit;
 typedef struct {
+    void (*look)(void *context, const gm_fit *fit, gm_moment moment, long l);
+    void *context;
+} gm_watcher;
+
+/* The whole state of Stage I: what a resumed run needs, bit for bit.  Arrays
+   are [M, K], module m = 7 layer + linear. */
+struct gm_fit {
     gm_fit_options options;
-    const gm_tap *tap;                  /* NULL: nobody looks */
     const gm_candidates *candidates;
-    const int32_t *tokens;              /* [S, T] */
-    char hash[65];                      /* of all that determines the result */
-    long M, step;                       /* steps done */
+    const int32_t *tokens;              /* [S, T]                            */
+    const gm_watcher *watcher;          /* NULL: nobody looks                */
+    long M, step;                       /* step: done so far                 */
     int K;
     double N, E0, lambda;
-    double E, c, entropy;               /* of the last step; E in units of E0 */
-    double beta1_power, beta2_power;    /* Adam's bias correction */
+    double beta1_power, beta2_power;    /* Adam's bias correction            */
     double *theta, *moment1, *moment2;
-    double *separable;                  /* S_mk, soft-corrected only */
-    double *theta_sum, *loss_sum, *loss_squares, multiplier_sum; /* of tail */
-    double tau;                         /* of the last step, like all below */
-    double *p, *g, *v, *block_E;        /* p: what was mixed; [M,K], [L] */
-    double *y, *pi;     /* see gamma.c; not sampled: p itself */
-    struct gm_sweep *sweep;             /* buffers of one step */
-} gm_fit;
+    double *separable;                  /* S_mk, soft-corrected only         */
+    double *theta_sum, *loss_sum, *loss_squares, multiplier_sum; /* of tail  */
+    double E, c, entropy, tau;  /* of the last step, E in units of E0        */
+    double *p, *g, *v;          /* p: what was mixed                         */
+    double *y, *pi;             /* sampled relaxations; else p itself        */
+    double *block_E;            /* [L]                                       */
+    gm_sweep *sweep;
+};
 
 /* S sequences of T tokens from a text, evenly spread over it, no overlap. */
 void gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
-                         long S, long T, int32_t **out);
+                    long S, long T, int32_t **out);
 
 void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
-                       const int32_t *tokens, const gm_fit_options *options,
-                       gm_fit *out);
+                  const int32_t *tokens, const gm_fit_options *options,
+                  gm_fit *out);
 
 /* One sweep over the blocks, one Adam step, one multiplier step. */
 void gm_fit_step(gm_fit *fit);
 
 /* score[M, K]: estimated loss of module m at candidate k, units of E_0,
-   smallest of each module 0; error[M, K]: its standard error (see gamma.c).;
+   smallest of each module 0; error[M, K]: its standard error (see gamma.c);
    a candidate that the module lacks: 0 and -1. */
 void gm_fit_scores(const gm_fit *fit, double *score, double *error);
 
 /* The table of all modules and candidates with their sizes; scores, and the
    overhead of a file, zero. */
 void gm_module_table(gm_arena *arena, const gm_model *model,
-                          const gm_recipe *recipe, gm_scores *out);
-/* The same with the learned scores and all settings as keys: scores.tsv. */
-void gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out);
-
-/* ---------------------------------------------------------------- state.c
-   A run of Stage I as a file. */
-
-/* SHA-256 of the calibration's token ids. */
-void gm_fit_tokens_hash(const gm_fit *fit, char hex[65]);
-/* fit->hash: candidates, tokens and all options that change the result. */
-void gm_fit_hash(gm_fit *fit);
-
-/* The state as text, exact (hexadecimal floats); loading refuses a state whose
-   hash differs. */
-void gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path);
-void gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path);
+                     const gm_recipe *recipe, gm_scores *out);
 
 /* ------------------------------------------------------------- frontier.c
    Beyond one budget. */

@@ -156,6 +156,15 @@ void gm_talk(const gm_call *call, const char *format, ...)
    until the process ends. */
 void gm_call_claim(gm_call *call, const char *dir);
 
+/* state.c: Stage I's state as text, exact (hexadecimal floats).  `hash` ties it
+   to candidates, tokens and all options that change the result; loading refuses
+   a state of another. */
+void gm_fit_hash(const gm_fit *fit, char hash[65]);
+void gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path);
+void gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path);
+/* gm_module_table with the learned scores and all settings: scores.tsv. */
+void gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out);
+
 /* What several commands do alike (cmd/fit.c).  Tokens come from a text or a
    .npy file, whichever is not NULL; ids are checked against the vocabulary. */
 void gm_call_tokens(gm_call *call, const gm_model *model, const char *text,

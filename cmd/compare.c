@@ -231,7 +231,9 @@ static void learn(comparing *c) {
     double passes = (double)(c->fit.steps * c->fit.batch) / (double)c->fit.S;
     c->learning = (gm_effort){passes, gm_seconds() - start};
     gm_call_scores(call, &fit, c->dir, &c->scores);
-    keep_learning(c, fit.hash);
+    char hash[65];
+    gm_fit_hash(&fit, hash);
+    keep_learning(c, hash);
     gm_arena_free(&learning);
 }
 

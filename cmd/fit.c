@@ -374,6 +374,9 @@ void gm_call_fit(gm_call *call, gm_arena *arena,
                       const gm_fit_options *options, const char *dir,
                       bool resume, gm_fit *fit) {
     gm_fit_begin(arena, candidates, tokens, options, fit);
+    char hash[65];
+    gm_fit_hash(fit, hash);
+    gm_ranks_same("the run's hash", hash);
     const char *state = gm_format(&call->arena, "%s/fit.state", dir);
     if (resume && gm_exists(state)) {
         gm_fit_load(&call->arena, fit, state);

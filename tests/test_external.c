@@ -3,6 +3,7 @@
    candidates; sizes, missing candidates; every kind of bad file by its exact
    message.  `test_external MODEL FILE` writes one for test_external.sh.
    SPDX-License-Identifier: GPL-3.0-or-later */
+#include "cmd/cmd.h"
 #include "formats/formats.h"
 #include "test.h"
 

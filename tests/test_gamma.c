@@ -3,7 +3,7 @@
    an uninterrupted run, identical bits for all threads and instruction sets,
    per-module candidates, the tap, refusals.
    SPDX-License-Identifier: GPL-3.0-or-later */
-#include "gamma.h"
+#include "cmd/cmd.h"
 #include "large.h"
 #include "test.h"
 #include "vec.h"
@@ -287,7 +287,7 @@ static void hash_of_every_option(void) {
     for (int i = 0; i < 12; i++) {
         fixture f;
         fixture_begin(&f, "llama", o + i);
-        memcpy(hash[i], f.fit.hash, 65);
+        gm_fit_hash(&f.fit, hash[i]);
         fixture_end(&f);
         for (int j = 0; j < i; j++)
             CHECK((strcmp(hash[i], hash[j]) == 0) == (i == 1), "options %d and "
@@ -325,114 +325,63 @@ static void samples_follow_pi(void) {
           gm_temperature(0.7, 0.7, 3, 5) == 0.7, "temperatures");
 }
 
-/* A tap that notes what it is shown; refuses the name `refuse`. */
-typedef struct {
-    const char *only, *refuse;          /* only: NULL wants everything */
-    long count;
-    char name[256][80];
-    int64_t size[256];                  /* elements */
-    double first[256];                  /* doubles only */
-} notes;
+/* A watcher that notes the points of a step and what is complete at each; fails
+   at call `refuse`. */
+typedef struct { long calls, refuse, wrong; char order[64]; } notes;
 
-static bool note_wants(void *context, const char *name) {
-    const notes *n = context;
-    return !n->only || strcmp(n->only, name) == 0;
-}
-
-static void note_put(void *context, const char *name, gm_dtype dtype,
-                     int rank, const int64_t *shape, const void *data) {
+static void note(void *context, const gm_fit *fit, gm_moment moment, long l) {
     notes *n = context;
-    CHECK(n->count < 256 && rank >= 1 && rank <= 2, "%s", name);
-    snprintf(n->name[n->count], sizeof *n->name, "%s", name);
-    n->size[n->count] = rank == 2 ? shape[0] * shape[1] : shape[0];
-    n->first[n->count++] = dtype == GM_F64 ? *(const double *)data : 0;
-    if (n->refuse && strcmp(n->refuse, name) == 0)
-        gm_fail(GM_EIO, "%s refused", name);
+    const gm_sweep *w = fit->sweep;
+    const long d = fit->candidates->model->config.d;
+    n->order[n->calls++] = moment == GM_BEGIN ? 'b' : moment == GM_END ? 'e'
+                                                  : (char)('0' + l);
+    if (n->calls == n->refuse) gm_fail(GM_EIO, "call %ld refused", n->calls);
+    if (moment == GM_BEGIN) {
+        gm_real *h = calloc((size_t)(w->R * d), sizeof *h);
+        double sum = 0;
+        for (int k = 0; k < fit->K; k++) sum += fit->p[k];
+        gm_embed(fit->candidates->model, w->tokens, w->R, h);
+        n->wrong += fabs(sum - 1) > 1e-12;
+        n->wrong += memcmp(h, w->h, (size_t)(w->R * d) * sizeof *h) != 0;
+        free(h);
+    } else if (moment == GM_BLOCK) {
+        gm_loss x = {fit->options.norm, 1, w->R, fit->options.T, d, w->h, w->y,
+                     w->student, calloc((size_t)(w->R * d), sizeof(gm_real)),
+                     calloc((size_t)w->R, sizeof(double))};
+        n->wrong += gm_loss_block(&x) != fit->block_E[l];
+        n->wrong += memcmp(x.error, w->row_E, (size_t)w->R * sizeof(double));
+        free(x.d_student), free(x.error);
+    } else {
+        n->wrong += fit->E <= 0 || fit->theta[0] == 0;
+    }
 }
 
-/* Place of a name among those shown; each is shown exactly once. */
-static long noted(const notes *n, const char *name) {
-    long at = -1, times = 0;
-    for (long i = 0; i < n->count; i++)
-        if (strcmp(n->name[i], name) == 0) at = i, times++;
-    CHECK(times == 1, "%s: shown %ld times", name, times);
-    return at < 0 ? 0 : at;
-}
-
-/* Everything that docs/verify.md names, of the right size, in a run of one
-   step of three blocks (qwen3: d 56, R 48, M 21); looking changes nothing. */
-static void tap_shows_a_step(void) {
+/* The points of two steps of three blocks in order; looking changes nothing; a
+   look that fails ends the step. */
+static void watcher_sees_a_step(void) {
     static notes all;
-    const struct { const char *name; long size; } expected[] = {
-        {"tokens", 48}, {"teacher.0", 48 * 56}, {"teacher.1", 48 * 56},
-        {"teacher.2", 48 * 56}, {"teacher.3", 48 * 56},
-        {"student.1", 48 * 56}, {"student.2", 48 * 56},
-        {"student.3", 48 * 56}, {"loss.1", 48}, {"loss.2", 48},
-        {"loss.3", 48}, {"E.1", 1}, {"E.2", 1}, {"E.3", 1},
-        {"separable", 63}, {"theta_before", 63}, {"p", 63}, {"g", 63},
-        {"v", 63}, {"moment1", 63}, {"moment2", 63}, {"theta_after", 63},
-        {"scores", 63}, {"scores_error", 63}, {"step", 1}, {"E0", 1},
-        {"E", 1}, {"c", 1}, {"entropy", 1}, {"lambda_before", 1},
-        {"lambda_after", 1}, {"rho", 1}, {"alpha", 1}, {"tau", 1}, {"eta", 1},
-        {"rate", 1}, {"train_bits", 1}, {"beta1_power", 1},
-        {"beta2_power", 1}};
-    const long names = sizeof expected / sizeof *expected;
     fixture f, plain;
     gm_fit_options o = golden_options;
-    o.relaxation = GM_SOFT_CORRECTED, o.steps = 1;
+    o.relaxation = GM_SOFT_CORRECTED, o.steps = 2;
     fixture_begin(&plain, "qwen3", &o);
-    CHECK(STATUS(gm_fit_step(&plain.fit)) == GM_OK, "%s", err.text);
     fixture_begin(&f, "qwen3", &o);
-    f.fit.tap = &(gm_tap){&all, note_wants, note_put};
-    CHECK(STATUS(gm_fit_step(&f.fit)) == GM_OK, "%s", err.text);
-    CHECK(same_bits(&plain.fit, &f.fit), "a tapped run departs");
-    for (long i = 0; i < names; i++)
-        CHECK(all.size[noted(&all, expected[i].name)] == expected[i].size,
-              "%s: %ld elements", expected[i].name,
-              (long)all.size[noted(&all, expected[i].name)]);
-    for (int m = 0; m < 21; m++) {
-        const char *name = gm_linear_tensor(&f.model, m / 7, m % 7)->name;
-        char text[2][80];
-        long out, in;
-        gm_linear_shape(&f.model.config, m % 7, &out, &in);
-        for (int i = 0; i < 2; i++) {
-            snprintf(text[i], sizeof text[i], "%s.%.*s", i ? "grad" : "mixed",
-                     (int)strlen(name) - 7, name);
-            CHECK(all.size[noted(&all, text[i])] == out * in, "%s", text[i]);
-        }
+    f.fit.watcher = &(gm_watcher){note, &all};
+    for (int i = 0; i < 2; i++) {
+        CHECK(STATUS(gm_fit_step(&plain.fit)) == GM_OK, "%s", err.text);
+        CHECK(STATUS(gm_fit_step(&f.fit)) == GM_OK, "%s", err.text);
     }
-    CHECK(all.count == names + 42, "%ld shown", all.count);
-    CHECK(all.first[noted(&all, "theta_after")] == f.fit.theta[0] &&
-          all.first[noted(&all, "theta_before")] == 0, "theta");
-    CHECK(all.first[noted(&all, "E.1")] == f.fit.block_E[0], "E.1");
-    CHECK(all.first[noted(&all, "E0")] == f.fit.E0, "E0");
-    CHECK(all.first[noted(&all, "lambda_before")] == 0 &&
-          all.first[noted(&all, "lambda_after")] == f.fit.lambda, "lambda");
-    fixture_end(&f);
-    fixture_end(&plain);
-}
-
-/* Only what it wants; its failure ends the step. */
-static void tap_may_choose_and_refuse(void) {
-    static notes some;
-    fixture f;
-    fixture_begin(&f, "qwen3", &golden_options);
-    some = (notes){.only = "student.2"};
-    f.fit.tap = &(gm_tap){&some, note_wants, note_put};
-    CHECK(STATUS(gm_fit_step(&f.fit)) == GM_OK, "%s", err.text);
-    CHECK(some.count == 1 && strcmp(some.name[0], "student.2") == 0,
-          "%ld shown", some.count);
-    const char *each[] = {"tokens", "teacher.0", "teacher.2", "p", "step",
-                          "mixed.model.layers.1.mlp.down_proj", "loss.1",
-                          "grad.model.layers.0.self_attn.q_proj", "v"};
-    for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
-        char expected[80];
-        some = (notes){.only = each[i], .refuse = each[i]};
-        CHECK(STATUS(gm_fit_step(&f.fit)) == GM_EIO, "%s", each[i]);
-        snprintf(expected, sizeof expected, "%s refused", each[i]);
+    CHECK(same_bits(&plain.fit, &f.fit), "a watched run departs");
+    CHECK_TEXT(all.order, "b012eb012e");
+    CHECK(all.wrong == 0, "%ld not complete", all.wrong);
+    for (int refuse = 1; refuse <= 5; refuse++) {
+        char expected[32];
+        all = (notes){.refuse = refuse};
+        CHECK(STATUS(gm_fit_step(&f.fit)) == GM_EIO, "call %d", refuse);
+        snprintf(expected, sizeof expected, "call %d refused", refuse);
         CHECK_TEXT(err.text, expected);
     }
     fixture_end(&f);
+    fixture_end(&plain);
 }
 
 /* Three steps with candidates 2,3,4, of which the mask leaves 2,3 everywhere,
@@ -485,14 +434,14 @@ static void absent_candidates_are_not_taken(void) {
     gm_solve_options options = {.solver = GM_DP};
     bool allowed[63];
     int choice[21];
-    char unmasked[65];
+    char unmasked[65], masked[65];
     fixture_begin(&f, "qwen3", &golden_options);
     for (int i = 0; i < 63; i++) allowed[i] = i % 3 != 2 || i / 3 % 2;
     allowed[0] = false;
-    memcpy(unmasked, f.fit.hash, 65);
+    gm_fit_hash(&f.fit, unmasked);
     f.candidates.allowed = allowed;
-    gm_fit_hash(&f.fit);
-    CHECK(strcmp(unmasked, f.fit.hash) != 0, "the hash ignores the mask");
+    gm_fit_hash(&f.fit, masked);
+    CHECK(strcmp(unmasked, masked) != 0, "the hash ignores the mask");
     CHECK(STATUS(gm_fit_step(&f.fit)) == GM_OK, "%s", err.text);
     gm_status s = STATUS(gm_fit_table(&f.arena, &f.fit, &table));
     if (!s) s = STATUS(gm_scores_write(&f.arena, "build/test/gamma-work/m.tsv", &table));
@@ -679,15 +628,16 @@ static void refusals(void) {
     /* a state of other settings */
     CHECK(STATUS(gm_fit_save(&f.arena, &f.fit, path)) == GM_OK, "%s", err.text);
     gm_fit_options o = golden_options;
-    char first[65];
-    memcpy(first, f.fit.hash, 65);
+    char first[65], own[65];
+    gm_fit_hash(&f.fit, first);
     fixture_end(&f);
     o.seed = 2;
     fixture_begin(&f, "llama", &o);
+    gm_fit_hash(&f.fit, own);
     CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, path)) == GM_EINPUT, "hash");
     snprintf(expected, sizeof expected, "%s: belongs to another run (other "
              "model, text, candidates or options): expected hash %s, found %s",
-             path, f.fit.hash, first);
+             path, own, first);
     CHECK_TEXT(err.text, expected);
     int32_t *out, few[10] = {0};
     CHECK(STATUS(gm_calibration(&f.arena, few, 10, 3, 4, &out)) == GM_EINPUT,
@@ -730,8 +680,7 @@ static int test_main(void) {
     mask_is_the_smaller_set(GM_SOFT_CORRECTED);
     absent_candidates_are_not_taken();
     allow_as_text();
-    tap_shows_a_step();
-    tap_may_choose_and_refuse();
+    watcher_sees_a_step();
     threads_and_instruction_sets(GM_SOFT_CORRECTED, GM_NORM_TOKEN);
     threads_and_instruction_sets(GM_GUMBEL, GM_NORM_ROBUST);
     threads_and_instruction_sets(GM_HARD, GM_NORM_UPDATE);

@@ -27,7 +27,6 @@ room_of() {
     case $1 in
     */*) echo "${1%%/*}" ;;
     gptq.c | candidates.c | eval.c) echo quant ;;
-    relax.c | state.c) echo gamma ;;
     dynamic.c | glpk.c | allocate.c | constrain.c | frontier.c) echo solver ;;
     *) echo "${1%.c}" ;;
     esac

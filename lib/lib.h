@@ -478,15 +478,14 @@ long gm_table_column(const gm_table *table, const char *name);     /* or -1  */
    be 0 .. 2^31-1. */
 int32_t *gm_npy_read(gm_arena *arena, const char *path, long *count);
 
-/* --------------------------------------------------- tokenizer.c, unicode.c
+/* ------------------------------------------------------------- tokenizer.c
    Byte-level BPE from tokenizer.json, equal to the `tokenizers` library with
    add_special_tokens = False: GPT-2 and SmolLM2 (Digits, ByteLevel), Llama 3
    and Qwen2/3 (Split by their known patterns, ByteLevel; NFC).  Anything else
    is refused, naming field and value.  As transformers does, the file's
    truncation and padding are ignored. */
 typedef struct gm_tokenizer gm_tokenizer;
-void gm_tokenizer_open(gm_arena *arena, const char *dir,
-                       gm_tokenizer **out);
+void gm_tokenizer_open(gm_arena *arena, const char *dir, gm_tokenizer **out);
 /* Text must be valid UTF-8 of less than 512 MiB; the message names the byte
    offset where not.  Special tokens written out in the text become their
    single ids.  As in the library, a byte without a token and without an
@@ -495,21 +494,6 @@ void gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
                  const char *text, size_t bytes, int32_t **tokens,
                  long *count);
 long gm_tokenizer_size(const gm_tokenizer *tokenizer);  /* largest id + 1 */
-
-/* unicode.c, generated: character classes as run lengths (out, in, out, ...),
-   combining classes, canonical compositions whole = first second. */
-enum { GM_LETTER = 1, GM_NUMBER = 2, GM_SPACE = 4, GM_DIGIT = 8,
-       GM_WORD = 16, GM_NFC_MAYBE = 32, GM_CLASSES = 6 };
-typedef struct { uint8_t flag; const uint32_t *run; size_t count; }
-gm_class_runs;
-extern const gm_class_runs gm_classes[GM_CLASSES];
-typedef struct { uint32_t first, last; uint8_t order; } gm_mark_range;
-extern const gm_mark_range gm_mark_ranges[];
-extern const int gm_mark_range_count;
-typedef struct { uint32_t whole, first, second; uint8_t joins; }
-gm_composition;
-extern const gm_composition gm_compositions[];
-extern const int gm_composition_count;
 
 /* ------------------------------------------------------------ checkpoint.c
    Llama, Qwen2, Qwen3 directories: configuration, tensors, loading. */

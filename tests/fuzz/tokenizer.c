@@ -16,7 +16,7 @@ void fuzz_tokenizer(const uint8_t *data, size_t size) {
     fuzz_file("/fuzz/tokenizer.json", data, stop ? (size_t)(stop - data) : size);
     gm_status s = STATUS(gm_tokenizer_open(&arena, "/fuzz", &t));
     if (!s) s = STATUS(gm_tokenize(t, &arena, text, bytes, &tokens, &count));
-    fuzz_end(512, 2 << 20);    /* fixed tables of about 1 MB */
+    fuzz_end(512, 1 << 16);
     for (long i = 0; !s && i < count; i++)
         FUZZ_CHECK(tokens[i] >= 0 && tokens[i] < gm_tokenizer_size(t));
     gm_arena_free(&arena);

@@ -8,296 +8,298 @@
 #include <math.h>
 #include <string.h>
 
-/* ------------------------------------------------------------- config.json */
+/* ------------------------------------------------------------- config.json
+   What a file says goes into a draft; what it does not say, or says is null,
+   stays there as it was. */
+
+struct draft {
+    gm_config c;
+    bool window;                                    /* use_sliding_window   */
+    long full_layers;                               /* max_window_layers    */
+    double attention_factor, mscale, all_dim;       /* yarn                 */
+    double rotary;                                  /* checked only         */
+    int unused;
+};
+
+/* When a field is read: of all models, where windows may be used, where one is,
+   of a kind of rotary table (in the order of gm_rope_kind); MUST be there. */
+enum {
+    ARCH = 1, MODEL = 2, WINDOW = 4, WINDOW_FROM = 8, DEFAULT = 16,
+    LINEAR = 32, LLAMA3 = 64, YARN = 128, SCALED = LINEAR | LLAMA3 | YARN,
+    ROPE = DEFAULT | SCALED, MUST = 256
+};
+
+/* What a field may hold, as messages say it: an integer (long) or a number
+   (double) in a range, true or false (bool), nothing but 0, false or null, or
+   one of some words (int, which). */
+enum kind { COUNT, NUMBER, FLAG, UNQUANTIZED, NO_EXPERTS, SILU, ARCHS, ROPES };
+static const char *const holds[] = {
+    [COUNT] = "an integer in %g..%.0f", [NUMBER] = "a number in %g..%g",
+    [FLAG] = "true or false", [UNQUANTIZED] = "none (unquantized weights)",
+    [NO_EXPERTS] = "none (no experts)", [SILU] = "\"silu\"",
+    [ARCHS] = "\"llama\", \"qwen2\" or \"qwen3\"",
+    [ROPES] = "\"default\", \"linear\", \"llama3\" or \"yarn\"",
+};
+
+#define AT(member) offsetof(struct draft, member)
+enum { HEADS = 0 };             /* as many as there are heads */
+static const struct field {
+    int when;
+    enum kind kind;
+    const char *key;
+    size_t at;                  /* its place in the draft */
+    double least, most;
+} fields[] = {
+    {ARCH | MUST, ARCHS, "model_type", AT(c.arch), 0, 0},
+    {MODEL, SILU, "hidden_act", AT(unused), 0, 0},
+    {MODEL, UNQUANTIZED, "quantization_config", AT(unused), 0, 0},
+    {MODEL, NO_EXPERTS, "num_experts", AT(unused), 0, 0},
+    {MODEL, NO_EXPERTS, "num_local_experts", AT(unused), 0, 0},
+    {MODEL, NO_EXPERTS, "n_routed_experts", AT(unused), 0, 0},
+    {MODEL, NO_EXPERTS, "num_experts_per_tok", AT(unused), 0, 0},
+    {MODEL, NO_EXPERTS, "moe_intermediate_size", AT(unused), 0, 0},
+    {MODEL, COUNT, "num_hidden_layers", AT(c.layers), 1, 10000},
+    {MODEL, COUNT, "hidden_size", AT(c.d), 1, 1 << 20},
+    {MODEL, COUNT, "intermediate_size", AT(c.ff), 1, 1 << 22},
+    {MODEL, COUNT, "num_attention_heads", AT(c.heads), 1, 1 << 14},
+    {MODEL, COUNT, "num_key_value_heads", AT(c.kv_heads), 1, HEADS},
+    {MODEL, COUNT, "head_dim", AT(c.head_dim), 1, 1 << 14},
+    {MODEL, COUNT, "vocab_size", AT(c.vocab), 1, 1 << 28},
+    {MODEL, COUNT, "max_position_embeddings", AT(c.max_position), 1, 1 << 30},
+    {MODEL, NUMBER, "rms_norm_eps", AT(c.norm_eps), 0, 1},
+    {MODEL, FLAG, "attention_bias", AT(c.qkv_bias), 0, 0},
+    {MODEL, FLAG, "tie_word_embeddings", AT(c.tied), 0, 0},
+    {MODEL, FLAG, "mlp_bias", AT(c.mlp_bias), 0, 0},
+    {MODEL | ROPE, NUMBER, "rope_theta", AT(c.rope.theta), 1.0001, 1e12},
+    {MODEL | ROPE, NUMBER, "partial_rotary_factor", AT(rotary), 1, 1},
+    {WINDOW, FLAG, "use_sliding_window", AT(window), 0, 0},
+    {WINDOW_FROM, COUNT, "max_window_layers", AT(full_layers), 1, 10000},
+    {SCALED | MUST, NUMBER, "factor", AT(c.rope.factor), 1, 1e6},
+    {SCALED, COUNT, "original_max_position_embeddings",
+     AT(c.rope.original_max_position), 1, 1 << 30},
+    {LLAMA3 | MUST, NUMBER, "low_freq_factor", AT(c.rope.low_freq_factor),
+     1e-6, 1e6},
+    {LLAMA3 | MUST, NUMBER, "high_freq_factor", AT(c.rope.high_freq_factor),
+     1e-6, 1e6},
+    {YARN, NUMBER, "beta_fast", AT(c.rope.beta_fast), 0, 1e6},
+    {YARN, NUMBER, "beta_slow", AT(c.rope.beta_slow), 0, 1e6},
+    {YARN, FLAG, "truncate", AT(c.rope.truncate), 0, 0},
+    {YARN, NUMBER, "attention_factor", AT(attention_factor), 0, 1e6},
+    {YARN, NUMBER, "mscale", AT(mscale), 0, 1e6},
+    {YARN, NUMBER, "mscale_all_dim", AT(all_dim), 0, 1e6},
+};
+
+/* What transformers takes for fields that are not given; 0: derived. */
+static const gm_config defaults[] = {
+    [GM_LLAMA] = {.arch = GM_LLAMA, .layers = 32, .d = 4096, .ff = 11008,
+                  .heads = 32, .vocab = 32000, .max_position = 2048},
+    [GM_QWEN2] = {.arch = GM_QWEN2, .layers = 32, .d = 4096, .ff = 22016,
+                  .heads = 32, .kv_heads = 32, .vocab = 151936,
+                  .max_position = 32768, .qkv_bias = true},
+    [GM_QWEN3] = {.arch = GM_QWEN3, .layers = 32, .d = 4096, .ff = 22016,
+                  .heads = 32, .kv_heads = 32, .head_dim = 128,
+                  .vocab = 151936, .max_position = 32768, .qk_norm = true},
+};
+static const char *const class_name[] = {
+    [GM_LLAMA] = "\"LlamaForCausalLM\"", [GM_QWEN2] = "\"Qwen2ForCausalLM\"",
+    [GM_QWEN3] = "\"Qwen3ForCausalLM\""
+};
 
 /* An object of config.json being read. */
-struct fields {
+struct source {
     const char *path, *prefix;          /* ".../config.json", "rope_scaling." */
-    const gm_json *object;              /* may be NULL: nothing given */
+    const gm_json *object;              /* NULL: nothing given */
 };
 
 /* A member that is there and not null, else NULL. */
-static const gm_json *field(const struct fields *f, const char *key) {
-    const gm_json *v = f->object ? gm_json_get(f->object, key) : NULL;
+static const gm_json *given(const struct source *s, const char *key) {
+    const gm_json *v = gm_json_get(s->object, key);
     return v && v->type != GM_JSON_NULL ? v : NULL;
 }
 
-_Noreturn static void refuse(const struct fields *f, const char *key, const char *expected,
-                   const gm_json *v) {
+_Noreturn static void refuse(const struct source *s, const char *key,
+                             const char *expected, const gm_json *v) {
     static const char *const name[] = {
-        [GM_JSON_NULL] = "nothing", [GM_JSON_BOOL] = "false",
-        [GM_JSON_ARRAY] = "a list", [GM_JSON_OBJECT] = "an object"
+        [GM_JSON_BOOL] = "false", [GM_JSON_ARRAY] = "a list",
+        [GM_JSON_OBJECT] = "an object"
     };
-    gm_json_type type = v ? v->type : GM_JSON_NULL;
-    char found[80];
-    if (type == GM_JSON_NUMBER)
+    char found[80] = "nothing";
+    if (v && v->type == GM_JSON_NUMBER)
         snprintf(found, sizeof found, "%.10g", v->number);
-    else if (type == GM_JSON_STRING)
+    else if (v && v->type == GM_JSON_STRING)
         snprintf(found, sizeof found, "\"%.60s\"", v->string);
-    else
-        snprintf(found, sizeof found, "%s",
-                 type == GM_JSON_BOOL && v->number != 0 ? "true" : name[type]);
-    gm_fail(GM_EINPUT, "%s: %s%s: expected %s, found %s", f->path, f->prefix,
+    else if (v)
+        strcpy(found, v->number != 0 ? "true" : name[v->type]);
+    gm_fail(GM_EINPUT, "%s: %s%s: expected %s, found %s", s->path, s->prefix,
             key, expected, found);
 }
 
-/* An integer in 1..most. */
-static long read_long(const struct fields *f, const char *key, long fallback,
-                      long most) {
-    const gm_json *v = field(f, key);
-    char expected[80];
-    if (!v) return fallback;
-    if (v->type == GM_JSON_NUMBER && v->is_integer && v->integer >= 1 &&
-        v->integer <= most)
-        return (long)v->integer;
-    snprintf(expected, sizeof expected, "an integer in 1..%ld", most);
-    refuse(f, key, expected, v);
+/* Refuses what is given under `key` when a rule is broken. */
+static void require(const struct source *s, bool fine, const char *key,
+                    const char *expected) {
+    if (!fine) refuse(s, key, expected, given(s, key));
 }
 
-/* A number in least..most; fallback NAN: it must be there. */
-static double read_double(const struct fields *f, const char *key, double fallback,
-                          double least, double most) {
-    const gm_json *v = field(f, key);
-    char expected[80];
-    if (!v && !isnan(fallback)) return fallback;
-    if (v && v->type == GM_JSON_NUMBER && v->number >= least &&
-        v->number <= most)
-        return v->number;
-    snprintf(expected, sizeof expected, "a number in %g..%g", least, most);
-    refuse(f, key, expected, v);
-}
-
-static bool read_bool(const struct fields *f, const char *key, bool fallback) {
-    const gm_json *v = field(f, key);
-    if (v && v->type != GM_JSON_BOOL) refuse(f, key, "true or false", v);
-    return v ? v->number != 0 : fallback;
-}
-
-/* The string must be one of name[0..count-1]; which one.  Absent: 0. */
-static int read_choice(const struct fields *f, const char *key, const gm_json *v,
-                       const char *const *name, int count,
-                       const char *expected) {
-    if (!v) return 0;
-    for (int i = 0; i < count; i++)
-        if (v->type == GM_JSON_STRING && strcmp(v->string, name[i]) == 0)
+/* Which of the quoted words of `expected` v is. */
+static int read_word(const struct source *s, const char *key, const gm_json *v,
+                     const char *expected) {
+    const char *at = strchr(expected, '"');
+    for (int i = 0; at && v && v->type == GM_JSON_STRING; i++) {
+        size_t n = strcspn(at + 1, "\"");
+        if (strlen(v->string) == n && memcmp(v->string, at + 1, n) == 0)
             return i;
-    refuse(f, key, expected, v);
+        at = strchr(at + n + 2, '"');
+    }
+    refuse(s, key, expected, v);
 }
 
-/* What transformers takes for a field that is not given (0: derived). */
-static const struct {
-    const char *class_name;
-    long layers, d, ff, heads, kv_heads, head_dim, vocab, max_position;
-} defaults[] = {
-    [GM_LLAMA] = {"LlamaForCausalLM",
-                  32, 4096, 11008, 32, 0, 0, 32000, 2048},
-    [GM_QWEN2] = {"Qwen2ForCausalLM",
-                  32, 4096, 22016, 32, 32, 0, 151936, 32768},
-    [GM_QWEN3] = {"Qwen3ForCausalLM",
-                  32, 4096, 22016, 32, 32, 128, 151936, 32768},
-};
-
-static void config_arch(const struct fields *f, gm_config *c) {
-    static const char *const type[] = {"llama", "qwen2", "qwen3"};
-    static const char *const silu[] = {"silu"};
-    const gm_json *v = field(f, "model_type");
-    if (!v) refuse(f, "model_type", "\"llama\", \"qwen2\" or \"qwen3\"", v);
-    c->arch = (gm_arch)read_choice(f, "model_type", v, type, 3,
-                                   "\"llama\", \"qwen2\" or \"qwen3\"");
-    const char *name = defaults[c->arch].class_name;
-    char expected[40];
-    snprintf(expected, sizeof expected, "\"%s\"", name);
-    v = field(f, "architectures");
-    if (v && (v->type != GM_JSON_ARRAY || !v->child))
-        refuse(f, "architectures", "a list of one class name", v);
-    else if (v)
-        read_choice(f, "architectures", v->child, &name, 1, expected);
-    read_choice(f, "hidden_act", field(f, "hidden_act"), silu, 1, "\"silu\"");
+static void read_field(const struct source *s, const struct field *row,
+                       struct draft *d) {
+    const gm_json *v = given(s, row->key);
+    double most = row->most == HEADS ? (double)d->c.heads : row->most;
+    void *to = (char *)d + row->at;
+    char expected[80];
+    if (!v && !(row->when & MUST)) return;
+    bool fits = v && v->type == GM_JSON_NUMBER && v->number >= row->least &&
+                v->number <= most;
+    snprintf(expected, sizeof expected, holds[row->kind], row->least, most);
+    if (row->kind == COUNT && fits && v->is_integer)
+        *(long *)to = (long)v->integer;
+    else if (row->kind == NUMBER && fits)
+        *(double *)to = v->number;
+    else if (row->kind == FLAG && v->type == GM_JSON_BOOL)
+        *(bool *)to = v->number != 0;
+    else if (row->kind >= SILU)
+        *(int *)to = read_word(s, row->key, v, expected);
+    else if (row->kind < UNQUANTIZED || v->type == GM_JSON_OBJECT ||
+             v->number != 0)
+        refuse(s, row->key, expected, v);
 }
 
-static void config_sizes(const struct fields *f, gm_config *c) {
-    const gm_json *given =
-        f->object ? gm_json_get(f->object, "num_key_value_heads") : NULL;
-    long kv_heads = given ? 0 : defaults[c->arch].kv_heads;
-    c->layers = read_long(f, "num_hidden_layers", defaults[c->arch].layers,
-                          10000);
-    c->d = read_long(f, "hidden_size", defaults[c->arch].d, 1 << 20);
-    c->ff = read_long(f, "intermediate_size", defaults[c->arch].ff, 1 << 22);
-    c->heads = read_long(f, "num_attention_heads", defaults[c->arch].heads,
-                         1 << 14);
-    c->kv_heads = read_long(f, "num_key_value_heads",   /* null: as heads */
-                            kv_heads ? kv_heads : c->heads, c->heads);
-    c->head_dim = read_long(f, "head_dim", defaults[c->arch].head_dim,
-                            1 << 14);
-    c->vocab = read_long(f, "vocab_size", defaults[c->arch].vocab, 1 << 28);
-    c->max_position = read_long(f, "max_position_embeddings",
-                                defaults[c->arch].max_position, 1L << 30);
-    c->norm_eps = read_double(f, "rms_norm_eps", 1e-6, 0, 1);
-    if (c->d % c->heads && !c->head_dim)
-        refuse(f, "hidden_size", "a multiple of num_attention_heads",
-               field(f, "hidden_size"));
-    if (c->heads % c->kv_heads)
-        refuse(f, "num_key_value_heads", "a divisor of num_attention_heads",
-               field(f, "num_key_value_heads"));
+static void read_fields(const struct source *s, int when, struct draft *d) {
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (fields[i].when & when) read_field(s, &fields[i], d);
+}
+
+/* How the fields of a model fit together.  Which biases a block has: Qwen2's
+   are fixed by its class, an attention_bias that says otherwise is a different
+   model. */
+static void read_model(const struct source *s, struct draft *d) {
+    gm_config *c = &d->c;
+    const gm_json *class = given(s, "architectures");
+    const gm_json *kv = gm_json_get(s->object, "num_key_value_heads");
+    require(s, !class || (class->type == GM_JSON_ARRAY && class->child),
+            "architectures", "a list of one class name");
+    if (class)
+        read_word(s, "architectures", class->child, class_name[c->arch]);
+    read_fields(s, MODEL, d);
+    if (!c->kv_heads || (kv && kv->type == GM_JSON_NULL))
+        c->kv_heads = c->heads;
+    require(s, c->d % c->heads == 0 || c->head_dim, "hidden_size",
+            "a multiple of num_attention_heads");
+    require(s, c->heads % c->kv_heads == 0, "num_key_value_heads",
+            "a divisor of num_attention_heads");
     if (!c->head_dim) c->head_dim = c->d / c->heads;
-    if (c->head_dim % 2)
-        refuse(f, "head_dim", "an even number", field(f, "head_dim"));
-}
-
-/* Which biases and norms a block has.  Qwen2's are fixed by its class: an
-   attention_bias that says otherwise is a different model. */
-static void config_parts(const struct fields *f, gm_config *c) {
-    bool bias = read_bool(f, "attention_bias", c->arch == GM_QWEN2);
-    if (c->arch == GM_QWEN2 && !bias)
-        refuse(f, "attention_bias", "true (qwen2)", field(f,
-               "attention_bias"));
-    c->tied = read_bool(f, "tie_word_embeddings", false);
-    c->qkv_bias = bias;
-    c->o_bias = bias && c->arch != GM_QWEN2;
-    c->mlp_bias = read_bool(f, "mlp_bias", false);
-    if (c->mlp_bias && c->arch != GM_LLAMA)
-        refuse(f, "mlp_bias", "false (not llama)", field(f, "mlp_bias"));
-    c->qk_norm = c->arch == GM_QWEN3;
+    require(s, c->head_dim % 2 == 0, "head_dim", "an even number");
+    require(s, c->qkv_bias || c->arch != GM_QWEN2, "attention_bias",
+            "true (qwen2)");
+    c->o_bias = c->qkv_bias && c->arch != GM_QWEN2;
+    require(s, !c->mlp_bias || c->arch == GM_LLAMA, "mlp_bias",
+            "false (not llama)");
 }
 
 /* Would some layer attend to a window only?  Qwen: the layers from
    max_window_layers (28) on, when use_sliding_window is true and
    sliding_window (4096) is not null.  Llama knows no windows: one that is
-   given means another model. */
-static void config_window(const struct fields *f, const gm_config *c) {
-    const gm_json *window = field(f, "sliding_window");
-    const gm_json *use = field(f, "use_sliding_window");
-    bool null = !window && gm_json_get(f->object, "sliding_window");
-    bool used = read_bool(f, "use_sliding_window", c->arch == GM_LLAMA);
-    if (c->arch == GM_LLAMA && used && window)
-        refuse(f, "sliding_window", "null", window);
-    if (c->arch != GM_LLAMA && used && !null &&
-        c->layers > read_long(f, "max_window_layers", 28, 10000))
-        refuse(f, "use_sliding_window", "false", use);
-}
-
-/* layer_types, when given, overrides those fields. */
-static void config_layers(const struct fields *f, const gm_config *c) {
-    static const char *const full[] = {"full_attention"};
-    const gm_json *types = field(f, "layer_types");
+   given means another model.  layer_types, when given, overrides them. */
+static void read_windows(const struct source *s, struct draft *d) {
+    const gm_json *types = given(s, "layer_types"), *v;
     char text[80];
+    snprintf(text, sizeof text, "a list of %ld names", d->c.layers);
+    require(s, !types || (types->type == GM_JSON_ARRAY &&
+                          types->length == (size_t)d->c.layers),
+            "layer_types", text);
     long i = 0;
-    if (!types) {
-        config_window(f, c);
-        return;
-    }
-    if (types->type != GM_JSON_ARRAY || types->length != (size_t)c->layers) {
-        snprintf(text, sizeof text, "a list of %ld names", c->layers);
-        refuse(f, "layer_types", text, types);
-    }
-    for (const gm_json *v = types->child; v; v = v->next) {
+    for (v = types ? types->child : NULL; v; v = v->next) {
         snprintf(text, sizeof text, "layer_types[%ld]", i++);
-        read_choice(f, text, v, full, 1, "\"full_attention\"");
+        read_word(s, text, v, "\"full_attention\"");
     }
-}
-
-/* Fields of models that differ from the three in ways we do not compute. */
-static void config_refused(const struct fields *f) {
-    static const char *const key[] = {
-        "quantization_config", "num_experts", "num_local_experts",
-        "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size"
-    };
-    for (size_t i = 0; i < sizeof key / sizeof *key; i++) {
-        const gm_json *v = field(f, key[i]);
-        if (v && (v->type == GM_JSON_OBJECT || v->number != 0))
-            refuse(f, key[i], i == 0 ? "none (unquantized weights)"
-                                     : "none (no experts)", v);
+    if (types) return;
+    read_fields(s, WINDOW, d);
+    v = gm_json_get(s->object, "sliding_window");
+    if (!d->window || (v && v->type == GM_JSON_NULL)) return;
+    if (d->c.arch == GM_LLAMA) {
+        require(s, !v, "sliding_window", "null");
+    } else {
+        read_fields(s, WINDOW_FROM, d);
+        require(s, d->c.layers <= d->full_layers, "use_sliding_window",
+                "false");
     }
 }
 
 /* YaRN's factor on cos and sin (Peng et al. 2023, section 3.4):
    m(s) = 0.1 s ln factor + 1; m(1), or m(mscale)/m(mscale_all_dim). */
-static double yarn_attention(const struct fields *f, double factor) {
-    double given = read_double(f, "attention_factor", -1, 0, 1e6);
-    double mscale = read_double(f, "mscale", 0, 0, 1e6);
-    double all_dim = read_double(f, "mscale_all_dim", 0, 0, 1e6);
-    double slope = 0.1 * gm_logd(factor);
-    if (given >= 0) return given;
-    if (mscale > 0 && all_dim > 0)
-        return (slope * mscale + 1) / (slope * all_dim + 1);
+static double yarn_attention(const struct draft *d) {
+    double slope = 0.1 * gm_logd(d->c.rope.factor);
+    if (d->attention_factor >= 0) return d->attention_factor;
+    if (d->mscale > 0 && d->all_dim > 0)
+        return (slope * d->mscale + 1) / (slope * d->all_dim + 1);
     return slope + 1;
-}
-
-/* The parameters of one rope type; f reads rope_parameters. */
-static void config_rope_kind(const struct fields *f, const gm_config *c,
-                             gm_rope *r) {
-    if (r->kind == GM_ROPE_DEFAULT) return;
-    r->factor = read_double(f, "factor", NAN, 1, 1e6);
-    r->original_max_position = read_long(
-        f, "original_max_position_embeddings", c->max_position, 1L << 30);
-    if (r->kind == GM_ROPE_LLAMA3) {
-        r->low_freq_factor = read_double(f, "low_freq_factor", NAN,
-                                         1e-6, 1e6);
-        r->high_freq_factor = read_double(f, "high_freq_factor", NAN,
-                                          1e-6, 1e6);
-        if (r->high_freq_factor <= r->low_freq_factor)
-            refuse(f, "high_freq_factor", "more than low_freq_factor",
-                   field(f, "high_freq_factor"));
-    }
-    if (r->kind == GM_ROPE_YARN) {
-        r->beta_fast = read_double(f, "beta_fast", 32, 0, 1e6);
-        r->beta_slow = read_double(f, "beta_slow", 1, 0, 1e6);
-        if (r->beta_fast <= 0) r->beta_fast = 32;   /* 0 means the default */
-        if (r->beta_slow <= 0) r->beta_slow = 1;
-        r->truncate = read_bool(f, "truncate", true);
-        r->attention_factor = yarn_attention(f, r->factor);
-    }
 }
 
 /* Two spellings: rope_scaling with rope_theta beside it, its type under
    rope_type or type, and the newer rope_parameters with everything inside.
    A rope_scaling that is there and not empty wins. */
-static void config_rope(const struct fields *f, gm_config *c) {
-    static const char *const kind[] = {"default", "linear", "llama3", "yarn"};
-    const gm_json *scaling = field(f, "rope_scaling");
-    bool old = scaling && !(scaling->type == GM_JSON_OBJECT &&
-                            !scaling->child);
-    const char *name = old ? "rope_scaling" : "rope_parameters";
-    const gm_json *given = old ? scaling : field(f, name);
-    struct fields r = {f->path, old ? "rope_scaling." : "rope_parameters.",
-                       given};
-    if (given && given->type != GM_JSON_OBJECT)
-        refuse(f, name, "an object", given);
-    for (const gm_json *v = given ? given->child : NULL; v; v = v->next)
-        if (v->type == GM_JSON_OBJECT)
-            refuse(&r, v->key, "one set of parameters for all layers", v);
-    const char *key = field(&r, "rope_type") ? "rope_type" : "type";
-    c->rope = (gm_rope){.factor = 1, .attention_factor = 1};
-    c->rope.kind = (gm_rope_kind)read_choice(
-        &r, key, field(&r, key), kind, 4,
-        "\"default\", \"linear\", \"llama3\" or \"yarn\"");
-    c->rope.theta = read_double(f, "rope_theta", 10000, 1.0001, 1e12);
-    c->rope.theta = read_double(&r, "rope_theta", c->rope.theta, 1.0001,
-                                1e12);
-    read_double(f, "partial_rotary_factor", 1, 1, 1);
-    read_double(&r, "partial_rotary_factor", 1, 1, 1);
-    config_rope_kind(&r, c, &c->rope);
+static void read_rope(const struct source *s, struct draft *d) {
+    gm_rope *r = &d->c.rope;
+    const gm_json *old = given(s, "rope_scaling");
+    if (old && old->type == GM_JSON_OBJECT && !old->child) old = NULL;
+    const char *key = old ? "rope_scaling" : "rope_parameters";
+    const struct source in = {s->path,
+                              old ? "rope_scaling." : "rope_parameters.",
+                              given(s, key)};
+    require(s, !in.object || in.object->type == GM_JSON_OBJECT, key,
+            "an object");
+    for (const gm_json *v = in.object ? in.object->child : NULL; v; v = v->next)
+        require(&in, v->type != GM_JSON_OBJECT, v->key,
+                "one set of parameters for all layers");
+    key = given(&in, "rope_type") ? "rope_type" : "type";
+    if (given(&in, key))
+        r->kind = (gm_rope_kind)read_word(&in, key, given(&in, key),
+                                          holds[ROPES]);
+    if (r->kind != GM_ROPE_DEFAULT)
+        r->original_max_position = d->c.max_position;
+    r->truncate = r->kind == GM_ROPE_YARN;
+    read_fields(&in, DEFAULT << r->kind, d);
+    require(&in, r->kind != GM_ROPE_LLAMA3 ||
+            r->high_freq_factor > r->low_freq_factor, "high_freq_factor",
+            "more than low_freq_factor");
+    if (r->kind == GM_ROPE_YARN) {
+        if (r->beta_fast <= 0) r->beta_fast = 32;   /* 0 means the default */
+        if (r->beta_slow <= 0) r->beta_slow = 1;
+        r->attention_factor = yarn_attention(d);
+    }
     /* transformers reads this one in two places that can disagree */
-    if (c->rope.kind >= GM_ROPE_LLAMA3 &&
-        field(f, "original_max_position_embeddings"))
-        refuse(f, "original_max_position_embeddings",
-               "it inside the rope parameters only",
-               field(f, "original_max_position_embeddings"));
+    key = "original_max_position_embeddings";
+    require(s, r->kind < GM_ROPE_LLAMA3 || !given(s, key), key,
+            "it inside the rope parameters only");
 }
 
 void gm_config_read(gm_arena *arena, const char *dir, gm_config *out) {
-    const char *path = gm_format(arena, "%s/config.json", dir);
-    const gm_json *root = gm_json_read(arena, path);
-    if (root->type != GM_JSON_OBJECT)
-        gm_fail(GM_EINPUT, "%s: expected an object", path);
-    struct fields f = {path, "", root};
-    *out = (gm_config){0};
-    config_arch(&f, out);
-    config_refused(&f);
-    config_sizes(&f, out);
-    config_parts(&f, out);
-    config_layers(&f, out);
-    config_rope(&f, out);
+    struct draft d = {.full_layers = 28, .attention_factor = -1};
+    struct source s = {gm_format(arena, "%s/config.json", dir), "", NULL};
+    s.object = gm_json_read(arena, s.path);
+    if (s.object->type != GM_JSON_OBJECT)
+        gm_fail(GM_EINPUT, "%s: expected an object", s.path);
+    read_fields(&s, ARCH, &d);
+    d.c = defaults[d.c.arch];
+    d.c.norm_eps = 1e-6;
+    d.c.rope = (gm_rope){.theta = 10000, .factor = 1, .attention_factor = 1};
+    d.window = d.c.arch == GM_LLAMA;
+    read_model(&s, &d);
+    read_windows(&s, &d);
+    read_rope(&s, &d);
+    *out = d.c;
 }
 
 /* -------------------------------------------------- tensors of a checkpoint */
@@ -305,103 +307,110 @@ void gm_config_read(gm_arena *arena, const char *dir, gm_config *out) {
 static const char embedding_name[] = "model.embed_tokens.weight";
 static const char final_norm_name[] = "model.norm.weight";
 static const char head_name[] = "lm_head.weight";
-static const char *const linear_name[GM_LINEARS] = {
-    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
-    "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"
+
+/* The tensors of a block, first the seven linears' weights: shape [rows,
+   columns], or [rows] of a VECTOR; the flag of gm_config without which a model
+   has none of it; its place in gm_block. */
+enum size { VECTOR, WIDTH, INNER, QUERY, KEY, HEAD };
+enum { ALWAYS, NAME = 80 };
+#define IF(member) offsetof(gm_config, member)
+#define OF(member) offsetof(gm_block, member)
+static const struct part {
+    const char *name;
+    enum size rows, columns;
+    size_t flag, at;
+} parts[] = {
+    {"self_attn.q_proj.weight", QUERY, WIDTH, ALWAYS, OF(w[GM_Q])},
+    {"self_attn.k_proj.weight", KEY, WIDTH, ALWAYS, OF(w[GM_K])},
+    {"self_attn.v_proj.weight", KEY, WIDTH, ALWAYS, OF(w[GM_V])},
+    {"self_attn.o_proj.weight", WIDTH, QUERY, ALWAYS, OF(w[GM_O])},
+    {"mlp.gate_proj.weight", INNER, WIDTH, ALWAYS, OF(w[GM_GATE])},
+    {"mlp.up_proj.weight", INNER, WIDTH, ALWAYS, OF(w[GM_UP])},
+    {"mlp.down_proj.weight", WIDTH, INNER, ALWAYS, OF(w[GM_DOWN])},
+    {"self_attn.q_proj.bias", QUERY, VECTOR, IF(qkv_bias), OF(bias[GM_Q])},
+    {"self_attn.k_proj.bias", KEY, VECTOR, IF(qkv_bias), OF(bias[GM_K])},
+    {"self_attn.v_proj.bias", KEY, VECTOR, IF(qkv_bias), OF(bias[GM_V])},
+    {"self_attn.o_proj.bias", WIDTH, VECTOR, IF(o_bias), OF(bias[GM_O])},
+    {"mlp.gate_proj.bias", INNER, VECTOR, IF(mlp_bias), OF(bias[GM_GATE])},
+    {"mlp.up_proj.bias", INNER, VECTOR, IF(mlp_bias), OF(bias[GM_UP])},
+    {"mlp.down_proj.bias", WIDTH, VECTOR, IF(mlp_bias), OF(bias[GM_DOWN])},
+    {"input_layernorm.weight", WIDTH, VECTOR, ALWAYS, OF(norm1)},
+    {"post_attention_layernorm.weight", WIDTH, VECTOR, ALWAYS, OF(norm2)},
+    {"self_attn.q_norm.weight", HEAD, VECTOR, IF(qk_norm), OF(q_norm)},
+    {"self_attn.k_norm.weight", HEAD, VECTOR, IF(qk_norm), OF(k_norm)},
 };
+enum { PARTS = sizeof parts / sizeof *parts };
+_Static_assert(offsetof(gm_config, arch) == ALWAYS, "no flag is at 0");
+
+static long size_of(const gm_config *c, enum size which) {
+    const long size[] = {1, c->d, c->ff, c->heads * c->head_dim,
+                         c->kv_heads * c->head_dim, c->head_dim};
+    return size[which];
+}
 
 void gm_linear_shape(const gm_config *c, int j, long *out, long *in) {
-    long q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    const long shape[GM_LINEARS][2] = {
-        {q, c->d}, {kv, c->d}, {kv, c->d}, {c->d, q},
-        {c->ff, c->d}, {c->ff, c->d}, {c->d, c->ff}
-    };
-    *out = shape[j][0], *in = shape[j][1];
+    *out = size_of(c, parts[j].rows);
+    *in = size_of(c, parts[j].columns);
 }
 
 long gm_tallest(const gm_config *c) {
     long most = 0;
-    for (int j = 0; j < GM_LINEARS; j++) {
-        long out, in;
-        gm_linear_shape(c, j, &out, &in);
-        if (out > most) most = out;
-    }
+    for (int j = 0; j < GM_LINEARS; j++)
+        if (size_of(c, parts[j].rows) > most) most = size_of(c, parts[j].rows);
     return most;
 }
 
-/* The tensors of a block: seven weights, seven biases, four norms. */
-enum { NORMS = 2 * GM_LINEARS, PARTS = NORMS + 4, NAME = 80 };
-static const char *const norm_name[PARTS - NORMS] = {
-    "input_layernorm", "post_attention_layernorm",
-    "self_attn.q_norm", "self_attn.k_norm"
-};
+static bool has(const gm_config *c, const struct part *p) {
+    return p->flag == ALWAYS || *(const bool *)((const char *)c + p->flag);
+}
 
-/* One of them: [rows, columns] of a weight, [rows] otherwise (columns 1); its
-   place in gm_block; whether a model of this configuration has it. */
-struct part { long rows, columns; bool weight, wanted; gm_real **place; };
-
-static struct part block_part(const gm_config *c, gm_block *b, int i) {
-    gm_real **norm[] = {&b->norm1, &b->norm2, &b->q_norm, &b->k_norm};
-    long out, in;
-    if (i >= NORMS)
-        return (struct part){i < NORMS + 2 ? c->d : c->head_dim, 1, false,
-                             i < NORMS + 2 || c->qk_norm, norm[i - NORMS]};
-    int j = i % GM_LINEARS;
-    bool bias = j <= GM_V ? c->qkv_bias : j == GM_O ? c->o_bias : c->mlp_bias;
-    gm_linear_shape(c, j, &out, &in);
-    return i == j ? (struct part){out, in, true, true, &b->w[j]}
-                  : (struct part){out, 1, false, bias, &b->bias[j]};
+static gm_real **place(gm_block *b, const struct part *p) {
+    return (gm_real **)((char *)b + p->at);
 }
 
 /* "model.layers.3.mlp.up_proj.weight" */
 static const gm_tensor *part_tensor(const gm_model *model, long layer, int i,
                                     char name[NAME]) {
-    snprintf(name, NAME, "model.layers.%ld.%s.%s", layer,
-             i < NORMS ? linear_name[i % GM_LINEARS] : norm_name[i - NORMS],
-             i < GM_LINEARS || i >= NORMS ? "weight" : "bias");
+    snprintf(name, NAME, "model.layers.%ld.%s", layer, parts[i].name);
     return gm_tensor_find(&model->tensors, name);
 }
 
-/* `name` must be there, as floats of shape [rows, columns], or [rows] of what
-   is no weight. */
-static void check_tensor(const gm_model *model, const char *name,
-                              const struct part *p) {
+/* `name` must be there, as floats of shape [rows, columns], or [rows] when
+   columns is 0. */
+static void check_tensor(const gm_model *model, const char *name, long rows,
+                         long columns) {
     const gm_tensor *t = gm_tensor_find(&model->tensors, name);
     char expected[64], found[200] = "";
-    if (!t)
-        gm_fail(GM_EINPUT, "%s: tensor %s is missing",
-                       model->dir, name);
+    if (!t) gm_fail(GM_EINPUT, "%s: tensor %s is missing", model->dir, name);
     if (t->dtype != GM_F32 && t->dtype != GM_F16 && t->dtype != GM_BF16)
-        gm_fail(GM_EINPUT, "%s: expected F32, F16 or BF16, "
-                       "found %s in %s", name, gm_dtype_name(t->dtype),
-                       t->path);
-    if (t->rank == 1 + p->weight && t->shape[0] == p->rows &&
-        (!p->weight || t->shape[1] == p->columns))
-        return;
+        gm_fail(GM_EINPUT, "%s: expected F32, F16 or BF16, found %s in %s",
+                name, gm_dtype_name(t->dtype), t->path);
     for (int i = 0; i < t->rank; i++) {
         size_t n = strlen(found);
         snprintf(found + n, sizeof found - n, "%s%lld", i ? ", " : "",
                  (long long)t->shape[i]);
     }
-    snprintf(expected, sizeof expected, p->weight ? "%ld, %ld" : "%ld",
-             p->rows, p->columns);
-    gm_fail(GM_EINPUT, "%s: expected [%s], found [%s] in %s",
-                   name, expected, found, t->path);
+    snprintf(expected, sizeof expected, columns ? "%ld, %ld" : "%ld", rows,
+             columns);
+    if (strcmp(expected, found) != 0)
+        gm_fail(GM_EINPUT, "%s: expected [%s], found [%s] in %s", name,
+                expected, found, t->path);
 }
 
-/* Every part of block `layer` that the configuration has is there, and none
-   that it has not: a bias we would leave out is a different model. */
+/* Every part of a block that the configuration has is there, and none that it
+   has not: a bias we would leave out is a different model. */
 static void check_block(const gm_model *model, long layer) {
-    gm_block none = {0};
+    const gm_config *c = &model->config;
     char name[NAME];
     for (int i = 0; i < PARTS; i++) {
-        struct part p = block_part(&model->config, &none, i);
+        const struct part *p = &parts[i];
         bool there = part_tensor(model, layer, i, name) != NULL;
-        if (there && !p.wanted)
-            gm_fail(GM_EINPUT, "%s: tensor %s is there, but not "
-                           "in the model that config.json describes",
-                           model->dir, name);
-        if (p.wanted) check_tensor(model, name, &p);
+        if (has(c, p))
+            check_tensor(model, name, size_of(c, p->rows),
+                         p->columns ? size_of(c, p->columns) : 0);
+        else if (there)
+            gm_fail(GM_EINPUT, "%s: tensor %s is there, but not in the model "
+                    "that config.json describes", model->dir, name);
     }
 }
 
@@ -411,54 +420,46 @@ static void check_tied(const gm_model *model) {
     const gm_tensor *e = gm_tensor_find(&model->tensors, embedding_name);
     const gm_tensor *w = gm_tensor_find(&model->tensors, head_name);
     uint8_t a[1 << 14], b[sizeof a];
-    bool same = !w || (w->dtype == e->dtype && w->bytes == e->bytes);
-    for (size_t at = 0; w && same && at < w->bytes; at += sizeof a) {
-        size_t n = w->bytes - at < sizeof a ? w->bytes - at : sizeof a;
+    if (!w) return;
+    bool same = w->dtype == e->dtype && w->bytes == e->bytes;
+    for (size_t at = 0, n; same && at < w->bytes; at += n) {
+        n = (size_t)gm_min((long)(w->bytes - at), sizeof a);
         gm_tensor_bytes(w, (int64_t)at, n, a);
         gm_tensor_bytes(e, (int64_t)at, n, b);
         same = memcmp(a, b, n) == 0;
     }
     if (!same)
-        gm_fail(GM_EINPUT, "%s: tensor %s differs from %s, but "
-                       "config.json says tie_word_embeddings true",
-                       model->dir, head_name, embedding_name);
-}
-
-static void check_model(const gm_model *model) {
-    const gm_config *c = &model->config;
-    const struct part table = {c->vocab, c->d, true, true, NULL};
-    const struct part norm = {c->d, 1, false, true, NULL};
-    char name[NAME];
-    check_tensor(model, embedding_name, &table);
-    check_tensor(model, final_norm_name, &norm);
-    if (c->tied) check_tied(model);
-    else check_tensor(model, head_name, &table);
-    for (long l = 0; l < c->layers; l++)
-        check_block(model, l);
-    if (part_tensor(model, c->layers, 0, name))
-        gm_fail(GM_EINPUT, "%s: tensor %s is there, but "
-                       "config.json says num_hidden_layers %ld", model->dir,
-                       name, c->layers);
+        gm_fail(GM_EINPUT, "%s: tensor %s differs from %s, but config.json "
+                "says tie_word_embeddings true", model->dir, head_name,
+                embedding_name);
 }
 
 void gm_model_open(gm_arena *arena, const char *dir, gm_model *out) {
     *out = (gm_model){.dir = gm_format(arena, "%s", dir)};
+    const gm_config *c = &out->config;
+    char name[NAME];
     gm_config_read(arena, dir, &out->config);
     gm_checkpoint_open(arena, dir, &out->tensors);
-    check_model(out);
+    check_tensor(out, embedding_name, c->vocab, c->d);
+    check_tensor(out, final_norm_name, c->d, 0);
+    if (c->tied) check_tied(out);
+    else check_tensor(out, head_name, c->vocab, c->d);
+    for (long l = 0; l < c->layers; l++) check_block(out, l);
+    if (part_tensor(out, c->layers, 0, name))
+        gm_fail(GM_EINPUT, "%s: tensor %s is there, but config.json says "
+                "num_hidden_layers %ld", dir, name, c->layers);
 }
 
 void gm_model_hash(gm_model *model) {
-    if (!(model->hash[0])) gm_tensors_hash(&model->tensors, model->hash);
+    if (!*model->hash) gm_tensors_hash(&model->tensors, model->hash);
 }
 
-void gm_model_close(gm_model *model) {
-    gm_tensors_close(&model->tensors);
-}
+void gm_model_close(gm_model *model) { gm_tensors_close(&model->tensors); }
 
-void gm_linear_name(gm_arena *arena, long layer, int j,
-                         const char **name) {
-    *name = gm_format(arena, "model.layers.%ld.%s", layer, linear_name[j]);
+void gm_linear_name(gm_arena *arena, long layer, int j, const char **name) {
+    int length = (int)(strlen(parts[j].name) - strlen(".weight"));
+    *name = gm_format(arena, "model.layers.%ld.%.*s", layer, length,
+                      parts[j].name);
 }
 
 const gm_tensor *gm_linear_tensor(const gm_model *model, long layer, int j) {
@@ -466,71 +467,60 @@ const gm_tensor *gm_linear_tensor(const gm_model *model, long layer, int j) {
     return part_tensor(model, layer, j, name);
 }
 
-void gm_block_alloc(gm_arena *arena, const gm_config *config,
-                         gm_block *out) {
+void gm_block_alloc(gm_arena *arena, const gm_config *c, gm_block *out) {
     *out = (gm_block){0};
-    for (int i = 0; i < PARTS; i++) {
-        struct part p = block_part(config, out, i);
-        if (!p.wanted) continue;
-        *p.place = gm_alloc(arena, (size_t)p.rows,
-                            (size_t)p.columns * sizeof(gm_real));
-    }
+    for (int i = 0; i < PARTS; i++)
+        if (has(c, &parts[i]))
+            *place(out, &parts[i]) = gm_alloc(
+                arena, (size_t)size_of(c, parts[i].rows),
+                (size_t)size_of(c, parts[i].columns) * sizeof(gm_real));
 }
 
-void gm_grad_alloc(gm_arena *arena, const gm_config *config,
-                        gm_block *out) {
-    gm_block_alloc(arena, config, out);
+void gm_grad_alloc(gm_arena *arena, const gm_config *c, gm_block *out) {
+    gm_block_alloc(arena, c, out);
     memset(out->bias, 0, sizeof out->bias);
     out->norm1 = out->norm2 = out->q_norm = out->k_norm = NULL;
 }
 
 void gm_block_load(const gm_model *model, long layer, gm_block *out) {
+    const gm_config *c = &model->config;
     char name[NAME];
-    for (int i = 0; i < PARTS; i++) {
-        struct part p = block_part(&model->config, out, i);
-        if (!p.wanted) continue;
-        const gm_tensor *t = part_tensor(model, layer, i, name);
-        gm_tensor_read(t, 0, p.rows * p.columns, *p.place);
-    }
+    for (int i = 0; i < PARTS; i++)
+        if (has(c, &parts[i]))
+            gm_tensor_read(part_tensor(model, layer, i, name), 0,
+                           size_of(c, parts[i].rows) *
+                           size_of(c, parts[i].columns),
+                           *place(out, &parts[i]));
 }
 
-
 void gm_embed(const gm_model *model, const int32_t *tokens, long count,
-                   gm_real *h) {
+              gm_real *h) {
     const gm_tensor *e = gm_tensor_find(&model->tensors, embedding_name);
     const long d = model->config.d;
     for (long r = 0; r < count; r++) {
         if (tokens[r] < 0 || tokens[r] >= model->config.vocab)
-            gm_fail(GM_EINPUT, "token %ld is %d, expected "
-                           "0..%ld", r, tokens[r], model->config.vocab - 1);
+            gm_fail(GM_EINPUT, "token %ld is %d, expected 0..%ld", r,
+                    tokens[r], model->config.vocab - 1);
         gm_tensor_read(e, tokens[r] * d, d, h + r * d);
     }
 }
 
 void gm_states_check(const gm_model *model, long layer, const char *what,
-                          const gm_real *x, long rows, long columns) {
-    for (long r = 0; r < rows; r++, x += columns) {
-        int fine = 1;
-        for (long i = 0; i < columns; i++) fine &= isfinite(x[i]) != 0;
-        for (long i = 0; i < columns && !fine; i++)
-            if (!isfinite(x[i]))
-                gm_fail(GM_EINPUT, "%s: block %ld, %s: element "
-                               "[%ld, %ld] is %s, expected a finite number",
-                               model->dir, layer, what, r, i,
-                               isnan(x[i]) ? "NaN" : "infinite");
-    }
+                     const gm_real *x, long rows, long columns) {
+    for (long i = 0; i < rows * columns; i++)
+        if (!isfinite(x[i]))
+            gm_fail(GM_EINPUT, "%s: block %ld, %s: element [%ld, %ld] is %s, "
+                    "expected a finite number", model->dir, layer, what,
+                    i / columns, i % columns, isnan(x[i]) ? "NaN" : "infinite");
 }
 
 void gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out) {
     const gm_config *c = &model->config;
-    *out = (gm_head){
-        gm_alloc(arena, (size_t)c->d, sizeof(gm_real)),
-        gm_alloc(arena, (size_t)c->vocab, (size_t)c->d * sizeof(gm_real)),
-        c->d, c->vocab, c->norm_eps
-    };
-    const gm_tensor *norm = gm_tensor_find(&model->tensors, final_norm_name);
-    const gm_tensor *w = gm_tensor_find(&model->tensors,
-                                        c->tied ? embedding_name : head_name);
-    gm_tensor_read(norm, 0, c->d, out->norm);
-    gm_tensor_read(w, 0, c->vocab * c->d, out->w);
+    const gm_tensors *all = &model->tensors;
+    gm_real *norm = gm_alloc(arena, (size_t)c->d, sizeof *norm);
+    gm_real *w = gm_alloc(arena, (size_t)c->vocab, (size_t)c->d * sizeof *w);
+    gm_tensor_read(gm_tensor_find(all, final_norm_name), 0, c->d, norm);
+    gm_tensor_read(gm_tensor_find(all, c->tied ? embedding_name : head_name),
+                   0, c->vocab * c->d, w);
+    *out = (gm_head){norm, w, c->d, c->vocab, c->norm_eps};
 }

@@ -670,13 +670,11 @@ gm_budget gm_budget_parse(gm_arena *arena, const gm_scores *scores,
    Several processes, ranks, share the blocks: make MPI=1, mpirun.  Without,
    there is one rank and all of these do nothing, in no time. */
 
-/* How ranks exchange bytes; MPI's, or a test's. */
+/* How ranks exchange bytes; MPI's, or a test's.  Called by two ranks: data of
+   rank `from` becomes that of rank `to`. */
 typedef struct {
     int rank, size;
     void *context;
-    /* all [size, bytes] gets the `mine` of every rank, in their order. */
-    void (*gather)(void *context, const void *mine, size_t bytes, void *all);
-    /* Called by two ranks: data of rank `from` becomes that of rank `to`. */
     void (*move)(void *context, int from, int to, void *data, size_t bytes);
 } gm_transport;
 void gm_ranks_use(const gm_transport *transport);       /* NULL: one rank   */

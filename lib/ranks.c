@@ -22,7 +22,6 @@
 #include "lib.h"
 
 #include <assert.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -47,11 +46,6 @@ long gm_rank_first(long blocks, int rank) {
 
 /* -------------------------------------------------------------- exchanges */
 
-static void gather(const void *mine, size_t bytes, void *all) {
-    job.gather(job.context, mine, bytes, all);
-    moved += (int64_t)bytes * job.size * (job.size - 1);
-}
-
 void gm_ranks_move(int from, int to, void *data, size_t bytes) {
     if (from == to) return;
     moved += (int64_t)bytes;
@@ -59,22 +53,26 @@ void gm_ranks_move(int from, int to, void *data, size_t bytes) {
         job.move(job.context, from, to, data, bytes);
 }
 
+/* data: rank `from`'s, on all ranks. */
 static void tell(int from, void *data, size_t bytes) {
     for (int r = 0; r < job.size; r++) gm_ranks_move(from, r, data, bytes);
 }
 
 gm_status gm_ranks_end(gm_status own, gm_error *err) {
-    int status[job.size], mine = (int)own, r = 0;
-    gm_error text = own ? *err : (gm_error){0};
+    gm_status status[job.size];
+    int r = 0;
     if (job.size == 1) return own;
     if (failed) return failed;
-    gather(&mine, sizeof mine, status);
+    status[job.rank] = own;
+    for (int i = 0; i < job.size; i++) tell(i, &status[i], sizeof *status);
     while (r < job.size && !status[r]) r++;
     if (r == job.size) return GM_OK;
-    tell(r, &text, sizeof text);
-    failed = (gm_status)status[r];
-    if (r == 0) return gm_note(err, failed, "%s", text.text);
-    return gm_note(err, failed, "rank %d: %s", r, text.text);
+    failed = status[r];
+    gm_error first = *err;
+    tell(r, &first, sizeof first);
+    snprintf(err->text, sizeof err->text, "rank %d: %s", r, first.text);
+    if (r == 0) *err = first;
+    return failed;
 }
 
 void gm_ranks_check(void) {
@@ -94,30 +92,16 @@ void gm_ranks_same(const char *what, const char *text) {
     strcpy(first, text);
     gm_ranks_tell(first, sizeof first);
     if (strcmp(first, text) != 0)
-        gm_fail(GM_EINPUT, "%s: expected that of rank 0, %s, found %s; all "
-                "ranks need the same command and the same files", what, first,
-                text);
+        gm_bad(what, "expected that of rank 0, %s, found %s; all ranks need "
+               "the same command and the same files", first, text);
 }
 
 void gm_ranks_gather(double *x, long blocks, long each) {
-    const long most = (blocks + job.size - 1) / job.size * each;
-    gm_arena scratch = {0};
-    if (job.size == 1) return;
-    double *mine = gm_alloc(&scratch, (size_t)most, sizeof *mine);
-    double *all = gm_alloc(&scratch, (size_t)(most * job.size), sizeof *all);
     gm_ranks_check();
-    long first = gm_rank_first(blocks, job.rank);
-    long end = gm_rank_first(blocks, job.rank + 1);
-    memcpy(mine, x + first * each,
-           (size_t)((end - first) * each) * sizeof *x);
-    gather(mine, (size_t)most * sizeof *x, all);
     for (int r = 0; r < job.size; r++) {
-        first = gm_rank_first(blocks, r);
-        end = gm_rank_first(blocks, r + 1);
-        memcpy(x + first * each, all + r * most,
-               (size_t)((end - first) * each) * sizeof *x);
+        long first = gm_rank_first(blocks, r), end = gm_rank_first(blocks, r + 1);
+        tell(r, x + first * each, (size_t)((end - first) * each) * sizeof *x);
     }
-    gm_arena_free(&scratch);
 }
 
 /* -------------------------------------------------------------------- MPI */
@@ -132,16 +116,6 @@ static void wait_for(MPI_Request *request) {
     while (MPI_Test(request, &done, MPI_STATUS_IGNORE), !done)
         if (gm_seconds() - start > 1e-3)
             nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
-}
-
-static void mpi_gather(void *context, const void *mine, size_t bytes,
-                       void *all) {
-    MPI_Request request;
-    (void)context;
-    assert(bytes < INT_MAX);
-    MPI_Iallgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE,
-                   MPI_COMM_WORLD, &request);
-    wait_for(&request);
 }
 
 static void mpi_move(void *context, int from, int to, void *data,
@@ -164,7 +138,7 @@ static void mpi_move(void *context, int from, int to, void *data,
 static void end(void) { MPI_Finalize(); }
 
 void gm_ranks_start(int *argc, char ***argv) {
-    gm_transport mpi = {.gather = mpi_gather, .move = mpi_move};
+    gm_transport mpi = {.move = mpi_move};
     int got;
     MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &got);
     atexit(end);

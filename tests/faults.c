@@ -11,11 +11,11 @@
    write: fopen, fdopen, fwrite, vfprintf, fflush, fsync, fclose, rename, of
    files, not of the terminal's streams.  A failing fwrite first writes half,
    as a full disk does; a failing fclose closes.
-   open: open, close, mkdir, fstat, mmap of a file, access, ftruncate, fseeko,
-   fcntl.  A failing close closes.
+   open: open, close, mkdir, fstat, pread, access, ftruncate, fseeko, fcntl.  A
+   failing close closes.
    kill: SIGKILL before the N-th call of the kinds write and open.
-   cut, touch: the N-th file that is mapped is cut to nothing, or gets another
-   time of change, right after.
+   cut, touch: a file is cut to nothing, or gets another time of change, right
+   before the N-th pread, which is of that file.
    backwards: every clock runs backwards, a minute a call.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #define _GNU_SOURCE
@@ -29,7 +29,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -113,17 +112,18 @@ static int open_fails(void) {
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-void *mmap(void *to, size_t n, int protection, int flags, int fd, off_t from) {
+static void change(int fd) {
     char link[64], path[4096] = "";
     struct timespec then[2] = {{1, 0}, {1, 0}};
-    if (fd >= 0 && open_fails()) return MAP_FAILED;
-    void *map = REAL(mmap)(to, n, protection, flags, fd, from);
-    if (fd < 0 || !(fails('c') || fails('t'))) return map;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     if (readlink(link, path, sizeof path - 1) < 0 ||
         (kind == 'c' ? truncate(path, 0) : utimensat(AT_FDCWD, path, then, 0)))
         _exit(98);
-    return map;
+}
+ssize_t pread(int fd, void *to, size_t n, off_t from) {
+    if (open_fails()) return -1;
+    if (fails('c') || fails('t')) change(fd);
+    return REAL(pread)(fd, to, n, from);
 }
 
 FILE *fdopen(int fd, const char *mode) {

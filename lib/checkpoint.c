@@ -1,7 +1,7 @@
 /* checkpoint.c: a Hugging Face directory as a model: config.json, and the
    tensors of the checkpoint, each checked for presence and shape before any is
-   used.  Follows the definitions of the `transformers` library.  Uses io.c for
-   files and touches nothing but what it is handed.
+   used.  Follows the definitions of the `transformers` library.  Uses tensors.c
+   for files and touches nothing but what it is handed.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "lib.h"
 
@@ -130,8 +130,8 @@ _Noreturn static void refuse(const struct source *s, const char *key,
         snprintf(found, sizeof found, "\"%.60s\"", v->string);
     else if (v)
         strcpy(found, v->number != 0 ? "true" : name[v->type]);
-    gm_fail(GM_EINPUT, "%s: %s%s: expected %s, found %s", s->path, s->prefix,
-            key, expected, found);
+    gm_bad(s->path, "%s%s: expected %s, found %s", s->prefix, key, expected,
+           found);
 }
 
 /* Refuses what is given under `key` when a rule is broken. */
@@ -290,7 +290,7 @@ void gm_config_read(gm_arena *arena, const char *dir, gm_config *out) {
     struct source s = {gm_format(arena, "%s/config.json", dir), "", NULL};
     s.object = gm_json_read(arena, s.path);
     if (s.object->type != GM_JSON_OBJECT)
-        gm_fail(GM_EINPUT, "%s: expected an object", s.path);
+        gm_bad(s.path, "expected an object");
     read_fields(&s, ARCH, &d);
     d.c = defaults[d.c.arch];
     d.c.norm_eps = 1e-6;
@@ -360,18 +360,16 @@ long gm_tallest(const gm_config *c) {
     return most;
 }
 
-static bool has(const gm_config *c, const struct part *p) {
-    return p->flag == ALWAYS || *(const bool *)((const char *)c + p->flag);
-}
-
-static gm_real **place(gm_block *b, const struct part *p) {
-    return (gm_real **)((char *)b + p->at);
+/* Where the part goes, or NULL: such a model has none of it. */
+static gm_real **place(const gm_config *c, const struct part *p, gm_block *b) {
+    bool has = p->flag == ALWAYS || *(const bool *)((const char *)c + p->flag);
+    return has ? (gm_real **)((char *)b + p->at) : NULL;
 }
 
 /* "model.layers.3.mlp.up_proj.weight" */
-static const gm_tensor *part_tensor(const gm_model *model, long layer, int i,
-                                    char name[NAME]) {
-    snprintf(name, NAME, "model.layers.%ld.%s", layer, parts[i].name);
+static const gm_tensor *part_tensor(const gm_model *model, long layer,
+                                    const struct part *p, char name[NAME]) {
+    snprintf(name, NAME, "model.layers.%ld.%s", layer, p->name);
     return gm_tensor_find(&model->tensors, name);
 }
 
@@ -381,10 +379,10 @@ static void check_tensor(const gm_model *model, const char *name, long rows,
                          long columns) {
     const gm_tensor *t = gm_tensor_find(&model->tensors, name);
     char expected[64], found[200] = "";
-    if (!t) gm_fail(GM_EINPUT, "%s: tensor %s is missing", model->dir, name);
+    if (!t) gm_bad(model->dir, "tensor %s is missing", name);
     if (t->dtype != GM_F32 && t->dtype != GM_F16 && t->dtype != GM_BF16)
-        gm_fail(GM_EINPUT, "%s: expected F32, F16 or BF16, found %s in %s",
-                name, gm_dtype_name(t->dtype), t->path);
+        gm_bad(name, "expected F32, F16 or BF16, found %s in %s",
+               gm_dtype_name(t->dtype), t->path);
     for (int i = 0; i < t->rank; i++) {
         size_t n = strlen(found);
         snprintf(found + n, sizeof found - n, "%s%lld", i ? ", " : "",
@@ -393,24 +391,24 @@ static void check_tensor(const gm_model *model, const char *name, long rows,
     snprintf(expected, sizeof expected, columns ? "%ld, %ld" : "%ld", rows,
              columns);
     if (strcmp(expected, found) != 0)
-        gm_fail(GM_EINPUT, "%s: expected [%s], found [%s] in %s", name,
-                expected, found, t->path);
+        gm_bad(name, "expected [%s], found [%s] in %s", expected, found,
+               t->path);
 }
 
 /* Every part of a block that the configuration has is there, and none that it
    has not: a bias we would leave out is a different model. */
 static void check_block(const gm_model *model, long layer) {
     const gm_config *c = &model->config;
+    gm_block none;
     char name[NAME];
-    for (int i = 0; i < PARTS; i++) {
-        const struct part *p = &parts[i];
-        bool there = part_tensor(model, layer, i, name) != NULL;
-        if (has(c, p))
+    for (const struct part *p = parts; p < parts + PARTS; p++) {
+        const gm_tensor *t = part_tensor(model, layer, p, name);
+        if (place(c, p, &none))
             check_tensor(model, name, size_of(c, p->rows),
                          p->columns ? size_of(c, p->columns) : 0);
-        else if (there)
-            gm_fail(GM_EINPUT, "%s: tensor %s is there, but not in the model "
-                    "that config.json describes", model->dir, name);
+        else if (t)
+            gm_bad(model->dir, "tensor %s is there, but not in the model that "
+                   "config.json describes", name);
     }
 }
 
@@ -429,9 +427,8 @@ static void check_tied(const gm_model *model) {
         same = memcmp(a, b, n) == 0;
     }
     if (!same)
-        gm_fail(GM_EINPUT, "%s: tensor %s differs from %s, but config.json "
-                "says tie_word_embeddings true", model->dir, head_name,
-                embedding_name);
+        gm_bad(model->dir, "tensor %s differs from %s, but config.json says "
+               "tie_word_embeddings true", head_name, embedding_name);
 }
 
 void gm_model_open(gm_arena *arena, const char *dir, gm_model *out) {
@@ -445,9 +442,9 @@ void gm_model_open(gm_arena *arena, const char *dir, gm_model *out) {
     if (c->tied) check_tied(out);
     else check_tensor(out, head_name, c->vocab, c->d);
     for (long l = 0; l < c->layers; l++) check_block(out, l);
-    if (part_tensor(out, c->layers, 0, name))
-        gm_fail(GM_EINPUT, "%s: tensor %s is there, but config.json says "
-                "num_hidden_layers %ld", dir, name, c->layers);
+    if (part_tensor(out, c->layers, parts, name))
+        gm_bad(dir, "tensor %s is there, but config.json says "
+               "num_hidden_layers %ld", name, c->layers);
 }
 
 void gm_model_hash(gm_model *model) {
@@ -464,16 +461,17 @@ void gm_linear_name(gm_arena *arena, long layer, int j, const char **name) {
 
 const gm_tensor *gm_linear_tensor(const gm_model *model, long layer, int j) {
     char name[NAME];
-    return part_tensor(model, layer, j, name);
+    return part_tensor(model, layer, &parts[j], name);
 }
 
 void gm_block_alloc(gm_arena *arena, const gm_config *c, gm_block *out) {
     *out = (gm_block){0};
-    for (int i = 0; i < PARTS; i++)
-        if (has(c, &parts[i]))
-            *place(out, &parts[i]) = gm_alloc(
-                arena, (size_t)size_of(c, parts[i].rows),
-                (size_t)size_of(c, parts[i].columns) * sizeof(gm_real));
+    for (const struct part *p = parts; p < parts + PARTS; p++) {
+        gm_real **to = place(c, p, out);
+        size_t rows = (size_t)size_of(c, p->rows);
+        size_t columns = (size_t)size_of(c, p->columns);
+        if (to) *to = gm_alloc(arena, rows, columns * sizeof **to);
+    }
 }
 
 void gm_grad_alloc(gm_arena *arena, const gm_config *c, gm_block *out) {
@@ -485,12 +483,12 @@ void gm_grad_alloc(gm_arena *arena, const gm_config *c, gm_block *out) {
 void gm_block_load(const gm_model *model, long layer, gm_block *out) {
     const gm_config *c = &model->config;
     char name[NAME];
-    for (int i = 0; i < PARTS; i++)
-        if (has(c, &parts[i]))
-            gm_tensor_read(part_tensor(model, layer, i, name), 0,
-                           size_of(c, parts[i].rows) *
-                           size_of(c, parts[i].columns),
-                           *place(out, &parts[i]));
+    for (const struct part *p = parts; p < parts + PARTS; p++) {
+        gm_real **to = place(c, p, out);
+        long count = size_of(c, p->rows) * size_of(c, p->columns);
+        if (to)
+            gm_tensor_read(part_tensor(model, layer, p, name), 0, count, *to);
+    }
 }
 
 void gm_embed(const gm_model *model, const int32_t *tokens, long count,
@@ -509,9 +507,9 @@ void gm_states_check(const gm_model *model, long layer, const char *what,
                      const gm_real *x, long rows, long columns) {
     for (long i = 0; i < rows * columns; i++)
         if (!isfinite(x[i]))
-            gm_fail(GM_EINPUT, "%s: block %ld, %s: element [%ld, %ld] is %s, "
-                    "expected a finite number", model->dir, layer, what,
-                    i / columns, i % columns, isnan(x[i]) ? "NaN" : "infinite");
+            gm_bad(model->dir, "block %ld, %s: element [%ld, %ld] is %s, "
+                   "expected a finite number", layer, what, i / columns,
+                   i % columns, isnan(x[i]) ? "NaN" : "infinite");
 }
 
 void gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out) {

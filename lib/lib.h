@@ -532,7 +532,7 @@ void gm_linear_shape(const gm_config *config, int j, long *out, long *in);
 /* The most outputs of a linear. */
 long gm_tallest(const gm_config *config);
 
-/* A model is its configuration and its mapped tensors; nothing is copied. */
+/* A model is its configuration and its tensors, which stay in their files. */
 typedef struct {
     const char *dir;
     gm_config config;
@@ -547,8 +547,7 @@ void gm_model_hash(gm_model *model);
 void gm_model_close(gm_model *model);
 
 /* "model.layers.3.mlp.up_proj" for block 3, linear GM_UP. */
-void gm_linear_name(gm_arena *arena, long layer, int j,
-                    const char **name);
+void gm_linear_name(gm_arena *arena, long layer, int j, const char **name);
 /* The weight tensor of module (layer, j). */
 const gm_tensor *gm_linear_tensor(const gm_model *model, long layer, int j);
 
@@ -559,11 +558,9 @@ typedef struct {
     gm_real *norm1, *norm2;             /* [d] before attention, MLP    */
     gm_real *q_norm, *k_norm;           /* [head_dim] or NULL (Qwen3)   */
 } gm_block;
-void gm_block_alloc(gm_arena *arena, const gm_config *config,
-                    gm_block *out);
+void gm_block_alloc(gm_arena *arena, const gm_config *config, gm_block *out);
 /* A block of gradients of the seven linears alone: no biases, no norms. */
-void gm_grad_alloc(gm_arena *arena, const gm_config *config,
-                   gm_block *out);
+void gm_grad_alloc(gm_arena *arena, const gm_config *config, gm_block *out);
 void gm_block_load(const gm_model *model, long layer, gm_block *out);
 
 /* h[r] = embedding row of token r, r < count. Tokens outside the vocabulary
@@ -579,6 +576,7 @@ void gm_states_check(const gm_model *model, long layer, const char *what,
 /* The final norm and output head, loaded once. */
 typedef struct { gm_real *norm, *w; long d, vocab; double eps; } gm_head;
 void gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out);
+
 /* ---------------------------------------------------------------- tables.c
    scores.tsv and alloc.tsv: what Stage I hands to Stage II, and its answer. */
 

@@ -9,9 +9,9 @@
      5. each byte of a word becomes the token that stands for it
      6. merges: the pair of lowest rank becomes one token, until none is left
 
-   Sees untrusted bytes, both the file's and the text's.  May touch: io.c for
-   JSON and UTF-8, unicode.h for its tables, base.c.  What it does not know it
-   refuses, by field and value: a near miss would change every id after it.
+   Sees untrusted bytes, both the file's and the text's.  May touch: tensors.c
+   for JSON and UTF-8, unicode.h for its tables, base.c.  What it does not know
+   it refuses, by field and value: a near miss would change every id after it.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "lib.h"
 #include "unicode.h"
@@ -543,8 +543,8 @@ static void check_text(const char *text, size_t bytes) {
                 MAX_TEXT);
     for (int n; at < end; at += n)
         if ((n = gm_utf8(at, end, &point)) == 0)
-            gm_fail(GM_EINPUT, "text: byte 0x%02X at offset %td is not valid "
-                    "UTF-8", (uint8_t)*at, at - text);
+            gm_bad("text", "byte 0x%02X at offset %td is not valid UTF-8",
+                   (uint8_t)*at, at - text);
 }
 
 void gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
@@ -589,8 +589,7 @@ _Noreturn static void refuse(const struct load *l, const char *field,
         snprintf(text, sizeof text, "%.17g", found->number);
     else if (found)
         strcpy(text, found->number != 0 ? "true" : name[found->type]);
-    gm_fail(GM_EINPUT, "%s: %s: %s, expected %s", l->t->path, field, text,
-            expected);
+    gm_bad(l->t->path, "%s: %s, expected %s", field, text, expected);
 }
 
 /* The member that the last part of `field` names: "model.vocab". */
@@ -684,8 +683,7 @@ static void load_step(const struct load *l, const gm_json *p, bool last) {
         refuse(l, field, type, "Digits or Split before ByteLevel");
     }
     if (!last && t->steps == MAX_STEPS)
-        gm_fail(GM_EINPUT, "%s: pre_tokenizer: more than %d steps", t->path,
-                MAX_STEPS);
+        gm_bad(t->path, "pre_tokenizer: more than %d steps", MAX_STEPS);
     t->step[t->steps++] = step;
 }
 
@@ -726,8 +724,8 @@ static void load_model_options(const struct load *l) {
 static int32_t load_id(const struct load *l, const gm_json *v,
                        const char *token) {
     if (!v || !v->is_integer || v->integer < 0 || v->integer >= INT32_MAX)
-        gm_fail(GM_EINPUT, "%s: id of \"%.160s\": expected an integer from 0 "
-                "to %d", l->t->path, token, INT32_MAX - 1);
+        gm_bad(l->t->path, "id of \"%.160s\": expected an integer from 0 to %d",
+               token, INT32_MAX - 1);
     if (v->integer + 1 > l->t->size) l->t->size = (long)v->integer + 1;
     return (int32_t)v->integer;
 }
@@ -795,13 +793,13 @@ static void load_merge(struct load *l, const gm_json *v, long index,
     const char *text[3];
     int32_t id[3];
     if (!merge_halves(&l->scratch, v, text))
-        gm_fail(GM_EINPUT, "%s: model.merges[%ld]: expected \"a b\" or "
-                "[\"a\", \"b\"]", l->t->path, index);
+        gm_bad(l->t->path, "model.merges[%ld]: expected \"a b\" or "
+               "[\"a\", \"b\"]", index);
     text[2] = gm_format(&l->scratch, "%s%s", text[0], text[1]);
     for (int i = 0; i < 3; i++)
         if ((id[i] = vocab_get(&l->vocab, text[i])) < 0)
-            gm_fail(GM_EINPUT, "%s: model.merges[%ld]: \"%.160s\" is not in "
-                    "model.vocab", l->t->path, index, text[i]);
+            gm_bad(l->t->path, "model.merges[%ld]: \"%.160s\" is not in "
+                   "model.vocab", index, text[i]);
     *merge_find(&l->t->merges, id[0], id[1]) =
         (struct merge_slot){pair_key(id[0], id[1]), rank, id[2]};
     gm_arena_rewind(&l->scratch, before);
@@ -833,9 +831,9 @@ static void check_added_id(const struct load *l, const struct added *a,
     int32_t known = vocab_get(&l->vocab, a->content);
     int64_t given = known >= 0 ? known : (*next)++;
     if (given != a->id)
-        gm_fail(GM_EINPUT, "%s: added_tokens: \"%.160s\" has id %d, expected "
-                "%lld (%s)", l->t->path, a->content, a->id, (long long)given,
-                known >= 0 ? "its id in model.vocab" : "the next free one");
+        gm_bad(l->t->path, "added_tokens: \"%.160s\" has id %d, expected %lld "
+               "(%s)", a->content, a->id, (long long)given,
+               known >= 0 ? "its id in model.vocab" : "the next free one");
 }
 
 static struct added load_added_token(struct load *l, const gm_json *v) {
@@ -881,8 +879,8 @@ static void sort_added(const struct load *l, struct added *a, long n,
     for (long i = 1; i < n; i++)
         if (strcmp(a[i - 1].content, a[i].content) == 0 &&
             (loaded || a[i - 1].normalized == a[i].normalized))
-            gm_fail(GM_EINPUT, "%s: added_tokens: \"%.160s\" appears twice",
-                    l->t->path, a[i].content);
+            gm_bad(l->t->path, "added_tokens: \"%.160s\" appears twice",
+                   a[i].content);
 }
 
 static void load_added(struct load *l, const gm_json *root) {

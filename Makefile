@@ -130,10 +130,14 @@ build/double/%.o: tests/%.c $(HEADERS) Makefile
 build/double/test_%: build/double/test_%.o $(LIB:%=build/double/%.o)
 	@$(CC) $(CFLAGS) $(OPT) $^ $(LDLIBS) -o $@
 
+# The longest first, so that the processors end together.
+LONG     := test_rivals test_faults.sh test_allocate test_plan test_compare.sh \
+            test_hostile.sh test_kill.sh test_solver test_gamma test_verify
 TESTBINS := $(TESTS:%=build/test/%) $(GRADS:%=build/double/%) \
             $(wildcard tests/test_*.sh)
+FIRST    := $(foreach t,$(LONG),$(filter %/$(t),$(TESTBINS)))
 test: gamma build/test/gamma build/test/faults.so $(TESTBINS)
-	sh tests/run.sh $(TESTBINS)
+	@sh tests/run.sh $(FIRST) $(filter-out $(FIRST),$(TESTBINS))
 
 # The tests, the tests of the tests, static analysis, sanitizers, faults and
 # kills, the numeric contract over compilers, flags and machines; says how long
@@ -142,8 +146,10 @@ check: gamma build/test/gamma build/test/faults.so
 	MAKE="$(MAKE)" sh tests/check.sh $(CHECK)
 
 # Each change of one line in tests/mutants.txt must make a test fail.
-mutants: gamma $(LIB:%=build/double/%.o)
-	@CC="$(CC)" LIB="$(LIB)" MAIN="$(MAIN)" LDLIBS="$(LDLIBS)" FLAGS="$(CFLAGS)" \
+$(B)/gamma_main.o: cmd/main.c $(HEADERS) Makefile
+	@$(CC) $(CFLAGS) $(OPT) -Dmain=gamma_main -Wno-missing-prototypes -c $< -o $@
+mutants: gamma $(LIB:%=build/double/%.o) $(B)/gamma_main.o
+	@CC="$(CC)" LIB="$(LIB)" MAIN="$(MAIN)" COMMANDS="$(COMMANDS)" LDLIBS="$(LDLIBS)" FLAGS="$(CFLAGS)" \
 	    OBJECTS="$(B)" sh tests/mutants.sh $(MUTANTS)
 
 # Lines and branches that the tests run.

@@ -16,28 +16,21 @@ for program in aarch64-linux-gnu-gcc qemu-aarch64; do
 done
 rm -rf $w
 mkdir -p $w
-flags="-std=gnu11 -I. -Itests -DGM_NO_GLPK -ffp-contract=off
-    -fno-math-errno -Wno-unknown-pragmas"
-# shellcheck disable=SC2086
-printf '%s\n' *.c | sed 's/\.c$//' |
-    xargs -P "$(nproc)" -I{} aarch64-linux-gnu-gcc -O2 $flags -c {}.c -o $w/{}.o
-library=
-for file in *.c; do
-    case $file in main*) ;; *) library="$library $w/${file%.c}.o" ;; esac
-done
-# shellcheck disable=SC2046
-aarch64-linux-gnu-gcc -static $w/*.o -lm -o $w/gamma
-
-# run.sh counts a test by its closing line; test_fuzz needs its own linking
-tests=
+names=
 for file in tests/test_*.c; do
-    name=${file#tests/} name=${name%.c}
-    case $name in test_fuzz | test_grad*) continue ;; esac
-    # shellcheck disable=SC2086
-    aarch64-linux-gnu-gcc -O1 -static $flags "$file" $library -lm -o "$w/$name.arm"
-    printf '#!/bin/sh\nexec qemu-aarch64 %s "$@"\n' "$w/$name.arm" >"$w/$name"
-    chmod +x "$w/$name"
-    tests="$tests $w/$name"
+    name=${file#tests/test_} name=${name%.c}
+    case $name in fuzz | grad*) ;; *) names="$names $name" ;; esac
+done
+# shellcheck disable=SC2086
+sh tests/build.sh $w "aarch64-linux-gnu-gcc -O2 -static -std=gnu11 -DGM_NO_GLPK
+    -ffp-contract=off -fno-math-errno -Wno-unknown-pragmas" -lm $names
+# run.sh counts a test by its closing line
+tests=
+for name in $names; do
+    printf '#!/bin/sh\nexec qemu-aarch64 %s "$@"\n' "$w/test_$name" \
+        >"$w/run_$name"
+    chmod +x "$w/run_$name"
+    tests="$tests $w/run_$name"
 done
 
 # the program itself: files of ./gamma and of the ARM build, byte for byte

@@ -10,8 +10,8 @@ out=build/contract
 mkdir -p "$out"
 : > "$out/hashes"
 flags="-std=gnu11 -I. -ffp-contract=off -fno-math-errno -Wno-unknown-pragmas"
-sources="tests/contract.c lib/base.c lib/files.c lib/tensors.c lib/kernels.c lib/checkpoint.c
-    lib/tables.c model.c quant.c gptq.c"
+sources="tests/contract.c lib/base.c lib/files.c lib/tensors.c lib/kernels.c
+    lib/checkpoint.c lib/tables.c model.c quant.c gptq.c"
 builds=0
 
 # try RUNNER COMPILER FLAGS...

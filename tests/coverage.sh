@@ -16,15 +16,18 @@ count="--coverage -fprofile-update=atomic -DGM_COUNTED"
 if [ "$1" != --count ]; then
     rm -rf $top
     mkdir -p $work
-    cp -r ./*.c gamma.h Makefile tests data README.md docs tools bench $work
+    git ls-files | grep -v '^tests/fuzz/corpus/' | xargs cp --parents -t $work
+    cp -r tests/fuzz/corpus $work/tests/fuzz/
     make -C $work -j "$(nproc)" test B=build/test OPT="-O2 $count" \
         SAN="-O1 -fno-early-inlining $count" >$top/log 2>&1 ||
         { tail -n 20 $top/log; exit 1; }
     tail -n 1 $top/log
 fi
-rm -f $top/unrun $top/table $work/*.gcov
-(cd $work && gcov -b -c -o build/test ./*.c >/dev/null 2>&1)
-for f in *.c; do
+rm -rf $top/unrun $top/table $work/gcov
+for f in *.c lib/*.c rivals/*.c audit/*.c show/*.c formats/*.c cmd/*.c; do
+    mkdir -p "$work/gcov/$(dirname "$f")"
+    (cd "$work" && gcov -b -c -o "build/test/$(dirname "$f")" "$f" >/dev/null \
+        2>&1 && mv "$(basename "$f").gcov" "gcov/$f.gcov") || continue
     awk -F: -v file="$f" -v unrun=$top/unrun '
         / *branch +[0-9]+ / { branches++
             if ($0 !~ /never executed|taken 0/) taken++; next }
@@ -37,7 +40,7 @@ for f in *.c; do
         { run++ }
         END { printf "%s\t%d\t%d\t%.1f\t%d\t%d\t%.1f\n", file, lines, run,
                   100 * run / lines, branches, taken,
-                  branches ? 100 * taken / branches : 100 }' "$work/$f.gcov"
+                  branches ? 100 * taken / branches : 100 }' "$work/gcov/$f.gcov"
 done >$top/table
 printf 'file\tlines\trun\t%%\tbranches\ttaken\t%%\n'
 cat $top/table

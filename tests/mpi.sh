@@ -47,11 +47,7 @@ rm -rf $w
 mkdir -p $w
 flags="-std=gnu11 -O2 -fopenmp -ffp-contract=off -fno-math-errno -DGM_MPI
     $(mpicc --showme:compile)"
-# shellcheck disable=SC2086
-printf '%s\n' *.c | sed 's/\.c$//' |
-    xargs -P "$(nproc)" -I{} $cc $flags -c {}.c -o $w/{}.o
-# shellcheck disable=SC2046
-$cc -fopenmp $w/*.o -lm -lglpk $(mpicc --showme:link) -o $w/gamma
+sh tests/build.sh $w "$cc $flags" "-lm -lglpk $(mpicc --showme:link)"
 
 m=data/tiny-llama
 small="--calib data/calib.txt --sequences 6 --length 64 --batch 4 --steps 4

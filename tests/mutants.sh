@@ -45,8 +45,10 @@ done
 
 # the copy with the change; awk's index() takes the text as it stands
 printf '%s\n' "$line" >"$work/line"
-mkdir -p "$work/$(dirname "$file")"
-[ -z "$file" ] || ln -sf "$root/$(dirname "$file")"/*.h "$work/$(dirname "$file")/"
+for header in */*.h; do
+    mkdir -p "$work/${header%/*}"
+    ln -sf "$root/$header" "$work/$header"
+done
 [ -z "$file" ] || awk -F "$tab" 'NR == FNR { from = $3; to = $4; next }
     { line = $0
       if ((at = index(line, from))) {
@@ -57,10 +59,10 @@ mkdir -p "$work/$(dirname "$file")"
     END { exit hits == 1 ? 0 : 1 }' "$work/line" "$file" >"$work/$file" ||
     { echo "STALE     $2 $file: $(field 3)"; exit 0; }
 
-flags="$FLAGS -O1" build=$OBJECTS parts=$LIB source=tests/$test.c run=./run
+flags="$FLAGS -O1" build=$OBJECTS parts="$LIB $COMMANDS gamma_main" source=tests/$test.c run=./run
 case $test in
 *.sh) parts="$LIB $MAIN" source='' run="sh tests/$test" ;;
-*grad*) flags="$flags -DGM_DOUBLE" build=build/double ;;
+*grad*) flags="$flags -DGM_DOUBLE" build=build/double parts=$LIB ;;
 esac
 objects=
 for o in $parts; do

@@ -1,30 +1,41 @@
 #!/bin/sh
-# run.sh: runs the test programs and scripts given, adds up their closing lines
-# ("name: N passed, N failed"), prints the total, fails when anything failed.
-# A program that dies or prints no closing line counts as one failure.
+# run.sh: runs the test programs and scripts given, as many at a time as there
+# are processors (JOBS=N), says which begins and how each ended, adds up their
+# closing lines ("name: N passed, N failed"), prints the total, fails when
+# anything failed.  A program that dies or prints no closing line counts as one
+# failure.
 # SPDX-License-Identifier: GPL-3.0-or-later
-passed=0 failed=0
 # malloc may fail in a test, as it may for a user
 export ASAN_OPTIONS=allocator_may_return_null=1
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-for program in "$@"; do
-    case $program in *.sh) sh "$program" ;; *) "$program" ;; esac >"$log" 2>&1
+
+if [ "$1" = --one ]; then       # PROGRAM: its log and its line in $LOGS
+    log=$LOGS/$(echo "$2" | tr / _)
+    began=$(date +%s)
+    echo "begins: $2"
+    case $2 in *.sh) sh "$2" ;; *) "$2" ;; esac >"$log" 2>&1
     status=$?
-    cat "$log"
-    line=$(grep -E '^[^ ]+: [0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
+    line=$(grep -aE '^[^ ]+: [0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
     if [ -z "$line" ]; then
-        echo "FAILED $program: no closing line (exit code $status)"
-        failed=$((failed + 1))
-        continue
+        line="${2##*/}: 0 passed, 1 failed"
+        echo "FAILED $2: no closing line (exit code $status)" >>"$log"
+    elif [ "$status" -ne 0 ] && [ "${line%, 0 failed}" != "$line" ]; then
+        line="${line%, 0 failed}, 1 failed"
+        echo "FAILED $2: exit code $status" >>"$log"
     fi
-    p=$(echo "$line" | sed 's/.*: \([0-9]*\) passed.*/\1/')
-    f=$(echo "$line" | sed 's/.*, \([0-9]*\) failed/\1/')
-    if [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then
-        echo "FAILED $program: exit code $status"
-        f=1
-    fi
-    passed=$((passed + p)) failed=$((failed + f))
-done
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+    echo "$line" >>"$LOGS/lines"
+    # of a test that passed, what it says of itself; of one that failed, all
+    [ "${line%, 0 failed}" != "$line" ] || tail -c 100000 "$log"
+    echo "$line ($(($(date +%s) - began)) s)"
+    exit 0
+fi
+
+LOGS=$(mktemp -d)
+export LOGS
+trap 'rm -rf "$LOGS"' EXIT
+: >"$LOGS/lines"
+printf '%s\n' "$@" | xargs -P "${JOBS:-$(nproc)}" -I{} sh "$0" --one {}
+sed 's/.*: \([0-9]*\) passed, \([0-9]*\) failed/\1 \2/' "$LOGS/lines" |
+    awk -v all=$# '{ passed += $1; failed += $2; n++ }
+        END { failed += all - n
+              printf "%d passed, %d failed\n", passed, failed
+              exit failed > 0 || passed == 0 }'

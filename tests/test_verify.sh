@@ -3,7 +3,7 @@
 # of threads, instruction set and way to reach a step; families left out above
 # the limit; exit codes; the messages for what is wrong.
 # SPDX-License-Identifier: GPL-3.0-or-later
-w=build/test/verify-work
+w=build/test/verify-cli
 . tests/shell.sh
 holds() { if grep -q -e "$2" "$1"; then ok; else bad "$1 lacks \"$2\""; fi; }
 lacks() { if grep -q -e "$2" "$1"; then bad "$1 has \"$2\""; else ok; fi; }

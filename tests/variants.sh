@@ -6,22 +6,14 @@
 set -eu
 cc=${CC:-gcc}
 out=build/variants
-mkdir -p "$out" build/test
-flags="-std=gnu11 -O1 -g -I. -DGM_NO_GLPK -ffp-contract=off -fno-math-errno \
--Wno-unknown-pragmas"
-library=
-objects=
-for file in *.c; do
-    $cc $flags -c "$file" -o "$out/${file%.c}.o"
-    objects="$objects $out/${file%.c}.o"
-    case $file in main*) ;; *) library="$library $out/${file%.c}.o" ;; esac
-done
-$cc $objects -lm -o "$out/gamma"
-tests=
-for name in solver allocate check constrain frontier tables; do
-    $cc $flags "tests/test_$name.c" $library -lm -o "$out/test_$name"
-    tests="$tests $out/test_$name"
-done
+names="solver allocate check constrain frontier tables"
+for name in $names; do [ -f "tests/test_$name.c" ] && tests="${tests:-} $name"; done
+# shellcheck disable=SC2086
+sh tests/build.sh "$out" "$cc -std=gnu11 -O1 -g -DGM_NO_GLPK \
+    -ffp-contract=off -fno-math-errno -Wno-unknown-pragmas" -lm $tests
+programs=
+for name in $tests; do programs="$programs $out/test_$name"; done
+mkdir -p build/test
 GAMMA=$out/gamma WORK=$out/solve-work
 export GAMMA WORK
-sh tests/run.sh $tests tests/test_solve.sh
+sh tests/run.sh $programs tests/test_solve.sh

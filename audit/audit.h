@@ -12,8 +12,8 @@
 /* One claim of the file, and what follows from the scores. */
 typedef struct { const char *claim, *stated, *found; bool holds; } gm_claim;
 typedef struct {
-    gm_claim *claim;
-    long count, room, failed;
+    gm_claim claim[48];         /* 24 at most beside GM_MAX_ROWS limits      */
+    long count, failed;
     gm_sizes sizes;
     double score;               /* sum of the real scores                    */
     double bound;               /* from the multiplier alone, real scores    */
@@ -66,6 +66,7 @@ typedef struct {
     const char *why;        /* derivation of the tolerance                   */
     const char *problem;    /* shapes or types that cannot be compared       */
     const gm_tensor *a, *b;                 /* NULL: absent                  */
+    int64_t order;          /* place in the computation */
 } gm_verdict;
 
 typedef struct {
@@ -84,8 +85,9 @@ void gm_verify(gm_arena *arena, const gm_tensors *ours,
 
 /* "[3, 5]": element i of a tensor. */
 const char *gm_index_text(const gm_tensor *tensor, int64_t i, char text[96]);
-/* All elements of a tensor of any number type, in double. */
-void gm_elements(gm_arena *arena, const gm_tensor *tensor, double **out);
+/* How many elements, and all of them in double, whatever their type. */
+long gm_element_count(const gm_tensor *tensor);
+double *gm_elements(gm_arena *arena, const gm_tensor *tensor);
 
 /* ----------------------------------------------------------------- signs.c
    What usually causes a departure, told from the numbers. */

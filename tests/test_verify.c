@@ -74,19 +74,19 @@ typedef struct {
     long count;
 } copy;
 
-static copy copy_open(const char *path) {
-    copy c = {0};
-    gm_status s = STATUS(gm_safetensors_open(&c.arena, path, &c.file));
+/* The arena of a copy stays where it is: its frame knows its address. */
+static void copy_open(copy *c, const char *path) {
+    *c = (copy){0};
+    gm_status s = STATUS(gm_safetensors_open(&c->arena, path, &c->file));
     CHECK(s == GM_OK, "%s", err.text);
-    c.count = s ? 0 : c.file.count;
-    c.t = gm_alloc(&c.arena, (size_t)c.count, sizeof *c.t);
-    c.data = gm_alloc(&c.arena, (size_t)c.count, sizeof *c.data);
-    for (long i = 0; i < c.count; i++) {
-        c.t[i] = c.file.tensor[i];
-        c.data[i] = gm_alloc(&c.arena, c.t[i].bytes + 1, 1);
-        memcpy(c.data[i], c.t[i].data, c.t[i].bytes);
+    c->count = s ? 0 : c->file.count;
+    c->t = gm_alloc(&c->arena, (size_t)c->count, sizeof *c->t);
+    c->data = gm_alloc(&c->arena, (size_t)c->count, sizeof *c->data);
+    for (long i = 0; i < c->count; i++) {
+        c->t[i] = c->file.tensor[i];
+        c->data[i] = gm_alloc(&c->arena, c->t[i].bytes + 1, 1);
+        gm_tensor_bytes(&c->t[i], 0, c->t[i].bytes, c->data[i]);
     }
-    return c;
 }
 
 static void copy_close(copy *c) {
@@ -166,23 +166,24 @@ typedef struct {
     bool modelled;
 } run;
 
-static run verify(const char *ours, const char *theirs,
+static run *verify(const char *ours, const char *theirs,
                   const char *tolerances, bool model) {
-    run v = {.modelled = model};
-    gm_status s = STATUS(gm_safetensors_open(&v.arena, ours, &v.ours));
-    if (!s) s = STATUS(gm_safetensors_open(&v.arena, theirs, &v.theirs));
-    if (!s && model) s = STATUS(gm_model_open(&v.arena, model_dir, &v.model));
+    run *v = calloc(1, sizeof *v);
+    v->modelled = model;
+    gm_status s = STATUS(gm_safetensors_open(&v->arena, ours, &v->ours));
+    if (!s) s = STATUS(gm_safetensors_open(&v->arena, theirs, &v->theirs));
+    if (!s && model) s = STATUS(gm_model_open(&v->arena, model_dir, &v->model));
     CHECK(s == GM_OK, "%s", err.text);
-    v.status = STATUS(gm_verify(&v.arena, &v.ours, &v.theirs, tolerances, &v.r));
+    v->status = STATUS(gm_verify(&v->arena, &v->ours, &v->theirs, tolerances, &v->r));
     gm_error said = err;
-    if (v.r.failed)
-        s = STATUS(gm_recognise(&v.arena, &v.ours, &v.theirs,
-                                model ? &v.model : NULL, &v.r));
+    if (v->r.failed)
+        s = STATUS(gm_recognise(&v->arena, &v->ours, &v->theirs,
+                                model ? &v->model : NULL, &v->r));
     CHECK(s == GM_OK, "%s", err.text);
     err = said;
-    if (!v.status && v.r.message) {
-        v.status = GM_EDIFFER;
-        snprintf(err.text, sizeof err.text, "%s", v.r.message);
+    if (!v->status && v->r.message) {
+        v->status = GM_EDIFFER;
+        snprintf(err.text, sizeof err.text, "%s", v->r.message);
     }
     return v;
 }
@@ -192,10 +193,11 @@ static void run_end(run *v) {
     gm_tensors_close(&v->theirs);
     if (v->modelled) gm_model_close(&v->model);
     gm_arena_free(&v->arena);
+    free(v);
 }
 
 /* Writes the changed copy and verifies it. */
-static run verify_copy(copy *c, const char *ours, const char *tolerances,
+static run *verify_copy(copy *c, const char *ours, const char *tolerances,
                        bool model) {
     copy_write(c, path_of("theirs"));
     return verify(path_of(ours), path_of("theirs"), tolerances, model);
@@ -207,12 +209,12 @@ static void a_dump_equals_itself(void) {
     for (int step = 1; step <= 3; step++) {
         char name[24];
         snprintf(name, sizeof name, "ours%d", step);
-        run v = verify(path_of(name), path_of(name), NULL, false);
-        CHECK(v.status == GM_OK && v.r.failed == 0 && v.r.first == -1,
-              "%s: %ld depart", name, v.r.failed);
-        CHECK(v.r.compared == v.ours.count && v.r.count == v.r.compared,
-              "%s: %ld of %ld compared", name, v.r.compared, v.ours.count);
-        run_end(&v);
+        run *v = verify(path_of(name), path_of(name), NULL, false);
+        CHECK(v->status == GM_OK && v->r.failed == 0 && v->r.first == -1,
+              "%s: %ld depart", name, v->r.failed);
+        CHECK(v->r.compared == v->ours.count && v->r.count == v->r.compared,
+              "%s: %ld of %ld compared", name, v->r.compared, v->ours.count);
+        run_end(v);
     }
 }
 
@@ -234,16 +236,16 @@ static void tensors_are_in_order(void) {
         "mixed.model.layers.1.self_attn.q_proj", "student.2", "E0", "E",
         "grad.model.layers.0.self_attn.q_proj", "g", "v", "moment1", "moment2",
         "theta_after", "lambda_after", "scores", "scores_error"};
-    run v = verify(path_of("ours3"), path_of("ours3"), NULL, false);
+    run *v = verify(path_of("ours3"), path_of("ours3"), NULL, false);
     long before = -1;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         long at = -1;
-        for (long k = 0; k < v.r.count && at < 0; k++)
-            if (strcmp(v.r.verdict[k].name, names[i]) == 0) at = k;
+        for (long k = 0; k < v->r.count && at < 0; k++)
+            if (strcmp(v->r.verdict[k].name, names[i]) == 0) at = k;
         CHECK(at > before, "%s is at %ld, after %ld", names[i], at, before);
         before = at;
     }
-    run_end(&v);
+    run_end(v);
 }
 
 static bool first_of_family(const run *v, long i) {
@@ -257,23 +259,24 @@ static bool first_of_family(const run *v, long i) {
    found there and nowhere else.  theta's tolerance reaches 2 rate steps where
    the gradient is tiny, hence the 2. */
 static void one_element_is_found(void) {
-    run all = verify(path_of("ours3"), path_of("ours3"), NULL, false);
+    run *all = verify(path_of("ours3"), path_of("ours3"), NULL, false);
     long families = 0;
-    for (long i = 0; i < all.r.count; i++) {
-        const gm_verdict *f = all.r.verdict + i;
-        if (!first_of_family(&all, i)) continue;
+    for (long i = 0; i < all->r.count; i++) {
+        const gm_verdict *f = all->r.verdict + i;
+        if (!first_of_family(all, i)) continue;
         families++;
-        copy c = copy_open(path_of("ours3"));
+        copy c;
+        copy_open(&c, path_of("ours3"));
         long t = place(&c, f->name), n = elements(&c, t);
         long k = n > 2 ? 2 * n / 3 : n - 1;
         double x = get(&c, t, k);
         bool whole = c.t[t].dtype != GM_F32 && c.t[t].dtype != GM_F64;
         put(&c, t, k, whole ? (x > 0 ? x - 1 : x + 1) : x + 2 + fabs(x));
         double changed = get(&c, t, k);
-        run v = verify_copy(&c, "ours3", NULL, false);
-        CHECK(v.status == GM_EDIFFER && v.r.first >= 0, "%s[%ld]: %s", f->name,
+        run *v = verify_copy(&c, "ours3", NULL, false);
+        CHECK(v->status == GM_EDIFFER && v->r.first >= 0, "%s[%ld]: %s", f->name,
               k, err.text);
-        const gm_verdict *d = v.r.verdict + (v.r.first < 0 ? 0 : v.r.first);
+        const gm_verdict *d = v->r.verdict + (v->r.first < 0 ? 0 : v->r.first);
         CHECK_TEXT(d->name, f->name);
         CHECK(d->worst == k && d->differing == 1, "%s: element %lld of %lld, "
               "expected %ld", f->name, (long long)d->worst,
@@ -281,17 +284,18 @@ static void one_element_is_found(void) {
         CHECK(d->ours == x && d->theirs == changed &&
               d->absolute == fabs(changed - x), "%s: %.17g and %.17g", f->name,
               d->ours, d->theirs);
-        CHECK(v.r.failed == 1, "%s: %ld depart", f->name, v.r.failed);
-        run_end(&v);
+        CHECK(v->r.failed == 1, "%s: %ld depart", f->name, v->r.failed);
+        run_end(v);
         copy_close(&c);
     }
     CHECK(families > 45, "%ld families", families);
-    run_end(&all);
+    run_end(all);
 }
 
 /* All floats in another type: rounding to it is within the tolerance. */
 static void other_types_pass(gm_dtype narrow) {
-    copy c = copy_open(path_of("ours3"));
+    copy c;
+    copy_open(&c, path_of("ours3"));
     for (long i = 0; i < c.count; i++) {
         long n = elements(&c, i);
         gm_dtype from = c.t[i].dtype;
@@ -315,61 +319,63 @@ static void other_types_pass(gm_dtype narrow) {
         c.t[i].dtype = to;
         c.t[i].bytes = (size_t)n * gm_dtype_bytes(to);
     }
-    run v = verify_copy(&c, "ours3", NULL, false);
-    CHECK(v.status == GM_OK && v.r.compared == c.count, "%s: %s",
+    run *v = verify_copy(&c, "ours3", NULL, false);
+    CHECK(v->status == GM_OK && v->r.compared == c.count, "%s: %s",
           gm_dtype_name(narrow), err.text);
-    run_end(&v);
+    run_end(v);
     copy_close(&c);
 }
 
 static void nan_never_passes(void) {
-    copy c = copy_open(path_of("ours1"));
+    copy c;
+    copy_open(&c, path_of("ours1"));
     long t = place(&c, "student.1");
     put(&c, t, 7, (double)NAN);
     copy_write(&c, path_of("nan"));
-    run v = verify(path_of("nan"), path_of("nan"), NULL, false);
-    CHECK(v.status == GM_EDIFFER && v.r.failed == 1, "NaN against NaN: %s",
+    run *v = verify(path_of("nan"), path_of("nan"), NULL, false);
+    CHECK(v->status == GM_EDIFFER && v->r.failed == 1, "NaN against NaN: %s",
           err.text);
-    CHECK_TEXT(v.r.verdict[v.r.first].name, "student.1");
-    CHECK(v.r.verdict[v.r.first].worst == 7, "at %lld",
-          (long long)v.r.verdict[v.r.first].worst);
-    CHECK(v.r.hints == 1 && strstr(v.r.hint[0], "1 elements of theirs are NaN"),
-          "%s", v.r.hints ? v.r.hint[0] : "no hint");
-    run_end(&v);
+    CHECK_TEXT(v->r.verdict[v->r.first].name, "student.1");
+    CHECK(v->r.verdict[v->r.first].worst == 7, "at %lld",
+          (long long)v->r.verdict[v->r.first].worst);
+    CHECK(v->r.hints == 1 && strstr(v->r.hint[0], "1 elements of theirs are NaN"),
+          "%s", v->r.hints ? v->r.hint[0] : "no hint");
+    run_end(v);
     put(&c, t, 7, (double)INFINITY);
     v = verify_copy(&c, "ours1", "*=1e300", false);
-    CHECK(v.status == GM_EDIFFER, "infinity, whatever the tolerance");
-    run_end(&v);
+    CHECK(v->status == GM_EDIFFER, "infinity, whatever the tolerance");
+    run_end(v);
     copy_write(&c, path_of("inf"));     /* ours: its tolerance is infinite too */
     v = verify(path_of("inf"), path_of("ours1"), NULL, false);
-    CHECK(v.status == GM_EDIFFER && v.r.verdict[v.r.first].worst == 7,
+    CHECK(v->status == GM_EDIFFER && v->r.verdict[v->r.first].worst == 7,
           "infinity of ours: %s", err.text);
-    run_end(&v);
+    run_end(v);
     copy_close(&c);
 }
 
 static void other_shapes(void) {
-    copy c = copy_open(path_of("ours1"));
+    copy c;
+    copy_open(&c, path_of("ours1"));
     long t = place(&c, "grad.model.layers.0.mlp.up_proj");
     c.t[t].shape[0] = 48;
     c.t[t].shape[1] = 80;
-    run v = verify_copy(&c, "ours1", NULL, false);
-    CHECK(v.status == GM_EDIFFER && v.r.failed == 1, "%s", err.text);
+    run *v = verify_copy(&c, "ours1", NULL, false);
+    CHECK(v->status == GM_EDIFFER && v->r.failed == 1, "%s", err.text);
     CHECK_TEXT(err.text, "grad.model.layers.0.mlp.up_proj departs: shape: "
                "ours [80, 48], theirs [48, 80]");
-    CHECK(v.r.hints == 1 && strstr(v.r.hint[0], "transpose"), "hint");
-    run_end(&v);
+    CHECK(v->r.hints == 1 && strstr(v->r.hint[0], "transpose"), "hint");
+    run_end(v);
     c.t[t].shape[0] = 40;
     c.t[t].shape[1] = 96;
     v = verify_copy(&c, "ours1", NULL, false);
-    CHECK(v.r.hints == 1 && strstr(v.r.hint[0], "as many elements"), "hint");
-    run_end(&v);
+    CHECK(v->r.hints == 1 && strstr(v->r.hint[0], "as many elements"), "hint");
+    run_end(v);
     c.t[t].shape[0] = 20;
     c.t[t].bytes /= 2;
     v = verify_copy(&c, "ours1", NULL, false);
-    CHECK(v.r.hints == 1 && strstr(v.r.hint[0], "another model, batch"),
+    CHECK(v->r.hints == 1 && strstr(v->r.hint[0], "another model, batch"),
           "hint");
-    run_end(&v);
+    run_end(v);
     copy_close(&c);
 }
 
@@ -382,11 +388,11 @@ static void other_types(void) {
     fwrite(&n, 8, 1, f);
     fprintf(f, "%s%*s", header, 42, "");
     fclose(f);
-    run v = verify(path_of("ours1"), path_of("theirs"), NULL, false);
-    CHECK(v.status == GM_EDIFFER && v.r.failed == 1, "%s", err.text);
+    run *v = verify(path_of("ours1"), path_of("theirs"), NULL, false);
+    CHECK(v->status == GM_EDIFFER && v->r.failed == 1, "%s", err.text);
     CHECK_TEXT(err.text, "g departs: theirs has a type that cannot be "
                "compared; expected F16, BF16, F32, F64, U8, I8, I32 or I64");
-    run_end(&v);
+    run_end(v);
 }
 
 /* Elements of the types that no dump of ours has. */
@@ -397,11 +403,11 @@ static void narrow_elements(void) {
     double *x;
     gm_tensor t = {"t", GM_F16, 1, {2}, .bytes = 4,
                    .data = (const uint8_t *)half};
-    CHECK(STATUS(gm_elements(&arena, &t, &x)) == GM_OK && x[0] == 1 &&
+    CHECK(STATUS(x = gm_elements(&arena, &t)) == GM_OK && x[0] == 1 &&
           x[1] == -2.5, "F16: %g and %g", x[0], x[1]);
     t = (gm_tensor){"t", GM_I8, 1, {2}, .bytes = 2,
                     .data = (const uint8_t *)byte};
-    CHECK(STATUS(gm_elements(&arena, &t, &x)) == GM_OK && x[0] == -128 &&
+    CHECK(STATUS(x = gm_elements(&arena, &t)) == GM_OK && x[0] == -128 &&
           x[1] == 127, "I8: %g and %g", x[0], x[1]);
     gm_arena_free(&arena);
 }
@@ -409,7 +415,8 @@ static void narrow_elements(void) {
 /* Two dumps in BF16: one unit in the last place of it is allowed beside the
    tolerance, here less than a hundredth of it; four are not. */
 static void narrow_dumps(void) {
-    copy c = copy_open(path_of("ours1"));
+    copy c;
+    copy_open(&c, path_of("ours1"));
     filter(&c, "teacher.1", true);
     uint16_t *h = (uint16_t *)(void *)c.data[0];
     for (long k = 0; k < R * D; k++)
@@ -417,36 +424,37 @@ static void narrow_dumps(void) {
     c.t[0].dtype = GM_BF16, c.t[0].bytes /= 2;
     copy_write(&c, path_of("narrow"));
     h[100]++;
-    run v = verify_copy(&c, "narrow", NULL, false);
-    CHECK(v.status == GM_OK && v.r.compared == 1, "one unit: %s", err.text);
-    run_end(&v);
+    run *v = verify_copy(&c, "narrow", NULL, false);
+    CHECK(v->status == GM_OK && v->r.compared == 1, "one unit: %s", err.text);
+    run_end(v);
     h[100] = (uint16_t)(h[100] + 3);
     v = verify_copy(&c, "narrow", NULL, false);
-    CHECK(v.status == GM_EDIFFER && v.r.verdict[0].worst == 100, "four units: "
+    CHECK(v->status == GM_EDIFFER && v->r.verdict[0].worst == 100, "four units: "
           "%s", err.text);
-    run_end(&v);
+    run_end(v);
     copy_close(&c);
 }
 
 static void partial_dumps(void) {
-    copy c = copy_open(path_of("ours1"));
+    copy c;
+    copy_open(&c, path_of("ours1"));
     filter(&c, "g,teacher.2", true);
-    run v = verify_copy(&c, "ours1", NULL, false);
-    CHECK(v.status == GM_OK && v.r.compared == 2, "%ld compared", v.r.compared);
+    run *v = verify_copy(&c, "ours1", NULL, false);
+    CHECK(v->status == GM_OK && v->r.compared == 2, "%ld compared", v->r.compared);
     long absent = 0;
-    for (long i = 0; i < v.r.count; i++)
-        absent += v.r.verdict[i].outcome == GM_ABSENT;
-    CHECK(absent == v.ours.count - 2, "%ld absent", absent);
-    run_end(&v);
+    for (long i = 0; i < v->r.count; i++)
+        absent += v->r.verdict[i].outcome == GM_ABSENT;
+    CHECK(absent == v->ours.count - 2, "%ld absent", absent);
+    run_end(v);
     c.t[0].name = "gradients", c.t[1].name = "hidden";
     v = verify_copy(&c, "ours1", NULL, false);
-    CHECK(v.status == GM_EINPUT, "status %d", (int)v.status);
+    CHECK(v->status == GM_EINPUT, "status %d", (int)v->status);
     char expected[256];
     snprintf(expected, sizeof expected, "nothing compared: no name is in both "
              "%s and %s; docs/verify.md lists the names", path_of("ours1"),
              path_of("theirs"));
     CHECK_TEXT(err.text, expected);
-    run_end(&v);
+    run_end(v);
     copy_close(&c);
 }
 
@@ -458,21 +466,22 @@ static void foreign_names(void) {
         "grad.model.layers.0.mlp.experts", "candidates.model.layers.0.b2",
         "candidates.model.layers.0.self_attn.q_proj.b2.mean"};
     for (size_t i = 0; i < sizeof name / sizeof *name; i++) {
-        copy c = copy_open(path_of("ours1"));
+        copy c;
+        copy_open(&c, path_of("ours1"));
         filter(&c, "g", true);
         c.t[0].name = name[i];
         for (long k = 0; k < M * K; k++) put(&c, 0, k, 1);
         copy_write(&c, path_of("foreign"));
         if (i == 0) put(&c, 0, 5, 1 + 1.9e-5);
-        run v = verify_copy(&c, "foreign", NULL, false);
-        CHECK(v.status == GM_OK && v.r.compared == 1, "%s: %s", name[i],
+        run *v = verify_copy(&c, "foreign", NULL, false);
+        CHECK(v->status == GM_OK && v->r.compared == 1, "%s: %s", name[i],
               err.text);
-        run_end(&v);
+        run_end(v);
         put(&c, 0, 5, i == 0 ? 1 + 2.1e-5 : 2);
         v = verify_copy(&c, "foreign", NULL, false);
-        CHECK(v.status == GM_EDIFFER && v.r.verdict[0].worst == 5, "%s: %s",
+        CHECK(v->status == GM_EDIFFER && v->r.verdict[0].worst == 5, "%s: %s",
               name[i], err.text);
-        run_end(&v);
+        run_end(v);
         copy_close(&c);
     }
 }
@@ -480,7 +489,8 @@ static void foreign_names(void) {
 static void factors_of_tolerances(void) {
     static const char name[] =
         "candidates.model.layers.0.self_attn.q_proj.b2.codes";
-    copy c = copy_open(path_of("ours1"));
+    copy c;
+    copy_open(&c, path_of("ours1"));
     long t = place(&c, name);
     for (long k = 0; k < 3; k++)
         put(&c, t, k, get(&c, t, k) > 0 ? get(&c, t, k) - 1 : 1);
@@ -489,10 +499,10 @@ static void factors_of_tolerances(void) {
         {"candidates.*.codes=3", true}, {"teacher=3", false},
         {"codes=0,candidates.*.b2.codes=4", true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        run v = verify_copy(&c, "ours1", cases[i].list, false);
-        CHECK((v.status == GM_OK) == cases[i].passes, "%s: %s", cases[i].list,
+        run *v = verify_copy(&c, "ours1", cases[i].list, false);
+        CHECK((v->status == GM_OK) == cases[i].passes, "%s: %s", cases[i].list,
               err.text);
-        run_end(&v);
+        run_end(v);
     }
     const struct { const char *list, *message; } bad[] = {
         {"codes", "--tolerance: expected NAME=FACTOR, found \"codes\""},
@@ -500,11 +510,11 @@ static void factors_of_tolerances(void) {
         {"codes=x", "--tolerance: expected a number from 0 to 1e+300, found "
          "\"x\""}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        run v = verify_copy(&c, "ours1", bad[i].list, false);
-        CHECK(v.status == GM_EUSAGE, "%s: status %d", bad[i].list,
-              (int)v.status);
+        run *v = verify_copy(&c, "ours1", bad[i].list, false);
+        CHECK(v->status == GM_EUSAGE, "%s: status %d", bad[i].list,
+              (int)v->status);
         CHECK_TEXT(err.text, bad[i].message);
-        run_end(&v);
+        run_end(v);
     }
     copy_close(&c);
 }
@@ -512,28 +522,29 @@ static void factors_of_tolerances(void) {
 /* A float one unit in the last place away is 1 ulp off; a factor just below
    and just above the error in tolerances decides. */
 static void units_and_factors(void) {
-    copy c = copy_open(path_of("ours1"));
+    copy c;
+    copy_open(&c, path_of("ours1"));
     long t = place(&c, "teacher.0");
     float x = (float)get(&c, t, 100);
     put(&c, t, 100, (double)nextafterf(x, 1e9f));
-    run v = verify_copy(&c, "ours1", NULL, false);
-    const gm_verdict *d = v.r.verdict + v.r.first;
-    CHECK(v.r.failed == 1 && d->ulp == 1, "%g ulp", d->ulp);
-    run_end(&v);
+    run *v = verify_copy(&c, "ours1", NULL, false);
+    const gm_verdict *d = v->r.verdict + v->r.first;
+    CHECK(v->r.failed == 1 && d->ulp == 1, "%g ulp", d->ulp);
+    run_end(v);
     copy_close(&c);
-    c = copy_open(path_of("ours1"));
+    copy_open(&c, path_of("ours1"));
     t = place(&c, "teacher.1");
     put(&c, t, 100, get(&c, t, 100) + 0.5);
     v = verify_copy(&c, "ours1", NULL, false);
-    double excess = v.r.verdict[v.r.first].excess;
-    run_end(&v);
+    double excess = v->r.verdict[v->r.first].excess;
+    run_end(v);
     char list[64];
     for (int more = 0; more < 2; more++) {
         snprintf(list, sizeof list, "teacher=%.9g", excess *
                  (more ? 1.0001 : 0.9999));
         v = verify_copy(&c, "ours1", list, false);
-        CHECK((v.status == GM_OK) == more, "%s", list);
-        run_end(&v);
+        CHECK((v->status == GM_OK) == more, "%s", list);
+        run_end(v);
     }
     char text[96];
     CHECK_TEXT(gm_index_text(&c.t[t], 100, text), "[2, 4]");
@@ -669,27 +680,28 @@ static void replace(copy *c, const char *name, const double *x) {
 /* -------------------------------------------------------------------- hints */
 
 /* The first departure is `first`, and a hint holds `says`. */
-static void hinted(run v, const char *first, const char *says) {
-    CHECK(v.status == GM_EDIFFER && v.r.first >= 0, "%s: %s", says,
+static void hinted(run *v, const char *first, const char *says) {
+    CHECK(v->status == GM_EDIFFER && v->r.first >= 0, "%s: %s", says,
           err.text);
-    if (v.r.first >= 0) CHECK_TEXT(v.r.verdict[v.r.first].name, first);
+    if (v->r.first >= 0) CHECK_TEXT(v->r.verdict[v->r.first].name, first);
     bool found = false;
-    for (long i = 0; i < v.r.hints; i++)
-        found = found || strstr(v.r.hint[i], says);
+    for (long i = 0; i < v->r.hints; i++)
+        found = found || strstr(v->r.hint[i], says);
     CHECK(found, "%s: expected a hint with \"%s\", found \"%s\"", first, says,
-          v.r.hints ? v.r.hint[0] : "none");
-    run_end(&v);
+          v->r.hints ? v->r.hint[0] : "none");
+    run_end(v);
 }
 
 static void naive_block_is_right(void) {
-    copy c = copy_open(path_of("ours1"));
+    copy c;
+    copy_open(&c, path_of("ours1"));
     naive *n = wrong_block(&c, (mistake){0});
     replace(&c, "detail.0.q", &n->q[0][0]);
     replace(&c, "detail.0.attention", &n->a[0][0]);
     replace(&c, "teacher.1", &n->y[0][0]);
-    run v = verify_copy(&c, "ours1", NULL, false);
-    CHECK(v.status == GM_OK, "%s", err.text);
-    run_end(&v);
+    run *v = verify_copy(&c, "ours1", NULL, false);
+    CHECK(v->status == GM_OK, "%s", err.text);
+    run_end(v);
     copy_close(&c);
 }
 
@@ -710,7 +722,8 @@ static void hints_of_blocks(void) {
          "transposed"},
         {{.swapped = true}, "gate and up swapped", "gate and up are swapped"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        copy c = copy_open(path_of("ours1"));
+        copy c;
+        copy_open(&c, path_of("ours1"));
         naive *n = wrong_block(&c, cases[i].m);
         replace(&c, "teacher.1", &n->y[0][0]);
         filter(&c, "detail.*", false);
@@ -784,7 +797,8 @@ static void hints_inside_blocks(void) {
         {{.eps = 1e-3}, "detail.0.norm1", "epsilon 0.001, expected 1e-05"},
         {{.o_transposed = true}, "detail.0.mid", "o_proj (transposed?)"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        copy c = copy_open(path_of("ours1"));
+        copy c;
+        copy_open(&c, path_of("ours1"));
         naive *n = wrong_block(&c, cases[i].m);
         replace(&c, "detail.0.norm1", &n->x1[0][0]);
         replace(&c, "detail.0.q", &n->q[0][0]);
@@ -799,7 +813,8 @@ static void hints_inside_blocks(void) {
 
 /* Constant factors and offsets of one tensor. */
 static void hints_of_factors(void) {
-    copy c = copy_open(path_of("ours3"));
+    copy c;
+    copy_open(&c, path_of("ours3"));
     const double E0 = scalar(&c, "E0"), tau = 0.7;
     copy_close(&c);
 #define Q0 "model.layers.0.self_attn.q_proj"
@@ -839,7 +854,7 @@ static void hints_of_factors(void) {
         {"ours2", "rho", 2, 0, "different settings"},
         {"ours2", "tokens", 1, 1, "the step sees other sequences"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        c = copy_open(path_of(cases[i].ours));
+        copy_open(&c, path_of(cases[i].ours));
         change(&c, cases[i].name, cases[i].factor, cases[i].offset);
         hinted(verify_copy(&c, cases[i].ours, NULL, false), cases[i].name,
                cases[i].says);
@@ -1167,7 +1182,8 @@ static void hints_of_mistakes(void) {
         {"ours2", lambda_without_eta, "lambda_after", "eta is missing"},
         {"ours2", lambda_stays, "lambda_after", "lambda is not updated"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        copy c = copy_open(path_of(cases[i].ours));
+        copy c;
+        copy_open(&c, path_of(cases[i].ours));
         cases[i].make(&c);
         hinted(verify_copy(&c, cases[i].ours, NULL, false), cases[i].first,
                cases[i].says);
@@ -1188,12 +1204,13 @@ static void wrong_epsilon(copy *c) {
         put(c, t, k, get(c, t, k) * (1 + ldexp(1, -2 * (int)(k / D % 5) - 4)));
 }
 static void errors_follow_rows(void) {
-    copy c = copy_open(path_of("ours1"));
+    copy c;
+    copy_open(&c, path_of("ours1"));
     uneven_rows(&c);
     filter(&c, "teacher.*", true);
     copy_write(&c, path_of("uneven"));
     copy_close(&c);
-    c = copy_open(path_of("ours1"));
+    copy_open(&c, path_of("ours1"));
     wrong_epsilon(&c);
     filter(&c, "teacher.*", true);
     hinted(verify_copy(&c, "uneven", NULL, false), "teacher.1",
@@ -1216,12 +1233,13 @@ static void hints_from_little(void) {
         {"v", v_half, "v", "v = "},
         {"teacher.1", teacher_moved, "teacher.1", "every position departs"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        copy c = copy_open(path_of("ours2"));
+        copy c;
+        copy_open(&c, path_of("ours2"));
         cases[i].make(&c);
         filter(&c, cases[i].keep, true);
         copy_write(&c, path_of("theirs"));
         copy_close(&c);
-        c = copy_open(path_of("ours2"));
+        copy_open(&c, path_of("ours2"));
         filter(&c, cases[i].keep, true);
         copy_write(&c, path_of("little"));
         copy_close(&c);
@@ -1234,12 +1252,13 @@ static void hints_from_little(void) {
    ones, in both dumps, theirs half as much again.  Nothing is read beyond its
    end (the sanitizers see it), and the difference is told. */
 static void any_shape(void) {
-    run all = verify(path_of("ours3"), path_of("ours3"), NULL, false);
-    for (long i = 0; i < all.r.count; i++) {
-        const gm_verdict *f = all.r.verdict + i;
-        if (!first_of_family(&all, i)) continue;
+    run *all = verify(path_of("ours3"), path_of("ours3"), NULL, false);
+    for (long i = 0; i < all->r.count; i++) {
+        const gm_verdict *f = all->r.verdict + i;
+        if (!first_of_family(all, i)) continue;
         for (int way = 0; way < 5; way++) {
-            copy c = copy_open(path_of("ours3"));
+            copy c;
+            copy_open(&c, path_of("ours3"));
             filter(&c, "*.mlp.*,*.layers.1.*,*.k_*,*.v_*,*.o_*", false);
             gm_tensor *t = c.t + place(&c, f->name);
             int64_t n = elements(&c, place(&c, f->name));
@@ -1252,14 +1271,14 @@ static void any_shape(void) {
             t->bytes = (size_t)n * gm_dtype_bytes(t->dtype);
             copy_write(&c, path_of("shaped"));
             change(&c, f->name, 1.5, 1);
-            run v = verify_copy(&c, "shaped", NULL, true);
-            CHECK(v.status == GM_EDIFFER && v.r.hints > 0, "%s, shape %d: %s",
+            run *v = verify_copy(&c, "shaped", NULL, true);
+            CHECK(v->status == GM_EDIFFER && v->r.hints > 0, "%s, shape %d: %s",
                   f->name, way, err.text);
-            run_end(&v);
+            run_end(v);
             copy_close(&c);
         }
     }
-    run_end(&all);
+    run_end(all);
 }
 
 static int test_main(void) {

@@ -198,6 +198,9 @@ static void run_verify(gm_call *call) {
     print_table(call, &r, gm_arg_given(call, "--all"));
     gm_talk(call, "%ld tensors compared, %ld depart, %ld are in one dump only",
             r.compared, r.failed, r.count - r.compared);
+    gm_tensors_close(&theirs);
+    gm_tensors_close(&ours);
+    if (dir) gm_model_close(&model);
     if (r.message) gm_fail(GM_EDIFFER, "%s", r.message);
 }
 

@@ -14,6 +14,7 @@ void fuzz_tokenizer(const uint8_t *data, size_t size) {
     long count = 0;
     fuzz_begin();
     fuzz_file("/fuzz/tokenizer.json", data, stop ? (size_t)(stop - data) : size);
+    fuzz_file("/fuzz/text", text, bytes);       /* counted as input */
     gm_status s = STATUS(gm_tokenizer_open(&arena, "/fuzz", &t));
     if (!s) s = STATUS(gm_tokenize(t, &arena, text, bytes, &tokens, &count));
     fuzz_end(512, 1 << 16);

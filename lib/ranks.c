@@ -1,4 +1,4 @@
-/* mpi.c: several processes, called ranks, share the blocks of a model.  Rank r
+/* ranks.c: several processes, called ranks, share the blocks of a model.  Rank r
    of P owns the blocks floor(r L / P) .. floor((r+1) L / P) - 1.
 
    Given theta and lambda blocks are independent, so a step of Stage I needs

@@ -33,26 +33,22 @@ enum {
 
 /* ------------------------------------------------------------------ UTF-8 */
 
-/* The Unicode standard, table 3-7: which second bytes are well-formed after
-   which first byte, so that no overlong form, surrogate or value above
-   10FFFF gets through. */
 int gm_utf8(const char *at, const char *end, uint32_t *point) {
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     const uint8_t *b = (const uint8_t *)at;
-    ptrdiff_t left = end - at;
-    if (left < 1) return 0;
-    if (b[0] < 0x80) return *point = b[0], 1;
-    int n = b[0] < 0xC2 ? 0 : b[0] < 0xE0 ? 2 : b[0] < 0xF0 ? 3
-          : b[0] < 0xF5 ? 4 : 0;
-    if (n == 0 || left < n) return 0;
-    uint8_t least = b[0] == 0xE0 ? 0xA0 : b[0] == 0xF0 ? 0x90 : 0x80;
-    uint8_t most = b[0] == 0xED ? 0x9F : b[0] == 0xF4 ? 0x8F : 0xBF;
-    if (b[1] < least || b[1] > most) return 0;
-    uint32_t value = b[0] & (0x7Fu >> n);
-    value = value << 6 | (b[1] & 0x3Fu);
-    for (int i = 2; i < n; i++) {
+    if (at >= end) return 0;
+    if (*b < 0x80) return *point = *b, 1;
+    int n = *b < 0xC0 ? 0 : *b < 0xE0 ? 2 : *b < 0xF0 ? 3 : *b < 0xF8 ? 4 : 0;
+    if (n == 0 || end - at < n) return 0;
+    uint32_t value = *b & (0x7Fu >> n);
+    for (int i = 1; i < n; i++) {
         if ((b[i] & 0xC0) != 0x80) return 0;
         value = value << 6 | (b[i] & 0x3Fu);
     }
+    /* neither longer than it needs to be, nor beyond Unicode, nor a surrogate:
+       what table 3-7 of the standard calls well-formed */
+    if (value < least[n] || value > 0x10FFFF || value >> 11 == 0xD800 >> 11)
+        return 0;
     *point = value;
     return n;
 }

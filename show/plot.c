@@ -1,6 +1,6 @@
 /* plot.c: series of points as a text plot and as SVG.  Black on white: series
    differ by letter, marker and dashes, never by colour.  Writes the SVG file
-   through io.c, nothing else.
+   through files.c, nothing else.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "show.h"
 

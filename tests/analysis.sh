@@ -9,7 +9,7 @@
 set -u
 out=build/analysis failed=0
 mkdir -p "$out"
-# mpi.c is read as it is built without MPI; test_grad* in double
+# ranks.c is read as it is built without MPI; test_grad* in double
 rooms=$(ls ./*.c lib/*.c rivals/*.c audit/*.c show/*.c formats/*.c cmd/*.c)
 ours="$rooms $(ls tests/fuzz/*.c tools/bench/*.c)"
 tests=$(ls tests/*.c tools/*.c 2>/dev/null | grep -v test_grad)

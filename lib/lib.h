@@ -5,10 +5,10 @@
 #define GM_LIB_H
 
 #include <setjmp.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -40,27 +40,24 @@ typedef enum {
     GM_EDIFFER = 7      /* a check or comparison ran and did not agree     */
 } gm_status;
 
-/* Caller-owned text of the last failure: file, place, expected, found. */
 typedef struct { char text[1024]; } gm_error;
 
 /* Errors do not return.  gm_fail writes the message (file, place, expected,
    found; control characters replaced by '?') into the innermost frame that this
    thread has opened, releases what was owned since then, newest first, and goes
-   on behind that frame's gm_try.  main opens one, each test case and fuzz
-   target opens one, use as a library opens one.  Never across a parallel
-   region: bodies of loops compute, what they found is looked at afterwards. */
+   on behind that frame's gm_try.  main opens one, each test case, fuzz target,
+   use as a library.  Never across a parallel region: bodies of loops compute,
+   what they found is looked at afterwards. */
 _Noreturn void gm_fail(gm_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-
-/* The usual one, GM_EINPUT: "WHERE: MESSAGE", where = a file and place in it. */
+/* The usual one, GM_EINPUT: "WHERE: MESSAGE", where: a file, a place in it. */
 _Noreturn void gm_bad(const char *where, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-
-/* body(context) in a frame of its own; how it ended. err: may be NULL. */
+/* body(context) in a frame of its own; how it ended.  err: may be NULL. */
 gm_status gm_try(void (*body)(void *context), void *context, gm_error *err);
 
-/* What gm_fail releases: arenas with memory, unfinished outputs, maps, locks.
-   *o stays where it is until it is released or disowned. */
+/* What gm_fail releases: arenas with memory, open inputs, unfinished outputs,
+   locks.  *o stays where it is until it is released or disowned. */
 typedef struct gm_owned {
     struct gm_owned *below;
     void (*release)(void *thing);
@@ -84,11 +81,10 @@ void gm_frame_close(gm_frame *frame);
 gm_status gm_note(gm_error *err, gm_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The first control character, or NULL. */
+/* The first control character, or NULL.  gm_clean replaces all but those in
+   `keep` by '?': names from files are shown, and no escape sequence may reach a
+   terminal. */
 char *gm_control(const char *text);
-
-/* Replaces control characters, but those in `keep`, by '?': names from files
-   are shown, and no escape sequence may reach a terminal. */
 void gm_clean(char *text, const char *keep);
 
 /* Memory: chunks that only grow and are given back together.  Zero-initialise
@@ -99,11 +95,13 @@ typedef struct gm_arena {
     bool dry;           /* only counts: addresses given must not be used */
     gm_owned owned;
 } gm_arena;
-
 /* count * size zeroed bytes, 64-byte aligned; fails when the product overflows
    or memory is exhausted.  count = 0 gives a valid unique pointer. */
 void *gm_alloc(gm_arena *arena, size_t count, size_t size);
-
+/* Printf into the arena. */
+char *gm_format(gm_arena *arena, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+char *gm_vformat(gm_arena *arena, const char *format, va_list list);
 /* A position to which the arena can be rewound: frees all allocated since. */
 typedef struct { struct gm_chunk *chunk; size_t fill, used; } gm_mark;
 gm_mark gm_arena_mark(const gm_arena *arena);
@@ -111,18 +109,10 @@ void gm_arena_rewind(gm_arena *arena, gm_mark mark);
 void gm_arena_free(gm_arena *arena);
 void gm_arena_move(gm_arena *to, gm_arena *from);
 
-/* Printf into the arena. */
-char *gm_format(gm_arena *arena, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-char *gm_vformat(gm_arena *arena, const char *format, va_list list);
-
 static inline long gm_min(long a, long b) { return a < b ? a : b; }
 
-/* How often `c` is in a text. */
-long gm_count_char(const char *text, char c);
-
-/* A path's last part, and the directory it is in ("." when it names none;
-   NULL: no memory). */
+long gm_count_char(const char *text, char c);   /* how often it is in there */
+/* A path's last part, and the directory it is in: "." when it names none. */
 const char *gm_base_name(const char *path);
 const char *gm_parent(gm_arena *arena, const char *path);
 
@@ -130,17 +120,15 @@ const char *gm_parent(gm_arena *arena, const char *path);
    that order and thread count cannot matter.  SplitMix64 finaliser applied to
    seed, stream and counter in turn (Steele, Lea, Flood 2014). */
 uint64_t gm_random(uint64_t seed, uint64_t stream, uint64_t counter);
+/* In [0, 1): its upper 53 bits. */
 double gm_uniform(uint64_t seed, uint64_t stream, uint64_t counter);
-/* ^ in [0, 1), the upper 53 bits of gm_random */
 
 /* SHA-256 (FIPS 180-4); `hex` receives 64 digits and a NUL. */
 typedef struct { uint32_t h[8]; uint64_t length; uint8_t block[64]; } gm_sha;
 void gm_sha_begin(gm_sha *sha);
 void gm_sha_add(gm_sha *sha, const void *data, size_t bytes);
 void gm_sha_end(gm_sha *sha, char hex[65]);
-/* All in one. */
-void gm_sha_of(const void *data, size_t bytes, char hex[65]);
-/* Of tokens [S, T]. */
+void gm_sha_of(const void *data, size_t bytes, char hex[65]);   /* in one */
 void gm_sha_tokens(const int32_t *tokens, long S, long T, char hex[65]);
 
 /* Numbers written by people.  The whole of `text` must be a number. `what`
@@ -335,7 +323,11 @@ void gm_make_dir(const char *path); /* and its parents */
 /* One process at a time in a directory that exists, until gm_dir_unlock or the
    end of the process, however it comes.  A directory that this process holds
    is not locked again.  GM_EIO: another process holds it.  NULL is no lock. */
-typedef struct gm_lock { int fd; struct gm_lock *next; gm_owned owned; } gm_lock;
+typedef struct gm_lock {
+    int fd;
+    struct gm_lock *next;
+    gm_owned owned;
+} gm_lock;
 gm_lock *gm_dir_lock(gm_arena *arena, const char *dir);
 void gm_dir_unlock(gm_lock *lock);
 
@@ -397,7 +389,6 @@ typedef enum {
 } gm_dtype;
 size_t gm_dtype_bytes(gm_dtype dtype);          /* 0 for GM_OTHER */
 const char *gm_dtype_name(gm_dtype dtype);      /* "F32", "BF16", ... */
-
 float gm_f16_to_f32(uint16_t h);
 uint16_t gm_f32_to_f16(float x);    /* nearest, ties to even, overflow: inf */
 float gm_bf16_to_f32(uint16_t h);
@@ -614,11 +605,10 @@ typedef struct {
     int64_t N;                          /* sum of weights                    */
 } gm_scores;
 
-/* Empty tables to fill; bytes, score, error, ... zeroed, keys: format. */
+/* Empty, to fill; bytes, score, error, ... zeroed, keys: format. */
 void gm_scores_new(gm_arena *arena, long M, int K, const int *bits,
                    gm_scores *out);
-void gm_scores_write(gm_arena *arena, const char *path,
-                     const gm_scores *scores);
+void gm_scores_write(gm_arena *arena, const char *path, const gm_scores *s);
 void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out);
 
 /* Which bits each module gets.  Files of other tools need only the columns
@@ -635,9 +625,7 @@ typedef struct {
 } gm_allocation;
 void gm_allocation_write(gm_arena *arena, const char *path,
                          const gm_allocation *allocation);
-void gm_allocation_read(gm_arena *arena, const char *path,
-                        gm_allocation *out);
-
+void gm_allocation_read(gm_arena *arena, const char *path, gm_allocation *out);
 /* choice[m]: candidate of scores' module m, matched by name in any order;
    missing, repeated or unknown modules and bits are errors by name. */
 void gm_allocation_match(const gm_allocation *allocation,
@@ -664,7 +652,7 @@ int64_t gm_size_in(const gm_sizes *sizes, gm_convention convention);
 gm_budget gm_budget_parse(gm_arena *arena, const gm_scores *scores,
                           gm_convention convention, const char *text);
 
-/* ------------------------------------------------------------------- ranks.c
+/* ----------------------------------------------------------------- ranks.c
    Several processes, ranks, share the blocks: make MPI=1, mpirun.  Without,
    there is one rank and all of these do nothing, in no time. */
 
@@ -676,8 +664,7 @@ typedef struct {
     void (*move)(void *context, int from, int to, void *data, size_t bytes);
 } gm_transport;
 void gm_ranks_use(const gm_transport *transport);       /* NULL: one rank   */
-/* MPI's, until the program ends */
-void gm_ranks_start(int *argc, char ***argv);
+void gm_ranks_start(int *argc, char ***argv);           /* MPI's, to the end */
 
 int gm_rank(void);              /* 0 .. gm_ranks()-1; 0 prints and writes    */
 int gm_ranks(void);

@@ -1,5 +1,5 @@
-/* ranks.c: several processes, called ranks, share the blocks of a model.  Rank r
-   of P owns the blocks floor(r L / P) .. floor((r+1) L / P) - 1.
+/* ranks.c: several processes, called ranks, share the blocks of a model.  Rank
+   r of P owns the blocks floor(r L / P) .. floor((r+1) L / P) - 1.
 
    Given theta and lambda blocks are independent, so a step of Stage I needs
    from the others only each block's loss and each module's g_mk (and once
@@ -70,7 +70,7 @@ gm_status gm_ranks_end(gm_status own, gm_error *err) {
     failed = status[r];
     gm_error first = *err;
     tell(r, &first, sizeof first);
-    snprintf(err->text, sizeof err->text, "rank %d: %s", r, first.text);
+    snprintf(err->text, sizeof err->text, "rank %d: %.1000s", r, first.text);
     if (r == 0) *err = first;
     return failed;
 }
@@ -99,8 +99,9 @@ void gm_ranks_same(const char *what, const char *text) {
 void gm_ranks_gather(double *x, long blocks, long each) {
     gm_ranks_check();
     for (int r = 0; r < job.size; r++) {
-        long first = gm_rank_first(blocks, r), end = gm_rank_first(blocks, r + 1);
-        tell(r, x + first * each, (size_t)((end - first) * each) * sizeof *x);
+        const long first = gm_rank_first(blocks, r);
+        const long count = gm_rank_first(blocks, r + 1) - first;
+        tell(r, x + first * each, (size_t)(count * each) * sizeof *x);
     }
 }
 

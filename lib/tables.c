@@ -33,7 +33,10 @@ void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
         keys->key = both;
         keys->value = both + keys->room;
     }
-    if (i == keys->count) keys->key[keys->count++] = gm_format(arena, "%s", key);
+    if (i == keys->count) {
+        keys->key[i] = gm_format(arena, "%s", key);
+        keys->count++;
+    }
     keys->value[i] = value;
 }
 

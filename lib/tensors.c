@@ -99,7 +99,7 @@ static void skip_space(struct parser *p) {
 }
 
 static bool take(struct parser *p, char c) {
-    if (*p->at != c || p->at == p->end) return false;
+    if (*p->at != c) return false;      /* never c = NUL */
     p->at++;
     return true;
 }

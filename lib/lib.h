@@ -452,18 +452,28 @@ void gm_safetensors_begin(gm_arena *arena, const char *path,
 size_t gm_safetensors_header(const gm_tensor *tensors, long count,
                              const char *const *metadata);
 
+/* "# key value" lines in file order; one that is set again keeps its place. */
+typedef struct { long count, room; const char **key, **value; } gm_keys;
+void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
+                 const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+const char *gm_keys_get(const gm_keys *keys, const char *key);  /* or NULL */
+
 /* A text file of tab-separated lines.  `# key value` lines first (value: the
    rest of the line), then one line of column names, then rows.  CR LF is
    accepted, empty lines are skipped.  cell[r * columns + c]. */
 typedef struct {
     const char *path;
-    long keys, rows, columns;
-    const char **key, **value, **column, **cell;
+    gm_keys keys;
+    long rows, columns;
+    const char **column, **cell;
     long *line;                 /* line number of each row, for messages */
 } gm_table;
 void gm_table_read(gm_arena *arena, const char *path, gm_table *out);
-const char *gm_table_key(const gm_table *table, const char *key);  /* or NULL */
 long gm_table_column(const gm_table *table, const char *name);     /* or -1  */
+static inline const char *gm_table_key(const gm_table *t, const char *key) {
+    return gm_keys_get(&t->keys, key);
+}
 
 /* Token ids of a 1-D .npy file of type <i4, <i8, <u2 or <u4, each checked to
    be 0 .. 2^31-1. */
@@ -570,13 +580,6 @@ void gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out);
 
 /* ---------------------------------------------------------------- tables.c
    scores.tsv and alloc.tsv: what Stage I hands to Stage II, and its answer. */
-
-/* "# key value" lines in file order.  Unknown keys are kept. */
-typedef struct { long count, room; const char **key, **value; } gm_keys;
-void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
-                 const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-const char *gm_keys_get(const gm_keys *keys, const char *key);  /* or NULL */
 
 /* Shortest decimal that reads back as exactly x (at most 17 digits). */
 void gm_double_text(double x, char text[32]);

@@ -6,45 +6,10 @@
 
 #include <inttypes.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MOST (INT64_C(1) << 53)     /* of sums: exact as a double, too */
-
-/* -------------------------------------------------------------------- keys */
-
-void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
-                 const char *format, ...) {
-    long i = 0;
-    va_list list;
-    va_start(list, format);
-    const char *value = gm_vformat(arena, format, list);
-    va_end(list);
-    while (i < keys->count && strcmp(keys->key[i], key) != 0) i++;
-    if (i == keys->room) {
-        keys->room = i ? 2 * i : 32;
-        const char **both = gm_alloc(arena, 2 * (size_t)keys->room,
-                                     sizeof *both);
-        for (long j = 0; j < i; j++) {
-            both[j] = keys->key[j];
-            both[keys->room + j] = keys->value[j];
-        }
-        keys->key = both;
-        keys->value = both + keys->room;
-    }
-    if (i == keys->count) {
-        keys->key[i] = gm_format(arena, "%s", key);
-        keys->count++;
-    }
-    keys->value[i] = value;
-}
-
-const char *gm_keys_get(const gm_keys *keys, const char *key) {
-    for (long i = 0; i < keys->count; i++)
-        if (strcmp(keys->key[i], key) == 0) return keys->value[i];
-    return NULL;
-}
 
 void gm_double_text(double x, char text[32]) {
     for (int digits = 1; digits <= 17; digits++) {
@@ -131,20 +96,17 @@ static struct named *sort_names(gm_arena *arena, const char *const *name,
     return list;
 }
 
-/* The names of the modules, which must differ, of a table of this format;
-   "format gamma-scores 1" with another name or version is refused, none at all
-   is taken as written by hand. */
+/* A table of this format: "format gamma-scores 1" with another name or version
+   is refused, none at all is taken as written by hand. */
 static void read_table(gm_arena *arena, const char *path, const char *format,
-                       gm_table *table, gm_keys *keys) {
+                       gm_table *table) {
     gm_table_read(arena, path, table);
     const char *found = gm_table_key(table, "format");
     if (found && strcmp(found, format) != 0)
         gm_bad(path, "format: expected \"%s\", found \"%s\"", format, found);
-    *keys = (gm_keys){0};
-    for (long i = 0; i < table->keys; i++)
-        gm_keys_set(arena, keys, table->key[i], "%s", table->value[i]);
 }
 
+/* The column of module names, which must differ. */
 static const char **module_names(gm_arena *arena, const gm_table *table,
                                  const char *column) {
     const char **name = text_column(arena, table, column);
@@ -347,10 +309,9 @@ static void read_modules(const gm_table *table, gm_scores *s) {
 
 void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out) {
     gm_table table;
-    gm_keys keys;
     char first[32];
     int bits[GM_MAX_CANDIDATES];
-    read_table(arena, path, "gamma-scores 1", &table, &keys);
+    read_table(arena, path, "gamma-scores 1", &table);
     const int K = find_candidates(&table, bits);
     const char *module = gm_table_column(&table, "module") < 0 &&
                          gm_table_column(&table, "name") >= 0 ? "name"
@@ -363,7 +324,7 @@ void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out) {
     gm_scores_new(arena, table.rows, K, bits, out);
     out->path = table.path;
     out->name = name;
-    out->keys = keys;
+    out->keys = table.keys;
     read_modules(&table, out);
     /* where neither bytes nor shapes are given, a key says so */
     snprintf(first, sizeof first, "%d.bytes", bits[0]);
@@ -398,15 +359,15 @@ void gm_allocation_write(gm_arena *arena, const char *path,
 
 void gm_allocation_read(gm_arena *arena, const char *path, gm_allocation *out) {
     gm_table table;
-    gm_keys keys;
-    read_table(arena, path, "gamma-alloc 1", &table, &keys);
+    read_table(arena, path, "gamma-alloc 1", &table);
     const char *key = gm_table_column(&table, "module") < 0 ? "name" : "module";
     if (gm_table_column(&table, key) < 0)
         gm_bad(path, "no column \"module\" or \"name\"");
     const long bits = need_column(&table, "bits");
     const long bytes = gm_table_column(&table, "bytes");
     size_t n = (size_t)table.rows;
-    *out = (gm_allocation){.path = table.path, .M = table.rows, .keys = keys};
+    *out = (gm_allocation){.path = table.path, .M = table.rows,
+                           .keys = table.keys};
     out->name = module_names(arena, &table, key);
     out->bits = gm_alloc(arena, n, sizeof *out->bits);
     out->bytes = gm_alloc(arena, n, sizeof *out->bytes);

@@ -909,6 +909,38 @@ void gm_safetensors_begin(gm_arena *arena, const char *path,
 
 /* -------------------------------------------------------------------- TSV */
 
+void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
+                 const char *format, ...) {
+    long i = 0;
+    va_list list;
+    va_start(list, format);
+    const char *value = gm_vformat(arena, format, list);
+    va_end(list);
+    while (i < keys->count && strcmp(keys->key[i], key) != 0) i++;
+    if (i == keys->room) {
+        keys->room = i ? 2 * i : 32;
+        const char **both = gm_alloc(arena, 2 * (size_t)keys->room,
+                                     sizeof *both);
+        for (long j = 0; j < i; j++) {
+            both[j] = keys->key[j];
+            both[keys->room + j] = keys->value[j];
+        }
+        keys->key = both;
+        keys->value = both + keys->room;
+    }
+    if (i == keys->count) {
+        keys->key[i] = gm_format(arena, "%s", key);
+        keys->count++;
+    }
+    keys->value[i] = value;
+}
+
+const char *gm_keys_get(const gm_keys *keys, const char *key) {
+    for (long i = 0; i < keys->count; i++)
+        if (strcmp(keys->key[i], key) == 0) return keys->value[i];
+    return NULL;
+}
+
 /* Valid UTF-8 without control characters, or a refusal naming line and byte. */
 static void check_text(const char *path, const char *text, size_t bytes) {
     const char *at = text, *end = text + bytes;
@@ -926,16 +958,15 @@ static void check_text(const char *path, const char *text, size_t bytes) {
 }
 
 /* "# key value": value may be empty and keeps its inner spaces. */
-static void table_key(gm_table *t, char *line, long number) {
+static void table_key(gm_arena *arena, gm_table *t, char *line, long number) {
     char *key = line + 1 + strspn(line + 1, " \t");
     char *end = key + strcspn(key, " \t");
     const char *value = end + strspn(end, " \t");
     *end = 0;
     if (!*key) gm_bad(t->path, "line %ld: expected \"# key value\"", number);
-    if (gm_table_key(t, key))
+    if (gm_keys_get(&t->keys, key))
         gm_bad(t->path, "line %ld: key " NAME " appears twice", number, key);
-    t->key[t->keys] = key;
-    t->value[t->keys++] = value;
+    gm_keys_set(arena, &t->keys, key, "%s", value);
 }
 
 /* The cells of a line: column names, when there are none yet, or a row. */
@@ -967,8 +998,6 @@ void gm_table_read(gm_arena *arena, const char *path, gm_table *out) {
     const long lines = gm_count_char(text, '\n') + 1;
     const long cells = lines + gm_count_char(text, '\t');
     gm_table t = {.path = gm_format(arena, "%s", path)};
-    t.key = gm_alloc(arena, (size_t)lines, sizeof *t.key);
-    t.value = gm_alloc(arena, (size_t)lines, sizeof *t.value);
     t.line = gm_alloc(arena, (size_t)lines, sizeof *t.line);
     t.column = gm_alloc(arena, (size_t)cells, sizeof *t.column);
     t.cell = gm_alloc(arena, (size_t)cells, sizeof *t.cell);
@@ -981,16 +1010,10 @@ void gm_table_read(gm_arena *arena, const char *path, gm_table *out) {
         if (t.columns)
             gm_bad(path, "line %ld: \"# key value\" lines come before the "
                    "column names", number);
-        table_key(&t, line, number);
+        table_key(arena, &t, line, number);
     }
     if (!t.columns) gm_bad(path, "no line of column names");
     *out = t;
-}
-
-const char *gm_table_key(const gm_table *table, const char *key) {
-    for (long i = 0; i < table->keys; i++)
-        if (strcmp(table->key[i], key) == 0) return table->value[i];
-    return NULL;
 }
 
 long gm_table_column(const gm_table *table, const char *name) {

@@ -707,6 +707,11 @@ double gm_mean_error(long n, const double *x, const double *y, double *error);
 /* Means and their errors from window_nll, window_kl, window_top1. */
 void gm_measure_means(gm_measure *m);
 
+/* nll[i] = -ln softmax(head(h_i))[next_i] for rows h_i, [rows, d]. */
+void gm_token_losses(gm_arena *arena, const gm_head *head,
+                          const gm_real *h, const int32_t *next, long rows,
+                          double *nll);
+
 /* student and teacher: states as above; teacher may be NULL. */
 void gm_evaluate(gm_arena *arena, const gm_head *head,
                       const gm_text *text, const gm_real *student,

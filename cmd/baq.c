@@ -54,7 +54,7 @@ static double median(long n, double *x) {
 static void summary(gm_call *call, const gm_baq_report *r,
                          double spread[3], double share[2]) {
     double *x = gm_alloc(&call->arena, (size_t)r->M, sizeof *x);
-    long columns = 0, pruned = 0, clamped = 0;
+    double columns = 0, pruned = 0, clamped = 0;
     for (int i = 0; i < 3; i++) {
         for (long m = 0; m < r->M; m++) {
             const gm_baq_module *o = r->module + m;
@@ -63,36 +63,37 @@ static void summary(gm_call *call, const gm_baq_report *r,
         spread[i] = median(r->M, x);
     }
     for (long m = 0; m < r->M; m++) {
-        columns += r->module[m].in;
+        columns += (double)r->module[m].in;
         pruned += r->module[m].pruned;
         clamped += r->module[m].clamped;
     }
-    share[0] = (double)pruned / (double)columns;
-    share[1] = (double)clamped / (double)columns;
+    share[0] = pruned / columns;
+    share[1] = clamped / columns;
 }
 
-void gm_call_baq(gm_call *call, gm_model *model, const gm_baq_options *options,
-                 const gm_sequences *text, const char *dir, gm_candidates *out,
-                 gm_baq_report *report) {
+gm_baq_report gm_call_baq(gm_call *call, gm_model *model,
+                          const gm_baq_options *options,
+                          const gm_sequences *text, const char *dir,
+                          gm_candidates *out) {
     gm_recipe recipe;
-    gm_baq_open(&call->arena, model, options, text, dir, &call->report,
-                report);
-    gm_external_open(&call->arena, model, report->path, NULL, GM_MAX_GROUP,
+    gm_baq_report report = gm_baq_open(&call->arena, model, options, text, dir,
+                                       &call->report);
+    gm_external_open(&call->arena, model, report.path, NULL, GM_MAX_GROUP,
                      &recipe);
     gm_candidates_open(&call->arena, model, &recipe, NULL, dir, &call->report,
                        out);
+    return report;
 }
 
 /* Measures and prints one row. */
 static void one(baq_run *b, int i) {
     gm_call *call = b->call;
     gm_candidates c;
-    gm_baq_report r;
     gm_measure m;
     char measured[128] = "-\t-\t-\t-";
     double spread[3] = {0}, share[2] = {0};
-    gm_call_baq(call, &b->model, &b->row[i], &b->calibration,
-                gm_arg(call, "--out"), &c, &r);
+    gm_baq_report r = gm_call_baq(call, &b->model, &b->row[i], &b->calibration,
+                                  gm_arg(call, "--out"), &c);
     int *choice = gm_alloc(&call->arena, (size_t)r.M, sizeof *choice);
     if (b->measured)
         gm_call_measure(call, &b->model, &c, choice, &b->on, &m);
@@ -163,6 +164,7 @@ static void run_baq(gm_call *call) {
     if (b.measured) gm_call_windows(call, &b.model, text, npy, &b.on);
     gm_call_claim(call, gm_arg(call, "--out"));
     all_rows(&b);
+    gm_model_close(&b.model);
 }
 
 const gm_command gm_command_baq = {

@@ -196,9 +196,10 @@ void gm_call_scores(gm_call *call, const gm_fit *fit, const char *dir,
                          gm_scores *out);
 
 /* cmd/baq.c: BAQ's weights as candidates, made if need be. */
-void gm_call_baq(gm_call *call, gm_model *model, const gm_baq_options *options,
-                 const gm_sequences *text, const char *dir, gm_candidates *out,
-                 gm_baq_report *report);
+gm_baq_report gm_call_baq(gm_call *call, gm_model *model,
+                          const gm_baq_options *options,
+                          const gm_sequences *text, const char *dir,
+                          gm_candidates *out);
 
 /* cmd/quantize.c: an allocation file, the candidates it was made for, the
    candidate of each module.  Reads the options of GM_CHOSEN_OPTIONS. */

@@ -332,9 +332,9 @@ static void choose_and_measure(comparing *c, gm_method method,
                                     const gm_budget *budget, gm_compared *row,
                                     gm_measure *m) {
     gm_call *call = c->call;
-    gm_effort effort = {0};
     int *choice = gm_alloc(&call->arena, (size_t)c->table->M, sizeof *choice);
-    gm_rivals_choose(c->rivals, method, budget, choice, &effort);
+    gm_effort effort = gm_rivals_choose(c->rivals, method, budget, choice,
+                                        NULL);
     measure_choice(c, choice, m);
     write_alloc(c, row->method, budget, choice);
     bool learned = method == GM_LEARNED || method == GM_REFINED;
@@ -355,8 +355,8 @@ typedef struct {
 static void make_baq(void *context) {
     baq_making *b = context;
     comparing *c = b->c;
-    gm_call_baq(c->call, &c->model, &b->options, &c->calibration, c->dir,
-                &b->made, &b->report);
+    b->report = gm_call_baq(c->call, &c->model, &b->options, &c->calibration,
+                            c->dir, &b->made);
 }
 
 /* BAQ makes weights of its own; its rate is the budget in bits a weight, and
@@ -508,7 +508,7 @@ static void run_compare(gm_call *call) {
     name_run(&c);
     prepare_gamma(&c);
     c.options.candidates = &c.candidates;
-    gm_rivals_begin(&call->arena, &c.options, &call->report, &c.rivals);
+    c.rivals = gm_rivals_begin(&call->arena, &c.options, &call->report);
     c.table = gm_rivals_table(c.rivals);
     all_rows(&c);
     print_rows(&c);

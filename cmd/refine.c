@@ -175,16 +175,16 @@ static void refine(refining *r) {
         .candidates = &r->candidates, .text = r->text, .learned = &r->scores,
         .evaluations = r->evaluations, .seed = (uint64_t)r->seed,
         .overhead = gm_packed_overhead(a, &r->model, &r->recipe)};
-    gm_rivals *rivals;
-    gm_effort effort;
-    gm_refined found = {.start = gm_alloc(a, M, sizeof *found.start),
-                        .score = gm_alloc(a, n, sizeof *found.score)};
+    gm_refined found = {.score = gm_alloc(a, n, sizeof *found.score)};
+    int *start = gm_alloc(a, M, sizeof *start);
     int *choice = gm_alloc(a, M, sizeof *choice);
     long moved = 0;
-    gm_rivals_begin(a, &options, &call->report, &rivals);
-    gm_rivals_refine(rivals, &r->budget, choice, &found, &effort);
+    gm_rivals *rivals = gm_rivals_begin(a, &options, &call->report);
+    gm_rivals_choose(rivals, GM_LEARNED, &r->budget, start, NULL);
+    gm_effort effort = gm_rivals_choose(rivals, GM_REFINED, &r->budget, choice,
+                                        &found);
     write_scores(r, &found);
-    for (size_t m = 0; m < M; m++) moved += found.start[m] != choice[m];
+    for (size_t m = 0; m < M; m++) moved += start[m] != choice[m];
     gm_result_begin(call, "scores\tbudget\tkl_before\tkl\tmoved\tmodules\t"
                     "evaluations\tseconds");
     gm_result_row(call, "%s\t%s\t%.8g\t%.8g\t%ld\t%zu\t%g\t%.1f",

@@ -1,6 +1,7 @@
 /* objective.c: what an assignment costs on a calibration text, as the rivals
-   see it: errors of single candidates, of whole blocks, of the whole model.
-   Reads the model and its candidates, writes nothing.
+   see it: errors of single candidates, of whole blocks, of the whole model,
+   and how the last changes.  Reads the model and its candidates, writes
+   nothing.
 
    All but the KL divergence are teacher-forced: block l gets the original
    model's h_{l-1}, so blocks are independent.  The states h_0 .. h_L of the
@@ -11,153 +12,161 @@
 #include <math.h>
 #include <string.h>
 
-/* E_l of a block and its seven choices; key 0: the place is free. */
-typedef struct { uint64_t key; double E; } memory;
+/* E_l of a block and its seven choices, in a list of those of equal hash. */
+enum { HASHES = 1024 };
+typedef struct memory { struct memory *next; uint64_t key; double E; } memory;
 
 struct gm_objective {
     const gm_candidates *candidates;
+    const gm_model *model;
+    const gm_report *report;
     gm_arena *arena;
     gm_text text;
-    const gm_report *report;
     long L, d, R, batch;        /* R = S T rows; sequences in one pass     */
+    int K;
     gm_real *h;                 /* [L + 1, R, d] of the original model     */
     gm_real *y;                 /* [R, d]                                  */
-    gm_real *w, *out;           /* one weight; [batch T, tallest]          */
     double *row;                /* [R]                                     */
     gm_block block;
     gm_acts acts;
     gm_rope_table rope;
     gm_head head;
     gm_real *states;            /* [R, d] of the quantized model           */
-    memory *memo;               /* [room], a power of two                  */
-    size_t room, used;
+    memory *memo[HASHES];
     int64_t work;               /* in linears of one block of one sequence */
 };
-
-/* ----------------------------------------------------------- original model */
-
-/* y = f(h; block), batch after batch. */
-static void forward(gm_objective *o, const gm_real *h, gm_real *y) {
-    const long T = o->text.window;
-    for (long i = 0; i < o->text.windows; i += o->batch) {
-        long rest = o->text.windows - i;
-        o->acts.S = rest < o->batch ? rest : o->batch;
-        gm_block_forward(&o->candidates->model->config, &o->block, &o->rope,
-                         h + i * T * o->d, &o->acts, y + i * T * o->d);
-    }
-}
 
 static gm_real *state(const gm_objective *o, long l) {
     return o->h + l * o->R * o->d;
 }
 
-static void buffers(gm_objective *o) {
-    const gm_config *c = &o->candidates->model->config;
-    size_t R = (size_t)o->R, d = (size_t)c->d, weights = 0;
-    for (int j = 0; j < GM_LINEARS; j++) {
-        long out, in;
-        gm_linear_shape(c, j, &out, &in);
-        if ((size_t)(out * in) > weights) weights = (size_t)(out * in);
-    }
-    size_t rows = (size_t)(o->batch * o->text.window);
-    o->h = gm_alloc(o->arena, (size_t)(o->L + 1) * R, d * sizeof *o->h);
-    o->y = gm_alloc(o->arena, R, d * sizeof *o->y);
-    o->w = gm_alloc(o->arena, weights, sizeof *o->w);
-    o->out = gm_alloc(o->arena, rows,
-                      (size_t)gm_tallest(c) * sizeof *o->out);
-    o->row = gm_alloc(o->arena, R, sizeof *o->row);
-    gm_block_alloc(o->arena, c, &o->block);
-    gm_acts_alloc(o->arena, c, o->batch, o->text.window, false,
-                              &o->acts);
-    gm_rope_build(o->arena, c, o->text.window, NULL, &o->rope);
+/* Block l with linear j at candidate choice[j], as it is where that is -1. */
+static void load(gm_objective *o, long l, const int *choice) {
+    gm_block_load(o->model, l, &o->block);
+    for (int j = 0; j < GM_LINEARS; j++)
+        if (choice[j] >= 0)
+            gm_candidate_weight(o->candidates, l, j, choice[j], o->block.w[j]);
 }
 
-void gm_objective_begin(gm_arena *arena, const gm_candidates *candidates,
-                             const gm_sequences *text, const gm_report *report,
-                             gm_objective **out) {
+/* y = f(h_l; o->block) for the batch of sequences that begins with i. */
+static void pass(gm_objective *o, long l, long i, gm_real *y) {
+    const long at = i * o->text.window * o->d;
+    o->acts.S = gm_min(o->batch, o->text.windows - i);
+    gm_block_forward(&o->model->config, &o->block, &o->rope, state(o, l) + at,
+                     &o->acts, y + at);
+}
+
+gm_objective *gm_objective_begin(gm_arena *arena,
+                                 const gm_candidates *candidates,
+                                 const gm_sequences *text,
+                                 const gm_report *report) {
     const gm_model *model = candidates->model;
-    gm_objective *o = gm_alloc(arena, 1, sizeof *o);
+    const gm_config *c = &model->config;
+    const size_t row = (size_t)c->d * sizeof(gm_real);
     if (!text->tokens || text->S < 1 || text->T < 1)
-        gm_fail(GM_EUSAGE, "expected a calibration text, found "
-                       "%ld sequences of %ld tokens", text->S, text->T);
-    *out = o;
+        gm_fail(GM_EUSAGE, "expected a calibration text, found %ld sequences "
+                "of %ld tokens", text->S, text->T);
+    gm_objective *o = gm_alloc(arena, 1, sizeof *o);
     *o = (gm_objective){
-        .candidates = candidates, .arena = arena, .report = report,
-        .text = {text->tokens, text->S, text->T}, .L = model->config.layers,
-        .d = model->config.d, .R = text->S * text->T,
+        .candidates = candidates, .model = model, .arena = arena,
+        .report = report, .text = {text->tokens, text->S, text->T},
+        .L = c->layers, .d = c->d,
+        .K = candidates->recipe.count, .R = text->S * text->T,
         .batch = gm_batch(text->S, text->T)};
-    buffers(o);
+    gm_block_alloc(arena, c, &o->block);
+    gm_acts_alloc(arena, c, o->batch, text->T, false, &o->acts);
+    gm_rope_build(arena, c, text->T, NULL, &o->rope);
+    o->h = gm_alloc(arena, (size_t)((o->L + 1) * o->R), row);
+    o->y = gm_alloc(arena, (size_t)o->R, row);
+    o->row = gm_alloc(arena, (size_t)o->R, sizeof *o->row);
     gm_embed(model, text->tokens, o->R, o->h);
     for (long l = 0; l < o->L; l++) {
         gm_block_load(model, l, &o->block);
-        forward(o, state(o, l), state(o, l + 1));
-        gm_states_check(model, l, "output", state(o, l + 1), o->R,
-                                    o->d);
+        for (long i = 0; i < text->S; i += o->batch)
+            pass(o, l, i, state(o, l + 1));
+        gm_states_check(model, l, "output", state(o, l + 1), o->R, o->d);
         gm_say(report, "original states", l + 1, o->L);
     }
+    return o;
 }
 
 double gm_objective_evaluations(const gm_objective *o) {
     return (double)o->work / (double)(o->L * GM_LINEARS * o->text.windows);
 }
 
-/* ------------------------------------------------------------- block errors */
-
-/* Row t: ||y_t - h_t||^2 / ||h_t||^2, h the original's output. */
-typedef struct { const gm_objective *o; const gm_real *h; } error_job;
-
-static void error_row(void *context, long t) {
-    const error_job *job = context;
-    const gm_objective *o = job->o;
-    const gm_real *h = job->h + t * o->d;
-    gm_real *y = o->y + t * o->d;
-    for (long i = 0; i < o->d; i++) y[i] -= h[i];
-    o->row[t] = gm_dot(o->d, y, y) / gm_dot(o->d, h, h);
+void gm_objective_forget(gm_objective *o) {
+    memset(o->memo, 0, sizeof o->memo);
+    o->work = 0;
 }
 
-/* E_l of the weights that now stand in o->block. */
-static void block_error(gm_objective *o, long l, double *E) {
-    error_job job = {o, state(o, l + 1)};
-    forward(o, state(o, l), o->y);
-    gm_parallel(o->R, error_row, &job);
-    *E = 0;
-    for (long t = 0; t < o->R; t++) *E += o->row[t];
-    *E /= (double)o->R;
+/* ------------------------------------------------------------- block errors */
+
+/* E_l of a choice: the mean over rows of ||y_t - h_t||^2 / ||h_t||^2, h the
+   original's output. */
+static double block_error(gm_objective *o, long l, const int *choice) {
+    const gm_real *truth = state(o, l + 1);
+    const long d = o->d;
+    double E = 0;
+    load(o, l, choice);
+    for (long i = 0; i < o->text.windows; i += o->batch) pass(o, l, i, o->y);
+#pragma omp parallel for num_threads(gm_threads())
+    for (long t = 0; t < o->R; t++) {
+        const gm_real *h = truth + t * d;
+        gm_real *y = o->y + t * d;
+        for (long i = 0; i < d; i++) y[i] -= h[i];
+        o->row[t] = gm_dot(d, y, y) / gm_dot(d, h, h);
+    }
+    for (long t = 0; t < o->R; t++) E += o->row[t];
+    E /= (double)o->R;
     o->work += GM_LINEARS * o->text.windows;
-    if (*E < HUGE_VAL) return;
-    gm_fail(GM_EINPUT, "%s: block %ld: the reconstruction error is "
-                   "%g; expected a finite number", o->candidates->model->dir,
-                   l, *E);
+    if (!(E < HUGE_VAL))
+        gm_fail(GM_EINPUT, "%s: block %ld: the reconstruction error is %g; "
+                "expected a finite number", o->model->dir, l, E);
+    return E;
 }
 
 /* The weight as stored has no error, and needs no pass. */
-static bool original(const gm_objective *o, int k) {
-    return o->candidates->recipe.bits[k] >= 16;
+static bool measured(const gm_objective *o, const bool *wanted, int k) {
+    return wanted[k] && o->candidates->recipe.bits[k] < 16;
 }
 
-static void separable_module(gm_objective *o, long l, int j,
-                                  const bool *wanted, double *S) {
-    gm_real *kept = o->block.w[j];
-    o->block.w[j] = o->w;
-    for (int k = 0; k < o->candidates->recipe.count; k++) {
-        S[k] = 0;
-        if (!wanted[k] || original(o, k)) continue;
-        gm_candidate_weight(o->candidates, l, j, k, o->w);
-        block_error(o, l, S + k);
-    }
-    o->block.w[j] = kept;
-}
-
-void gm_objective_separable(gm_objective *o, const bool *wanted,
-                                 double *S) {
-    const long M = o->L * GM_LINEARS, K = o->candidates->recipe.count;
+void gm_objective_separable(gm_objective *o, const bool *wanted, double *S) {
+    const long M = o->L * GM_LINEARS;
     for (long m = 0; m < M; m++) {
-        long l = m / GM_LINEARS;
-        int j = (int)(m % GM_LINEARS);
-        if (j == 0) gm_block_load(o->candidates->model, l, &o->block);
-        separable_module(o, l, j, wanted + m * K, S + m * K);
+        int choice[GM_LINEARS] = {-1, -1, -1, -1, -1, -1, -1};
+        for (int k = 0; k < o->K; k++) {
+            const long i = m * o->K + k;
+            choice[m % GM_LINEARS] = k;
+            S[i] = measured(o, wanted + m * o->K, k)
+                       ? block_error(o, m / GM_LINEARS, choice) : 0;
+        }
         gm_say(o->report, "separable errors", m + 1, M);
     }
+}
+
+/* Block and seven choices of at most 16 candidates in one number. */
+static uint64_t memo_key(long l, const int *choice) {
+    uint64_t key = (uint64_t)l;
+    for (int j = 0; j < GM_LINEARS; j++)
+        key = key << 4 | (uint64_t)choice[j];
+    return key;
+}
+
+double gm_objective_blocks(gm_objective *o, const int *choice) {
+    double sum = 0;
+    for (long l = 0; l < o->L; l++, choice += GM_LINEARS) {
+        const uint64_t key = memo_key(l, choice);
+        memory **list = o->memo + gm_random(key, 0, 0) % HASHES, *x = *list;
+        while (x && x->key != key) x = x->next;
+        if (!x) {
+            double E = block_error(o, l, choice);
+            x = gm_alloc(o->arena, 1, sizeof *x);
+            *x = (memory){*list, key, E};
+            *list = x;
+        }
+        sum += x->E;
+    }
+    return sum;
 }
 
 /* ------------------------------------------------- output error of one linear
@@ -167,163 +176,282 @@ void gm_objective_separable(gm_objective *o, const bool *wanted,
    ||X dW^T||^2 / ||X W^T||^2, the same without H: a sum of squares loses no
    digits to cancellation. */
 
-typedef struct { const gm_objective *o; long n; } square_job;
-
-static void square_row(void *context, long t) {
-    const square_job *job = context;
-    const gm_real *y = job->o->out + t * job->n;
-    job->o->row[t] = gm_dot(job->n, y, y);
-}
-
-/* ||X w^T||^2 over the rows of the batch. */
+/* ||X w^T||^2 over the rows of the batch.  y: [rows, out]. */
 static double output_energy(gm_objective *o, const gm_real *x, const gm_real *w,
-                            long out, long in) {
+                            long out, long in, gm_real *y) {
     const long rows = o->acts.S * o->text.window;
-    square_job job = {o, out};
     double sum = 0;
-    gm_gemm(rows, out, in, x, in, 1, w, 1, in, o->out, out, false);
-    gm_parallel(rows, square_row, &job);
+    gm_gemm(rows, out, in, x, in, 1, w, 1, in, y, out, false);
+#pragma omp parallel for num_threads(gm_threads())
+    for (long t = 0; t < rows; t++)
+        o->row[t] = gm_dot(out, y + t * out, y + t * out);
     for (long t = 0; t < rows; t++) sum += o->row[t];
     return sum;
 }
 
 /* Adds one batch of module (l, j): energy of W, and of each dW to D[k]. */
-static void gram_module(gm_objective *o, long l, int j,
-                             const bool *wanted, double *energy, double *D) {
+static void gram_module(gm_objective *o, long l, int j, const bool *wanted,
+                        double *energy, double *D) {
     const gm_acts *a = &o->acts;
     const gm_real *input[GM_LINEARS] = {a->x1, a->x1, a->x1, a->attn,
                                         a->x2, a->x2, a->act};
+    gm_mark mark = gm_arena_mark(o->arena);
     long out, in;
-    gm_linear_shape(&o->candidates->model->config, j, &out, &in);
-    *energy += output_energy(o, input[j], o->block.w[j], out, in);
-    for (int k = 0; k < o->candidates->recipe.count; k++) {
-        if (!wanted[k] || original(o, k)) continue;
-        gm_candidate_weight(o->candidates, l, j, k, o->w);
-        for (long i = 0; i < out * in; i++) o->w[i] -= o->block.w[j][i];
-        D[k] += output_energy(o, input[j], o->w, out, in);
+    gm_linear_shape(&o->model->config, j, &out, &in);
+    gm_real *w = gm_alloc(o->arena, (size_t)(out * in), sizeof *w);
+    gm_real *y = gm_alloc(o->arena, (size_t)(a->S * o->text.window * out),
+                          sizeof *y);
+    *energy += output_energy(o, input[j], o->block.w[j], out, in, y);
+    for (int k = 0; k < o->K; k++) {
+        if (!measured(o, wanted, k)) continue;
+        gm_candidate_weight(o->candidates, l, j, k, w);
+        for (long i = 0; i < out * in; i++) w[i] -= o->block.w[j][i];
+        D[k] += output_energy(o, input[j], w, out, in, y);
         o->work += a->S;
     }
-}
-
-/* All modules of block l: passes over the text, then the division. */
-static void gram_block(gm_objective *o, long l, const bool *wanted,
-                            double *D) {
-    const gm_model *model = o->candidates->model;
-    const long K = o->candidates->recipe.count, T = o->text.window;
-    double energy[GM_LINEARS] = {0};
-    gm_block_load(model, l, &o->block);
-    memset(D, 0, (size_t)(GM_LINEARS * K) * sizeof *D);
-    for (long i = 0; i < o->text.windows; i += o->batch) {
-        long rest = o->text.windows - i;
-        o->acts.S = rest < o->batch ? rest : o->batch;
-        gm_block_forward(&model->config, &o->block, &o->rope,
-                         state(o, l) + i * T * o->d, &o->acts, o->y);
-        for (int j = 0; j < GM_LINEARS; j++)
-            gram_module(o, l, j, wanted + j * K, energy + j, D + j * K);
-    }
-    for (int j = 0; j < GM_LINEARS; j++)
-        for (long i = j * K; i < (j + 1) * K; i++) {
-            if (D[i] > 0) D[i] /= energy[j];
-            if (!(D[i] < HUGE_VAL))
-                gm_fail(GM_EINPUT, "%s: block %ld, linear %d: the "
-                            "output error is %g; expected a finite number",
-                            model->dir, l, j, D[i]);
-        }
+    gm_arena_rewind(o->arena, mark);
 }
 
 void gm_objective_gram(gm_objective *o, const bool *wanted, double *D) {
-    const long K = o->candidates->recipe.count;
+    const long K = o->K, M = o->L * GM_LINEARS;
+    memset(D, 0, (size_t)(M * K) * sizeof *D);
     for (long l = 0; l < o->L; l++) {
-        long i = l * GM_LINEARS * K;
-        gram_block(o, l, wanted + i, D + i);
-        gm_say(o->report, "output errors", l + 1, o->L);
-    }
-}
-
-/* ------------------------------------------------ whole blocks, remembered */
-
-void gm_objective_forget(gm_objective *o) {
-    o->memo = NULL;
-    o->room = o->used = 0;
-    o->work = 0;
-}
-
-/* Block and seven choices of at most 16 candidates in one number, never 0. */
-static uint64_t memo_key(long l, const int *choice) {
-    uint64_t key = (uint64_t)l + 1;
-    for (int j = 0; j < GM_LINEARS; j++)
-        key = key << 4 | (uint64_t)choice[j];
-    return key;
-}
-
-/* The place of a key: its own, or the free one where it belongs. */
-static memory *memo_place(const gm_objective *o, uint64_t key) {
-    size_t i = (size_t)gm_random(key, 0, 0) & (o->room - 1);
-    while (o->memo[i].key && o->memo[i].key != key)
-        i = (i + 1) & (o->room - 1);
-    return o->memo + i;
-}
-
-/* Keeps at least half of all places free. */
-static void memo_grow(gm_objective *o) {
-    if (o->room && 2 * o->used < o->room) return;
-    memory *old = o->memo;
-    size_t n = o->room;
-    o->room = n ? 2 * n : 1024;
-    o->memo = gm_alloc(o->arena, o->room, sizeof *o->memo);
-    for (size_t i = 0; i < n; i++)
-        if (old[i].key) *memo_place(o, old[i].key) = old[i];
-}
-
-/* E_l with the seven candidates of block l. */
-static void joint_error(gm_objective *o, long l, const int *choice,
-                             double *E) {
-    gm_chosen_block(o->candidates, l, choice, &o->block);
-    block_error(o, l, E);
-}
-
-void gm_objective_blocks(gm_objective *o, const int *choice, double *sum) {
-    *sum = 0;
-    for (long l = 0; l < o->L; l++) {
-        memo_grow(o);
-        uint64_t key = memo_key(l, choice + l * GM_LINEARS);
-        memory *place = memo_place(o, key);
-        if (!place->key) {
-            joint_error(o, l, choice + l * GM_LINEARS, &place->E);
-            place->key = key;
-            o->used++;
+        double energy[GM_LINEARS] = {0};
+        const long first = l * GM_LINEARS * K;
+        gm_block_load(o->model, l, &o->block);
+        for (long i = 0; i < o->text.windows; i += o->batch) {
+            pass(o, l, i, o->y);
+            for (int j = 0; j < GM_LINEARS; j++)
+                gram_module(o, l, j, wanted + first + j * K, energy + j,
+                            D + first + j * K);
         }
-        *sum += place->E;
+        for (long i = 0; i < GM_LINEARS * K; i++) {
+            double *x = D + first + i;
+            if (*x > 0) *x /= energy[i / K];
+            if (!(*x < HUGE_VAL))
+                gm_fail(GM_EINPUT, "%s: block %ld, linear %ld: the output "
+                        "error is %g; expected a finite number", o->model->dir,
+                        l, i / K, *x);
+        }
+        gm_say(o->report, "output errors", l + 1, o->L);
     }
 }
 
 /* --------------------------------------------------------------- end to end */
 
 void gm_objective_kl_begin(gm_objective *o) {
-    if (!o->head.w)
-        gm_head_load(o->arena, o->candidates->model, &o->head);
     if (o->states) return;
+    gm_head_load(o->arena, o->model, &o->head);
     o->states = gm_alloc(o->arena, (size_t)o->R,
                          (size_t)o->d * sizeof *o->states);
 }
 
-void gm_objective_kl(gm_objective *o, const int *choice, double *kl) {
+double gm_objective_kl(gm_objective *o, const int *choice) {
     gm_measure measure;
     gm_mark mark = gm_arena_mark(o->arena);
-    gm_final_states(o->arena, o->candidates->model, o->candidates,
-                                  choice, &o->text, NULL, o->states);
-    gm_evaluate(o->arena, &o->head, &o->text, o->states,
-                            state(o, o->L), NULL, &measure);
-    *kl = measure.kl;
+    gm_final_states(o->arena, o->model, o->candidates, choice, &o->text, NULL,
+                    o->states);
+    gm_evaluate(o->arena, &o->head, &o->text, o->states, state(o, o->L), NULL,
+                &measure);
     gm_arena_rewind(o->arena, mark);
     o->work += o->L * GM_LINEARS * o->text.windows;
+    return measure.kl;
 }
 
-void gm_objective_expand(gm_objective *o, const int *choice,
-                              uint64_t seed, double *slope, double *curve) {
-    gm_expansion x = {o->candidates, &o->head,
-                      {o->text.tokens, o->text.windows, o->text.window},
-                      state(o, o->L), choice, seed, o->report};
-    gm_expand(o->arena, &x, slope, curve);
+/* ------------------------------------------------------------ around a choice
+
+   The KL divergence around an assignment x to second order, from one backward
+   pass over each sequence.
+
+     KL = 1/(S (T-1)) sum_st KL(p_st || q_st)     p original, q quantized with x
+     D_mk = Q_mk - Q_m,x(m)                                       [out, in]
+     slope  A_mk = <dKL/dW_m, D_mk>      at W = Q_x
+     curve  C_mk = 1/2 D_mk^T F_m D_mk
+     KL(x, but module m at k) ~ KL(x) + A_mk + C_mk
+
+   Each module is seen in the company of all others as they stand, errors that
+   travel on through later blocks included: what Stage I's teacher-forced loss
+   leaves out.  A_mk holds twice the error that module m has now, with a minus,
+   and its products with all other errors.
+
+   F = 1/(S (T-1)) sum_st J_st^T (diag q_st - q_st q_st^T) J_st, J the logits'
+   Jacobian, is the Gauss-Newton matrix of KL, and the Fisher matrix of q.  With
+   labels y_st drawn from q_st, independent,
+     D^T F D = 1/(S (T-1)) sum_s E <sum_t d ln q_st(y_st) / dW, D>^2
+   of which DRAWS samples a sequence are taken: all M K numbers at once.  The
+   gradients by the logits are q - p for KL and e_y - q for ln q(y). */
+
+enum { DRAWS = 4, WAYS = 1 + DRAWS };   /* [choice]; way 0: KL */
+
+typedef struct {
+    gm_objective *o;
+    const int *choice;
+    uint64_t seed;
+    long rows;                      /* of a chunk of logits */
+    gm_block grad;
+    gm_acts acts;
+    gm_real *h;                     /* [L + 1, T, d] of the quantized model */
+    gm_real *d_y[WAYS], *d_h;       /* [T, d] */
+    gm_real *q, *p, *d_z;           /* [rows, vocab] */
+    gm_real *normed;                /* [rows, d] */
+    double *row;                    /* [tallest, K] of gm_inner */
+    double *slope, *curve;          /* [M, K] sums over sequences */
+} expansion;
+
+static void expansion_alloc(gm_arena *arena, const gm_config *c, long T, long K,
+                            expansion *e) {
+    const size_t d = (size_t)c->d, real = sizeof(gm_real);
+    const size_t rows = (size_t)(e->rows = gm_logit_rows(c->vocab, T - 1));
+    const size_t logits = rows * (size_t)c->vocab;
+    gm_grad_alloc(arena, c, &e->grad);
+    gm_acts_alloc(arena, c, 1, T, true, &e->acts);
+    for (int i = 0; i < WAYS; i++)
+        e->d_y[i] = gm_alloc(arena, (size_t)T, d * real);
+    e->h = gm_alloc(arena, (size_t)((c->layers + 1) * T), d * real);
+    e->d_h = gm_alloc(arena, (size_t)T, d * real);
+    e->q = gm_alloc(arena, logits, real);
+    e->p = gm_alloc(arena, logits, real);
+    e->d_z = gm_alloc(arena, logits, real);
+    e->normed = gm_alloc(arena, rows, d * real);
+    e->row = gm_alloc(arena, (size_t)(gm_tallest(c) * K), sizeof *e->row);
+}
+
+/* p [rows, vocab] = softmax of the logits of h. */
+static void probabilities(const gm_head *head, const gm_real *h, long rows,
+                          gm_real *normed, gm_real *p) {
+    const long n = head->vocab;
+    gm_head_forward(head, h, rows, normed, p);
+#pragma omp parallel for num_threads(gm_threads())
+    for (long r = 0; r < rows; r++) {
+        gm_real *x = p + r * n, top = gm_largest(n, x);
+        for (long i = 0; i < n; i++) x[i] -= top;
+        gm_exp(n, x, x);
+        double sum = gm_sum(n, x);
+        for (long i = 0; i < n; i++) x[i] = (gm_real)(x[i] / sum);
+    }
+}
+
+/* d [n] of one position; u draws its label. */
+static void logit_gradient(int way, double u, long n, const gm_real *q,
+                           const gm_real *p, gm_real *d) {
+    double below = 0;
+    long y = 0;
+    for (long i = 0; i < n; i++) d[i] = way ? -q[i] : q[i] - p[i];
+    if (way == 0) return;
+    while (y < n - 1 && (below += (double)q[y]) <= u) y++;
+    d[y] += 1;
+}
+
+/* d_y[way] of sequence s: the gradient by h_L; the last position predicts
+   nothing. */
+static void head_gradients(expansion *e, long s) {
+    const gm_objective *o = e->o;
+    const long d = o->d, T = o->text.window, V = o->head.vocab;
+    const gm_real *h = e->h + o->L * T * d, *teacher = state(o, o->L) + s * T * d;
+    for (int way = 0; way < WAYS; way++)
+        memset(e->d_y[way], 0, (size_t)(T * d) * sizeof(gm_real));
+    for (long t = 0; t < T - 1; t += e->rows) {
+        long n = gm_min(e->rows, T - 1 - t);
+        probabilities(&o->head, h + t * d, n, e->normed, e->q);
+        probabilities(&o->head, teacher + t * d, n, e->normed, e->p);
+        for (int way = 0; way < WAYS; way++) {
+#pragma omp parallel for num_threads(gm_threads())
+            for (long r = 0; r < n; r++)
+                logit_gradient(way, gm_uniform(e->seed, (uint64_t)way,
+                                               (uint64_t)(s * T + t + r)),
+                               V, e->q + r * V, e->p + r * V, e->d_z + r * V);
+            gm_head_backward(&o->head, h + t * d, n, e->d_z, e->normed,
+                             e->d_y[way] + t * d);
+        }
+    }
+}
+
+/* Adds what way `way` says of module (l, j) from its gradient. */
+static void add_module(expansion *e, long l, int j, int way) {
+    const long m = l * GM_LINEARS + j, row = m * e->o->K;
+    gm_offer offer;
+    double g[GM_MAX_CANDIDATES];
+    gm_offer_find(e->o->candidates, l, j, &offer);
+    gm_offer_inner(&offer, e->grad.w[j], e->row, g);
+    for (int i = 0; i < offer.count; i++) {
+        const int k = offer.k[i];
+        double along = g[k] - g[e->choice[m]];
+        if (way == 0) e->slope[row + k] += along;
+        else e->curve[row + k] += along * along;
+    }
+}
+
+/* From d_y[way] behind block l to that before it. */
+static void block_backward(expansion *e, long l, int way) {
+    gm_objective *o = e->o;
+    const gm_config *c = &o->model->config;
+    const long each = o->text.window * o->d;
+    for (int j = 0; j < GM_LINEARS; j++) {
+        long out, in;
+        gm_linear_shape(c, j, &out, &in);
+        memset(e->grad.w[j], 0, (size_t)(out * in) * sizeof(gm_real));
+    }
+    memset(e->d_h, 0, (size_t)each * sizeof(gm_real));
+    gm_block_backward(c, &o->block, &o->rope, e->h + l * each, &e->acts,
+                      e->d_y[way], &e->grad, l ? e->d_h : NULL);
+    memcpy(e->d_y[way], e->d_h, (size_t)each * sizeof(gm_real));
+    for (int j = 0; j < GM_LINEARS; j++) add_module(e, l, j, way);
+}
+
+/* Forward, keeping the states, then backward. */
+static void expand_sequence(expansion *e, long s) {
+    gm_objective *o = e->o;
+    const gm_config *c = &o->model->config;
+    const long T = o->text.window, each = T * o->d;
+    gm_embed(o->model, o->text.tokens + s * T, T, e->h);
+    for (long l = 0; l < o->L; l++) {
+        gm_real *h = e->h + l * each;
+        load(o, l, e->choice + l * GM_LINEARS);
+        gm_block_forward(c, &o->block, &o->rope, h, &e->acts, h + each);
+        gm_states_check(o->model, l, "output", h + each, T, o->d);
+    }
+    head_gradients(e, s);
+    for (long l = o->L - 1; l >= 0; l--) {
+        load(o, l, e->choice + l * GM_LINEARS);
+        gm_block_inputs(c, &o->block, &o->rope, e->h + l * each, &e->acts, 3);
+        for (int way = 0; way < WAYS; way++) block_backward(e, l, way);
+    }
+}
+
+long gm_expand_evaluations(void) { return 2 + 2 * WAYS; }
+
+/* Counted by the allocation itself. */
+int64_t gm_expand_bytes(const gm_config *c, long T, int K) {
+    gm_arena count = {.dry = true};
+    expansion_alloc(&count, c, T, K, &(expansion){0});
+    return (int64_t)count.peak;
+}
+
+void gm_objective_expand(gm_objective *o, const int *choice, uint64_t seed,
+                         double *slope, double *curve) {
+    const double S = (double)o->text.windows, T = (double)o->text.window;
+    const long n = o->L * GM_LINEARS * o->K;
+    expansion e = {.o = o, .choice = choice, .seed = seed, .slope = slope,
+                   .curve = curve};
+    gm_mark mark = gm_arena_mark(o->arena);
+    if (o->text.window < 2)
+        gm_fail(GM_EUSAGE, "expected sequences of at least 2 tokens, found "
+                "%ld", o->text.window);
+    expansion_alloc(o->arena, &o->model->config, o->text.window, o->K, &e);
+    memset(slope, 0, (size_t)n * sizeof *slope);
+    memset(curve, 0, (size_t)n * sizeof *curve);
+    for (long i = 0; i < o->text.windows; i++) {
+        expand_sequence(&e, i);
+        gm_say(o->report, "end-to-end gradients", i + 1, o->text.windows);
+    }
+    gm_arena_rewind(o->arena, mark);
     o->work += gm_expand_evaluations() * o->L * GM_LINEARS * o->text.windows;
+    for (long i = 0; i < n; i++) {
+        slope[i] /= S * (T - 1);
+        curve[i] /= 2 * DRAWS * S * (T - 1);
+        if (!isfinite(slope[i]) || !isfinite(curve[i]))
+            gm_fail(GM_EINPUT, "%s: block %ld, linear %ld: the gradients of "
+                    "the whole model overflow", o->model->dir,
+                    i / o->K / GM_LINEARS, i / o->K % GM_LINEARS);
+    }
 }

@@ -20,42 +20,14 @@ struct gm_rivals {
     gm_objective *objective;    /* NULL until a method needs it             */
     double begin_seconds;       /* for the objective's states               */
     errors separable, gram;
-};
-
-/* One call of gm_rivals_choose. */
-typedef struct {
-    gm_rivals *r;
-    gm_arena *arena;            /* workspace */
+    /* of the call under way: */
+    gm_method method;
     const gm_budget *budget;
-    gm_mckp p;                  /* sizes in the budget's unit, scores zero */
-    int *choice;                /* [M] */
+    gm_mckp p;                  /* sizes in the budget's unit, scores zero  */
+    double *error;              /* [M, K] of the method's kind              */
+    int *choice;                /* [M] the answer                           */
     gm_refined *refined;        /* what GM_REFINED tells beside it, or NULL */
-} asked;
-
-static const char *const method_name[GM_METHODS] = {
-    "uniform", "random", "first-high", "last-high", "greedy", "gram",
-    "separable", "closed-form", "anneal", "evolve", "evolve-kl", "gamma",
-    "refined"};
-
-const char *gm_method_name(gm_method method) { return method_name[method]; }
-
-gm_measures gm_method_measures(gm_method method) {
-    switch (method) {
-    case GM_GREEDY:
-    case GM_GRAM:
-    case GM_SEPARABLE:
-    case GM_CLOSED_FORM:
-    case GM_ANNEAL:
-    case GM_EVOLVE:
-        return GM_MEASURES_BLOCKS;
-    case GM_EVOLVE_KL:
-        return GM_MEASURES_MODELS;
-    case GM_REFINED:
-        return GM_MEASURES_GRADIENTS;
-    default:
-        return GM_MEASURES_NOTHING;
-    }
-}
+};
 
 /* -------------------------------------------------- uniform and nearly so */
 
@@ -78,82 +50,94 @@ static int64_t level_size(const gm_mckp *p, int u) {
     return size;
 }
 
-/* The smallest size of every module. */
-static void all_least(const asked *a) {
-    for (long m = 0; m < a->p.M; m++) a->choice[m] = gm_step_up(&a->p, m, -1);
+/* max u with sum_m s_mu <= B; -1: not even level 0 fits (sizes that do not grow
+   with bits). */
+static int level(const gm_mckp *p) {
+    int u = p->K - 1;
+    while (u >= 0 && level_size(p, u) > p->budget) u--;
+    return u;
 }
 
-/* max u with sum_m s_mu <= B.  Returns u; -1: not even level 0 fits (sizes that
-   do not grow with bits), and all modules take their least size. */
-static int uniform(const asked *a) {
-    int u = a->p.K - 1;
-    while (u >= 0 && level_size(&a->p, u) > a->p.budget) u--;
-    if (u < 0) all_least(a);
-    for (long m = 0; m < a->p.M && u >= 0; m++)
-        a->choice[m] = at_level(&a->p, m, u);
-    return u;
+/* The smallest size of every module, or the largest; their sum. */
+static int64_t all(const gm_rivals *r, bool smallest) {
+    for (long m = 0; m < r->p.M; m++)
+        r->choice[m] = gm_neighbour(&r->p, m, -1, smallest, 0);
+    return gm_size_of(&r->p, r->choice);
+}
+
+static void uniform(const gm_rivals *r) {
+    const int u = level(&r->p);
+    if (u < 0) all(r, true);
+    for (long m = 0; m < r->p.M && u >= 0; m++)
+        r->choice[m] = at_level(&r->p, m, u);
+}
+
+static void fill_random(const gm_rivals *r) {
+    gm_draws draws = {r->options.seed, 0, 0};
+    all(r, true);
+    gm_fill_random(&r->p, r->choice, &draws);
 }
 
 /* Uniform's level u; then, block after block (from the first or the last),
    q k v o gate up down within it, each module that still fits goes to u + 1. */
-static void ends_high(const asked *a, bool last) {
-    const gm_mckp *p = &a->p;
+static void ends_high(const gm_rivals *r) {
+    const gm_mckp *p = &r->p;
     const long L = p->M / GM_LINEARS;
-    int u = uniform(a);
-    int64_t slack = p->budget - gm_size_of(p, a->choice);
+    const int u = level(p);
+    uniform(r);
+    int64_t slack = p->budget - gm_size_of(p, r->choice);
     for (long i = 0; i < p->M && u + 1 < p->K; i++) {
-        long l = i / GM_LINEARS, m = i;
-        if (last) m = (L - 1 - l) * GM_LINEARS + i % GM_LINEARS;
+        long m = r->method == GM_FIRST_HIGH ? i :
+                 (L - 1 - i / GM_LINEARS) * GM_LINEARS + i % GM_LINEARS;
         int k = at_level(p, m, u + 1);
-        int64_t more = p->size[m * p->K + k] -
-                       p->size[m * p->K + a->choice[m]];
-        if (more > slack) continue;
-        a->choice[m] = k;
-        slack -= more;
+        const int64_t *size = p->size + m * p->K;
+        if (size[k] - size[r->choice[m]] <= slack)
+            slack -= gm_take(p, r->choice, m, k);
     }
 }
 
 /* -------------------------------------------------------- scores and solver */
 
 /* The optimum by the dynamic program, proven, or an error. */
-static void solve(const asked *a, const gm_scores *scores) {
+static void solve(const gm_rivals *r, const gm_scores *scores) {
+    gm_arena *arena = r->arena;
     gm_mckp p;
     gm_rounding rounding;
     gm_certificate t = {0};
-    gm_solve_options o = {.solver = GM_DP, .report = a->r->report};
-    gm_problem_build(a->arena, scores, a->budget, 30, &p, &rounding);
-    gm_status s = gm_mckp_solve(a->arena, &p, &o, a->choice, &t);
+    gm_solve_options o = {.solver = GM_DP, .report = r->report};
+    gm_mark mark = gm_arena_mark(arena);
+    gm_problem_build(arena, scores, r->budget, 30, &p, &rounding);
+    gm_status s = gm_mckp_solve(arena, &p, &o, r->choice, &t);
     if (s) gm_fail(s, "%s", t.why);
+    gm_arena_rewind(arena, mark);
 }
 
 /* Exact minimum of sum_m error_mk. */
-static void solve_errors(const asked *a, double *error) {
-    gm_scores scores = a->r->table;
-    scores.score = error;
-    solve(a, &scores);
+static void least_error(const gm_rivals *r) {
+    gm_scores scores = r->table;
+    scores.score = r->error;
+    solve(r, &scores);
 }
 
 /* GAMMA's scores must be of this table: same modules, candidates and sizes. */
-static void learned(const asked *a) {
-    const gm_scores *s = a->r->options.learned, *t = &a->r->table;
+static void learned(const gm_rivals *r) {
+    const gm_scores *s = r->options.learned, *t = &r->table;
     if (!s)
-        gm_fail(GM_EUSAGE, "method gamma: expected learned "
-                       "scores, found none");
+        gm_fail(GM_EUSAGE, "method gamma: expected learned scores, found none");
     if (s->M != t->M || s->K != t->K)
-        gm_fail(GM_EINPUT, "%s: expected %ld modules with %d "
-                       "candidates, found %ld with %d", s->path, t->M, t->K,
-                       s->M, s->K);
+        gm_fail(GM_EINPUT, "%s: expected %ld modules with %d candidates, found "
+                "%ld with %d", s->path, t->M, t->K, s->M, s->K);
     for (long i = 0; i < t->M * t->K; i++) {
         long m = i / t->K, k = i % t->K;
         if (strcmp(s->name[m], t->name[m]) == 0 && s->bits[k] == t->bits[k] &&
             s->bytes[i] == t->bytes[i])
             continue;
-        gm_fail(GM_EINPUT, "%s: expected %s at %d bits: %lld "
-                       "bytes, found %s at %d bits: %lld bytes", s->path,
-                       t->name[m], t->bits[k], (long long)t->bytes[i],
-                       s->name[m], s->bits[k], (long long)s->bytes[i]);
+        gm_fail(GM_EINPUT, "%s: expected %s at %d bits: %lld bytes, found %s "
+                "at %d bits: %lld bytes", s->path, t->name[m], t->bits[k],
+                (long long)t->bytes[i], s->name[m], s->bits[k],
+                (long long)s->bytes[i]);
     }
-    solve(a, s);
+    solve(r, s);
 }
 
 /* ------------------------------------------------------------------- greedy */
@@ -162,18 +146,18 @@ static void learned(const asked *a) {
    largest (S_mj - S_mk) / (s_mk - s_mj); ties: the first module, the smallest
    step.  k need not be next to j, or a step that gains little would hide a
    better one behind it. */
-static void greedy(const asked *a, const double *S) {
-    const gm_mckp *p = &a->p;
-    all_least(a);
-    int64_t slack = p->budget - gm_size_of(p, a->choice);
+static void greedy(const gm_rivals *r) {
+    const gm_mckp *p = &r->p;
+    const double *S = r->error;
+    int64_t slack = p->budget - all(r, true);
     for (;;) {
         double gain = 0, more = 1;
         long at = -1;
         int to = -1;
         for (long m = 0; m < p->M; m++) {
-            const long row = m * p->K, from = row + a->choice[m];
-            for (int k = gm_step_up(p, m, a->choice[m]); k >= 0;
-                 k = gm_step_up(p, m, k)) {
+            const long row = m * p->K, from = row + r->choice[m];
+            for (int k = r->choice[m];
+                 (k = gm_neighbour(p, m, k, true, INT64_MAX)) >= 0;) {
                 int64_t size = p->size[row + k] - p->size[from];
                 double g = S[from] - S[row + k];
                 if (size > slack || !(g * more > gain * (double)size)) continue;
@@ -181,8 +165,7 @@ static void greedy(const asked *a, const double *S) {
             }
         }
         if (at < 0) return;
-        slack -= p->size[at * p->K + to] - p->size[at * p->K + a->choice[at]];
-        a->choice[at] = to;
+        slack -= gm_take(p, r->choice, at, to);
     }
 }
 
@@ -196,9 +179,9 @@ static void greedy(const asked *a, const double *S) {
    uniform's, or the one of most bits below 16 where that is the original. */
 
 /* B in code bits: what uniform would have if levels were a continuum. */
-static double target_bits(const asked *a, int u) {
-    const gm_mckp *p = &a->p;
-    const int *bits = a->r->table.bits;
+static double target_bits(const gm_rivals *r, int u) {
+    const gm_mckp *p = &r->p;
+    const int *bits = r->table.bits;
     if (u < 0) return bits[0];
     if (u + 1 == p->K) return bits[u];
     int64_t low = level_size(p, u), high = level_size(p, u + 1);
@@ -209,111 +192,89 @@ static double target_bits(const asked *a, int u) {
 
 /* R[m]; -inf for a module without error at the reference, which is left out of
    GM. */
-static void real_bits(const asked *a, const double *D, double *R) {
-    const gm_scores *t = &a->r->table;
+static void real_bits(const gm_rivals *r, double *R) {
+    const gm_scores *t = &r->table;
     const double slope = 1.95, ln2 = 0.69314718055994531;
-    const int u = uniform(a);
+    const int u = level(&r->p);
     int reference = u < 0 ? 0 : u;
     while (reference > 0 && t->bits[reference] >= 16) reference--;
     double sum = 0, weights = 0;
     for (long m = 0; m < t->M; m++) {
         double n = (double)t->weights[m];
-        double l = D[m * t->K + at_level(&a->p, m, reference)] / n;
+        double l = r->error[m * t->K + at_level(&r->p, m, reference)] / n;
         R[m] = l > 0 ? gm_logd(l) : -HUGE_VAL;
         if (!(l > 0)) continue;
         sum += n * R[m];
         weights += n;
     }
     for (long m = 0; m < t->M; m++)
-        R[m] = target_bits(a, u) +
+        R[m] = target_bits(r, u) +
                (R[m] - (weights > 0 ? sum / weights : 0)) / (slope * ln2);
 }
 
 /* The allowed candidate of bits nearest to R; the lower of two. */
-static int nearest(const asked *a, long m, double R) {
-    const gm_scores *t = &a->r->table;
+static int nearest(const gm_rivals *r, long m, double R) {
+    const gm_scores *t = &r->table;
     int best = -1;
     for (int k = 0; k < t->K; k++)
-        if (a->p.allowed[m * t->K + k] &&
+        if (r->p.allowed[m * t->K + k] &&
             (best < 0 || fabs(t->bits[k] - R) < fabs(t->bits[best] - R)))
             best = k;
     return best;
 }
 
-/* One step of the module that is furthest on the wrong side of its R: down
-   (sign -1), or up if it fits the slack.  false: no module can. */
-static bool mend(const asked *a, const double *R, int sign, int64_t *slack) {
-    const gm_mckp *p = &a->p;
+/* One step of the module that is furthest on the wrong side of its R: down, or
+   up if it fits the slack.  false: no module can. */
+static bool mend(const gm_rivals *r, const double *R, bool up, int64_t *slack) {
     double most = 0;
     long at = -1;
     int to = -1;
-    for (long m = 0; m < p->M; m++) {
-        int from = a->choice[m];
-        int k = sign > 0 ? gm_step_up(p, m, from) : gm_step_down(p, m, from);
-        double wrong = sign * (R[m] - a->r->table.bits[from]);
-        if (k < 0 || (sign > 0 && p->size[m * p->K + k] -
-                                  p->size[m * p->K + from] > *slack))
-            continue;
-        if (at < 0 || wrong > most) most = wrong, at = m, to = k;
+    for (long m = 0; m < r->p.M; m++) {
+        int k = gm_neighbour(&r->p, m, r->choice[m], up, *slack);
+        double wrong = R[m] - r->table.bits[r->choice[m]];
+        if (!up) wrong = -wrong;
+        if (k >= 0 && (at < 0 || wrong > most)) most = wrong, at = m, to = k;
     }
-    if (at < 0) return false;
-    *slack -= p->size[at * p->K + to] - p->size[at * p->K + a->choice[at]];
-    a->choice[at] = to;
-    return true;
+    if (at >= 0) *slack -= gm_take(&r->p, r->choice, at, to);
+    return at >= 0;
 }
 
-static void closed_form(const asked *a, const double *D) {
-    double *R = gm_alloc(a->arena, (size_t)a->p.M, sizeof *R);
-    real_bits(a, D, R);
-    for (long m = 0; m < a->p.M; m++) a->choice[m] = nearest(a, m, R[m]);
-    int64_t slack = a->p.budget - gm_size_of(&a->p, a->choice);
-    while (slack < 0 && mend(a, R, -1, &slack));
-    while (mend(a, R, 1, &slack));
+static void closed_form(const gm_rivals *r) {
+    double *R = gm_alloc(r->arena, (size_t)r->p.M, sizeof *R);
+    real_bits(r, R);
+    for (long m = 0; m < r->p.M; m++) r->choice[m] = nearest(r, m, R[m]);
+    int64_t slack = r->p.budget - gm_size_of(&r->p, r->choice);
+    while (slack < 0 && mend(r, R, false, &slack));
+    while (mend(r, R, true, &slack));
 }
 
 /* ----------------------------------------------------------------- searches */
 
-static void block_cost(void *context, const int *choice, double *cost) {
-    gm_objective_blocks(context, choice, cost);
-}
-
-static void kl_cost(void *context, const int *choice, double *cost) {
-    gm_objective_kl(context, choice, cost);
-}
-
-static double spent(void *context) { return gm_objective_evaluations(context); }
-
-static gm_search search_of(const asked *a, bool kl) {
-    const gm_rivals *r = a->r;
-    return (gm_search){
-        .problem = &a->p, .cost = kl ? kl_cost : block_cost, .spent = spent,
-        .context = r->objective, .seed = r->options.seed, .report = r->report,
-        .share = kl ? 1 : GM_LINEARS / (double)a->p.M,
-        .evaluations = (double)r->options.evaluations};
-}
-
-static void anneal(const asked *a) {
-    gm_search search = search_of(a, false);
-    greedy(a, a->r->separable.value);
-    gm_anneal(a->arena, &search, a->choice);
-}
-
-/* Members: greedy, uniform, random. */
-static void evolve(const asked *a, bool kl) {
-    gm_search search = search_of(a, kl);
-    const size_t M = (size_t)a->p.M;
-    int *starts = gm_alloc(a->arena, 2 * M, sizeof *starts);
-    greedy(a, a->r->separable.value);
-    memcpy(starts, a->choice, M * sizeof *starts);
-    uniform(a);
-    memcpy(starts + M, a->choice, M * sizeof *starts);
-    gm_evolve(a->arena, &search, starts, 2, kl ? 3 : 2, a->choice);
+/* Annealing from greedy's answer; evolution from greedy's, uniform's and random
+   ones. */
+static void search(const gm_rivals *r) {
+    const bool kl = r->method == GM_EVOLVE_KL;
+    const size_t M = (size_t)r->p.M;
+    const gm_search s = {
+        &r->p, r->objective, kl ? gm_objective_kl : gm_objective_blocks,
+        gm_objective_evaluations, kl ? 1 : GM_LINEARS / (double)M,
+        (double)r->options.evaluations, r->options.seed, r->report};
+    greedy(r);
+    if (r->method == GM_ANNEAL) {
+        gm_anneal(r->arena, &s, r->choice);
+        return;
+    }
+    int *starts = gm_alloc(r->arena, 2 * M, sizeof *starts);
+    memcpy(starts, r->choice, M * sizeof *starts);
+    uniform(r);
+    memcpy(starts + M, r->choice, M * sizeof *starts);
+    gm_evolve(r->arena, &s, starts, 2, kl ? 3 : 2, r->choice);
 }
 
 /* ------------------------------------------------------------------ refined
 
    GAMMA's scores u, corrected by the whole model's KL around their optimum x.
-   In each round, with A and C of taylor.c at x, and f the u of before:
+   In each round, with A and C of objective.c at x, and f the u of before:
 
      t_mk  = A_mk + C_mk                                       (nats)
      u'_mk = w t_mk + (1-w) kappa f_mk            for w = 1/2, 1/4, 3/4
@@ -331,11 +292,11 @@ enum { TRUSTS = sizeof trust / sizeof *trust };
 
 typedef struct {
     double *slope, *curve;      /* [M, K]; slope: t after that */
-    double *prior, kappa;       /* [M, K] f, whose optimum is best; to nats */
+    double *prior, kappa;       /* [M, K] f, whose optimum is x; to nats */
     double *ratio;              /* [2 M] */
     gm_scores scores;           /* u' */
-    int *best, *tried;          /* [M], [TRUSTS, M] */
-    double kl;                  /* of best */
+    int *tried;                 /* [1 + TRUSTS, M] x; of each w */
+    double kl;                  /* of x */
 } refining;
 
 static int ascending(const void *a, const void *b) {
@@ -344,143 +305,150 @@ static int ascending(const void *a, const void *b) {
 }
 
 /* kappa, 0 where none is found. */
-static double nats_of_scores(const asked *a, const refining *f) {
-    const long K = a->p.K;
+static double nats_of_scores(const gm_rivals *r, const refining *f) {
     size_t n = 0;
-    for (long m = 0; m < a->p.M; m++) {
-        const long now = f->best[m], at = m * K;
-        const int next[2] = {gm_step_up(&a->p, m, (int)now),
-                             gm_step_down(&a->p, m, (int)now)};
-        for (int i = 0; i < 2; i++) {
-            if (next[i] < 0) continue;
-            double change = f->prior[at + next[i]] - f->prior[at + now];
-            if (change == 0) continue;
-            f->ratio[n++] = f->slope[at + next[i]] / change;
+    for (long m = 0; m < r->p.M; m++)
+        for (int up = 0; up < 2; up++) {
+            const long row = m * r->p.K, now = row + f->tried[m];
+            int k = gm_neighbour(&r->p, m, f->tried[m], up, INT64_MAX);
+            double change = k < 0 ? 0 : f->prior[row + k] - f->prior[now];
+            if (change != 0) f->ratio[n++] = f->slope[row + k] / change;
         }
-    }
     if (!n) return 0;
     qsort(f->ratio, n, sizeof *f->ratio, ascending);
     return f->ratio[n / 2] > 0 ? f->ratio[n / 2] : 0;
 }
 
-/* t and kappa at f->best. */
-static void expand(const asked *a, refining *f, long round) {
-    const long n = a->p.M * a->p.K;
-    gm_objective_expand(a->r->objective, f->best,
-                                      a->r->options.seed + (uint64_t)round,
-                                      f->slope, f->curve);
-    for (long i = 0; i < n; i++) f->slope[i] += f->curve[i];
-    f->kappa = nats_of_scores(a, f);
-}
-
 /* u' of w, each module's least 0. */
-static void mix(const asked *a, refining *f, double w) {
-    const long K = a->p.K;
-    for (long m = 0; m < a->p.M; m++) {
+static void mix(const gm_rivals *r, refining *f, double w) {
+    const long K = r->p.K;
+    for (long m = 0; m < r->p.M; m++) {
         double least = HUGE_VAL;
         for (long i = m * K; i < (m + 1) * K; i++) {
             double u = w * f->slope[i] + (1 - w) * (f->kappa * f->prior[i]);
             f->scores.score[i] = u;
-            if (a->p.allowed[i] && u < least) least = u;
+            if (r->p.allowed[i] && u < least) least = u;
         }
         for (long i = m * K; i < (m + 1) * K; i++)
-            f->scores.score[i] = a->p.allowed[i] ? f->scores.score[i] - least
+            f->scores.score[i] = r->p.allowed[i] ? f->scores.score[i] - least
                                                  : 0;
     }
 }
 
-static bool affordable(const asked *a, long evaluations) {
-    return gm_objective_evaluations(a->r->objective) + (double)evaluations <=
-           (double)a->r->options.evaluations;
+static bool affordable(const gm_rivals *r, long evaluations) {
+    return gm_objective_evaluations(r->objective) + (double)evaluations <=
+           (double)r->options.evaluations;
 }
 
-/* Tries the i-th w; *taken is i if the KL fell. */
-static void attempt(const asked *a, refining *f, int i, int *taken) {
-    const size_t M = (size_t)a->p.M, bytes = M * sizeof *f->best;
-    double kl;
-    assert(i < TRUSTS);
-    mix(a, f, trust[i]);
-    gm_mark mark = gm_arena_mark(a->arena);
-    solve(a, &f->scores);
-    gm_arena_rewind(a->arena, mark);
-    memcpy(f->tried + (size_t)i * M, a->choice, bytes);
-    if (memcmp(a->choice, f->best, bytes) == 0) return;
+/* The optimum of u' of the i-th w, 1 .. TRUSTS: is its KL less? */
+static bool attempt(const gm_rivals *r, refining *f, int i) {
+    const long M = r->p.M;
+    const size_t bytes = (size_t)M * sizeof *f->tried;
+    mix(r, f, trust[i - 1]);
+    solve(r, &f->scores);
+    memcpy(f->tried + i * M, r->choice, bytes);
     for (int j = 0; j < i; j++)
-        if (memcmp(a->choice, f->tried + (size_t)j * M, bytes) == 0)
-            return;
-    gm_objective_kl(a->r->objective, a->choice, &kl);
-    if (kl >= f->kl) return;
+        if (memcmp(r->choice, f->tried + j * M, bytes) == 0) return false;
+    double kl = gm_objective_kl(r->objective, r->choice);
+    if (kl >= f->kl) return false;
     f->kl = kl;
-    *taken = i;
+    return true;
 }
 
-/* *moved: to less KL. */
-static void refine_once(const asked *a, refining *f, long round,
-                             bool *moved) {
-    const long M = a->p.M, n = M * a->p.K;
-    int taken = -1;
-    expand(a, f, round);
-    for (int i = 0; i < TRUSTS && affordable(a, 1); i++)
-        attempt(a, f, i, &taken);
-    *moved = taken >= 0;
-    if (!*moved) return;
-    mix(a, f, trust[taken]);
-    memcpy(f->best, f->tried + taken * M, (size_t)M * sizeof *f->best);
+/* One round; false: x stays. */
+static bool refine(const gm_rivals *r, refining *f, uint64_t round) {
+    const long M = r->p.M, n = M * r->p.K;
+    int taken = 0;
+    gm_objective_expand(r->objective, f->tried,
+                        r->options.seed + round, f->slope, f->curve);
+    for (long i = 0; i < n; i++) f->slope[i] += f->curve[i];
+    f->kappa = nats_of_scores(r, f);
+    for (int i = 1; i <= TRUSTS && affordable(r, 1); i++)
+        if (attempt(r, f, i)) taken = i;
+    if (!taken) return false;
+    mix(r, f, trust[taken - 1]);
+    memcpy(f->tried, f->tried + taken * M, (size_t)M * sizeof *f->tried);
     memcpy(f->prior, f->scores.score, (size_t)n * sizeof *f->prior);
+    return true;
 }
 
-static void refine(const asked *a, refining *f) {
-    const size_t bytes = (size_t)a->p.M * sizeof *a->choice;
-    const long most = a->r->options.evaluations;
+static void refined(const gm_rivals *r) {
+    gm_arena *arena = r->arena;
+    gm_objective *o = r->objective;
+    const size_t M = (size_t)r->p.M, n = M * (size_t)r->p.K;
+    learned(r);
+    refining f = {.scores = *r->options.learned};
+    f.slope = gm_alloc(arena, n, sizeof *f.slope);
+    f.curve = gm_alloc(arena, n, sizeof *f.curve);
+    f.prior = r->refined ? r->refined->score
+                         : gm_alloc(arena, n, sizeof *f.prior);
+    f.ratio = gm_alloc(arena, 2 * M, sizeof *f.ratio);
+    f.tried = gm_alloc(arena, (1 + TRUSTS) * M, sizeof *f.tried);
+    memcpy(f.prior, f.scores.score, n * sizeof *f.prior);
+    memcpy(f.tried, r->choice, M * sizeof *f.tried);
+    f.scores.score = gm_alloc(arena, n, sizeof *f.scores.score);
+    f.kl = gm_objective_kl(o, f.tried);
+    if (r->refined) r->refined->kl_before = f.kl;
     bool moved = true;
-    memcpy(f->best, a->choice, bytes);
-    gm_objective_kl(a->r->objective, a->choice, &f->kl);
-    if (a->refined) {
-        memcpy(a->refined->start, f->best, bytes);
-        a->refined->kl_before = f->kl;
+    for (uint64_t i = 0; moved; i++) {
+        if (!affordable(r, gm_expand_evaluations() + 1)) break;
+        moved = refine(r, &f, i);
+        gm_say(r->report, "refining", (long)gm_objective_evaluations(o),
+               r->options.evaluations);
     }
-    for (long i = 0; moved; i++) {
-        if (!affordable(a, gm_expand_evaluations() + 1)) break;
-        refine_once(a, f, i, &moved);
-        gm_say(a->r->report, "refining", (long)gm_objective_evaluations(
-               a->r->objective), most);
-    }
-    memcpy(a->choice, f->best, bytes);
-    if (a->refined) a->refined->kl = f->kl;
-}
-
-static void refined(const asked *a) {
-    learned(a);
-    refining f = {.scores = *a->r->options.learned};
-    const size_t M = (size_t)a->p.M, n = M * (size_t)a->p.K;
-    const double *u = f.scores.score;
-    f.slope = gm_alloc(a->arena, n, sizeof *f.slope);
-    f.curve = gm_alloc(a->arena, n, sizeof *f.curve);
-    f.prior = a->refined ? a->refined->score
-                         : gm_alloc(a->arena, n, sizeof *f.prior);
-    f.ratio = gm_alloc(a->arena, 2 * M, sizeof *f.ratio);
-    f.best = gm_alloc(a->arena, M, sizeof *f.best);
-    f.tried = gm_alloc(a->arena, TRUSTS * M, sizeof *f.tried);
-    f.scores.score = gm_alloc(a->arena, n, sizeof *f.scores.score);
-    memcpy(f.prior, u, n * sizeof *u);
-    refine(a, &f);
+    memcpy(r->choice, f.tried, M * sizeof *f.tried);
+    if (r->refined) r->refined->kl = f.kl;
 }
 
 /* -------------------------------------------------------------- the methods */
 
-void gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
-                          const gm_report *report, gm_rivals **out) {
+static const struct {
+    const char *name;
+    gm_measures measures;
+    void (*choose)(const gm_rivals *r);
+} methods[GM_METHODS] = {
+    [GM_UNIFORM] = {"uniform", GM_MEASURES_NOTHING, uniform},
+    [GM_RANDOM] = {"random", GM_MEASURES_NOTHING, fill_random},
+    [GM_FIRST_HIGH] = {"first-high", GM_MEASURES_NOTHING, ends_high},
+    [GM_LAST_HIGH] = {"last-high", GM_MEASURES_NOTHING, ends_high},
+    [GM_GREEDY] = {"greedy", GM_MEASURES_BLOCKS, greedy},
+    [GM_GRAM] = {"gram", GM_MEASURES_LINEARS, least_error},
+    [GM_SEPARABLE] = {"separable", GM_MEASURES_BLOCKS, least_error},
+    [GM_CLOSED_FORM] = {"closed-form", GM_MEASURES_LINEARS, closed_form},
+    [GM_ANNEAL] = {"anneal", GM_MEASURES_BLOCKS, search},
+    [GM_EVOLVE] = {"evolve", GM_MEASURES_BLOCKS, search},
+    [GM_EVOLVE_KL] = {"evolve-kl", GM_MEASURES_MODELS, search},
+    [GM_LEARNED] = {"gamma", GM_MEASURES_NOTHING, learned},
+    [GM_REFINED] = {"refined", GM_MEASURES_GRADIENTS, refined}};
+
+const char *gm_method_name(gm_method method) { return methods[method].name; }
+
+gm_measures gm_method_measures(gm_method method) {
+    return methods[method].measures;
+}
+
+gm_rivals *gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
+                           const gm_report *report) {
+    const gm_candidates *c = options->candidates;
     gm_rivals *r = gm_alloc(arena, 1, sizeof *r);
-    *out = r;
     *r = (gm_rivals){.options = *options, .report = report, .arena = arena};
     if (options->evaluations < 1)
-        gm_fail(GM_EUSAGE, "evaluations: expected at least 1, "
-                       "found %ld", options->evaluations);
-    const gm_candidates *c = options->candidates;
+        gm_fail(GM_EUSAGE, "evaluations: expected at least 1, found %ld",
+                options->evaluations);
     gm_module_table(arena, c->model, &c->recipe, &r->table);
+    const long K = r->table.K;
     r->table.overhead = options->overhead;
-    for (long i = 0; i < r->table.M * r->table.K && c->allowed; i++)
-        if (!c->allowed[i]) r->table.bytes[i] = -1;
+    for (long m = 0; m < r->table.M; m++) {
+        int count = 0;
+        for (int k = 0; k < K; k++) {
+            count += gm_allowed(c, m, k);
+            if (!gm_allowed(c, m, k)) r->table.bytes[m * K + k] = -1;
+        }
+        if (!count)
+            gm_fail(GM_EINPUT, "%s: module %s has no candidate", r->table.path,
+                    r->table.name[m]);
+    }
+    return r;
 }
 
 const gm_scores *gm_rivals_table(const gm_rivals *rivals) {
@@ -488,117 +456,73 @@ const gm_scores *gm_rivals_table(const gm_rivals *rivals) {
 }
 
 /* The least sizes fit, or the reachable range in the reader's unit. */
-static void check_feasible(const asked *a) {
+static void check_feasible(const gm_rivals *r) {
     gm_certificate t = {.below = -1, .neighbours_proven = true};
-    for (long m = 0; m < a->p.M; m++) {
-        int k = gm_step_up(&a->p, m, -1), most = k;
-        if (k < 0)
-            gm_fail(GM_EINPUT, "%s: module %s has no candidate",
-                           a->r->table.path, a->r->table.name[m]);
-        for (int up = k; up >= 0; up = gm_step_up(&a->p, m, up)) most = up;
-        t.smallest += a->p.size[m * a->p.K + k];
-        t.largest += a->p.size[m * a->p.K + most];
-    }
-    t.above = t.smallest;
-    if (t.smallest <= a->p.budget) return;
-    gm_explain_infeasible(&a->r->table, a->budget, &t);
+    t.largest = all(r, false);
+    t.smallest = t.above = all(r, true);
+    if (t.smallest > r->p.budget)
+        gm_explain_infeasible(&r->table, r->budget, &t);
 }
 
-/* Errors of all candidates that exist, measured at the first call. */
-static void measure(gm_rivals *r, errors *e,
-                    void (*all)(gm_objective *, const bool *, double *)) {
+/* Errors of all candidates that exist. */
+static errors measure(const gm_rivals *r, gm_measures what) {
     const size_t n = (size_t)(r->table.M * r->table.K);
     const double start = gm_seconds();
-    if (e->value) return;
     double *value = gm_alloc(r->arena, n, sizeof *value);
     bool *wanted = gm_alloc(r->arena, n, sizeof *wanted);
     for (size_t i = 0; i < n; i++) wanted[i] = r->table.bytes[i] >= 0;
     gm_objective_forget(r->objective);
-    all(r->objective, wanted, value);
-    *e = (errors){value, gm_objective_evaluations(r->objective),
-                          gm_seconds() - start};
+    if (what == GM_MEASURES_LINEARS)
+        gm_objective_gram(r->objective, wanted, value);
+    else
+        gm_objective_separable(r->objective, wanted, value);
+    return (errors){value, gm_objective_evaluations(r->objective),
+                    gm_seconds() - start};
 }
 
-/* What outlives the call, and its share of the effort. */
-static void prepare(gm_rivals *r, gm_method method, gm_effort *effort) {
-    const bool gram = method == GM_GRAM || method == GM_CLOSED_FORM;
-    const gm_measures measures = gm_method_measures(method);
-    errors *e = gram ? &r->gram : &r->separable;
-    if (measures == GM_MEASURES_NOTHING) return;
+/* What outlives the call, made by the first that needs it, and its share of the
+   effort. */
+static gm_effort prepare(gm_rivals *r) {
+    const gm_measures what = methods[r->method].measures;
+    errors *e = what == GM_MEASURES_LINEARS ? &r->gram : &r->separable;
+    if (what == GM_MEASURES_NOTHING) return (gm_effort){0};
     if (!r->objective) {
-        double start = gm_seconds();
-        gm_objective *o;
-        gm_objective_begin(r->arena, r->options.candidates,
-                           &r->options.text, r->report, &o);
-        r->objective = o;
+        const double start = gm_seconds();
+        r->objective = gm_objective_begin(r->arena, r->options.candidates,
+                                          &r->options.text, r->report);
         r->begin_seconds = gm_seconds() - start;
     }
-    if (method != GM_REFINED) measure(r, e, gram ? gm_objective_gram
-                                   : gm_objective_separable);
-    if (measures >= GM_MEASURES_MODELS)
-        gm_objective_kl_begin(r->objective);
-    gm_objective_forget(r->objective);
-    *effort = (gm_effort){0, r->begin_seconds};
-    if (method == GM_REFINED) return;         /* its learning comes on top */
-    *effort = (gm_effort){e->evaluations, r->begin_seconds + e->seconds};
+    if (what >= GM_MEASURES_MODELS) gm_objective_kl_begin(r->objective);
+    if (what == GM_MEASURES_GRADIENTS)      /* its learning comes on top */
+        return (gm_effort){0, r->begin_seconds};
+    if (!e->value) *e = measure(r, what);
+    r->error = e->value;
+    return (gm_effort){e->evaluations, r->begin_seconds + e->seconds};
 }
 
-static void dispatch(const asked *a, gm_method method) {
-    gm_draws draws = {a->r->options.seed, 0, 0};
-    switch (method) {
-    case GM_UNIFORM: uniform(a); return;
-    case GM_RANDOM:
-        all_least(a);
-        gm_fill_random(&a->p, a->choice, &draws);
-        return;
-    case GM_FIRST_HIGH: ends_high(a, false); return;
-    case GM_LAST_HIGH: ends_high(a, true); return;
-    case GM_GREEDY: greedy(a, a->r->separable.value); return;
-    case GM_GRAM: solve_errors(a, a->r->gram.value); return;
-    case GM_SEPARABLE: solve_errors(a, a->r->separable.value); return;
-    case GM_CLOSED_FORM: closed_form(a, a->r->gram.value); return;
-    case GM_ANNEAL: anneal(a); return;
-    case GM_EVOLVE: evolve(a, false); return;
-    case GM_EVOLVE_KL: evolve(a, true); return;
-    case GM_LEARNED: learned(a); return;
-    case GM_REFINED: refined(a); return;
-    default: gm_fail(GM_EUSAGE, "no such method: %d",
-                            (int)method);
-    }
-}
-
-static void choose(asked *a, gm_method method, gm_effort *effort) {
-    gm_rivals *r = a->r;
-    *effort = (gm_effort){0};
+gm_effort gm_rivals_choose(gm_rivals *r, gm_method method,
+                           const gm_budget *budget, int *choice,
+                           gm_refined *out) {
     gm_rounding rounding;
+    if ((unsigned)method >= GM_METHODS)
+        gm_fail(GM_EUSAGE, "no such method: %d", (int)method);
+    r->method = method;
+    r->budget = budget;
+    r->choice = choice;
+    r->refined = out;
     gm_mark mark = gm_arena_mark(r->arena);
-    gm_problem_build(r->arena, &r->table, a->budget, 30, &a->p,
-                                   &rounding);
-    check_feasible(a);
+    gm_problem_build(r->arena, &r->table, budget, 30, &r->p, &rounding);
+    check_feasible(r);
     gm_arena_rewind(r->arena, mark);
-    prepare(r, method, effort);
+    gm_effort effort = prepare(r);
     const double start = gm_seconds();
     mark = gm_arena_mark(r->arena);
-    gm_problem_build(r->arena, &r->table, a->budget, 30, &a->p, &rounding);
-    dispatch(a, method);
-    if (r->objective) {
-        effort->evaluations += gm_objective_evaluations(r->objective);
-        gm_objective_forget(r->objective);
-    }
+    gm_problem_build(r->arena, &r->table, budget, 30, &r->p, &rounding);
+    if (r->objective) gm_objective_forget(r->objective);
+    methods[method].choose(r);
+    if (r->objective)
+        effort.evaluations += gm_objective_evaluations(r->objective);
     gm_arena_rewind(r->arena, mark);
-    effort->seconds += gm_seconds() - start;
-}
-
-void gm_rivals_choose(gm_rivals *r, gm_method method,
-                           const gm_budget *budget, int *choice,
-                           gm_effort *effort) {
-    choose(&(asked){.r = r, .arena = r->arena, .budget = budget,
-                           .choice = choice}, method, effort);
-}
-
-void gm_rivals_refine(gm_rivals *r, const gm_budget *budget, int *choice,
-                           gm_refined *out, gm_effort *effort) {
-    choose(&(asked){.r = r, .arena = r->arena, .budget = budget,
-                           .choice = choice, .refined = out},
-                  GM_REFINED, effort);
+    effort.seconds += gm_seconds() - start;
+    return effort;
 }

@@ -6,6 +6,144 @@
 
 #include "../gamma.h"
 
+/* ------------------------------------------------------------- objective.c
+   What an assignment costs on a calibration text: what the rivals minimise. */
+
+/* The original model's states of the whole text, and buffers, in the arena. */
+typedef struct gm_objective gm_objective;
+gm_objective *gm_objective_begin(gm_arena *arena,
+                                 const gm_candidates *candidates,
+                                 const gm_sequences *text,
+                                 const gm_report *report);
+
+/* Work since begin or forget, in forward passes of all blocks over the text. */
+double gm_objective_evaluations(const gm_objective *objective);
+void gm_objective_forget(gm_objective *objective);
+
+/* S_mk = E_l with module m alone at candidate k (gamma.c's E_l), where wanted;
+   else 0.  wanted, S: [M, K]. */
+void gm_objective_separable(gm_objective *objective, const bool *wanted,
+                            double *S);
+/* D_mk = tr(dW H dW^T) / tr(W H W^T), dW = Q_mk - W_m, H = X^T X, X what
+   module m sees in the original model.  0 where not wanted. */
+void gm_objective_gram(gm_objective *objective, const bool *wanted, double *D);
+
+/* sum_l E_l with all seven modules of each block at their candidates.  Blocks
+   are remembered until gm_objective_forget; memory for them: the arena. */
+double gm_objective_blocks(gm_objective *objective, const int *choice);
+
+/* Mean KL(original || quantized) over the text, nats.  _begin: once before. */
+void gm_objective_kl_begin(gm_objective *objective);
+double gm_objective_kl(gm_objective *objective, const int *choice);
+
+/* KL(choice, but module m at candidate k) ~ KL(choice) + slope_mk + curve_mk,
+   both [M, K], 0 where choice has k or m lacks it.  After _kl_begin; sequences
+   of at least 2 tokens.  seed: of the labels that curve is drawn from. */
+void gm_objective_expand(gm_objective *objective, const int *choice,
+                         uint64_t seed, double *slope, double *curve);
+/* Its work in forward passes of the model over the text, and its memory. */
+long gm_expand_evaluations(void);
+int64_t gm_expand_bytes(const gm_config *config, long T, int K);
+
+/* ---------------------------------------------------------------- search.c
+   From one assignment to the next.  Candidates of a module are ordered by
+   (size, k) among those allowed. */
+
+/* The candidate of module m next above k, if it takes no more than `room` above
+   k's size, or next below; of k = -1: the first, the last.  -1: none. */
+int gm_neighbour(const gm_mckp *problem, long m, int k, bool up, int64_t room);
+/* choice[m] = k; what that adds to the size. */
+int64_t gm_take(const gm_mckp *problem, int *choice, long m, int k);
+int64_t gm_size_of(const gm_mckp *problem, const int *choice);
+
+/* Drawn steps down until the budget holds, then drawn steps up that fit it,
+   until none does. */
+typedef struct { uint64_t seed, stream, counter; } gm_draws;
+void gm_fill_random(const gm_mckp *problem, int *choice, gm_draws *draws);
+
+/* What is searched.  spent: evaluations so far; `share`: what a change of one
+   module costs at most, a whole assignment being 1. */
+typedef struct {
+    const gm_mckp *problem;
+    gm_objective *objective;
+    double (*cost)(gm_objective *objective, const int *choice);
+    double (*spent)(const gm_objective *objective);
+    double share, evaluations;          /* the search ends before `spent` is
+                                           above `evaluations` */
+    uint64_t seed;
+    const gm_report *report;
+} gm_search;
+
+/* choice: a feasible start, replaced by the best assignment evaluated. */
+void gm_anneal(gm_arena *arena, const gm_search *search, int *choice);
+/* starts [given, M]: first members of the population, feasible. */
+void gm_evolve(gm_arena *arena, const gm_search *search, const int *starts,
+               long given, uint64_t stream, int *choice);
+
+/* ---------------------------------------------------------------- rivals.c
+   The other ways to choose bits, on the same candidates, table of sizes and
+   budget as GAMMA: docs/rivals.md.  Every answer is within the budget and
+   depends on options, method and budget alone. */
+
+/* What ways to choose bits measure: nothing; errors of single linears' outputs,
+   or of blocks; of blocks and the KL of whole quantized models; the latter and
+   its gradients. */
+typedef enum {
+    GM_MEASURES_NOTHING, GM_MEASURES_LINEARS, GM_MEASURES_BLOCKS,
+    GM_MEASURES_MODELS, GM_MEASURES_GRADIENTS
+} gm_measures;
+
+typedef enum {
+    GM_UNIFORM,         /* the most bits that fit everywhere                 */
+    GM_RANDOM,          /* seeded                                            */
+    GM_FIRST_HIGH,      /* more bits to the first blocks                     */
+    GM_LAST_HIGH,
+    GM_GREEDY,          /* separable errors, by marginal gain per size       */
+    GM_GRAM,            /* per-linear output error, exact solver             */
+    GM_SEPARABLE,       /* per-block separable error S_mk, exact solver      */
+    GM_CLOSED_FORM,     /* BAQ's formula per module, rounded to candidates   */
+    GM_ANNEAL,          /* simulated annealing on the block objective        */
+    GM_EVOLVE,          /* evolutionary search on the block objective        */
+    GM_EVOLVE_KL,       /* the same on end-to-end KL                         */
+    GM_LEARNED,         /* GAMMA's scores, exact solver                      */
+    GM_REFINED,         /* the same, scores corrected by end-to-end KL       */
+    GM_METHODS
+} gm_method;
+const char *gm_method_name(gm_method method);   /* "uniform" ... "refined" */
+gm_measures gm_method_measures(gm_method method);
+
+/* What all methods share.  text: calibration, never the evaluation text. */
+typedef struct {
+    const gm_candidates *candidates;
+    gm_sequences text;
+    const gm_scores *learned;   /* GAMMA's; NULL: GM_LEARNED and GM_REFINED
+                                   are refused */
+    long evaluations;           /* most evaluations of a search, >= 1        */
+    uint64_t seed;
+    int64_t overhead;           /* of the table: file bytes beside sum s_mk  */
+} gm_rivals_options;
+
+typedef struct gm_rivals gm_rivals;     /* sizes; errors measured so far */
+gm_rivals *gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
+                           const gm_report *report);
+/* The table that budgets are parsed against: sizes, scores zero. */
+const gm_scores *gm_rivals_table(const gm_rivals *rivals);
+
+/* evaluations: forward passes of the model, or of all its blocks, over the
+   text; parts of one counted as such.  What a method would spend alone: errors
+   measured for an earlier call are counted again, in both. */
+typedef struct { double evaluations, seconds; } gm_effort;
+
+/* Of GM_REFINED: the scores [M, K] (the caller's) whose optimum it is; its KL
+   on the text and that of the optimum of `learned`, nats a token. */
+typedef struct { double *score, kl_before, kl; } gm_refined;
+
+/* choice [M]; GM_EINFEASIBLE when not even the least sizes fit.  refined: NULL
+   but for GM_REFINED. */
+gm_effort gm_rivals_choose(gm_rivals *rivals, gm_method method,
+                           const gm_budget *budget, int *choice,
+                           gm_refined *refined);
+
 /* ------------------------------------------------------------------- baq.c
    BAQ (arXiv 2506.05664), a whole rival: GPTQ without groups, with bits for
    each input column so that all columns cost the same. */
@@ -14,8 +152,8 @@
    row; factor without act-order.  q [out, in]: the result; code [out, in];
    loss [in]: l_j = 1/2 sum_i (w_ij - q_ij)^2 / U_jj^2. */
 void gm_baq_round(gm_arena *arena, const gm_real *w, long out, long in,
-                       const gm_factor *factor, const int *levels, gm_real *q,
-                       uint8_t *code, double *loss);
+                  const gm_factor *factor, const int *levels, gm_real *q,
+                  uint8_t *code, double *loss);
 /* levels_j = round(2^(rate + log2(l_j / GM(l)) / 1.95)), 1..256; 1 if l_j = 0.
 */
 void gm_baq_levels(long n, const double *loss, double rate, int *levels);
@@ -36,9 +174,10 @@ typedef struct {
    standard deviation of log2 of the losses (those of 0 left out). */
 typedef struct { double ratio, log2; } gm_baq_spread;
 typedef struct {
-    long out, in, pruned, clamped;      /* columns of 1 and of 256 levels    */
+    long out, in;
     double bits;                        /* mean log2 levels                  */
-    int64_t bytes;                      /* whole-bit codes, ranges, levels  */
+    double bytes;                       /* whole-bit codes, ranges, levels   */
+    double pruned, clamped;             /* columns of 1 and of 256 levels    */
     gm_baq_spread before, predicted, after; /* of l_j in pass 1; of that times
                                    2^(2 (R_ref - R_j)); of l_j in pass 2     */
 } gm_baq_module;
@@ -57,174 +196,14 @@ typedef struct {
    its table baq-HASH.tsv; two sweeps over the blocks for all together.
    GM_EINFEASIBLE: rule ebits with a rate that ranges alone exceed. */
 void gm_baq_make(gm_arena *arena, gm_model *model,
-                      const gm_baq_options *options, int count,
-                      const gm_sequences *calibration, const char *dir,
-                      const gm_report *report);
+                 const gm_baq_options *options, int count,
+                 const gm_sequences *calibration, const char *dir,
+                 const gm_report *report);
 /* Makes one, if need be.  The file at the report's path is candidates with
    K = 1, whose code bits stand for the rate only: the report's are true. */
-void gm_baq_open(gm_arena *arena, gm_model *model,
-                      const gm_baq_options *options,
-                      const gm_sequences *calibration, const char *dir,
-                      const gm_report *report, gm_baq_report *report_out);
-
-/* ---------------------------------------------------------------- taylor.c
-   The KL of the whole quantized model around an assignment, to second order. */
-
-/* text: S sequences of T >= 2 tokens; teacher: the original model's h_L of
-   them, [S T, d]; choice [M].  seed: of the labels that curve is drawn from. */
-typedef struct {
-    const gm_candidates *candidates;
-    const gm_head *head;
-    gm_sequences text;
-    const gm_real *teacher;
-    const int *choice;
-    uint64_t seed;
-    const gm_report *report;
-} gm_expansion;
-
-/* KL(choice, but module m at candidate k) ~ KL(choice) + slope_mk + curve_mk in
-   nats, both [M, K], 0 where choice has k or m lacks it. */
-void gm_expand(gm_arena *arena, const gm_expansion *expansion,
-                    double *slope, double *curve);
-/* Its work in forward passes of the model over the text, and its memory. */
-long gm_expand_evaluations(void);
-int64_t gm_expand_bytes(const gm_config *config, long T, int K);
-
-/* ------------------------------------------------------------- objective.c
-   What an assignment costs on a calibration text: what the rivals minimise. */
-
-/* The original model's states of the whole text, and buffers, in the arena. */
-typedef struct gm_objective gm_objective;
-void gm_objective_begin(gm_arena *arena, const gm_candidates *candidates,
-                             const gm_sequences *text, const gm_report *report,
-                             gm_objective **out);
-
-/* Work since begin or forget, in forward passes of all blocks over the text. */
-double gm_objective_evaluations(const gm_objective *objective);
-void gm_objective_forget(gm_objective *objective);
-
-/* S_mk = E_l with module m alone at candidate k (gamma.c's E_l), where wanted;
-   else 0.  wanted, S: [M, K]. */
-void gm_objective_separable(gm_objective *objective, const bool *wanted,
-                                 double *S);
-/* D_mk = tr(dW H dW^T) / tr(W H W^T), dW = Q_mk - W_m, H = X^T X, X what
-   module m sees in the original model.  0 where not wanted. */
-void gm_objective_gram(gm_objective *objective, const bool *wanted,
-                            double *D);
-
-/* sum_l E_l with all seven modules of each block at their candidates.  Blocks
-   are remembered until gm_objective_forget; memory for them: the arena. */
-void gm_objective_blocks(gm_objective *objective, const int *choice,
-                              double *sum);
-
-/* Mean KL(original || quantized) over the text, nats.  _begin: once before. */
-void gm_objective_kl_begin(gm_objective *objective);
-void gm_objective_kl(gm_objective *objective, const int *choice,
-                          double *kl);
-/* How it changes around `choice`: gm_expand.  After _kl_begin. */
-void gm_objective_expand(gm_objective *objective, const int *choice,
-                              uint64_t seed, double *slope, double *curve);
-
-/* ---------------------------------------------------------------- search.c
-   From one assignment to the next.  Candidates of a module are ordered by
-   (size, k) among those allowed. */
-
-/* The candidate next above or below k, or -1; up from -1: the smallest. */
-int gm_step_up(const gm_mckp *problem, long m, int k);
-int gm_step_down(const gm_mckp *problem, long m, int k);
-int64_t gm_size_of(const gm_mckp *problem, const int *choice);
-
-/* Drawn steps down until the budget holds, then drawn steps up that fit it,
-   until none does. */
-typedef struct { uint64_t seed, stream, counter; } gm_draws;
-void gm_fill_random(const gm_mckp *problem, int *choice, gm_draws *draws);
-
-/* What is searched.  spent: evaluations so far; `share`: what a change of one
-   module costs at most, a whole assignment being 1. */
-typedef struct {
-    const gm_mckp *problem;
-    void (*cost)(void *context, const int *choice, double *cost);
-    double (*spent)(void *context);
-    void *context;
-    double share, evaluations;          /* the search ends before `spent` is
-                                           above `evaluations` */
-    uint64_t seed;
-    const gm_report *report;
-} gm_search;
-
-/* choice: a feasible start, replaced by the best assignment evaluated. */
-void gm_anneal(gm_arena *arena, const gm_search *search, int *choice);
-/* starts [given, M]: first members of the population, feasible. */
-void gm_evolve(gm_arena *arena, const gm_search *search,
-                    const int *starts, long given, uint64_t stream,
-                    int *choice);
-
-/* nll[i] = -ln softmax(head(h_i))[next_i] for rows h_i, [rows, d]. */
-void gm_token_losses(gm_arena *arena, const gm_head *head,
-                          const gm_real *h, const int32_t *next, long rows,
-                          double *nll);
-
-/* ---------------------------------------------------------------- rivals.c
-   The other ways to choose bits, on the same candidates, table of sizes and
-   budget as GAMMA: docs/rivals.md.  Every answer is within the budget and
-   depends on options, method and budget alone. */
-
-/* What ways to choose bits measure: nothing, errors of single modules or of
-   blocks, also the KL of whole quantized models, also its gradients. */
-typedef enum {
-    GM_MEASURES_NOTHING, GM_MEASURES_BLOCKS, GM_MEASURES_MODELS,
-    GM_MEASURES_GRADIENTS
-} gm_measures;
-
-typedef enum {
-    GM_UNIFORM,         /* the most bits that fit everywhere                 */
-    GM_RANDOM,          /* seeded                                            */
-    GM_FIRST_HIGH,      /* more bits to the first blocks                     */
-    GM_LAST_HIGH,
-    GM_GREEDY,          /* separable errors, by marginal gain per size       */
-    GM_GRAM,            /* per-linear output error, exact solver             */
-    GM_SEPARABLE,       /* per-block separable error S_mk, exact solver      */
-    GM_CLOSED_FORM,     /* BAQ's formula per module, rounded to candidates   */
-    GM_ANNEAL,          /* simulated annealing on the block objective        */
-    GM_EVOLVE,          /* evolutionary search on the block objective        */
-    GM_EVOLVE_KL,       /* the same on end-to-end KL                         */
-    GM_LEARNED,         /* GAMMA's scores, exact solver                      */
-    GM_REFINED,         /* the same, scores corrected by end-to-end KL       */
-    GM_METHODS
-} gm_method;
-const char *gm_method_name(gm_method method);   /* "uniform" ... "gamma" */
-gm_measures gm_method_measures(gm_method method);
-
-/* What all methods share.  text: calibration, never the evaluation text. */
-typedef struct {
-    const gm_candidates *candidates;
-    gm_sequences text;
-    const gm_scores *learned;   /* GAMMA's; NULL: GM_LEARNED and GM_REFINED
-                                   are refused */
-    long evaluations;           /* most evaluations of a search, >= 1        */
-    uint64_t seed;
-    int64_t overhead;           /* of the table: file bytes beside sum s_mk  */
-} gm_rivals_options;
-
-/* evaluations: forward passes of the model, or of all its blocks, over the
-   text; parts of one counted as such.  What a method would spend alone: errors
-   measured for an earlier call are counted again, in both. */
-typedef struct { double evaluations, seconds; } gm_effort;
-
-typedef struct gm_rivals gm_rivals;     /* sizes; errors measured so far */
-void gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
-                          const gm_report *report, gm_rivals **out);
-/* choice [M]; GM_EINFEASIBLE when not even the least sizes fit. */
-void gm_rivals_choose(gm_rivals *rivals, gm_method method,
-                           const gm_budget *budget, int *choice,
-                           gm_effort *effort);
-/* GM_REFINED, and between what: `start` [M], the optimum of `learned`, and
-   `choice`, that of `score` [M, K] (all the caller's); their KL on the text, in
-   nats a token. */
-typedef struct { int *start; double *score, kl_before, kl; } gm_refined;
-void gm_rivals_refine(gm_rivals *rivals, const gm_budget *budget,
-                           int *choice, gm_refined *out, gm_effort *effort);
-/* The table that budgets are parsed against: sizes, scores zero. */
-const gm_scores *gm_rivals_table(const gm_rivals *rivals);
+gm_baq_report gm_baq_open(gm_arena *arena, gm_model *model,
+                          const gm_baq_options *options,
+                          const gm_sequences *calibration, const char *dir,
+                          const gm_report *report);
 
 #endif

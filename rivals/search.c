@@ -9,34 +9,35 @@
 /* ------------------------------------------------------------ single steps */
 
 /* Candidates of a module stand in a row by (size, k); those of equal size are
-   both there, so that a step up may cost nothing. */
-static bool before(const gm_mckp *p, long m, int j, int k) {
+   both there, so that a step up may cost nothing.  Does j come before k on the
+   way up, or down? */
+static bool before(const gm_mckp *p, long m, int j, int k, bool up) {
+    if (!up) return before(p, m, k, j, true);
     int64_t a = p->size[m * p->K + j], b = p->size[m * p->K + k];
     return a < b || (a == b && j < k);
 }
 
-int gm_step_up(const gm_mckp *p, long m, int k) {
+int gm_neighbour(const gm_mckp *p, long m, int k, bool up, int64_t room) {
+    const int64_t *size = p->size + m * p->K;
     int next = -1;
     for (int j = 0; j < p->K; j++)
-        if (p->allowed[m * p->K + j] && (k < 0 || before(p, m, k, j)) &&
-            (next < 0 || before(p, m, j, next)))
+        if (p->allowed[m * p->K + j] && (k < 0 || before(p, m, k, j, up)) &&
+            (next < 0 || before(p, m, j, next, up)))
             next = j;
-    return next;
-}
-
-int gm_step_down(const gm_mckp *p, long m, int k) {
-    int next = -1;
-    for (int j = 0; j < p->K; j++)
-        if (p->allowed[m * p->K + j] && before(p, m, j, k) &&
-            (next < 0 || before(p, m, next, j)))
-            next = j;
-    return next;
+    return up && k >= 0 && next >= 0 && size[next] - size[k] > room ? -1 : next;
 }
 
 int64_t gm_size_of(const gm_mckp *p, const int *choice) {
     int64_t size = 0;
     for (long m = 0; m < p->M; m++) size += p->size[m * p->K + choice[m]];
     return size;
+}
+
+int64_t gm_take(const gm_mckp *p, int *choice, long m, int k) {
+    const int64_t *size = p->size + m * p->K;
+    int64_t more = size[k] - size[choice[m]];
+    choice[m] = k;
+    return more;
 }
 
 /* ------------------------------------------------------------ random steps */
@@ -49,30 +50,20 @@ static double draw_share(gm_draws *d) {
     return gm_uniform(d->seed, d->stream, d->counter++);
 }
 
-/* Where module m goes: up, if that takes no more than `room`, or down. */
-static int step(const gm_mckp *p, const int *choice, long m, bool up,
-                int64_t room) {
-    const int64_t *size = p->size + m * p->K;
-    int from = choice[m];
-    int k = up ? gm_step_up(p, m, from) : gm_step_down(p, m, from);
-    return k < 0 || (up && size[k] - size[from] > room) ? -1 : k;
-}
-
 /* Steps one module, drawn from all that can but `except`; *size follows.
    Returns the module; -1: none can. */
 static long random_step(const gm_mckp *p, int *choice, bool up, int64_t room,
                         long except, gm_draws *draws, int64_t *size) {
-    long can = 0, m = 0;
+    long can = 0, m = -1;
     for (long i = 0; i < p->M; i++)
-        can += i != except && step(p, choice, i, up, room) >= 0;
+        can += i != except && gm_neighbour(p, i, choice[i], up, room) >= 0;
     if (!can) return -1;
     long which = draw(draws, can);
-    for (;; m++)
-        if (m != except && step(p, choice, m, up, room) >= 0 && which-- == 0)
-            break;
-    int k = step(p, choice, m, up, room);
-    *size += p->size[m * p->K + k] - p->size[m * p->K + choice[m]];
-    choice[m] = k;
+    while (which >= 0) {
+        m++;
+        which -= m != except && gm_neighbour(p, m, choice[m], up, room) >= 0;
+    }
+    *size += gm_take(p, choice, m, gm_neighbour(p, m, choice[m], up, room));
     return m;
 }
 
@@ -113,25 +104,27 @@ void gm_anneal(gm_arena *arena, const gm_search *s, int *choice) {
     const gm_mckp *p = s->problem;
     const size_t bytes = (size_t)p->M * sizeof *choice;
     int *now = gm_alloc(arena, bytes, 1), *next = gm_alloc(arena, bytes, 1);
-    double E = 0, E_next, E_best;
     memcpy(now, choice, bytes);
-    s->cost(s->context, now, &E);
-    const double t0 = hottest * (E_best = E) / (double)p->M;
+    double E = s->cost(s->objective, now), E_best = E;
+    const double t0 = hottest * E / (double)p->M;
     const double reserve = s->share * (MOST_LOWERED + 1);
     const double moves = patience * s->evaluations / s->share;
     gm_draws draws = {s->seed, 1, 0};
     for (double i = 0; i < moves; i++) {
-        double used = s->spent(s->context), f = used / s->evaluations;
+        double used = s->spent(s->objective), f = used / s->evaluations;
         if (used + (reserve < 1 ? reserve : 1) > s->evaluations) break;
         if (i / moves > f) f = i / moves;
         if (!propose(p, now, next, &draws)) continue;
-        s->cost(s->context, next, &E_next);
+        double E_next = s->cost(s->objective, next);
         double t = t0 * gm_expd(-f * gm_logd(cooling));
         if (E_next > E && draw_share(&draws) >= gm_expd((E - E_next) / t))
             continue;
         memcpy(now, next, bytes);
         E = E_next;
-        if (E < E_best) memcpy(choice, now, bytes), E_best = E;
+        if (E < E_best) {
+            memcpy(choice, now, bytes);
+            E_best = E;
+        }
         gm_say(s->report, "annealing", (long)used, (long)s->evaluations);
     }
 }
@@ -155,7 +148,14 @@ typedef struct {
 } population;
 
 static bool room(const gm_search *s) {
-    return s->spent(s->context) + 1 <= s->evaluations;
+    return s->spent(s->objective) + 1 <= s->evaluations;
+}
+
+static void evaluate(population *q, long i) {
+    const gm_search *s = q->s;
+    q->cost[i] = s->cost(s->objective, q->member[i]);
+    gm_say(s->report, "evolution", (long)s->spent(s->objective),
+           (long)s->evaluations);
 }
 
 static long tournament(population *q) {
@@ -174,7 +174,7 @@ static void make_child(population *q) {
     for (long m = 0; m < p->M; m++) {
         child[m] = draw(&q->draws, 2) ? a[m] : b[m];
         if (draw(&q->draws, p->M) >= MUTATED) continue;
-        int k = step(p, child, m, draw(&q->draws, 2), INT64_MAX);
+        int k = gm_neighbour(p, m, child[m], draw(&q->draws, 2), INT64_MAX);
         if (k >= 0) child[m] = k;
     }
     gm_fill_random(p, child, &q->draws);
@@ -188,22 +188,15 @@ static bool is_member(const population *q) {
 }
 
 /* The first members are given, the others random. */
-static void settle(gm_arena *arena, population *q, const int *starts,
-                        long given) {
-    const gm_search *s = q->s;
-    const gm_mckp *p = s->problem;
-    for (long i = 0; i <= POPULATION; i++) {
-        q->member[i] = gm_alloc(arena, (size_t)p->M, sizeof **q->member);
-    }
-    while (q->count < POPULATION && (q->count == 0 || room(s))) {
+static void settle(population *q, const int *starts, long given) {
+    const gm_mckp *p = q->s->problem;
+    while (q->count < POPULATION && (q->count == 0 || room(q->s))) {
         int *member = q->member[q->count];
         for (long m = 0; m < p->M; m++)
             member[m] = q->count < given ? starts[q->count * p->M + m]
-                                         : gm_step_up(p, m, -1);
+                                         : gm_neighbour(p, m, -1, true, 0);
         if (q->count >= given) gm_fill_random(p, member, &q->draws);
-        s->cost(s->context, member, q->cost + q->count++);
-        gm_say(s->report, "evolution", (long)s->spent(s->context),
-               (long)s->evaluations);
+        evaluate(q, q->count++);
     }
 }
 
@@ -216,25 +209,23 @@ static long extreme(const population *q, bool worst) {
 }
 
 void gm_evolve(gm_arena *arena, const gm_search *s, const int *starts,
-                    long given, uint64_t stream, int *choice) {
+               long given, uint64_t stream, int *choice) {
+    const size_t M = (size_t)s->problem->M;
     population q = {.s = s, .draws = {s->seed, stream, 0}};
     const double children = patience * s->evaluations / s->share;
-    settle(arena, &q, starts, given);
+    for (int i = 0; i <= POPULATION; i++)
+        q.member[i] = gm_alloc(arena, M, sizeof *choice);
+    settle(&q, starts, given);
     for (double i = 0; i < children && room(s); i++) {
         make_child(&q);
         if (is_member(&q)) continue;
-        double *cost = q.cost + POPULATION;
-        s->cost(s->context, q.member[POPULATION], cost);
+        evaluate(&q, POPULATION);
         long worst = extreme(&q, true);
-        if (*cost < q.cost[worst]) {
-            int *child = q.member[POPULATION];
-            q.member[POPULATION] = q.member[worst];
-            q.member[worst] = child;
-            q.cost[worst] = *cost;
-        }
-        gm_say(s->report, "evolution", (long)s->spent(s->context),
-               (long)s->evaluations);
+        if (q.cost[POPULATION] >= q.cost[worst]) continue;
+        int *child = q.member[POPULATION];
+        q.member[POPULATION] = q.member[worst];
+        q.member[worst] = child;
+        q.cost[worst] = q.cost[POPULATION];
     }
-    memcpy(choice, q.member[extreme(&q, false)],
-               (size_t)s->problem->M * sizeof *choice);
+    memcpy(choice, q.member[extreme(&q, false)], M * sizeof *choice);
 }

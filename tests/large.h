@@ -14,6 +14,7 @@ static inline void make_large(gm_arena *arena, gm_tensor *t) {
     for (size_t i = 0; i < n && t->dtype == GM_BF16; i++)
         ((uint16_t *)(void *)data)[i] = 0x7f61;
     t->data = data;
+    t->file = NULL;
 }
 
 #endif

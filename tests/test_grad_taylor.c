@@ -1,4 +1,5 @@
-/* test_grad_taylor.c: taylor.c against the definition, in double (-DGM_DOUBLE).
+/* test_grad_taylor.c: gm_objective_expand against the definition, in double
+   (-DGM_DOUBLE).
 
    The oracle runs the model block by block with W_m = Q_m,x + e D_mk for one
    module and takes KL by its definition.
@@ -31,6 +32,7 @@ typedef struct {
     bool allowed[MOST * K];
     long M, d, vocab;
     gm_real *states, *teacher;      /* [S T, d] */
+    gm_objective *objective;
 } fixture;
 
 static void must(gm_status s) {
@@ -115,12 +117,15 @@ static void begin(fixture *f, const char *dir, long S, long T) {
     f->states = gm_alloc(&f->arena, n, sizeof *f->states);
     f->teacher = gm_alloc(&f->arena, n, sizeof *f->teacher);
     run(f, NULL, -1, 0, 0, f->teacher);
+    const gm_sequences text = {f->tokens, S, T};
+    must(STATUS(f->objective = gm_objective_begin(&f->arena, &f->candidates,
+                                                  &text, NULL)));
+    must(STATUS(gm_objective_kl_begin(f->objective)));
 }
 
 static void expand(fixture *f, uint64_t seed, double *slope, double *curve) {
-    gm_expansion x = {&f->candidates, &f->head, {f->tokens, f->S, f->T},
-                      f->teacher, f->choice, seed, NULL};
-    must(STATUS(gm_expand(&f->arena, &x, slope, curve)));
+    must(STATUS(gm_objective_expand(f->objective, f->choice, seed, slope,
+                                    curve)));
 }
 
 static double kl_at(fixture *f, long m, int k, double e) {
@@ -215,15 +220,12 @@ static void model(const char *dir) {
     CHECK(memcmp(slope, other, (size_t)(f.M * K) * sizeof *slope) == 0,
           "%s: the seed moves the slope", dir);
     curves(&f, dir);
-    gm_expansion x = {&f.candidates, &f.head, {f.tokens, 2, 1}, f.teacher,
-                      f.choice, 1, NULL};
-    CHECK(STATUS(gm_expand(&f.arena, &x, slope, curve)) == GM_EUSAGE, "T = 1");
+    const gm_sequences single = {f.tokens, 2, 1};
+    must(STATUS(f.objective = gm_objective_begin(&f.arena, &f.candidates,
+                                                 &single, NULL)));
+    CHECK(STATUS(gm_objective_expand(f.objective, f.choice, 1, slope, curve)) ==
+          GM_EUSAGE, "T = 1");
     CHECK_TEXT(err.text, "expected sequences of at least 2 tokens, found 1");
-    x.text.T = 6;
-    f.head.w[0] = NAN;      /* as what overflowed would leave */
-    CHECK(STATUS(gm_expand(&f.arena, &x, slope, curve)) == GM_EINPUT &&
-          strstr(err.text, ": the gradients of the whole model overflow"),
-          "overflow: %s", err.text);
     gm_candidates_close(&f.candidates);
     gm_model_close(&f.model);
     gm_arena_free(&f.arena);

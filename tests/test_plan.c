@@ -60,16 +60,17 @@ static void test_rivals(const char *what, gm_plan p, gm_arena *arena,
     gm_objective *objective;
     gm_planned step[GM_PLAN_STEPS];
     bool *wanted = calloc((size_t)(M * K), sizeof *wanted);
-    double *S = calloc((size_t)(M * K), sizeof *S), kl;
+    double *S = calloc((size_t)(M * K), sizeof *S);
     double *C = calloc((size_t)(M * K), sizeof *C);
     char name[256];
     p.rivals = GM_MEASURES_GRADIENTS;
     gm_plan_memory(&p, step);
     for (long i = 0; i < K; i++) wanted[i] = true;
-    CHECK(STATUS(gm_objective_begin(arena, candidates, text, NULL, &objective)) == GM_OK &&
+    CHECK(STATUS(objective = gm_objective_begin(arena, candidates, text,
+                                                NULL)) == GM_OK &&
           STATUS(gm_objective_separable(objective, wanted, S)) == GM_OK &&
           STATUS(gm_objective_kl_begin(objective)) == GM_OK &&
-          STATUS(gm_objective_kl(objective, choice, &kl)) == GM_OK &&
+          STATUS(gm_objective_kl(objective, choice)) == GM_OK &&
           STATUS(gm_objective_expand(objective, choice, 1, S, C)) == GM_OK, "%s",
           err.text);
     snprintf(name, sizeof name, "%.200s: rivals", what);

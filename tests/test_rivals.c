@@ -35,8 +35,8 @@ static void fixture_begin(fixture *f, const char *dir, const char *bits) {
         f->tokens[i] = (int32_t)(gm_random(5, 0, (uint64_t)i) %
                                  (uint64_t)f->model.config.vocab);
     f->options = (gm_rivals_options){&f->candidates, {f->tokens, S, T}, NULL,
-                                     3, 7};
-    if (!s) s = STATUS(gm_rivals_begin(a, &f->options, NULL, &f->rivals));
+                                     3, 7, 0};
+    if (!s) s = STATUS(f->rivals = gm_rivals_begin(a, &f->options, NULL));
     CHECK(s == GM_OK, "%s: %s", dir, err.text);
     if (s) exit(test_end("test_rivals"));
     f->table = gm_rivals_table(f->rivals);
@@ -56,10 +56,24 @@ static int64_t size_in(const fixture *f, gm_convention c, const int *choice) {
          : c == GM_EBITS ? z.effective_bits : z.file_bytes;
 }
 
+static gm_status rivals(fixture *f, gm_rivals **r) {
+    return STATUS(*r = gm_rivals_begin(&f->arena, &f->options, NULL));
+}
+
+static gm_status objective(fixture *f, gm_objective **o) {
+    return STATUS(*o = gm_objective_begin(&f->arena, &f->candidates,
+                                          &f->options.text, NULL));
+}
+
+static gm_status chosen(gm_rivals *r, gm_method method, const gm_budget *budget,
+                        int *choice, gm_effort *effort) {
+    return STATUS(*effort = gm_rivals_choose(r, method, budget, choice, NULL));
+}
+
 static gm_status choose(fixture *f, gm_method method, const gm_budget *budget,
                         int *choice) {
     gm_effort effort;
-    return STATUS(gm_rivals_choose(f->rivals, method, budget, choice, &effort));
+    return chosen(f->rivals, method, budget, choice, &effort);
 }
 
 /* Modules whose next candidate up would still fit. */
@@ -170,8 +184,8 @@ static void simple_methods(fixture *f) {
     gm_effort effort;
     o.seed++;
     choose(f, GM_RANDOM, &b, f->choice);
-    CHECK(!STATUS(gm_rivals_begin(&f->arena, &o, NULL, &r)) &&
-          !STATUS(gm_rivals_choose(r, GM_RANDOM, &b, f->other, &effort)) &&
+    CHECK(!STATUS(r = gm_rivals_begin(&f->arena, &o, NULL)) &&
+          !chosen(r, GM_RANDOM, &b, f->other, &effort) &&
           !same(f, f->choice, f->other), "another seed, another assignment");
     CHECK(effort.evaluations == 0, "random evaluates nothing");
 }
@@ -236,8 +250,7 @@ static void errors_by_definition(fixture *f) {
     double *E = gm_alloc(a, (size_t)n, sizeof *E), sum[2] = {0}, found;
     bool *wanted = gm_alloc(a, (size_t)n, sizeof *wanted);
     gm_real *h = gm_alloc(a, (size_t)(S * T * f->model.config.d), sizeof *h);
-    gm_status s = STATUS(gm_objective_begin(a, &f->candidates, &f->options.text, NULL,
-                                     &o));
+    gm_status s = objective(f, &o);
     if (!s) s = STATUS(gm_acts_alloc(a, &f->model.config, S, T, false, &acts));
     if (!s) s = STATUS(gm_embed(&f->model, f->tokens, S * T, h));
     for (long i = 0; i < n; i++) wanted[i] = i % 7 == 0;
@@ -270,7 +283,7 @@ static void errors_by_definition(fixture *f) {
     gm_objective_forget(o);
     for (int i = 0; i < 4; i++) {       /* the second time from memory */
         const int *choice = i % 2 ? f->other : f->choice;
-        CHECK(!STATUS(gm_objective_blocks(o, choice, &found)) &&
+        CHECK(!STATUS(found = gm_objective_blocks(o, choice)) &&
               fabs(found - sum[i % 2]) < 1e-3 * found, "blocks: %.9g, by "
               "definition %.9g", found, sum[i % 2]);
     }
@@ -295,25 +308,25 @@ static void memory(fixture *f) {
     const gm_scores *t = f->table;
     const double L = (double)(t->M / GM_LINEARS);
     gm_objective *o, *fresh;
-    gm_sequences text = {f->tokens, 1, 4};
+    const gm_sequences text = {f->tokens, 1, 4}, kept = f->options.text;
     double E[100], again, spent;
     int *all = gm_alloc(&f->arena, (size_t)(100 * t->M), sizeof *all);
-    CHECK(!STATUS(gm_objective_begin(&f->arena, &f->candidates, &text, NULL, &o)) &&
-          !STATUS(gm_objective_begin(&f->arena, &f->candidates, &text, NULL, &fresh)), "%s", err.text);
+    f->options.text = text;
+    CHECK(!objective(f, &o) && !objective(f, &fresh), "%s", err.text);
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < 100; i++) {
             for (long m = 0; m < t->M; m++)
                 f->choice[m] = (int)(gm_random(3, (uint64_t)i, (uint64_t)m) %
                                      (uint64_t)t->K);
             memcpy(all + i * t->M, f->choice, (size_t)t->M * sizeof *all);
-            CHECK(!STATUS(gm_objective_blocks(o, f->choice, &again)), "%s",
+            CHECK(!STATUS(again = gm_objective_blocks(o, f->choice)), "%s",
                   err.text);
             if (pass == 0) E[i] = again;
             CHECK(again == E[i], "remembered %.17g, measured %.17g", again,
                   E[i]);
             if (pass == 0 || i % 50) continue;
             gm_objective_forget(fresh);
-            CHECK(!STATUS(gm_objective_blocks(fresh, f->choice, &again)) &&
+            CHECK(!STATUS(again = gm_objective_blocks(fresh, f->choice)) &&
                   again == E[i] && gm_objective_evaluations(fresh) == 1,
                   "fresh %.17g, measured %.17g", again, E[i]);
         }
@@ -322,9 +335,10 @@ static void memory(fixture *f) {
     CHECK(spent == distinct / L && distinct > 700, "%g blocks: %g sweeps",
           distinct, spent);
     f->choice[9] = (f->choice[9] + 1) % t->K;
-    gm_objective_blocks(o, f->choice, &again);
+    again = gm_objective_blocks(o, f->choice);
     spent = gm_objective_evaluations(o);
     CHECK(fabs(spent - (distinct + 1) / L) < 1e-12, "one more: %g", spent);
+    f->options.text = kept;
 }
 
 /* KL of an assignment is that of gm_evaluate. */
@@ -343,10 +357,9 @@ static void kl_by_evaluation(fixture *f) {
     if (!s) s = STATUS(gm_final_states(a, &f->model, &f->candidates, f->choice, &text,
                                 NULL, y));
     if (!s) s = STATUS(gm_evaluate(a, &head, &text, y, x, NULL, &measure));
-    if (!s) s = STATUS(gm_objective_begin(a, &f->candidates, &f->options.text, NULL,
-                                   &o));
+    if (!s) s = objective(f, &o);
     if (!s) s = STATUS(gm_objective_kl_begin(o));
-    if (!s) s = STATUS(gm_objective_kl(o, f->choice, &kl));
+    if (!s) s = STATUS(kl = gm_objective_kl(o, f->choice));
     CHECK(!s && kl == measure.kl && kl > 0 && gm_objective_evaluations(o) == 1,
           "kl %.17g, gm_evaluate %.17g", kl, measure.kl);
 }
@@ -394,8 +407,7 @@ static void against_brute_force(void) {
     double *u = gm_alloc(&f.arena, n, sizeof *u);
     bool *wanted = gm_alloc(&f.arena, n, sizeof *wanted);
     for (size_t i = 0; i < n; i++) wanted[i] = t->bytes[i] >= 0;
-    CHECK(!STATUS(gm_objective_begin(&f.arena, &f.candidates, &f.options.text, NULL,
-                              &o)) &&
+    CHECK(!objective(&f, &o) &&
           !STATUS(gm_objective_separable(o, wanted, u)), "%s", err.text);
     for (int m = 0; m < 6; m++)
         CHECK(u[m * 3] - u[m * 3 + 1] > u[m * 3 + 1] - u[m * 3 + 2] &&
@@ -463,8 +475,7 @@ static void absent_candidates(void) {
         allowed[i] = gm_random(1, 0, (uint64_t)i) % 3 != 0 ||
                      i % K == i / K % 4;
     f.candidates.allowed = allowed;
-    CHECK(STATUS(gm_rivals_begin(&f.arena, &f.options, NULL, &f.rivals)) == GM_OK,
-          "%s", err.text);
+    CHECK(!rivals(&f, &f.rivals), "%s", err.text);
     const gm_scores *t = f.table = gm_rivals_table(f.rivals);
     for (long i = 0; i < cells; i++)
         CHECK((t->bytes[i] >= 0) == allowed[i], "candidate %ld", i);
@@ -493,19 +504,20 @@ static void odd_modules(void) {
     bool *allowed = gm_alloc(&f.arena, (size_t)cells, sizeof *allowed);
     for (long i = 0; i < cells; i++) allowed[i] = i != 3 * 3 && i != 3 * 3 + 1;
     f.candidates.allowed = allowed;
-    gm_status s = STATUS(gm_rivals_begin(&f.arena, &f.options, NULL, &f.rivals));
+    gm_status s = rivals(&f, &f.rivals);
     f.table = gm_rivals_table(f.rivals);
     gm_budget b = {GM_BITS, f.table->N * 2 + 2 * f.table->weights[3], "x"};
-    if (!s) s = STATUS(gm_rivals_choose(f.rivals, GM_UNIFORM, &b, f.choice, &effort));
+    if (!s) s = chosen(f.rivals, GM_UNIFORM, &b, f.choice, &effort);
     CHECK(s == GM_OK, "%s", err.text);
     for (long m = 0; m < f.table->M; m++)
         CHECK(f.choice[m] == (m == 3 ? 2 : 0), "module %ld takes %d", m,
               f.choice[m]);
-    CHECK(STATUS(gm_rivals_choose(f.rivals, (gm_method)99, &b, f.choice, &effort)) == GM_EUSAGE, "method 99");
+    CHECK(chosen(f.rivals, (gm_method)99, &b, f.choice, &effort) == GM_EUSAGE,
+          "method 99");
     CHECK_TEXT(err.text, "no such method: 99");
     allowed[3 * 3 + 2] = false;
-    s = STATUS(gm_rivals_begin(&f.arena, &f.options, NULL, &f.rivals));
-    if (!s) s = STATUS(gm_rivals_choose(f.rivals, GM_UNIFORM, &b, f.choice, &effort));
+    s = rivals(&f, &f.rivals);
+    if (!s) s = chosen(f.rivals, GM_UNIFORM, &b, f.choice, &effort);
     CHECK(s == GM_EINPUT && strstr(err.text, ": module model.layers.0.self_attn."
           "o_proj has no candidate"), "%s", err.text);
     fixture_end(&f);
@@ -526,14 +538,32 @@ static void overflow_is_named(const char *tensor, gm_method method,
     fixture_end(&f);
 }
 
+/* So large a final norm that the logits are no numbers. */
+static void gradients_overflow(void) {
+    fixture f;
+    gm_objective *o;
+    fixture_begin(&f, "tests/golden/tiny-llama", "2,3,4");
+    const size_t n = (size_t)(f.table->M * f.table->K);
+    double *slope = gm_alloc(&f.arena, n, sizeof *slope);
+    double *curve = gm_alloc(&f.arena, n, sizeof *curve);
+    make_large(&f.arena, (gm_tensor *)(uintptr_t)gm_tensor_find(
+                   &f.model.tensors, "model.norm.weight"));
+    CHECK(!objective(&f, &o) && !STATUS(gm_objective_kl_begin(o)), "%s",
+          err.text);
+    CHECK(STATUS(gm_objective_expand(o, f.choice, 1, slope, curve)) ==
+              GM_EINPUT &&
+          strstr(err.text, ": the gradients of the whole model overflow"),
+          "overflow: %s", err.text);
+    fixture_end(&f);
+}
+
 /* ------------------------------------------------------------------ refined */
 
 static double divergence_of(fixture *f, const int *choice) {
     gm_objective *o;
     double kl = 0;
-    CHECK(!STATUS(gm_objective_begin(&f->arena, &f->candidates, &f->options.text, NULL,
-                              &o)) && !STATUS(gm_objective_kl_begin(o)) &&
-          !STATUS(gm_objective_kl(o, choice, &kl)), "KL");
+    CHECK(!objective(f, &o) && !STATUS(gm_objective_kl_begin(o)) &&
+          !STATUS(kl = gm_objective_kl(o, choice)), "KL");
     return kl;
 }
 
@@ -581,7 +611,7 @@ static void round_by_definition(fixture *f, gm_objective *o, const gm_budget *b,
     int *best = gm_alloc(&f->arena, (size_t)M, sizeof *best);
     long ratios = 0;
     CHECK(!STATUS(gm_objective_expand(o, x, seed, t, curve)) &&
-          !STATUS(gm_objective_kl(o, x, &least)), "%s", err.text);
+          !STATUS(least = gm_objective_kl(o, x)), "%s", err.text);
     for (long i = 0; i < M * K; i++) {
         long away = i % K - x[i / K];
         t[i] += curve[i];
@@ -594,7 +624,7 @@ static void round_by_definition(fixture *f, gm_objective *o, const gm_budget *b,
     memcpy(best, x, bytes);
     for (double w = 0.25; w < 1; w += 0.25) {
         mixed_optimum(f, b, t, prior, w, u, tried);
-        CHECK(!STATUS(gm_objective_kl(o, tried, &kl)), "%s", err.text);
+        CHECK(!STATUS(kl = gm_objective_kl(o, tried)), "%s", err.text);
         if (kl >= least) continue;
         least = kl;
         memcpy(best, tried, bytes);
@@ -621,8 +651,7 @@ static void refined_falls(void) {
     int *again = gm_alloc(&f.arena, (size_t)f.table->M, sizeof *again);
     memset(wanted, 1, n);
     scores.score = gm_alloc(&f.arena, n, sizeof *scores.score);
-    CHECK(!STATUS(gm_objective_begin(&f.arena, &f.candidates, &f.options.text, NULL,
-                              &o)) &&
+    CHECK(!objective(&f, &o) &&
           !STATUS(gm_objective_gram(o, wanted, scores.score)), "%s", err.text);
     f.options.learned = &scores;
     double kl[3], *carried = gm_alloc(&f.arena, n, sizeof *carried);
@@ -632,9 +661,9 @@ static void refined_falls(void) {
         const long round = gm_expand_evaluations() + 3;
         const long most = i ? 1 + i * round : round - 2;
         f.options.evaluations = most;
-        CHECK(!STATUS(gm_rivals_begin(&f.arena, &f.options, NULL, &r)) &&
-              !STATUS(gm_rivals_choose(r, GM_LEARNED, &b, f.other, &effort)) &&
-              !STATUS(gm_rivals_choose(r, GM_REFINED, &b, f.choice, &effort)),
+        CHECK(!rivals(&f, &r) &&
+              !chosen(r, GM_LEARNED, &b, f.other, &effort) &&
+              !chosen(r, GM_REFINED, &b, f.choice, &effort),
               "%s", err.text);
         CHECK(effort.evaluations <= (double)most, "%g of %ld evaluations",
               effort.evaluations, most);
@@ -650,7 +679,7 @@ static void refined_falls(void) {
                                  carried, again);
         CHECK(same(&f, f.choice, again), "not round %d of the definition", i);
     }
-    CHECK(!STATUS(gm_rivals_choose(r, GM_REFINED, &b, again, &effort)) &&
+    CHECK(!chosen(r, GM_REFINED, &b, again, &effort) &&
           same(&f, f.choice, again), "another answer the second time");
     f.options.learned = NULL;
     CHECK(choose(&f, GM_REFINED, &b, f.choice) == GM_EUSAGE, "no scores");
@@ -686,7 +715,7 @@ static void gram_by_definition(void) {
         tokens[i] = (int32_t)(gm_random(8, 0, (uint64_t)i) % 64);
     for (long i = 0; i < M * K; i++) wanted[i] = i != 15;
     gm_sequences text = {tokens, GS, GT};
-    gm_status s = STATUS(gm_objective_begin(a, &f.candidates, &text, NULL, &o));
+    gm_status s = STATUS(o = gm_objective_begin(a, &f.candidates, &text, NULL));
     if (!s) s = STATUS(gm_objective_gram(o, wanted, D));
     if (!s) s = STATUS(gm_acts_alloc(a, c, GS, GT, false, &acts));
     if (!s) s = STATUS(gm_embed(&f.model, tokens, R, h));
@@ -726,12 +755,14 @@ static void gram_by_definition(void) {
         CHECK(s == GM_OK, "%s", err.text);
     }
     double one = 0, sum = 0;    /* E over batches: the mean of the sequences' */
-    CHECK(!STATUS(gm_objective_blocks(o, (int[14]){0}, &one)), "%s", err.text);
+    CHECK(!STATUS(one = gm_objective_blocks(o, (int[14]){0})), "%s", err.text);
     for (int i = 0; i < GS; i++) {
         gm_sequences single = {tokens + i * GT, 1, GT};
         double E = 0;
-        CHECK(!STATUS(gm_objective_begin(a, &f.candidates, &single, NULL, &o)) &&
-              !STATUS(gm_objective_blocks(o, (int[14]){0}, &E)), "%s", err.text);
+        f.options.text = single;
+        CHECK(!objective(&f, &o) &&
+              !STATUS(E = gm_objective_blocks(o, (int[14]){0})), "%s",
+              err.text);
         sum += E / GS;
     }
     CHECK(fabs(one - sum) < 1e-12 * sum, "all sequences: E %.17g, one by "
@@ -781,8 +812,7 @@ static void closed_form_by_definition(fixture *f) {
     double *R = gm_alloc(&f->arena, n, sizeof *R);
     bool *wanted = gm_alloc(&f->arena, n, sizeof *wanted);
     memset(wanted, 1, n);
-    CHECK(!STATUS(gm_objective_begin(&f->arena, &f->candidates, &f->options.text, NULL,
-                              &o)) &&
+    CHECK(!objective(f, &o) &&
           !STATUS(gm_objective_gram(o, wanted, D)), "%s", err.text);
     CHECK(fabs(gm_objective_evaluations(o) - t->K) < 1e-12, "one sweep for "
           "each candidate: %g", gm_objective_evaluations(o));
@@ -824,8 +854,7 @@ static void gram_is_optimal(fixture *f) {
     bool *wanted = gm_alloc(&f->arena, n, sizeof *wanted);
     memset(wanted, 1, n);
     scores.score = gm_alloc(&f->arena, n, sizeof *scores.score);
-    CHECK(!STATUS(gm_objective_begin(&f->arena, &f->candidates, &f->options.text, NULL,
-                              &o)) &&
+    CHECK(!objective(f, &o) &&
           !STATUS(gm_objective_gram(o, wanted, scores.score)) &&
           !SOLVED(gm_allocate(&f->arena, &scores, &b, &solver, f->other, &certificate,
                        &allocation), certificate), "%s", err.text);
@@ -834,8 +863,8 @@ static void gram_is_optimal(fixture *f) {
     f->options.learned = &scores;       /* as GAMMA's: the same program */
     gm_rivals *r;
     gm_effort effort;
-    CHECK(!STATUS(gm_rivals_begin(&f->arena, &f->options, NULL, &r)) &&
-          !STATUS(gm_rivals_choose(r, GM_LEARNED, &b, f->choice, &effort)) &&
+    CHECK(!rivals(f, &r) &&
+          !chosen(r, GM_LEARNED, &b, f->choice, &effort) &&
           same(f, f->choice, f->other), "gamma differs from its program");
     CHECK(effort.evaluations == 0, "scores come from elsewhere");
     /* scores of another table */
@@ -844,7 +873,7 @@ static void gram_is_optimal(fixture *f) {
     memcpy(scores.bytes, t->bytes, n * sizeof *scores.bytes);
     scores.bytes[5]++;
     scores.path = "scores.tsv";
-    CHECK(STATUS(gm_rivals_choose(r, GM_LEARNED, &b, f->choice, &effort)) ==
+    CHECK(chosen(r, GM_LEARNED, &b, f->choice, &effort) ==
               GM_EINPUT, "other sizes");
     char text[256];
     snprintf(text, sizeof text, "scores.tsv: expected model.layers.0.self_attn"
@@ -853,7 +882,7 @@ static void gram_is_optimal(fixture *f) {
              (long long)kept + 1);
     CHECK_TEXT(err.text, text);
     scores.M--;
-    CHECK(STATUS(gm_rivals_choose(r, GM_LEARNED, &b, f->choice, &effort)) ==
+    CHECK(chosen(r, GM_LEARNED, &b, f->choice, &effort) ==
               GM_EINPUT, "other modules");
     CHECK_TEXT(err.text, "scores.tsv: expected 56 modules with 4 candidates, "
                "found 55 with 4");
@@ -862,11 +891,11 @@ static void gram_is_optimal(fixture *f) {
     CHECK_TEXT(err.text, "method gamma: expected learned scores, found none");
     gm_rivals_options none = f->options;
     none.evaluations = 0;
-    CHECK(STATUS(gm_rivals_begin(&f->arena, &none, NULL, &r)) == GM_EUSAGE, "0");
+    CHECK(STATUS(gm_rivals_begin(&f->arena, &none, NULL)) == GM_EUSAGE, "0");
     CHECK_TEXT(err.text, "evaluations: expected at least 1, found 0");
     none.evaluations = 1, none.text.tokens = NULL;
-    CHECK(!STATUS(gm_rivals_begin(&f->arena, &none, NULL, &r)) &&
-          STATUS(gm_rivals_choose(r, GM_SEPARABLE, &b, f->choice, &effort)) ==
+    CHECK(!STATUS(r = gm_rivals_begin(&f->arena, &none, NULL)) &&
+          chosen(r, GM_SEPARABLE, &b, f->choice, &effort) ==
               GM_EUSAGE, "no text");
     CHECK_TEXT(err.text, "expected a calibration text, found 2 sequences of 16 "
                "tokens");
@@ -878,8 +907,8 @@ static void gram_is_optimal(fixture *f) {
 static double cost_of(gm_objective *o, gm_method method, const int *choice) {
     double cost = 0;
     gm_status s = method == GM_EVOLVE_KL
-                      ? STATUS(gm_objective_kl(o, choice, &cost))
-                      : STATUS(gm_objective_blocks(o, choice, &cost));
+                      ? STATUS(cost = gm_objective_kl(o, choice))
+                      : STATUS(cost = gm_objective_blocks(o, choice));
     CHECK(s == GM_OK, "%s", err.text);
     return cost;
 }
@@ -899,8 +928,8 @@ static bool search_once(fixture *f, gm_objective *o, gm_method method,
     choose(f, GM_UNIFORM, b, f->choice);
     double uniform = cost_of(o, method, f->choice);
     f->options.evaluations = evaluations;
-    CHECK(!STATUS(gm_rivals_begin(&f->arena, &f->options, NULL, &r)) &&
-          !STATUS(gm_rivals_choose(r, method, b, f->choice, &effort)), "%s",
+    CHECK(!rivals(f, &r) &&
+          !chosen(r, method, b, f->choice, &effort), "%s",
           err.text);
     CHECK(effort.evaluations <= most && effort.evaluations >= most -
           (double)evaluations + 1, "%s: %g evaluations", name,
@@ -911,8 +940,8 @@ static bool search_once(fixture *f, gm_objective *o, gm_method method,
           "%s: %.9g, greedy %.9g, uniform %.9g", name, found, greedy, uniform);
     gm_threads_use(2);
     gm_isa_use(GM_SCALAR);
-    CHECK(!STATUS(gm_rivals_begin(&f->arena, &f->options, NULL, &r)) &&
-          !STATUS(gm_rivals_choose(r, method, b, f->other, &effort)) &&
+    CHECK(!rivals(f, &r) &&
+          !chosen(r, method, b, f->other, &effort) &&
           same(f, f->choice, f->other), "%s: threads or instructions matter",
           name);
     gm_isa_use(isa);
@@ -926,8 +955,7 @@ static void searches(const char *dir) {
     const int threads = gm_threads();
     gm_threads_use(1);
     fixture_begin(&f, dir, "2,3,4");
-    CHECK(!STATUS(gm_objective_begin(&f.arena, &f.candidates, &f.options.text, NULL,
-                              &o)) && !STATUS(gm_objective_kl_begin(o)),
+    CHECK(!objective(&f, &o) && !STATUS(gm_objective_kl_begin(o)),
           "%s", err.text);
     gm_budget b = {GM_EBITS, f.table->N * 13 / 4, "x"};
     for (gm_method method = GM_ANNEAL; method <= GM_EVOLVE_KL; method++) {
@@ -952,17 +980,24 @@ static double toy_value(const int *c) {
     return cost - (c[0] == 1 && c[5] == 2 ? 7 : 0);
 }
 
-static void toy_cost(void *context, const int *choice, double *cost) {
-    toy *x = context;
-    *cost = toy_value(choice);
+/* The searches only pass the objective on. */
+static double toy_cost(gm_objective *o, const int *choice) {
+    toy *x = (toy *)o;
+    double cost = toy_value(choice);
     x->calls++;
     x->over += gm_size_of(x->p, choice) > x->p->budget;
-    if (*cost < x->best) x->best = *cost;
+    if (cost < x->best) x->best = cost;
     if (x->calls == 1000) gm_fail(GM_EINPUT, "toy");
+    return cost;
 }
 
-static double toy_spent(void *context) {
-    return (double)((toy *)context)->calls;
+static double toy_spent(const gm_objective *o) {
+    return (double)((const toy *)o)->calls;
+}
+
+static gm_search toy_search(toy *x, double most) {
+    return (gm_search){x->p, (gm_objective *)x, toy_cost, toy_spent, 1, most, 5,
+                       NULL};
 }
 
 /* Given enough evaluations both searches find the optimum of all 729; what
@@ -982,13 +1017,14 @@ static void searches_find_optimum(void) {
         }
         for (int which = 0; which < 2; which++) {
             toy x = {&p, INFINITY, 0, 0};
-            gm_search search = {&p, toy_cost, toy_spent, &x, 1, 600, 5, NULL};
+            gm_search search = toy_search(&x, 600);
             int choice[6] = {0};
             gm_draws draws = {1, 1, 0};
             gm_fill_random(&p, choice, &draws);
             double start = toy_value(choice);
-            gm_status s = which ? STATUS(gm_evolve(&a, &search, choice, 1, 2, choice))
-                                : STATUS(gm_anneal(&a, &search, choice));
+            gm_status s = STATUS(
+                which ? gm_evolve(&a, &search, choice, 1, 2, choice)
+                      : gm_anneal(&a, &search, choice));
             double found = toy_value(choice);
             CHECK(!s && found == x.best && found <= start && x.over == 0 &&
                   gm_size_of(&p, choice) <= p.budget && x.calls <= 600,
@@ -1000,7 +1036,7 @@ static void searches_find_optimum(void) {
         }
     }
     toy x = {&p, 0, 999, 0};        /* a cost that fails ends the search */
-    gm_search search = {&p, toy_cost, toy_spent, &x, 1, 2000, 5, NULL};
+    gm_search search = toy_search(&x, 2000);
     int choice[6] = {0};
     CHECK(STATUS(gm_anneal(&a, &search, choice)) == GM_EINPUT, "anneal");
     x.calls = 999;
@@ -1019,11 +1055,12 @@ static void searches_stay_within(void) {
     p.budget = 100;
     for (int which = 0; which < 2; which++) {
         toy x = {&p, INFINITY, 0, 0};
-        gm_search search = {&p, toy_cost, toy_spent, &x, 1, 300, 5, NULL};
+        gm_search search = toy_search(&x, 300);
         int choice[21];
         for (int m = 0; m < 21; m++) choice[m] = m > 0;
-        gm_status s = which ? STATUS(gm_evolve(&a, &search, choice, 1, 2, choice))
-                            : STATUS(gm_anneal(&a, &search, choice));
+        gm_status s = STATUS(
+            which ? gm_evolve(&a, &search, choice, 1, 2, choice)
+                  : gm_anneal(&a, &search, choice));
         CHECK(!s && x.calls > 0 && x.over == 0, "search %d: %ld of %ld over",
               which, x.over, x.calls);
     }
@@ -1038,10 +1075,17 @@ static void steps(void) {
     const int64_t size[] = {5, 2, 5, 1};
     memcpy(p.size, size, sizeof size);
     p.allowed[3] = false;
-    CHECK(gm_step_up(&p, 0, -1) == 1 && gm_step_up(&p, 0, 1) == 0 &&
-          gm_step_up(&p, 0, 0) == 2 && gm_step_up(&p, 0, 2) == -1, "up");
-    CHECK(gm_step_down(&p, 0, 2) == 0 && gm_step_down(&p, 0, 0) == 1 &&
-          gm_step_down(&p, 0, 1) == -1, "down");
+    static const struct { int from, up, down; } step[] = {
+        {-1, 1, 2}, {1, 0, -1}, {0, 2, 1}, {2, -1, 0}};
+    for (int i = 0; i < 4; i++) {
+        int up = gm_neighbour(&p, 0, step[i].from, true, INT64_MAX);
+        int down = gm_neighbour(&p, 0, step[i].from, false, 0);
+        CHECK(up == step[i].up && down == step[i].down, "from %d: up %d, down "
+              "%d", step[i].from, up, down);
+    }
+    CHECK(gm_neighbour(&p, 0, 1, true, 3) == 0 &&
+          gm_neighbour(&p, 0, 1, true, 2) == -1 &&
+          gm_neighbour(&p, 0, 0, true, 0) == 2, "room");
     gm_arena_free(&a);
 }
 
@@ -1075,6 +1119,7 @@ static int test_main(void) {
                       "block 1, output: element [0, 0] is ");
     overflow_is_named("model.norm.weight", GM_EVOLVE_KL,
                       "logits of window 0: expected finite numbers");
+    gradients_overflow();
     gram_by_definition();
     searches("tests/golden/tiny-qwen2");
     searches_find_optimum();

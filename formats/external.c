@@ -69,15 +69,10 @@ static long slot_of(const reading *r, const char *name) {
 
 static void check_tensor(const reading *r, const gm_tensor *t, long m) {
     long out, in;
-    char shape[128] = "";
     gm_linear_shape(&r->model->config, (int)(m % GM_LINEARS), &out, &in);
-    for (int i = 0; i < t->rank; i++)
-        snprintf(shape + strlen(shape), 24, "%s%lld", i ? ", " : "",
-                 (long long)t->shape[i]);
     if (t->rank != 2 || t->shape[0] != out || t->shape[1] != in)
-        gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected shape "
-                       "[%ld, %ld], found [%s]", r->path, t->name, out, in,
-                       shape);
+        gm_bad(r->path, "tensor \"%s\": expected shape [%ld, %ld], found %s",
+               t->name, out, in, gm_shape_of(t).text);
     gm_tensor_check(t);
 }
 

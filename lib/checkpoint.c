@@ -378,21 +378,16 @@ static const gm_tensor *part_tensor(const gm_model *model, long layer,
 static void check_tensor(const gm_model *model, const char *name, long rows,
                          long columns) {
     const gm_tensor *t = gm_tensor_find(&model->tensors, name);
-    char expected[64], found[200] = "";
+    char expected[64];
     if (!t) gm_bad(model->dir, "tensor %s is missing", name);
     if (t->dtype != GM_F32 && t->dtype != GM_F16 && t->dtype != GM_BF16)
         gm_bad(name, "expected F32, F16 or BF16, found %s in %s",
                gm_dtype_name(t->dtype), t->path);
-    for (int i = 0; i < t->rank; i++) {
-        size_t n = strlen(found);
-        snprintf(found + n, sizeof found - n, "%s%lld", i ? ", " : "",
-                 (long long)t->shape[i]);
-    }
-    snprintf(expected, sizeof expected, columns ? "%ld, %ld" : "%ld", rows,
+    snprintf(expected, sizeof expected, columns ? "[%ld, %ld]" : "[%ld]", rows,
              columns);
-    if (strcmp(expected, found) != 0)
-        gm_bad(name, "expected [%s], found [%s] in %s", expected, found,
-               t->path);
+    if (strcmp(expected, gm_shape_of(t).text) != 0)
+        gm_bad(name, "expected %s, found %s in %s", expected,
+               gm_shape_of(t).text, t->path);
 }
 
 /* Every part of a block that the configuration has is there, and none that it

@@ -409,6 +409,10 @@ typedef struct {
     const char *path;           /* for messages */
 } gm_tensor;
 
+/* "[2, 3]", for messages. */
+typedef struct { char text[200]; } gm_shape;
+gm_shape gm_shape_of(const gm_tensor *tensor);
+
 /* All tensors of one file or of a checkpoint's shards, sorted by name. */
 typedef struct {
     gm_tensor *tensor;

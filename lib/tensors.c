@@ -450,10 +450,8 @@ void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out) {
     }
 }
 
-/* "[2, 3]" */
-typedef struct { char text[200]; } shape_text;
-static shape_text shape_of(const gm_tensor *t) {
-    shape_text shape = {"["};
+gm_shape gm_shape_of(const gm_tensor *t) {
+    gm_shape shape = {"["};
     for (int i = 0; i < t->rank; i++)       /* at most 8 times 22 characters */
         sprintf(shape.text + strlen(shape.text), "%s%lld", i ? ", " : "",
                 (long long)t->shape[i]);
@@ -498,7 +496,7 @@ void gm_tensor_read(const gm_tensor *t, int64_t first, int64_t count,
         while (isfinite(x[i])) i++;
         gm_bad(t->path, "tensor " NAME ": element %lld of shape %s is %s, "
                "expected a finite number", t->name, (long long)(first + at + i),
-               shape_of(t).text, isnan(x[i]) ? "NaN" : "infinite");
+               gm_shape_of(t).text, isnan(x[i]) ? "NaN" : "infinite");
     }
 }
 
@@ -611,7 +609,7 @@ static gm_tensor entry_read(const gm_input *file, int64_t start,
     const long long bytes = entry_shape(at, shape, dtypes[i].bytes, &t);
     if (bytes != end - begin)
         gm_bad(at, "data_offsets [%lld, %lld] hold %lld bytes, shape %s of %s "
-               "needs %lld", begin, end, end - begin, shape_of(&t).text,
+               "needs %lld", begin, end, end - begin, gm_shape_of(&t).text,
                dtypes[i].name, bytes);
     return t;
 }

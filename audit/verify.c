@@ -79,38 +79,37 @@ const char *gm_index_text(const gm_tensor *t, int64_t i, char text[96]) {
    the equations; rule_of has the table, docs/verify.md explains it. */
 
 typedef struct {
-    const gm_tensors *ours;
     gm_arena *arena;
-    double d, step, tau, rate, eta, rho, E0, E;
-    double one, two;            /* 1 - beta^t of both moments */
-    double rms_v, rms_g, rms_S, rms_scores;     /* of ours */
+    const gm_tensors *ours;
+    double d;
     long blocks;
-    /* seen so far; p: absolute */
-    double p_error, theta_error, mixed_error, lambda_error;
-    bool p_seen, lambda_seen;
+    /* seen so far; p: absolute, -1: not yet */
+    double p, theta, mixed, lambda;
 } facts;
 
 static const double unit = 0x1p-24;
 
-static double scalar_of(const gm_tensors *t, const char *name, double other) {
-    const gm_tensor *x = gm_tensor_find(t, name);
-    double value = other;
-    if (x && x->dtype == GM_F64 && x->bytes == 8)
-        gm_tensor_bytes(x, 0, 8, &value);
-    return isfinite(value) ? value : other;
+static double rms(long n, const double *x) {
+    double sum = 0;
+    for (long i = 0; i < n; i++) sum += isfinite(x[i]) ? x[i] * x[i] : 0;
+    return n ? sqrt(sum / (double)n) : 0;
+}
+
+/* A number of ours, or what is likely. */
+static double scalar(const facts *f, const char *name, double other) {
+    const gm_tensor *t = gm_tensor_find(f->ours, name);
+    double x = other;
+    if (t && t->dtype == GM_F64 && t->bytes == 8) gm_tensor_bytes(t, 0, 8, &x);
+    return isfinite(x) ? x : other;
 }
 
 /* Root mean square of a tensor of ours; 0 when absent. */
 static double rms_of(const facts *f, const char *name) {
     const gm_tensor *t = gm_tensor_find(f->ours, name);
-    double sum = 0;
-    if (!t) return 0;
     gm_mark mark = gm_arena_mark(f->arena);
-    const double *x = gm_elements(f->arena, t);
-    const long n = gm_element_count(t);
-    for (long i = 0; i < n; i++) sum += isfinite(x[i]) ? x[i] * x[i] : 0;
+    double x = t ? rms(gm_element_count(t), gm_elements(f->arena, t)) : 0;
     gm_arena_rewind(f->arena, mark);
-    return n ? sqrt(sum / (double)n) : 0;
+    return x;
 }
 
 static double block_error(const facts *f) { return unit * sqrt(4 * f->d); }
@@ -121,10 +120,10 @@ static double state_error(const facts *f, long l) {                 /* D(l) */
 
 /* E_l of ours, or what is likely. */
 static double block_loss(const facts *f, long l) {
+    const double all = scalar(f, "E0", 0.01) * scalar(f, "E", 1);
     char name[32];
     snprintf(name, sizeof name, "E.%ld", l);
-    return fmax(1e-12, scalar_of(f->ours, name, f->E0 * f->E /
-                                 (double)f->blocks / 4));
+    return fmax(1e-12, scalar(f, name, all / (double)f->blocks / 4));
 }
 
 /* X(l): error of e = y~ - y, relative to y.  Teacher and student see the same
@@ -133,7 +132,7 @@ static double block_loss(const facts *f, long l) {
    by. */
 static double loss_error(const facts *f, long l) {
     return 4 * block_error(f) + sqrt(block_loss(f, l)) * state_error(f, l) +
-           f->mixed_error + f->p_error;
+           f->mixed + fmax(f->p, 0);
 }
 
 /* G(l) = X(l) / sqrt(E_l): relative error of e, and so of block l's
@@ -142,13 +141,7 @@ static double gradient_error(const facts *f, long l) {
     return loss_error(f, l) / sqrt(block_loss(f, l));
 }
 
-/* Before theta was seen: what Adam makes of the error of v, where the gradient
-   is as large as moment2 says on average. */
-static double theta_guess(const facts *f) {
-    return f->step <= 1 ? 0 : (f->step - 1) * f->rate * 1e-3;
-}
-
-/* --------------------------------------- order of computation and tolerances */
+/* -------------------------------------- order of computation and tolerances */
 
 typedef enum { ELEMENT, ROW, ALL, DIAGONAL, THETA } scope;
 
@@ -161,7 +154,7 @@ static const char *const unit_name[] = {
 typedef struct {
     scope scope;
     double absolute, relative, root;
-    double dv;                  /* error of v, of THETA's gradient's */
+    double rate, dv, two;       /* THETA: dv / tau; 1 - beta2^t */
     int64_t order;
     char why[200];
 } rule;
@@ -218,12 +211,17 @@ static rule rule_of(const facts *f, const char *name) {
     const bool ours = block_of(name, &l, &linear), whole = which(
         "separable,theta_*,E0,E,g,v,moment*,scores*", name) >= 0;
     const double D = state_error(f, l), D1 = state_error(f, l + 1);
-    const double X = loss_error(f, l), B = block_error(f), step = f->step;
-    const double E0 = f->E0, tau = f->tau, one = f->one, two = f->two;
-    const double XS = 4 * B + sqrt(E0) * state_error(f, f->blocks);
-    const double dp = f->p_seen ? f->p_error : theta_guess(f) / tau;
-    const double before = f->eta * f->rho * 8 * (step - 1) * theta_guess(f) /
-                          tau;                  /* eta rho dc for each step */
+    const double step = scalar(f, "step", 1), tau = scalar(f, "tau", 1);
+    const double rate = scalar(f, "rate", 0.1), E0 = scalar(f, "E0", 0.01);
+    const double one = 1 - scalar(f, "beta1_power", 0.9);
+    const double two = 1 - scalar(f, "beta2_power", 0.999);
+    const double X = loss_error(f, l), XS = 4 * block_error(f) + sqrt(E0) *
+                                            state_error(f, f->blocks);
+    /* Before theta was seen: what Adam makes of dv, where the gradient is as
+       large as moment2 says on average; c changes lambda by eta rho dc. */
+    const double guess = fmax(step - 1, 0) * rate * 1e-3 / tau;
+    const double dp = f->p < 0 ? guess : f->p;
+    const double dl = 8 * scalar(f, "eta", 0.02) * scalar(f, "rho", 10);
     double G = 0, sum = 0, of_sum = 0;
     for (long b = 1; whole && b <= f->blocks; b++) {
         sum += block_loss(f, b);
@@ -231,9 +229,14 @@ static rule rule_of(const facts *f, const char *name) {
         G = fmax(G, gradient_error(f, b));
     }
     of_sum = whole ? of_sum / sum + 1e-12 : 0;      /* relative, of sum_l E_l */
-    const double dv = G * (f->rms_g + f->rms_S) + 64 * f->p_error;
-    const double V = dv / tau;
+    const double dv = whole ? G * (rms_of(f, "g") + rms_of(f, "separable")) +
+                              64 * fmax(f->p, 0) : 0, V = dv / tau;
+    const double scores = whole ? rms_of(f, "scores") : 0;
     const bool product = strstr(name, ".dequantized") != NULL;
+    char discrete[100];
+    snprintf(discrete, sizeof discrete, "discrete: equal (--tolerance %.20s=N "
+             "allows N others)", strrchr(name, '.') ? strrchr(name, '.') + 1
+             : name);
     const struct {
         int at, first;
         const char *names;
@@ -261,26 +264,26 @@ static rule rule_of(const facts *f, const char *name) {
      "of |x| + its row's rms", GM_DAMPING},
     {302, 0, "candidates.*.scales,candidates.*.zeros,candidates.*.codes,"
      "candidates.*.dequantized", ELEMENT, 0, product ? 2 * unit : 0, 0,
-     product ? "scale (code - zero): one float32 product, 2 u |x|"
-     : "discrete: equal (--tolerance NAME=N allows N others)", 0},
+     product ? "scale (code - zero): one float32 product, 2 u |x|" : discrete,
+     0},
     {400, 0, "separable", ELEMENT, XS * XS / E0, of_sum, 2 * XS / sqrt(E0),
      "2 X sqrt(S / E0) + X^2 / E0, X = 4 B + sqrt(E0) D(L) = %.1e, and E0's "
      "own error", XS},
-    {401, 0, "lambda_before", ELEMENT, before, 1e-12, 0,
+    {401, 0, "lambda_before", ELEMENT, dl * (step - 1) * guess, 1e-12, 0,
      "eta rho sum of dc over the steps before", 0},
     {402, 0, "theta_before", THETA, step - 1, 0, 0, "%g steps of rate min(2, 2 "
      "dv / (tau sqrt(v^))), v^ = moment2 / (1 - beta2^t)", step - 1},
-    {403, 0, "p", ELEMENT, 1e-15, 2 * f->theta_error / tau + 1e-13, 0,
-     "p (2 |dtheta| / tau + 1e-13), |dtheta| seen %.1e", f->theta_error},
+    {403, 0, "p", ELEMENT, 1e-15, 2 * f->theta / tau + 1e-13, 0,
+     "p (2 |dtheta| / tau + 1e-13), |dtheta| seen %.1e", f->theta},
     {404, 0, "entropy", ELEMENT, 64 * dp + 1e-13, 1e-13, 0,
      "64 |dp| + 1e-13, |dp| seen %.1e", dp},
     {405, 0, "c", ELEMENT, 8 * dp + 1e-13, 1e-13, 0,
      "8 bits times |dp| (seen: %.1e) + 1e-13", dp},
     {500, 0, "mixed.*", ROW, 0, 8 * unit + 4 * dp, 0, "8 u for the sum over k, "
      "4 |dp| (seen: %.1e), of |x| + its row's rms", dp},
-    {501, 1, "student.*", ROW, 0, D + f->mixed_error + dp, 0, "X = D(l) + what "
+    {501, 1, "student.*", ROW, 0, D + f->mixed + dp, 0, "X = D(l) + what "
      "mixed weights and p differ by (%.1e), of |x| + its row's rms",
-     f->mixed_error + dp},
+     f->mixed + dp},
     {502, 1, "loss.*,E.*", ELEMENT, X * X, 64 * 0x1p-53, 2 * X,
      "E = ||e||^2/||y||^2 with e off by X ||y||: 2 X sqrt(E) + X^2, X = 4 B + "
      "sqrt(E_l) D(l) + ... = %.1e", X},
@@ -302,17 +305,17 @@ static rule rule_of(const facts *f, const char *name) {
      "powers of a constant: 1e-13 |x|", 0},
     {805, 0, "theta_after", THETA, step, 0, 0, "%g steps of rate min(2, 2 dv / "
      "(tau sqrt(v^))), v^ = moment2 / (1 - beta2^t)", step},
-    {806, 0, "lambda_after", ELEMENT, f->eta * f->rho * 8 * dp +
-     (f->lambda_seen ? f->lambda_error : before), 1e-12, 0,
+    {806, 0, "lambda_after", ELEMENT, dl * dp + (f->lambda < 0
+     ? dl * (step - 1) * guess : f->lambda), 1e-12, 0,
      "lambda_before's + eta rho 8 |dp|", 0},
-    {807, 0, "scores,scores_error", ALL, (G + 1e-8) * f->rms_scores + dv, G, 0,
+    {807, 0, "scores,scores_error", ALL, (G + 1e-8) * scores + dv, G, 0,
      "dv + G (|x| + rms + rms of the scores), dv = %.1e", dv},
     {900, 0, "*", ROW, 0, 1e-5, 0, "a name that is not ours: 1e-5 of |x| + its "
      "row's rms; integers equal", 0}};
     int i = 0, last = (int)(sizeof table / sizeof *table) - 1, sub = -1;
     while (i < last && (!ours || (sub = which(table[i].names, name)) < 0)) i++;
     rule r = {table[i].scope, table[i].absolute, table[i].relative,
-              table[i].root, dv, foreign, ""};
+              table[i].root, rate, V, two, foreign, ""};
     if (i < last)
         r.order = order_of(name, table[i].at, l + 1 - table[i].first, linear,
                            sub);
@@ -321,7 +324,8 @@ static rule rule_of(const facts *f, const char *name) {
 }
 
 static facts facts_of(gm_arena *arena, const gm_tensors *ours) {
-    facts f = {.arena = arena, .ours = ours, .d = 576, .blocks = 1};
+    facts f = {.arena = arena, .ours = ours, .d = 576, .blocks = 1, .p = -1,
+               .lambda = -1};
     for (long i = 0; i < ours->count; i++) {
         const gm_tensor *t = ours->tensor + i;
         long l;
@@ -331,19 +335,6 @@ static facts facts_of(gm_arena *arena, const gm_tensors *ours) {
         f.blocks = l > f.blocks ? l : f.blocks;
         if (t->rank == 2) f.d = (double)t->shape[1];
     }
-    f.step = scalar_of(ours, "step", 1);
-    f.tau = scalar_of(ours, "tau", 1);
-    f.rate = scalar_of(ours, "rate", 0.1);
-    f.eta = scalar_of(ours, "eta", 0.02);
-    f.rho = scalar_of(ours, "rho", 10);
-    f.E0 = scalar_of(ours, "E0", 0.01);
-    f.E = scalar_of(ours, "E", 1);
-    f.one = 1 - scalar_of(ours, "beta1_power", 0.9);
-    f.two = 1 - scalar_of(ours, "beta2_power", 0.999);
-    f.rms_v = rms_of(&f, "v");
-    f.rms_g = rms_of(&f, "g");
-    f.rms_S = rms_of(&f, "separable");
-    f.rms_scores = rms_of(&f, "scores");
     return f;
 }
 
@@ -377,23 +368,16 @@ static bool factor_of(const char *tolerances, const gm_verdict *v,
 typedef struct {
     const double *x, *y;        /* [rows, columns] */
     const double *moment2;      /* of THETA, or NULL */
-    int64_t n, columns;
+    long n, columns;
     rule r;
-    double all;                 /* root mean square of x, for ALL */
-    double factor, tau, two, rate;
+    double all, factor;         /* all: root mean square of x, for ALL */
     int precision;
     bool exact, mixed;          /* integers; two types of floats */
 } pair;
 
-static double rms(int64_t n, const double *x) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += x[i] * x[i];
-    return sqrt(sum / (double)n);
-}
-
 /* What the tolerance of element (i, j) is relative to; row: rms of its row. */
-static double scale_at(const pair *p, int64_t i, int64_t j, double row) {
-    const int64_t c = p->columns, k = i * c + j;
+static double scale_at(const pair *p, long i, long j, double row) {
+    const long c = p->columns, k = i * c + j;
     const double x = fabs(p->x[k]);
     if (p->r.scope == ROW || p->r.scope == ALL)
         return x + (p->r.scope == ROW ? row : p->all);
@@ -401,7 +385,7 @@ static double scale_at(const pair *p, int64_t i, int64_t j, double row) {
     return x + sqrt(fabs(p->x[i * c + i])) * sqrt(fabs(p->x[j * c + j]));
 }
 
-static double tolerance_at(const pair *p, int64_t k, double scale) {
+static double tolerance_at(const pair *p, long k, double scale) {
     const rule *r = &p->r;
     const double x = fabs(p->x[k]);
     double rounding = 0, share = 1e-3;
@@ -412,10 +396,10 @@ static double tolerance_at(const pair *p, int64_t k, double scale) {
         return p->factor * (r->absolute + r->relative * scale +
                             r->root * sqrt(x)) + rounding;
     if (p->moment2) {               /* absolute: how many steps */
-        double size = sqrt(fabs(p->moment2[k]) / p->two);
-        share = size > 0 ? 2 * r->dv / p->tau / size : 2;
+        double size = sqrt(fabs(p->moment2[k]) / r->two);
+        share = size > 0 ? 2 * r->dv / size : 2;
     }
-    return p->factor * r->absolute * p->rate * (share < 2 ? share : 2) +
+    return p->factor * r->absolute * r->rate * (share < 2 ? share : 2) +
            1e-12 * x + rounding;
 }
 
@@ -424,8 +408,8 @@ static void measure(pair *p, gm_verdict *v) {
     double row = 0, worst_scale = 0;
     v->excess = -1;
     if (p->r.scope == ALL) p->all = rms(p->n, p->x);
-    for (int64_t k = 0; k < p->n; k++) {
-        const int64_t i = k / p->columns, j = k % p->columns;
+    for (long k = 0; k < p->n; k++) {
+        const long i = k / p->columns, j = k % p->columns;
         if (j == 0 && p->r.scope == ROW) row = rms(p->columns, p->x + k);
         double d = fabs(p->x[k] - p->y[k]), scale = scale_at(p, i, j, row);
         double t = tolerance_at(p, k, scale);
@@ -473,18 +457,17 @@ static const char *problem_of(gm_arena *arena, const gm_tensor *a,
 /* What was accepted in p, theta, lambda and W~ is passed on. */
 static void remember(facts *f, const char *name, const pair *p) {
     double worst = 0, difference = 0, size = 0;
-    for (int64_t i = 0; i < p->n; i++) {
+    for (long i = 0; i < p->n; i++) {
         double d = p->x[i] - p->y[i];
-        worst = fabs(d) > worst ? fabs(d) : worst;
+        worst = fmax(worst, fabs(d));
         difference += d * d;
         size += p->x[i] * p->x[i];
     }
-    if (strcmp(name, "p") == 0) f->p_error = worst, f->p_seen = true;
-    if (strcmp(name, "theta_before") == 0) f->theta_error = worst;
-    if (strcmp(name, "lambda_before") == 0)
-        f->lambda_error = worst, f->lambda_seen = true;
+    if (strcmp(name, "p") == 0) f->p = worst;
+    if (strcmp(name, "theta_before") == 0) f->theta = worst;
+    if (strcmp(name, "lambda_before") == 0) f->lambda = worst;
     if (gm_name_matches("mixed.*", name) && size > 0)
-        f->mixed_error = fmax(f->mixed_error, sqrt(difference / size));
+        f->mixed = fmax(f->mixed, sqrt(difference / size));
 }
 
 static void compare(facts *f, const char *tolerances, gm_verdict *v) {
@@ -495,9 +478,9 @@ static void compare(facts *f, const char *tolerances, gm_verdict *v) {
     if (v->problem) return;
     const int a = precision(v->a->dtype), b = precision(v->b->dtype);
     const gm_tensor *m2 = gm_tensor_find(f->ours, "moment2");
-    pair p = {.r = rule_of(f, v->name), .n = v->elements, .tau = f->tau,
-              .columns = v->a->rank > 1 ? v->a->shape[v->a->rank - 1] : 1,
-              .two = f->two, .rate = f->rate, .precision = a < b ? a : b,
+    pair p = {.r = rule_of(f, v->name), .n = (long)v->elements,
+              .columns = v->a->rank > 1 ? (long)v->a->shape[v->a->rank - 1] : 1,
+              .precision = a < b ? a : b,
               .exact = v->a->dtype > GM_F64 && v->b->dtype > GM_F64,
               .mixed = v->a->dtype != v->b->dtype};
     v->why = gm_format(f->arena, "%s", p.r.why);

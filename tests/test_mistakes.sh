@@ -1,7 +1,8 @@
 #!/bin/sh
 # Claim: gamma verify finds each of eight classic mistakes at the first tensor
 # that it spoils and names it.  The wrong dumps in golden/mistakes/ were made by
-# tools/second.py with the patches of tools/mistakes/; ours are made here.
+# tools/second.py with the patches of tools/mistakes/; ours are made here.  The
+# program's table of mistakes is the one in docs/mistakes.md.
 # SPDX-License-Identifier: GPL-3.0-or-later
 set -u
 root=$(dirname "$0")/..
@@ -43,5 +44,8 @@ while IFS="$(printf '\t')" read -r name options tensor hint _; do
     check "$name" "hint $hint" grep -qF "$hint" "$work/talk"
 done <"$work/cases"
 check all "eight mistakes" [ $((passed + failed)) = 32 ]
+sh "$root/tools/make_mistakes.sh" <"$root/docs/mistakes.md" >"$work/mistakes.h"
+check docs/mistakes.md "audit/mistakes.h is not made from it" \
+    cmp -s "$work/mistakes.h" "$root/audit/mistakes.h"
 echo "test_mistakes: $passed passed, $failed failed"
 [ $failed = 0 ]

@@ -289,12 +289,8 @@ void gm_offer_find(const gm_candidates *candidates, long layer, int j,
 void gm_offer_inner(const gm_offer *offer, const gm_real *G, double *row,
                          double *g);
 
-/* ---------------------------------------------------------------- solver.c
-   Stage II: the integer program, solved exactly.
-
-   minimise sum_mk u_mk x_mk  s.t.  sum_k x_mk = 1,  sum_mk s_mk x_mk <= B,
-   x binary: the multiple-choice knapsack, with optional couplings.  Sizes and
-   scores are integers, so every claim is exact; docs/solver.md explains. */
+/* ------------------------------------------------------- solver.c, glpk.c
+   Stage II: the integer program, solved exactly (equations: solver.c). */
 
 /* sum_mk cost[m K + k] x_mk <= limit.  Costs may have any sign. */
 typedef struct {
@@ -302,9 +298,6 @@ typedef struct {
     int64_t *cost, limit;       /* cost: [M, K] */
     int places;                 /* both were multiplied by 10^places */
 } gm_row;
-
-/* Not both: module m at candidate j and module n at candidate k. */
-typedef struct { long m, n; int j, k; } gm_pair;
 
 /* The problem.  All sums over modules must stay below 2^61. */
 typedef struct {
@@ -315,9 +308,8 @@ typedef struct {
     bool *allowed;              /* [M, K] false: the module may not take k   */
     int64_t budget;
     bool exact;                 /* sizes must sum to the budget, not below   */
-    long rows, pairs;
+    long rows;
     gm_row *row;
-    gm_pair *pair;
     long *group;                /* [M] or NULL: modules with equal numbers
                                    take the same candidate; -1: none         */
     const char **name;          /* [M] for messages and --lp, or NULL        */
@@ -326,6 +318,18 @@ typedef struct {
 
 /* A problem with all arrays zeroed and everything allowed. */
 void gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out);
+
+/* Integer scores: round(u 2^shift) with the largest shift for which
+   range 2^shift <= 2^score_bits, range = max_m (max_k u_mk - min_k u_mk), and
+   max |u| 2^shift <= 2^44.  bound = M 2^-shift: two assignments whose real
+   scores differ by more are ordered alike by the integers. */
+typedef struct { int shift; double range, bound; } gm_rounding;
+
+/* The problem for `budget` (score_bits 1..44, 30 is the design's).  `scores`
+   must outlive it. */
+void gm_problem_build(gm_arena *arena, const gm_scores *scores,
+                      const gm_budget *budget, int score_bits, gm_mckp *out,
+                      gm_rounding *rounding);
 
 typedef enum { GM_BOTH, GM_DP, GM_GLPK } gm_solver;
 typedef struct {
@@ -353,7 +357,7 @@ typedef struct {
     int64_t lp_bound, lambda_num, lambda_den;
     long rows;
     int64_t mu_num[GM_MAX_ROWS];            /* over lambda_den               */
-    int64_t smallest, largest;  /* reachable sizes, rows and pairs ignored   */
+    int64_t smallest, largest;  /* reachable sizes, rows ignored             */
     int64_t below, above;       /* when infeasible: next reachable; -1: none */
     bool neighbours_proven;
     bool dp_ran, glpk_ran, agreed;          /* agreed: both ran, same value  */
@@ -367,145 +371,36 @@ typedef struct {
 
 /* Solves.  choice: [M].  Ties: among the optimal assignments the one smallest
    in size, then lexicographically smallest in module order (lower candidate
-   number first).  GM_EINFEASIBLE: certificate.smallest .. above are set.
-   GM_ELIMIT: a limit came first; incumbent and bound are set. GM_EDIFFER: the
-   two solvers disagree (their numbers are in the message).
-   GLPK's environment is per thread where GLPK was built so
-   (glp_config("TLS")); else one thread at a time may call this. */
+   first).  GM_EINFEASIBLE: certificate.smallest .. above are set.  GM_ELIMIT: a
+   limit came first; incumbent and bound are set.  GM_EDIFFER: the solvers
+   disagree.  One thread at a time where GLPK's glp_config("TLS") is NULL. */
 gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
                         const gm_solve_options *options, int *choice,
                         gm_certificate *out);
 
-/* The prepared problem, shared by solver.c and glpk.c.  Reduced units:
-   w = (s - min s) / unit, v = u - min u, sum w <= room. */
-typedef __int128 gm_wide;
-typedef struct { int64_t w, v; int k; } gm_choice;
-typedef struct { int64_t num, den; } gm_slope;      /* den = 0: there is none */
-
-/* A module, or modules that must take the same candidate. */
-typedef struct {
-    long module;                /* first of its modules                      */
-    int options, base;          /* base: choice of the LP's whole part       */
-    gm_choice *option;          /* ascending in w, then v, then k            */
-    gm_wide least;              /* min_i den (v + lambda w + sum_r mu_r c_r) */
-} gm_group;
-
-typedef struct {
-    const gm_mckp *p;
-    long G;
-    gm_group *group;
-    long *group_of, *next;      /* [M]; next: module of the same group or -1 */
-    int64_t size0, score0, unit, room;
-    int64_t score_unit;         /* common divisor of all v                   */
-    bool room_rest;             /* exact, and unit does not divide the room  */
-    bool exact, coupled;        /* coupled: rows or pairs                    */
-    gm_slope lambda;            /* score per w                               */
-    int64_t mu[GM_MAX_ROWS];    /* over lambda.den                           */
-    int64_t w0, v0;             /* sums over the base choices                */
-    gm_wide lp;                 /* lambda.den * the Lagrangian bound on v    */
-    int64_t most_v;             /* sum of the largest v                      */
-} gm_core;
-
-/* What a solver knows: the optimum lies in low .. high; option [G], if found,
-   has value high; rule: it is the one the tie rule asks for. */
-typedef struct { int64_t low, high; bool found, rule; int *option; } gm_answer;
-
-/* A step up the lower hull of a group: dw > 0 more size buys `gain`. */
-typedef struct { long group; int to; int64_t dw, gain; } gm_step;
-
-int64_t gm_gcd(int64_t a, int64_t b);               /* a, b >= 0 */
-gm_wide gm_ceil_div(gm_wide a, gm_wide b);          /* b > 0 */
-gm_status gm_core_prepare(gm_arena *arena, const gm_mckp *p, gm_core *c,
-                          gm_certificate *out, gm_error *err);
-/* All groups' hull steps, best rate (gain / dw) first. */
-gm_status gm_core_steps(gm_arena *arena, const gm_core *c, gm_step **out,
-                        long *count, gm_error *err);
-void gm_core_lagrangian(gm_core *c);        /* least and lp from lambda, mu */
-/* Cost of option i of group g in extra row r; r = -1: its w. */
-int64_t gm_core_cost(const gm_core *c, long r, long g, int i);
-/* lambda.den * reduced cost: lp + this bounds all that take the option. */
-gm_wide gm_core_excess(const gm_core *c, long g, int i);
-int gm_core_compare(const gm_group *a, const gm_group *b);
-int64_t gm_core_greedy(const gm_core *c, int *option);
-bool gm_core_feasible(const gm_core *c, int64_t room, const int *option,
-                      int64_t *v, int64_t *w);
-
-/* --------------------------------------------------------------- dynamic.c
-   The optimum; a->option is the caller's.  GM_ELIMIT: low and high are what
-   is known. */
-gm_status gm_dynamic_solve(gm_arena *arena, gm_core *c,
-                           const gm_solve_options *options, gm_answer *a,
-                           gm_certificate *out, gm_error *err);
-
-/* ------------------------------------------------------------------ glpk.c */
+/* Turns the message of an infeasible problem into the reader's units. */
+_Noreturn void gm_explain_infeasible(const gm_scores *scores,
+                                     const gm_budget *budget,
+                                     const gm_certificate *t);
 
 bool gm_have_glpk(void);
 const char *gm_glpk_version(void);          /* "none" without it */
-/* As gm_dynamic_solve; a->found: there is an incumbent already. */
-gm_status gm_glpk_solve(gm_arena *arena, gm_core *c,
-                        const gm_solve_options *options, bool ties,
-                        gm_answer *a, gm_certificate *out, gm_error *err);
-
-/* GLPK's model of the problem in CPLEX LP format, comments included. */
+/* GLPK's model of the problem in CPLEX LP format. */
 void gm_mckp_write_lp(gm_arena *arena, const gm_mckp *problem,
                       const char *path);
 
-/* ------------------------------------------------------------- allocate.c
-   From scores and a budget to an assignment: Stage II's driver. */
-
-/* Integer scores: round(u 2^shift) with the largest shift for which
-   range 2^shift <= 2^score_bits, range = max_m (max_k u_mk - min_k u_mk), and
-   max |u| 2^shift <= 2^44.  bound = M 2^-shift: two assignments whose real
-   scores differ by more are ordered alike by the integers. */
-typedef struct { int shift; double range, bound; } gm_rounding;
-
-/* The problem for `budget` (score_bits 1..44, 30 is the design's).  `scores`
-   must outlive it. */
-void gm_problem_build(gm_arena *arena, const gm_scores *scores,
-                           const gm_budget *budget, int score_bits,
-                           gm_mckp *out, gm_rounding *rounding);
-
-/* Couplings as on the command line; NULL: none.  A PATTERN is a module's name
-   or its last part, '*' stands for anything. */
+/* Every Pareto-optimal point of the problem (its budget is ignored), ascending
+   in size.  options: seconds, memory, report.  GM_ELIMIT: they did not suffice;
+   the points are then those that some multiplier makes optimal. */
+typedef struct { int64_t size, score; } gm_point;
 typedef struct {
-    bool exact;                 /* the budget is to be met exactly           */
-    const char *min_bits;       /* "PATTERN=3,..." or "3"                    */
-    const char *max_bits;
-    const char *pin;            /* "PATTERN=4,PATTERN>=3,PATTERN<=8,..."     */
-    const char *fuse;           /* "q_proj+k_proj+v_proj,gate_proj+up_proj"  */
-    const char *forbid;         /* "NAME=4+NAME=2,...": not both             */
-    const char *at_most;        /* "16:5,...": at most 5 modules at 16 bits  */
-    const char *resources;      /* "FILE:LIMIT,..."                          */
-} gm_constraints;
-
-/* Adds them to a built problem (constrain.c). */
-void gm_problem_constrain(gm_arena *arena, const gm_scores *scores,
-                               const gm_constraints *c, gm_mckp *problem);
-
-/* "PATTERN=2,3;PATTERN=4": a module that matches keeps only those bits of what
-   allowed[M, K] gives it; every module must keep one (constrain.c). */
-void gm_allow(gm_arena *arena, const gm_scores *scores, const char *text,
-                   bool *allowed);
-
-/* Turns the message of an infeasible problem into the reader's units. */
-void gm_explain_infeasible(const gm_scores *scores,
-                                const gm_budget *budget,
-                                const gm_certificate *t);
-
-/* The answer with its certificate as "# key value" lines.  Bytes depend on
-   the inputs alone (times are left out). */
-void gm_allocation_make(gm_arena *arena, const gm_scores *scores,
-                             const gm_budget *budget, const gm_mckp *problem,
-                             const gm_rounding *rounding, const int *choice,
-                             const gm_certificate *certificate,
-                             gm_allocation *out);
-
-/* All of it: problem, solution, allocation.  out is filled when
-   certificate->found, also with GM_ELIMIT. */
-gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
-                      const gm_budget *budget,
-                      const gm_solve_options *options, int *choice,
-                      gm_certificate *certificate, gm_allocation *out);
+    long count;
+    gm_point *point;
+    bool complete;
+    char why[128];              /* not complete: which limit */
+} gm_frontier;
+gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
+                           const gm_solve_options *options, gm_frontier *out);
 
 /* ----------------------------------------------------------------- gamma.c
    Stage I: learn theta, and from it a score for each module and candidate.  The
@@ -636,34 +531,6 @@ void gm_fit_scores(const gm_fit *fit, double *score, double *error);
    overhead of a file, zero. */
 void gm_module_table(gm_arena *arena, const gm_model *model,
                      const gm_recipe *recipe, gm_scores *out);
-
-/* ------------------------------------------------------------- frontier.c
-   Beyond one budget. */
-
-typedef struct { int64_t size, score; } gm_point;
-
-/* Every Pareto-optimal point of the problem (its budget is ignored), ascending
-   in size.  options: seconds, memory, report.  GM_ELIMIT: they did not suffice;
-   the points are then the supported ones (see frontier.c). */
-typedef struct {
-    long count;
-    gm_point *point;
-    bool complete;
-    char why[128];              /* not complete: which limit */
-} gm_frontier;
-gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
-                           const gm_solve_options *options, gm_frontier *out);
-
-/* The budget solved again with scores drawn from their standard errors.
-   share[m, k]: how often module m took candidate k; changed[m]: how often not
-   choice[m]; regret: mean of score(choice) - score(optimum) under the draws,
-   in units of the scores. */
-typedef struct { long resamples; double *share, *changed, regret; } gm_robust;
-void gm_robust_find(gm_arena *arena, const gm_scores *scores,
-                         const gm_budget *budget, const gm_mckp *problem,
-                         int score_bits, const gm_solve_options *options,
-                         const int *choice, long resamples, uint64_t seed,
-                         gm_robust *out);
 
 /* ------------------------------------------------------------------ eval.c
    Perplexity, KL divergence and top-1 agreement over windows of a text. */

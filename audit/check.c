@@ -203,33 +203,6 @@ static void check_choices(struct checker *c) {
               text_of(c, "", apart, " apart"));
 }
 
-/* "NAME=BITS" is what the assignment does. */
-static bool taken(const struct checker *c, const char *text, size_t length) {
-    for (long m = 0; m < c->s->M; m++) {
-        size_t n = strlen(c->s->name[m]);
-        if (n < length && memcmp(c->s->name[m], text, n) == 0 &&
-            text[n] == '=' &&
-            strtol(text + n + 1, NULL, 10) == c->s->bits[c->choice[m]])
-            return true;
-    }
-    return false;
-}
-
-static void check_pairs(struct checker *c) {
-    const char *at = gm_keys_get(&c->a->keys, "forbid");
-    long broken = 0;
-    if (!at) return;
-    while (*at) {
-        size_t n = strcspn(at, "+"), rest = at[n] ? n + 1 : n;
-        size_t end = strcspn(at, ",");
-        if (rest < end)
-            broken += taken(c, at, n) && taken(c, at + rest, end - rest);
-        at += end + (at[end] == ',');
-    }
-    claim(c, broken == 0, "forbidden pairs", "0 taken",
-          text_of(c, "", broken, " taken"));
-}
-
 /* The table of resource `name` among "a.tsv,b.tsv". */
 static gm_table find_table(struct checker *c, const char *paths,
                            const char *name) {
@@ -268,8 +241,6 @@ static int64_t table_cost(const struct checker *c, const gm_table *t,
 
 static void check_row(struct checker *c, const char *name, const char *paths) {
     const gm_scores *s = c->s;
-    int bits = 0, length = 0;
-    gm_table table;
     __int128 sum = 0;
     if (c->rows == GM_MAX_ROWS)
         gm_fail(GM_EINPUT, "%s: more than %d limits", c->a->path, GM_MAX_ROWS);
@@ -278,13 +249,9 @@ static void check_row(struct checker *c, const char *name, const char *paths) {
     const char *key = gm_format(c->arena, "limit.%s", name);
     int64_t limit = need(c, key), *cost = gm_alloc(
         c->arena, (size_t)(s->M * s->K), sizeof *cost);
-    /* NOLINTNEXTLINE(cert-err34-c): two digits */
-    const bool count = sscanf(name, "modules_at_%2d_bits%n", &bits, &length) ==
-                       1 && length == (int)strlen(name);
-    if (!count) table = find_table(c, paths, name);
+    const gm_table table = find_table(c, paths, name);
     for (long i = 0; i < s->M * s->K; i++)
-        if (count) cost[i] = s->bits[i % s->K] == bits;
-        else if (s->bytes[i] >= 0) cost[i] = table_cost(c, &table, places, i);
+        if (s->bytes[i] >= 0) cost[i] = table_cost(c, &table, places, i);
     for (long m = 0; m < s->M; m++) sum += cost[m * s->K + c->choice[m]];
     c->limits[c->rows].cost = cost, c->limits[c->rows].mu = mu;
     c->limits[c->rows++].limit = limit;
@@ -428,7 +395,6 @@ void gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
         return;
     }
     check_budget(&c);
-    check_pairs(&c);
     for (long i = 0; i < keys->count; i++)
         if (strncmp(keys->key[i], "limit.", 6) == 0)
             check_row(&c, keys->key[i] + 6, resources);

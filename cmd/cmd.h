@@ -46,6 +46,52 @@ void gm_plan_fit(gm_plan *plan, int64_t limit);
 double gm_plan_products(const gm_plan *plan);
 double gm_plan_rate(gm_arena *arena);
 
+/* ------------------------------------------------------------- constrain.c */
+
+/* Couplings as on the command line; NULL: none.  A PATTERN is a module's name
+   or its last part, '*' stands for anything. */
+typedef struct {
+    bool exact;                 /* the budget is to be met exactly           */
+    const char *min_bits;       /* "PATTERN=3,..." or "3"                    */
+    const char *max_bits;
+    const char *pin;            /* "PATTERN=4,PATTERN>=3,PATTERN<=8,..."     */
+    const char *fuse;           /* "q_proj+k_proj+v_proj,gate_proj+up_proj"  */
+    const char *resources;      /* "FILE:LIMIT,..."                          */
+} gm_constraints;
+/* Adds them to a built problem. */
+void gm_problem_constrain(gm_arena *arena, const gm_scores *scores,
+                          const gm_constraints *c, gm_mckp *problem);
+/* "PATTERN=2,3;PATTERN=4": a module that matches keeps only those bits of what
+   allowed[M, K] gives it; every module must keep one. */
+void gm_allow(gm_arena *arena, const gm_scores *scores, const char *text,
+              bool *allowed);
+
+/* -------------------------------------------------------------- allocate.c */
+
+/* The answer with its certificate as "# key value" lines.  Bytes depend on
+   the inputs alone (times are left out). */
+void gm_allocation_make(gm_arena *arena, const gm_scores *scores,
+                        const gm_budget *budget, const gm_mckp *problem,
+                        const gm_rounding *rounding, const int *choice,
+                        const gm_certificate *certificate, gm_allocation *out);
+/* All of it: problem, solution, allocation.  GM_OK, or GM_ELIMIT with what was
+   found. */
+gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
+                      const gm_budget *budget, const gm_solve_options *options,
+                      int *choice, gm_certificate *certificate,
+                      gm_allocation *out);
+
+/* The budget solved again with scores drawn from their standard errors.
+   share[m, k]: how often module m took candidate k; changed[m]: how often not
+   choice[m]; regret: mean of score(choice) - score(optimum) under the draws,
+   in units of the scores. */
+typedef struct { long resamples; double *share, *changed, regret; } gm_robust;
+void gm_robust_find(gm_arena *arena, const gm_scores *scores,
+                    const gm_budget *budget, const gm_mckp *problem,
+                    int score_bits, const gm_solve_options *options,
+                    const int *choice, long resamples, uint64_t seed,
+                    gm_robust *out);
+
 /* ---------------------------------------------------------------- choice.c
    Multiple choice as lm-evaluation-harness does it. */
 

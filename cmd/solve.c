@@ -32,9 +32,6 @@ static const gm_option solve_options[] = {
     {"--fuse", "LIST...", NULL, "a+b+c,...: modules of one parent (or whole "
                              "names) that take the same bits, such as "
                              "q_proj+k_proj+v_proj,gate_proj+up_proj"},
-    {"--at-most", "LIST...", NULL, "BITS:COUNT,...: at most COUNT modules at "
-                                "BITS bits (GLPK)"},
-    {"--forbid", "LIST...", NULL, "NAME=BITS+NAME=BITS,...: not both (GLPK)"},
     {"--resource", "LIST...", NULL, "FILE:LIMIT,...: sum of costs <= LIMIT; FILE "
                                  "has columns module and one for each number "
                                  "of bits (GLPK)"},
@@ -131,8 +128,7 @@ static void read_constraints(struct solve *s) {
         .exact = gm_arg_given(call, "--exact"),
         .min_bits = gm_arg(call, "--min-bits"),
         .max_bits = gm_arg(call, "--max-bits"), .pin = gm_arg(call, "--pin"),
-        .fuse = gm_arg(call, "--fuse"), .forbid = gm_arg(call, "--forbid"),
-        .at_most = gm_arg(call, "--at-most"),
+        .fuse = gm_arg(call, "--fuse"),
         .resources = gm_arg(call, "--resource")};
 }
 

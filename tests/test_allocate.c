@@ -2,7 +2,7 @@
    ties; both solvers; budgets in every convention; infeasible and exact
    answers; scores.tsv and alloc.tsv read back as written.
    SPDX-License-Identifier: GPL-3.0-or-later */
-#include "gamma.h"
+#include "cmd/cmd.h"
 #include "test.h"
 
 #include <stdlib.h>

@@ -2,8 +2,7 @@
    solvers write, refuses each of its numbers when changed, computes the bound
    of a worked example by hand.
    SPDX-License-Identifier: GPL-3.0-or-later */
-#include "gamma.h"
-#include "audit/audit.h"
+#include "cmd/cmd.h"
 #include "test.h"
 
 #include <inttypes.h>
@@ -93,12 +92,11 @@ static void test_accepts(void) {
         {.fuse = "q_proj+k_proj+v_proj,gate_proj+up_proj"},
         {.exact = true, .max_bits = "4"}};
     static const gm_constraints coupled[] = {
-        {.at_most = "16:1,8:2"},
+        {.resources = "build/test/check-work/latency.tsv:38", .pin = "o_proj=4"},
         {.resources = "build/test/check-work/latency.tsv:40.25"},
-        {.forbid = "model.layers.0.mlp.up_proj=4+model.layers.1.mlp.up_proj=4,"
-                   "model.layers.0.mlp.down_proj=3+"
-                   "model.layers.0.mlp.up_proj=3"},
-        {.at_most = "4:5", .fuse = "q_proj+k_proj+v_proj",
+        {.resources = "build/test/check-work/latency.tsv:45.5",
+         .max_bits = "8"},
+        {.fuse = "q_proj+k_proj+v_proj",
          .resources = "build/test/check-work/latency.tsv:35"}};
     static const char *const budget[3][2] = {{"3", "2.5"}, {"3.75", "4"},
                                              {"45K", "0.05M"}};
@@ -257,7 +255,8 @@ static void looks(const gm_allocation *x, const gm_scores *s, const char *name,
                   bool holds) {
     gm_arena a = {0};
     gm_check c;
-    gm_status status = checked(STATUS(gm_check_allocation(&a, x, s, NULL, &c)), &c);
+    gm_status status = checked(STATUS(gm_check_allocation(
+        &a, x, s, "build/test/check-work/ones.tsv", &c)), &c);
     long made = 0;
     CHECK(status == (holds ? GM_OK : GM_EDIFFER) && c.failed == !holds,
           "%s: %ld failed: %s", name, c.failed, err.text);
@@ -291,17 +290,15 @@ static void test_couplings(void) {
     x.fused = together;
     looks(&x, &s, "fused modules", false);
     x.fused = NULL;
-    gm_keys_set(&a, &x.keys, "forbid", "a=4+b=4,a=2+b=2");
-    looks(&x, &s, "forbidden pairs", true);
-    gm_keys_set(&a, &x.keys, "forbid", "a=4+b=4,b=2+a=4");
-    looks(&x, &s, "forbidden pairs", false);
-    gm_keys_set(&a, &x.keys, "forbid", "a=2+b=2");
-    gm_keys_set(&a, &x.keys, "places.modules_at_4_bits", "0");
-    gm_keys_set(&a, &x.keys, "multiplier_num.modules_at_4_bits", "0");
-    gm_keys_set(&a, &x.keys, "limit.modules_at_4_bits", "1");
-    looks(&x, &s, "limit.modules_at_4_bits", true);
-    gm_keys_set(&a, &x.keys, "limit.modules_at_4_bits", "0");
-    looks(&x, &s, "limit.modules_at_4_bits", false);
+    FILE *f = fopen("build/test/check-work/ones.tsv", "w");
+    fprintf(f, "# resource at_4\nmodule\t2\t4\na\t0\t1\nb\t0\t1\n");
+    fclose(f);
+    gm_keys_set(&a, &x.keys, "places.at_4", "0");
+    gm_keys_set(&a, &x.keys, "multiplier_num.at_4", "0");
+    gm_keys_set(&a, &x.keys, "limit.at_4", "1");
+    looks(&x, &s, "limit.at_4", true);
+    gm_keys_set(&a, &x.keys, "limit.at_4", "0");
+    looks(&x, &s, "limit.at_4", false);
     gm_arena_free(&a);
 }
 
@@ -330,18 +327,20 @@ static void test_many_limits(void) {
     gm_scores s;
     gm_allocation x;
     gm_check c;
-    char key[64];
+    const char *paths = "";
     make_hand(&a, &s, &x);
     certify_hand(&a, &x);
-    for (int bits = 1; bits <= GM_MAX_ROWS + 1; bits++) {
-        snprintf(key, sizeof key, "places.modules_at_%d_bits", bits);
-        gm_keys_set(&a, &x.keys, key, "0");
-        snprintf(key, sizeof key, "multiplier_num.modules_at_%d_bits", bits);
-        gm_keys_set(&a, &x.keys, key, "0");
-        snprintf(key, sizeof key, "limit.modules_at_%d_bits", bits);
-        gm_keys_set(&a, &x.keys, key, "9");
+    for (int r = 0; r <= GM_MAX_ROWS; r++) {
+        const char *path = gm_format(&a, "build/test/check-work/r%d", r);
+        FILE *f = fopen(path, "w");
+        fprintf(f, "module\t2\t4\na\t0\t1\nb\t0\t1\n");
+        fclose(f);
+        paths = gm_format(&a, "%s%s%s", paths, *paths ? "," : "", path);
+        gm_keys_set(&a, &x.keys, gm_format(&a, "places.r%d", r), "0");
+        gm_keys_set(&a, &x.keys, gm_format(&a, "multiplier_num.r%d", r), "0");
+        gm_keys_set(&a, &x.keys, gm_format(&a, "limit.r%d", r), "9");
     }
-    CHECK(checked(STATUS(gm_check_allocation(&a, &x, &s, NULL, &c)), &c) == GM_EINPUT, "17");
+    CHECK(checked(STATUS(gm_check_allocation(&a, &x, &s, paths, &c)), &c) == GM_EINPUT, "17");
     CHECK_TEXT(err.text, "hand: more than 16 limits");
     gm_arena_free(&a);
 }

@@ -1,8 +1,8 @@
 /* test_constrain.c: couplings as text become the integer program they describe
-   (constrain.c): patterns, bounds, fused groups, pairs, limits, resources; each
-   refusal word for word; and the solved answer obeys.
+   (constrain.c): patterns, bounds, fused groups, resources; each refusal word
+   for word; and the solved answer obeys.
    SPDX-License-Identifier: GPL-3.0-or-later */
-#include "gamma.h"
+#include "cmd/cmd.h"
 #include "test.h"
 
 #include <stdlib.h>
@@ -125,27 +125,27 @@ static void test_rows(void) {
         fprintf(f, "%s\t%s\t0.25\t%ld.5\t1\n", s.name[m], m == 3 ? "-" : "9",
                 m);
     fclose(f);
-    gm_constraints c = {
-        .at_most = "16:2,4:0", .resources = "build/test/constrain.tsv:12.125",
-        .forbid = "model.layers.0.mlp.up_proj=4+model.layers.1.mlp.up_proj=2"};
+    f = fopen("build/test/constrain-plain.tsv", "w");
+    fprintf(f, "module\t2\t3\t4\t16.cost\n");
+    for (long m = 0; m < 14; m++) fprintf(f, "%s\t1\t2\t3\t4\n", s.name[m]);
+    fclose(f);
+    gm_constraints c = {.resources = "build/test/constrain.tsv:12.125,"
+                                     "build/test/constrain-plain.tsv:20"};
     CHECK(apply(&a, &c, &p) == GM_OK, "%s", err.text);
-    CHECK(p.rows == 3 && p.pairs == 1, "%ld rows", p.rows);
-    CHECK_TEXT(p.row[0].name, "modules_at_16_bits");
-    CHECK_TEXT(p.row[2].name, "latency");
-    CHECK(p.row[0].limit == 2 && p.row[1].limit == 0, "limits");
+    CHECK(p.rows == 2, "%ld rows", p.rows);
+    CHECK_TEXT(p.row[0].name, "latency");
+    CHECK_TEXT(p.row[1].name, "constrain-plain.tsv");
+    CHECK(p.row[1].limit == 20 && p.row[1].places == 0, "limit");
     for (long i = 0; i < 56; i++)
-        CHECK(p.row[0].cost[i] == (i % 4 == 3) &&
-              p.row[1].cost[i] == (i % 4 == 2), "cost %ld", i);
+        CHECK(p.row[1].cost[i] == (i == 15 ? 0 : 1 + i % 4), "cost %ld", i);
     /* three places, those of the limit: everything times 1000 */
-    CHECK(p.row[2].limit == 12125 && p.row[2].places == 3, "limit");
+    CHECK(p.row[0].limit == 12125 && p.row[0].places == 3, "limit");
     for (long m = 0; m < 14; m++)
-        CHECK(p.row[2].cost[4 * m] == 250 &&
-              p.row[2].cost[4 * m + 1] == 1000 * m + 500 &&
-              p.row[2].cost[4 * m + 2] == 1000 &&
-              p.row[2].cost[4 * m + 3] == (m == 3 ? 0 : 9000), "costs of %ld",
+        CHECK(p.row[0].cost[4 * m] == 250 &&
+              p.row[0].cost[4 * m + 1] == 1000 * m + 500 &&
+              p.row[0].cost[4 * m + 2] == 1000 &&
+              p.row[0].cost[4 * m + 3] == (m == 3 ? 0 : 9000), "costs of %ld",
               m);
-    CHECK(p.pair[0].m == 5 && p.pair[0].j == 2 && p.pair[0].n == 12 &&
-          p.pair[0].k == 0, "pair");
     gm_arena_free(&a);
 }
 
@@ -156,7 +156,12 @@ static void test_obeyed(void) {
     gm_certificate t;
     gm_constraints c = {.fuse = "q_proj+k_proj+v_proj", .pin = "o_proj=4",
                         .min_bits = "down_proj=3"};
-    if (gm_have_glpk()) c.at_most = "16:1";
+    FILE *f = fopen("build/test/constrain-16.tsv", "w");
+    fprintf(f, "module\t2\t3\t4\t16\n");        /* how many are at 16 bits */
+    for (int m = 0; m < 14; m++)
+        fprintf(f, "model.layers.%d.%s\t0\t0\t0\t1\n", m / 7, part[m % 7]);
+    fclose(f);
+    if (gm_have_glpk()) c.resources = "build/test/constrain-16.tsv:1";
     int x[14];
     gm_solve_options options = {.solver = GM_BOTH};
     CHECK(apply(&a, &c, &p) == GM_OK &&
@@ -202,24 +207,6 @@ static void test_refused(void) {
     REFUSED(fuse, "q_proj+x", "--fuse: no module of s.tsv matches \"x\"");
     REFUSED(fuse, "q_proj+k_proj,v_proj+q_proj", "--fuse: module "
             "model.layers.0.self_attn.q_proj appears twice");
-    REFUSED(at_most, "16", "--at-most: expected BITS:COUNT,..., found \"16\"");
-    REFUSED(at_most, "5:1", "--at-most: s.tsv has no candidates of 5 bits");
-    REFUSED(at_most, "16:-1", "--at-most: expected a whole number from 0 to 14,"
-            " found \"-1\"");
-    REFUSED(forbid, "a=2", "--forbid: expected NAME=BITS+NAME=BITS,..., found "
-            "\"a=2\"");
-    REFUSED(forbid, "a=2+b=3", "--forbid: no module of s.tsv matches \"a\"");
-    REFUSED(forbid, "model.layers.0.mlp.up_proj=5+b=3", "--forbid: s.tsv has no"
-            " candidates of 5 bits");
-    REFUSED(forbid, "model.layers.0.mlp.up_proj=2+model.layers.0.mlp.up_proj=3",
-            "--forbid: a pair needs two modules, found "
-            "model.layers.0.mlp.up_proj twice");
-    REFUSED(forbid, "model.layers.0.mlp.up_proj=2+model.layers.1.mlp.up_proj",
-            "--forbid: expected NAME=BITS+NAME=BITS,..., found "
-            "\"model.layers.1.mlp.up_proj\"");
-    REFUSED(at_most, "3:1,3:1,3:1,3:1,3:1,3:1,3:1,3:1,3:1,3:1,3:1,3:1,3:1,3:1,"
-            "3:1,3:1,3:1", "at most 16 resources and limits on a number of "
-            "bits");
     f = fopen("build/test/constrain-other.tsv", "w");
     fprintf(f, "name\t2\nx\t1\n");
     fclose(f);
@@ -232,6 +219,16 @@ static void test_refused(void) {
     fclose(f);
     REFUSED(resources, "build/test/constrain-other.tsv:1",
             "build/test/constrain-other.tsv: no column \"16\"");
+    REFUSED(resources, "build/test/constrain-16.tsv:1,"
+            "build/test/constrain-16.tsv:1,build/test/constrain-16.tsv:1,"
+            "build/test/constrain-16.tsv:1,build/test/constrain-16.tsv:1,"
+            "build/test/constrain-16.tsv:1,build/test/constrain-16.tsv:1,"
+            "build/test/constrain-16.tsv:1,build/test/constrain-16.tsv:1,"
+            "build/test/constrain-16.tsv:1,build/test/constrain-16.tsv:1,"
+            "build/test/constrain-16.tsv:1,build/test/constrain-16.tsv:1,"
+            "build/test/constrain-16.tsv:1,build/test/constrain-16.tsv:1,"
+            "build/test/constrain-16.tsv:1,build/test/constrain-16.tsv:1",
+            "at most 16 resources");
     REFUSED(resources, "file", "--resource: expected FILE:LIMIT,..., found "
             "\"file\"");
     REFUSED(resources, "build/test/constrain-bad.tsv:3",

@@ -1,7 +1,7 @@
 /* test_frontier.c: the whole frontier against enumeration and against solving
    each budget; what is printed at the limit; resampled scores.
    SPDX-License-Identifier: GPL-3.0-or-later */
-#include "gamma.h"
+#include "cmd/cmd.h"
 #include "test.h"
 
 #include <inttypes.h>
@@ -66,7 +66,7 @@ static void test_enumeration(void) {
 }
 
 /* Every point is the optimum of its own budget, and one unit less is not
-   enough: solver.c, another dynamic program, says the same. */
+   enough, says the solver with its targets and bounds. */
 static void test_against_solver(void) {
     gm_arena a = {0};
     gm_mckp p;
@@ -119,7 +119,7 @@ static void test_limit(void) {
     p.rows = 1;
     CHECK(ANSWER(gm_frontier_find(&a, &p, &options, &f)) == GM_EUSAGE, "rows");
     CHECK_TEXT(err.text, "the frontier of size and score takes no further "
-                         "resources or pairs");
+                         "resources");
     gm_arena_free(&a);
 }
 

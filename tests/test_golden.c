@@ -113,12 +113,6 @@ static void read_couplings(gm_arena *arena, const char *name, gm_mckp *p) {
     int64_t *x = integers(arena, name, "group", NULL);
     p->group = gm_alloc(arena, (size_t)p->M, sizeof *p->group);
     for (long m = 0; m < p->M; m++) p->group[m] = (long)x[m];
-    x = integers(arena, name, "pairs", shape);
-    p->pairs = shape[0];
-    p->pair = gm_alloc(arena, (size_t)p->pairs, sizeof *p->pair);
-    for (long i = 0; i < p->pairs; i++, x += 4)
-        p->pair[i] = (gm_pair){.m = (long)x[0], .j = (int)x[1],
-                               .n = (long)x[2], .k = (int)x[3]};
     x = integers(arena, name, "cost", shape);
     int64_t *limit = integers(arena, name, "limit", NULL);
     p->rows = shape[0];
@@ -184,7 +178,7 @@ static void test_integer_programs(void) {
         gm_arena arena = {0};
         gm_mckp p;
         read_problem(&arena, name, &p);
-        if (p.rows + p.pairs == 0)      /* the rest is GLPK's alone */
+        if (p.rows == 0)                /* the rest is GLPK's alone */
             solve_one(&arena, name, &p, GM_DP);
         if (gm_have_glpk()) {
             solve_one(&arena, name, &p, GM_GLPK);

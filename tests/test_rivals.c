@@ -1,8 +1,7 @@
 /* test_rivals.c: every method stays within every budget in every convention,
    gives the same answer twice, and does what its equation says.
    SPDX-License-Identifier: GPL-3.0-or-later */
-#include "gamma.h"
-#include "rivals/rivals.h"
+#include "cmd/cmd.h"
 #include "large.h"
 #include "test.h"
 

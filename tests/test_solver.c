@@ -90,7 +90,7 @@ static void range(const gm_mckp *p, int64_t *low, int64_t *high) {
 }
 
 /* A small instance: 1..7 modules, 1..4 candidates, some pinned, a quarter with
-   exact budgets, fused groups, and extra rows and pairs if asked. */
+   exact budgets, fused groups, and extra rows if asked. */
 static void small_instance(gm_arena *arena, gm_mckp *p, int family,
                            bool coupled) {
     int64_t low, high;
@@ -119,14 +119,6 @@ static void small_instance(gm_arena *arena, gm_mckp *p, int family,
             sum += p->row[r].cost[i] = draw(50) * unit;
         p->row[r].limit = sum / p->K + draw(20) - 15;
     }
-    p->pairs = p->M > 1 ? draw(4) : 0;
-    p->pair = gm_alloc(arena, 4, sizeof *p->pair);
-    for (long i = 0; i < p->pairs; i++) {
-        gm_pair *pair = &p->pair[i];
-        pair->m = draw(p->M);
-        pair->n = (pair->m + 1 + draw(p->M - 1)) % p->M;
-        pair->j = (int)draw(p->K), pair->k = (int)draw(p->K);
-    }
 }
 
 /* -------------------------------------------------------------- enumeration */
@@ -150,9 +142,6 @@ static bool meets(const gm_mckp *p, const int *x, int64_t *score,
         for (long m = 0; m < p->M; m++) sum += p->row[r].cost[m * p->K + x[m]];
         if (sum > p->row[r].limit) return false;
     }
-    for (long i = 0; i < p->pairs; i++)
-        if (x[p->pair[i].m] == p->pair[i].j && x[p->pair[i].n] == p->pair[i].k)
-            return false;
     return true;
 }
 
@@ -180,7 +169,7 @@ static void neighbours(gm_arena *arena, const gm_mckp *p, int64_t *below,
     gm_mckp q = *p;
     int64_t *minus = gm_alloc(arena, (size_t)(p->M * p->K), sizeof *minus);
     for (long i = 0; i < p->M * p->K; i++) minus[i] = -p->size[i];
-    q.exact = false, q.rows = q.pairs = 0;
+    q.exact = false, q.rows = 0;
     q.score = minus;
     answer b = enumerate(&q);
     q.score = p->size, q.size = minus, q.budget = -p->budget;
@@ -197,7 +186,7 @@ static void compare(gm_arena *arena, const gm_mckp *p, gm_solver solver,
     gm_certificate t;
     gm_solve_options options = {.solver = solver};
     int x[8];
-    bool coupled = p->rows || p->pairs;
+    bool coupled = p->rows > 0;
     gm_status s = SOLVED(gm_mckp_solve(arena, p, &options, x, &t), t);
     const char *who = solver_name[solver];
     if (s == GM_ELIMIT && (too_fine(family) || coupled) &&
@@ -245,7 +234,7 @@ static void test_enumeration(long count) {
         small_instance(&arena, &p, family, coupled);
         answer truth = enumerate(&p);
         for (int s = GM_BOTH; s <= GM_GLPK; s++) {
-            if (s == GM_DP && (p.rows || p.pairs)) continue;
+            if (s == GM_DP && p.rows) continue;
             if (s == GM_GLPK && !gm_have_glpk()) continue;
             compare(&arena, &p, (gm_solver)s, family, &truth);
         }
@@ -576,15 +565,13 @@ static void test_refused(void) {
     CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EINPUT, "17");
     CHECK_TEXT(err.text, "integer program: expected at most 16 extra rows, "
                          "found 17");
-    p.rows = 0, p.pairs = 1;
-    gm_pair pair = {0, 1, 0, 0};
-    p.pair = &pair;
+    gm_row row = {.name = "row", .cost = p.size, .limit = 10};
+    p.rows = 1, p.row = &row;
     CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EUSAGE, "dp");
-    CHECK_TEXT(err.text, gm_have_glpk() ?
-               "extra rows, limits on a candidate and forbidden pairs need GLPK" :
-               "extra rows, limits on a candidate and forbidden pairs need GLPK"
-               ", and this program was built without it");
-    p.pairs = 0, p.M = 0;
+    CHECK_TEXT(err.text, gm_have_glpk() ? "further resources need GLPK" :
+               "further resources need GLPK, and this program was built "
+               "without it");
+    p.rows = 0, p.M = 0;
     CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EINPUT, "M");
     CHECK_TEXT(err.text, "integer program: expected at least 1 module and 1 to "
                          "16 candidates, found 0 and 2");
@@ -660,7 +647,7 @@ int glp_intopt(glp_prob *P, const glp_iocp *options) {
     if (lie == EMPTY) return GLP_ENOPFS;
     if (lie == WORSE && calls == 1) glp_set_obj_dir(P, GLP_MAX);
     for (int i = 1; lie == LOOSE && i <= glp_get_num_rows(P); i++)
-        if (glp_get_row_type(P, i) == GLP_UP)
+        if (glp_get_row_type(P, i) != GLP_FX || glp_get_row_ub(P, i) != 1)
             glp_set_row_bnds(P, i, GLP_FR, 0, 0);
     int code = real(P, options);
     return lie == LATE ? GLP_ETMLIM : code;
@@ -681,14 +668,11 @@ static void test_lies(void) {
         gm_arena arena = {0};
         gm_mckp p;
         gm_certificate t, truth;
-        gm_pair pair[2] = {{0, 0, 1, 0}, {0, 1, 1, 1}};
         int x[64];
-        bool coupled = i % LIES == LOOSE;
         lie = HONEST;
         seed = 8000 + (uint64_t)i, counter = 0;
         small_instance(&arena, &p, ANYTHING, 0);
-        if (coupled && p.M > 1 && p.K > 1) p.pair = pair, p.pairs = 2;
-        gm_solve_options options = {.solver = coupled ? GM_GLPK : GM_DP};
+        gm_solve_options options = {.solver = GM_DP};
         gm_status s = SOLVED(gm_mckp_solve(&arena, &p, &options, x, &truth), truth);
         if (s == GM_OK) {
             lie = i % LIES, calls = 0;
@@ -701,7 +685,7 @@ static void test_lies(void) {
                   seed, t.objective, truth.objective);
             options.solver = GM_BOTH, calls = 0;
             s = SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t);
-            CHECK(coupled || s != GM_OK || t.objective == truth.objective,
+            CHECK(s != GM_OK || t.objective == truth.objective,
                   "lie %d, seed %" PRIu64 ", both", lie, seed);
         }
         gm_arena_free(&arena);

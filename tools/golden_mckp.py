@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Golden vectors of the integer program: ten instances with ALL optima.
+"""Golden vectors of the integer program: nine instances with ALL optima.
 
 usage: python tools/golden_mckp.py tests/golden/mckp.vec
 
     minimise sum_m score[m, k_m]  over k in allowed, subject to
     sum_m size[m, k_m] <= budget (= budget when exact),
-    sum_m cost[r, m, k_m] <= limit[r], k equal within a group, and for no pair
-    (m, j, n, n's k): k_m = j and k_n = k
+    sum_m cost[r, m, k_m] <= limit[r], k equal within a group
 
 By enumeration of all K^M assignments with numpy; the optimum's value again by
 scipy.optimize.milp (HiGHS).  Optima are sorted by size, then by k, so the first
@@ -20,8 +19,6 @@ import numpy as np
 import scipy
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-NOBODY = np.zeros((0, 4), int)
-
 
 def instance(rng, M, K, tight, unit=1, worth=100, **more):
     """Random sizes that grow with k and scores that mostly fall."""
@@ -30,7 +27,7 @@ def instance(rng, M, K, tight, unit=1, worth=100, **more):
     low, high = size.min(1).sum(), size.max(1).sum()
     p = dict(size=size, score=score, allowed=np.ones((M, K), int),
              budget=int(low + tight * (high - low)), exact=0,
-             group=np.full(M, -1), pairs=NOBODY,
+             group=np.full(M, -1),
              cost=np.zeros((0, M, K), int), limit=np.zeros(0, int))
     return p | more
 
@@ -51,8 +48,7 @@ def make():
     mask = np.ones((7, 4), int)
     mask[1], mask[4, 3], mask[6, 0] = [0, 0, 1, 0], 0, 0
     p["allowed"] = instance(rng, 7, 4, 0.5, allowed=mask)
-    p["pairs"] = instance(rng, 7, 3, 0.5, pairs=np.array(
-        [[0, 2, 1, 2], [2, 1, 3, 1], [4, 2, 5, 0]]))
+    instance(rng, 7, 3, 0.5)        # one that went; those below stay the same
     cost = rng.integers(0, 20, (2, 7, 3))
     cost[1] = [0, 0, 1]             # at most two at the largest candidate
     p["rows"] = instance(rng, 7, 3, 0.7, cost=cost,
@@ -79,8 +75,6 @@ def enumerate_all(p):
     for g in set(p["group"]) - {-1}:
         members = k[:, p["group"] == g]
         ok &= (members == members[:, :1]).all(1)
-    for a, j, b, other in p["pairs"]:
-        ok &= ~((k[:, a] == j) & (k[:, b] == other))
     if not ok.any():
         return None, k[:0], reachable
     score = p["score"][m, k].sum(1)
@@ -108,10 +102,6 @@ def by_scipy(p):
         p["budget"] / unit if p["exact"] else p["budget"] // unit)
     for cost, limit in zip(p["cost"], p["limit"]):
         add(cost, -np.inf, limit)
-    for a, j, b, k in p["pairs"]:
-        row = np.zeros((M, K))
-        row[a, j] = row[b, k] = 1
-        add(row, -np.inf, 1)
     for g in set(p["group"]) - {-1}:
         members = np.flatnonzero(p["group"] == g)
         for m, k in itertools.product(members[1:], range(K)):

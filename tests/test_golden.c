@@ -187,7 +187,7 @@ static void test_integer_programs(void) {
         gm_arena_free(&arena);
         count++;
     }
-    CHECK(count == 10, "%ld instances", count);
+    CHECK(count == 9, "%ld instances", count);
     vec_free(&names);
 }
 

@@ -126,16 +126,6 @@ is "check of --fuse" "$(grep -c 'fused modules.*holds' "$w/out")" 1
 awk 'BEGIN { print "# resource latency\nmodule\t2\t3\t4\t8" }
     /^model/ { printf "%s\t0.5\t0.75\t1\t2\n", $1 }' "$s" >"$w/latency.tsv"
 if [ $have_glpk = yes ]; then
-    solve "$s" --bits 4 --at-most 8:2,4:3 --out "$w/a.tsv"
-    is "--at-most 8:2" "$(grep -v '^#' "$w/a.tsv" | cut -f 2 | grep -c 8)" 2
-    is "--at-most 4:3" "$(grep -v '^#' "$w/a.tsv" | cut -f 2 | grep -c 4)" 3
-    solve "$s" --bits 3 --out "$w/a.tsv"
-    pair=$(grep -v '^#' "$w/a.tsv" | awk -F '\t' 'NR == 6 || NR == 7 {
-        printf "%s%s=%s", NR == 7 ? "+" : "", $1, $2 }')
-    solve "$s" --bits 3 --forbid "$pair" --out "$w/b.tsv"
-    is "--forbid $pair" "$(grep -v '^#' "$w/b.tsv" | awk -F '\t' \
-        'NR == 6 || NR == 7 { printf "%s%s=%s", NR == 7 ? "+" : "", $1, $2 }' |
-        grep -c -x -F "$pair")" 0
     solve "$s" --bits 4 --resource "$w/latency.tsv:20.5" --out "$w/b.tsv"
     is "--resource" "$(value limit.latency)" 2050
     all=$(grep -v '^#' "$w/b.tsv" | awk -F '\t' 'NR > 1 { t += 0.25 * $2 }
@@ -149,8 +139,8 @@ with --resource" check "$w/b.tsv" "$s"
     expect 3 "gamma: no assignment meets the budget together with the other \
 constraints" solve "$s" --bits 4 --resource "$w/latency.tsv:1"
 else
-    expect 2 "gamma: extra rows, limits on a candidate and forbidden pairs need \
-GLPK, and this program was built without it" solve "$s" --bits 4 --at-most 8:2
+    expect 2 "gamma: further resources need GLPK, and this program was built \
+without it" solve "$s" --bits 4 --resource "$w/latency.tsv:20.5"
     expect 2 "gamma: --solver glpk: this program was built without GLPK (make \
 GLPK=0)" solve "$s" --bits 4 --solver glpk
 fi
@@ -272,10 +262,6 @@ expect 2 "gamma: --pin: \"lm_head\" is none of the modules of $s: embeddings, \
 norms and the output head stay as stored" solve "$s" --bits 3 \
     --pin lm_head=8 --pin '*.down_proj>=3'
 expect 2 "gamma: --bits is given twice" solve "$s" --bits 3 --bits 4
-expect 2 "gamma: --at-most: expected BITS:COUNT,..., found \"8\"" \
-    solve "$s" --bits 3 --at-most 8
-expect 2 "gamma: --forbid: expected NAME=BITS+NAME=BITS,..., found \"x\"" \
-    solve "$s" --bits 3 --forbid x
 expect 2 "gamma: --resource: expected FILE:LIMIT,..., found \"x\"" \
     solve "$s" --bits 3 --resource x
 expect 3 "gamma: --bits 1.5: no assignment is that small; reachable are 2 to 8 \

@@ -179,8 +179,10 @@ static bool block_of(const char *name, long *block, int *linear) {
     *block = strtol(at, &end, 10);
     *linear = layers ? which("*q_proj*,*k_proj*,*v_proj*,*o_proj*,*gate_proj*,"
                              "*up_proj*,*down_proj*", layers) : 0;
-    return end != at && *at >= '0' && *at <= '9' && *block <= 1000000 &&
-           (!*end || *end == '.') && *linear >= 0;
+    bool ours = end != at && *at >= '0' && *at <= '9' && *block <= 1000000 &&
+                (!*end || *end == '.') && *linear >= 0;
+    if (!ours) *block = 0;
+    return ours;
 }
 
 /* Place of names that are not ours. */

@@ -161,12 +161,27 @@ gm_mark gm_arena_mark(const gm_arena *arena) {
     return (gm_mark){chunk, chunk ? chunk->fill : 0, arena->used};
 }
 
+/* What is owned by a node in this chunk, from byte `fill` on, goes with it. */
+static void release_within(const struct gm_chunk *chunk, size_t fill) {
+    uintptr_t first = (uintptr_t)chunk + ALIGN + fill;
+    uintptr_t end = (uintptr_t)chunk + ALIGN + chunk->capacity;
+    for (gm_owned *o = newest, *below; o; o = below) {
+        gm_owned was = *o;
+        below = o->below;
+        if ((uintptr_t)o < first || (uintptr_t)o >= end) continue;
+        gm_disown(o);
+        was.release(was.thing);
+    }
+}
+
 void gm_arena_rewind(gm_arena *arena, gm_mark mark) {
     while (arena->chunk != mark.chunk) {
         struct gm_chunk *below = arena->chunk->below;
+        release_within(arena->chunk, 0);
         free(arena->chunk);
         arena->chunk = below;
     }
+    if (mark.chunk) release_within(mark.chunk, mark.fill);
     if (mark.chunk) mark.chunk->fill = mark.fill;
     else gm_disown(&arena->owned);
     arena->used = mark.used;

@@ -672,7 +672,6 @@ static void file_holds_candidates(const char *dir, const char *words) {
              "recipe: expected \"%s\", found \"%s\"", work, c.hash, text64,
              words);
     CHECK_TEXT(err.text, expected);
-    gm_candidates_close(&again);
     /* other tokens, another file */
     recipe.group = 32;
     tokens[0] ^= 1;

@@ -479,11 +479,12 @@ static int unknown_command(const char *name) {
     const char *nearest = NULL;
     for (int i = 0; i < COMMANDS; i++)
         if (distance(name, commands[i]->name) < 3) nearest = commands[i]->name;
-    gm_error err;
-    gm_note(&err, GM_EUSAGE, "unknown command \"%s\"%s%s (gamma --help lists "
-            "them)", name, nearest ? "; did you mean " : "",
-            nearest ? nearest : "");
-    if (gm_rank() == 0) fprintf(stderr, "gamma: %s\n", err.text);
+    char text[1024];
+    snprintf(text, sizeof text, "unknown command \"%s\"%s%s (gamma --help "
+             "lists them)", name, nearest ? "; did you mean " : "",
+             nearest ? nearest : "");
+    gm_clean(text, "");
+    if (gm_rank() == 0) fprintf(stderr, "gamma: %s\n", text);
     return GM_EUSAGE;
 }
 

@@ -210,9 +210,9 @@ static void run_one(struct solve *s, const char *text) {
     }
     if (gm_arg(call, "--robust")) gm_fail(status, "%s", s->certificate.why);
     gm_result_begin(call, "key\tvalue");
-    for (long i = 0; i < s->allocation.keys.count; i++)
-        gm_result_row(call, "%s\t%s", s->allocation.keys.key[i],
-                      s->allocation.keys.value[i]);
+    const gm_keys *keys = &s->allocation.keys;
+    for (const gm_key *k = keys->key; k < keys->key + keys->count; k++)
+        gm_result_row(call, "%s\t%s", k->name, k->value);
     gm_result_row(call, "states\t%ld", s->certificate.states);
     gm_result_row(call, "nodes\t%ld", s->certificate.nodes);
     gm_result_row(call, "seconds\t%.3f", s->certificate.dp_seconds +

@@ -77,10 +77,6 @@ typedef struct gm_frame {
 void gm_frame_open(gm_frame *frame);
 void gm_frame_close(gm_frame *frame);
 
-/* Old style, going: formats into *err (NULL: not) and returns `status`. */
-gm_status gm_note(gm_error *err, gm_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
 /* The first control character, or NULL.  gm_clean replaces all but those in
    `keep` by '?': names from files are shown, and no escape sequence may reach a
    terminal. */
@@ -98,6 +94,9 @@ typedef struct gm_arena {
 /* count * size zeroed bytes, 64-byte aligned; fails when the product overflows
    or memory is exhausted.  count = 0 gives a valid unique pointer. */
 void *gm_alloc(gm_arena *arena, size_t count, size_t size);
+/* The array of `count` elements, or a larger copy, with room for one more. */
+void *gm_grow(gm_arena *arena, const void *array, size_t count, size_t *room,
+              size_t size);
 /* Printf into the arena. */
 char *gm_format(gm_arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -107,7 +106,6 @@ typedef struct { struct gm_chunk *chunk; size_t fill, used; } gm_mark;
 gm_mark gm_arena_mark(const gm_arena *arena);
 void gm_arena_rewind(gm_arena *arena, gm_mark mark);
 void gm_arena_free(gm_arena *arena);
-void gm_arena_move(gm_arena *to, gm_arena *from);
 
 static inline long gm_min(long a, long b) { return a < b ? a : b; }
 
@@ -457,11 +455,12 @@ size_t gm_safetensors_header(const gm_tensor *tensors, long count,
                              const char *const *metadata);
 
 /* "# key value" lines in file order; one that is set again keeps its place. */
-typedef struct { long count, room; const char **key, **value; } gm_keys;
-void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
+typedef struct { const char *name, *value; } gm_key;
+typedef struct { size_t count, room; gm_key *key; } gm_keys;
+void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *name,
                  const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-const char *gm_keys_get(const gm_keys *keys, const char *key);  /* or NULL */
+const char *gm_keys_get(const gm_keys *keys, const char *name); /* or NULL */
 
 /* A text file of tab-separated lines.  `# key value` lines first (value: the
    rest of the line), then one line of column names, then rows.  CR LF is

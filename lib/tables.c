@@ -19,8 +19,8 @@ void gm_double_text(double x, char text[32]) {
 }
 
 static void write_keys(gm_out *out, const gm_keys *keys) {
-    for (long i = 0; i < keys->count; i++)
-        gm_out_print(out, "# %s %s\n", keys->key[i], keys->value[i]);
+    for (const gm_key *k = keys->key; k < keys->key + keys->count; k++)
+        gm_out_print(out, "# %s %s\n", k->name, k->value);
 }
 
 /* ------------------------------------------------------------------- cells */
@@ -163,7 +163,6 @@ void gm_scores_write(gm_arena *arena, const char *path,
                      const gm_scores *scores) {
     gm_out out;
     gm_keys keys = scores->keys;
-    gm_mark mark = gm_arena_mark(arena);
     gm_keys_set(arena, &keys, "weights", "%" PRId64, scores->N);
     gm_keys_set(arena, &keys, "overhead_bytes", "%" PRId64, scores->overhead);
     gm_out_open(arena, path, &out);
@@ -176,7 +175,6 @@ void gm_scores_write(gm_arena *arena, const char *path,
     for (long m = 0; m < scores->M; m++)
         write_scores_row(&out, scores, m);
     gm_out_commit(&out);
-    gm_arena_rewind(arena, mark);
 }
 
 /* Candidates are the columns "b.bytes" or "b.score", in ascending b.  Their

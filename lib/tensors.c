@@ -907,36 +907,31 @@ void gm_safetensors_begin(gm_arena *arena, const char *path,
 
 /* -------------------------------------------------------------------- TSV */
 
-void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
+static gm_key *key_find(const gm_keys *keys, const char *name) {
+    for (size_t i = 0; i < keys->count; i++)
+        if (strcmp(keys->key[i].name, name) == 0) return &keys->key[i];
+    return NULL;
+}
+
+void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *name,
                  const char *format, ...) {
-    long i = 0;
     va_list list;
     va_start(list, format);
     const char *value = gm_vformat(arena, format, list);
     va_end(list);
-    while (i < keys->count && strcmp(keys->key[i], key) != 0) i++;
-    if (i == keys->room) {
-        keys->room = i ? 2 * i : 32;
-        const char **both = gm_alloc(arena, 2 * (size_t)keys->room,
-                                     sizeof *both);
-        for (long j = 0; j < i; j++) {
-            both[j] = keys->key[j];
-            both[keys->room + j] = keys->value[j];
-        }
-        keys->key = both;
-        keys->value = both + keys->room;
+    gm_key *key = key_find(keys, name);
+    if (!key) {
+        keys->key = gm_grow(arena, keys->key, keys->count, &keys->room,
+                            sizeof *keys->key);
+        key = &keys->key[keys->count++];
+        key->name = gm_format(arena, "%s", name);
     }
-    if (i == keys->count) {
-        keys->key[i] = gm_format(arena, "%s", key);
-        keys->count++;
-    }
-    keys->value[i] = value;
+    key->value = value;
 }
 
-const char *gm_keys_get(const gm_keys *keys, const char *key) {
-    for (long i = 0; i < keys->count; i++)
-        if (strcmp(keys->key[i], key) == 0) return keys->value[i];
-    return NULL;
+const char *gm_keys_get(const gm_keys *keys, const char *name) {
+    const gm_key *key = key_find(keys, name);
+    return key ? key->value : NULL;
 }
 
 /* Valid UTF-8 without control characters, or a refusal naming line and byte. */

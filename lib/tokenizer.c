@@ -83,12 +83,7 @@ struct work {
 };
 
 static void push_id(struct work *w, int32_t id) {
-    if (w->ids == w->id_room) {
-        w->id_room = 2 * w->id_room + 256;
-        int32_t *more = gm_alloc(&w->arena, w->id_room, sizeof *more);
-        if (w->ids) memcpy(more, w->id, w->ids * sizeof *more);
-        w->id = more;
-    }
+    w->id = gm_grow(&w->arena, w->id, w->ids, &w->id_room, sizeof *w->id);
     w->id[w->ids++] = id;
 }
 

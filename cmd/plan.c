@@ -87,8 +87,7 @@ static void shapes_only(gm_call *call, gm_plan *p) {
     const gm_json *root = gm_json_read(a, path);
     const gm_json *type = gm_json_get(root, "torch_dtype");
     if (!type) type = gm_json_get(root, "dtype");
-    p->stored = type && type->string && !strcmp(type->string, "float32") ? 4
-                                                                         : 2;
+    p->stored = gm_json_is(type, "float32") ? 4 : 2;
     const gm_config *c = &p->config;
     double weights = (double)c->vocab * (double)c->d * (c->tied ? 1 : 2);
     for (int j = 0; j < GM_LINEARS; j++) {

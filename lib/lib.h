@@ -377,8 +377,11 @@ const gm_json *gm_json_parse(gm_arena *arena, const char *path, long line,
 const gm_json *gm_json_read(gm_arena *arena, const char *path);
 /* The member, or NULL; also NULL when `object` is NULL or no object. */
 const gm_json *gm_json_get(const gm_json *object, const char *key);
-/* "a string", "an array", ...; "nothing" of NULL. */
-const char *gm_json_kind(const gm_json *value);
+/* Is it the string `text`?  NULL is none. */
+bool gm_json_is(const gm_json *value, const char *text);
+/* For messages: 3, "text", true, a list; "nothing" of NULL. */
+typedef struct { char text[256]; } gm_shown;
+gm_shown gm_json_show(const gm_json *value);
 /* A JSON string literal (quotes included) for `text`. */
 char *gm_json_quote(gm_arena *arena, const char *text);
 
@@ -408,8 +411,7 @@ typedef struct {
 } gm_tensor;
 
 /* "[2, 3]", for messages. */
-typedef struct { char text[200]; } gm_shape;
-gm_shape gm_shape_of(const gm_tensor *tensor);
+gm_shown gm_shape_of(const gm_tensor *tensor);
 
 /* All tensors of one file or of a checkpoint's shards, sorted by name. */
 typedef struct {

@@ -326,31 +326,49 @@ const gm_json *gm_json_get(const gm_json *object, const char *key) {
     return NULL;
 }
 
-const char *gm_json_kind(const gm_json *v) {
-    static const char *const name[] = {"null", "a boolean", "a number",
-                                       "a string", "an array", "an object"};
-    return v ? name[v->type] : "nothing";
+bool gm_json_is(const gm_json *v, const char *text) {
+    return v && v->type == GM_JSON_STRING && strcmp(v->string, text) == 0;
 }
 
-/* Writes the literal of `text`, quotes included; at most 6 bytes for each of
-   its bytes, and 2.  Returns its end. */
-static char *quote(char *to, const char *text) {
-    *to++ = '"';
-    for (; *text; text++) {
-        if ((uint8_t)*text < ' ') {
-            to += sprintf(to, "\\u%04x", *text);
-            continue;
-        }
-        if (*text == '"' || *text == '\\') *to++ = '\\';
-        *to++ = *text;
-    }
-    *to++ = '"';
-    return to;
+gm_shown gm_json_show(const gm_json *v) {
+    static const char *const name[] = {"null", "false", "", "", "a list",
+                                       "an object"};
+    gm_shown shown = {"nothing"};
+    if (v && v->type == GM_JSON_STRING)
+        snprintf(shown.text, sizeof shown, "\"%.200s\"", v->string);
+    else if (v && v->type == GM_JSON_NUMBER)
+        snprintf(shown.text, sizeof shown, "%.15g", v->number);
+    else if (v)
+        strcpy(shown.text, v->number != 0 ? "true" : name[v->type]);
+    return shown;
+}
+
+static const char *const kinds[] = {"null", "a boolean", "a number",
+                                    "a string", "an array", "an object"};
+
+/* v, after "WHERE: KEY: expected an object, found nothing" where it is not of
+   this type; key: "" for a whole. */
+static const gm_json *need_type(const char *where, const char *key,
+                                const gm_json *v, gm_json_type type) {
+    if (v && v->type == type) return v;
+    gm_bad(where, "%s%sexpected %s, found %s", key, *key ? ": " : "",
+           kinds[type], v ? kinds[v->type] : "nothing");
+}
+
+static const gm_json *member(const char *where, const gm_json *object,
+                             const char *key, gm_json_type type) {
+    return need_type(where, key, gm_json_get(object, key), type);
 }
 
 char *gm_json_quote(gm_arena *arena, const char *text) {
-    char *literal = gm_alloc(arena, 6 * strlen(text) + 3, 1);
-    quote(literal, text);
+    char *literal = gm_alloc(arena, 6 * strlen(text) + 3, 1), *to = literal;
+    *to++ = '"';
+    for (; *text; text++) {
+        bool control = (uint8_t)*text < ' ';
+        if (*text == '"' || *text == '\\') *to++ = '\\';
+        to += sprintf(to, control ? "\\u%04x" : "%c", *text);
+    }
+    *to = '"';
     return literal;
 }
 
@@ -450,8 +468,8 @@ void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out) {
     }
 }
 
-gm_shape gm_shape_of(const gm_tensor *t) {
-    gm_shape shape = {"["};
+gm_shown gm_shape_of(const gm_tensor *t) {
+    gm_shown shape = {"["};
     for (int i = 0; i < t->rank; i++)       /* at most 8 times 22 characters */
         sprintf(shape.text + strlen(shape.text), "%s%lld", i ? ", " : "",
                 (long long)t->shape[i]);
@@ -545,17 +563,6 @@ void gm_name_check(const char *path, const char *what, const char *name) {
         gm_bad(path, "%s " NAME ": part of a path in its name", what, name);
 }
 
-/* Member `key` of one entry of a header, "PATH: tensor NAME" in messages. */
-static const gm_json *entry_field(const char *at, const gm_json *entry,
-                                  const char *key, gm_json_type type) {
-    const gm_json *field = gm_json_get(entry, key);
-    const gm_json wanted = {.type = type};
-    if (!field || field->type != type)
-        gm_bad(at, "%s: expected %s, found %s", key, gm_json_kind(&wanted),
-               gm_json_kind(field));
-    return field;
-}
-
 /* The product of the shape and the element size.  An unknown type has element
    size 0 and only its extent is checked. */
 static long long entry_shape(const char *at, const gm_json *shape,
@@ -584,12 +591,11 @@ static gm_tensor entry_read(const gm_input *file, int64_t start,
     int i = 0;
     snprintf(name, sizeof name, "tensor " NAME, entry->key);
     snprintf(at, sizeof at, "%s: %s", file->path, name);
-    if (entry->type != GM_JSON_OBJECT)
-        gm_bad(at, "expected an object, found %s", gm_json_kind(entry));
+    need_type(at, "", entry, GM_JSON_OBJECT);
     gm_name_check(file->path, "tensor", entry->key);
-    const char *dtype = entry_field(at, entry, "dtype", GM_JSON_STRING)->string;
-    const gm_json *shape = entry_field(at, entry, "shape", GM_JSON_ARRAY);
-    const gm_json *o = entry_field(at, entry, "data_offsets", GM_JSON_ARRAY);
+    const char *dtype = member(at, entry, "dtype", GM_JSON_STRING)->string;
+    const gm_json *shape = member(at, entry, "shape", GM_JSON_ARRAY);
+    const gm_json *o = member(at, entry, "data_offsets", GM_JSON_ARRAY);
     if (o->length != 2 || !o->child->is_integer || !o->child->next->is_integer
         || o->child->integer < 0)
         gm_bad(at, "data_offsets: expected two integers >= 0");
@@ -646,15 +652,17 @@ static void check_cover(const gm_input *file, long long start,
                "tensor (file of %lld bytes, expected %lld)", end - at, end, at);
 }
 
+/* An object of strings, or NULL. */
 static const gm_json *check_metadata(const char *path, const gm_json *header) {
-    const gm_json *metadata = gm_json_get(header, "__metadata__");
-    if (metadata && metadata->type != GM_JSON_OBJECT)
-        gm_bad(path, "__metadata__: expected an object, found %s",
-               gm_json_kind(metadata));
-    for (const gm_json *c = metadata ? metadata->child : NULL; c; c = c->next)
-        if (c->type != GM_JSON_STRING)
-            gm_bad(path, "__metadata__: " NAME ": expected a string, found %s",
-                   c->key, gm_json_kind(c));
+    static const char key[] = "__metadata__";
+    const gm_json *metadata = gm_json_get(header, key);
+    if (!metadata) return NULL;
+    need_type(path, key, metadata, GM_JSON_OBJECT);
+    for (const gm_json *c = metadata->child; c; c = c->next) {
+        char at[256];
+        snprintf(at, sizeof at, "%s: " NAME, key, c->key);
+        need_type(path, at, c, GM_JSON_STRING);
+    }
     return metadata;
 }
 
@@ -677,8 +685,7 @@ static const gm_json *header_read(gm_arena *arena, const gm_input *file,
     char *name = gm_format(&scratch, "%s: header", file->path);
     gm_input_read(file, 8, n, text);
     const gm_json *header = gm_json_parse(arena, name, 1, text, n);
-    if (header->type != GM_JSON_OBJECT)
-        gm_bad(name, "expected an object, found %s", gm_json_kind(header));
+    need_type(name, "", header, GM_JSON_OBJECT);
     gm_arena_free(&scratch);
     *start = 8 + (int64_t)n;
     return header;
@@ -746,7 +753,7 @@ const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name) {
 static void check_shard_name(const char *index, const gm_json *entry) {
     if (entry->type != GM_JSON_STRING)
         gm_bad(index, "weight_map: " NAME ": expected a file name, found %s",
-               entry->key, gm_json_kind(entry));
+               entry->key, kinds[entry->type]);
     const char *name = entry->string, *bad = gm_control(name);
     size_t n = strlen(name);
     if (bad)
@@ -783,12 +790,9 @@ static int by_string(const void *a, const void *b) {
 /* Each tensor of the index must be in the shard that the index names. */
 static gm_tensors index_open(gm_arena *arena, const char *dir,
                              const char *index) {
-    const gm_json *json = gm_json_read(arena, index);
-    const gm_json *map = gm_json_get(json, "weight_map");
+    const gm_json *map = member(index, gm_json_read(arena, index),
+                                "weight_map", GM_JSON_OBJECT);
     long n = 0, kept = 0;
-    if (!map || map->type != GM_JSON_OBJECT)
-        gm_bad(index, "weight_map: expected an object, found %s",
-               gm_json_kind(map));
     const char **path = gm_alloc(arena, map->length, sizeof *path);
     for (const gm_json *c = map->child; c; c = c->next) {
         check_shard_name(index, c);
@@ -809,7 +813,8 @@ static gm_tensors index_open(gm_arena *arena, const char *dir,
         if (!t || strcmp(shard, c->string) != 0)
             gm_bad(index, "tensor " NAME ": expected in %s, found in %s",
                    c->key, c->string, shard);
-    }    return all;
+    }
+    return all;
 }
 
 void gm_checkpoint_open(gm_arena *arena, const char *dir, gm_tensors *out) {
@@ -823,86 +828,78 @@ void gm_checkpoint_open(gm_arena *arena, const char *dir, gm_tensors *out) {
 
 /* -------------------------------------------------------- safetensors out */
 
+/* Text that is counted and, once there is room, written. */
+struct sink { gm_arena arena; char *to; size_t bytes; };
+
+__attribute__((format(printf, 2, 3)))
+static void emit(struct sink *s, const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    s->bytes += (size_t)(s->to ? vsprintf(s->to + s->bytes, format, list)
+                               : vsnprintf(NULL, 0, format, list));
+    va_end(list);
+}
+
 /* {"__metadata__":{...},"name":{"dtype":"F32","shape":[2,3],
-   "data_offsets":[0,24]},...}.  Returns its end.  The layout must be
-   expressible: known type, rank, total below 2^63. */
-static char *header_write(char *to, const char *path, const gm_tensor *tensor,
-                          long count, const char *const *metadata) {
+   "data_offsets":[0,24]},...} from byte 8 on.  The layout must be expressible:
+   known type, rank, total below 2^63. */
+static void header_write(struct sink *s, const char *path,
+                         const gm_tensor *tensor, long count,
+                         const char *const *metadata) {
     int64_t begin = 0, end = 0;
-    to += sprintf(to, metadata ? "{\"__metadata__\":{" : "{");
-    for (int i = 0; metadata && metadata[i]; i += 2) {
-        if (i) *to++ = ',';
-        to = quote(to, metadata[i]);
-        *to++ = ':';
-        to = quote(to, metadata[i + 1]);
-    }
-    if (metadata) *to++ = '}';
+    gm_mark mark = gm_arena_mark(&s->arena);
+    s->bytes = 8;
+    emit(s, "{%s", metadata ? "\"__metadata__\":{" : "");
+    for (int i = 0; metadata && metadata[i]; i += 2)
+        emit(s, "%s%s:%s", i ? "," : "", gm_json_quote(&s->arena, metadata[i]),
+             gm_json_quote(&s->arena, metadata[i + 1]));
+    if (metadata) emit(s, "}");
     for (const gm_tensor *t = tensor; t < tensor + count; t++, begin = end) {
         int64_t bytes = (int64_t)gm_dtype_bytes(t->dtype);
         bool fits = bytes > 0 && t->rank >= 0 && t->rank <= MAX_RANK;
-        if (t > tensor || metadata) *to++ = ',';
-        to = quote(to, t->name);
-        to += sprintf(to, ":{\"dtype\":\"%s\",\"shape\":[",
-                      gm_dtype_name(t->dtype));
+        emit(s, "%s%s:{\"dtype\":\"%s\",\"shape\":[",
+             t > tensor || metadata ? "," : "",
+             gm_json_quote(&s->arena, t->name), gm_dtype_name(t->dtype));
         for (int j = 0; fits && j < t->rank; j++) {
             fits = t->shape[j] >= 0 &&
                    !__builtin_mul_overflow(bytes, t->shape[j], &bytes);
-            to += sprintf(to, "%s%" PRId64, j ? "," : "", t->shape[j]);
+            emit(s, "%s%" PRId64, j ? "," : "", t->shape[j]);
         }
         if (!fits || __builtin_add_overflow(begin, bytes, &end))
             gm_bad(path, "tensor " NAME ": type, rank or size cannot be "
                    "written", t->name);
-        to += sprintf(to, "],\"data_offsets\":[%" PRId64 ",%" PRId64 "]}",
-                      begin, end);
+        emit(s, "],\"data_offsets\":[%" PRId64 ",%" PRId64 "]}", begin, end);
     }
-    *to++ = '}';
-    return to;
-}
-
-/* The header from its byte 8 on, in a block that has room for `pad` bytes;
-   *size: where it ends. */
-static char *header_text(gm_arena *arena, const char *path,
-                         const gm_tensor *tensors, long count,
-                         const char *const *metadata, size_t pad,
-                         size_t *size) {
-    size_t room = 64 + pad;
-    for (int i = 0; metadata && metadata[i]; i++)
-        room += 6 * strlen(metadata[i]) + 4;
-    /* 8 dimensions and 2 offsets of at most 20 digits, and the words */
-    for (long i = 0; i < count; i++) room += 6 * strlen(tensors[i].name) + 300;
-    char *text = gm_alloc(arena, room, 1);
-    char *end = header_write(text + 8, path, tensors, count, metadata);
-    *size = (size_t)(end - text);
-    return text;
+    emit(s, "}");
+    gm_arena_rewind(&s->arena, mark);
 }
 
 size_t gm_safetensors_header(const gm_tensor *tensors, long count,
                              const char *const *metadata) {
-    gm_arena scratch = {0};
-    size_t size;
-    header_text(&scratch, "header", tensors, count, metadata, 0, &size);
-    gm_arena_free(&scratch);
-    return size;
+    struct sink s = {0};
+    header_write(&s, "header", tensors, count, metadata);
+    return s.bytes;
 }
 
 void gm_safetensors_begin(gm_arena *arena, const char *path,
                           const gm_tensor *tensors, long count,
                           const char *const *metadata, size_t header_bytes,
                           gm_out *out) {
-    gm_arena scratch = {0};
-    size_t used;
-    char *text = header_text(&scratch, path, tensors, count, metadata,
-                             header_bytes, &used);
-    size_t size = ((used > header_bytes ? used : header_bytes) + 7) / 8 * 8;
-    uint64_t length = size - 8;
+    struct sink s = {0};
+    header_write(&s, path, tensors, count, metadata);
+    size_t size = s.bytes > header_bytes ? s.bytes : header_bytes;
+    size = (size + 7) / 8 * 8;
+    const uint64_t length = size - 8;
     if (length > MAX_HEADER)
         gm_fail(GM_ELIMIT, "%s: header of %" PRIu64 " bytes, the format allows "
                 "%d", path, length, MAX_HEADER);
-    memcpy(text, &length, 8);
-    memset(text + used, ' ', size - used);
+    s.to = memset(gm_alloc(&s.arena, size + 1, 1), ' ', size);
+    memcpy(s.to, &length, 8);
+    header_write(&s, path, tensors, count, metadata);
+    s.to[s.bytes] = ' ';        /* where the last sprintf put its NUL */
     gm_out_open(arena, path, out);
-    gm_out_write(out, text, size);
-    gm_arena_free(&scratch);
+    gm_out_write(out, s.to, size);
+    gm_arena_free(&s.arena);
 }
 
 /* -------------------------------------------------------------------- TSV */
@@ -1049,29 +1046,25 @@ static bool npy_shape(const char **at, struct npy *npy) {
 static const char *npy_header(const char *at, struct npy *npy) {
     static const char *const key[] = {"'descr':", "'fortran_order':",
                                       "'shape':"};
-    int seen = 0;
-    bool more = npy_take(&at, "{");
-    while (more && !npy_take(&at, "}")) {
-        int k = 0;
-        while (k < 3 && !npy_take(&at, key[k])) k++;
+    int seen = 0, k = 0;
+    for (bool more = npy_take(&at, "{"); more; more = npy_take(&at, ",")) {
+        if (seen == 7) break;
+        for (k = 0; k < 3 && !npy_take(&at, key[k]);) k++;
         if (k == 3 || (seen & 1 << k)) return NULL;
         seen |= 1 << k;
         if (k == 0) {
             size_t n = npy_take(&at, "'") ? strcspn(at, "'") : 8;
-            if (n > 7) return NULL;
+            if (n > 7 || at[n] != '\'') return NULL;
             memcpy(npy->descr, at, n);
-            at += n;
-            if (!npy_take(&at, "'")) return NULL;
+            at += n + 1;
         } else if (k == 1) {
             npy->fortran = npy_take(&at, "True");
             if (!npy->fortran && !npy_take(&at, "False")) return NULL;
         } else if (!npy_shape(&at, npy)) {
             return NULL;
         }
-        more = npy_take(&at, ",");
-        if (!more && !npy_take(&at, "}")) return NULL;
     }
-    return seen == 7 ? at : NULL;
+    return seen == 7 && npy_take(&at, "}") ? at : NULL;
 }
 
 /* Where header text and data begin, by format version. */

@@ -515,6 +515,8 @@ static const char *const refusals[][2] = {
      "num_local_experts: expected none (no experts), found 8"},
     {QWEN2 "\"moe_intermediate_size\": 1408}",
      "moe_intermediate_size: expected none (no experts), found 1408"},
+    {LLAMA "\"architectures\": [null]}",
+     "architectures: expected \"LlamaForCausalLM\", found nothing"},
     {LLAMA "\"num_hidden_layers\": 0}",
      "num_hidden_layers: expected an integer in 1..10000, found 0"},
     {LLAMA "\"hidden_size\": 4096.5}",

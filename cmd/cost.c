@@ -84,7 +84,7 @@ static double acts_bytes(const gm_config *c, long S, long T, bool backward) {
     gm_arena count = {.dry = true};
     gm_acts acts;
     gm_acts_alloc(&count, c, S, T, backward, &acts);
-    return (double)count.peak + (double)(T * c->head_dim) * sizeof(gm_real);
+    return (double)count.peak;
 }
 
 /* Pages of the embedding that R tokens touch, 16 at a time as the system maps

@@ -398,7 +398,6 @@ static void block_backward(expansion *e, long l, int way) {
 /* Forward, keeping the states, then backward. */
 static void expand_sequence(expansion *e, long s) {
     gm_objective *o = e->o;
-    const gm_config *c = &o->model->config;
     const long T = o->text.window, each = T * o->d;
     gm_embed(o->model, o->text.tokens + s * T, T, e->h);
     for (long l = 0; l < o->L; l++) {

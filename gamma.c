@@ -258,7 +258,7 @@ static void watch(const gm_fit *fit, gm_moment moment, long l) {
 }
 
 static void sweep_alloc(gm_arena *arena, const gm_config *c,
-                        const gm_fit_options *o, int K, gm_sweep *w) {
+                        const gm_fit_options *o, gm_sweep *w) {
     w->R = o->batch * o->T;
     size_t R = (size_t)w->R, d = (size_t)c->d;
     gm_block_alloc(arena, c, &w->block);
@@ -269,7 +269,6 @@ static void sweep_alloc(gm_arena *arena, const gm_config *c,
     w->student = gm_alloc(arena, R * d, sizeof *w->student);
     w->d_y = gm_alloc(arena, R * d, sizeof *w->d_y);
     w->row_E = gm_alloc(arena, R, sizeof *w->row_E);
-    w->row_g = gm_alloc(arena, (size_t)(gm_tallest(c) * K), sizeof *w->row_g);
     w->order = gm_alloc(arena, (size_t)o->S, sizeof *w->order);
     w->picked = gm_alloc(arena, (size_t)o->batch, sizeof *w->picked);
     w->tokens = gm_alloc(arena, R, sizeof *w->tokens);
@@ -319,19 +318,17 @@ static void sweep_block(gm_fit *fit, long l) {
     const gm_model *model = fit->candidates->model;
     const gm_config *c = &model->config;
     gm_offer offers[GM_LINEARS];
+    gm_mark mark = gm_arena_mark(fit->candidates->arena);
     gm_block_load(model, l, &w->block);
     gm_block_forward(&w->acts, &w->block, w->h, w->y);
     gm_states_check(model, l, "output", w->y, w->R, c->d);
     for (int j = 0; j < GM_LINEARS; j++)
-        gm_offer_find(fit->candidates, l, j, offers + j);
+        gm_offer_read(fit->candidates, l, j, offers + j);
     if (measuring(fit)) measure_separable(fit, l, offers);
     for (int j = 0; j < GM_LINEARS; j++) {
-        const gm_offer *o = offers + j;
-        const double *p = fit->p + (l * GM_LINEARS + j) * fit->K;
-        double share[GM_MAX_CANDIDATES];
         long out, in;
-        for (int i = 0; i < o->count; i++) share[i] = p[o->k[i]];
-        gm_mix(o->packed, o->count, share, w->block.w[j]);
+        gm_mix(offers + j, fit->p + (l * GM_LINEARS + j) * fit->K,
+               w->block.w[j]);
         gm_linear_shape(c, j, &out, &in);
         memset(w->grad.w[j], 0, (size_t)(out * in) * sizeof(gm_real));
     }
@@ -339,10 +336,11 @@ static void sweep_block(gm_fit *fit, long l) {
     fit->block_E[l] = block_loss(fit);
     gm_block_backward(&w->acts, &w->block, w->h, w->d_y, &w->grad,
                       NULL);
-    watch(fit, GM_BLOCK, l);
     for (int j = 0; j < GM_LINEARS; j++)
-        gm_offer_inner(offers + j, w->grad.w[j], w->row_g,
-                       fit->g + (l * GM_LINEARS + j) * fit->K);
+        gm_inner(fit->candidates->arena, offers + j, w->grad.w[j],
+                 fit->g + (l * GM_LINEARS + j) * fit->K);
+    gm_arena_rewind(fit->candidates->arena, mark);
+    watch(fit, GM_BLOCK, l);
     gm_real *teacher = w->y;
     w->y = w->h;
     w->h = teacher;
@@ -535,7 +533,7 @@ void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
     if (!gm_sampled(options->relaxation)) fit->pi = fit->p;
     fit->sweep = gm_alloc(arena, 1, sizeof *fit->sweep);
     gm_sweep *w = fit->sweep;
-    sweep_alloc(arena, c, options, fit->K, w);
+    sweep_alloc(arena, c, options, w);
     if (gm_rank() == 0) return;
     w->inputs = gm_alloc(arena, (size_t)(options->S * options->T * c->d),
                          sizeof *w->inputs);

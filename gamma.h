@@ -92,7 +92,7 @@ void gm_head_backward(const gm_head *head, const gm_real *h, long rows,
                       const gm_real *d_logits, gm_real *scratch, gm_real *d_h);
 
 /* ----------------------------------------------------------------- quant.c
-   Candidates of one weight: RTN, packing, sizes, mixtures. */
+   Rounding of one weight; the candidates of a model. */
 
 typedef enum { GM_RTN, GM_GPTQ, GM_EXTERNAL } gm_quantizer;
 /* Weight w_t of token t in GPTQ's H = (2/tokens) sum_t w_t^2 x_t x_t^T:
@@ -105,7 +105,18 @@ typedef enum { GM_TOKEN, GM_PLAIN, GM_ATTENTION } gm_hessian;
    these times the r in 1, 0.99, ..., 0.21 with the least sum of squared
    errors. */
 typedef enum { GM_MINMAX, GM_MSE } gm_scales;
+extern const char *const gm_quantizer_name[], *const gm_hessian_name[];
 #define GM_DAMPING 0.01
+
+/* Candidates that another tool made, dequantized: formats/external.c. */
+typedef struct gm_external {
+    gm_tensors tensors;
+    const gm_tensor **tensor;   /* [M, K]; NULL: no such candidate           */
+    bool *allowed;              /* [M, K] whether there is one               */
+    int64_t *bytes;             /* [M, K] s_mk: as the file says, else by
+                                   gm_packed_bytes; -1: no such candidate    */
+    char hash[65];              /* of tensors and bytes                      */
+} gm_external;
 
 /* How candidates are made; what is hashed into every file that uses them. */
 typedef struct {
@@ -120,18 +131,18 @@ typedef struct {
     double damping;                     /* share of mean H_jj added to it */
     bool sequential;                    /* inputs as the modules before,
                                            already quantized, give them   */
-    const struct gm_external *external; /* GM_EXTERNAL: what its file holds */
+    const gm_external *external;        /* GM_EXTERNAL: what its file holds */
     long at_once;                       /* sequences in a pass; 0: 4; no result
                                            depends on it */
 } gm_recipe;
 
-/* "2,3,4" and a group into a recipe of RTN; names into its other fields. */
+static inline bool gm_is_bits(long b) {
+    return (b >= 1 && b <= 8) || b == 16 || b == 32;
+}
+/* "2,3,4" and a group into a recipe of RTN. */
 void gm_recipe_parse(const char *bits, long group, gm_recipe *out);
-void gm_recipe_quantizer(gm_recipe *recipe, const char *text);
-void gm_recipe_hessian(gm_recipe *recipe, const char *text);
-void gm_recipe_scales(gm_recipe *recipe, const char *text);
-const char *gm_quantizer_name(gm_quantizer quantizer);      /* "rtn" ... */
-const char *gm_hessian_name(gm_hessian hessian);            /* "token" ... */
+/* Its field "quantizer", "hessian" or "scales" from the name of a value. */
+void gm_recipe_set(gm_recipe *recipe, const char *field, const char *value);
 /* "rtn bits=2,3,4 group=128", "gptq bits=2,3 group=64 hessian=token", and back;
    then, where they are not the default, act-order, damping=0.02, scales=mse,
    sequential, in this order. */
@@ -143,50 +154,24 @@ void gm_recipe_read(const char *text, gm_recipe *out);
 /* One packed candidate of a weight [out, in], groups = ceil(in/group):
    codes: each row is a bit stream, least significant bit first, padded to a
    byte; scales: fp16 [out, groups], little endian, at any alignment; zeros:
-   like codes, [out, groups]. */
+   like codes, [out, groups].  Values: scale (code - zero), float32. */
 typedef struct {
     int bits;
     long out, in, group;
-    const uint8_t *codes, *scales, *zeros;
-    const gm_tensor *original;      /* bits >= 16: the stored weight itself;
-                                       GM_EXTERNAL: its dequantized tensor */
+    uint8_t *codes, *scales, *zeros;
+    gm_real *original;          /* [out, in] or NULL: the values themselves */
 } gm_packed;
-
-/* n codes of `bits` bits into ceil(n bits / 8) bytes. */
-void gm_pack(const uint8_t *code, long n, int bits, uint8_t *stream);
+/* One whose parts follow each other at data [gm_packed_bytes]; and these as
+   tensors STEM.codes, STEM.scales, STEM.zeros of a file. */
+gm_packed gm_packed_at(long out, long in, int bits, long group, uint8_t *data);
+void gm_packed_tensors(gm_arena *arena, const char *stem, const gm_packed *p,
+                       gm_tensor out[3]);
 void gm_unpack(const uint8_t *stream, long n, int bits, uint8_t *code);
 
 /* Scale (fp16) and zero of a group whose weights span lo <= 0 .. hi >= 0. */
 void gm_grid(float lo, float hi, int bits, uint16_t *scale, uint8_t *zero);
-/* Of n <= GM_MAX_GROUP weights, by the rule: minmax or mse. */
-void gm_grid_of(const float *w, long n, int bits, gm_scales rule,
-                uint16_t *scale, uint8_t *zero);
 
-/* Round to nearest, ties to even, per group of `group` input columns:
-     lo = min(0, min w), hi = max(0, max w), scale = fp16((hi-lo)/(2^b-1))
-     (1 when hi = lo or it rounds to 0), zero = clamp(round(-lo/scale)),
-     code = clamp(round(w/scale) + zero, 0, 2^b - 1)
-   (rule mse: lo and hi shrunk.)  Fills the caller's packed arrays. */
-void gm_rtn(const gm_real *w, long out, long in, int bits, long group,
-            gm_scales rule, uint8_t *codes, uint16_t *scales, uint8_t *zeros);
-
-/* q = scale * (code - zero) for all of the weight, [out, in], float32
-   arithmetic.  For the original candidate: the stored weight. */
-void gm_dequantize(const gm_packed *packed, gm_real *q);
-
-/* W~ = sum_k p_k Q_k, [out, in], summed in k order in gm_real. */
-void gm_mix(const gm_packed *packed, int K, const double *p, gm_real *w);
-
-/* g_k = <G, Q_k>: each row by gm_dot, rows added in order.  row: [out, K]
-   workspace. */
-void gm_inner(const gm_packed *packed, int K, const gm_real *G,
-                   double *row, double *g);
-
-/* ----------------------------------------------------------------- gptq.c
-   GPTQ candidates of one weight: column after column, each one's rounding
-   error moved onto the columns after it. */
-
-/* What all weights with the same input share.  U upper triangular,
+/* What GPTQ of all weights with the same input shares.  U upper triangular,
    U^T U = (H + damping)^-1, in the order the columns are rounded in. */
 typedef struct {
     long n;
@@ -194,35 +179,50 @@ typedef struct {
     long *order;                /* [n] act-order; NULL: from left to right   */
     bool *dead;                 /* [n] H_jj = 0: the weight becomes 0        */
 } gm_factor;
-
 /* H [n, n], lower triangle read.  damping: share of the mean H_jj (of columns
    that are not dead) added to each.  act_order: largest H_jj first, and all
    groups' scales from the original weights. */
-void gm_gptq_factor(gm_arena *arena, long n, const double *H,
-                         double damping, bool act_order, gm_factor *out);
+void gm_gptq_factor(gm_arena *arena, long n, const double *H, double damping,
+                    bool act_order, gm_factor *out);
 
-/* As gm_rtn, with the inputs' factor; the arena is workspace. */
-void gm_gptq(gm_arena *arena, const gm_real *w, long out, long in,
-                  int bits, long group, gm_scales rule,
-                  const gm_factor *factor, uint8_t *codes, uint16_t *scales,
-                  uint8_t *zeros);
+/* Rounds w [out, in] into codes, scales and zeros of q, whose shape is given:
+   GPTQ with its inputs' factor; factor NULL: RTN.  The arena is workspace. */
+void gm_quantize(gm_arena *arena, const gm_real *w, gm_scales rule,
+                 const gm_factor *factor, gm_packed *q);
+/* The values of all of the weight, q [out, in]. */
+void gm_dequantize(const gm_packed *packed, gm_real *q);
 
-/* Candidates that another tool made, dequantized: formats/external.c. */
-typedef struct gm_external {
-    gm_tensors tensors;
-    const gm_tensor **tensor;   /* [M, K]; NULL: no such candidate           */
-    bool *allowed;              /* [M, K] whether there is one               */
-    int64_t *bytes;             /* [M, K] s_mk: as the file says, else by
-                                   gm_packed_bytes; -1: no such candidate    */
-    char hash[65];              /* of tensors and bytes                      */
-} gm_external;
+/* The candidates of one module: their numbers k and weights. */
+typedef struct {
+    int count, k[GM_MAX_CANDIDATES];
+    gm_packed packed[GM_MAX_CANDIDATES];
+} gm_offer;
+/* W~ = sum_k p[k] Q_k, [out, in], summed in order in gm_real. */
+void gm_mix(const gm_offer *offer, const double *p, gm_real *w);
+/* g[k] = <G, Q_k> of those; the other g[k] stay.  Each row by gm_dot, rows
+   added in order.  The arena is workspace. */
+void gm_inner(gm_arena *arena, const gm_offer *offer, const gm_real *G,
+              double *g);
 
-/* ------------------------------------------------------------ candidates.c
-   The candidates of a whole model in one safetensors file, block after block,
-   mapped; NAME.b3.codes, NAME.b3.scales, NAME.b3.zeros. */
+/* Sequences of S in one pass of GPTQ's inputs: a matter of memory. */
+long gm_at_once(const gm_recipe *recipe, long S);
+/* The Hessians that GPTQ candidates of that text are made from, as they are
+   made: look(context, l, i, n, H) for each block l and input i of its modules
+   (q, k, v | o | gate, up | down), H [n, n], lower triangle.  Always those of
+   the original model's inputs, as without --sequential. */
+typedef void gm_hessian_look(void *context, long l, int i, long n,
+                             const double *H);
+void gm_hessians(gm_arena *arena, const gm_model *model,
+                 const gm_recipe *recipe, const gm_sequences *calibration,
+                 gm_hessian_look *look, void *context);
+
+/* The candidates of a whole model in one safetensors file, block after block:
+   NAME.b3.codes, NAME.b3.scales, NAME.b3.zeros. */
 typedef struct {
     gm_recipe recipe;
     const gm_model *model;
+    gm_arena *arena;            /* of open; the reader of candidates rewinds it
+                                   before anybody else allocates there */
     gm_tensors tensors;
     char hash[65];              /* of recipe, model and, for GPTQ, calibration:
                                    what they depend on */
@@ -234,55 +234,37 @@ static inline bool gm_allowed(const gm_candidates *c, long m, int k) {
     return !c->allowed || c->allowed[m * c->recipe.count + k];
 }
 
-/* Sequences of S in one pass of GPTQ's inputs: a matter of memory. */
-long gm_at_once(const gm_recipe *recipe, long S);
-
 /* Opens DIR/candidates-HASH.safetensors, making it first when it is not there.
    calibration: read for GPTQ only, may be NULL for RTN. */
 void gm_candidates_open(gm_arena *arena, gm_model *model,
-                             const gm_recipe *recipe,
-                             const gm_sequences *calibration, const char *dir,
-                             const gm_report *report, gm_candidates *out);
+                        const gm_recipe *recipe,
+                        const gm_sequences *calibration, const char *dir,
+                        const gm_report *report, gm_candidates *out);
 /* Opens the file of a known hash, which must be of this model and recipe. */
 void gm_candidates_find(gm_arena *arena, gm_model *model,
-                             const gm_recipe *recipe, const char *hash,
-                             const char *dir, gm_candidates *out);
+                        const gm_recipe *recipe, const char *hash,
+                        const char *dir, gm_candidates *out);
 void gm_candidates_close(gm_candidates *candidates);
 /* The file's bytes are those that were written: its SHA-256 is the one in
    DIR/sha256-HASH.txt, which was there before the file. */
 void gm_candidates_verify(gm_arena *arena, const gm_candidates *candidates,
-                               const char *dir);
+                          const char *dir);
 
-/* The Hessians that GPTQ candidates of that text are made from, as they are
-   made: look(context, l, i, n, H) for each block l and input i of its modules
-   (q, k, v | o | gate, up | down), H [n, n], lower triangle.  Always those of
-   the original model's inputs, as without --sequential. */
-typedef void gm_hessian_look(void *context, long l, int i, long n,
-                             const double *H);
-void gm_hessians(gm_arena *arena, const gm_model *model,
-                      const gm_recipe *recipe, const gm_sequences *calibration,
-                      gm_hessian_look *look, void *context);
-
-/* Candidate k of module (layer, j). */
-void gm_candidate(const gm_candidates *candidates, long layer, int j,
-                       int k, gm_packed *out);
+/* Candidate k of module (layer, j), read into candidates->arena; and all that
+   the module has.  A candidate that is a tensor as it stands (the stored
+   weight, another tool's) can be had as that: else NULL. */
+void gm_candidate(const gm_candidates *candidates, long layer, int j, int k,
+                  gm_packed *out);
+void gm_offer_read(const gm_candidates *candidates, long layer, int j,
+                   gm_offer *out);
+const gm_tensor *gm_candidate_tensor(const gm_candidates *candidates,
+                                     long layer, int j, int k);
 /* Dequantized, w [out, in]; and a block with candidate choice[j] for linear
    j, 0..6. */
-void gm_candidate_weight(const gm_candidates *candidates, long layer,
-                              int j, int k, gm_real *w);
+void gm_candidate_weight(const gm_candidates *candidates, long layer, int j,
+                         int k, gm_real *w);
 void gm_chosen_block(const gm_candidates *candidates, long layer,
-                          const int *choice, gm_block *block);
-
-/* The candidates that a module has: numbers k and packed weights. */
-typedef struct {
-    int count, k[GM_MAX_CANDIDATES];
-    gm_packed packed[GM_MAX_CANDIDATES];
-} gm_offer;
-void gm_offer_find(const gm_candidates *candidates, long layer, int j,
-                        gm_offer *out);
-/* g[k] = <G, Q_k> of those; the other g[k] stay.  row: as gm_inner's. */
-void gm_offer_inner(const gm_offer *offer, const gm_real *G, double *row,
-                         double *g);
+                     const int *choice, gm_block *block);
 
 /* ------------------------------------------------------- solver.c, glpk.c
    Stage II: the integer program, solved exactly (equations: solver.c). */
@@ -467,7 +449,6 @@ typedef struct {
     gm_real *inputs;            /* [S, T, d] of this rank's first block; NULL:
                                    the embeddings                             */
     double *row_E;              /* [R] E_t                                    */
-    double *row_g;              /* [out, K] workspace of gm_inner             */
     long R, *order, *picked;    /* [S], [batch]                               */
     int32_t *tokens;            /* [R]                                        */
 } gm_sweep;

@@ -185,7 +185,7 @@ static void candidate(dump *d, long m, int k) {
     if (!gm_allowed(c, m, k) || (writes && !any(d, start))) return;
     gm_linear_shape(&c->model->config, (int)(m % GM_LINEARS), &out, &in);
     const long groups = (in + c->recipe.group - 1) / c->recipe.group;
-    gm_mark mark = gm_arena_mark(d->arena);
+    gm_mark mark = gm_arena_mark(d->arena), read = gm_arena_mark(c->arena);
     gm_packed p;
     float *scale = NULL;
     uint8_t *zero = NULL, *code = NULL;
@@ -220,6 +220,7 @@ static void candidate(dump *d, long m, int k) {
     }
     item(d, real_dtype, out, in, q, "candidates.%.*s.b%d.dequantized", n, name,
          b);
+    if (writes) gm_arena_rewind(c->arena, read);
     release(d, mark);
 }
 

@@ -151,7 +151,7 @@ static void run_baq(gm_call *call) {
         gm_fail(GM_EUSAGE, "baq: --out DIR is missing");
     long S, T;
     int rule = gm_parse_name("--match", gm_arg(call, "--match"), rules, 3);
-    gm_recipe_hessian(&recipe, gm_arg(call, "--hessian"));
+    gm_recipe_set(&recipe, "hessian", gm_arg(call, "--hessian"));
     b.options.hessian = recipe.hessian;
     read_rates(&b, (gm_baq_rule)(GM_BAQ_PUBLISHED + rule));
     gm_arg_long(call, "--sequences", 1, 1 << 20, &S);

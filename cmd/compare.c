@@ -338,7 +338,7 @@ static void choose_and_measure(comparing *c, gm_method method,
     measure_choice(c, choice, m);
     write_alloc(c, row->method, budget, choice);
     bool learned = method == GM_LEARNED || method == GM_REFINED;
-    row->quantizer = gm_quantizer_name(c->recipe.quantizer);
+    row->quantizer = gm_quantizer_name[c->recipe.quantizer];
     row->evaluations = effort.evaluations +
                        (learned ? c->learning.evaluations : 0);
     row->seconds = effort.seconds + (learned ? c->learning.seconds : 0);

@@ -190,7 +190,7 @@ static double rivals_memory(const gm_plan *p, double kept, gm_planned *step) {
         most = pass_bytes(p, S, T);
     }
     if (p->rivals == GM_MEASURES_GRADIENTS)
-        most = largest(most, (double)gm_expand_bytes(c, T, p->recipe.count));
+        most = largest(most, (double)gm_expand_bytes(c, T));
     step[GM_PLAN_RIVALS].memory = (int64_t)(kept + own + most);
     return own;
 }

@@ -73,9 +73,9 @@ void gm_call_quantizer(gm_call *call, gm_recipe *recipe) {
     const char *quantizer = gm_arg(call, "--quantizer");
     const char *hessian = gm_arg(call, "--hessian");
     const char *scales = gm_arg(call, "--scales");
-    if (quantizer) gm_recipe_quantizer(recipe, quantizer);
-    if (hessian) gm_recipe_hessian(recipe, hessian);
-    if (scales) gm_recipe_scales(recipe, scales);
+    if (quantizer) gm_recipe_set(recipe, "quantizer", quantizer);
+    if (hessian) gm_recipe_set(recipe, "hessian", hessian);
+    if (scales) gm_recipe_set(recipe, "scales", scales);
     if (gm_arg(call, "--damping"))
         gm_arg_double(call, "--damping", 1e-9, 1, &recipe->damping);
     if (gm_arg_given(call, "--act-order")) recipe->act_order = true;

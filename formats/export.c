@@ -50,16 +50,17 @@ static void write_stored(gm_out *out, const gm_tensor *t) {
 /* The dequantized candidate, or the stored weight, in the tensor's dtype. */
 static void write_weight(gm_arena *arena, const gm_candidates *candidates,
                               const gm_tensor *t, long m, int k, gm_out *out) {
-    gm_packed packed;
-    gm_candidate(candidates, m / GM_LINEARS,
-                               (int)(m % GM_LINEARS), k, &packed);
-    if (packed.original == t)
-        { write_stored(out, t); return; }
+    const long l = m / GM_LINEARS, count = t->shape[0] * t->shape[1];
+    const int j = (int)(m % GM_LINEARS);
+    const gm_tensor *whole = gm_candidate_tensor(candidates, l, j, k);
+    if (whole == gm_linear_tensor(candidates->model, l, j)) {
+        write_stored(out, t);
+        return;
+    }
     gm_mark mark = gm_arena_mark(arena);
-    long count = packed.out * packed.in;
     gm_real *q = gm_alloc(arena, (size_t)count, sizeof *q);
     uint8_t *bytes = gm_alloc(arena, t->bytes, 1);
-    gm_dequantize(&packed, q);
+    gm_candidate_weight(candidates, l, j, k, q);
     gm_store(t->dtype, q, count, bytes);
     /* a finite float may be infinite in the tensor's type */
     gm_tensor stored = *t;
@@ -144,20 +145,11 @@ static void entries(gm_arena *arena, const gm_tensor *t, int bits,
         out[(*count)++] = *t;
         return;
     }
-    gm_parts p = gm_packed_parts(t->shape[0], t->shape[1], bits, group);
+    gm_packed p = gm_packed_at(t->shape[0], t->shape[1], bits, group, NULL);
     int stem = (int)strlen(t->name) - (int)strlen(".weight");
-    const char *part[3] = {"codes", "scales", "zeros"};
-    int64_t bytes[3] = {p.codes, p.scales, p.zeros};
-    for (int i = 0; i < 3; i++) {
-        gm_dtype dtype = i == 1 ? GM_F16 : GM_U8;
-        int64_t columns = bytes[i] / t->shape[0] / (i == 1 ? 2 : 1);
-        gm_tensor e = {.name = gm_format(arena, "%.*s.%s", stem, t->name,
-                                         part[i]),
-                       .dtype = dtype, .rank = 2,
-                       .shape = {t->shape[0], columns},
-                       .bytes = (size_t)bytes[i]};
-        out[(*count)++] = e;
-    }
+    gm_packed_tensors(arena, gm_format(arena, "%.*s", stem, t->name), &p,
+                      out + *count);
+    *count += 3;
 }
 
 /* The file's layout; bits_of[m] for each module.  tensors: [3 count]. */
@@ -219,15 +211,19 @@ int64_t gm_packed_overhead(gm_arena *arena, const gm_model *model,
 /* The parts of one module, in the order of `entries`. */
 static void write_packed(const gm_candidates *candidates, long m, int k,
                               gm_out *out) {
+    const long l = m / GM_LINEARS;
+    const int j = (int)(m % GM_LINEARS);
+    const gm_tensor *whole = gm_candidate_tensor(candidates, l, j, k);
     gm_packed p;
-    gm_candidate(candidates, m / GM_LINEARS,
-                               (int)(m % GM_LINEARS), k, &p);
-    if (p.original)
-        { write_stored(out, p.original); return; }
-    gm_parts parts = gm_packed_parts(p.out, p.in, p.bits, p.group);
-    gm_out_write(out, p.codes, (size_t)parts.codes);
-    gm_out_write(out, p.scales, (size_t)parts.scales);
-    gm_out_write(out, p.zeros, (size_t)parts.zeros);
+    if (whole) {
+        write_stored(out, whole);
+        return;
+    }
+    gm_mark mark = gm_arena_mark(candidates->arena);
+    gm_candidate(candidates, l, j, k, &p);
+    gm_out_write(out, p.codes, (size_t)gm_packed_bytes(p.out, p.in, p.bits,
+                                                       p.group));
+    gm_arena_rewind(candidates->arena, mark);
 }
 
 void gm_export_packed(gm_arena *arena, const gm_model *model,

@@ -21,10 +21,6 @@ typedef struct {
     int64_t *bytes;             /* the same; -1: the file does not say   */
 } reading;
 
-static bool is_bits(long b) {
-    return (b >= 1 && b <= 8) || b == 16 || b == 32;
-}
-
 /* Length of "NAME" in "NAME.bK"; *bits = K, or 0 when there is no ".bK". */
 static int split_name(const char *name, long *bits) {
     const char *dot = strrchr(name, '.');
@@ -57,7 +53,7 @@ static long slot_of(const reading *r, const char *name) {
         gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected a module's name "
                 "and bits such as %s, found no .b and number at its end",
                 r->path, name, example);
-    if (!is_bits(bits))
+    if (!gm_is_bits(bits))
         gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected bits 1 to 8, 16 "
                 "or 32, found %ld", r->path, name, bits);
     if (m < 0)
@@ -128,7 +124,7 @@ static void choose_bits(const reading *r, const char *bits, long group,
     }
     *out = (gm_recipe){.group = group, .damping = GM_DAMPING};
     for (int b = 1; b <= MOST_BITS; b++)
-        if (is_bits(b) && file_has(r, b)) out->bits[out->count++] = b;
+        if (gm_is_bits(b) && file_has(r, b)) out->bits[out->count++] = b;
     if (out->count) return;
     gm_fail(GM_EINPUT, "%s: expected tensors such as %s, found "
                    "none", r->path, example);

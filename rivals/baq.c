@@ -448,7 +448,7 @@ static void prepare(gm_arena *a, gm_model *model, const gm_baq_options *o,
     gm_sha_tokens(text->tokens, text->S, text->T, tokens);
     char *words = gm_format(
         a, "rate=%.17g rule=%s hessian=%s damping=%.17g model=%s tokens=%s "
-        "S=%ld T=%ld", o->rate, rule[o->rule], gm_hessian_name(o->hessian),
+        "S=%ld T=%ld", o->rate, rule[o->rule], gm_hessian_name[o->hessian],
         o->damping, model->hash, tokens, text->S, text->T);
     gm_sha_begin(&sha);
     gm_sha_add(&sha, "gamma_baq 1", 12);

@@ -291,11 +291,10 @@ typedef struct {
     gm_real *d_y[WAYS], *d_h;       /* [T, d] */
     gm_real *q, *p, *d_z;           /* [rows, vocab] */
     gm_real *normed;                /* [rows, d] */
-    double *row;                    /* [tallest, K] of gm_inner */
     double *slope, *curve;          /* [M, K] sums over sequences */
 } expansion;
 
-static void expansion_alloc(gm_arena *arena, const gm_config *c, long T, long K,
+static void expansion_alloc(gm_arena *arena, const gm_config *c, long T,
                             expansion *e) {
     const size_t d = (size_t)c->d, real = sizeof(gm_real);
     const size_t rows = (size_t)(e->rows = gm_logit_rows(c->vocab, T - 1));
@@ -310,7 +309,6 @@ static void expansion_alloc(gm_arena *arena, const gm_config *c, long T, long K,
     e->p = gm_alloc(arena, logits, real);
     e->d_z = gm_alloc(arena, logits, real);
     e->normed = gm_alloc(arena, rows, d * real);
-    e->row = gm_alloc(arena, (size_t)(gm_tallest(c) * K), sizeof *e->row);
 }
 
 /* p [rows, vocab] = softmax of the logits of h. */
@@ -368,8 +366,11 @@ static void add_module(expansion *e, long l, int j, int way) {
     const long m = l * GM_LINEARS + j, row = m * e->o->K;
     gm_offer offer;
     double g[GM_MAX_CANDIDATES];
-    gm_offer_find(e->o->candidates, l, j, &offer);
-    gm_offer_inner(&offer, e->grad.w[j], e->row, g);
+    gm_arena *arena = e->o->candidates->arena;
+    gm_mark mark = gm_arena_mark(arena);
+    gm_offer_read(e->o->candidates, l, j, &offer);
+    gm_inner(arena, &offer, e->grad.w[j], g);
+    gm_arena_rewind(arena, mark);
     for (int i = 0; i < offer.count; i++) {
         const int k = offer.k[i];
         double along = g[k] - g[e->choice[m]];
@@ -417,9 +418,9 @@ static void expand_sequence(expansion *e, long s) {
 long gm_expand_evaluations(void) { return 2 + 2 * WAYS; }
 
 /* Counted by the allocation itself. */
-int64_t gm_expand_bytes(const gm_config *c, long T, int K) {
+int64_t gm_expand_bytes(const gm_config *c, long T) {
     gm_arena count = {.dry = true};
-    expansion_alloc(&count, c, T, K, &(expansion){0});
+    expansion_alloc(&count, c, T, &(expansion){0});
     return (int64_t)count.peak;
 }
 
@@ -433,7 +434,7 @@ void gm_objective_expand(gm_objective *o, const int *choice, uint64_t seed,
     if (o->text.window < 2)
         gm_fail(GM_EUSAGE, "expected sequences of at least 2 tokens, found "
                 "%ld", o->text.window);
-    expansion_alloc(o->arena, &o->model->config, o->text.window, o->K, &e);
+    expansion_alloc(o->arena, &o->model->config, o->text.window, &e);
     memset(slope, 0, (size_t)n * sizeof *slope);
     memset(curve, 0, (size_t)n * sizeof *curve);
     for (long i = 0; i < o->text.windows; i++) {

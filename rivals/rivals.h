@@ -43,7 +43,7 @@ void gm_objective_expand(gm_objective *objective, const int *choice,
                          uint64_t seed, double *slope, double *curve);
 /* Its work in forward passes of the model over the text, and its memory. */
 long gm_expand_evaluations(void);
-int64_t gm_expand_bytes(const gm_config *config, long T, int K);
+int64_t gm_expand_bytes(const gm_config *config, long T);
 
 /* ---------------------------------------------------------------- search.c
    From one assignment to the next.  Candidates of a module are ordered by

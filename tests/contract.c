@@ -75,23 +75,18 @@ static void candidates(void) {
     enum { OUT = 48, IN = 200, GROUP = 64, K = 8 };
     gm_mark mark = gm_arena_mark(&arena);
     gm_real *w = values(7, OUT * IN, 0.1), *g = values(8, OUT * IN, 1);
-    gm_packed packed[K];
-    double p[K], row[OUT * K], inner[K];
+    gm_offer offer = {.count = K};
+    double p[K], inner[K];
     for (int k = 0; k < K; k++) {
-        gm_parts parts = gm_packed_parts(OUT, IN, k + 1, GROUP);
-        uint8_t *codes = room(parts.codes, 1), *zeros = room(parts.zeros, 1);
-        uint8_t *scales = room(parts.scales, 1);
-        gm_rtn(w, OUT, IN, k + 1, GROUP, GM_MINMAX, codes,
-               (uint16_t *)scales, zeros);
-        add(codes, parts.codes, 1);
-        add(scales, parts.scales, 1);
-        add(zeros, parts.zeros, 1);
-        packed[k] = (gm_packed){k + 1, OUT, IN, GROUP, codes, scales, zeros,
-                                NULL};
+        const long bytes = gm_packed_bytes(OUT, IN, k + 1, GROUP);
+        offer.packed[k] = gm_packed_at(OUT, IN, k + 1, GROUP, room(bytes, 1));
+        gm_quantize(&arena, w, GM_MINMAX, NULL, &offer.packed[k]);
+        add(offer.packed[k].codes, bytes, 1);
+        offer.k[k] = k;
         p[k] = (k + 1) / 36.0;
     }
-    gm_inner(packed, K, g, row, inner);
-    gm_mix(packed, K, p, w);
+    gm_inner(&arena, &offer, g, inner);
+    gm_mix(&offer, p, w);
     add(inner, K, sizeof *inner);
     add(w, OUT * IN, sizeof *w);
     gm_arena_rewind(&arena, mark);
@@ -111,17 +106,13 @@ static void gptq(void) {
     gm_gram(T, IN, x, weight, H);
     for (int way = 0; way < 4; way++) {
         gm_factor f;
-        int bits = 2 + way % 3;
-        gm_parts p = gm_packed_parts(OUT, IN, bits, GROUP);
-        uint8_t *codes = room(p.codes, 1), *zeros = room(p.zeros, 1);
-        uint16_t *scales = room(p.scales, 1);
+        const int bits = 2 + way % 3;
+        const long bytes = gm_packed_bytes(OUT, IN, bits, GROUP);
+        gm_packed q = gm_packed_at(OUT, IN, bits, GROUP, room(bytes, 1));
         gm_gptq_factor(&arena, IN, H, 0.01, way & 1, &f);
-        gm_gptq(&arena, w, OUT, IN, bits, GROUP, way & 2 ? GM_MSE : GM_MINMAX,
-                &f, codes, scales, zeros);
+        gm_quantize(&arena, w, way & 2 ? GM_MSE : GM_MINMAX, &f, &q);
         add(f.U, IN * IN, sizeof *f.U);
-        add(codes, p.codes, 1);
-        add(scales, p.scales, 1);
-        add(zeros, p.zeros, 1);
+        add(q.codes, bytes, 1);
     }
     gm_arena_rewind(&arena, mark);
 }

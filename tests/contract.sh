@@ -11,7 +11,7 @@ mkdir -p "$out"
 : > "$out/hashes"
 flags="-std=gnu11 -I. -ffp-contract=off -fno-math-errno -Wno-unknown-pragmas"
 sources="tests/contract.c lib/base.c lib/files.c lib/tensors.c lib/kernels.c
-    lib/checkpoint.c lib/tables.c model.c quant.c gptq.c"
+    lib/checkpoint.c lib/tables.c lib/ranks.c model.c quant.c"
 builds=0
 
 # try RUNNER COMPILER FLAGS...

@@ -46,7 +46,7 @@ static void make_dumps(void) {
     const gm_dump_options all = {NULL, true, 1000000000};
     gm_status s = STATUS(gm_model_open(&arena, model_dir, &model));
     if (!s) s = STATUS(gm_recipe_parse("2,3,4", 16, &recipe));
-    if (!s) s = STATUS(gm_recipe_quantizer(&recipe, "gptq"));
+    if (!s) s = STATUS(gm_recipe_set(&recipe, "quantizer", "gptq"));
     if (!s) s = STATUS(gm_make_dir(work));
     if (!s) s = STATUS(gm_candidates_open(&arena, &model, &recipe, &text, work, NULL,
                                    &candidates));

@@ -142,22 +142,16 @@ static void gptq(void) {
     enum { BITS = 4, GROUP = 128 };
     long out, in;
     gm_linear_shape(&model.config, GM_GATE, &out, &in);
-    gm_parts parts = gm_packed_parts(out, in, BITS, GROUP);
     if (!H) gram();
     gm_mark mark = gm_arena_mark(&arena);
-    uint8_t *codes = room((size_t)parts.codes, 1);
-    uint8_t *zeros = room((size_t)parts.zeros, 1);
-    uint16_t *scales = room((size_t)parts.scales, 1);
+    gm_packed packed = gm_packed_at(out, in, BITS, GROUP, room(
+        (size_t)gm_packed_bytes(out, in, BITS, GROUP), 1));
     gm_real *q = room((size_t)(out * in), sizeof *q);
     gm_factor factor;
     begin();
     gm_gptq_factor(&arena, in, H, GM_DAMPING, false, &factor);
-    gm_gptq(&arena, block.w[GM_GATE], out, in, BITS, GROUP, GM_MINMAX,
-                 &factor, codes, scales, zeros);
+    gm_quantize(&arena, block.w[GM_GATE], GM_MINMAX, &factor, &packed);
     end();
-    gm_packed packed = {.bits = BITS, .out = out, .in = in, .group = GROUP,
-                        .codes = codes, .scales = (const uint8_t *)scales,
-                        .zeros = zeros};
     gm_dequantize(&packed, q);
     save("q.f32", q, (size_t)(out * in) * sizeof *q);
     gm_arena_rewind(&arena, mark);

@@ -74,8 +74,8 @@ static void equals_transformers(fixture *f) {
           "bytes", sign->characters, sign->bytes);
     gm_accuracy a;
     gm_questions_score(&f->questions, f->likelihood, &a);
-    double found[6] = {a.acc, a.acc_norm, a.acc_bytes, a.acc_error,
-                       a.acc_norm_error, a.acc_bytes_error};
+    double found[6] = {a.share[0], a.share[1], a.share[2], a.error[0],
+                       a.error[1], a.error[2]};
     for (int i = 0; i < 6; i++) {
         double expected = i < 3 ? accuracy.f[i] : error.f[i - 3];
         CHECK(fabs(found[i] - expected) < 1e-8, "accuracy %d: %.9g, expected "
@@ -147,10 +147,11 @@ static void scores_by_hand(void) {
     /* first: 2 wins the sum, 0 per character, 2 per byte; second: 1 the sum
        (before its equal 2), 0 per character (before its equal 1), 0 per byte:
        -1, -1, -1 */
-    CHECK(a.acc == 0.5 && a.acc_norm == 0.5 && a.acc_bytes == 0,
-          "acc %g acc_norm %g acc_bytes %g", a.acc, a.acc_norm, a.acc_bytes);
-    CHECK(a.acc_error == 0.5 && a.acc_bytes_error == 0, "errors %g %g",
-          a.acc_error, a.acc_bytes_error);
+    CHECK(a.share[0] == 0.5 && a.share[1] == 0.5 && a.share[2] == 0,
+          "acc %g acc_norm %g acc_bytes %g", a.share[0], a.share[1],
+          a.share[2]);
+    CHECK(a.error[0] == 0.5 && a.error[2] == 0, "errors %g %g", a.error[0],
+          a.error[2]);
 }
 
 static gm_status read_text(fixture *f, const char *text, long positions,

@@ -200,8 +200,8 @@ static void bits_of(const gm_allocation *allocation, char bits[128]) {
     for (int b = 0; b < 100; b++) {
         long m = 0;
         while (m < allocation->M && gm_min(allocation->bits[m], 99) != b) m++;
-        if (m < allocation->M && strlen(bits) < 120)
-            snprintf(bits + strlen(bits), 8, "%s%d", *bits ? "," : "", b);
+        if (m < allocation->M && strlen(bits) < 110)
+            snprintf(bits + strlen(bits), 16, "%s%d", *bits ? "," : "", b);
     }
 }
 

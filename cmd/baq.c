@@ -5,15 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 32 };         /* rates times methods */
-
-typedef struct {
-    gm_call *call;
-    gm_baq_options row[MOST];
-    const char *rate[MOST];
-    int rows;
-} baq_run;
-
 static int ascending(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -55,14 +46,13 @@ void gm_call_baq(gm_call *call, const gm_baq_options *options,
 }
 
 /* Measures and prints one row. */
-static void print_row(baq_run *b, int i) {
-    gm_call *call = b->call;
+static void print_row(gm_call *call, const gm_baq_options *o) {
     gm_arena *a = &call->arena;
     gm_candidates c;
     gm_baq_report r;
     char measured[128] = "-\t-\t-\t-";
     double spread[3], share[2] = {0};
-    gm_call_baq(call, &b->row[i], &c, &r);
+    gm_call_baq(call, o, &c, &r);
     if (call->on.text.windows) {
         const int *choice = gm_alloc(a, (size_t)r.M, sizeof *choice);
         gm_measure m = gm_call_measure(call, &c, choice);
@@ -70,47 +60,40 @@ static void print_row(baq_run *b, int i) {
                  m.perplexity, m.kl, m.kl_error, m.top1);
     }
     summary(a, &r, spread, share);
-    gm_result_row("%s\t%s\t%.6f\t%.6f\t%.6f\t%lld\t%.5f\t%.5f\t%.3f\t%.3f\t"
-                  "%.3f\t%s\t%s", b->row[i].rule == GM_BAQ_UNIFORM ? "gptq"
-                  : "baq", b->rate[i], r.bits, r.stored_bits, r.effective_bits,
+    gm_result_row("%s\t%g\t%.6f\t%.6f\t%.6f\t%lld\t%.5f\t%.5f\t%.3f\t%.3f\t"
+                  "%.3f\t%s\t%s", o->rule == GM_BAQ_UNIFORM ? "gptq" : "baq",
+                  o->rate, r.bits, r.stored_bits, r.effective_bits,
                   (long long)r.bytes, share[0], share[1], spread[0], spread[1],
                   spread[2], measured, r.path);
     gm_candidates_close(&c);
 }
 
-/* The rows: GPTQ and BAQ at each rate. */
-static void read_rates(baq_run *b) {
-    gm_call *call = b->call;
-    gm_baq_options o = {.damping = GM_DAMPING, .hessian = call->recipe.hessian};
+static void run_baq(gm_call *call) {
+    enum { MOST = 16 };             /* rates, each of GPTQ and BAQ */
+    gm_baq_options row[2 * MOST];
+    int rows = 0;
     char *list = gm_format(&call->arena, "%s", call->rates);
     for (char *item; (item = strsep(&list, ","));) {
-        o.rate = gm_parse_double("--rate", item, 0, 8);
-        if (b->rows + 2 > MOST)
+        gm_baq_options o = {.damping = GM_DAMPING,
+                            .hessian = call->recipe.hessian,
+                            .rate = gm_parse_double("--rate", item, 0, 8)};
+        if (rows + 2 > 2 * MOST)
             gm_fail(GM_EUSAGE, "--rate: expected at most %d rates, found more",
-                    MOST / 2);
-        for (int i = call->no_gptq ? 1 : 0; i < 2; i++) {
-            o.rule = i ? (gm_baq_rule)(GM_BAQ_PUBLISHED + call->match)
-                       : GM_BAQ_UNIFORM;
-            b->rate[b->rows] = item;
-            b->row[b->rows++] = o;
-        }
+                    MOST);
+        if (!call->no_gptq) row[rows++] = o;
+        o.rule = (gm_baq_rule)(GM_BAQ_PUBLISHED + call->match);
+        row[rows++] = o;
     }
-}
-
-static void run_baq(gm_call *call) {
-    baq_run b = {.call = call};
-    read_rates(&b);
     gm_model_open(&call->arena, call->operand[0], &call->model);
-    call->calibration = gm_call_sequences(call, call->calib,
-                                          call->calib_tokens);
+    gm_call_calibrate(call);
     if (call->text || call->text_tokens) gm_call_windows(call);
     gm_call_claim(call);
-    gm_baq_make(&call->arena, &call->model, b.row, b.rows, &call->calibration,
+    gm_baq_make(&call->arena, &call->model, row, rows, &call->calibration,
                 call->out, &call->report);
     gm_result_begin("method\trate\tbits\tstored_bits\teffective_bits\tbytes\t"
                     "pruned\tclamped\tbefore\tpredicted\tafter\tperplexity\t"
                     "kl\tkl_error\ttop1\tfile");
-    for (int i = 0; i < b.rows; i++) print_row(&b, i);
+    for (int i = 0; i < rows; i++) print_row(call, row + i);
     gm_result_end(call);
 }
 
@@ -118,10 +101,9 @@ const gm_command gm_command_baq = {
     "baq", "MODEL --calib FILE --out DIR [--text FILE]",
     "BAQ, a rival: bits for each input column, beside GPTQ at the same rate",
     "GPTQ without groups at R_ref gives losses l_j of columns; then again\n"
-    "with R_j = R_ref + (1/1.95) log2(l_j / GM(l)), in whole levels; see\n"
-    "baq.c.  bits: average log2 of levels; stored_bits: codes of whole bits;\n"
-    "effective_bits: with ranges and levels; pruned, clamped: shares of\n"
-    "columns with 1 and 256 levels; before, predicted, after: the median\n"
-    "module's standard deviation of log2 of column losses, at R_ref, as\n"
-    "predicted for the R_j, and with them (0 would be equal losses).",
+    "with R_j = R_ref + (1/1.95) log2(l_j / GM(l)), in whole levels.  bits:\n"
+    "average log2 of levels; stored_bits: of whole bits; effective_bits: with\n"
+    "ranges and levels; pruned, clamped: shares of columns with 1 and 256\n"
+    "levels; before, predicted, after: the median module's standard deviation\n"
+    "of log2 of column losses, at R_ref, predicted and found for the R_j.",
     1, BAQ, run_baq};

@@ -68,7 +68,8 @@ struct gm_call {
         *scores_from, *rates, *step, *state, *tolerance, *original,
         *max_memory, *isa;
     bool frontier, resume, no_models, no_gptq, all, json, quiet, help;
-    int packed, in, paper, match;       /* which of the row's names */
+    int packed, paper, match;           /* which of the row's names */
+    gm_convention in;
     long robust, score_bits, solver_mib, window, windows, evaluations, dump_mb,
         threads;
     double edge;
@@ -119,9 +120,11 @@ void gm_call_begin(gm_call *call);
    been given back. */
 gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]);
 /* S sequences of T tokens from a text or a .npy file, whichever is not NULL;
-   ids are checked against the vocabulary. */
+   ids are checked against the vocabulary.  calibrate: of --calib, into the
+   call. */
 gm_sequences gm_call_sequences(gm_call *call, const char *text,
                                const char *npy);
+void gm_call_calibrate(gm_call *call);
 /* --text, cut by --window and --windows, into call->on. */
 void gm_call_windows(gm_call *call);
 /* The candidates at `choice` against the original; choice NULL: the original

@@ -295,8 +295,7 @@ static void run_compare(gm_call *call) {
     one_row(&c, ORIGINAL, NULL);
     char *list = gm_format(a, "%s", call->budgets);
     for (char *item; (item = strsep(&list, ","));) {
-        gm_budget budget = gm_budget_parse(a, c.table,
-                                           (gm_convention)call->in, item);
+        gm_budget budget = gm_budget_parse(a, c.table, call->in, item);
         for (int i = 0; i < c.methods; i++) one_row(&c, c.method[i], &budget);
     }
     gm_compared_text(NULL, text);
@@ -307,8 +306,7 @@ static void run_compare(gm_call *call) {
         gm_result_row("%s\t%.1f", text, rows[i]->seconds);
     }
     gm_result_end(call);
-    gm_plot plot = gm_comparison_series(a, rows, c.rows,
-                                        (gm_convention)call->in);
+    gm_plot plot = gm_comparison_series(a, rows, c.rows, call->in);
     if (plot.count) {
         gm_plot_svg(a, &plot, gm_format(a, "%s/compare.svg", call->out));
         gm_talk(call, "\n%s", gm_plot_text(a, &plot, 78, 22));

@@ -300,7 +300,7 @@ static void run_plan(gm_call *call) {
     else if (!call->windows)
         gm_talk(call, "no --eval and no --windows: 16 windows are assumed");
     if (call->calib || call->calib_tokens)
-        gm_call_sequences(call, call->calib, call->calib_tokens);
+        gm_call_calibrate(call);
     else
         gm_alloc(a, (size_t)(call->fit.S * call->fit.T), sizeof(int32_t));
     gm_call_plan(call);

@@ -42,6 +42,11 @@ gm_sequences gm_call_sequences(gm_call *call, const char *text,
     return out;
 }
 
+void gm_call_calibrate(gm_call *call) {
+    call->calibration = gm_call_sequences(call, call->calib,
+                                          call->calib_tokens);
+}
+
 void gm_call_windows(gm_call *call) {
     const char *path = call->text ? call->text : call->text_tokens;
     long count, window = call->window, windows = call->windows;
@@ -141,7 +146,7 @@ const char *gm_call_way(gm_call *call, int count) {
         if (!gm_given(ways[i])) continue;
         given++;
         way = ways[i];
-        if (i <= GM_BYTES) call->in = i;
+        if (i <= GM_BYTES) call->in = (gm_convention)i;
     }
     if (given != 1)
         gm_fail(GM_EUSAGE, "%s: expected one of %s, found %s",
@@ -243,8 +248,7 @@ void gm_call_chosen(gm_call *call) {
         gm_fail(GM_EUSAGE, "%s has no candidates_hash and GPTQ candidates are "
                 "made from a calibration text: --calib FILE is missing",
                 call->alloc);
-    if (gptq && !find)
-        call->calibration = gm_call_sequences(call, call->calib, NULL);
+    if (gptq && !find) gm_call_calibrate(call);
     gm_call_open(call, gm_call_cache(call, call->alloc), find ? made : NULL);
     if (hash && strcmp(hash, call->model.hash) != 0)
         gm_bad(call->alloc, "was made for another model: expected model_hash "
@@ -341,8 +345,7 @@ static void check_budgets(gm_call *call) {
     for (char *item; (item = strsep(&list, ","));) {
         gm_certificate certificate;
         gm_allocation allocation;
-        gm_budget budget = gm_budget_parse(a, &call->table,
-                                           (gm_convention)call->in, item);
+        gm_budget budget = gm_budget_parse(a, &call->table, call->in, item);
         gm_allocate(a, &call->table, &budget, &options, choice, &certificate,
                     &allocation);
     }
@@ -353,8 +356,7 @@ void gm_call_begin(gm_call *call) {
     const bool budgets = bit & (RUN | COMPARE);
     if (budgets) check_budgets(call);
     if (budgets) gm_call_windows(call);
-    call->calibration = gm_call_sequences(call, call->calib,
-                                          call->calib_tokens);
+    gm_call_calibrate(call);
     gm_call_plan(call);
     if (bit != DUMP) gm_call_claim(call);
     gm_call_open(call, bit == DUMP ? gm_call_cache(call, call->out) : call->out,

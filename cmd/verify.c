@@ -125,7 +125,6 @@ static void run_verify(gm_call *call) {
             r.compared, r.failed, r.count - r.compared);
     gm_tensors_close(&theirs);
     gm_tensors_close(&ours);
-    if (dir) gm_model_close(&model);
     if (r.message) gm_fail(GM_EDIFFER, "%s", r.message);
 }
 

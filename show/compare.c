@@ -187,13 +187,13 @@ static void check_table(const gm_table *t) {
     if (!found || strcmp(found, format_name) != 0)
         gm_fail(GM_EINPUT, "%s: format: expected \"%s\", found \"%s\"",
                 t->path, format_name, found ? found : "none");
-    for (int c = 0; c < COLUMNS && c < t->columns; c++)
-        if (strcmp(t->column[c], column[c].name) != 0)
-            gm_fail(GM_EINPUT, "%s: column %d: expected the columns of gamma "
-                    "compare, found \"%s\"", t->path, c + 1, t->column[c]);
     if (t->columns != COLUMNS)
         gm_fail(GM_EINPUT, "%s: expected the columns of gamma compare, found "
                 "%ld", t->path, t->columns);
+    for (int c = 0; c < COLUMNS; c++)
+        if (strcmp(t->column[c], column[c].name) != 0)
+            gm_fail(GM_EINPUT, "%s: column %d: expected the columns of gamma "
+                    "compare, found \"%s\"", t->path, c + 1, t->column[c]);
 }
 
 /* The key is a part of a path; sizes and losses are finite, but a perplexity

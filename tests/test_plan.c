@@ -25,13 +25,13 @@ static gm_recipe recipe_of(const char *text) {
     return r;
 }
 
-static gm_plan plan_of(const gm_model *model, const gm_recipe *recipe,
+static gm_call plan_of(const gm_model *model, const gm_recipe *recipe,
                        const gm_fit_options *fit) {
-    gm_plan p = {.config = model->config, .recipe = *recipe, .fit = *fit,
+    gm_call p = {.model = *model, .recipe = *recipe, .fit = *fit, .plan = {
                  .candidates = true, .learns = true, .stored = (double)
-                 gm_dtype_bytes(gm_linear_tensor(model, 0, 0)->dtype)};
+                 gm_dtype_bytes(gm_linear_tensor(model, 0, 0)->dtype)}};
     for (long i = 0; i < model->tensors.count; i++)
-        p.model_bytes += (double)model->tensors.tensor[i].bytes;
+        p.plan.model_bytes += (double)model->tensors.tensor[i].bytes;
     return p;
 }
 
@@ -52,18 +52,18 @@ static gm_fit_options fit_options(const gm_recipe *r) {
 }
 
 /* The rivals of compare; `arena` holds what evaluation holds. */
-static void test_rivals(const char *what, gm_plan p, gm_arena *arena,
+static void test_rivals(const char *what, gm_call p, gm_arena *arena,
                         const gm_candidates *candidates,
                         const gm_sequences *text, const int *choice,
                         double mapped) {
-    const long K = p.recipe.count, M = p.config.layers * GM_LINEARS;
+    const long K = p.recipe.count, M = p.model.config.layers * GM_LINEARS;
     gm_objective *objective;
     gm_planned step[GM_PLAN_STEPS];
     bool *wanted = calloc((size_t)(M * K), sizeof *wanted);
     double *S = calloc((size_t)(M * K), sizeof *S), kl;
     double *C = calloc((size_t)(M * K), sizeof *C);
     char name[256];
-    p.rivals = GM_MEASURES_GRADIENTS;
+    p.plan.rivals = GM_MEASURES_GRADIENTS;
     gm_plan_memory(&p, step);
     for (long i = 0; i < K; i++) wanted[i] = true;
     CHECK(STATUS(gm_objective_begin(arena, candidates, text, NULL, &objective)) == GM_OK &&
@@ -80,14 +80,14 @@ static void test_rivals(const char *what, gm_plan p, gm_arena *arena,
 }
 
 /* One long sequence: its backward pass takes more than evaluation's. */
-static void test_one_sequence(const char *what, gm_plan p,
+static void test_one_sequence(const char *what, gm_call p,
                               const gm_candidates *candidates,
                               const int32_t *tokens, const int *choice,
                               double mapped) {
     gm_arena arena = {0};
     gm_head head;
     char name[256];
-    p.window = 2, p.windows = 1, p.fit.S = 1, p.fit.T = 5 * 96;
+    p.on.text.window = 2, p.on.text.windows = 1, p.fit.S = 1, p.fit.T = 5 * 96;
     CHECK(STATUS(gm_head_load(&arena, candidates->model, &head)) == GM_OK, "%s",
           err.text);
     snprintf(name, sizeof name, "%.200s, one sequence", what);
@@ -106,8 +106,8 @@ static void test_steps(const char *dir, const char *text) {
     CHECK(STATUS(gm_model_open(&keep, dir, &model)) == GM_OK, "%s", err.text);
     for (int i = 0; i < 5 * 96; i++) tokens[i] = i * 7 % 500;
     gm_sequences all = {tokens, o.S, o.T};
-    gm_plan p = plan_of(&model, &r, &o);
-    p.window = 64, p.windows = 7, p.budgets = 1;
+    gm_call p = plan_of(&model, &r, &o);
+    p.on.text.window = 64, p.on.text.windows = 7, p.plan.budgets = 1;
     gm_planned step[GM_PLAN_STEPS];
     gm_plan_memory(&p, step);
     /* while a file is made its header is not: count what is made only */
@@ -168,24 +168,24 @@ static void test_limits(void) {
     gm_planned step[GM_PLAN_STEPS], twice[GM_PLAN_STEPS];
     CHECK(STATUS(gm_model_open(&keep, "data/tiny-llama", &model)) == GM_OK, "%s",
           err.text);
-    gm_plan p = plan_of(&model, &r, &o);
-    p.window = 64, p.windows = 1000, p.budgets = 2;
+    gm_call p = plan_of(&model, &r, &o);
+    p.on.text.window = 64, p.on.text.windows = 1000, p.plan.budgets = 2;
     double peak = step[gm_plan_memory(&p, step)].memory;
-    CHECK(STATUS(gm_plan_fit(&p, peak)) == GM_OK && !p.group &&
+    CHECK(STATUS(gm_plan_fit(&p, peak)) == GM_OK && !p.on.group &&
           !p.recipe.at_once, "pieces were made smaller without need");
     double limit = step[GM_PLAN_CANDIDATES].memory - 1;
-    p.learns = false;
+    p.plan.learns = false;
     CHECK(STATUS(gm_plan_fit(&p, limit)) == GM_OK, "%s", err.text);
-    CHECK(twice[gm_plan_memory(&p, twice)].memory <= limit && p.group > 0 && p.group < 1000 &&
+    CHECK(twice[gm_plan_memory(&p, twice)].memory <= limit && p.on.group > 0 && p.on.group < 1000 &&
           p.recipe.at_once > 0 && p.recipe.at_once < 4, "groups of %ld "
-          "windows, %ld sequences at once", p.group, p.recipe.at_once);
+          "windows, %ld sequences at once", p.on.group, p.recipe.at_once);
     CHECK(STATUS(gm_plan_fit(&p, 1000)) == GM_EMEM, "1000 bytes suffice");
     CHECK(strncmp(err.text, "--max-memory: ", 14) == 0 &&
           strstr(err.text, "expected at most 0.0 MB; lower --"), "%s",
           err.text);
-    gm_plan deep = plan_of(&model, &r, &o);
+    gm_call deep = plan_of(&model, &r, &o);
     gm_plan_memory(&deep, step);
-    deep.config.layers *= 4;
+    deep.model.config.layers *= 4;
     gm_plan_memory(&deep, twice);
     CHECK(twice[GM_PLAN_CANDIDATES].memory == step[GM_PLAN_CANDIDATES].memory,
           "GPTQ's memory grows with blocks");

@@ -62,7 +62,6 @@ typedef struct {
     gm_real *h;                 /* [streams, S T, d] inputs of the next block */
     gm_block block;
     gm_acts acts;
-    gm_rope_table rope;
     double *weight, *mass;      /* [B T], B = gm_at_once                      */
     double *H[INPUTS];          /* [n, n] of this block, n = inputs[i]        */
     long inputs[INPUTS];
@@ -111,7 +110,6 @@ static void stream_room(gm_arena *arena, maker *t) {
         t->H[i] = gm_alloc(arena, n * n, sizeof *t->H[i]);
     }
     gm_acts_alloc(arena, c, at_once, text->T, false, &t->acts);
-    gm_rope_build(arena, c, text->T, NULL, &t->rope);
     for (int k = 0; k < t->streams; k++)
         gm_embed(t->model, text->tokens, all, t->h + k * all * c->d);
 }
@@ -153,9 +151,9 @@ static void pass(maker *t, gm_real *h, int first, int end, bool move) {
         gm_real *at = h + q * T * c->d;
         a->S = gm_min(S - q, at_once);
         bool mass = t->recipe->hessian == GM_ATTENTION && first == 0 && end > 0;
-        if (move) gm_block_forward(c, &t->block, &t->rope, at, a, at);
-        else gm_block_inputs(c, &t->block, &t->rope, at, a, mass ? 1 : first);
-        if (mass) gm_attention_mass(c, a, t->mass);
+        if (move) gm_block_forward(a, &t->block, at, at);
+        else gm_block_inputs(a, &t->block, at, mass ? 1 : first);
+        if (mass) gm_attention_mass(a, t->mass);
         for (int i = first; i < end; i++) {
             gm_states_check(t->model, t->layer, name[i], input[i],
                                 a->S * T, t->inputs[i]);
@@ -378,7 +376,7 @@ static void write_candidates(gm_arena *arena, const gm_model *model,
                                  &file);
     if (gptq && !recipe->sequential)
         gm_states_before(model, first_block(&t, gm_rank()), text, &t.block,
-                             &t.acts, &t.rope, t.h);
+                             &t.acts, t.h);
     write_blocks(arena, &t, &file);
     if (writes) write_digest(arena, &file);
     if (writes) gm_out_commit(&file);

@@ -23,10 +23,8 @@ void gm_final_states(gm_arena *arena, const gm_model *model,
     gm_mark mark = gm_arena_mark(arena);
     gm_block block;
     gm_acts acts;
-    gm_rope_table rope;
     gm_block_alloc(arena, c, &block);
     gm_acts_alloc(arena, c, batch, T, false, &acts);
-    gm_rope_build(arena, c, T, NULL, &rope);
     gm_embed(model, text->tokens, text->windows * T, h);
     for (long l = 0; l < c->layers; l++) {
         if (choice)
@@ -36,7 +34,7 @@ void gm_final_states(gm_arena *arena, const gm_model *model,
         for (long i = 0; i < text->windows; i += batch) {
             gm_real *rows = h + i * T * c->d;
             acts.S = gm_min(batch, text->windows - i);
-            gm_block_forward(c, &block, &rope, rows, &acts, rows);
+            gm_block_forward(&acts, &block, rows, rows);
             gm_states_check(model, l, "output", rows, acts.S * T, c->d);
         }
         gm_say(report, "forward", l + 1, c->layers);

@@ -264,7 +264,6 @@ static void sweep_alloc(gm_arena *arena, const gm_config *c,
     gm_block_alloc(arena, c, &w->block);
     gm_grad_alloc(arena, c, &w->grad);
     gm_acts_alloc(arena, c, o->batch, o->T, true, &w->acts);
-    gm_rope_build(arena, c, o->T, NULL, &w->rope);
     w->h = gm_alloc(arena, R * d, sizeof *w->h);
     w->y = gm_alloc(arena, R * d, sizeof *w->y);
     w->student = gm_alloc(arena, R * d, sizeof *w->student);
@@ -298,15 +297,13 @@ static bool measuring(const gm_fit *fit) {
    candidate meanwhile. */
 static void measure_separable(gm_fit *fit, long l, const gm_offer *offers) {
     gm_sweep *w = fit->sweep;
-    const gm_config *c = &fit->candidates->model->config;
     for (int j = 0; j < GM_LINEARS; j++) {
         gm_real *original = w->block.w[j];
         double *S = fit->separable + (l * GM_LINEARS + j) * fit->K;
         w->block.w[j] = w->grad.w[j];
         for (int i = 0; i < offers[j].count; i++) {
             gm_dequantize(&offers[j].packed[i], w->grad.w[j]);
-            gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts,
-                             w->student);
+            gm_block_forward(&w->acts, &w->block, w->h, w->student);
             double unit = fit->step ? fit->E0 : 1, *mean = S + offers[j].k[i];
             *mean += (block_loss(fit) / unit - *mean) / (double)(fit->step + 1);
         }
@@ -323,7 +320,7 @@ static void sweep_block(gm_fit *fit, long l) {
     const gm_config *c = &model->config;
     gm_offer offers[GM_LINEARS];
     gm_block_load(model, l, &w->block);
-    gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->y);
+    gm_block_forward(&w->acts, &w->block, w->h, w->y);
     gm_states_check(model, l, "output", w->y, w->R, c->d);
     for (int j = 0; j < GM_LINEARS; j++)
         gm_offer_find(fit->candidates, l, j, offers + j);
@@ -338,9 +335,9 @@ static void sweep_block(gm_fit *fit, long l) {
         gm_linear_shape(c, j, &out, &in);
         memset(w->grad.w[j], 0, (size_t)(out * in) * sizeof(gm_real));
     }
-    gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->student);
+    gm_block_forward(&w->acts, &w->block, w->h, w->student);
     fit->block_E[l] = block_loss(fit);
-    gm_block_backward(c, &w->block, &w->rope, w->h, &w->acts, w->d_y, &w->grad,
+    gm_block_backward(&w->acts, &w->block, w->h, w->d_y, &w->grad,
                       NULL);
     watch(fit, GM_BLOCK, l);
     for (int j = 0; j < GM_LINEARS; j++)
@@ -544,7 +541,7 @@ void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
                          sizeof *w->inputs);
     gm_states_before(model, gm_rank_first(c->layers, gm_rank()),
                      &(gm_sequences){tokens, options->S, options->T},
-                     &w->block, &w->acts, &w->rope, w->inputs);
+                     &w->block, &w->acts, w->inputs);
 }
 
 /* -------------------------------------------------------------- scores (10) */

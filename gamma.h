@@ -24,20 +24,21 @@
 /* ----------------------------------------------------------------- model.c
    Rotary angles, block forward and backward, output head. */
 
-/* cos and sin of the rotary angles, [T, head_dim/2] each, for positions
+/* cos and sin of the rotary angles, [T, head_dim/2] each, of positions
    position[0..T-1] (NULL: 0..T-1).  Computed as transformers does: inverse
-   frequencies rounded to float32, angle = float32 product. The YaRN attention
+   frequencies rounded to float32, angle = float32 product.  The YaRN attention
    factor is folded in. */
-typedef struct { long T; gm_real *cos, *sin; } gm_rope_table;
-void gm_rope_build(gm_arena *arena, const gm_config *config, long T,
-                        const int32_t *position, gm_rope_table *out);
+void gm_rope_angles(const gm_config *config, long T, const int32_t *position,
+                    gm_real *cos, gm_real *sin);
 
 /* Everything the backward pass needs from a forward pass over S sequences of
    T tokens; R = S T rows.  Allocated once, reused for every block.  S and T
-   may be set lower afterwards (T: with a rope table of that T). */
+   may be set lower afterwards. */
 typedef struct {
+    const gm_config *config;
     long S, T;
     long room, threads;             /* T and gm_threads() when allocated      */
+    gm_real *cos, *sin;             /* [room, hd/2] of the positions 0 .. T-1 */
     gm_real *x1, *q, *k, *v;        /* [R,d] normed input; q [R,heads*hd] ... */
     gm_real *q_raw, *k_raw;         /* before q_norm/k_norm; Qwen3 only       */
     gm_real *attn;                  /* [R, heads*hd] attention output         */
@@ -53,41 +54,35 @@ void gm_acts_alloc(gm_arena *arena, const gm_config *config, long S,
                         long T, bool backward, gm_acts *out);
 
 /* y = f(h; W): h, y [S T, d]; y may be h.  Fills `acts`. */
-void gm_block_forward(const gm_config *config, const gm_block *block,
-                      const gm_rope_table *rope, const gm_real *h,
-                      gm_acts *acts, gm_real *y);
+void gm_block_forward(gm_acts *acts, const gm_block *block, const gm_real *h,
+                      gm_real *y);
 
 /* Calibration: S sequences of T tokens, [S, T]. */
 typedef struct { const int32_t *tokens; long S, T; } gm_sequences;
 
 /* h [S, T, d]: the states before block `first` of the original model.  block,
-   acts (its S: sequences that pass at a time), rope: workspace. */
+   acts (its S: sequences that pass at a time): workspace. */
 void gm_states_before(const gm_model *model, long first,
-                           const gm_sequences *text, gm_block *block,
-                           gm_acts *acts, const gm_rope_table *rope,
-                           gm_real *h);
+                      const gm_sequences *text, gm_block *block,
+                      gm_acts *acts, gm_real *h);
 
 /* Fills `acts` only as far as the inputs of modules need: last_input 0: x1 (of
    q, k, v), 1: attn (of o), 2: x2 (of gate, up), 3: act (of down). */
-void gm_block_inputs(const gm_config *config, const gm_block *block,
-                     const gm_rope_table *rope, const gm_real *h,
-                     gm_acts *acts, int last_input);
+void gm_block_inputs(gm_acts *acts, const gm_block *block, const gm_real *h,
+                     int last_input);
 
 /* After a forward pass, at least as far as attn: mass[R], the attention that
    each position receives from itself and all later ones, mean over the heads;
    its mean over positions is 1. */
-void gm_attention_mass(const gm_config *config, const gm_acts *acts,
-                       double *mass);
+void gm_attention_mass(const gm_acts *acts, double *mass);
 
 /* Given dE/dy, ADDS dE/dW_j into grad->w[j] for the seven linears (and into
    biases and norms), each where grad has it non-NULL, and, if d_h is not NULL,
    ADDS dE/dh into it.  `acts` must hold the forward pass of this block; h, the
    block's input, must still be unchanged when d_h or grad->norm1 is asked for.
    d_y and d_h are different arrays. */
-void gm_block_backward(const gm_config *config, const gm_block *block,
-                       const gm_rope_table *rope, const gm_real *h,
-                       gm_acts *acts, const gm_real *d_y, gm_block *grad,
-                       gm_real *d_h);
+void gm_block_backward(gm_acts *acts, const gm_block *block, const gm_real *h,
+                       const gm_real *d_y, gm_block *grad, gm_real *d_h);
 
 /* logits[rows, vocab] = norm(h) w^T.  scratch: [rows, d]. */
 void gm_head_forward(const gm_head *head, const gm_real *h, long rows,
@@ -468,7 +463,6 @@ typedef struct {
 typedef struct {
     gm_block block, grad;       /* W or W~; dE/dW~                            */
     gm_acts acts;
-    gm_rope_table rope;
     gm_real *h, *y, *student, *d_y;     /* [R, d] h_{l-1}, h_l, f_l(W~), dE/d */
     gm_real *inputs;            /* [S, T, d] of this rank's first block; NULL:
                                    the embeddings                             */

@@ -80,22 +80,17 @@ static float inverse_frequency(const gm_config *c, long i) {
     return 1.0f / base_power(c, i);
 }
 
-void gm_rope_build(gm_arena *arena, const gm_config *c, long T,
-                        const int32_t *position, gm_rope_table *out) {
-    long half = c->head_dim / 2;
-    size_t row = (size_t)half * sizeof(gm_real);
-    *out = (gm_rope_table){T, gm_alloc(arena, (size_t)T, row),
-                           gm_alloc(arena, (size_t)T, row)};
+void gm_rope_angles(const gm_config *c, long T, const int32_t *position,
+                    gm_real *cos, gm_real *sin) {
+    const long half = c->head_dim / 2;
     for (long i = 0; i < half; i++) {
         float f = inverse_frequency(c, i);
         for (long t = 0; t < T; t++) {
             float angle = (float)(position ? position[t] : t) * f;
             double sine, cosine;
             gm_sincosd((double)angle, &sine, &cosine);
-            out->cos[t * half + i] =
-                (gm_real)(cosine * c->rope.attention_factor);
-            out->sin[t * half + i] =
-                (gm_real)(sine * c->rope.attention_factor);
+            cos[t * half + i] = (gm_real)(cosine * c->rope.attention_factor);
+            sin[t * half + i] = (gm_real)(sine * c->rope.attention_factor);
         }
     }
 }
@@ -234,17 +229,17 @@ static void linear_backward(const gm_config *c, const gm_block *block, int j,
      (x_i, x_{i+hd/2}) <- (x_i cos - x_{i+hd/2} sin, x_{i+hd/2} cos + x_i sin)
    in place; x [R, heads hd].  The gradient is turned back: sign = -1. */
 struct turn {
-    long rows, heads, half;
-    const gm_rope_table *table;
+    const gm_acts *a;
+    long heads, half;
     gm_real sign, *x;
 };
 
 static void turn_rows(void *context, long item) {
     const struct turn *a = context;
-    const long half = a->half;
-    for (long r = item * ROWS; r < last(item, a->rows); r++) {
-        const gm_real *cos_ = a->table->cos + r % a->table->T * half;
-        const gm_real *sin_ = a->table->sin + r % a->table->T * half;
+    const long half = a->half, T = a->a->T;
+    for (long r = item * ROWS; r < last(item, a->a->S * T); r++) {
+        const gm_real *cos_ = a->a->cos + r % T * half;
+        const gm_real *sin_ = a->a->sin + r % T * half;
         for (long head = 0; head < a->heads; head++) {
             gm_real *x = a->x + (r * a->heads + head) * 2 * half;
             for (long i = 0; i < half; i++) {
@@ -256,10 +251,9 @@ static void turn_rows(void *context, long item) {
     }
 }
 
-static void rotate(const gm_config *c, const gm_rope_table *table, long R,
-                   long heads, gm_real sign, gm_real *x) {
-    struct turn a = {R, heads, c->head_dim / 2, table, sign, x};
-    gm_parallel(items(R), turn_rows, &a);
+static void rotate(const gm_acts *acts, long heads, gm_real sign, gm_real *x) {
+    struct turn a = {acts, heads, acts->config->head_dim / 2, sign, x};
+    gm_parallel(items(acts->S * acts->T), turn_rows, &a);
 }
 
 /* Causal attention of one query head h with its key/value head h Hkv / Hq:
@@ -369,8 +363,8 @@ static void mass_of_sequence(void *context, long s) {
         for (long t = 0; t < r->x.T; t += TILE) mass_of_tile(r, s, head, t);
 }
 
-void gm_attention_mass(const gm_config *c, const gm_acts *a, double *mass) {
-    struct received r = {attention_of(c, a), mass};
+void gm_attention_mass(const gm_acts *a, double *mass) {
+    struct received r = {attention_of(a->config, a), mass};
     gm_parallel(a->S, mass_of_sequence, &r);
 }
 
@@ -490,7 +484,7 @@ void gm_acts_alloc(gm_arena *arena, const gm_config *c, long S, long T,
                         bool backward, gm_acts *out) {
     gm_acts *a = out;
     const long q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    *a = (gm_acts){.S = S, .T = T, .room = T, .threads = gm_threads()};
+    *a = (gm_acts){.config = c, .S = S, .T = T, .room = T, .threads = gm_threads()};
     const struct { gm_real **place; long n; bool wanted; } row[] = {
         {&a->x1, c->d, true}, {&a->q, q, true}, {&a->k, kv, true},
         {&a->v, kv, true}, {&a->q_raw, q, c->qk_norm},
@@ -513,15 +507,18 @@ void gm_acts_alloc(gm_arena *arena, const gm_config *c, long S, long T,
     }
     a->scratch = gm_alloc(arena, (size_t)T, (size_t)a->threads * 2 * TILE *
                                             sizeof(gm_real));
+    a->cos = gm_alloc(arena, (size_t)T, (size_t)c->head_dim * sizeof(gm_real));
+    a->sin = a->cos + T * c->head_dim / 2;
+    if (!arena->dry) gm_rope_angles(c, T, NULL, a->cos, a->sin);
 }
 
-void gm_block_inputs(const gm_config *c, const gm_block *b,
-                     const gm_rope_table *rope, const gm_real *h, gm_acts *a,
+void gm_block_inputs(gm_acts *a, const gm_block *b, const gm_real *h,
                      int last_input) {
+    const gm_config *c = a->config;
     const long R = a->S * a->T, hd = c->head_dim;
     gm_real *q = c->qk_norm ? a->q_raw : a->q;
     gm_real *k = c->qk_norm ? a->k_raw : a->k;
-    assert(rope->T == a->T && a->T <= a->room && gm_threads() <= a->threads);
+    assert(a->T <= a->room && gm_threads() <= a->threads);
     /* mid = h + o(attention(norm1(h))) */
     norm_forward(c->norm_eps, R, c->d, h, b->norm1, a->x1);
     if (last_input == 0) return;
@@ -532,8 +529,8 @@ void gm_block_inputs(const gm_config *c, const gm_block *b,
         norm_forward(c->norm_eps, R * c->heads, hd, q, b->q_norm, a->q);
         norm_forward(c->norm_eps, R * c->kv_heads, hd, k, b->k_norm, a->k);
     }
-    rotate(c, rope, R, c->heads, 1, a->q);
-    rotate(c, rope, R, c->kv_heads, 1, a->k);
+    rotate(a, c->heads, 1, a->q);
+    rotate(a, c->kv_heads, 1, a->k);
     attention_forward(c, a);
     if (last_input == 1) return;
     copy(a->mid, h, R * c->d);
@@ -546,24 +543,24 @@ void gm_block_inputs(const gm_config *c, const gm_block *b,
     swiglu_forward(R, c->ff, a->gate, a->up, a->act);
 }
 
-void gm_block_forward(const gm_config *c, const gm_block *b,
-                      const gm_rope_table *rope, const gm_real *h, gm_acts *a,
+void gm_block_forward(gm_acts *a, const gm_block *b, const gm_real *h,
                       gm_real *y) {
+    const gm_config *c = a->config;
     const long R = a->S * a->T;
-    gm_block_inputs(c, b, rope, h, a, 3);
+    gm_block_inputs(a, b, h, 3);
     copy(y, a->mid, R * c->d);
     linear_forward(c, b, GM_DOWN, R, a->act, y, true);
 }
 
 /* From dE/dq and dE/dk after norm and rotation to dE/dq, dE/dk as q_proj and
    k_proj gave them, in place. */
-static void qk_backward(const gm_config *c, const gm_block *b,
-                        const gm_rope_table *rope, const gm_acts *a,
+static void qk_backward(const gm_acts *a, const gm_block *b,
                         const gm_block *grad) {
+    const gm_config *c = a->config;
     const long R = a->S * a->T, hd = c->head_dim;
     const long q = R * c->heads, k = R * c->kv_heads;
-    rotate(c, rope, R, c->heads, -1, a->d_q);
-    rotate(c, rope, R, c->kv_heads, -1, a->d_k);
+    rotate(a, c->heads, -1, a->d_q);
+    rotate(a, c->kv_heads, -1, a->d_k);
     if (!c->qk_norm) return;
     gm_real *room = a->d_attn;              /* no longer needed by now */
     memset(room, 0, (size_t)(q * hd) * sizeof *room);
@@ -576,13 +573,12 @@ static void qk_backward(const gm_config *c, const gm_block *b,
     copy(a->d_k, room, k * hd);
 }
 
-void gm_block_backward(const gm_config *c, const gm_block *b,
-                       const gm_rope_table *rope, const gm_real *h,
-                       gm_acts *a, const gm_real *d_y, gm_block *grad,
-                       gm_real *d_h) {
+void gm_block_backward(gm_acts *a, const gm_block *b, const gm_real *h,
+                       const gm_real *d_y, gm_block *grad, gm_real *d_h) {
+    const gm_config *c = a->config;
     const long R = a->S * a->T;
     gm_real *d_x1 = d_h || grad->norm1 ? a->d_x1 : NULL;
-    assert(rope->T == a->T && a->T <= a->room && gm_threads() <= a->threads);
+    assert(a->T <= a->room && gm_threads() <= a->threads);
     /* y = mid + down(swiglu(norm2(mid))) */
     copy(a->d_mid, d_y, R * c->d);
     linear_backward(c, b, GM_DOWN, R, a->act, d_y, grad, a->d_act, false);
@@ -594,7 +590,7 @@ void gm_block_backward(const gm_config *c, const gm_block *b,
     /* mid = h + o(attention(norm1(h))) */
     linear_backward(c, b, GM_O, R, a->attn, a->d_mid, grad, a->d_attn, false);
     attention_backward(c, a);
-    qk_backward(c, b, rope, a, grad);
+    qk_backward(a, b, grad);
     linear_backward(c, b, GM_V, R, a->x1, a->d_v, grad, d_x1, false);
     linear_backward(c, b, GM_K, R, a->x1, a->d_k, grad, d_x1, true);
     linear_backward(c, b, GM_Q, R, a->x1, a->d_q, grad, d_x1, true);
@@ -608,17 +604,15 @@ void gm_block_backward(const gm_config *c, const gm_block *b,
 /* ------------------------------------------------------- states before a block */
 
 void gm_states_before(const gm_model *model, long first,
-                           const gm_sequences *text, gm_block *block,
-                           gm_acts *acts, const gm_rope_table *rope,
-                           gm_real *h) {
+                      const gm_sequences *text, gm_block *block,
+                      gm_acts *acts, gm_real *h) {
     const long most = acts->S, row = text->T * model->config.d;
     gm_embed(model, text->tokens, text->S * text->T, h);
     for (long l = 0; l < first; l++) {
         gm_block_load(model, l, block);
         for (long q = 0; q < text->S; q += most) {
             acts->S = gm_min(text->S - q, most);
-            gm_block_forward(&model->config, block, rope, h + q * row, acts,
-                             h + q * row);
+            gm_block_forward(acts, block, h + q * row, h + q * row);
         }
     }
     acts->S = most;

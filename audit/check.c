@@ -395,8 +395,8 @@ void gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
         return;
     }
     check_budget(&c);
-    for (long i = 0; i < keys->count; i++)
-        if (strncmp(keys->key[i], "limit.", 6) == 0)
-            check_row(&c, keys->key[i] + 6, resources);
+    for (const gm_key *k = keys->key; k < keys->key + keys->count; k++)
+        if (strncmp(k->name, "limit.", 6) == 0)
+            check_row(&c, k->name + 6, resources);
     check_bound(&c);
 }

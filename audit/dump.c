@@ -388,7 +388,7 @@ static void run_details(dump *d) {
     gm_embed(model, w->tokens, o->batch * o->T, w->h);
     for (long l = 0; l < c->layers; l++) {
         gm_block_load(model, l, &w->block);
-        gm_block_forward(c, &w->block, &w->rope, w->h, &w->acts, w->h);
+        gm_block_forward(&w->acts, &w->block, w->h, w->h);
         details(d, l, &w->acts);
     }
 }

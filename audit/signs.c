@@ -514,7 +514,6 @@ static void change(signs *s, gm_config *c, gm_block *b, const char *what,
 static array block_with(signs *s, array h, long i) {
     const long T = length_of(s), n = s->n;
     gm_config c = s->model->config, wide = c;
-    gm_rope_table rope;
     gm_block block;
     gm_acts acts;
     array out = make(s, h.rows, h.columns);
@@ -524,12 +523,13 @@ static array block_with(signs *s, array h, long i) {
     gm_acts_alloc(s->arena, &wide, s->rows / T, T, false, &acts);
     gm_block_load(s->model, s->l - 1, &block);
     change(s, &c, &block, block_mistakes[i].what, block_mistakes[i].value);
-    gm_rope_build(s->arena, &c, T, NULL, &rope);
+    acts.config = &c;
+    gm_rope_angles(&c, T, NULL, acts.cos, acts.sin);
     for (long k = 0; is(block_mistakes[i].what, "other sense") &&
                      k < T * c.head_dim / 2; k++)
-        rope.sin[k] = -rope.sin[k];
+        acts.sin[k] = -acts.sin[k];
     for (long k = 0; k < n; k++) x[k] = (gm_real)h.x[k];
-    gm_block_forward(&c, &block, &rope, x, &acts, x + n);
+    gm_block_forward(&acts, &block, x, x + n);
     for (long k = 0; k < n; k++) out.x[k] = (double)x[n + k];
     return out;
 }

@@ -60,7 +60,7 @@ static double acts_bytes(const gm_config *c, long S, long T, bool backward) {
     gm_arena count = {.dry = true};
     gm_acts acts;
     gm_acts_alloc(&count, c, S, T, backward, &acts);
-    return (double)count.peak + (double)(T * c->head_dim) * sizeof(gm_real);
+    return (double)count.peak;
 }
 
 /* ------------------------------------------------------------------- memory */
@@ -274,8 +274,7 @@ static void read_shapes(gm_call *call, const char *dir) {
     const gm_json *root = gm_json_read(a, gm_format(a, "%s/config.json", dir));
     const gm_json *type = gm_json_get(root, "torch_dtype");
     if (!type) type = gm_json_get(root, "dtype");
-    p->stored = type && type->string && !strcmp(type->string, "float32") ? 4
-                                                                         : 2;
+    p->stored = gm_json_is(type, "float32") ? 4 : 2;
     const shapes w = shapes_of(call);
     p->model_bytes = p->stored * ((double)c->layers * w.n +
                                   (c->tied ? 1 : 2) * w.head);

@@ -129,8 +129,8 @@ static void print_allocation(const solving *s) {
     const gm_keys *keys = &s->allocation.keys;
     const gm_certificate *t = &s->certificate;
     gm_result_begin("key\tvalue");
-    for (long i = 0; i < keys->count; i++)
-        gm_result_row("%s\t%s", keys->key[i], keys->value[i]);
+    for (const gm_key *k = keys->key; k < keys->key + keys->count; k++)
+        gm_result_row("%s\t%s", k->name, k->value);
     gm_result_row("states\t%ld", t->states);
     gm_result_row("nodes\t%ld", t->nodes);
     gm_result_row("seconds\t%.3f", t->dp_seconds + t->glpk_seconds);

@@ -100,16 +100,6 @@ void gm_bad(const char *where, const char *format, ...) {
     gm_fail(GM_EINPUT, "%s: %s", where, error.text);
 }
 
-gm_status gm_note(gm_error *err, gm_status status, const char *format, ...) {
-    va_list list;
-    if (!err) return status;
-    va_start(list, format);
-    vsnprintf(err->text, sizeof err->text, format, list);
-    va_end(list);
-    gm_clean(err->text, "");
-    return status;
-}
-
 static _Noreturn void out_of_memory(void) {
     gm_fail(GM_EMEM, "out of memory");
 }
@@ -191,11 +181,13 @@ void gm_arena_free(gm_arena *arena) {
     gm_arena_rewind(arena, (gm_mark){0});
 }
 
-void gm_arena_move(gm_arena *to, gm_arena *from) {
-    gm_disown(&from->owned);
-    *to = *from;
-    if (to->chunk) gm_own(&to->owned, arena_release, to);
-    *from = (gm_arena){0};
+void *gm_grow(gm_arena *arena, const void *array, size_t count, size_t *room,
+              size_t size) {
+    if (count < *room) return (void *)(uintptr_t)array;
+    *room = 2 * *room + 32;
+    void *larger = gm_alloc(arena, *room, size);
+    if (count) memcpy(larger, array, count * size);
+    return larger;
 }
 
 char *gm_vformat(gm_arena *arena, const char *format, va_list list) {
@@ -215,6 +207,10 @@ char *gm_format(gm_arena *arena, const char *format, ...) {
     char *text = gm_vformat(arena, format, list);
     va_end(list);
     return text;
+}
+
+int gm_by_name(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
 long gm_count_char(const char *text, char c) {

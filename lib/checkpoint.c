@@ -117,21 +117,11 @@ static const gm_json *given(const struct source *s, const char *key) {
     return v && v->type != GM_JSON_NULL ? v : NULL;
 }
 
+/* null is nothing. */
 _Noreturn static void refuse(const struct source *s, const char *key,
                              const char *expected, const gm_json *v) {
-    static const char *const name[] = {
-        [GM_JSON_BOOL] = "false", [GM_JSON_ARRAY] = "a list",
-        [GM_JSON_OBJECT] = "an object"
-    };
-    char found[80] = "nothing";
-    if (v && v->type == GM_JSON_NUMBER)
-        snprintf(found, sizeof found, "%.10g", v->number);
-    else if (v && v->type == GM_JSON_STRING)
-        snprintf(found, sizeof found, "\"%.60s\"", v->string);
-    else if (v)
-        strcpy(found, v->number != 0 ? "true" : name[v->type]);
     gm_bad(s->path, "%s%s: expected %s, found %s", s->prefix, key, expected,
-           found);
+           gm_json_show(v && v->type != GM_JSON_NULL ? v : NULL).text);
 }
 
 /* Refuses what is given under `key` when a rule is broken. */

@@ -77,10 +77,6 @@ typedef struct gm_frame {
 void gm_frame_open(gm_frame *frame);
 void gm_frame_close(gm_frame *frame);
 
-/* Old style, going: formats into *err (NULL: not) and returns `status`. */
-gm_status gm_note(gm_error *err, gm_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
 /* The first control character, or NULL.  gm_clean replaces all but those in
    `keep` by '?': names from files are shown, and no escape sequence may reach a
    terminal. */
@@ -98,6 +94,9 @@ typedef struct gm_arena {
 /* count * size zeroed bytes, 64-byte aligned; fails when the product overflows
    or memory is exhausted.  count = 0 gives a valid unique pointer. */
 void *gm_alloc(gm_arena *arena, size_t count, size_t size);
+/* The array of `count` elements, or a larger copy, with room for one more. */
+void *gm_grow(gm_arena *arena, const void *array, size_t count, size_t *room,
+              size_t size);
 /* Printf into the arena. */
 char *gm_format(gm_arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -107,10 +106,11 @@ typedef struct { struct gm_chunk *chunk; size_t fill, used; } gm_mark;
 gm_mark gm_arena_mark(const gm_arena *arena);
 void gm_arena_rewind(gm_arena *arena, gm_mark mark);
 void gm_arena_free(gm_arena *arena);
-void gm_arena_move(gm_arena *to, gm_arena *from);
 
 static inline long gm_min(long a, long b) { return a < b ? a : b; }
 
+/* For qsort and bsearch of elements that begin with a name, const char *. */
+int gm_by_name(const void *a, const void *b);
 long gm_count_char(const char *text, char c);   /* how often it is in there */
 /* A path's last part, and the directory it is in: "." when it names none. */
 const char *gm_base_name(const char *path);
@@ -284,6 +284,7 @@ typedef struct gm_input {
     size_t size;
     struct timespec changed;    /* when, as it was opened */
     int fd;
+    bool lock;                  /* a directory, by gm_dir_lock */
     struct gm_input *next;
     gm_owned owned;
 } gm_input;
@@ -323,11 +324,7 @@ void gm_make_dir(const char *path); /* and its parents */
 /* One process at a time in a directory that exists, until gm_dir_unlock or the
    end of the process, however it comes.  A directory that this process holds
    is not locked again.  GM_EIO: another process holds it.  NULL is no lock. */
-typedef struct gm_lock {
-    int fd;
-    struct gm_lock *next;
-    gm_owned owned;
-} gm_lock;
+typedef gm_input gm_lock;
 gm_lock *gm_dir_lock(gm_arena *arena, const char *dir);
 void gm_dir_unlock(gm_lock *lock);
 
@@ -379,8 +376,11 @@ const gm_json *gm_json_parse(gm_arena *arena, const char *path, long line,
 const gm_json *gm_json_read(gm_arena *arena, const char *path);
 /* The member, or NULL; also NULL when `object` is NULL or no object. */
 const gm_json *gm_json_get(const gm_json *object, const char *key);
-/* "a string", "an array", ...; "nothing" of NULL. */
-const char *gm_json_kind(const gm_json *value);
+/* Is it the string `text`?  NULL is none. */
+bool gm_json_is(const gm_json *value, const char *text);
+/* For messages: 3, "text", true, a list; "nothing" of NULL. */
+typedef struct { char text[256]; } gm_shown;
+gm_shown gm_json_show(const gm_json *value);
 /* A JSON string literal (quotes included) for `text`. */
 char *gm_json_quote(gm_arena *arena, const char *text);
 
@@ -410,8 +410,7 @@ typedef struct {
 } gm_tensor;
 
 /* "[2, 3]", for messages. */
-typedef struct { char text[200]; } gm_shape;
-gm_shape gm_shape_of(const gm_tensor *tensor);
+gm_shown gm_shape_of(const gm_tensor *tensor);
 
 /* All tensors of one file or of a checkpoint's shards, sorted by name. */
 typedef struct {
@@ -457,11 +456,12 @@ size_t gm_safetensors_header(const gm_tensor *tensors, long count,
                              const char *const *metadata);
 
 /* "# key value" lines in file order; one that is set again keeps its place. */
-typedef struct { long count, room; const char **key, **value; } gm_keys;
-void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
+typedef struct { const char *name, *value; } gm_key;
+typedef struct { size_t count, room; gm_key *key; } gm_keys;
+void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *name,
                  const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-const char *gm_keys_get(const gm_keys *keys, const char *key);  /* or NULL */
+const char *gm_keys_get(const gm_keys *keys, const char *name); /* or NULL */
 
 /* A text file of tab-separated lines.  `# key value` lines first (value: the
    rest of the line), then one line of column names, then rows.  CR LF is

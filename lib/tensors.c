@@ -187,14 +187,11 @@ static void json_digits(struct parser *p) {
 static void json_number(struct parser *p, gm_json *v) {
     const char *start = p->at;
     char copy[MAX_NUMBER + 1];
-    bool real = false;
     v->type = GM_JSON_NUMBER;
     take(p, '-');
     if (!take(p, '0')) json_digits(p);
-    if (take(p, '.')) {
-        real = true;
-        json_digits(p);
-    }
+    bool real = take(p, '.');
+    if (real) json_digits(p);
     if (take(p, 'e') || take(p, 'E')) {
         real = true;
         if (!take(p, '-')) take(p, '+');
@@ -205,10 +202,9 @@ static void json_number(struct parser *p, gm_json *v) {
                p->at - start, MAX_NUMBER);
     snprintf(copy, sizeof copy, "%.*s", (int)(p->at - start), start);
     errno = 0;
-    int64_t integer = strtoll(copy, NULL, 10);
+    v->integer = strtoll(copy, NULL, 10);
     v->is_integer = !real && errno == 0;
-    if (v->is_integer) v->integer = integer;
-    v->number = v->is_integer ? (double)integer : strtod(copy, NULL);
+    v->number = v->is_integer ? (double)v->integer : strtod(copy, NULL);
     if (!isfinite(v->number))
         gm_bad(place(p, start), "number %.40s does not fit a double", copy);
 }
@@ -326,31 +322,49 @@ const gm_json *gm_json_get(const gm_json *object, const char *key) {
     return NULL;
 }
 
-const char *gm_json_kind(const gm_json *v) {
-    static const char *const name[] = {"null", "a boolean", "a number",
-                                       "a string", "an array", "an object"};
-    return v ? name[v->type] : "nothing";
+bool gm_json_is(const gm_json *v, const char *text) {
+    return v && v->type == GM_JSON_STRING && strcmp(v->string, text) == 0;
 }
 
-/* Writes the literal of `text`, quotes included; at most 6 bytes for each of
-   its bytes, and 2.  Returns its end. */
-static char *quote(char *to, const char *text) {
-    *to++ = '"';
-    for (; *text; text++) {
-        if ((uint8_t)*text < ' ') {
-            to += sprintf(to, "\\u%04x", *text);
-            continue;
-        }
-        if (*text == '"' || *text == '\\') *to++ = '\\';
-        *to++ = *text;
-    }
-    *to++ = '"';
-    return to;
+gm_shown gm_json_show(const gm_json *v) {
+    static const char *const name[] = {"null", "false", "", "", "a list",
+                                       "an object"};
+    gm_shown shown = {"nothing"};
+    if (v && v->type == GM_JSON_STRING)
+        snprintf(shown.text, sizeof shown, "\"%.200s\"", v->string);
+    else if (v && v->type == GM_JSON_NUMBER)
+        snprintf(shown.text, sizeof shown, "%.10g", v->number);
+    else if (v)
+        strcpy(shown.text, v->number != 0 ? "true" : name[v->type]);
+    return shown;
+}
+
+static const char *const kinds[] = {"null", "a boolean", "a number",
+                                    "a string", "an array", "an object"};
+
+/* v, after "WHERE: KEY: expected an object, found nothing" where it is not of
+   this type; key: "" for a whole. */
+static const gm_json *need_type(const char *where, const char *key,
+                                const gm_json *v, gm_json_type type) {
+    if (v && v->type == type) return v;
+    gm_bad(where, "%s%sexpected %s, found %s", key, *key ? ": " : "",
+           kinds[type], v ? kinds[v->type] : "nothing");
+}
+
+static const gm_json *member(const char *where, const gm_json *object,
+                             const char *key, gm_json_type type) {
+    return need_type(where, key, gm_json_get(object, key), type);
 }
 
 char *gm_json_quote(gm_arena *arena, const char *text) {
-    char *literal = gm_alloc(arena, 6 * strlen(text) + 3, 1);
-    quote(literal, text);
+    char *literal = gm_alloc(arena, 6 * strlen(text) + 3, 1), *to = literal;
+    *to++ = '"';
+    for (; *text; text++) {
+        bool control = (uint8_t)*text < ' ';
+        if (*text == '"' || *text == '\\') *to++ = '\\';
+        to += sprintf(to, control ? "\\u%04x" : "%c", *text);
+    }
+    *to = '"';
     return literal;
 }
 
@@ -409,11 +423,8 @@ uint16_t gm_f32_to_f16(float x) {
         h = 0x7C00;
     else if (magnitude >= 0x38800000)           /* normal: >= 2^-14        */
         h = round_shift(magnitude - 0x38000000, 13);
-    else if (magnitude < 0x33000000)            /* < 2^-25 rounds to 0     */
-        h = 0;
-    else    /* x = f 2^(e-150), f with its hidden bit; unit 2^-24 */
-        h = round_shift((magnitude & 0x7FFFFF) | 0x800000,
-                        126 - (int)(magnitude >> 23));
+    else    /* the unit of 0.5 + |x| is 2^-24, as a subnormal's */
+        h = bits_of_float(0.5f + float_of_bits(magnitude)) - 0x3F000000;
     return (uint16_t)(bits >> 16 & 0x8000) | (uint16_t)h;
 }
 
@@ -450,8 +461,8 @@ void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out) {
     }
 }
 
-gm_shape gm_shape_of(const gm_tensor *t) {
-    gm_shape shape = {"["};
+gm_shown gm_shape_of(const gm_tensor *t) {
+    gm_shown shape = {"["};
     for (int i = 0; i < t->rank; i++)       /* at most 8 times 22 characters */
         sprintf(shape.text + strlen(shape.text), "%s%lld", i ? ", " : "",
                 (long long)t->shape[i]);
@@ -545,17 +556,6 @@ void gm_name_check(const char *path, const char *what, const char *name) {
         gm_bad(path, "%s " NAME ": part of a path in its name", what, name);
 }
 
-/* Member `key` of one entry of a header, "PATH: tensor NAME" in messages. */
-static const gm_json *entry_field(const char *at, const gm_json *entry,
-                                  const char *key, gm_json_type type) {
-    const gm_json *field = gm_json_get(entry, key);
-    const gm_json wanted = {.type = type};
-    if (!field || field->type != type)
-        gm_bad(at, "%s: expected %s, found %s", key, gm_json_kind(&wanted),
-               gm_json_kind(field));
-    return field;
-}
-
 /* The product of the shape and the element size.  An unknown type has element
    size 0 and only its extent is checked. */
 static long long entry_shape(const char *at, const gm_json *shape,
@@ -584,12 +584,11 @@ static gm_tensor entry_read(const gm_input *file, int64_t start,
     int i = 0;
     snprintf(name, sizeof name, "tensor " NAME, entry->key);
     snprintf(at, sizeof at, "%s: %s", file->path, name);
-    if (entry->type != GM_JSON_OBJECT)
-        gm_bad(at, "expected an object, found %s", gm_json_kind(entry));
+    need_type(at, "", entry, GM_JSON_OBJECT);
     gm_name_check(file->path, "tensor", entry->key);
-    const char *dtype = entry_field(at, entry, "dtype", GM_JSON_STRING)->string;
-    const gm_json *shape = entry_field(at, entry, "shape", GM_JSON_ARRAY);
-    const gm_json *o = entry_field(at, entry, "data_offsets", GM_JSON_ARRAY);
+    const char *dtype = member(at, entry, "dtype", GM_JSON_STRING)->string;
+    const gm_json *shape = member(at, entry, "shape", GM_JSON_ARRAY);
+    const gm_json *o = member(at, entry, "data_offsets", GM_JSON_ARRAY);
     if (o->length != 2 || !o->child->is_integer || !o->child->next->is_integer
         || o->child->integer < 0)
         gm_bad(at, "data_offsets: expected two integers >= 0");
@@ -621,10 +620,6 @@ static int by_place(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-static int by_name(const void *a, const void *b) {
-    return strcmp(((const gm_tensor *)a)->name, ((const gm_tensor *)b)->name);
-}
-
 /* Every byte after the header, which ends at `start`, belongs to exactly one
    tensor. */
 static void check_cover(const gm_input *file, long long start,
@@ -633,28 +628,31 @@ static void check_cover(const gm_input *file, long long start,
     long long at = start;
     qsort(tensor, (size_t)count, sizeof *tensor, by_place);
     for (long i = 0; i < count; at += (long long)tensor[i++].bytes) {
+        char behind[200] = "";
         if (tensor[i].at == at) continue;
-        if (i == 0)
-            gm_bad(file->path, "tensor " NAME " begins at offset %lld, "
-                   "expected 0", tensor[i].name, tensor[i].at - start);
+        if (i)
+            snprintf(behind, sizeof behind, ", where " NAME " ends",
+                     tensor[i - 1].name);
         gm_bad(file->path, "tensor " NAME " begins at offset %lld, expected "
-               "%lld, where " NAME " ends", tensor[i].name,
-               tensor[i].at - start, at - start, tensor[i - 1].name);
+               "%lld%s", tensor[i].name, tensor[i].at - start, at - start,
+               behind);
     }
     if (at != end)
         gm_bad(file->path, "%lld bytes after the last tensor belong to no "
                "tensor (file of %lld bytes, expected %lld)", end - at, end, at);
 }
 
+/* An object of strings, or NULL. */
 static const gm_json *check_metadata(const char *path, const gm_json *header) {
-    const gm_json *metadata = gm_json_get(header, "__metadata__");
-    if (metadata && metadata->type != GM_JSON_OBJECT)
-        gm_bad(path, "__metadata__: expected an object, found %s",
-               gm_json_kind(metadata));
-    for (const gm_json *c = metadata ? metadata->child : NULL; c; c = c->next)
-        if (c->type != GM_JSON_STRING)
-            gm_bad(path, "__metadata__: " NAME ": expected a string, found %s",
-                   c->key, gm_json_kind(c));
+    static const char key[] = "__metadata__";
+    const gm_json *metadata = gm_json_get(header, key);
+    if (!metadata) return NULL;
+    need_type(path, key, metadata, GM_JSON_OBJECT);
+    for (const gm_json *c = metadata->child; c; c = c->next) {
+        char at[256];
+        snprintf(at, sizeof at, "%s: " NAME, key, c->key);
+        need_type(path, at, c, GM_JSON_STRING);
+    }
     return metadata;
 }
 
@@ -677,8 +675,7 @@ static const gm_json *header_read(gm_arena *arena, const gm_input *file,
     char *name = gm_format(&scratch, "%s: header", file->path);
     gm_input_read(file, 8, n, text);
     const gm_json *header = gm_json_parse(arena, name, 1, text, n);
-    if (header->type != GM_JSON_OBJECT)
-        gm_bad(name, "expected an object, found %s", gm_json_kind(header));
+    need_type(name, "", header, GM_JSON_OBJECT);
     gm_arena_free(&scratch);
     *start = 8 + (int64_t)n;
     return header;
@@ -688,25 +685,23 @@ static const gm_json *header_read(gm_arena *arena, const gm_input *file,
 static gm_tensors open_files(gm_arena *arena, const char *const *path,
                              long count) {
     gm_tensors all = {.files = count};
-    const gm_json **header = gm_alloc(arena, (size_t)count, sizeof *header);
-    int64_t *start = gm_alloc(arena, (size_t)count, sizeof *start);
     size_t room = 0;
+    all.tensor = gm_grow(arena, NULL, 0, &room, sizeof *all.tensor);
     all.file = gm_alloc(arena, (size_t)count, sizeof *all.file);
     for (long i = 0; i < count; i++) {
-        all.file[i] = gm_input_open(arena, path[i]);
-        header[i] = header_read(arena, all.file[i], &start[i]);
-        room += header[i]->length;
-    }
-    all.tensor = gm_alloc(arena, room, sizeof *all.tensor);
-    for (long i = 0; i < count; i++) {
-        const gm_json *metadata = check_metadata(path[i], header[i]);
+        int64_t start;
+        const gm_input *file = all.file[i] = gm_input_open(arena, path[i]);
+        const gm_json *header = header_read(arena, file, &start);
+        const gm_json *metadata = check_metadata(path[i], header);
         const long first = all.count;
         if (i == 0) all.metadata = metadata;
-        for (const gm_json *e = header[i]->child; e; e = e->next)
-            if (e != metadata)
-                all.tensor[all.count++] = entry_read(all.file[i], start[i], e);
-        check_cover(all.file[i], start[i], all.tensor + first,
-                    all.count - first);
+        for (const gm_json *e = header->child; e; e = e->next) {
+            if (e == metadata) continue;
+            all.tensor = gm_grow(arena, all.tensor, (size_t)all.count, &room,
+                                 sizeof *all.tensor);
+            all.tensor[all.count++] = entry_read(file, start, e);
+        }
+        check_cover(file, start, all.tensor + first, all.count - first);
     }
     /* until gm_candidate reads: */
     const uint8_t *map = NULL;
@@ -716,9 +711,9 @@ static gm_tensors open_files(gm_arena *arena, const char *const *path,
                        x->file->fd, 0);
         if (map != MAP_FAILED) x->data = map + x->at;
     }
-    qsort(all.tensor, (size_t)all.count, sizeof *all.tensor, by_name);
+    qsort(all.tensor, (size_t)all.count, sizeof *all.tensor, gm_by_name);
     for (const gm_tensor *t = all.tensor + 1; t < all.tensor + all.count; t++)
-        if (by_name(t - 1, t) == 0)
+        if (gm_by_name(t - 1, t) == 0)
             gm_bad(t->path, "tensor " NAME " is also in %s", t->name,
                    t[-1].path);
     return all;
@@ -737,7 +732,7 @@ const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name) {
     const gm_tensor key = {.name = name};
     if (tensors->count == 0) return NULL;
     return bsearch(&key, tensors->tensor, (size_t)tensors->count, sizeof key,
-                   by_name);
+                   gm_by_name);
 }
 
 /* ------------------------------------------------------ sharded checkpoint */
@@ -746,7 +741,7 @@ const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name) {
 static void check_shard_name(const char *index, const gm_json *entry) {
     if (entry->type != GM_JSON_STRING)
         gm_bad(index, "weight_map: " NAME ": expected a file name, found %s",
-               entry->key, gm_json_kind(entry));
+               entry->key, kinds[entry->type]);
     const char *name = entry->string, *bad = gm_control(name);
     size_t n = strlen(name);
     if (bad)
@@ -776,25 +771,18 @@ static void check_link(gm_arena *arena, const char *dir, const char *path) {
         gm_bad(path, "weight_map: a link that leads out of the directory");
 }
 
-static int by_string(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 /* Each tensor of the index must be in the shard that the index names. */
 static gm_tensors index_open(gm_arena *arena, const char *dir,
                              const char *index) {
-    const gm_json *json = gm_json_read(arena, index);
-    const gm_json *map = gm_json_get(json, "weight_map");
+    const gm_json *map = member(index, gm_json_read(arena, index),
+                                "weight_map", GM_JSON_OBJECT);
     long n = 0, kept = 0;
-    if (!map || map->type != GM_JSON_OBJECT)
-        gm_bad(index, "weight_map: expected an object, found %s",
-               gm_json_kind(map));
     const char **path = gm_alloc(arena, map->length, sizeof *path);
     for (const gm_json *c = map->child; c; c = c->next) {
         check_shard_name(index, c);
         path[n++] = c->string;
     }
-    qsort(path, (size_t)n, sizeof *path, by_string);
+    qsort(path, (size_t)n, sizeof *path, gm_by_name);
     for (long i = 0; i < n; i++)
         if (i == 0 || strcmp(path[kept - 1], path[i]) != 0)
             path[kept++] = path[i];
@@ -809,7 +797,8 @@ static gm_tensors index_open(gm_arena *arena, const char *dir,
         if (!t || strcmp(shard, c->string) != 0)
             gm_bad(index, "tensor " NAME ": expected in %s, found in %s",
                    c->key, c->string, shard);
-    }    return all;
+    }
+    return all;
 }
 
 void gm_checkpoint_open(gm_arena *arena, const char *dir, gm_tensors *out) {
@@ -823,120 +812,107 @@ void gm_checkpoint_open(gm_arena *arena, const char *dir, gm_tensors *out) {
 
 /* -------------------------------------------------------- safetensors out */
 
+/* Text that is counted and, once there is room, written. */
+struct sink { gm_arena arena; char *to; size_t bytes; };
+
+__attribute__((format(printf, 2, 3)))
+static void emit(struct sink *s, const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    s->bytes += (size_t)(s->to ? vsprintf(s->to + s->bytes, format, list)
+                               : vsnprintf(NULL, 0, format, list));
+    va_end(list);
+}
+
 /* {"__metadata__":{...},"name":{"dtype":"F32","shape":[2,3],
-   "data_offsets":[0,24]},...}.  Returns its end.  The layout must be
-   expressible: known type, rank, total below 2^63. */
-static char *header_write(char *to, const char *path, const gm_tensor *tensor,
-                          long count, const char *const *metadata) {
+   "data_offsets":[0,24]},...} from byte 8 on.  The layout must be expressible:
+   known type, rank, total below 2^63. */
+static void header_write(struct sink *s, const char *path,
+                         const gm_tensor *tensor, long count,
+                         const char *const *metadata) {
     int64_t begin = 0, end = 0;
-    to += sprintf(to, metadata ? "{\"__metadata__\":{" : "{");
-    for (int i = 0; metadata && metadata[i]; i += 2) {
-        if (i) *to++ = ',';
-        to = quote(to, metadata[i]);
-        *to++ = ':';
-        to = quote(to, metadata[i + 1]);
-    }
-    if (metadata) *to++ = '}';
+    gm_mark mark = gm_arena_mark(&s->arena);
+    s->bytes = 8;
+    emit(s, "{%s", metadata ? "\"__metadata__\":{" : "");
+    for (int i = 0; metadata && metadata[i]; i += 2)
+        emit(s, "%s%s:%s", i ? "," : "", gm_json_quote(&s->arena, metadata[i]),
+             gm_json_quote(&s->arena, metadata[i + 1]));
+    if (metadata) emit(s, "}");
     for (const gm_tensor *t = tensor; t < tensor + count; t++, begin = end) {
         int64_t bytes = (int64_t)gm_dtype_bytes(t->dtype);
         bool fits = bytes > 0 && t->rank >= 0 && t->rank <= MAX_RANK;
-        if (t > tensor || metadata) *to++ = ',';
-        to = quote(to, t->name);
-        to += sprintf(to, ":{\"dtype\":\"%s\",\"shape\":[",
-                      gm_dtype_name(t->dtype));
+        emit(s, "%s%s:{\"dtype\":\"%s\",\"shape\":[",
+             t > tensor || metadata ? "," : "",
+             gm_json_quote(&s->arena, t->name), gm_dtype_name(t->dtype));
         for (int j = 0; fits && j < t->rank; j++) {
             fits = t->shape[j] >= 0 &&
                    !__builtin_mul_overflow(bytes, t->shape[j], &bytes);
-            to += sprintf(to, "%s%" PRId64, j ? "," : "", t->shape[j]);
+            emit(s, "%s%" PRId64, j ? "," : "", t->shape[j]);
         }
         if (!fits || __builtin_add_overflow(begin, bytes, &end))
             gm_bad(path, "tensor " NAME ": type, rank or size cannot be "
                    "written", t->name);
-        to += sprintf(to, "],\"data_offsets\":[%" PRId64 ",%" PRId64 "]}",
-                      begin, end);
+        emit(s, "],\"data_offsets\":[%" PRId64 ",%" PRId64 "]}", begin, end);
     }
-    *to++ = '}';
-    return to;
-}
-
-/* The header from its byte 8 on, in a block that has room for `pad` bytes;
-   *size: where it ends. */
-static char *header_text(gm_arena *arena, const char *path,
-                         const gm_tensor *tensors, long count,
-                         const char *const *metadata, size_t pad,
-                         size_t *size) {
-    size_t room = 64 + pad;
-    for (int i = 0; metadata && metadata[i]; i++)
-        room += 6 * strlen(metadata[i]) + 4;
-    /* 8 dimensions and 2 offsets of at most 20 digits, and the words */
-    for (long i = 0; i < count; i++) room += 6 * strlen(tensors[i].name) + 300;
-    char *text = gm_alloc(arena, room, 1);
-    char *end = header_write(text + 8, path, tensors, count, metadata);
-    *size = (size_t)(end - text);
-    return text;
+    emit(s, "}");
+    gm_arena_rewind(&s->arena, mark);
 }
 
 size_t gm_safetensors_header(const gm_tensor *tensors, long count,
                              const char *const *metadata) {
-    gm_arena scratch = {0};
-    size_t size;
-    header_text(&scratch, "header", tensors, count, metadata, 0, &size);
-    gm_arena_free(&scratch);
-    return size;
+    struct sink s = {0};
+    header_write(&s, "header", tensors, count, metadata);
+    return s.bytes;
 }
 
 void gm_safetensors_begin(gm_arena *arena, const char *path,
                           const gm_tensor *tensors, long count,
                           const char *const *metadata, size_t header_bytes,
                           gm_out *out) {
-    gm_arena scratch = {0};
-    size_t used;
-    char *text = header_text(&scratch, path, tensors, count, metadata,
-                             header_bytes, &used);
-    size_t size = ((used > header_bytes ? used : header_bytes) + 7) / 8 * 8;
-    uint64_t length = size - 8;
+    struct sink s = {0};
+    header_write(&s, path, tensors, count, metadata);
+    size_t size = s.bytes > header_bytes ? s.bytes : header_bytes;
+    size = (size + 7) / 8 * 8;
+    const uint64_t length = size - 8;
     if (length > MAX_HEADER)
         gm_fail(GM_ELIMIT, "%s: header of %" PRIu64 " bytes, the format allows "
                 "%d", path, length, MAX_HEADER);
-    memcpy(text, &length, 8);
-    memset(text + used, ' ', size - used);
+    s.to = memset(gm_alloc(&s.arena, size + 1, 1), ' ', size);
+    memcpy(s.to, &length, 8);
+    header_write(&s, path, tensors, count, metadata);
+    s.to[s.bytes] = ' ';        /* where the last sprintf put its NUL */
     gm_out_open(arena, path, out);
-    gm_out_write(out, text, size);
-    gm_arena_free(&scratch);
+    gm_out_write(out, s.to, size);
+    gm_arena_free(&s.arena);
 }
 
 /* -------------------------------------------------------------------- TSV */
 
-void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *key,
+static gm_key *key_find(const gm_keys *keys, const char *name) {
+    for (size_t i = 0; i < keys->count; i++)
+        if (strcmp(keys->key[i].name, name) == 0) return &keys->key[i];
+    return NULL;
+}
+
+void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *name,
                  const char *format, ...) {
-    long i = 0;
     va_list list;
     va_start(list, format);
     const char *value = gm_vformat(arena, format, list);
     va_end(list);
-    while (i < keys->count && strcmp(keys->key[i], key) != 0) i++;
-    if (i == keys->room) {
-        keys->room = i ? 2 * i : 32;
-        const char **both = gm_alloc(arena, 2 * (size_t)keys->room,
-                                     sizeof *both);
-        for (long j = 0; j < i; j++) {
-            both[j] = keys->key[j];
-            both[keys->room + j] = keys->value[j];
-        }
-        keys->key = both;
-        keys->value = both + keys->room;
+    gm_key *key = key_find(keys, name);
+    if (!key) {
+        keys->key = gm_grow(arena, keys->key, keys->count, &keys->room,
+                            sizeof *keys->key);
+        key = &keys->key[keys->count++];
+        key->name = gm_format(arena, "%s", name);
     }
-    if (i == keys->count) {
-        keys->key[i] = gm_format(arena, "%s", key);
-        keys->count++;
-    }
-    keys->value[i] = value;
+    key->value = value;
 }
 
-const char *gm_keys_get(const gm_keys *keys, const char *key) {
-    for (long i = 0; i < keys->count; i++)
-        if (strcmp(keys->key[i], key) == 0) return keys->value[i];
-    return NULL;
+const char *gm_keys_get(const gm_keys *keys, const char *name) {
+    const gm_key *key = key_find(keys, name);
+    return key ? key->value : NULL;
 }
 
 /* Valid UTF-8 without control characters, or a refusal naming line and byte. */
@@ -1054,29 +1030,25 @@ static bool npy_shape(const char **at, struct npy *npy) {
 static const char *npy_header(const char *at, struct npy *npy) {
     static const char *const key[] = {"'descr':", "'fortran_order':",
                                       "'shape':"};
-    int seen = 0;
-    bool more = npy_take(&at, "{");
-    while (more && !npy_take(&at, "}")) {
-        int k = 0;
-        while (k < 3 && !npy_take(&at, key[k])) k++;
+    int seen = 0, k = 0;
+    for (bool more = npy_take(&at, "{"); more; more = npy_take(&at, ",")) {
+        if (seen == 7) break;
+        for (k = 0; k < 3 && !npy_take(&at, key[k]);) k++;
         if (k == 3 || (seen & 1 << k)) return NULL;
         seen |= 1 << k;
         if (k == 0) {
             size_t n = npy_take(&at, "'") ? strcspn(at, "'") : 8;
-            if (n > 7) return NULL;
+            if (n > 7 || at[n] != '\'') return NULL;
             memcpy(npy->descr, at, n);
-            at += n;
-            if (!npy_take(&at, "'")) return NULL;
+            at += n + 1;
         } else if (k == 1) {
             npy->fortran = npy_take(&at, "True");
             if (!npy->fortran && !npy_take(&at, "False")) return NULL;
         } else if (!npy_shape(&at, npy)) {
             return NULL;
         }
-        more = npy_take(&at, ",");
-        if (!more && !npy_take(&at, "}")) return NULL;
     }
-    return seen == 7 ? at : NULL;
+    return seen == 7 && npy_take(&at, "}") ? at : NULL;
 }
 
 /* Where header text and data begin, by format version. */

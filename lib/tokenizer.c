@@ -83,12 +83,7 @@ struct work {
 };
 
 static void push_id(struct work *w, int32_t id) {
-    if (w->ids == w->id_room) {
-        w->id_room = 2 * w->id_room + 256;
-        int32_t *more = gm_alloc(&w->arena, w->id_room, sizeof *more);
-        if (w->ids) memcpy(more, w->id, w->ids * sizeof *more);
-        w->id = more;
-    }
+    w->id = gm_grow(&w->arena, w->id, w->ids, &w->id_room, sizeof *w->id);
     w->id[w->ids++] = id;
 }
 
@@ -578,18 +573,8 @@ struct load {
 /* "pre_tokenizer.type: "Whitespace", expected ..."; absent is "nothing". */
 _Noreturn static void refuse(const struct load *l, const char *field,
                              const gm_json *found, const char *expected) {
-    static const char *const name[] = {
-        [GM_JSON_NULL] = "null", [GM_JSON_BOOL] = "false",
-        [GM_JSON_ARRAY] = "an array", [GM_JSON_OBJECT] = "an object"
-    };
-    char text[256] = "nothing";
-    if (found && found->type == GM_JSON_STRING)
-        snprintf(text, sizeof text, "\"%.200s\"", found->string);
-    else if (found && found->type == GM_JSON_NUMBER)
-        snprintf(text, sizeof text, "%.17g", found->number);
-    else if (found)
-        strcpy(text, found->number != 0 ? "true" : name[found->type]);
-    gm_bad(l->t->path, "%s: %s, expected %s", field, text, expected);
+    gm_bad(l->t->path, "%s: %s, expected %s", field, gm_json_show(found).text,
+           expected);
 }
 
 /* The member that the last part of `field` names: "model.vocab". */
@@ -600,10 +585,6 @@ static const gm_json *member(const gm_json *object, const char *field) {
 
 static bool is_null(const gm_json *v) {
     return !v || v->type == GM_JSON_NULL;
-}
-
-static bool is_text(const gm_json *v, const char *text) {
-    return v && v->type == GM_JSON_STRING && strcmp(v->string, text) == 0;
 }
 
 /* A string without \u0000. */
@@ -634,14 +615,14 @@ static void load_normalizer(const struct load *l, const gm_json *n) {
     const gm_json *type = gm_json_get(n, "type");
     if (is_null(n)) return;
     if (n->type != GM_JSON_OBJECT) refuse(l, "normalizer", n, expected);
-    l->t->nfc = is_text(type, "NFC");
+    l->t->nfc = gm_json_is(type, "NFC");
     if (l->t->nfc) return;
-    if (!is_text(type, "Sequence"))
+    if (!gm_json_is(type, "Sequence"))
         refuse(l, "normalizer.type", type, expected);
     n = parts(l, n, "normalizer.normalizers", GM_JSON_ARRAY)->child;
     for (; n; n = n->next) {
         type = gm_json_get(n, "type");
-        l->t->nfc = is_text(type, "NFC");
+        l->t->nfc = gm_json_is(type, "NFC");
         if (!l->t->nfc)
             refuse(l, "normalizer.normalizers[].type", type, "NFC");
     }
@@ -653,12 +634,12 @@ static struct step load_split(const struct load *l, const gm_json *p) {
     const gm_json *regex = gm_json_get(gm_json_get(p, "pattern"), "Regex");
     const gm_json *behavior = gm_json_get(p, "behavior");
     bool invert = flag(l, p, "pre_tokenizer.invert", -1);
-    if (!is_text(behavior, "Isolated") &&
-        !(is_text(behavior, "Removed") && invert))
+    if (!gm_json_is(behavior, "Isolated") &&
+        !(gm_json_is(behavior, "Removed") && invert))
         refuse(l, "pre_tokenizer.behavior", behavior,
                "Isolated (or Removed with invert)");
     for (int i = 0; i < PATTERNS; i++)
-        if (is_text(regex, patterns[i].regex)) return patterns[i].step;
+        if (gm_json_is(regex, patterns[i].regex)) return patterns[i].step;
     refuse(l, "pre_tokenizer.pattern.Regex", regex,
            "the pattern of GPT-2, Llama 3 or Qwen2");
 }
@@ -670,13 +651,13 @@ static void load_step(const struct load *l, const gm_json *p, bool last) {
     gm_tokenizer *t = l->t;
     struct step step = {NULL, ALL};
     if (last) {
-        if (!is_text(type, "ByteLevel"))
+        if (!gm_json_is(type, "ByteLevel"))
             refuse(l, field, type, "ByteLevel as the last");
         t->prefix_space = flag(l, p, "pre_tokenizer.add_prefix_space", -1);
         if (flag(l, p, "pre_tokenizer.use_regex", 1)) step.match = match_gpt2;
-    } else if (is_text(type, "Split")) {
+    } else if (gm_json_is(type, "Split")) {
         step = load_split(l, p);
-    } else if (is_text(type, "Digits")) {
+    } else if (gm_json_is(type, "Digits")) {
         step.match = match_digits;
         if (flag(l, p, "pre_tokenizer.individual_digits", -1)) step.digits = 1;
     } else {
@@ -689,7 +670,7 @@ static void load_step(const struct load *l, const gm_json *p, bool last) {
 
 static void load_pre_tokenizer(const struct load *l, const gm_json *p) {
     const gm_json *list = gm_json_get(p, "pretokenizers");
-    if (!is_text(gm_json_get(p, "type"), "Sequence"))
+    if (!gm_json_is(gm_json_get(p, "type"), "Sequence"))
         load_step(l, p, true);
     else if (!list || list->type != GM_JSON_ARRAY || !list->child)
         refuse(l, "pre_tokenizer.pretokenizers", list,
@@ -701,21 +682,19 @@ static void load_pre_tokenizer(const struct load *l, const gm_json *p) {
 
 /* What would change the ids in ways that are not written here. */
 static void load_model_options(const struct load *l) {
-    static const char *const empty[] = {"model.continuing_subword_prefix",
-                                        "model.end_of_word_suffix"};
+    static const struct { const char *field, *harmless, *expected; } option[] =
+        {{"model.dropout", "0", "null or 0"},
+         {"model.continuing_subword_prefix", "\"\"", "null or \"\""},
+         {"model.end_of_word_suffix", "\"\"", "null or \"\""},
+         {"model.byte_fallback", "false", "false"}};
     const gm_json *m = l->model, *v = gm_json_get(m, "type");
-    if (!is_text(v, "BPE")) refuse(l, "model.type", v, "BPE");
-    v = gm_json_get(m, "dropout");
-    if (!is_null(v) && !(v->type == GM_JSON_NUMBER && v->number == 0))
-        refuse(l, "model.dropout", v, "null or 0");
-    for (int i = 0; i < 2; i++) {
-        v = member(m, empty[i]);
-        if (!is_null(v) && !is_text(v, ""))
-            refuse(l, empty[i], v, "null or \"\"");
+    if (!gm_json_is(v, "BPE")) refuse(l, "model.type", v, "BPE");
+    flag(l, m, "model.byte_fallback", 0);
+    for (int i = 0; i < 4; i++) {
+        v = member(m, option[i].field);
+        if (!is_null(v) && strcmp(gm_json_show(v).text, option[i].harmless))
+            refuse(l, option[i].field, v, option[i].expected);
     }
-    if (flag(l, m, "model.byte_fallback", 0))
-        refuse(l, "model.byte_fallback", gm_json_get(m, "byte_fallback"),
-               "false");
     l->t->fuse_unk = flag(l, m, "model.fuse_unk", 0);
     l->t->ignore_merges = flag(l, m, "model.ignore_merges", 0);
 }
@@ -908,7 +887,7 @@ void gm_tokenizer_open(gm_arena *arena, const char *dir, gm_tokenizer **out) {
     t->path = gm_format(arena, "%s/tokenizer.json", dir);
     const gm_json *root = gm_json_read(&l.scratch, t->path);
     const gm_json *version = gm_json_get(root, "version");
-    if (version && !is_text(version, "1.0"))
+    if (version && !gm_json_is(version, "1.0"))
         refuse(&l, "version", version, "1.0");
     l.model = gm_json_get(root, "model");
     load_normalizer(&l, gm_json_get(root, "normalizer"));

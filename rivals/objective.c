@@ -29,7 +29,6 @@ struct gm_objective {
     double *row;                /* [R]                                     */
     gm_block block;
     gm_acts acts;
-    gm_rope_table rope;
     gm_head head;
     gm_real *states;            /* [R, d] of the quantized model           */
     memory *memo[HASHES];
@@ -52,8 +51,7 @@ static void load(gm_objective *o, long l, const int *choice) {
 static void pass(gm_objective *o, long l, long i, gm_real *y) {
     const long at = i * o->text.window * o->d;
     o->acts.S = gm_min(o->batch, o->text.windows - i);
-    gm_block_forward(&o->model->config, &o->block, &o->rope, state(o, l) + at,
-                     &o->acts, y + at);
+    gm_block_forward(&o->acts, &o->block, state(o, l) + at, y + at);
 }
 
 gm_objective *gm_objective_begin(gm_arena *arena,
@@ -75,7 +73,6 @@ gm_objective *gm_objective_begin(gm_arena *arena,
         .batch = gm_batch(text->S, text->T)};
     gm_block_alloc(arena, c, &o->block);
     gm_acts_alloc(arena, c, o->batch, text->T, false, &o->acts);
-    gm_rope_build(arena, c, text->T, NULL, &o->rope);
     o->h = gm_alloc(arena, (size_t)((o->L + 1) * o->R), row);
     o->y = gm_alloc(arena, (size_t)o->R, row);
     o->row = gm_alloc(arena, (size_t)o->R, sizeof *o->row);
@@ -392,8 +389,8 @@ static void block_backward(expansion *e, long l, int way) {
         memset(e->grad.w[j], 0, (size_t)(out * in) * sizeof(gm_real));
     }
     memset(e->d_h, 0, (size_t)each * sizeof(gm_real));
-    gm_block_backward(c, &o->block, &o->rope, e->h + l * each, &e->acts,
-                      e->d_y[way], &e->grad, l ? e->d_h : NULL);
+    gm_block_backward(&e->acts, &o->block, e->h + l * each, e->d_y[way],
+                      &e->grad, l ? e->d_h : NULL);
     memcpy(e->d_y[way], e->d_h, (size_t)each * sizeof(gm_real));
     for (int j = 0; j < GM_LINEARS; j++) add_module(e, l, j, way);
 }
@@ -401,19 +398,18 @@ static void block_backward(expansion *e, long l, int way) {
 /* Forward, keeping the states, then backward. */
 static void expand_sequence(expansion *e, long s) {
     gm_objective *o = e->o;
-    const gm_config *c = &o->model->config;
     const long T = o->text.window, each = T * o->d;
     gm_embed(o->model, o->text.tokens + s * T, T, e->h);
     for (long l = 0; l < o->L; l++) {
         gm_real *h = e->h + l * each;
         load(o, l, e->choice + l * GM_LINEARS);
-        gm_block_forward(c, &o->block, &o->rope, h, &e->acts, h + each);
+        gm_block_forward(&e->acts, &o->block, h, h + each);
         gm_states_check(o->model, l, "output", h + each, T, o->d);
     }
     head_gradients(e, s);
     for (long l = o->L - 1; l >= 0; l--) {
         load(o, l, e->choice + l * GM_LINEARS);
-        gm_block_inputs(c, &o->block, &o->rope, e->h + l * each, &e->acts, 3);
+        gm_block_inputs(&e->acts, &o->block, e->h + l * each, 3);
         for (int way = 0; way < WAYS; way++) block_backward(e, l, way);
     }
 }

@@ -192,21 +192,19 @@ static void separable_by_definition(long l, int j, int k) {
     gm_real *z = gm_alloc(a, (size_t)n, sizeof *z);
     gm_block block;
     gm_acts acts;
-    gm_rope_table rope;
     gm_packed packed;
     gm_status s = STATUS(gm_fit_step(&f.fit));
     if (!s) s = STATUS(gm_block_alloc(a, c, &block));
     if (!s) s = STATUS(gm_acts_alloc(a, c, o.S, o.T, false, &acts));
-    if (!s) s = STATUS(gm_rope_build(a, c, o.T, NULL, &rope));
     if (!s) s = STATUS(gm_embed(&f.model, f.tokens, R, h));
     for (long i = 0; i <= l && !s; i++) {
         s = STATUS(gm_block_load(&f.model, i, &block));
-        gm_block_forward(c, &block, &rope, h, &acts, i < l ? h : y);
+        gm_block_forward(&acts, &block, h, i < l ? h : y);
     }
     if (!s) s = STATUS(gm_candidate(&f.candidates, l, j, k, &packed));
     if (!s) s = STATUS(gm_dequantize(&packed, block.w[j]));
     CHECK(s == GM_OK, "%s", err.text);
-    gm_block_forward(c, &block, &rope, h, &acts, z);
+    gm_block_forward(&acts, &block, h, z);
     double E = 0;
     for (long t = 0; t < R; t++) {
         double top = 0, bottom = 0;

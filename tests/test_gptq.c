@@ -542,7 +542,7 @@ static void mass_by_hand(void) {
             for (long j = first; j <= t; j++)
                 mass[j] += p[j - first] / sum / HEADS;
         }
-    gm_attention_mass(&c, &acts, found);
+    gm_attention_mass(&acts, found);
     /* a score is off by (HD + 3) u of its absolute sum and, less the largest
        of its row, by u more; exp by a unit: P by twice that, numerator and
        denominator */
@@ -576,7 +576,7 @@ static void compare_module(gm_arena *a, const gm_candidates *c, long layer,
     double *weight = room(a, R, sizeof *weight);
     double *mass = room(a, R, sizeof *weight);
     double *H = room(a, in * in, sizeof *H);
-    gm_attention_mass(&c->model->config, acts, mass);
+    gm_attention_mass(acts, mass);
     for (long t = 0; t < R; t++) {
         bool attention = r->hessian == GM_ATTENTION && j <= GM_V;
         double size = attention ? sqrt(mass[t]) : t % acts->T == 0 ? 4 : 1;
@@ -617,7 +617,6 @@ static void compare_stream(gm_arena *a, const gm_candidates *c,
     const gm_config *config = &c->model->config;
     gm_block block, original;
     gm_acts acts;
-    gm_rope_table rope;
     long R = text->S * text->T;
     gm_real *h = room(a, R * config->d, sizeof *h);
     gm_real *y = room(a, R * config->d, sizeof *h);
@@ -625,19 +624,18 @@ static void compare_stream(gm_arena *a, const gm_candidates *c,
     if (!s) s = STATUS(gm_block_alloc(a, config, &block));
     if (!s) s = STATUS(gm_block_alloc(a, config, &original));
     if (!s) s = STATUS(gm_acts_alloc(a, config, text->S, text->T, false, &acts));
-    if (!s) s = STATUS(gm_rope_build(a, config, text->T, NULL, &rope));
     for (long l = 0; l < config->layers && !s; l++) {
         s = STATUS(gm_block_load(c->model, l, &block));
         if (!s) s = STATUS(gm_block_load(c->model, l, &original));
         for (int i = 0; i < 4; i++) {
-            gm_block_forward(config, &block, &rope, h, &acts, y);
+            gm_block_forward(&acts, &block, h, y);
             for (int j = 0; j < GM_LINEARS; j++) {
                 if (input_of(j) != i) continue;
                 compare_module(a, c, l, j, k, &acts, original.w[j]);
                 if (c->recipe.sequential) put_candidate(c, l, j, k, &block);
             }
         }
-        gm_block_forward(config, &block, &rope, h, &acts, h);
+        gm_block_forward(&acts, &block, h, h);
     }
     CHECK(s == GM_OK, "a stream");
 }

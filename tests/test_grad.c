@@ -24,7 +24,6 @@ struct problem {
     gm_arena arena;
     gm_config c;
     gm_block block, grad;
-    gm_rope_table rope;
     gm_acts acts;
     gm_real *h, *y, *target, *d_y, *d_h;
 };
@@ -59,7 +58,6 @@ static void problem_make(struct problem *p, gm_arch arch) {
     gm_config *c = &p->c;
     must(STATUS(gm_block_alloc(&p->arena, c, &p->block)));
     must(STATUS(gm_block_alloc(&p->arena, c, &p->grad)));
-    must(STATUS(gm_rope_build(&p->arena, c, T, NULL, &p->rope)));
     must(STATUS(gm_acts_alloc(&p->arena, c, S, T, true, &p->acts)));
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
@@ -85,7 +83,7 @@ static void problem_make(struct problem *p, gm_arch arch) {
 /* E, and dE/dy when asked. */
 static double loss(struct problem *p, gm_real *d_y) {
     double E = 0;
-    gm_block_forward(&p->c, &p->block, &p->rope, p->h, &p->acts, p->y);
+    gm_block_forward(&p->acts, &p->block, p->h, p->y);
     for (long r = 0; r < R; r++) {
         const gm_real *y = p->y + r * D, *t = p->target + r * D;
         double energy = gm_dot(D, t, t), error = 0;
@@ -135,8 +133,7 @@ static void test_slopes(gm_arch arch, const char *name) {
     char label[32];
     problem_make(&p, arch);
     loss(&p, p.d_y);
-    gm_block_backward(&p.c, &p.block, &p.rope, p.h, &p.acts, p.d_y, &p.grad,
-                      p.d_h);
+    gm_block_backward(&p.acts, &p.block, p.h, p.d_y, &p.grad, p.d_h);
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
         gm_linear_shape(&p.c, j, &out, &in);
@@ -173,8 +170,7 @@ static void test_reach(gm_arch arch, const char *name) {
     problem_make(&p, arch);
     loss(&p, NULL);
     for (long i = 0; i < D; i++) p.d_y[ROW * D + i] = 1;
-    gm_block_backward(&p.c, &p.block, &p.rope, p.h, &p.acts, p.d_y, &p.grad,
-                      p.d_h);
+    gm_block_backward(&p.acts, &p.block, p.h, p.d_y, &p.grad, p.d_h);
     CHECK(zero(p.d_h, T * D), "%s: reaches another sequence", name);
     CHECK(zero(p.d_h + (ROW + 1) * D, (R - ROW - 1) * D),
           "%s: reaches the future", name);

@@ -48,10 +48,8 @@ static void run(fixture *f, const int *choice, long m, int k, double e,
     gm_mark mark = gm_arena_mark(&f->arena);
     gm_block block;
     gm_acts acts;
-    gm_rope_table rope;
     must(STATUS(gm_block_alloc(&f->arena, c, &block)));
     must(STATUS(gm_acts_alloc(&f->arena, c, f->S, f->T, false, &acts)));
-    must(STATUS(gm_rope_build(&f->arena, c, f->T, NULL, &rope)));
     must(STATUS(gm_embed(&f->model, f->tokens, f->S * f->T, h)));
     for (long l = 0; l < c->layers; l++) {
         must(STATUS(gm_block_load(&f->model, l, &block)));
@@ -67,7 +65,7 @@ static void run(fixture *f, const int *choice, long m, int k, double e,
             for (long i = 0; i < out * in; i++)
                 block.w[j][i] += e * (other[i] - block.w[j][i]);
         }
-        gm_block_forward(c, &block, &rope, h, &acts, h);
+        gm_block_forward(&acts, &block, h, h);
     }
     gm_arena_rewind(&f->arena, mark);
 }

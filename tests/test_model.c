@@ -86,7 +86,6 @@ struct setup {
     gm_arena arena;
     gm_model model;
     gm_block block;
-    gm_rope_table rope;
     gm_acts acts;
     gm_real *h, *y;
     long R, d;
@@ -103,7 +102,6 @@ static void open_model(struct setup *u, const char *name, long S, long T) {
     u->y = room(&u->arena, u->R * u->d);
     MUST(STATUS(gm_block_alloc(&u->arena, c, &u->block)));
     MUST(STATUS(gm_block_load(&u->model, c->layers - 1, &u->block)));
-    MUST(STATUS(gm_rope_build(&u->arena, c, T, NULL, &u->rope)));
     MUST(STATUS(gm_acts_alloc(&u->arena, c, S, T, true, &u->acts)));
 }
 
@@ -113,7 +111,7 @@ static void close_model(struct setup *u) {
 }
 
 static void forward(struct setup *u, const gm_real *h, gm_real *y) {
-    gm_block_forward(&u->model.config, &u->block, &u->rope, h, &u->acts, y);
+    gm_block_forward(&u->acts, &u->block, h, y);
 }
 
 /* --------------------------------------------- whole models, 2048 positions */
@@ -134,7 +132,7 @@ static void test_whole(const char *name, const char *rope) {
         gm_config other;
         snprintf(dir, sizeof dir, "tests/golden/%s", rope);
         MUST(STATUS(gm_config_read(&u.arena, dir, &other)));
-        MUST(STATUS(gm_rope_build(&u.arena, &other, T, NULL, &u.rope)));
+        gm_rope_angles(&other, T, NULL, u.acts.cos, u.acts.sin);
     }
     long d = u.d, vocab = u.model.config.vocab;
     gm_real *rows = room(&u.arena, at.count * d);
@@ -186,7 +184,7 @@ static void test_gradient(const char *name, uint64_t number) {
     fill(SEED, 100 + number, 0, 3, u.h, u.R * u.d);
     fill(SEED, 200 + number, 0, 2, d_y, u.R * u.d);
     forward(&u, u.h, u.y);
-    gm_block_backward(c, &u.block, &u.rope, u.h, &u.acts, d_y, &grad, d_h);
+    gm_block_backward(&u.acts, &u.block, u.h, d_y, &grad, d_h);
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
         gm_linear_shape(c, j, &out, &in);
@@ -233,7 +231,6 @@ static void test_forward_properties(const char *name) {
     forward(&one, u.h + T * d, one.y);
     CHECK(same(one.y, u.y + T * d, T * d), "%s: sequence 1 alone", name);
     one.acts.T = CUT;
-    MUST(STATUS(gm_rope_build(&one.arena, &one.model.config, CUT, NULL, &one.rope)));
     forward(&one, u.h, one.y);
     CHECK(same(one.y, u.y, CUT * d), "%s: a prefix alone", name);
     u.h[CUT * d] += 1;
@@ -248,12 +245,10 @@ static void test_forward_properties(const char *name) {
 
 /* One forward and backward pass; all gradients in one array. */
 static gm_real *run_backward(struct setup *u, gm_block *grad, gm_real *d_h) {
-    const gm_config *c = &u->model.config;
     gm_real *d_y = room(&u->arena, u->R * u->d);
     fill(SEED, 2, 0, 2, d_y, u->R * u->d);
     forward(u, u->h, u->y);
-    gm_block_backward(c, &u->block, &u->rope, u->h, &u->acts, d_y, grad,
-                      d_h);
+    gm_block_backward(&u->acts, &u->block, u->h, d_y, grad, d_h);
     return d_h;
 }
 
@@ -362,11 +357,12 @@ static void test_rope_case(const char *name, const char *json) {
     const int32_t position[] = {1, 17, 2000, 8191};
     gm_arena arena = {0};
     gm_config c;
-    gm_rope_table table;
     MUST(read_config(&arena, json, &c));
-    MUST(STATUS(gm_rope_build(&arena, &c, 4, position, &table)));
-    compare_angles(name, "cos", position, table.cos);
-    compare_angles(name, "sin", position, table.sin);
+    gm_real *cosine = room(&arena, 2 * c.head_dim);
+    gm_real *sine = room(&arena, 2 * c.head_dim);
+    gm_rope_angles(&c, 4, position, cosine, sine);
+    compare_angles(name, "cos", position, cosine);
+    compare_angles(name, "sin", position, sine);
     gm_arena_free(&arena);
 }
 
@@ -515,6 +511,8 @@ static const char *const refusals[][2] = {
      "num_local_experts: expected none (no experts), found 8"},
     {QWEN2 "\"moe_intermediate_size\": 1408}",
      "moe_intermediate_size: expected none (no experts), found 1408"},
+    {LLAMA "\"architectures\": [null]}",
+     "architectures: expected \"LlamaForCausalLM\", found nothing"},
     {LLAMA "\"num_hidden_layers\": 0}",
      "num_hidden_layers: expected an integer in 1..10000, found 0"},
     {LLAMA "\"hidden_size\": 4096.5}",
@@ -718,18 +716,17 @@ static void test_full(const char *name, const char *json, uint64_t seed) {
     gm_config c;
     gm_block block;
     gm_acts acts;
-    gm_rope_table rope;
     gm_real found[1024];
     CHECK(at.count == 16, "16 positions");
     for (int t = 0; t < 16; t++) position[t] = (int32_t)at.i[t];
     MUST(read_config(&arena, json, &c));
     MUST(STATUS(gm_block_alloc(&arena, &c, &block)));
-    MUST(STATUS(gm_rope_build(&arena, &c, 16, position, &rope)));
     MUST(STATUS(gm_acts_alloc(&arena, &c, 1, 16, false, &acts)));
+    gm_rope_angles(&c, 16, position, acts.cos, acts.sin);
     gm_real *h = room(&arena, 16 * c.d);
     fill_block(&c, seed, &block);
     fill(seed, 11, 0, 2, h, 16 * c.d);
-    gm_block_forward(&c, &block, &rope, h, &acts, h);
+    gm_block_forward(&acts, &block, h, h);
     for (uint64_t i = 0; i < 1024; i++)
         found[i] = h[gm_random(seed, 12, i) % (uint64_t)(16 * c.d)];
     compare(path, name, found);

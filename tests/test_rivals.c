@@ -197,10 +197,8 @@ static void run_block(fixture *f, long l, const int *choice, const gm_real *h,
     const gm_config *c = &f->model.config;
     gm_mark mark = gm_arena_mark(&f->arena);
     gm_block block;
-    gm_rope_table rope;
     gm_packed packed;
     gm_status s = STATUS(gm_block_alloc(&f->arena, c, &block));
-    if (!s) s = STATUS(gm_rope_build(&f->arena, c, acts->T, NULL, &rope));
     if (!s) s = STATUS(gm_block_load(&f->model, l, &block));
     for (int j = 0; j < GM_LINEARS && !s; j++) {
         if (choice[j] < 0) continue;
@@ -208,7 +206,7 @@ static void run_block(fixture *f, long l, const int *choice, const gm_real *h,
         if (!s) s = STATUS(gm_dequantize(&packed, block.w[j]));
     }
     CHECK(s == GM_OK, "%s", err.text);
-    gm_block_forward(c, &block, &rope, h, acts, y);
+    gm_block_forward(acts, &block, h, y);
     gm_arena_rewind(&f->arena, mark);
 }
 

@@ -660,7 +660,7 @@ static void test_table(void) {
     gm_status status = table(text, sizeof text - 1, &t);
     CHECK(status == GM_OK, "%s", err.text);
     if (status != GM_OK) return;
-    CHECK(t.keys.count == 3 && t.columns == 3 && t.rows == 3, "%ld keys, %ld "
+    CHECK(t.keys.count == 3 && t.columns == 3 && t.rows == 3, "%zu keys, %ld "
           "columns, %ld rows", t.keys.count, t.columns, t.rows);
     CHECK_TEXT(gm_table_key(&t, "format"), "1");
     CHECK_TEXT(gm_table_key(&t, "hash"), "ab cd ");

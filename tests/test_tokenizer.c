@@ -262,7 +262,7 @@ static const struct { const char *from, *to, *message; } refused[] = {
     {"\"invert\":false", "\"invert\":null",
      "pre_tokenizer.invert: null, expected true or false"},
     {"\"add_prefix_space\":false", "\"add_prefix_space\":[]",
-     "pre_tokenizer.add_prefix_space: an array, expected true or false"},
+     "pre_tokenizer.add_prefix_space: a list, expected true or false"},
     {"\"use_regex\":true", "\"use_regex\":{}",
      "pre_tokenizer.use_regex: an object, expected true or false"},
     {"\"type\":\"BPE\"", "\"type\":\"Unigram\"",

@@ -580,14 +580,14 @@ static double naive_dot(const gm_real *w, const double *x, int n, int stride) {
 }
 
 static void naive_rotate(double *x, int heads, long t, const mistake *m,
-                         const gm_rope_table *rope) {
+                         const gm_real *cosine, const gm_real *sine) {
     const int hd = 12;
     for (int h = 0; h < heads; h++)
         for (int i = 0; i < hd / 2; i++) {
             double *a = x + h * hd + (m->interleaved ? 2 * i : i);
             double *b = m->interleaved ? a + 1 : a + hd / 2, u = *a, v = *b;
-            double angle = atan2((double)rope->sin[t * 6 + i],
-                                 (double)rope->cos[t * 6 + i]) * m->angle;
+            double angle = atan2((double)sine[t * 6 + i],
+                                 (double)cosine[t * 6 + i]) * m->angle;
             *a = u * cos(angle) - v * sin(angle);
             *b = v * cos(angle) + u * sin(angle);
         }
@@ -638,11 +638,11 @@ static naive *wrong_block(const copy *c, mistake m) {
     static gm_arena arena;
     gm_model model;
     gm_block b;
-    gm_rope_table rope;
+    gm_real cosine[24 * 6], sine[24 * 6];
     gm_status s = STATUS(gm_model_open(&arena, model_dir, &model));
     if (!s) s = STATUS(gm_block_alloc(&arena, &model.config, &b));
     if (!s) s = STATUS(gm_block_load(&model, 0, &b));
-    if (!s) s = STATUS(gm_rope_build(&arena, &model.config, 24, NULL, &rope));
+    if (!s) gm_rope_angles(&model.config, 24, NULL, cosine, sine);
     CHECK(s == GM_OK, "%s", err.text);
     double eps = m.eps > 0 ? m.eps : model.config.norm_eps;
     long t = place(c, "teacher.0");
@@ -657,8 +657,8 @@ static naive *wrong_block(const copy *c, mistake m) {
             n.k[r][i] = naive_dot(b.w[GM_K] + i * D, n.x1[r], D, 1);
             n.v[r][i] = naive_dot(b.w[GM_V] + i * D, n.x1[r], D, 1);
         }
-        naive_rotate(n.q[r], 4, r % 24, &m, &rope);
-        naive_rotate(n.k[r], 2, r % 24, &m, &rope);
+        naive_rotate(n.q[r], 4, r % 24, &m, cosine, sine);
+        naive_rotate(n.k[r], 2, r % 24, &m, cosine, sine);
     }
     naive_attention(&n, &m);
     for (int r = 0; r < R; r++)
@@ -743,7 +743,6 @@ static void queries_unscaled(const char *dir) {
     gm_model model;
     gm_block b;
     gm_acts acts;
-    gm_rope_table rope;
     gm_status s = STATUS(gm_model_open(&arena, dir, &model));
     const gm_config *c = &model.config;
     const size_t cells = (size_t)(R * c->d);
@@ -755,16 +754,15 @@ static void queries_unscaled(const char *dir) {
     if (!s) s = STATUS(gm_block_alloc(&arena, c, &b));
     if (!s) s = STATUS(gm_block_load(&model, 0, &b));
     if (!s) s = STATUS(gm_acts_alloc(&arena, c, 2, 24, false, &acts));
-    if (!s) s = STATUS(gm_rope_build(&arena, c, 24, NULL, &rope));
     if (!s) s = STATUS(gm_embed(&model, ids, R, h));
     CHECK(s == GM_OK, "%s", err.text);
-    gm_block_forward(c, &b, &rope, h, &acts, y[0]);
+    gm_block_forward(&acts, &b, h, y[0]);
     const gm_real root = (gm_real)sqrt((double)c->head_dim);
     const long q = c->heads * c->head_dim;
     for (long i = 0; b.q_norm && i < c->head_dim; i++) b.q_norm[i] *= root;
     for (long i = 0; !b.q_norm && i < q * c->d; i++) b.w[GM_Q][i] *= root;
     for (long i = 0; b.bias[GM_Q] && i < q; i++) b.bias[GM_Q][i] *= root;
-    gm_block_forward(c, &b, &rope, h, &acts, y[1]);
+    gm_block_forward(&acts, &b, h, y[1]);
     for (int theirs = 0; theirs < 2; theirs++) {
         gm_tensor t[3] = {
             {"tokens", GM_I32, 2, {2, 24}, .bytes = sizeof ids},

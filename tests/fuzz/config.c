@@ -22,8 +22,8 @@ void fuzz_config(const uint8_t *data, size_t size) {
             FUZZ_CHECK(!__builtin_mul_overflow(out, in, &n));
             FUZZ_CHECK(!__builtin_mul_overflow(n, 32 * c.layers, &n));
         }
-        gm_rope_table rope;
-        if (c.head_dim <= 256) STATUS(gm_rope_build(&arena, &c, 3, NULL, &rope));
+        gm_real cos[3 * 128], sin[3 * 128];
+        if (c.head_dim <= 256) gm_rope_angles(&c, 3, NULL, cos, sin);
     }
     gm_arena_free(&arena);
 }

@@ -27,7 +27,6 @@ static const char *work;
 static gm_model model;
 static gm_block block, grad;
 static gm_acts acts;
-static gm_rope_table rope;
 static gm_real *h, *dy, *y;
 static double *H, *A, *weight;
 static int32_t *tokens;
@@ -82,7 +81,7 @@ static void end(void) {
 
 static void forward(void) {
     begin();
-    gm_block_forward(&model.config, &block, &rope, h, &acts, y);
+    gm_block_forward(&acts, &block, h, y);
     end();
     save("y.f32", y, (size_t)(R * model.config.d) * sizeof *y);
 }
@@ -95,9 +94,9 @@ static void backward(void) {
         gm_linear_shape(&model.config, j, &out, &in);
         memset(grad.w[j], 0, (size_t)(out * in) * sizeof(gm_real));
     }
-    gm_block_forward(&model.config, &block, &rope, h, &acts, y);
+    gm_block_forward(&acts, &block, h, y);
     begin();
-    gm_block_backward(&model.config, &block, &rope, h, &acts, dy, &grad, NULL);
+    gm_block_backward(&acts, &block, h, dy, &grad, NULL);
     end();
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
@@ -217,7 +216,6 @@ static void prepare(const char *dir) {
     grad.norm1 = grad.norm2 = grad.q_norm = grad.k_norm = NULL;
     gm_block_load(&model, 0, &block);
     gm_acts_alloc(&arena, &model.config, S, T, true, &acts);
-    gm_rope_build(&arena, &model.config, T, NULL, &rope);
     size_t count = (size_t)(R * model.config.d);
     h = load("h.f32", count);
     dy = load("dy.f32", count);

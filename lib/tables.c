@@ -464,12 +464,19 @@ static int64_t take_suffix(char *text) {
     return 1;
 }
 
+bool gm_is_bytes(gm_arena *arena, const char *text, int64_t *out) {
+    char *digits = gm_format(arena, "%s", text);
+    int64_t unit = take_suffix(digits);
+    return gm_is_scaled(digits, unit, out) && *out > 0;
+}
+
 gm_budget gm_budget_parse(gm_arena *arena, const gm_scores *scores,
                           gm_convention convention, const char *text) {
-    char *digits = gm_format(arena, "%s", text);
     gm_budget budget = {convention, 0, text};
-    int64_t unit = convention == GM_BYTES ? take_suffix(digits) : scores->N;
-    if (!gm_is_scaled(digits, unit, &budget.limit) || budget.limit <= 0)
+    bool good = convention == GM_BYTES
+              ? gm_is_bytes(arena, text, &budget.limit)
+              : gm_is_scaled(text, scores->N, &budget.limit);
+    if (!good || budget.limit <= 0)
         gm_fail(GM_EUSAGE, "--%s: expected a positive decimal number%s, found "
                 "\"%s\"", convention_name[convention],
                 convention == GM_BYTES ?

@@ -337,7 +337,7 @@ gm_shown gm_json_show(const gm_json *v) {
     if (v && v->type == GM_JSON_STRING)
         snprintf(shown.text, sizeof shown, "\"%.200s\"", v->string);
     else if (v && v->type == GM_JSON_NUMBER)
-        snprintf(shown.text, sizeof shown, "%.15g", v->number);
+        snprintf(shown.text, sizeof shown, "%.10g", v->number);
     else if (v)
         strcpy(shown.text, v->number != 0 ? "true" : name[v->type]);
     return shown;

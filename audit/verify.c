@@ -159,17 +159,6 @@ typedef struct {
     char why[200];
 } rule;
 
-/* Which pattern of "PATTERN,..." a name matches; -1: none. */
-static int which(const char *patterns, const char *name) {
-    int i = 0;
-    for (const char *p = patterns; p; p = strchr(p, ','), p += p != NULL, i++) {
-        char one[64];
-        snprintf(one, sizeof one, "%.*s", (int)strcspn(p, ","), p);
-        if (gm_name_matches(one, name)) return i;
-    }
-    return -1;
-}
-
 /* The block that a name is of: "teacher.3", "grad.model.layers.3.mlp.up_proj";
    a name without a dot is of none.  false: not a name of ours. */
 static bool block_of(const char *name, long *block, int *linear) {
@@ -177,8 +166,9 @@ static bool block_of(const char *name, long *block, int *linear) {
     const char *at = layers ? layers + 7 : dot ? dot + 1 : "0";
     char *end;
     *block = strtol(at, &end, 10);
-    *linear = layers ? which("*q_proj*,*k_proj*,*v_proj*,*o_proj*,*gate_proj*,"
-                             "*up_proj*,*down_proj*", layers) : 0;
+    *linear = layers
+        ? gm_name_which("*q_proj*,*k_proj*,*v_proj*,*o_proj*,*gate_proj*,"
+                        "*up_proj*,*down_proj*", layers) : 0;
     bool ours = end != at && *at >= '0' && *at <= '9' && *block <= 1000000 &&
                 (!*end || *end == '.') && *linear >= 0;
     if (!ours) *block = 0;
@@ -210,8 +200,8 @@ static int64_t order_of(const char *name, int at, long l, int linear, int sub) {
 static rule rule_of(const facts *f, const char *name) {
     long l;
     int linear;
-    const bool ours = block_of(name, &l, &linear), whole = which(
-        "separable,theta_*,E0,E,g,v,moment*,scores*", name) >= 0;
+    const bool ours = block_of(name, &l, &linear), whole = gm_name_matches(
+        "separable,theta_*,E0,E,g,v,moment*,scores*", name);
     const double D = state_error(f, l), D1 = state_error(f, l + 1);
     const double step = scalar(f, "step", 1), tau = scalar(f, "tau", 1);
     const double rate = scalar(f, "rate", 0.1), E0 = scalar(f, "E0", 0.01);
@@ -315,7 +305,9 @@ static rule rule_of(const facts *f, const char *name) {
     {900, 0, "*", ROW, 0, 1e-5, 0, "a name that is not ours: 1e-5 of |x| + its "
      "row's rms; integers equal", 0}};
     int i = 0, last = (int)(sizeof table / sizeof *table) - 1, sub = -1;
-    while (i < last && (!ours || (sub = which(table[i].names, name)) < 0)) i++;
+    while (i < last &&
+           (!ours || (sub = gm_name_which(table[i].names, name)) < 0))
+        i++;
     rule r = {table[i].scope, table[i].absolute, table[i].relative,
               table[i].root, rate, V, two, foreign, ""};
     if (i < last)
@@ -436,20 +428,12 @@ static void measure(pair *p, gm_verdict *v) {
            : v->absolute / ulp_of(fabs(v->ours), p->precision);
 }
 
-static const char *shape_of(gm_arena *arena, const gm_tensor *t) {
-    const char *text = "";
-    for (int i = 0; i < t->rank; i++)
-        text = gm_format(arena, "%s%s%lld", text, i ? ", " : "",
-                         (long long)t->shape[i]);
-    return gm_format(arena, "[%s]", text);
-}
-
 /* Shapes and types that cannot be compared; NULL: they can. */
 static const char *problem_of(gm_arena *arena, const gm_tensor *a,
                               const gm_tensor *b) {
-    const char *x = shape_of(arena, a), *y = shape_of(arena, b);
-    if (strcmp(x, y) != 0)
-        return gm_format(arena, "shape: ours %s, theirs %s", x, y);
+    const gm_shape x = gm_shape_of(a), y = gm_shape_of(b);
+    if (strcmp(x.text, y.text) != 0)
+        return gm_format(arena, "shape: ours %s, theirs %s", x.text, y.text);
     if (a->dtype != GM_OTHER && b->dtype != GM_OTHER) return NULL;
     return gm_format(arena, "%s has a type that cannot be compared; expected "
                      "F16, BF16, F32, F64, U8, I8, I32 or I64",

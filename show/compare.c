@@ -251,13 +251,7 @@ const gm_compared *gm_comparison_find(const gm_comparison *c,
 /* The windows are there before the row that needs them. */
 void gm_comparison_add(gm_arena *arena, gm_comparison *c,
                        const gm_compared *row) {
-    if (c->count == c->room) {
-        c->room = 2 * c->room + 16;
-        gm_compared *more = gm_alloc(arena, (size_t)c->room, sizeof *more);
-        if (c->count)
-            memcpy(more, c->row, (size_t)c->count * sizeof *more);
-        c->row = more;
-    }
+    c->row = gm_grow(arena, c->row, c->count, &c->room, sizeof *c->row);
     gm_make_dir(c->dir);
     write_windows(arena, c, row);
     c->row[c->count++] = *row;

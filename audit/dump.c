@@ -21,7 +21,8 @@ typedef struct {
     const gm_dump_options *options;
     gm_tensor *tensor;          /* [count], in order of computation          */
     place *place;               /* [count]; NULL: the layout is being made   */
-    long count, room;
+    long count;
+    size_t room;
     int64_t bytes;
     const char *without;        /* families left out, "PATTERN,..."          */
     gm_out out;
@@ -72,7 +73,7 @@ static bool any(const dump *d, const char *start) {
 static void lay_out(dump *d, const gm_tensor *t) {
     if (d->options->only && !gm_name_matches(d->options->only, t->name)) return;
     if (gm_name_matches(d->without, t->name)) return;
-    d->tensor = gm_grow(d->arena, d->tensor, d->count, &d->room,
+    d->tensor = gm_grow(d->arena, d->tensor, (size_t)d->count, &d->room,
                         sizeof *d->tensor);
     d->tensor[d->count] = *t;
     d->tensor[d->count++].name = gm_format(d->arena, "%s", t->name);

@@ -209,15 +209,6 @@ char *gm_format(gm_arena *arena, const char *format, ...) {
     return text;
 }
 
-void *gm_grow(gm_arena *arena, void *array, long count, long *room,
-              size_t each) {
-    if (count < *room) return array;
-    *room = 2 * *room + 16;
-    void *more = gm_alloc(arena, (size_t)*room, each);
-    if (count) memcpy(more, array, (size_t)count * each);
-    return more;
-}
-
 long gm_count_char(const char *text, char c) {
     long n = 0;
     for (; *text; text++) n += *text == c;

@@ -101,10 +101,6 @@ void *gm_grow(gm_arena *arena, const void *array, size_t count, size_t *room,
 char *gm_format(gm_arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 char *gm_vformat(gm_arena *arena, const char *format, va_list list);
-/* `array` of `count` elements with room for one more: itself, or a copy with
-   twice the room. */
-void *gm_grow(gm_arena *arena, void *array, long count, long *room,
-              size_t each);
 /* A position to which the arena can be rewound: frees all allocated since. */
 typedef struct { struct gm_chunk *chunk; size_t fill, used; } gm_mark;
 gm_mark gm_arena_mark(const gm_arena *arena);

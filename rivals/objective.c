@@ -101,41 +101,32 @@ void gm_objective_forget(gm_objective *o) {
 /* E_l of a choice: the mean over rows of ||y_t - h_t||^2 / ||h_t||^2, h the
    original's output. */
 static double block_error(gm_objective *o, long l, const int *choice) {
-    const gm_real *truth = state(o, l + 1);
-    const long d = o->d;
-    double E = 0;
+    const gm_loss loss = {GM_NORM_TOKEN, 1, o->R, o->text.window, o->d, NULL,
+                          state(o, l + 1), o->y, o->y, o->row};
     load(o, l, choice);
     for (long i = 0; i < o->text.windows; i += o->batch) pass(o, l, i, o->y);
-#pragma omp parallel for num_threads(gm_threads())
-    for (long t = 0; t < o->R; t++) {
-        const gm_real *h = truth + t * d;
-        gm_real *y = o->y + t * d;
-        for (long i = 0; i < d; i++) y[i] -= h[i];
-        o->row[t] = gm_dot(d, y, y) / gm_dot(d, h, h);
-    }
-    for (long t = 0; t < o->R; t++) E += o->row[t];
-    E /= (double)o->R;
+    const double E = gm_loss_block(&loss);
     o->work += GM_LINEARS * o->text.windows;
     if (!(E < HUGE_VAL))
-        gm_fail(GM_EINPUT, "%s: block %ld: the reconstruction error is %g; "
-                "expected a finite number", o->model->dir, l, E);
+        gm_bad(o->model->dir, "block %ld: the reconstruction error is %g; "
+               "expected a finite number", l, E);
     return E;
 }
 
 /* The weight as stored has no error, and needs no pass. */
-static bool measured(const gm_objective *o, const bool *wanted, int k) {
-    return wanted[k] && o->candidates->recipe.bits[k] < 16;
+static bool measured(const gm_objective *o, long m, int k) {
+    return gm_allowed(o->candidates, m, k) &&
+           o->candidates->recipe.bits[k] < 16;
 }
 
-void gm_objective_separable(gm_objective *o, const bool *wanted, double *S) {
+void gm_objective_separable(gm_objective *o, double *S) {
     const long M = o->L * GM_LINEARS;
     for (long m = 0; m < M; m++) {
         int choice[GM_LINEARS] = {-1, -1, -1, -1, -1, -1, -1};
         for (int k = 0; k < o->K; k++) {
-            const long i = m * o->K + k;
             choice[m % GM_LINEARS] = k;
-            S[i] = measured(o, wanted + m * o->K, k)
-                       ? block_error(o, m / GM_LINEARS, choice) : 0;
+            S[m * o->K + k] = measured(o, m, k)
+                ? block_error(o, m / GM_LINEARS, choice) : 0;
         }
         gm_say(o->report, "separable errors", m + 1, M);
     }
@@ -187,8 +178,8 @@ static double output_energy(gm_objective *o, const gm_real *x, const gm_real *w,
 }
 
 /* Adds one batch of module (l, j): energy of W, and of each dW to D[k]. */
-static void gram_module(gm_objective *o, long l, int j, const bool *wanted,
-                        double *energy, double *D) {
+static void gram_module(gm_objective *o, long l, int j, double *energy,
+                        double *D) {
     const gm_acts *a = &o->acts;
     const gm_real *input[GM_LINEARS] = {a->x1, a->x1, a->x1, a->attn,
                                         a->x2, a->x2, a->act};
@@ -200,7 +191,7 @@ static void gram_module(gm_objective *o, long l, int j, const bool *wanted,
                           sizeof *y);
     *energy += output_energy(o, input[j], o->block.w[j], out, in, y);
     for (int k = 0; k < o->K; k++) {
-        if (!measured(o, wanted, k)) continue;
+        if (!measured(o, l * GM_LINEARS + j, k)) continue;
         gm_candidate_weight(o->candidates, l, j, k, w);
         for (long i = 0; i < out * in; i++) w[i] -= o->block.w[j][i];
         D[k] += output_energy(o, input[j], w, out, in, y);
@@ -209,26 +200,24 @@ static void gram_module(gm_objective *o, long l, int j, const bool *wanted,
     gm_arena_rewind(o->arena, mark);
 }
 
-void gm_objective_gram(gm_objective *o, const bool *wanted, double *D) {
+void gm_objective_gram(gm_objective *o, double *D) {
     const long K = o->K, M = o->L * GM_LINEARS;
     memset(D, 0, (size_t)(M * K) * sizeof *D);
     for (long l = 0; l < o->L; l++) {
         double energy[GM_LINEARS] = {0};
-        const long first = l * GM_LINEARS * K;
+        double *of_block = D + l * GM_LINEARS * K;
         gm_block_load(o->model, l, &o->block);
         for (long i = 0; i < o->text.windows; i += o->batch) {
             pass(o, l, i, o->y);
             for (int j = 0; j < GM_LINEARS; j++)
-                gram_module(o, l, j, wanted + first + j * K, energy + j,
-                            D + first + j * K);
+                gram_module(o, l, j, energy + j, of_block + j * K);
         }
         for (long i = 0; i < GM_LINEARS * K; i++) {
-            double *x = D + first + i;
+            double *x = of_block + i;
             if (*x > 0) *x /= energy[i / K];
             if (!(*x < HUGE_VAL))
-                gm_fail(GM_EINPUT, "%s: block %ld, linear %ld: the output "
-                        "error is %g; expected a finite number", o->model->dir,
-                        l, i / K, *x);
+                gm_bad(o->model->dir, "block %ld, linear %ld: the output error "
+                       "is %g; expected a finite number", l, i / K, *x);
         }
         gm_say(o->report, "output errors", l + 1, o->L);
     }
@@ -446,8 +435,8 @@ void gm_objective_expand(gm_objective *o, const int *choice, uint64_t seed,
         slope[i] /= S * (T - 1);
         curve[i] /= 2 * DRAWS * S * (T - 1);
         if (!isfinite(slope[i]) || !isfinite(curve[i]))
-            gm_fail(GM_EINPUT, "%s: block %ld, linear %ld: the gradients of "
-                    "the whole model overflow", o->model->dir,
-                    i / o->K / GM_LINEARS, i / o->K % GM_LINEARS);
+            gm_bad(o->model->dir, "block %ld, linear %ld: the gradients of the "
+                   "whole model overflow", i / o->K / GM_LINEARS,
+                   i / o->K % GM_LINEARS);
     }
 }

@@ -431,7 +431,7 @@ static void measure(pair *p, gm_verdict *v) {
 /* Shapes and types that cannot be compared; NULL: they can. */
 static const char *problem_of(gm_arena *arena, const gm_tensor *a,
                               const gm_tensor *b) {
-    const gm_shape x = gm_shape_of(a), y = gm_shape_of(b);
+    const gm_shown x = gm_shape_of(a), y = gm_shape_of(b);
     if (strcmp(x.text, y.text) != 0)
         return gm_format(arena, "shape: ours %s, theirs %s", x.text, y.text);
     if (a->dtype != GM_OTHER && b->dtype != GM_OTHER) return NULL;

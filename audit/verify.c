@@ -505,27 +505,24 @@ static int by_order(const void *x, const void *y) {
     return strcmp(a->name, b->name);
 }
 
+static void add(const facts *f, const char *name, const gm_tensor *a,
+                const gm_tensor *b, gm_verification *out) {
+    const int64_t order = rule_of(f, name).order;
+    out->verdict[out->count++] = (gm_verdict){
+        .name = name, .family = family_of(f->arena, name, order < foreign),
+        .outcome = GM_ABSENT, .a = a, .b = b, .order = order};
+}
+
 /* All names of both, in order. */
 static void collect(const facts *f, const gm_tensors *theirs,
                     gm_verification *out) {
-    const gm_tensors *ours = f->ours;
-    out->verdict = gm_alloc(f->arena, (size_t)(ours->count + theirs->count) + 1,
-                            sizeof *out->verdict);
-    for (long i = 0; i < ours->count; i++) {
-        const gm_tensor *t = ours->tensor + i;
-        out->verdict[out->count++] = (gm_verdict){
-            .name = t->name, .a = t, .b = gm_tensor_find(theirs, t->name)};
-    }
-    for (long i = 0; i < theirs->count; i++)
-        if (!gm_tensor_find(ours, theirs->tensor[i].name))
-            out->verdict[out->count++] = (gm_verdict){
-                .name = theirs->tensor[i].name, .b = theirs->tensor + i};
-    for (long i = 0; i < out->count; i++) {
-        gm_verdict *v = out->verdict + i;
-        v->outcome = GM_ABSENT;
-        v->order = rule_of(f, v->name).order;
-        v->family = family_of(f->arena, v->name, v->order < foreign);
-    }
+    const gm_tensor *t = f->ours->tensor, *end = t + f->ours->count;
+    out->verdict = gm_alloc(f->arena, (size_t)(f->ours->count + theirs->count)
+                            + 1, sizeof *out->verdict);
+    for (; t < end; t++)
+        add(f, t->name, t, gm_tensor_find(theirs, t->name), out);
+    for (t = theirs->tensor, end = t + theirs->count; t < end; t++)
+        if (!gm_tensor_find(f->ours, t->name)) add(f, t->name, NULL, t, out);
     qsort(out->verdict, (size_t)out->count, sizeof *out->verdict, by_order);
 }
 

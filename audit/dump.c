@@ -342,8 +342,10 @@ static void look(void *context, const gm_fit *fit, gm_moment moment, long l) {
     if (moment == GM_BEGIN) {
         given(d);
         before(d);
-    } else if (moment == GM_BLOCK) {
+    } else if (moment == GM_TEACHER) {
+        details(d, l, &fit->sweep->acts);
         teacher(d, l + 1, fit->sweep->y);
+    } else if (moment == GM_BLOCK) {
         student(d, l);
         linears(d, "grad", l, fit->sweep->grad.w);
     } else {
@@ -352,21 +354,6 @@ static void look(void *context, const gm_fit *fit, gm_moment moment, long l) {
         scalar(d, "E", fit->E);
         after(d);
         if (fit->step == fit->options.steps) scores(d);
-    }
-}
-
-/* The original model's blocks once more, on this step's tokens. */
-static void run_details(dump *d) {
-    const gm_fit_options *o = &d->fit->options;
-    const gm_model *model = d->fit->candidates->model;
-    const gm_config *c = &model->config;
-    gm_sweep *w = d->fit->sweep;
-    if (!any(d, "detail.")) return;
-    gm_embed(model, w->tokens, o->batch * o->T, w->h);
-    for (long l = 0; l < c->layers; l++) {
-        gm_block_load(model, l, &w->block);
-        gm_block_forward(&w->acts, &w->block, w->h, w->h);
-        details(d, l, &w->acts);
     }
 }
 
@@ -382,7 +369,6 @@ static void fill_file(dump *d) {
     if (any(d, "hessian.") || any(d, "factor."))
         gm_hessians(d->arena, c->model, &c->recipe,
                     &(gm_sequences){d->fit->tokens, o->S, o->T}, hessian, d);
-    run_details(d);
     for (long i = 0; i < d->count; i++) assert(d->place[i].written);
 }
 

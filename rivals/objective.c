@@ -277,7 +277,7 @@ typedef struct {
     gm_block grad;
     gm_acts acts;
     gm_real *h;                     /* [L + 1, T, d] of the quantized model */
-    gm_real *d_y[WAYS], *d_h;       /* [T, d] */
+    gm_real *d_y, *d_h;             /* [WAYS, T, d]; [T, d] */
     gm_real *q, *p, *d_z;           /* [rows, vocab] */
     gm_real *normed;                /* [rows, d] */
     double *row;                    /* [tallest, K] of gm_inner */
@@ -291,8 +291,7 @@ static void expansion_alloc(gm_arena *arena, const gm_config *c, long T, long K,
     const size_t logits = rows * (size_t)c->vocab;
     gm_grad_alloc(arena, c, &e->grad);
     gm_acts_alloc(arena, c, 1, T, true, &e->acts);
-    for (int i = 0; i < WAYS; i++)
-        e->d_y[i] = gm_alloc(arena, (size_t)T, d * real);
+    e->d_y = gm_alloc(arena, (size_t)(WAYS * T), d * real);
     e->h = gm_alloc(arena, (size_t)((c->layers + 1) * T), d * real);
     e->d_h = gm_alloc(arena, (size_t)T, d * real);
     e->q = gm_alloc(arena, logits, real);
@@ -333,9 +332,9 @@ static void logit_gradient(int way, double u, long n, const gm_real *q,
 static void head_gradients(expansion *e, long s) {
     const gm_objective *o = e->o;
     const long d = o->d, T = o->text.window, V = o->head.vocab;
-    const gm_real *h = e->h + o->L * T * d, *teacher = state(o, o->L) + s * T * d;
-    for (int way = 0; way < WAYS; way++)
-        memset(e->d_y[way], 0, (size_t)(T * d) * sizeof(gm_real));
+    const gm_real *h = e->h + o->L * T * d;
+    const gm_real *teacher = state(o, o->L) + s * T * d;
+    memset(e->d_y, 0, (size_t)(WAYS * T * d) * sizeof(gm_real));
     for (long t = 0; t < T - 1; t += e->rows) {
         long n = gm_min(e->rows, T - 1 - t);
         probabilities(&o->head, h + t * d, n, e->normed, e->q);
@@ -347,7 +346,7 @@ static void head_gradients(expansion *e, long s) {
                                                (uint64_t)(s * T + t + r)),
                                V, e->q + r * V, e->p + r * V, e->d_z + r * V);
             gm_head_backward(&o->head, h + t * d, n, e->d_z, e->normed,
-                             e->d_y[way] + t * d);
+                             e->d_y + (way * T + t) * d);
         }
     }
 }
@@ -372,15 +371,16 @@ static void block_backward(expansion *e, long l, int way) {
     gm_objective *o = e->o;
     const gm_config *c = &o->model->config;
     const long each = o->text.window * o->d;
+    gm_real *d_y = e->d_y + way * each;
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
         gm_linear_shape(c, j, &out, &in);
         memset(e->grad.w[j], 0, (size_t)(out * in) * sizeof(gm_real));
     }
     memset(e->d_h, 0, (size_t)each * sizeof(gm_real));
-    gm_block_backward(&e->acts, &o->block, e->h + l * each, e->d_y[way],
-                      &e->grad, l ? e->d_h : NULL);
-    memcpy(e->d_y[way], e->d_h, (size_t)each * sizeof(gm_real));
+    gm_block_backward(&e->acts, &o->block, e->h + l * each, d_y, &e->grad,
+                      l ? e->d_h : NULL);
+    memcpy(d_y, e->d_h, (size_t)each * sizeof(gm_real));
     for (int j = 0; j < GM_LINEARS; j++) add_module(e, l, j, way);
 }
 

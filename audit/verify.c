@@ -55,16 +55,12 @@ static double ulp_of(double x, int p) {
 }
 
 const char *gm_index_text(const gm_tensor *t, int64_t i, char text[96]) {
-    int64_t index[8] = {0};
-    int n = 0;
+    gm_tensor place = {.rank = t->rank};
     for (int r = t->rank - 1; r >= 0; r--) {
-        index[r] = t->shape[r] ? i % t->shape[r] : 0;
+        place.shape[r] = t->shape[r] ? i % t->shape[r] : 0;
         i = t->shape[r] ? i / t->shape[r] : 0;
     }
-    for (int r = 0; r < t->rank && n < 90; r++)
-        n += snprintf(text + n, 96 - (size_t)n, "%s%lld", r ? ", " : "[",
-                      (long long)index[r]);
-    snprintf(text + n, 96 - (size_t)n, n ? "]" : "[]");
+    snprintf(text, 96, "%.95s", gm_shape_of(&place).text);
     return text;
 }
 

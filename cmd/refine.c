@@ -1,215 +1,123 @@
-/* main_refine.c: the command `refine`.
+/* refine.c: the command `refine`.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
 #include <string.h>
 
-static const gm_option refine_options[] = {
-    {"--calib", "FILE", NULL, "what KL is measured on: the text of gamma fit, "
-     "or another; never the evaluation text"},
-    {"--tokens", "FILE", NULL, "instead of --calib: tokens, .npy"},
-    {"--out", "FILE", NULL, "the corrected scores; required"},
-    {"--bits", "B", NULL, "budget, as gamma solve's"},
-    {"--ebits", "B", NULL, "budget, as gamma solve's"},
-    {"--bytes", "X", NULL, "budget, as gamma solve's"},
-    {"--evaluations", "N", "16", "at most, 1..1000000; a forward pass of the "
-     "text each; one for the start, then at most 15 a round"},
-    {"--sequences", "S", NULL, "of the text (as many as gamma fit had, else "
-     "16)"},
-    {"--length", "T", NULL, "tokens in each (as many as gamma fit had, else "
-     "512)"},
-    {"--seed", "N", "1", "of the drawn labels, 0..2^62"},
-    {"--external", "FILE", NULL, "the file given to gamma fit --external"},
-    {"--cache", "DIR", NULL, "where the candidate file is or goes (beside "
-     "SCORES.tsv)"},
-    GM_MEMORY_OPTION,
-    {0}};
-
-typedef struct {
-    gm_call *call;
-    gm_model model;
-    gm_scores scores;
-    gm_recipe recipe;
-    gm_budget budget;
-    gm_sequences text;
-    char text_hash[65];
-    bool made_from_it;              /* text: fit's */
-    gm_candidates candidates;
-    long evaluations, seed;
-} refining;
-
-/* --sequences or --length: as given, else as the scores say. */
-static void extent(const refining *r, const char *option, const char *key,
-                        long least, long fallback, long *out) {
-    const char *said = gm_keys_get(&r->scores.keys, key);
-    *out = fallback;
-    if (gm_arg_given(r->call, option))
-        gm_arg_long(r->call, option, least, 1 << 20, out);
-    else if (said) *out = gm_parse_long(key, said, least, 1 << 20);
-}
-
-static bool is_key(const refining *r, const char *key, long value) {
-    char text[32];
-    const char *said = gm_keys_get(&r->scores.keys, key);
-    snprintf(text, sizeof text, "%ld", value);
-    return said && strcmp(said, text) == 0;
-}
-
-static void read_budget(refining *r) {
-    static const char *const ways[] = {"--bits", "--ebits", "--bytes"};
-    gm_call *call = r->call;
-    const char *way = NULL;
-    gm_call_way(call, ways, 3, &way);
-    gm_convention in = gm_convention_parse(way, way + 2);
-    gm_scores_read(&call->arena, call->operand[1], &r->scores);
-    r->budget = gm_budget_parse(&call->arena, &r->scores, in,
-                                gm_arg(call, way));
-}
-
-/* The recipe that the scores were learned for. */
-static void read_recipe(refining *r) {
-    gm_call *call = r->call;
-    const char *path = gm_arg(call, "--external");
-    const char *text = gm_keys_get(&r->scores.keys, "candidates");
+/* The recipe and the text that the scores were learned for, --sequences and
+   --length over them.  Gives whether the text is fit's. */
+static bool read_origin(gm_call *call, const gm_scores *scores,
+                        char text_hash[65]) {
+    const gm_keys *keys = &scores->keys;
+    const char *recipe = gm_keys_get(keys, "candidates");
+    const char *from = gm_keys_get(keys, "calibration_hash");
+    const char *S = gm_keys_get(keys, "sequences");
+    const char *T = gm_keys_get(keys, "length");
     char bits[64];
-    if (!text || !gm_keys_get(&r->scores.keys, "candidates_hash"))
-        gm_fail(GM_EINPUT, "%s: expected scores of gamma "
-                       "fit, which say what candidates they are of "
-                       "(candidates, candidates_hash), found none",
-                       r->scores.path);
-    gm_recipe_read(text, &r->recipe);
-    if (!path) return;
-    gm_recipe_bits(&r->recipe, bits);
-    gm_external_open(&call->arena, &r->model, path, bits,
-                            r->recipe.group, &r->recipe);
+    if (!recipe || !gm_keys_get(keys, "candidates_hash"))
+        gm_bad(scores->path, "expected scores of gamma fit, which say what "
+               "candidates they are of (candidates, candidates_hash), found "
+               "none");
+    gm_recipe_read(recipe, &call->recipe);
+    gm_recipe_bits(&call->recipe, bits);
+    if (call->external)
+        gm_external_open(&call->arena, &call->model, call->external, bits,
+                         call->recipe.group, &call->recipe);
+    call->fit.S = S ? gm_parse_long("sequences", S, 1, 1 << 20) : 16;
+    call->fit.T = T ? gm_parse_long("length", T, 2, 1 << 20) : 512;
+    const gm_fit_options fits = call->fit;
+    gm_options_fill();
+    gm_call_calibrate(call);
+    const gm_sequences *text = &call->calibration;
+    gm_sha_tokens(text->tokens, text->S, text->T, text_hash);
+    return from && strcmp(from, text_hash) == 0 && S && T &&
+           text->S == fits.S && text->T == fits.T;
 }
 
-/* All that can be refused before anything is computed. */
-static void read_all(refining *r) {
-    gm_call *call = r->call;
-    long S, T;
-    if (!gm_arg(call, "--out"))
-        gm_fail(GM_EUSAGE, "refine: --out FILE is missing");
-    gm_arg_long(call, "--evaluations", 1, 1000000,
-                              &r->evaluations);
-    gm_arg_long(call, "--seed", 0, 1L << 62, &r->seed);
-    read_budget(r);
-    gm_model_open(&call->arena, call->operand[0], &r->model);
-    gm_model_hash(&r->model);
-    gm_call_match(&r->scores, r->model.hash, NULL);
-    read_recipe(r);
-    extent(r, "--sequences", "sequences", 1, 16, &S);
-    extent(r, "--length", "length", 2, 512, &T);
-    gm_call_calibration(call, &r->model, gm_arg(call, "--calib"),
-                                    gm_arg(call, "--tokens"), S, T, &r->text);
-    const char *from = gm_keys_get(&r->scores.keys, "calibration_hash");
-    gm_sha_tokens(r->text.tokens, S, T, r->text_hash);
-    r->made_from_it = from && strcmp(from, r->text_hash) == 0 &&
-                      is_key(r, "sequences", S) && is_key(r, "length", T);
-}
-
-/* GPTQ's must be there when ours is not the text they were made from.  What the
-   scores lack is not offered. */
-static void open_candidates(refining *r) {
-    gm_call *call = r->call;
-    gm_arena *a = &call->arena;
-    const gm_scores *scores = &r->scores;
-    const char *hash = gm_keys_get(&scores->keys, "candidates_hash");
-    const char *cache = gm_arg(call, "--cache");
-    const long M = r->model.config.layers * GM_LINEARS, K = r->recipe.count;
-    if (!cache) cache = gm_parent(a, scores->path);
-    bool *allowed = gm_alloc(a, (size_t)(M * K), sizeof *allowed);
-    r->recipe.quantizer == GM_GPTQ && !r->made_from_it
-        ? gm_candidates_find(a, &r->model, &r->recipe, hash, cache,
-                             &r->candidates)
-        : gm_candidates_open(a, &r->model, &r->recipe, &r->text, cache,
-                             &call->report, &r->candidates);
-    gm_call_match(scores, r->model.hash, r->candidates.hash);
-    if (scores->M != M || scores->K != K) return;    /* rivals.c says */
+/* What the scores lack is not offered. */
+static void offer(gm_call *call, const gm_scores *scores) {
+    gm_candidates *c = &call->candidates;
+    const long M = call->model.config.layers * GM_LINEARS;
+    const long K = call->recipe.count;
+    if (scores->M != M || scores->K != K) return;       /* rivals.c says */
+    bool *allowed = gm_alloc(&call->arena, (size_t)(M * K), sizeof *allowed);
     for (long i = 0; i < M * K; i++)
-        allowed[i] = gm_allowed(&r->candidates, i / K, (int)(i % K)) &&
+        allowed[i] = gm_allowed(c, i / K, (int)(i % K)) &&
                      scores->bytes[i] >= 0;
-    r->candidates.allowed = allowed;
-}
-
-static void plan_memory(refining *r) {
-    gm_plan plan = {.recipe = r->recipe,
-                    .fit = {.S = r->text.S, .T = r->text.T},
-                    .rivals = GM_MEASURES_GRADIENTS};
-    plan.candidates = r->recipe.quantizer == GM_RTN ||
-                      (r->recipe.quantizer == GM_GPTQ && r->made_from_it);
-    gm_call_plan(r->call, &r->model, &plan);
+    c->allowed = allowed;
 }
 
 /* The scores that were read, with what was found in their place. */
-static void write_scores(refining *r, const gm_refined *found) {
-    gm_call *call = r->call;
+static void write_scores(gm_call *call, gm_scores out, const gm_budget *budget,
+                         const char *text_hash, const gm_refined *found) {
     gm_arena *a = &call->arena;
-    gm_scores out = r->scores;
+    const size_t n = (size_t)(out.M * out.K);
     char before[32], after[32];
     gm_double_text(found->kl_before, before);
     gm_double_text(found->kl, after);
-    const char *const keys[][2] = {
-        {"refined_at", gm_format(a, "%s %s", r->budget.text,
-                                 gm_convention_name(r->budget.convention))},
-        {"refined_on", r->text_hash},
-        {"refined_sequences", gm_format(a, "%ld", r->text.S)},
-        {"refined_length", gm_format(a, "%ld", r->text.T)},
-        {"refined_evaluations", gm_format(a, "%ld", r->evaluations)},
-        {"refined_seed", gm_format(a, "%ld", r->seed)},
-        {"kl_before", before}, {"kl", after}};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        gm_keys_set(a, &out.keys, keys[i][0], "%s", keys[i][1]);
-    const size_t n = (size_t)(out.M * out.K);
+    gm_keys_set(a, &out.keys, "refined_at", "%s %s", budget->text,
+                gm_convention_name(budget->convention));
+    gm_keys_set(a, &out.keys, "refined_on", "%s", text_hash);
+    gm_keys_set(a, &out.keys, "refined_sequences", "%ld", call->fit.S);
+    gm_keys_set(a, &out.keys, "refined_length", "%ld", call->fit.T);
+    gm_keys_set(a, &out.keys, "refined_evaluations", "%ld", call->evaluations);
+    gm_keys_set(a, &out.keys, "refined_seed", "%ld", (long)call->fit.seed);
+    gm_keys_set(a, &out.keys, "kl_before", "%s", before);
+    gm_keys_set(a, &out.keys, "kl", "%s", after);
     out.score = found->score;
     out.error = gm_alloc(a, n, sizeof *out.error);
     for (size_t i = 0; i < n; i++) out.error[i] = -1;       /* unknown */
-    gm_scores_write(a, gm_arg(call, "--out"), &out);
-}
-
-static void refine(refining *r) {
-    gm_call *call = r->call;
-    gm_arena *a = &call->arena;
-    const size_t M = (size_t)r->scores.M, n = M * (size_t)r->scores.K;
-    const gm_rivals_options options = {
-        .candidates = &r->candidates, .text = r->text, .learned = &r->scores,
-        .evaluations = r->evaluations, .seed = (uint64_t)r->seed,
-        .overhead = gm_packed_overhead(a, &r->model, &r->recipe)};
-    gm_refined found = {.score = gm_alloc(a, n, sizeof *found.score)};
-    int *start = gm_alloc(a, M, sizeof *start);
-    int *choice = gm_alloc(a, M, sizeof *choice);
-    long moved = 0;
-    gm_rivals *rivals = gm_rivals_begin(a, &options, &call->report);
-    gm_rivals_choose(rivals, GM_LEARNED, &r->budget, start, NULL);
-    gm_effort effort = gm_rivals_choose(rivals, GM_REFINED, &r->budget, choice,
-                                        &found);
-    write_scores(r, &found);
-    for (size_t m = 0; m < M; m++) moved += start[m] != choice[m];
-    gm_result_begin(call, "scores\tbudget\tkl_before\tkl\tmoved\tmodules\t"
-                    "evaluations\tseconds");
-    gm_result_row(call, "%s\t%s\t%.8g\t%.8g\t%ld\t%zu\t%g\t%.1f",
-                  gm_arg(call, "--out"), r->budget.text, found.kl_before,
-                  found.kl, moved, M, effort.evaluations, effort.seconds);
-    gm_result_end(call);
-}
-
-/* Minutes later is too late to learn that it cannot. */
-static void can_write(refining *r) {
-    gm_call *call = r->call;
-    gm_out out;
-    gm_out_open(&call->arena, gm_arg(call, "--out"), &out);
-    gm_out_abandon(&out);
+    gm_scores_write(a, call->out, &out);
 }
 
 static void run_refine(gm_call *call) {
-    refining r = {.call = call};
-    read_all(&r);
-    can_write(&r);
-    plan_memory(&r);
-    open_candidates(&r);
-    refine(&r);
-    gm_candidates_close(&r.candidates);
-    gm_model_close(&r.model);
+    gm_arena *a = &call->arena;
+    const gm_quantizer *q = &call->recipe.quantizer;
+    const char *way = gm_call_way(call, 3);
+    char text_hash[65];
+    gm_out out;
+    gm_scores scores;
+    long moved = 0;
+    /* all that can be refused before anything is computed */
+    gm_scores_read(a, call->operand[1], &scores);
+    gm_budget budget = gm_budget_parse(a, &scores, call->in, gm_given(way));
+    gm_model_open(a, call->operand[0], &call->model);
+    gm_model_hash(&call->model);
+    gm_call_match(call, &scores, NULL);
+    const bool made_from_it = read_origin(call, &scores, text_hash);
+    gm_out_open(a, call->out, &out);
+    gm_out_abandon(&out);
+    call->plan = (gm_plan){
+        .rivals = GM_MEASURES_GRADIENTS,
+        .candidates = *q == GM_RTN || (*q == GM_GPTQ && made_from_it)};
+    gm_call_plan(call);
+    /* GPTQ's must be there when ours is not the text they were made from */
+    gm_call_open(call, gm_call_cache(call, scores.path),
+                 *q == GM_GPTQ && !made_from_it
+                 ? gm_keys_get(&scores.keys, "candidates_hash") : NULL);
+    gm_call_match(call, &scores, call->candidates.hash);
+    offer(call, &scores);
+    const size_t M = (size_t)scores.M, n = M * (size_t)scores.K;
+    gm_refined found = {.score = gm_alloc(a, n, sizeof *found.score)};
+    int *start = gm_alloc(a, M, sizeof *start);
+    int *choice = gm_alloc(a, M, sizeof *choice);
+    const gm_rivals_options options = {
+        .candidates = &call->candidates, .text = call->calibration,
+        .learned = &scores, .evaluations = call->evaluations,
+        .seed = call->fit.seed,
+        .overhead = gm_packed_overhead(a, &call->model, &call->recipe)};
+    gm_rivals *rivals = gm_rivals_begin(a, &options, &call->report);
+    gm_rivals_choose(rivals, GM_LEARNED, &budget, start, NULL);
+    gm_effort effort = gm_rivals_choose(rivals, GM_REFINED, &budget, choice,
+                                        &found);
+    write_scores(call, scores, &budget, text_hash, &found);
+    for (size_t m = 0; m < M; m++) moved += start[m] != choice[m];
+    gm_result_begin("scores\tbudget\tkl_before\tkl\tmoved\tmodules\t"
+                    "evaluations\tseconds");
+    gm_result_row("%s\t%s\t%.8g\t%.8g\t%ld\t%zu\t%g\t%.1f", call->out,
+                  budget.text, found.kl_before, found.kl, moved, M,
+                  effort.evaluations, effort.seconds);
+    gm_result_end(call);
 }
 
 const gm_command gm_command_refine = {
@@ -220,4 +128,4 @@ const gm_command gm_command_refine = {
     "solves again and keeps what lowers KL on the text (docs/rivals.md).\n"
     "Writes scores for gamma solve with the same budget.  At other budgets\n"
     "they are worse than those they came from.",
-    2, 2, refine_options, run_refine};
+    2, REFINE, run_refine};

@@ -209,6 +209,10 @@ char *gm_format(gm_arena *arena, const char *format, ...) {
     return text;
 }
 
+int gm_by_name(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
 long gm_count_char(const char *text, char c) {
     long n = 0;
     for (; *text; text++) n += *text == c;

@@ -35,7 +35,7 @@ bool gm_exists(const char *path) {
 
 /* ------------------------------------------------------------------ inputs */
 
-static gm_input *inputs;            /* those that are open */
+static gm_input *inputs;            /* those that are open, and locks */
 
 static void input_release(void *input) {
     gm_input **at = &inputs;
@@ -44,15 +44,21 @@ static void input_release(void *input) {
     close(((gm_input *)input)->fd);
 }
 
-gm_input *gm_input_open(gm_arena *arena, const char *path) {
+static gm_input *input_new(gm_arena *arena, const char *path, int flags,
+                           const char *what) {
     gm_input *in = gm_alloc(arena, 1, sizeof *in);
-    struct stat info;
     in->path = gm_format(arena, "%s", path);
-    in->fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (in->fd < 0) refused(path, "open");
+    in->fd = open(path, O_RDONLY | O_CLOEXEC | flags);
+    if (in->fd < 0) refused(path, what);
     in->next = inputs;
     inputs = in;
     gm_own(&in->owned, input_release, in);
+    return in;
+}
+
+gm_input *gm_input_open(gm_arena *arena, const char *path) {
+    gm_input *in = input_new(arena, path, 0, "open");
+    struct stat info;
     if (fstat(in->fd, &info) != 0) refused(path, "stat");
     if (!S_ISREG(info.st_mode)) gm_bad(path, "not a regular file");
     in->size = (size_t)info.st_size;
@@ -78,6 +84,7 @@ void gm_input_read(const gm_input *in, int64_t from, size_t count, void *to) {
    the old one. */
 static void input_check(const gm_input *in) {
     struct stat now;
+    if (in->lock) return;
     if (fstat(in->fd, &now) != 0) refused(in->path, "stat");
     if ((size_t)now.st_size == in->size &&
         now.st_mtim.tv_sec == in->changed.tv_sec &&
@@ -299,28 +306,17 @@ void gm_make_dir(const char *path) {
     }
 }
 
-static gm_lock *locks;              /* those that this process holds */
-
-static void lock_release(void *lock) {
-    gm_lock **at = &locks;
-    while (*at != lock) at = &(*at)->next;
-    *at = (*at)->next;
-    close(((gm_lock *)lock)->fd);
-}
-
 /* The lock is on the directory itself: nothing is created, so a read-only one
    can be locked too, and the kernel drops it however the process ends. */
 gm_lock *gm_dir_lock(gm_arena *arena, const char *dir) {
-    gm_lock *lock = gm_alloc(arena, 1, sizeof *lock);
+    static const char what[] = "open the directory";
+    gm_lock *lock = input_new(arena, dir, O_DIRECTORY, what);
     struct stat info, held;
-    lock->fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (lock->fd < 0) refused(dir, "open the directory");
-    lock->next = locks;
-    locks = lock;
-    gm_own(&lock->owned, lock_release, lock);
-    if (fstat(lock->fd, &info) != 0) refused(dir, "open the directory");
-    for (gm_lock *l = lock->next; l; l = l->next)
-        if (fstat(l->fd, &held) == 0 && same_file(&held, &info)) return lock;
+    lock->lock = true;
+    if (fstat(lock->fd, &info) != 0) refused(dir, what);
+    for (const gm_lock *l = lock->next; l; l = l->next)
+        if (l->lock && fstat(l->fd, &held) == 0 && same_file(&held, &info))
+            return lock;
     /* a file system without locks is not EWOULDBLOCK */
     if (flock(lock->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
         gm_fail(GM_EIO, "%s: another gamma is working in this directory; wait "
@@ -329,7 +325,5 @@ gm_lock *gm_dir_lock(gm_arena *arena, const char *dir) {
 }
 
 void gm_dir_unlock(gm_lock *lock) {
-    if (!lock) return;
-    gm_disown(&lock->owned);
-    lock_release(lock);
+    if (lock) gm_input_close(lock);
 }

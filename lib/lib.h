@@ -109,6 +109,8 @@ void gm_arena_free(gm_arena *arena);
 
 static inline long gm_min(long a, long b) { return a < b ? a : b; }
 
+/* For qsort and bsearch of elements that begin with a name, const char *. */
+int gm_by_name(const void *a, const void *b);
 long gm_count_char(const char *text, char c);   /* how often it is in there */
 /* A path's last part, and the directory it is in: "." when it names none. */
 const char *gm_base_name(const char *path);
@@ -282,6 +284,7 @@ typedef struct gm_input {
     size_t size;
     struct timespec changed;    /* when, as it was opened */
     int fd;
+    bool lock;                  /* a directory, by gm_dir_lock */
     struct gm_input *next;
     gm_owned owned;
 } gm_input;
@@ -321,11 +324,7 @@ void gm_make_dir(const char *path); /* and its parents */
 /* One process at a time in a directory that exists, until gm_dir_unlock or the
    end of the process, however it comes.  A directory that this process holds
    is not locked again.  GM_EIO: another process holds it.  NULL is no lock. */
-typedef struct gm_lock {
-    int fd;
-    struct gm_lock *next;
-    gm_owned owned;
-} gm_lock;
+typedef gm_input gm_lock;
 gm_lock *gm_dir_lock(gm_arena *arena, const char *dir);
 void gm_dir_unlock(gm_lock *lock);
 
@@ -657,6 +656,8 @@ const char *gm_convention_name(gm_convention convention); /* "bits" ... */
 gm_convention gm_convention_parse(const char *what, const char *text);
 /* The size that a budget of this convention limits. */
 int64_t gm_size_in(const gm_sizes *sizes, gm_convention convention);
+/* "50M": 50 * 10^6, at least 1; false: no such number. */
+bool gm_is_bytes(gm_arena *arena, const char *text, int64_t *out);
 gm_budget gm_budget_parse(gm_arena *arena, const gm_scores *scores,
                           gm_convention convention, const char *text);
 

@@ -4,8 +4,8 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "lib.h"
 
+#include <float.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,10 +50,8 @@ static int64_t cell_count(const struct place *at) {
 }
 
 static double cell_real(const struct place *at) {
-    const char *text = cell_text(at);
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end || !isfinite(value))
+    double value;
+    if (!gm_is_double(cell_text(at), -DBL_MAX, DBL_MAX, &value))
         cell_error(at, "a finite number");
     return value;
 }
@@ -83,16 +81,11 @@ static const char **text_column(gm_arena *arena, const gm_table *table,
 /* Module names in order, each with its row. */
 struct named { const char *name; long m; };
 
-static int by_name(const void *a, const void *b) {
-    return strcmp(((const struct named *)a)->name,
-                  ((const struct named *)b)->name);
-}
-
 static struct named *sort_names(gm_arena *arena, const char *const *name,
                                 long M) {
     struct named *list = gm_alloc(arena, (size_t)M, sizeof *list);
     for (long m = 0; m < M; m++) list[m] = (struct named){name[m], m};
-    qsort(list, (size_t)M, sizeof *list, by_name);
+    qsort(list, (size_t)M, sizeof *list, gm_by_name);
     return list;
 }
 
@@ -119,7 +112,7 @@ static const char **module_names(gm_arena *arena, const gm_table *table,
     }
     struct named *sorted = sort_names(&scratch, name, table->rows);
     for (long m = 1; m < table->rows; m++)
-        if (by_name(&sorted[m - 1], &sorted[m]) == 0)
+        if (gm_by_name(&sorted[m - 1], &sorted[m]) == 0)
             gm_bad(table->path, "module %s appears twice", sorted[m].name);
     gm_arena_free(&scratch);
     return name;
@@ -408,7 +401,8 @@ void gm_allocation_match(const gm_allocation *a, const gm_scores *scores,
     struct named *x = sort_names(&arena, a->name, a->M);
     struct named *y = sort_names(&arena, scores->name, scores->M);
     for (long i = 0; i < a->M || i < scores->M; i++) {
-        int order = i == a->M ? 1 : i == scores->M ? -1 : by_name(&x[i], &y[i]);
+        int order = i == a->M ? 1 : i == scores->M ? -1
+                                                   : gm_by_name(x + i, y + i);
         if (order < 0)
             gm_bad(a->path, "module %s is not in %s", x[i].name, scores->path);
         if (order > 0)
@@ -464,12 +458,19 @@ static int64_t take_suffix(char *text) {
     return 1;
 }
 
+bool gm_is_bytes(gm_arena *arena, const char *text, int64_t *out) {
+    char *digits = gm_format(arena, "%s", text);
+    int64_t unit = take_suffix(digits);
+    return gm_is_scaled(digits, unit, out) && *out > 0;
+}
+
 gm_budget gm_budget_parse(gm_arena *arena, const gm_scores *scores,
                           gm_convention convention, const char *text) {
-    char *digits = gm_format(arena, "%s", text);
     gm_budget budget = {convention, 0, text};
-    int64_t unit = convention == GM_BYTES ? take_suffix(digits) : scores->N;
-    if (!gm_is_scaled(digits, unit, &budget.limit) || budget.limit <= 0)
+    bool good = convention == GM_BYTES
+              ? gm_is_bytes(arena, text, &budget.limit)
+              : gm_is_scaled(text, scores->N, &budget.limit);
+    if (!good || budget.limit <= 0)
         gm_fail(GM_EUSAGE, "--%s: expected a positive decimal number%s, found "
                 "\"%s\"", convention_name[convention],
                 convention == GM_BYTES ?

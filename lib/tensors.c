@@ -187,14 +187,11 @@ static void json_digits(struct parser *p) {
 static void json_number(struct parser *p, gm_json *v) {
     const char *start = p->at;
     char copy[MAX_NUMBER + 1];
-    bool real = false;
     v->type = GM_JSON_NUMBER;
     take(p, '-');
     if (!take(p, '0')) json_digits(p);
-    if (take(p, '.')) {
-        real = true;
-        json_digits(p);
-    }
+    bool real = take(p, '.');
+    if (real) json_digits(p);
     if (take(p, 'e') || take(p, 'E')) {
         real = true;
         if (!take(p, '-')) take(p, '+');
@@ -205,10 +202,9 @@ static void json_number(struct parser *p, gm_json *v) {
                p->at - start, MAX_NUMBER);
     snprintf(copy, sizeof copy, "%.*s", (int)(p->at - start), start);
     errno = 0;
-    int64_t integer = strtoll(copy, NULL, 10);
+    v->integer = strtoll(copy, NULL, 10);
     v->is_integer = !real && errno == 0;
-    if (v->is_integer) v->integer = integer;
-    v->number = v->is_integer ? (double)integer : strtod(copy, NULL);
+    v->number = v->is_integer ? (double)v->integer : strtod(copy, NULL);
     if (!isfinite(v->number))
         gm_bad(place(p, start), "number %.40s does not fit a double", copy);
 }
@@ -337,7 +333,7 @@ gm_shown gm_json_show(const gm_json *v) {
     if (v && v->type == GM_JSON_STRING)
         snprintf(shown.text, sizeof shown, "\"%.200s\"", v->string);
     else if (v && v->type == GM_JSON_NUMBER)
-        snprintf(shown.text, sizeof shown, "%.15g", v->number);
+        snprintf(shown.text, sizeof shown, "%.10g", v->number);
     else if (v)
         strcpy(shown.text, v->number != 0 ? "true" : name[v->type]);
     return shown;
@@ -427,11 +423,8 @@ uint16_t gm_f32_to_f16(float x) {
         h = 0x7C00;
     else if (magnitude >= 0x38800000)           /* normal: >= 2^-14        */
         h = round_shift(magnitude - 0x38000000, 13);
-    else if (magnitude < 0x33000000)            /* < 2^-25 rounds to 0     */
-        h = 0;
-    else    /* x = f 2^(e-150), f with its hidden bit; unit 2^-24 */
-        h = round_shift((magnitude & 0x7FFFFF) | 0x800000,
-                        126 - (int)(magnitude >> 23));
+    else    /* the unit of 0.5 + |x| is 2^-24, as a subnormal's */
+        h = bits_of_float(0.5f + float_of_bits(magnitude)) - 0x3F000000;
     return (uint16_t)(bits >> 16 & 0x8000) | (uint16_t)h;
 }
 
@@ -627,10 +620,6 @@ static int by_place(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-static int by_name(const void *a, const void *b) {
-    return strcmp(((const gm_tensor *)a)->name, ((const gm_tensor *)b)->name);
-}
-
 /* Every byte after the header, which ends at `start`, belongs to exactly one
    tensor. */
 static void check_cover(const gm_input *file, long long start,
@@ -639,13 +628,14 @@ static void check_cover(const gm_input *file, long long start,
     long long at = start;
     qsort(tensor, (size_t)count, sizeof *tensor, by_place);
     for (long i = 0; i < count; at += (long long)tensor[i++].bytes) {
+        char behind[200] = "";
         if (tensor[i].at == at) continue;
-        if (i == 0)
-            gm_bad(file->path, "tensor " NAME " begins at offset %lld, "
-                   "expected 0", tensor[i].name, tensor[i].at - start);
+        if (i)
+            snprintf(behind, sizeof behind, ", where " NAME " ends",
+                     tensor[i - 1].name);
         gm_bad(file->path, "tensor " NAME " begins at offset %lld, expected "
-               "%lld, where " NAME " ends", tensor[i].name,
-               tensor[i].at - start, at - start, tensor[i - 1].name);
+               "%lld%s", tensor[i].name, tensor[i].at - start, at - start,
+               behind);
     }
     if (at != end)
         gm_bad(file->path, "%lld bytes after the last tensor belong to no "
@@ -695,25 +685,23 @@ static const gm_json *header_read(gm_arena *arena, const gm_input *file,
 static gm_tensors open_files(gm_arena *arena, const char *const *path,
                              long count) {
     gm_tensors all = {.files = count};
-    const gm_json **header = gm_alloc(arena, (size_t)count, sizeof *header);
-    int64_t *start = gm_alloc(arena, (size_t)count, sizeof *start);
     size_t room = 0;
+    all.tensor = gm_grow(arena, NULL, 0, &room, sizeof *all.tensor);
     all.file = gm_alloc(arena, (size_t)count, sizeof *all.file);
     for (long i = 0; i < count; i++) {
-        all.file[i] = gm_input_open(arena, path[i]);
-        header[i] = header_read(arena, all.file[i], &start[i]);
-        room += header[i]->length;
-    }
-    all.tensor = gm_alloc(arena, room, sizeof *all.tensor);
-    for (long i = 0; i < count; i++) {
-        const gm_json *metadata = check_metadata(path[i], header[i]);
+        int64_t start;
+        const gm_input *file = all.file[i] = gm_input_open(arena, path[i]);
+        const gm_json *header = header_read(arena, file, &start);
+        const gm_json *metadata = check_metadata(path[i], header);
         const long first = all.count;
         if (i == 0) all.metadata = metadata;
-        for (const gm_json *e = header[i]->child; e; e = e->next)
-            if (e != metadata)
-                all.tensor[all.count++] = entry_read(all.file[i], start[i], e);
-        check_cover(all.file[i], start[i], all.tensor + first,
-                    all.count - first);
+        for (const gm_json *e = header->child; e; e = e->next) {
+            if (e == metadata) continue;
+            all.tensor = gm_grow(arena, all.tensor, (size_t)all.count, &room,
+                                 sizeof *all.tensor);
+            all.tensor[all.count++] = entry_read(file, start, e);
+        }
+        check_cover(file, start, all.tensor + first, all.count - first);
     }
     /* until gm_candidate reads: */
     const uint8_t *map = NULL;
@@ -723,9 +711,9 @@ static gm_tensors open_files(gm_arena *arena, const char *const *path,
                        x->file->fd, 0);
         if (map != MAP_FAILED) x->data = map + x->at;
     }
-    qsort(all.tensor, (size_t)all.count, sizeof *all.tensor, by_name);
+    qsort(all.tensor, (size_t)all.count, sizeof *all.tensor, gm_by_name);
     for (const gm_tensor *t = all.tensor + 1; t < all.tensor + all.count; t++)
-        if (by_name(t - 1, t) == 0)
+        if (gm_by_name(t - 1, t) == 0)
             gm_bad(t->path, "tensor " NAME " is also in %s", t->name,
                    t[-1].path);
     return all;
@@ -744,7 +732,7 @@ const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name) {
     const gm_tensor key = {.name = name};
     if (tensors->count == 0) return NULL;
     return bsearch(&key, tensors->tensor, (size_t)tensors->count, sizeof key,
-                   by_name);
+                   gm_by_name);
 }
 
 /* ------------------------------------------------------ sharded checkpoint */
@@ -783,10 +771,6 @@ static void check_link(gm_arena *arena, const char *dir, const char *path) {
         gm_bad(path, "weight_map: a link that leads out of the directory");
 }
 
-static int by_string(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 /* Each tensor of the index must be in the shard that the index names. */
 static gm_tensors index_open(gm_arena *arena, const char *dir,
                              const char *index) {
@@ -798,7 +782,7 @@ static gm_tensors index_open(gm_arena *arena, const char *dir,
         check_shard_name(index, c);
         path[n++] = c->string;
     }
-    qsort(path, (size_t)n, sizeof *path, by_string);
+    qsort(path, (size_t)n, sizeof *path, gm_by_name);
     for (long i = 0; i < n; i++)
         if (i == 0 || strcmp(path[kept - 1], path[i]) != 0)
             path[kept++] = path[i];

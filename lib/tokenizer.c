@@ -682,21 +682,19 @@ static void load_pre_tokenizer(const struct load *l, const gm_json *p) {
 
 /* What would change the ids in ways that are not written here. */
 static void load_model_options(const struct load *l) {
-    static const char *const empty[] = {"model.continuing_subword_prefix",
-                                        "model.end_of_word_suffix"};
+    static const struct { const char *field, *harmless, *expected; } option[] =
+        {{"model.dropout", "0", "null or 0"},
+         {"model.continuing_subword_prefix", "\"\"", "null or \"\""},
+         {"model.end_of_word_suffix", "\"\"", "null or \"\""},
+         {"model.byte_fallback", "false", "false"}};
     const gm_json *m = l->model, *v = gm_json_get(m, "type");
     if (!gm_json_is(v, "BPE")) refuse(l, "model.type", v, "BPE");
-    v = gm_json_get(m, "dropout");
-    if (!is_null(v) && !(v->type == GM_JSON_NUMBER && v->number == 0))
-        refuse(l, "model.dropout", v, "null or 0");
-    for (int i = 0; i < 2; i++) {
-        v = member(m, empty[i]);
-        if (!is_null(v) && !gm_json_is(v, ""))
-            refuse(l, empty[i], v, "null or \"\"");
+    flag(l, m, "model.byte_fallback", 0);
+    for (int i = 0; i < 4; i++) {
+        v = member(m, option[i].field);
+        if (!is_null(v) && strcmp(gm_json_show(v).text, option[i].harmless))
+            refuse(l, option[i].field, v, option[i].expected);
     }
-    if (flag(l, m, "model.byte_fallback", 0))
-        refuse(l, "model.byte_fallback", gm_json_get(m, "byte_fallback"),
-               "false");
     l->t->fuse_unk = flag(l, m, "model.fuse_unk", 0);
     l->t->ignore_merges = flag(l, m, "model.ignore_merges", 0);
 }

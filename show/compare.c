@@ -315,3 +315,24 @@ gm_plot gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
     }
     return plot;
 }
+
+const char *gm_comparison_verdict(gm_arena *arena,
+                                  const gm_compared *const *rows, long count) {
+    static const char *const side[] = {"gamma is better than",
+                                       "gamma is worse than",
+                                       "no difference to"};
+    const char *text = "";
+    for (int v = 0; v < 3; v++) {
+        const char *names = "";
+        for (long i = 0; i < count; i++) {
+            double two = 2 * rows[i]->above_error, above = rows[i]->above;
+            int is = above > two ? 0 : above < -two ? 1 : 2;
+            if (rows[i]->paired && is == v)
+                names = gm_format(arena, "%s %s@%s", names, rows[i]->method,
+                                  rows[i]->budget);
+        }
+        if (*names) text = gm_format(arena, "%s%s%s\n", text, side[v], names);
+    }
+    return gm_format(arena, "%s(KL, by two standard errors of the paired "
+                     "difference)", text);
+}

@@ -60,6 +60,10 @@ const gm_compared *gm_comparison_find(const gm_comparison *c,
 /* Appends the row and writes the file anew. */
 void gm_comparison_add(gm_arena *arena, gm_comparison *c,
                        const gm_compared *row);
+/* Whom gamma is better or worse than by two standard errors of the difference,
+   window by window, as lines. */
+const char *gm_comparison_verdict(gm_arena *arena,
+                                  const gm_compared *const *rows, long count);
 /* KL against size, a series for each method. */
 gm_plot gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
                              long count, gm_convention in);

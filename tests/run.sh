@@ -7,6 +7,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # malloc may fail in a test, as it may for a user
 export ASAN_OPTIONS=allocator_may_return_null=1
+# threads that wait leave the processor to the other programs
+export OMP_WAIT_POLICY=passive
 
 if [ "$1" = --one ]; then       # PROGRAM: its log and its line in $LOGS
     log=$LOGS/$(echo "$2" | tr / _)

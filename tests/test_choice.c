@@ -15,30 +15,32 @@ static const char golden[] = "tests/golden/choice.vec";
 static const char file[] = "build/test/choices.jsonl";
 
 typedef struct {
-    gm_arena arena;
-    gm_model model;
-    gm_head head;
+    gm_call call;
     gm_tokenizer *tokenizer;
     gm_questions questions;
     double *likelihood;
 } fixture;
 
+static gm_status read_file(fixture *f, const char *path, gm_questions *out) {
+    f->call.choices = path;
+    return STATUS(*out = gm_questions_read(&f->call, f->tokenizer));
+}
+
+static gm_status likelihoods(fixture *f, const gm_questions *questions,
+                             const int *choice, double *out) {
+    return STATUS(gm_questions_likelihoods(&f->call, questions, choice, out));
+}
+
 static void fixture_begin(fixture *f) {
     memset(f, 0, sizeof *f);
-    gm_arena *a = &f->arena;
-    gm_status s = STATUS(gm_model_open(a, "data/tiny-llama", &f->model));
-    if (!s) s = STATUS(gm_head_load(a, &f->model, &f->head));
+    gm_arena *a = &f->call.arena;
+    f->call.delimiter = " ";
+    gm_status s = STATUS(gm_model_open(a, "data/tiny-llama", &f->call.model));
     if (!s) s = STATUS(gm_tokenizer_open(a, "data/tiny-llama", &f->tokenizer));
-    if (!s) s = STATUS(gm_questions_read(a, "data/choices.jsonl", f->tokenizer,
-                                  f->model.config.max_position, " ",
-                                  &f->questions));
+    if (!s) s = read_file(f, "data/choices.jsonl", &f->questions);
     CHECK(s == GM_OK, "%s", err.text);
     if (s) exit(test_end("test_choice"));
     f->likelihood = gm_alloc(a, (size_t)f->questions.pairs, sizeof(double));
-}
-
-static gm_scored_model original(fixture *f) {
-    return (gm_scored_model){&f->model, NULL, NULL, &f->head};
 }
 
 /* The whole file against transformers. */
@@ -48,9 +50,7 @@ static void equals_transformers(fixture *f) {
     gm_vec context = vec_read(golden, "context_tokens");
     gm_vec accuracy = vec_read(golden, "accuracy");
     gm_vec error = vec_read(golden, "error");
-    gm_scored_model m = original(f);
-    gm_status s = STATUS(gm_questions_likelihoods(&f->arena, &m, &f->questions, NULL,
-                                           f->likelihood));
+    gm_status s = likelihoods(f, &f->questions, NULL, f->likelihood);
     CHECK(s == GM_OK, "%s", err.text);
     CHECK(f->questions.pairs == sums.count, "%ld pairs", f->questions.pairs);
     long n = 0;
@@ -72,33 +72,29 @@ static void equals_transformers(fixture *f) {
     const gm_pair_tokens *sign = &f->questions.question[20].pair[2];
     CHECK(sign->characters == 19 && sign->bytes == 21, "%ld characters, %ld "
           "bytes", sign->characters, sign->bytes);
-    gm_accuracy a;
-    gm_questions_score(&f->questions, f->likelihood, &a);
-    double found[6] = {a.acc, a.acc_norm, a.acc_bytes, a.acc_error,
-                       a.acc_norm_error, a.acc_bytes_error};
+    gm_accuracy a = gm_questions_score(&f->questions, f->likelihood);
+    double found[6] = {a.share[0], a.share[1], a.share[2], a.error[0],
+                       a.error[1], a.error[2]};
     for (int i = 0; i < 6; i++) {
         double expected = i < 3 ? accuracy.f[i] : error.f[i - 3];
         CHECK(fabs(found[i] - expected) < 1e-8, "accuracy %d: %.9g, expected "
               "%.9g", i, found[i], expected);
     }
-    CHECK(a.questions == f->questions.count, "%ld questions", a.questions);
     vec_free(&sums), vec_free(&tokens), vec_free(&context);
     vec_free(&accuracy), vec_free(&error);
 }
 
 /* A pair alone has the likelihood that it has among longer ones. */
 static void padding_changes_nothing(fixture *f) {
-    gm_scored_model m = original(f);
     long at = 0, wrong = 0;
     for (long q = 0; q < f->questions.count; q++)
         for (long i = 0; i < f->questions.question[q].count; i++, at++) {
             gm_question alone = {1, 1, 0, &f->questions.question[q].pair[i]};
-            gm_questions one = {"one", 1, 1, &alone};
+            gm_questions one = {1, 1, &alone};
             double likelihood;
             if (at % 5) continue;
-            CHECK(STATUS(gm_questions_likelihoods(&f->arena, &m, &one, NULL,
-                                           &likelihood)) == GM_OK,
-                  "%s", err.text);
+            CHECK(likelihoods(f, &one, NULL, &likelihood) == GM_OK, "%s",
+                  err.text);
             wrong += likelihood != f->likelihood[at];
         }
     CHECK(wrong == 0, "%ld pairs depend on their batch", wrong);
@@ -107,21 +103,21 @@ static void padding_changes_nothing(fixture *f) {
 /* Candidates at 8 bits move the likelihoods a little, at 2 bits a lot. */
 static void quantized_models(fixture *f) {
     gm_recipe recipe;
-    gm_candidates c;
+    gm_candidates *c = &f->call.candidates;
     gm_status s = STATUS(gm_recipe_parse("2,8", 64, &recipe));
-    if (!s) s = STATUS(gm_candidates_open(&f->arena, &f->model, &recipe, NULL,
-                                   "build/test/choice-work", NULL, &c));
+    if (!s) s = STATUS(gm_candidates_open(&f->call.arena, &f->call.model,
+                                          &recipe, NULL,
+                                          "build/test/choice-work", NULL, c));
     CHECK(s == GM_OK, "%s", err.text);
     if (s) return;
-    long M = f->model.config.layers * GM_LINEARS;
-    int *choice = gm_alloc(&f->arena, (size_t)M, sizeof *choice);
+    long M = f->call.model.config.layers * GM_LINEARS;
+    int *choice = gm_alloc(&f->call.arena, (size_t)M, sizeof *choice);
     double moved[2] = {0};
     for (int k = 0; k < 2; k++) {
-        gm_scored_model m = {&f->model, &c, choice, &f->head};
-        double *found = gm_alloc(&f->arena, (size_t)f->questions.pairs,
+        double *found = gm_alloc(&f->call.arena, (size_t)f->questions.pairs,
                                  sizeof *found);
         for (long j = 0; j < M; j++) choice[j] = k;
-        s = STATUS(gm_questions_likelihoods(&f->arena, &m, &f->questions, NULL, found));
+        s = likelihoods(f, &f->questions, choice, found);
         CHECK(s == GM_OK, "%s", err.text);
         for (long i = 0; i < f->questions.pairs; i++)
             moved[k] += fabs(found[i] - f->likelihood[i]) /
@@ -129,7 +125,7 @@ static void quantized_models(fixture *f) {
     }
     CHECK(moved[1] > 0 && moved[1] < 0.2 && moved[0] > 1, "mean change at 8 "
           "bits %g, at 2 bits %g", moved[1], moved[0]);
-    gm_candidates_close(&c);
+    gm_candidates_close(c);
 }
 
 /* Three choices of 4, 2 and 1 characters, 4, 2 and 2 bytes, likelihoods by
@@ -139,18 +135,18 @@ static void scores_by_hand(void) {
                               {.characters = 2, .bytes = 2},
                               {.characters = 1, .bytes = 2}};
     gm_question q[2] = {{1, 3, 0, pair}, {2, 3, 1, pair}};
-    gm_questions both = {"by hand", 2, 6, q};
-    gm_accuracy a;
+    gm_questions both = {2, 6, q};
     /* per character -1, -1.5, -1.9; per byte -1, -1.5, -0.95 */
     double l[6] = {-4, -3, -1.9, -4, -2, -2};
-    gm_questions_score(&both, l, &a);
+    gm_accuracy a = gm_questions_score(&both, l);
     /* first: 2 wins the sum, 0 per character, 2 per byte; second: 1 the sum
        (before its equal 2), 0 per character (before its equal 1), 0 per byte:
        -1, -1, -1 */
-    CHECK(a.acc == 0.5 && a.acc_norm == 0.5 && a.acc_bytes == 0,
-          "acc %g acc_norm %g acc_bytes %g", a.acc, a.acc_norm, a.acc_bytes);
-    CHECK(a.acc_error == 0.5 && a.acc_bytes_error == 0, "errors %g %g",
-          a.acc_error, a.acc_bytes_error);
+    CHECK(a.share[0] == 0.5 && a.share[1] == 0.5 && a.share[2] == 0,
+          "acc %g acc_norm %g acc_bytes %g", a.share[0], a.share[1],
+          a.share[2]);
+    CHECK(a.error[0] == 0.5 && a.error[2] == 0, "errors %g %g", a.error[0],
+          a.error[2]);
 }
 
 static gm_status read_text(fixture *f, const char *text, long positions,
@@ -158,7 +154,8 @@ static gm_status read_text(fixture *f, const char *text, long positions,
     FILE *to = fopen(file, "w");
     fputs(text, to);
     fclose(to);
-    return STATUS(gm_questions_read(&f->arena, file, f->tokenizer, positions, " ", out));
+    f->call.model.config.max_position = positions;
+    return read_file(f, file, out);
 }
 
 /* Of too long an input the front is cut off: positions + 1 tokens remain. */
@@ -235,8 +232,8 @@ static int test_main(void) {
     scores_by_hand();
     long_contexts(&f);
     bad_lines(&f);
-    gm_model_close(&f.model);
-    gm_arena_free(&f.arena);
+    gm_model_close(&f.call.model);
+    gm_arena_free(&f.call.arena);
     return test_end("test_choice");
 }
 

@@ -25,20 +25,20 @@ static gm_recipe recipe_of(const char *text) {
     return r;
 }
 
-static gm_plan plan_of(const gm_model *model, const gm_recipe *recipe,
+static gm_call plan_of(const gm_model *model, const gm_recipe *recipe,
                        const gm_fit_options *fit) {
-    gm_plan p = {.config = model->config, .recipe = *recipe, .fit = *fit,
+    gm_call p = {.model = *model, .recipe = *recipe, .fit = *fit, .plan = {
                  .candidates = true, .learns = true, .stored = (double)
-                 gm_dtype_bytes(gm_linear_tensor(model, 0, 0)->dtype)};
+                 gm_dtype_bytes(gm_linear_tensor(model, 0, 0)->dtype)}};
     for (long i = 0; i < model->tensors.count; i++)
-        p.model_bytes += (double)model->tensors.tensor[i].bytes;
+        p.plan.model_bytes += (double)model->tensors.tensor[i].bytes;
     return p;
 }
 
 /* found <= predicted <= found + mapped, each within 10 %. */
-static void check_near(const char *what, int64_t predicted, size_t found,
+static void check_near(const char *what, double p, size_t found,
                        double mapped) {
-    double p = (double)predicted, f = (double)found;
+    double f = (double)found;
     CHECK(p > 0.9 * f && p < 1.1 * (f + mapped), "%s: predicted %.0f, found "
           "%.0f and at most %.0f of mapped files", what, p, f, mapped);
 }
@@ -52,17 +52,17 @@ static gm_fit_options fit_options(const gm_recipe *r) {
 }
 
 /* The rivals of compare; `arena` holds what evaluation holds. */
-static void test_rivals(const char *what, gm_plan p, gm_arena *arena,
+static void test_rivals(const char *what, gm_call p, gm_arena *arena,
                         const gm_candidates *candidates,
                         const gm_sequences *text, const int *choice,
                         double mapped) {
-    const long K = p.recipe.count, M = p.config.layers * GM_LINEARS;
+    const long K = p.recipe.count, M = p.model.config.layers * GM_LINEARS;
     gm_objective *objective;
     gm_planned step[GM_PLAN_STEPS];
     double *S = calloc((size_t)(M * K), sizeof *S);
     double *C = calloc((size_t)(M * K), sizeof *C);
     char name[256];
-    p.rivals = GM_MEASURES_GRADIENTS;
+    p.plan.rivals = GM_MEASURES_GRADIENTS;
     gm_plan_memory(&p, step);
     CHECK(STATUS(objective = gm_objective_begin(arena, candidates, text,
                                                 NULL)) == GM_OK &&
@@ -78,14 +78,14 @@ static void test_rivals(const char *what, gm_plan p, gm_arena *arena,
 }
 
 /* One long sequence: its backward pass takes more than evaluation's. */
-static void test_one_sequence(const char *what, gm_plan p,
+static void test_one_sequence(const char *what, gm_call p,
                               const gm_candidates *candidates,
                               const int32_t *tokens, const int *choice,
                               double mapped) {
     gm_arena arena = {0};
     gm_head head;
     char name[256];
-    p.window = 2, p.windows = 1, p.fit.S = 1, p.fit.T = 5 * 96;
+    p.on.text.window = 2, p.on.text.windows = 1, p.fit.S = 1, p.fit.T = 5 * 96;
     CHECK(STATUS(gm_head_load(&arena, candidates->model, &head)) == GM_OK, "%s",
           err.text);
     snprintf(name, sizeof name, "%.200s, one sequence", what);
@@ -104,8 +104,8 @@ static void test_steps(const char *dir, const char *text) {
     CHECK(STATUS(gm_model_open(&keep, dir, &model)) == GM_OK, "%s", err.text);
     for (int i = 0; i < 5 * 96; i++) tokens[i] = i * 7 % 500;
     gm_sequences all = {tokens, o.S, o.T};
-    gm_plan p = plan_of(&model, &r, &o);
-    p.window = 64, p.windows = 7, p.budgets = 1;
+    gm_call p = plan_of(&model, &r, &o);
+    p.on.text.window = 64, p.on.text.windows = 7, p.plan.budgets = 1;
     gm_planned step[GM_PLAN_STEPS];
     gm_plan_memory(&p, step);
     /* while a file is made its header is not: count what is made only */
@@ -118,7 +118,7 @@ static void test_steps(const char *dir, const char *text) {
     check_near(name, step[GM_PLAN_CANDIDATES].memory, arena.peak, mapped);
     struct stat info;
     CHECK(stat(candidates.tensors.file[0]->path, &info) == 0, "stat");
-    double disk = (double)step[GM_PLAN_CANDIDATES].disk;
+    double disk = step[GM_PLAN_CANDIDATES].disk;
     CHECK(disk > 0.95 * (double)info.st_size &&
           disk < 1.05 * (double)info.st_size, "%s: predicted %.0f bytes of "
           "file, found %lld", name, disk, (long long)info.st_size);
@@ -128,7 +128,7 @@ static void test_steps(const char *dir, const char *text) {
     CHECK(STATUS(gm_fit_begin(&learning, &candidates, tokens, &o, &fit)) ==
           GM_OK && STATUS(gm_fit_step(&fit)) == GM_OK, "%s", err.text);
     snprintf(name, sizeof name, "%s, %s: fit", dir, text);
-    check_near(name, step[GM_PLAN_STEPS_OF_FIT].memory, learning.peak,
+    check_near(name, step[GM_PLAN_FIT].memory, learning.peak,
                mapped + (double)info.st_size / (double)model.config.layers);
 
     gm_arena measuring = {0};
@@ -166,34 +166,33 @@ static void test_limits(void) {
     gm_planned step[GM_PLAN_STEPS], twice[GM_PLAN_STEPS];
     CHECK(STATUS(gm_model_open(&keep, "data/tiny-llama", &model)) == GM_OK, "%s",
           err.text);
-    gm_plan p = plan_of(&model, &r, &o);
-    p.window = 64, p.windows = 1000, p.budgets = 2;
-    gm_plan_memory(&p, step);
-    CHECK(STATUS(gm_plan_fit(&p, gm_plan_peak(step))) == GM_OK && !p.group &&
+    gm_call p = plan_of(&model, &r, &o);
+    p.on.text.window = 64, p.on.text.windows = 1000, p.plan.budgets = 2;
+    double peak = step[gm_plan_memory(&p, step)].memory;
+    CHECK(STATUS(gm_plan_fit(&p, peak)) == GM_OK && !p.on.group &&
           !p.recipe.at_once, "pieces were made smaller without need");
-    int64_t limit = step[GM_PLAN_CANDIDATES].memory - 1;
-    p.learns = false;
+    double limit = step[GM_PLAN_CANDIDATES].memory - 1;
+    p.plan.learns = false;
     CHECK(STATUS(gm_plan_fit(&p, limit)) == GM_OK, "%s", err.text);
-    gm_plan_memory(&p, twice);
-    CHECK(gm_plan_peak(twice) <= limit && p.group > 0 && p.group < 1000 &&
+    CHECK(twice[gm_plan_memory(&p, twice)].memory <= limit && p.on.group > 0 && p.on.group < 1000 &&
           p.recipe.at_once > 0 && p.recipe.at_once < 4, "groups of %ld "
-          "windows, %ld sequences at once", p.group, p.recipe.at_once);
+          "windows, %ld sequences at once", p.on.group, p.recipe.at_once);
     CHECK(STATUS(gm_plan_fit(&p, 1000)) == GM_EMEM, "1000 bytes suffice");
     CHECK(strncmp(err.text, "--max-memory: ", 14) == 0 &&
           strstr(err.text, "expected at most 0.0 MB; lower --"), "%s",
           err.text);
-    gm_plan deep = plan_of(&model, &r, &o);
+    gm_call deep = plan_of(&model, &r, &o);
     gm_plan_memory(&deep, step);
-    deep.config.layers *= 4;
+    deep.model.config.layers *= 4;
     gm_plan_memory(&deep, twice);
     CHECK(twice[GM_PLAN_CANDIDATES].memory == step[GM_PLAN_CANDIDATES].memory,
           "GPTQ's memory grows with blocks");
     /* 15 numbers for each module and candidate */
-    CHECK(twice[GM_PLAN_STEPS_OF_FIT].memory -
-          step[GM_PLAN_STEPS_OF_FIT].memory == 3 * 8 * 7 * 3 * 15 * 8,
-          "Stage I's memory grows by %lld", (long long)
-          (twice[GM_PLAN_STEPS_OF_FIT].memory -
-           step[GM_PLAN_STEPS_OF_FIT].memory));
+    CHECK(twice[GM_PLAN_FIT].memory -
+          step[GM_PLAN_FIT].memory == 3 * 8 * 7 * 3 * 15 * 8,
+          "Stage I's memory grows by %.0f",
+          (twice[GM_PLAN_FIT].memory -
+           step[GM_PLAN_FIT].memory));
     gm_model_close(&model);
 }
 

@@ -134,7 +134,7 @@ expect 2 "gamma: dump: unknown option --stat; did you mean --state (gamma dump -
     dump $m --stat x
 # options of fit are dump's own, each listed once
 "$gamma" dump --help >"$w/out"
-holds "$w/out" '^  --relaxation NAME'
+holds "$w/out" '^  --relaxation soft|soft-corrected|gumbel|hard'
 holds "$w/out" '^  --out FILE'
 lacks "$w/out" '^  --out DIR'
 if [ -e "$w/x.safetensors" ] || [ -e "$w/x.tsv" ]; then

@@ -6,13 +6,14 @@
 void fuzz_choices(const uint8_t *data, size_t size) {
     static gm_arena kept;
     static gm_tokenizer *t;
-    gm_arena arena = {0};
+    gm_call call = {.choices = "/fuzz/q.jsonl", .delimiter = " ",
+                    .model.config.max_position = 64};
     gm_questions q;
     if (!t && STATUS(gm_tokenizer_open(&kept, "tests/golden/tokenizer-gpt2", &t)))
         fprintf(stderr, "%s\n", err.text), abort();
     fuzz_begin();
     fuzz_file("/fuzz/q.jsonl", data, size);
-    gm_status s = STATUS(gm_questions_read(&arena, "/fuzz/q.jsonl", t, 64, " ", &q));
+    gm_status s = STATUS(q = gm_questions_read(&call, t));
     /* the context is tokenized anew for each choice */
     fuzz_end(64.0 * (double)size + 1024, 1 << 16);
     for (long i = 0; !s && i < q.count; i++) {
@@ -22,5 +23,5 @@ void fuzz_choices(const uint8_t *data, size_t size) {
             FUZZ_CHECK(one->pair[j].context > 0 &&
                        one->pair[j].count > one->pair[j].context);
     }
-    gm_arena_free(&arena);
+    gm_arena_free(&call.arena);
 }

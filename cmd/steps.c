@@ -1,0 +1,404 @@
+/* steps.c: what several commands do alike: texts as tokens, the recipe, the
+   settings of Stage I, learning, measuring, an allocation's candidates.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "cmd.h"
+
+#include <string.h>
+
+/* ------------------------------------------------------------------- texts */
+
+static int32_t *tokens_of(gm_call *call, const char *text, const char *npy,
+                          long *count) {
+    gm_arena *a = &call->arena;
+    const char *path = npy ? npy : text;
+    gm_tokenizer *tokenizer;
+    int32_t *tokens;
+    size_t bytes;
+    if (!text == !npy)
+        gm_fail(GM_EUSAGE, "expected either a text or --tokens FILE.npy, found "
+                "%s", text ? "both" : "none");
+    if (npy) {
+        tokens = gm_npy_read(a, npy, count);
+    } else {
+        text = gm_file_text(a, text, &bytes);
+        gm_tokenizer_open(a, call->model.dir, &tokenizer);
+        gm_tokenize(tokenizer, a, text, bytes, &tokens, count);
+    }
+    for (long i = 0; i < *count; i++)
+        if (tokens[i] < 0 || tokens[i] >= call->model.config.vocab)
+            gm_bad(path, "token %ld: expected an id below vocab_size %ld, "
+                   "found %d", i, call->model.config.vocab, tokens[i]);
+    if (*count == 0) gm_bad(path, "expected text, found none");
+    return tokens;
+}
+
+gm_sequences gm_call_sequences(gm_call *call, const char *text,
+                               const char *npy) {
+    long count;
+    gm_sequences out = {NULL, call->fit.S, call->fit.T};
+    int32_t *tokens, *all = tokens_of(call, text, npy, &count);
+    gm_calibration(&call->arena, all, count, out.S, out.T, &tokens);
+    out.tokens = tokens;
+    return out;
+}
+
+void gm_call_calibrate(gm_call *call) {
+    call->calibration = gm_call_sequences(call, call->calib,
+                                          call->calib_tokens);
+}
+
+void gm_call_windows(gm_call *call) {
+    const char *path = call->text ? call->text : call->text_tokens;
+    long count, window = call->window, windows = call->windows;
+    int32_t *tokens = tokens_of(call, call->text, call->text_tokens, &count);
+    long there = count / window;
+    if (there < 1 || there < windows)
+        gm_bad(path, "expected at least %ld tokens (%ld windows of %ld), found "
+               "%ld", (windows ? windows : 1) * window, windows ? windows : 1,
+               window, count);
+    if (!windows) windows = there;
+    call->on.text = (gm_text){tokens, windows, window};
+    gm_talk(call, "text: %ld tokens; first %ld non-overlapping windows of %ld; "
+            "in each, tokens 2..%ld predicted from those before them; no BOS "
+            "added; mean over all predicted tokens in double", count, windows,
+            window, window);
+}
+
+/* --------------------------------------------------------------- measuring */
+
+/* Rows of states: all windows, or the group that memory allows. */
+static void begin_measuring(gm_call *call) {
+    gm_measuring *on = &call->on;
+    if (!on->group || on->group > on->text.windows)
+        on->group = on->text.windows;
+    size_t rows = (size_t)(on->group * on->text.window);
+    size_t row = (size_t)call->model.config.d * sizeof(gm_real);
+    on->student = gm_alloc(&call->arena, rows, row);
+    on->original = gm_alloc(&call->arena, rows, row);
+    gm_head_load(&call->arena, &call->model, &on->head);
+}
+
+/* Windows first .. first + count - 1 into their places in *out. */
+static void measure_group(gm_call *call, const gm_candidates *candidates,
+                          const int *choice, long first, long count,
+                          gm_measure *out) {
+    gm_arena *a = &call->arena;
+    gm_measuring *on = &call->on;
+    const long T = on->text.window;
+    gm_text text = {on->text.tokens + first * T, count, T};
+    const size_t bytes = (size_t)count * sizeof(double);
+    gm_measure part;
+    gm_mark mark = gm_arena_mark(a);
+    if (on->held != first + 1)
+        gm_final_states(a, &call->model, NULL, NULL, &text, &call->report,
+                        on->original);
+    on->held = first + 1;
+    if (choice)
+        gm_final_states(a, &call->model, candidates, choice, &text,
+                        &call->report, on->student);
+    gm_evaluate(a, &on->head, &text, choice ? on->student : on->original,
+                choice ? on->original : NULL, &call->report, &part);
+    memcpy(out->window_nll + first, part.window_nll, bytes);
+    memcpy(out->window_kl + first, part.window_kl, bytes);
+    memcpy(out->window_top1 + first, part.window_top1, bytes);
+    gm_arena_rewind(a, mark);
+}
+
+gm_measure gm_call_measure(gm_call *call, const gm_candidates *candidates,
+                           const int *choice) {
+    const long windows = call->on.text.windows, T = call->on.text.window;
+    if (!call->on.original) begin_measuring(call);
+    double *x = gm_alloc(&call->arena, (size_t)(3 * windows), sizeof *x);
+    gm_measure out = {.windows = windows, .window = T, .predicted = windows *
+                      (T - 1), .window_nll = x, .window_kl = x + windows,
+                      .window_top1 = x + 2 * windows};
+    for (long i = 0; i < windows; i += call->on.group)
+        measure_group(call, candidates, choice, i,
+                      gm_min(call->on.group, windows - i), &out);
+    gm_measure_means(&out);
+    return out;
+}
+
+/* ----------------------------------------------------------- places, checks */
+
+void gm_call_claim(gm_call *call) {
+    if (gm_same_file(call->operand[0], call->out))
+        gm_fail(GM_EUSAGE, "%s: the output directory is the model's own; "
+                "expected another", call->out);
+    if (gm_rank() > 0) return;
+    gm_make_dir(call->out);
+    call->claim = gm_dir_lock(&call->arena, call->out); /* for all ranks */
+}
+
+const char *gm_call_cache(gm_call *call, const char *path) {
+    return call->cache ? call->cache : gm_parent(&call->arena, path);
+}
+
+const char *gm_call_way(gm_call *call, int count) {
+    static const char *const ways[] = {"--bits", "--ebits", "--bytes",
+                                       "--budgets", "--frontier"};
+    const char *way = NULL;
+    char list[128] = "";
+    int given = 0;
+    for (int i = 0; i < count; i++) {
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
+                 i ? ", " : "", ways[i]);
+        if (!gm_given(ways[i])) continue;
+        given++;
+        way = ways[i];
+        if (i <= GM_BYTES) call->in = (gm_convention)i;
+    }
+    if (given != 1)
+        gm_fail(GM_EUSAGE, "%s: expected one of %s, found %s",
+                call->command->name, list, given ? "several" : "none");
+    return way;
+}
+
+void gm_call_match(const gm_call *call, const gm_scores *scores,
+                   const char *candidates) {
+    const char *const same[][2] = {{"model_hash", call->model.hash},
+                                   {"candidates_hash", candidates}};
+    for (int i = 0; i < 2; i++) {
+        const char *found = gm_keys_get(&scores->keys, same[i][0]);
+        if (found && same[i][1] && strcmp(found, same[i][1]) != 0)
+            gm_bad(scores->path, "%s: expected %s, found %s", same[i][0],
+                   same[i][1], found);
+    }
+}
+
+/* -------------------------------------------------------------- candidates */
+
+void gm_call_recipe(gm_call *call, const char *bits) {
+    static const char *const gptq[] = {"--hessian", "--act-order", "--damping",
+                                       "--sequential"};
+    gm_options_fill();
+    for (int i = 0; i < 4 && call->recipe.quantizer == GM_RTN; i++)
+        if (gm_given(gptq[i]))
+            gm_fail(GM_EUSAGE, "%s belongs to --quantizer gptq, found rtn",
+                    gptq[i]);
+    if (!call->external) return;
+    if (gm_given("--quantizer"))
+        gm_fail(GM_EUSAGE, "expected either --quantizer or --external, found "
+                "both");
+    gm_external_open(&call->arena, &call->model, call->external, bits,
+                     call->recipe.group, &call->recipe);
+}
+
+void gm_call_table(gm_call *call) {
+    gm_module_table(&call->arena, &call->model, &call->recipe, &call->table);
+    call->table.overhead = gm_packed_overhead(&call->arena, &call->model,
+                                              &call->recipe);
+}
+
+void gm_call_open(gm_call *call, const char *dir, const char *hash) {
+    gm_arena *a = &call->arena;
+    if (hash)
+        gm_candidates_find(a, &call->model, &call->recipe, hash, dir,
+                           &call->candidates);
+    else
+        gm_candidates_open(a, &call->model, &call->recipe, &call->calibration,
+                           dir, &call->report, &call->candidates);
+}
+
+/* The distinct bits of an allocation, "2,3,4"; gm_recipe_parse refuses 99. */
+static void bits_of(const gm_allocation *allocation, char bits[128]) {
+    for (int b = 0; b < 100; b++) {
+        long m = 0;
+        while (m < allocation->M && gm_min(allocation->bits[m], 99) != b) m++;
+        if (m < allocation->M && strlen(bits) < 110)
+            snprintf(bits + strlen(bits), 16, "%s%d", *bits ? "," : "", b);
+    }
+}
+
+/* The recipe that an allocation was made for: its `candidates` key, as
+   scores.tsv has it; else RTN of its distinct bits, group 128.  --bits,
+   --group and the quantizer's options override. */
+static void recipe_of(gm_call *call, const gm_allocation *allocation) {
+    gm_recipe *r = &call->recipe, other;
+    const char *text = gm_keys_get(&allocation->keys, "candidates");
+    char bits[128] = "";
+    if (!text && !call->bits) bits_of(allocation, bits);
+    if (text) gm_recipe_read(text, r);
+    else gm_recipe_parse(call->bits ? call->bits : bits, 128, r);
+    if (text && call->bits) {
+        gm_recipe_parse(call->bits, r->group, &other);
+        r->count = other.count;
+        memcpy(r->bits, other.bits, sizeof other.bits);
+    }
+    if (text) gm_recipe_bits(r, bits);
+    gm_call_recipe(call, text ? bits : call->bits);
+}
+
+/* RTN's are made again when they are not there; GPTQ's are looked for by the
+   hash in the allocation, or made from --calib. */
+void gm_call_chosen(gm_call *call) {
+    gm_arena *a = &call->arena;
+    gm_allocation allocation;
+    const bool writes = call->command->bit == QUANTIZE;
+    gm_allocation_read(a, call->alloc, &allocation);
+    recipe_of(call, &allocation);
+    const char *hash = gm_keys_get(&allocation.keys, "model_hash");
+    const char *made = gm_keys_get(&allocation.keys, "candidates_hash");
+    const bool gptq = call->recipe.quantizer == GM_GPTQ;
+    const bool find = gptq && !call->calib;
+    call->plan = (gm_plan){.models = writes, .budgets = writes,
+                           .candidates = !call->recipe.external && !find};
+    gm_call_plan(call);
+    if (find && !made)
+        gm_fail(GM_EUSAGE, "%s has no candidates_hash and GPTQ candidates are "
+                "made from a calibration text: --calib FILE is missing",
+                call->alloc);
+    if (gptq && !find) gm_call_calibrate(call);
+    gm_call_open(call, gm_call_cache(call, call->alloc), find ? made : NULL);
+    if (hash && strcmp(hash, call->model.hash) != 0)
+        gm_bad(call->alloc, "was made for another model: expected model_hash "
+               "%s (%s), found %s", call->model.hash, call->model.dir, hash);
+    if (made && call->external && strcmp(made, call->candidates.hash) != 0)
+        gm_bad(call->alloc, "was made for other candidates: expected "
+               "candidates_hash %s (--external %s), found %s",
+               call->candidates.hash, call->external, made);
+    gm_call_table(call);
+    call->choice = gm_alloc(a, (size_t)call->table.M, sizeof *call->choice);
+    gm_allocation_match(&allocation, &call->table, call->choice);
+}
+
+/* ----------------------------------------------------------------- Stage I */
+
+/* The settings that depend on others. */
+static void fit_options(gm_call *call) {
+    gm_fit_options *o = &call->fit;
+    const gm_recipe *r = &call->recipe;
+    if (call->paper && !gm_given("--relaxation")) o->relaxation = GM_SOFT;
+    if (call->paper && !gm_given("--norm")) o->norm = GM_NORM_PLAIN;
+    const bool corrected = o->relaxation == GM_SOFT_CORRECTED;
+    const bool sampled = gm_sampled(o->relaxation);
+    if (!gm_given("--score") && !call->paper)
+        o->score = corrected ? GM_SCORE_SCALED : GM_SCORE_THETA;
+    if (o->score == GM_SCORE_SCALED && !corrected)
+        gm_fail(GM_EUSAGE, "--score scaled belongs to --relaxation "
+                "soft-corrected, found %s", gm_relaxation_name(o->relaxation));
+    if (o->tau_last > 0 && !sampled)
+        gm_fail(GM_EUSAGE, "--tau-last belongs to --relaxation gumbel and "
+                "hard, found %s", gm_relaxation_name(o->relaxation));
+    if (!(o->tau > 0)) o->tau = sampled ? 2 : 1;
+    if (!(o->tau_last > 0)) o->tau_last = sampled ? 0.5 : o->tau;
+    gm_parse_long("--batch", gm_format(&call->arena, "%ld", o->batch), 1, o->S);
+    /* docs/results.md: what suffices, "Settings of Stage I" */
+    if (!o->steps) o->steps = o->score == GM_SCORE_SCALED ? 15 : 60;
+    const double least = r->bits[0], most = r->bits[r->count - 1];
+    o->budget = (least + most) / 2;
+    if (call->train_bits)
+        o->budget = gm_parse_double("--train-bits", call->train_bits, least,
+                                    most);
+}
+
+void gm_call_prepare(gm_call *call) {
+    gm_plan *p = &call->plan;
+    gm_recipe_parse(call->bits ? call->bits : "2,3,4", 128, &call->recipe);
+    if (!call->model.dir)               /* gamma plan may have shapes alone */
+        gm_model_open(&call->arena, call->operand[0], &call->model);
+    gm_call_recipe(call, call->bits);
+    fit_options(call);
+    p->candidates = p->learns = true;
+    if (!(call->command->bit & (RUN | PLAN))) return;
+    p->models = !call->no_models;
+    p->budgets = 1 + (int)gm_count_char(call->budgets, ',');
+    p->uniforms = (int)gm_min(p->budgets, call->recipe.count);
+}
+
+/* --allow into the candidates; the target B within what is left: the least and
+   most bits of each module. */
+static void allow(gm_call *call) {
+    gm_candidates *c = &call->candidates;
+    gm_scores *t = &call->table;
+    double *budget = &call->fit.budget, least = 0, most = 0;
+    if (!call->allow && !c->allowed) return;
+    gm_call_table(call);
+    bool *allowed = gm_alloc(&call->arena, (size_t)(t->M * t->K),
+                             sizeof *allowed);
+    for (long i = 0; i < t->M * t->K; i++)
+        allowed[i] = gm_allowed(c, i / t->K, (int)(i % t->K));
+    t->path = c->model->dir;
+    if (call->allow) gm_allow(&call->arena, t, call->allow, allowed);
+    c->allowed = allowed;
+    for (long m = 0; m < t->M; m++) {
+        int first = 0, last = t->K - 1;
+        while (!gm_allowed(c, m, first)) first++;
+        while (!gm_allowed(c, m, last)) last--;
+        double share = (double)t->weights[m] / (double)t->N;
+        least += share * t->bits[first];
+        most += share * t->bits[last];
+    }
+    if (!call->train_bits) *budget = (least + most) / 2;
+    if (*budget < least || *budget > most)
+        gm_fail(GM_EUSAGE, "--train-bits: expected %.6g to %.6g, which the "
+                "modules' candidates reach, found %g", least, most, *budget);
+}
+
+/* Each of --budgets is within reach: sizes are known without scores. */
+static void check_budgets(gm_call *call) {
+    gm_arena *a = &call->arena;
+    const gm_solve_options options = {.solver = GM_DP};
+    gm_call_table(call);
+    int *choice = gm_alloc(a, (size_t)call->table.M, sizeof *choice);
+    char *list = gm_format(a, "%s", call->budgets);
+    for (char *item; (item = strsep(&list, ","));) {
+        gm_certificate certificate;
+        gm_allocation allocation;
+        gm_budget budget = gm_budget_parse(a, &call->table, call->in, item);
+        gm_allocate(a, &call->table, &budget, &options, choice, &certificate,
+                    &allocation);
+    }
+}
+
+void gm_call_begin(gm_call *call) {
+    const unsigned bit = call->command->bit;
+    const bool budgets = bit & (RUN | COMPARE);
+    if (budgets) check_budgets(call);
+    if (budgets) gm_call_windows(call);
+    gm_call_calibrate(call);
+    gm_call_plan(call);
+    if (bit != DUMP) gm_call_claim(call);
+    gm_call_open(call, bit == DUMP ? gm_call_cache(call, call->out) : call->out,
+                 NULL);
+    if (!budgets) allow(call);
+}
+
+/* The state is saved at most every SAVE_SECONDS, so that a killed run loses
+   little, and always at the end. */
+gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]) {
+    const double SAVE_SECONDS = 0.5;
+    gm_arena *a = &call->arena;
+    gm_arena learning = {0};        /* as large as evaluation, and before it */
+    gm_fit fit;
+    gm_fit_begin(&learning, &call->candidates, call->calibration.tokens,
+                 &call->fit, &fit);
+    gm_fit_hash(&fit, hash);
+    gm_ranks_same("the run's hash", hash);
+    const char *state = gm_format(a, "%s/fit.state", call->out);
+    if (call->resume && gm_exists(state)) {
+        gm_fit_load(a, &fit, state);
+        gm_talk(call, "%s: going on after step %ld", state, fit.step);
+    }
+    gm_ranks_same("steps done", gm_format(a, "%ld", fit.step));
+    for (double saved = gm_seconds(); fit.step < fit.options.steps;) {
+        gm_arena scratch = {0};
+        gm_fit_step(&fit);
+        if (gm_rank() == 0 && (fit.step == fit.options.steps ||
+                               gm_seconds() - saved > SAVE_SECONDS)) {
+            gm_fit_save(&scratch, &fit, state);
+            saved = gm_seconds();
+        }
+        gm_arena_free(&scratch);
+        gm_say(&call->report, "learning", fit.step, fit.options.steps);
+    }
+    gm_talk(call, "learned: E/E0 %.4f  c %+.4f bits  lambda %.4g  mean "
+            "entropy %.3f", fit.E, fit.c, fit.lambda, fit.entropy);
+    if (gm_rank() == 0) {
+        gm_fit_table(a, &fit, scores);
+        scores->overhead = gm_packed_overhead(a, &call->model, &call->recipe);
+        gm_scores_write(a, gm_format(a, "%s/scores.tsv", call->out), scores);
+    }
+    gm_arena_free(&learning);
+    return fit;
+}

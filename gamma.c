@@ -322,6 +322,7 @@ static void sweep_block(gm_fit *fit, long l) {
     gm_block_load(model, l, &w->block);
     gm_block_forward(&w->acts, &w->block, w->h, w->y);
     gm_states_check(model, l, "output", w->y, w->R, c->d);
+    watch(fit, GM_TEACHER, l);
     for (int j = 0; j < GM_LINEARS; j++)
         gm_offer_read(fit->candidates, l, j, offers + j);
     if (measuring(fit)) measure_separable(fit, l, offers);

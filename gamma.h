@@ -453,12 +453,13 @@ typedef struct {
     int32_t *tokens;            /* [R]                                        */
 } gm_sweep;
 
-/* Who looks on: at three points of a step, with what is complete by then.
-   GM_BEGIN  theta, p, y, pi, c, entropy, tau; sweep: tokens, h = embeddings
-   GM_BLOCK  block l: block_E[l]; sweep: h, y, student, row_E, block = W~,
-             grad = dE/dW~
-   GM_END    all of gm_fit, the step being counted */
-typedef enum { GM_BEGIN, GM_BLOCK, GM_END } gm_moment;
+/* Who looks on: at four points of a step, with what is complete by then.
+   GM_BEGIN    theta, p, y, pi, c, entropy, tau; sweep: tokens, h = embeddings
+   GM_TEACHER  block l as it is in the original; sweep: block, h, acts, y
+   GM_BLOCK    block l: block_E[l]; sweep: h, y, student, row_E, block = W~,
+               grad = dE/dW~
+   GM_END      all of gm_fit, the step being counted */
+typedef enum { GM_BEGIN, GM_TEACHER, GM_BLOCK, GM_END } gm_moment;
 typedef struct gm_fit gm_fit;
 typedef struct {
     void (*look)(void *context, const gm_fit *fit, gm_moment moment, long l);

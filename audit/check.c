@@ -15,7 +15,6 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "audit.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,11 +42,6 @@ static void claim(struct checker *c, bool holds, const char *name,
     c->out->failed += !holds;
 }
 
-static const char *text_of(const struct checker *c, const char *before,
-                           int64_t x, const char *after) {
-    return gm_format(c->arena, "%s%" PRId64 "%s", before, x, after);
-}
-
 /* The file's statement under `key`, if it makes one, against what is so. */
 static void claim_text(struct checker *c, const char *key, const char *found) {
     const char *stated = gm_keys_get(&c->a->keys, key);
@@ -56,7 +50,7 @@ static void claim_text(struct checker *c, const char *key, const char *found) {
 }
 
 static void claim_int(struct checker *c, const char *key, int64_t found) {
-    claim_text(c, key, text_of(c, "", found, ""));
+    claim_text(c, key, gm_format(c->arena, "%ld", (long)found));
 }
 
 /* An integer that the certificate must have. */
@@ -66,8 +60,8 @@ static int64_t need(struct checker *c, const char *key) {
     int64_t x = text ? strtoll(text, &end, 10) : 0;
     if (!text || end == text || *end || x <= INT64_MIN / 2 ||
         x >= INT64_MAX / 2)
-        gm_fail(GM_EINPUT, "%s: %s: expected a whole number, found \"%s\"",
-                c->a->path, key, text ? text : "");
+        gm_bad(c->a->path, "%s: expected a whole number, found \"%s\"", key,
+               text ? text : "");
     return x;
 }
 
@@ -80,7 +74,7 @@ static void add_product(struct checker *c, __int128 *sum, int64_t a,
 /* A sum as 64 bits; the file's numbers alone can make it larger. */
 static int64_t narrow(const struct checker *c, const char *what, __int128 sum) {
     if (c->beyond || sum >= INT64_MAX / 2 || sum <= INT64_MIN / 2)
-        gm_fail(GM_EINPUT, "%s: %s: sums to 2^62 or more", c->a->path, what);
+        gm_bad(c->a->path, "%s: sums to 2^62 or more", what);
     return (int64_t)sum;
 }
 
@@ -144,15 +138,17 @@ static void check_budget(struct checker *c) {
     c->ebits = strcmp(convention, "ebits") == 0;
     c->exact = relation && strcmp(relation, "=") == 0;
     if (!c->bytes && !c->ebits && strcmp(convention, "bits") != 0)
-        gm_fail(GM_EINPUT, "%s: convention: expected bits, ebits or bytes, "
-                "found \"%s\"", c->a->path, convention);
+        gm_bad(c->a->path, "convention: expected bits, ebits or bytes, found "
+               "\"%s\"", convention);
     c->budget = need(c, "budget") - (c->bytes ? c->s->overhead : 0);
     if (asked) claim_int(c, "budget", asked_budget(c, asked));
     for (long m = 0; m < c->s->M; m++)
         size += size_of(c, m * c->s->K + c->choice[m]);
     claim(c, c->exact ? size == c->budget : size <= c->budget,
-          "within the budget", text_of(c, c->exact ? "size = " : "size <= ",
-          c->budget, ""), text_of(c, "", size, ""));
+          "within the budget",
+          gm_format(c->arena, "size %s %ld", c->exact ? "=" : "<=",
+                    (long)c->budget),
+          gm_format(c->arena, "%ld", (long)size));
     claim_int(c, "size", size);
     claim_int(c, "slack", c->budget - size);
 }
@@ -197,10 +193,10 @@ static void check_choices(struct checker *c) {
     }
     if (c->a->allowed)
         claim(c, bad == 0, "allowed bits", "0 outside",
-              text_of(c, "", bad, " outside"));
+              gm_format(c->arena, "%ld outside", bad));
     if (c->a->fused)
         claim(c, apart == 0, "fused modules", "0 apart",
-              text_of(c, "", apart, " apart"));
+              gm_format(c->arena, "%ld apart", apart));
 }
 
 /* The table of resource `name` among "a.tsv,b.tsv". */
@@ -234,8 +230,7 @@ static int64_t table_cost(const struct checker *c, const gm_table *t,
            strcmp(t->cell[r * t->columns + name], module) != 0)
         r++;
     if (name < 0 || column < 0 || r == t->rows)
-        gm_fail(GM_EINPUT, "%s: no cost of module %s at %d bits", t->path,
-                module, bits);
+        gm_bad(t->path, "no cost of module %s at %d bits", module, bits);
     return gm_parse_scaled(t->path, t->cell[r * t->columns + column], unit);
 }
 
@@ -243,7 +238,7 @@ static void check_row(struct checker *c, const char *name, const char *paths) {
     const gm_scores *s = c->s;
     __int128 sum = 0;
     if (c->rows == GM_MAX_ROWS)
-        gm_fail(GM_EINPUT, "%s: more than %d limits", c->a->path, GM_MAX_ROWS);
+        gm_bad(c->a->path, "more than %d limits", GM_MAX_ROWS);
     int64_t places = need(c, gm_format(c->arena, "places.%s", name));
     int64_t mu = need(c, gm_format(c->arena, "multiplier_num.%s", name));
     const char *key = gm_format(c->arena, "limit.%s", name);
@@ -255,8 +250,9 @@ static void check_row(struct checker *c, const char *name, const char *paths) {
     for (long m = 0; m < s->M; m++) sum += cost[m * s->K + c->choice[m]];
     c->limits[c->rows].cost = cost, c->limits[c->rows].mu = mu;
     c->limits[c->rows++].limit = limit;
-    claim(c, narrow(c, name, sum) <= limit, key, text_of(c, "<= ", limit, ""),
-          text_of(c, "", (int64_t)sum, ""));
+    claim(c, narrow(c, name, sum) <= limit, key,
+          gm_format(c->arena, "<= %ld", (long)limit),
+          gm_format(c->arena, "%ld", (long)sum));
 }
 
 /* ------------------------------------------------------ objective and bound */
@@ -301,13 +297,13 @@ static int64_t objective_of(struct checker *c) {
     const gm_scores *s = c->s;
     __int128 sum = 0;
     if (c->shift < -1100 || c->shift > 1100)
-        gm_fail(GM_EINPUT, "%s: score_shift: expected -1100 to 1100, found %"
-                PRId64, c->a->path, c->shift);
+        gm_bad(c->a->path, "score_shift: expected -1100 to 1100, found %ld",
+               (long)c->shift);
     for (long i = 0; i < s->M * s->K; i++)
         if (s->bytes[i] >= 0 &&
             !(fabs(ldexp(s->score[i], (int)c->shift)) < 0x1p60))
-            gm_fail(GM_EINPUT, "%s: score_shift: scores overflow at %" PRId64,
-                    c->a->path, c->shift);
+            gm_bad(c->a->path, "score_shift: scores overflow at %ld",
+                   (long)c->shift);
     for (long m = 0; m < s->M; m++)
         sum += integer_score(c, m * s->K + c->choice[m]);
     return narrow(c, "objective", sum);

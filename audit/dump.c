@@ -21,7 +21,8 @@ typedef struct {
     const gm_dump_options *options;
     gm_tensor *tensor;          /* [count], in order of computation          */
     place *place;               /* [count]; NULL: the layout is being made   */
-    long count, room;
+    long count;
+    size_t room;
     int64_t bytes;
     const char *without;        /* families left out, "PATTERN,..."          */
     gm_out out;
@@ -37,10 +38,15 @@ static bool matches(const char *p, const char *name) {
     return *p == *name && matches(p + 1, name + 1);
 }
 
+int gm_name_which(const char *patterns, const char *name) {
+    int i = 0;
+    for (const char *p = patterns; p; p = strchr(p, ','), p += p != NULL, i++)
+        if (matches(p, name)) return i;
+    return -1;
+}
+
 bool gm_name_matches(const char *patterns, const char *name) {
-    for (const char *p = patterns; p; p = strchr(p, ','), p += p != NULL)
-        if (matches(p, name)) return true;
-    return false;
+    return gm_name_which(patterns, name) >= 0;
 }
 
 /* What is left out first when the file would be larger than the limit. */
@@ -53,30 +59,22 @@ static const char *const inputs[] = {"qkv", "o", "gate_up", "down"};
 
 /* ------------------------------------------------------------- one tensor */
 
-static long find(const dump *d, const char *name) {
+/* The first of the layout whose name starts with these n bytes, or -1. */
+static long find(const dump *d, const char *name, size_t n) {
     for (long i = 0; i < d->count; i++)
-        if (strcmp(d->tensor[i].name, name) == 0) return i;
+        if (strncmp(d->tensor[i].name, name, n) == 0) return i;
     return -1;
 }
 
-/* Any name of the layout that starts so. */
 static bool any(const dump *d, const char *start) {
-    for (long i = 0; i < d->count; i++)
-        if (strncmp(d->tensor[i].name, start, strlen(start)) == 0) return true;
-    return false;
+    return find(d, start, strlen(start)) >= 0;
 }
 
 static void lay_out(dump *d, const gm_tensor *t) {
     if (d->options->only && !gm_name_matches(d->options->only, t->name)) return;
     if (gm_name_matches(d->without, t->name)) return;
-    if (d->count == d->room) {
-        long room = d->room ? 2 * d->room : 64;
-        gm_tensor *more = gm_alloc(d->arena, (size_t)room, sizeof *more);
-        if (d->count)
-            memcpy(more, d->tensor, (size_t)d->count * sizeof *more);
-        d->tensor = more;
-        d->room = room;
-    }
+    d->tensor = gm_grow(d->arena, d->tensor, (size_t)d->count, &d->room,
+                        sizeof *d->tensor);
     d->tensor[d->count] = *t;
     d->tensor[d->count++].name = gm_format(d->arena, "%s", t->name);
     d->bytes += (int64_t)t->bytes;
@@ -106,7 +104,7 @@ static void item(dump *d, gm_dtype dtype, long rows, long columns,
         lay_out(d, &t);
         return;
     }
-    long i = find(d, name);
+    long i = find(d, name, strlen(name) + 1);
     if (i < 0) return;
     assert(d->tensor[i].dtype == dtype && d->tensor[i].bytes == t.bytes &&
            !d->place[i].written);
@@ -124,20 +122,20 @@ static void array(dump *d, const char *name, const double *x) {
     item(d, GM_F64, d->fit->M, d->fit->K, x, "%s", name);
 }
 
-/* "model.layers.0.mlp.up_proj" of module m, without ".weight". */
-static const char *module_name(const dump *d, long m, int *length) {
-    const char *name = gm_linear_tensor(d->fit->candidates->model,
-                                        m / GM_LINEARS,
-                                        (int)(m % GM_LINEARS))->name;
-    *length = (int)(strlen(name) - strlen(".weight"));
-    return name;
-}
-
 /* -------------------------------------------------- families, as they come */
 
-/* The settings of the step, the file's `step` counting from 1. */
-static void settings(dump *d) {
+/* h_l for all rows, l = 0 being the embeddings. */
+static void teacher(dump *d, long l, const gm_real *h) {
+    const gm_sweep *w = d->fit->sweep;
+    item(d, real_dtype, w->R, d->fit->candidates->model->config.d, h,
+         "teacher.%ld", l);
+}
+
+/* What the step sees, and its settings, the file's `step` counting from 1. */
+static void given(dump *d) {
     const gm_fit_options *o = &d->fit->options;
+    const gm_sweep *w = d->fit->sweep;
+    item(d, GM_I32, o->batch, o->T, w->tokens, "tokens");
     scalar(d, "step", (double)d->fit->step + 1);
     scalar(d, "rho", o->rho);
     scalar(d, "alpha", o->alpha);
@@ -145,18 +143,7 @@ static void settings(dump *d) {
     scalar(d, "eta", o->eta);
     scalar(d, "rate", o->rate);
     scalar(d, "train_bits", o->budget);
-}
-
-static void tokens(dump *d) {
-    const gm_fit_options *o = &d->fit->options;
-    item(d, GM_I32, o->batch, o->T, d->fit->sweep->tokens, "tokens");
-}
-
-/* h_l for all rows, l = 0 being the embeddings. */
-static void teacher(dump *d, long l, const gm_real *h) {
-    const gm_sweep *w = d->fit->sweep;
-    item(d, real_dtype, w->R, d->fit->candidates->model->config.d, h,
-         "teacher.%ld", l);
+    teacher(d, 0, w->h);
 }
 
 /* What block l computes on the way from teacher.l to teacher.l+1. */
@@ -173,54 +160,51 @@ static void details(dump *d, long l, const gm_acts *a) {
              "detail.%ld.%s", l, inside[i].name);
 }
 
-/* Candidate k of module m: `packed` once there is a file. */
+/* Scales, zeros and codes of candidate k of module m, unpacked, and the weight
+   that they stand for. */
 static void candidate(dump *d, long m, int k) {
     const gm_candidates *c = d->fit->candidates;
-    const bool writes = d->place != NULL;
-    char start[300];
+    const int j = (int)(m % GM_LINEARS), b = c->recipe.bits[k];
+    const bool packed = b < 16 && c->recipe.quantizer != GM_EXTERNAL;
+    const char *name;
     long out, in;
-    int n, b = c->recipe.bits[k];
-    const char *name = module_name(d, m, &n);
-    snprintf(start, sizeof start, "candidates.%.*s.b%d.", n, name, b);
-    if (!gm_allowed(c, m, k) || (writes && !any(d, start))) return;
-    gm_linear_shape(&c->model->config, (int)(m % GM_LINEARS), &out, &in);
-    const long groups = (in + c->recipe.group - 1) / c->recipe.group;
     gm_mark mark = gm_arena_mark(d->arena), read = gm_arena_mark(c->arena);
+    gm_linear_name(d->arena, m / GM_LINEARS, j, &name);
+    gm_linear_shape(&c->model->config, j, &out, &in);
+    name = gm_format(d->arena, "candidates.%s.b%d", name, b);
+    if (!gm_allowed(c, m, k) || (d->place && !any(d, name))) return;
+    const long groups = (in + c->recipe.group - 1) / c->recipe.group;
     gm_packed p;
     float *scale = NULL;
     uint8_t *zero = NULL, *code = NULL;
     gm_real *q = NULL;
-    if (writes) {
-        gm_candidate(c, m / GM_LINEARS, (int)(m % GM_LINEARS), k, &p);
+    if (d->place) {
+        gm_candidate(c, m / GM_LINEARS, j, k, &p);
         q = gm_alloc(d->arena, (size_t)(out * in), sizeof *q);
         gm_dequantize(&p, q);
     }
-    if (b < 16 && c->recipe.quantizer != GM_EXTERNAL) {
-        if (writes) {
-            gm_parts row = gm_packed_parts(1, in, b, c->recipe.group);
-            scale = gm_alloc(d->arena, (size_t)(out * groups), sizeof *scale);
-            zero = gm_alloc(d->arena, (size_t)(out * groups), 1);
-            code = gm_alloc(d->arena, (size_t)(out * in), 1);
-            for (long i = 0; i < out * groups; i++) {
-                uint16_t h;
-                memcpy(&h, p.scales + 2 * i, 2);
-                scale[i] = gm_f16_to_f32(h);
-            }
-            for (long r = 0; r < out; r++) {
-                gm_unpack(p.zeros + r * row.zeros, groups, b,
-                          zero + r * groups);
-                gm_unpack(p.codes + r * row.codes, in, b, code + r * in);
-            }
+    if (d->place && packed) {
+        const gm_parts row = gm_packed_parts(1, in, b, c->recipe.group);
+        scale = gm_alloc(d->arena, (size_t)(out * groups), sizeof *scale);
+        zero = gm_alloc(d->arena, (size_t)(out * groups), 1);
+        code = gm_alloc(d->arena, (size_t)(out * in), 1);
+        for (long i = 0; i < out * groups; i++) {
+            uint16_t h;
+            memcpy(&h, p.scales + 2 * i, 2);
+            scale[i] = gm_f16_to_f32(h);
         }
-        item(d, GM_F32, out, groups, scale, "candidates.%.*s.b%d.scales", n,
-             name, b);
-        item(d, GM_U8, out, groups, zero, "candidates.%.*s.b%d.zeros", n, name,
-             b);
-        item(d, GM_U8, out, in, code, "candidates.%.*s.b%d.codes", n, name, b);
+        for (long r = 0; r < out; r++) {
+            gm_unpack(p.zeros + r * row.zeros, groups, b, zero + r * groups);
+            gm_unpack(p.codes + r * row.codes, in, b, code + r * in);
+        }
     }
-    item(d, real_dtype, out, in, q, "candidates.%.*s.b%d.dequantized", n, name,
-         b);
-    if (writes) gm_arena_rewind(c->arena, read);
+    if (packed) {
+        item(d, GM_F32, out, groups, scale, "%s.scales", name);
+        item(d, GM_U8, out, groups, zero, "%s.zeros", name);
+        item(d, GM_U8, out, in, code, "%s.codes", name);
+    }
+    item(d, real_dtype, out, in, q, "%s.dequantized", name);
+    if (d->place) gm_arena_rewind(c->arena, read);
     release(d, mark);
 }
 
@@ -249,11 +233,11 @@ static void hessian(void *context, long l, int i, long n, const double *H) {
 /* A matrix for each of the seven linears of block l: mixed or grad. */
 static void linears(dump *d, const char *what, long l, gm_real *const *w) {
     for (int j = 0; j < GM_LINEARS; j++) {
+        const char *name;
         long out, in;
-        int n;
-        const char *name = module_name(d, l * GM_LINEARS + j, &n);
+        gm_linear_name(d->arena, l, j, &name);
         gm_linear_shape(&d->fit->candidates->model->config, j, &out, &in);
-        item(d, real_dtype, out, in, w[j], "%s.%.*s", what, n, name);
+        item(d, real_dtype, out, in, w[j], "%s.%s", what, name);
     }
 }
 
@@ -273,11 +257,6 @@ static void before(dump *d) {
     array(d, "p", d->fit->p);
     scalar(d, "entropy", d->fit->entropy);
     scalar(d, "c", d->fit->c);
-}
-
-static void errors(dump *d) {
-    scalar(d, "E0", d->fit->E0);
-    scalar(d, "E", d->fit->E);
 }
 
 static void after(dump *d) {
@@ -311,9 +290,7 @@ static void layout(dump *d) {
     const gm_candidates *c = f->candidates;
     const long L = c->model->config.layers;
     d->count = 0, d->bytes = 0;
-    tokens(d);
-    settings(d);
-    teacher(d, 0, NULL);
+    given(d);
     for (long l = 0; l < L; l++) {
         if (d->options->detail || d->options->only)
             details(d, l, &f->sweep->acts);
@@ -332,7 +309,8 @@ static void layout(dump *d) {
         array(d, "separable", NULL);
     before(d);
     for (long l = 0; l < L; l++) student(d, l);
-    errors(d);
+    scalar(d, "E0", f->E0);
+    scalar(d, "E", f->E);
     for (long l = 0; l < L; l++) linears(d, "grad", l, f->sweep->grad.w);
     after(d);
     if (f->step + 1 == f->options.steps) scores(d);
@@ -363,34 +341,20 @@ static void choose(dump *d, const gm_report *report) {
 static void look(void *context, const gm_fit *fit, gm_moment moment, long l) {
     dump *d = context;
     if (moment == GM_BEGIN) {
-        tokens(d);
-        settings(d);
+        given(d);
         before(d);
-        teacher(d, 0, fit->sweep->h);
-    } else if (moment == GM_BLOCK) {
+    } else if (moment == GM_TEACHER) {
+        details(d, l, &fit->sweep->acts);
         teacher(d, l + 1, fit->sweep->y);
+    } else if (moment == GM_BLOCK) {
         student(d, l);
         linears(d, "grad", l, fit->sweep->grad.w);
     } else {
         array(d, "separable", fit->separable);
-        errors(d);
+        scalar(d, "E0", fit->E0);
+        scalar(d, "E", fit->E);
         after(d);
         if (fit->step == fit->options.steps) scores(d);
-    }
-}
-
-/* The original model's blocks once more, on this step's tokens. */
-static void run_details(dump *d) {
-    const gm_fit_options *o = &d->fit->options;
-    const gm_model *model = d->fit->candidates->model;
-    const gm_config *c = &model->config;
-    gm_sweep *w = d->fit->sweep;
-    if (!any(d, "detail.")) return;
-    gm_embed(model, w->tokens, o->batch * o->T, w->h);
-    for (long l = 0; l < c->layers; l++) {
-        gm_block_load(model, l, &w->block);
-        gm_block_forward(&w->acts, &w->block, w->h, w->h);
-        details(d, l, &w->acts);
     }
 }
 
@@ -406,51 +370,37 @@ static void fill_file(dump *d) {
     if (any(d, "hessian.") || any(d, "factor."))
         gm_hessians(d->arena, c->model, &c->recipe,
                     &(gm_sequences){d->fit->tokens, o->S, o->T}, hessian, d);
-    run_details(d);
     for (long i = 0; i < d->count; i++) assert(d->place[i].written);
 }
 
-/* What a reader of the dump alone needs to interpret it. */
-static void metadata_of(dump *d, const char **pair) {
-    const gm_fit *fit = d->fit;
-    const gm_candidates *c = fit->candidates;
+/* The head of the file.  Its metadata: what a reader of the dump alone needs to
+   interpret it. */
+static void begin_file(dump *d, const char *path) {
+    const gm_fit_options *o = &d->fit->options;
+    const gm_candidates *c = d->fit->candidates;
     const gm_config *config = &c->model->config;
-    char recipe[128];
-    gm_recipe_text(&c->recipe, recipe);
-    const struct { const char *key; long value; } number[] = {
-        {"heads", config->heads}, {"kv_heads", config->kv_heads},
-        {"head_dim", config->head_dim}, {"length", fit->options.T}};
-    char weights[8 * 32] = "";
-    for (int j = 0, n = 0; j < GM_LINEARS; j++) {
+    gm_arena *a = d->arena;
+    char recipe[128], eps[32];
+    const char *weights = "";
+    for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
         gm_linear_shape(config, j, &out, &in);
-        n += snprintf(weights + n, sizeof weights - (size_t)n, "%s%lld",
-                      j ? "," : "", (long long)out * in);
+        weights = gm_format(a, "%s%s%ld", weights, j ? "," : "", out * in);
     }
-    char eps[32];
+    gm_recipe_text(&c->recipe, recipe);
     gm_double_text(config->norm_eps, eps);
-    const char *const text[] = {
-        "format", "gamma-dump 1", "version", GM_VERSION, "model_hash",
-        c->model->hash, "candidates", recipe, "norm_eps", eps, "weights",
-        weights, "relaxation", gm_relaxation_name(fit->options.relaxation),
-        "norm", gm_loss_norm_name(fit->options.norm)};
-    int n = 0;
-    for (size_t i = 0; i < sizeof text / sizeof *text; i++)
-        pair[n++] = gm_format(d->arena, "%s", text[i]);
-    for (size_t i = 0; i < sizeof number / sizeof *number; i++) {
-        pair[n++] = number[i].key;
-        pair[n++] = gm_format(d->arena, "%ld", number[i].value);
-    }
-    pair[n] = NULL;
-}
-
-static void begin_file(dump *d, const char *path, place *places) {
-    const char *metadata[32];
-    metadata_of(d, metadata);
-    gm_safetensors_begin(d->arena, path, d->tensor, d->count, metadata, 0,
-                         &d->out);
+    const char *const metadata[] = {
+        "format", "gamma-dump 1", "version", GM_VERSION,
+        "model_hash", c->model->hash, "candidates", recipe, "norm_eps", eps,
+        "weights", weights, "relaxation", gm_relaxation_name(o->relaxation),
+        "norm", gm_loss_norm_name(o->norm),
+        "heads", gm_format(a, "%ld", config->heads),
+        "kv_heads", gm_format(a, "%ld", config->kv_heads),
+        "head_dim", gm_format(a, "%ld", config->head_dim),
+        "length", gm_format(a, "%ld", o->T), NULL};
+    gm_safetensors_begin(a, path, d->tensor, d->count, metadata, 0, &d->out);
+    d->place = gm_alloc(a, (size_t)d->count, sizeof *d->place);
     int64_t at = d->out.bytes;
-    d->place = places;
     for (long i = 0; i < d->count; i++) {
         d->place[i].at = at;
         at += (int64_t)d->tensor[i].bytes;
@@ -476,8 +426,7 @@ void gm_dump_step(gm_arena *arena, gm_fit *fit, const gm_dump_options *options,
                   const char *path, const gm_report *report) {
     dump d = {.arena = arena, .fit = fit, .options = options};
     choose(&d, report);
-    place *places = gm_alloc(arena, (size_t)d.count, sizeof *places);
-    begin_file(&d, path, places);
+    begin_file(&d, path);
     fill_file(&d);
     write_scalars(&d, path);
     gm_out_commit(&d.out);

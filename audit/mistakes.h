@@ -5,7 +5,7 @@
 #define GM_MISTAKES_H
 
 static const struct { const char *of, *when, *words; } mistakes[] = {
-{"*", "@not_finite", NULL},
+{"*", "? 0 < bad : bad", "%.0f elements of theirs are NaN or infinite: a softmax over nothing but masked positions, 0/0 in a group of equal weights, or ln 0 where p underflows"},
 {"tokens", "+@permuted_rows", NULL},
 {"tokens", "", "the step sees other sequences: sequence i starts at floor(i count/S); step t takes places t batch .. of a permutation drawn by Fisher and Yates with gm_random (docs/verify.md)"},
 {"teacher.0", "+= turned(ours)", "theirs is the transpose of ours: weights and their gradients are [out, in], y = x W^T"},
@@ -192,6 +192,7 @@ static const struct { const char *of, *when, *words; } mistakes[] = {
 
 static const struct { const char *name, *equation; } names[] = {
 {"D", "theirs - ours"},
+{"bad", "size(theirs) - sum(finite(theirs))"},
 {"K", "size(ours)/size(rows(ours))"},
 {"M", "size(rows(p))"},
 {"L", "M/7"},

@@ -10,11 +10,12 @@
 
 #include <ctype.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define COUNT(a) ((long)(sizeof(a) / sizeof *(a)))
+
+typedef struct { long rows, columns; double *x; } array;
 
 /* The first tensor that departs, x of ours and y of theirs. */
 typedef struct {
@@ -22,21 +23,18 @@ typedef struct {
     const gm_tensors *ours, *theirs;
     const gm_model *model;      /* NULL: not given */
     gm_verification *out;
-    const gm_verdict *v;
     const char *name;
     double *x, *y;              /* [rows, columns] */
-    long n, rows, columns, l;   /* l: the number in the name */
+    long rows, columns, l;      /* l: the number in the name */
 } signs;
 
 __attribute__((format(printf, 2, 3)))
 static void hint(signs *s, const char *format, ...) {
-    char text[512];
     va_list list;
     va_start(list, format);
-    vsnprintf(text, sizeof text, format, list);
-    va_end(list);
     if (s->out->hints < COUNT(s->out->hint))
-        s->out->hint[s->out->hints++] = gm_format(s->arena, "%s", text);
+        s->out->hint[s->out->hints++] = gm_vformat(s->arena, format, list);
+    va_end(list);
 }
 
 static bool is(const char *a, const char *b) { return strcmp(a, b) == 0; }
@@ -61,16 +59,19 @@ static long length_of(const signs *s) {
     return T > 1 && s->rows % T == 0 ? T : 0;
 }
 
-/* Both sides' elements. */
+/* All elements, the last dimension across; missing: x is NULL. */
+static array elements(signs *s, const gm_tensor *t) {
+    const long n = t ? gm_element_count(t) : 0;
+    const long columns = n && t->rank > 1 ? (long)t->shape[t->rank - 1] : 1;
+    return (array){n / columns, columns, n ? gm_elements(s->arena, t) : NULL};
+}
+
 static void begin(signs *s, const gm_verdict *v) {
-    const gm_tensor *t = v->a;
     const char *at = strstr(v->name, "layers.");
-    s->v = v, s->name = v->name;
-    s->n = gm_element_count(t);
-    s->columns = t->rank > 1 ? (long)t->shape[t->rank - 1] : 1;
-    s->rows = s->columns ? s->n / s->columns : 0;
-    s->x = gm_elements(s->arena, t);
-    s->y = gm_elements(s->arena, v->b);
+    s->name = v->name;
+    const array x = elements(s, v->a);
+    s->rows = x.rows, s->columns = x.columns, s->x = x.x;
+    s->y = elements(s, v->b).x;
     if (!at) at = v->name;
     s->l = strtol(at + strcspn(at, ".") + !!strchr(at, '.'), NULL, 10);
     if (s->l < 0 || s->l > 1000000) s->l = 0;   /* anyone may have written it */
@@ -81,9 +82,7 @@ static void begin(signs *s, const gm_verdict *v) {
    An equation holds numbers, + - * / < (1 or 0), names, functions of an array.
    An array is [rows, columns]; in operations a side with one row or column
    stands for as many as the other has.  What cannot be told, a name that is
-   missing or shapes that do not fit, makes the whole missing: x is NULL. */
-
-typedef struct { long rows, columns; double *x; } array;
+   missing or shapes that do not fit, makes the whole missing. */
 
 static const array missing = {0, 0, NULL};
 
@@ -119,10 +118,11 @@ static array operation(signs *s, char op, array a, array b) {
 /* 0 where there is no logarithm: p ln p of p = 0. */
 static double ln(double x) { return x > 0 ? log(x) : 0; }
 static double square(double x) { return x * x; }
+static double finite_one(double x) { return isfinite(x); }
 
 static const struct { const char *name; double (*of)(double); } elementwise[] =
     {{"sqrt", sqrt}, {"ln", ln}, {"sq", square}, {"abs", fabs},
-     {"round", round}};
+     {"round", round}, {"finite", finite_one}};
 
 /* turned: the transpose; top: 1 at each row's first largest, else 0; pairs:
    x_i^2 + x_(i + hd/2)^2 of each head; spread: of a row's groups, one for each
@@ -155,26 +155,26 @@ static array rearranged(signs *s, const char *function, array a) {
 /* rows: sums of each row; sum, max, size: of all; corner: the last element;
    trace: the diagonal's sum. */
 static array applied(signs *s, const char *function, array a) {
-    static const char *const reductions[] = {"rows", "sum", "trace", "max",
-                                             "size", "corner"};
-    const long n = a.x ? a.rows * a.columns : 0;
-    int way = 0;
+    const bool rows = is(function, "rows"), max = is(function, "max");
+    const bool trace = is(function, "trace");
+    const long n = a.rows * a.columns, across = rows ? a.columns : n;
     if (n == 0) return missing;
-    for (size_t k = 0; k < sizeof elementwise / sizeof *elementwise; k++) {
+    for (long k = 0; k < COUNT(elementwise); k++) {
         if (!is(function, elementwise[k].name)) continue;
         array c = make(s, a.rows, a.columns);
         for (long i = 0; i < n; i++) c.x[i] = elementwise[k].of(a.x[i]);
         return c;
     }
-    while (way < 6 && !is(function, reductions[way])) way++;
-    if (way == 6) return rearranged(s, function, a);
-    if (way > 3) return number(s, way == 4 ? (double)n : a.x[n - 1]);
-    array c = make(s, way ? 1 : a.rows, 1);
-    if (way == 3) *c.x = -HUGE_VAL;
+    if (is(function, "size")) return number(s, (double)n);
+    if (is(function, "corner")) return number(s, a.x[n - 1]);
+    if (!rows && !max && !trace && !is(function, "sum"))
+        return rearranged(s, function, a);
+    array c = make(s, n / across, 1);
+    if (max) *c.x = -HUGE_VAL;
     for (long i = 0; i < n; i++) {
-        double *x = c.x + (way ? 0 : i / a.columns);
-        if (way == 3) *x = fmax(*x, a.x[i]);
-        else if (way < 2 || i / a.columns == i % a.columns) *x += a.x[i];
+        double *x = c.x + i / across;
+        if (max) *x = fmax(*x, a.x[i]);
+        else if (!trace || i / a.columns == i % a.columns) *x += a.x[i];
     }
     return c;
 }
@@ -208,11 +208,7 @@ static array of_modules(signs *s, bool bits) {
 }
 
 static array tensor(signs *s, const char *name) {
-    const gm_tensor *t = gm_tensor_find(s->ours, name);
-    const long n = t ? gm_element_count(t) : 0;
-    if (n == 0) return missing;
-    const long columns = t->rank > 1 ? (long)t->shape[t->rank - 1] : 1;
-    return (array){n / columns, columns, gm_elements(s->arena, t)};
+    return elements(s, gm_tensor_find(s->ours, name));
 }
 
 static array equation(signs *s, const char *text);
@@ -328,16 +324,6 @@ static double unexplained(const signs *s, array guess, bool centred) {
 }
 
 /* ---------------------------------------------- what no equation can tell */
-
-static bool not_finite(signs *s) {
-    long nan = 0;
-    for (long i = 0; i < s->n; i++) nan += !isfinite(s->y[i]);
-    if (nan)
-        hint(s, "%ld elements of theirs are NaN or infinite: a softmax over "
-             "nothing but masked positions, 0/0 in a group of equal weights, "
-             "or ln 0 where p underflows", nan);
-    return nan > 0;
-}
 
 /* theirs = r ours in all elements that count; else NaN. */
 static double factor(signs *s) {
@@ -512,7 +498,7 @@ static void change(signs *s, gm_config *c, gm_block *b, const char *what,
 
 /* Our block with mistake i on h, what it sees. */
 static array block_with(signs *s, array h, long i) {
-    const long T = length_of(s), n = s->n;
+    const long T = length_of(s), n = h.rows * h.columns;
     gm_config c = s->model->config, wide = c;
     gm_block block;
     gm_acts acts;
@@ -539,8 +525,9 @@ static bool block_mistake(signs *s) {
     const array h = named(s, "before");
     double least = 1;
     long best = 0;
-    if (!s->model || !h.x || h.rows * h.columns != s->n || !length_of(s) ||
-        s->l > s->model->config.layers || s->columns != s->model->config.d)
+    if (!s->model || !h.x || h.rows * h.columns != s->rows * s->columns ||
+        !length_of(s) || s->l > s->model->config.layers ||
+        s->columns != s->model->config.d)
         return false;
     for (long i = 0; i < COUNT(block_mistakes); i++) {
         gm_mark mark = gm_arena_mark(s->arena);
@@ -555,10 +542,9 @@ static bool block_mistake(signs *s) {
 }
 
 static const struct { const char *name; bool (*look)(signs *s); } looks[] = {
-    {"not_finite", not_finite}, {"any_factor", any_factor},
-    {"permuted_rows", permuted_rows}, {"heads_misread", heads_misread},
-    {"candidate_itself", candidate_itself}, {"loss_departs", loss_departs},
-    {"block_mistake", block_mistake}};
+    {"any_factor", any_factor}, {"permuted_rows", permuted_rows},
+    {"heads_misread", heads_misread}, {"candidate_itself", candidate_itself},
+    {"loss_departs", loss_departs}, {"block_mistake", block_mistake}};
 
 /* --------------------------------------------------------------- the driver */
 
@@ -570,7 +556,7 @@ static bool holds(signs *s, char sign, const char **p, double r) {
     const array a = part(s, p, 0);
     if (sign == '=' || sign == '~')         /* one number agrees by chance */
         return unexplained(s, a, sign == '=' && is(s->name, "v")) <=
-               (s->n > 1 ? 0.01 : 1e-4);
+               (s->rows * s->columns > 1 ? 0.01 : 1e-4);
     if (sign == '*') return a.x && fabs(r - *a.x) <= 1e-3 * fabs(*a.x);
     return sign == '!' ? !a.x : a.x && *a.x != 0;
 }
@@ -601,8 +587,7 @@ static void recognise(signs *s) {
     }
 }
 
-static void shape_signs(signs *s) {
-    const gm_tensor *a = s->v->a, *b = s->v->b;
+static void shape_signs(signs *s, const gm_tensor *a, const gm_tensor *b) {
     if (a->rank == 2 && b->rank == 2 && a->shape[0] == b->shape[1] &&
         a->shape[1] == b->shape[0])
         hint(s, "the shapes are each other's transpose: weights are [out, in], "
@@ -619,12 +604,13 @@ void gm_recognise(gm_arena *arena, const gm_tensors *ours,
                   gm_verification *out) {
     if (out->first < 0) return;
     signs s = {.arena = arena, .ours = ours, .theirs = theirs, .model = model,
-               .out = out, .v = out->verdict + out->first};
+               .out = out};
+    const gm_verdict *v = out->verdict + out->first;
     out->hints = 0;
-    if (s.v->problem) {
-        shape_signs(&s);
+    if (v->problem) {
+        shape_signs(&s, v->a, v->b);
         return;
     }
-    begin(&s, s.v);
+    begin(&s, v);
     recognise(&s);
 }

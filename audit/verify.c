@@ -55,16 +55,12 @@ static double ulp_of(double x, int p) {
 }
 
 const char *gm_index_text(const gm_tensor *t, int64_t i, char text[96]) {
-    int64_t index[8] = {0};
-    int n = 0;
+    gm_tensor place = {.rank = t->rank};
     for (int r = t->rank - 1; r >= 0; r--) {
-        index[r] = t->shape[r] ? i % t->shape[r] : 0;
+        place.shape[r] = t->shape[r] ? i % t->shape[r] : 0;
         i = t->shape[r] ? i / t->shape[r] : 0;
     }
-    for (int r = 0; r < t->rank && n < 90; r++)
-        n += snprintf(text + n, 96 - (size_t)n, "%s%lld", r ? ", " : "[",
-                      (long long)index[r]);
-    snprintf(text + n, 96 - (size_t)n, n ? "]" : "[]");
+    snprintf(text, 96, "%.95s", gm_shape_of(&place).text);
     return text;
 }
 
@@ -159,17 +155,6 @@ typedef struct {
     char why[200];
 } rule;
 
-/* Which pattern of "PATTERN,..." a name matches; -1: none. */
-static int which(const char *patterns, const char *name) {
-    int i = 0;
-    for (const char *p = patterns; p; p = strchr(p, ','), p += p != NULL, i++) {
-        char one[64];
-        snprintf(one, sizeof one, "%.*s", (int)strcspn(p, ","), p);
-        if (gm_name_matches(one, name)) return i;
-    }
-    return -1;
-}
-
 /* The block that a name is of: "teacher.3", "grad.model.layers.3.mlp.up_proj";
    a name without a dot is of none.  false: not a name of ours. */
 static bool block_of(const char *name, long *block, int *linear) {
@@ -177,8 +162,9 @@ static bool block_of(const char *name, long *block, int *linear) {
     const char *at = layers ? layers + 7 : dot ? dot + 1 : "0";
     char *end;
     *block = strtol(at, &end, 10);
-    *linear = layers ? which("*q_proj*,*k_proj*,*v_proj*,*o_proj*,*gate_proj*,"
-                             "*up_proj*,*down_proj*", layers) : 0;
+    *linear = layers
+        ? gm_name_which("*q_proj*,*k_proj*,*v_proj*,*o_proj*,*gate_proj*,"
+                        "*up_proj*,*down_proj*", layers) : 0;
     bool ours = end != at && *at >= '0' && *at <= '9' && *block <= 1000000 &&
                 (!*end || *end == '.') && *linear >= 0;
     if (!ours) *block = 0;
@@ -210,8 +196,8 @@ static int64_t order_of(const char *name, int at, long l, int linear, int sub) {
 static rule rule_of(const facts *f, const char *name) {
     long l;
     int linear;
-    const bool ours = block_of(name, &l, &linear), whole = which(
-        "separable,theta_*,E0,E,g,v,moment*,scores*", name) >= 0;
+    const bool ours = block_of(name, &l, &linear), whole = gm_name_matches(
+        "separable,theta_*,E0,E,g,v,moment*,scores*", name);
     const double D = state_error(f, l), D1 = state_error(f, l + 1);
     const double step = scalar(f, "step", 1), tau = scalar(f, "tau", 1);
     const double rate = scalar(f, "rate", 0.1), E0 = scalar(f, "E0", 0.01);
@@ -315,7 +301,9 @@ static rule rule_of(const facts *f, const char *name) {
     {900, 0, "*", ROW, 0, 1e-5, 0, "a name that is not ours: 1e-5 of |x| + its "
      "row's rms; integers equal", 0}};
     int i = 0, last = (int)(sizeof table / sizeof *table) - 1, sub = -1;
-    while (i < last && (!ours || (sub = which(table[i].names, name)) < 0)) i++;
+    while (i < last &&
+           (!ours || (sub = gm_name_which(table[i].names, name)) < 0))
+        i++;
     rule r = {table[i].scope, table[i].absolute, table[i].relative,
               table[i].root, rate, V, two, foreign, ""};
     if (i < last)
@@ -436,20 +424,12 @@ static void measure(pair *p, gm_verdict *v) {
            : v->absolute / ulp_of(fabs(v->ours), p->precision);
 }
 
-static const char *shape_of(gm_arena *arena, const gm_tensor *t) {
-    const char *text = "";
-    for (int i = 0; i < t->rank; i++)
-        text = gm_format(arena, "%s%s%lld", text, i ? ", " : "",
-                         (long long)t->shape[i]);
-    return gm_format(arena, "[%s]", text);
-}
-
 /* Shapes and types that cannot be compared; NULL: they can. */
 static const char *problem_of(gm_arena *arena, const gm_tensor *a,
                               const gm_tensor *b) {
-    const char *x = shape_of(arena, a), *y = shape_of(arena, b);
-    if (strcmp(x, y) != 0)
-        return gm_format(arena, "shape: ours %s, theirs %s", x, y);
+    const gm_shown x = gm_shape_of(a), y = gm_shape_of(b);
+    if (strcmp(x.text, y.text) != 0)
+        return gm_format(arena, "shape: ours %s, theirs %s", x.text, y.text);
     if (a->dtype != GM_OTHER && b->dtype != GM_OTHER) return NULL;
     return gm_format(arena, "%s has a type that cannot be compared; expected "
                      "F16, BF16, F32, F64, U8, I8, I32 or I64",
@@ -521,27 +501,24 @@ static int by_order(const void *x, const void *y) {
     return strcmp(a->name, b->name);
 }
 
+static void add(const facts *f, const char *name, const gm_tensor *a,
+                const gm_tensor *b, gm_verification *out) {
+    const int64_t order = rule_of(f, name).order;
+    out->verdict[out->count++] = (gm_verdict){
+        .name = name, .family = family_of(f->arena, name, order < foreign),
+        .outcome = GM_ABSENT, .a = a, .b = b, .order = order};
+}
+
 /* All names of both, in order. */
 static void collect(const facts *f, const gm_tensors *theirs,
                     gm_verification *out) {
-    const gm_tensors *ours = f->ours;
-    out->verdict = gm_alloc(f->arena, (size_t)(ours->count + theirs->count) + 1,
-                            sizeof *out->verdict);
-    for (long i = 0; i < ours->count; i++) {
-        const gm_tensor *t = ours->tensor + i;
-        out->verdict[out->count++] = (gm_verdict){
-            .name = t->name, .a = t, .b = gm_tensor_find(theirs, t->name)};
-    }
-    for (long i = 0; i < theirs->count; i++)
-        if (!gm_tensor_find(ours, theirs->tensor[i].name))
-            out->verdict[out->count++] = (gm_verdict){
-                .name = theirs->tensor[i].name, .b = theirs->tensor + i};
-    for (long i = 0; i < out->count; i++) {
-        gm_verdict *v = out->verdict + i;
-        v->outcome = GM_ABSENT;
-        v->order = rule_of(f, v->name).order;
-        v->family = family_of(f->arena, v->name, v->order < foreign);
-    }
+    const gm_tensor *t = f->ours->tensor, *end = t + f->ours->count;
+    out->verdict = gm_alloc(f->arena, (size_t)(f->ours->count + theirs->count)
+                            + 1, sizeof *out->verdict);
+    for (; t < end; t++)
+        add(f, t->name, t, gm_tensor_find(theirs, t->name), out);
+    for (t = theirs->tensor, end = t + theirs->count; t < end; t++)
+        if (!gm_tensor_find(f->ours, t->name)) add(f, t->name, NULL, t, out);
     qsort(out->verdict, (size_t)out->count, sizeof *out->verdict, by_order);
 }
 

@@ -31,7 +31,6 @@
 #include <assert.h>
 #include <math.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { MOST_LEVELS = 256, TILE = 8 };       /* TILE: rows that share U's rows */
@@ -128,14 +127,11 @@ void gm_baq_levels(long n, const double *loss, double rate, int *levels) {
             ? whole_levels(rate * LN2 + (gm_logd(loss[j]) - mean) / 1.95) : 1;
 }
 
-/* What the next sweep does with it: round for the losses, write, nothing. */
-typedef enum { LEARN, WRITE, DONE } baq_state;
-
 /* The columns of one module. */
 typedef struct { int *levels; double *loss, *after; } columns;
 
 typedef struct {
-    baq_state state;
+    bool done;                  /* its files are there                        */
     const gm_model *model;
     const gm_baq_options *o;
     gm_arena *arena;
@@ -270,32 +266,26 @@ static void begin_file(baq *b) {
 }
 
 /* The table: a line for each number of the report, a column for each of a
-   module, all of them double; %.17g reads back exactly. */
-typedef struct { const char *name; size_t at; } field;
+   module.  They are doubles behind each other; %.17g reads back exactly. */
+static const char *const line_name[] = {"shift", "bits", "stored_bits",
+                                        "effective_bits"};
+static const char *const column_name[] = {
+    "bits", "bytes", "pruned", "clamped", "before.ratio", "before.log2",
+    "predicted.ratio", "predicted.log2", "after.ratio", "after.log2"};
+enum { LINES = sizeof line_name / sizeof *line_name,
+       COLUMNS = sizeof column_name / sizeof *column_name };
+_Static_assert(offsetof(gm_baq_report, effective_bits) ==
+               offsetof(gm_baq_report, shift) + (LINES - 1) * sizeof(double) &&
+               offsetof(gm_baq_module, after.log2) ==
+               offsetof(gm_baq_module, bits) + (COLUMNS - 1) * sizeof(double),
+               "the numbers of a table stand behind each other");
 
-static const field of_report[] = {
-    {"shift", offsetof(gm_baq_report, shift)},
-    {"bits", offsetof(gm_baq_report, bits)},
-    {"stored_bits", offsetof(gm_baq_report, stored_bits)},
-    {"effective_bits", offsetof(gm_baq_report, effective_bits)}};
+static double *line_of(gm_baq_report *r, int i) {
+    return (double *)(void *)((char *)r + offsetof(gm_baq_report, shift)) + i;
+}
 
-static const field of_module[] = {
-    {"bits", offsetof(gm_baq_module, bits)},
-    {"bytes", offsetof(gm_baq_module, bytes)},
-    {"pruned", offsetof(gm_baq_module, pruned)},
-    {"clamped", offsetof(gm_baq_module, clamped)},
-    {"before.ratio", offsetof(gm_baq_module, before.ratio)},
-    {"before.log2", offsetof(gm_baq_module, before.log2)},
-    {"predicted.ratio", offsetof(gm_baq_module, predicted.ratio)},
-    {"predicted.log2", offsetof(gm_baq_module, predicted.log2)},
-    {"after.ratio", offsetof(gm_baq_module, after.ratio)},
-    {"after.log2", offsetof(gm_baq_module, after.log2)}};
-
-enum { LINES = sizeof of_report / sizeof *of_report,
-       COLUMNS = sizeof of_module / sizeof *of_module };
-
-static double *number(void *of, const field *f) {
-    return (double *)(void *)((char *)of + f->at);
+static double *column_of(gm_baq_module *x, int i) {
+    return (double *)(void *)((char *)x + offsetof(gm_baq_module, bits)) + i;
 }
 
 static void write_table(baq *b) {
@@ -303,29 +293,25 @@ static void write_table(baq *b) {
     gm_out_open(b->arena, b->table, &out);
     gm_out_print(&out, "# format gamma-baq 1\n# baq %s\n", b->words);
     for (int i = 0; i < LINES; i++)
-        gm_out_print(&out, "# %s %.17g\n", of_report[i].name,
-                     *number(b->r, of_report + i));
+        gm_out_print(&out, "# %s %.17g\n", line_name[i], *line_of(b->r, i));
     gm_out_print(&out, "module");
     for (int i = 0; i < COLUMNS; i++)
-        gm_out_print(&out, "\t%s", of_module[i].name);
+        gm_out_print(&out, "\t%s", column_name[i]);
     for (long m = 0; m < b->r->M; m++) {
         gm_out_print(&out, "\n%s", module_name(b, m));
         for (int i = 0; i < COLUMNS; i++)
-            gm_out_print(&out, "\t%.17g",
-                         *number(b->r->module + m, of_module + i));
+            gm_out_print(&out, "\t%.17g", *column_of(b->r->module + m, i));
     }
     gm_out_print(&out, "\n");
     gm_out_commit(&out);
 }
 
-static void read_number(const gm_table *t, const field *f, const char *text,
-                        void *of) {
-    char *end = NULL;
-    double x = text ? strtod(text, &end) : 0;
-    if (!text || end == text || *end || !(fabs(x) <= 1e300))
-        gm_fail(GM_EINPUT, "%s: %s: expected a number, found \"%s\"", t->path,
-                f->name, text ? text : "nothing");
-    *number(of, f) = x;
+static double number(const gm_table *t, const char *name, const char *text) {
+    double x;
+    if (!text || !gm_is_double(text, -1e300, 1e300, &x))
+        gm_bad(t->path, "%s: expected a number, found \"%s\"", name,
+               text ? text : "nothing");
+    return x;
 }
 
 /* The report of a file made before. */
@@ -334,27 +320,37 @@ static void read_table(baq *b) {
     gm_table t;
     gm_table_read(b->arena, b->table, &t);
     if (t.rows != r->M)
-        gm_fail(GM_EINPUT, "%s: expected %ld modules, found %ld", b->table,
-                r->M, t.rows);
+        gm_bad(b->table, "expected %ld modules, found %ld", r->M, t.rows);
     for (int i = 0; i < LINES; i++)
-        read_number(&t, of_report + i, gm_table_key(&t, of_report[i].name), r);
+        *line_of(r, i) = number(&t, line_name[i],
+                                gm_table_key(&t, line_name[i]));
     for (int i = 0; i < COLUMNS; i++) {
-        long c = gm_table_column(&t, of_module[i].name);
+        long c = gm_table_column(&t, column_name[i]);
         for (long m = 0; m < r->M; m++)
-            read_number(&t, of_module + i,
-                        c < 0 ? NULL : t.cell[m * t.columns + c],
-                        r->module + m);
+            *column_of(r->module + m, i) = number(
+                &t, column_name[i], c < 0 ? NULL : t.cell[m * t.columns + c]);
     }
     for (long m = 0; m < r->M; m++) r->bytes += (int64_t)r->module[m].bytes;
 }
 
 /* ----------------------------------------------------------- the two passes */
 
-/* Several at once: they share the sweep over the blocks. */
-typedef struct { baq *list; int count; const gm_report *report; } batch;
+/* Several at once: they share the sweeps over the blocks, the first of which
+   only learns the losses. */
+typedef struct {
+    baq *list;
+    int count;
+    bool write;
+    const gm_report *report;
+} batch;
+
+/* Uniform ones need no losses: their one pass is the second. */
+static bool takes_part(const batch *all, const baq *b) {
+    return !b->done && (all->write || b->o->rule != GM_BAQ_UNIFORM);
+}
 
 /* Module m, rounded with the levels as they are; in the second pass written. */
-static void do_module(baq *b, long m, const gm_factor *factor) {
+static void do_module(baq *b, long m, const gm_factor *factor, bool write) {
     gm_mark mark = gm_arena_mark(b->arena);
     const columns *c = b->column + m;
     const long out = b->r->module[m].out, in = b->r->module[m].in;
@@ -365,8 +361,8 @@ static void do_module(baq *b, long m, const gm_factor *factor) {
     gm_tensor_read(gm_linear_tensor(b->model, m / GM_LINEARS,
                                     (int)(m % GM_LINEARS)), 0, out * in, w);
     gm_baq_round(b->arena, w, out, in, factor, c->levels, q, code,
-                 b->state == WRITE ? c->after : c->loss);
-    if (b->state == WRITE) {
+                 write ? c->after : c->loss);
+    if (write) {
         gm_store(GM_F32, q, (long)count, code);
         gm_out_write(&b->file, code, count * sizeof(float));
     }
@@ -383,8 +379,9 @@ static void do_input(void *context, long l, int i, long n, const double *H) {
     gm_gptq_factor(arena, n, H, all->list->o->damping, false, &factor);
     for (int j = first[i]; j < first[i + 1]; j++)
         for (int k = 0; k < all->count; k++)
-            if (all->list[k].state != DONE)
-                do_module(&all->list[k], l * GM_LINEARS + j, &factor);
+            if (takes_part(all, &all->list[k]))
+                do_module(&all->list[k], l * GM_LINEARS + j, &factor,
+                          all->write);
     gm_arena_rewind(arena, mark);
     gm_say(all->report, "BAQ", l * 4 + i + 1,
            all->list->model->config.layers * 4);
@@ -395,42 +392,11 @@ static void begin_second(baq *b) {
     count_up(b);
     if (b->o->rule == GM_BAQ_PUBLISHED) allocate(b, 0);
     if (b->o->rule > GM_BAQ_PUBLISHED) fit_rate(b);
-    b->state = WRITE;
     begin_file(b);
 }
 
-static void finish(baq *b) {
-    gm_out_commit(&b->file);
-    spreads(b);
-    b->state = DONE;
-    write_table(b);
-}
-
-/* Two sweeps over the blocks, or one if all are uniform: their one pass is the
-   second. */
-static void make_all(batch *all, const gm_sequences *text) {
-    const gm_recipe recipe = {.quantizer = GM_GPTQ,
-                              .hessian = all->list->o->hessian};
-    bool left = true;
-    for (int sweep = 0; left; sweep++) {
-        left = false;
-        for (int k = 0; k < all->count; k++) {
-            baq *b = all->list + k;
-            if (b->state == WRITE)
-                finish(b);
-            else if (b->state == LEARN &&
-                     (sweep || b->o->rule == GM_BAQ_UNIFORM))
-                begin_second(b);
-            left = left || b->state != DONE;
-        }
-        if (left)
-            gm_hessians(all->list->arena, all->list->model, &recipe, text,
-                        do_input, all);
-    }
-}
-
 /* What the result depends on in words, whose hash names its files; room for
-   it.  DONE when the files are there. */
+   it. */
 static void prepare(gm_arena *a, gm_model *model, const gm_baq_options *o,
                     const gm_sequences *text, const char *dir,
                     gm_baq_report *r, baq *b) {
@@ -460,7 +426,7 @@ static void prepare(gm_arena *a, gm_model *model, const gm_baq_options *o,
     b->column = gm_alloc(a, M, sizeof *b->column);
     b->path = gm_format(a, "%s/baq-%.12s.safetensors", dir, hash);
     b->table = gm_format(a, "%s/baq-%.12s.tsv", dir, hash);
-    if (gm_exists(b->path) && gm_exists(b->table)) b->state = DONE;
+    b->done = gm_exists(b->path) && gm_exists(b->table);
     for (size_t m = 0; m < M; m++) {
         gm_baq_module *x = r->module + m;
         columns *c = b->column + m;
@@ -479,8 +445,11 @@ void gm_baq_make(gm_arena *arena, gm_model *model,
                  const gm_sequences *calibration, const char *dir,
                  const gm_report *report) {
     gm_mark mark = gm_arena_mark(arena);
-    batch all = {gm_alloc(arena, (size_t)count, sizeof(baq)), count, report};
+    batch all = {gm_alloc(arena, (size_t)count, sizeof(baq)), count, false,
+                 report};
     gm_baq_report *r = gm_alloc(arena, (size_t)count, sizeof *r);
+    const gm_recipe recipe = {.quantizer = GM_GPTQ,
+                              .hessian = options->hessian};
     gm_make_dir(dir);
     for (int k = 0; k < count; k++) {
         assert(options[k].hessian == options->hessian &&
@@ -488,7 +457,22 @@ void gm_baq_make(gm_arena *arena, gm_model *model,
         prepare(arena, model, options + k, calibration, dir, r + k,
                 all.list + k);
     }
-    make_all(&all, calibration);
+    for (int sweep = 0; sweep < 2; sweep++) {
+        bool any = false;
+        all.write = sweep == 1;
+        for (int k = 0; k < count; k++) {
+            if (all.write && !all.list[k].done) begin_second(all.list + k);
+            any = any || takes_part(&all, all.list + k);
+        }
+        if (any)
+            gm_hessians(arena, model, &recipe, calibration, do_input, &all);
+    }
+    for (int k = 0; k < count; k++) {
+        if (all.list[k].done) continue;
+        gm_out_commit(&all.list[k].file);
+        spreads(all.list + k);
+        write_table(all.list + k);
+    }
     gm_arena_rewind(arena, mark);
 }
 

@@ -101,41 +101,32 @@ void gm_objective_forget(gm_objective *o) {
 /* E_l of a choice: the mean over rows of ||y_t - h_t||^2 / ||h_t||^2, h the
    original's output. */
 static double block_error(gm_objective *o, long l, const int *choice) {
-    const gm_real *truth = state(o, l + 1);
-    const long d = o->d;
-    double E = 0;
+    const gm_loss loss = {GM_NORM_TOKEN, 1, o->R, o->text.window, o->d, NULL,
+                          state(o, l + 1), o->y, o->y, o->row};
     load(o, l, choice);
     for (long i = 0; i < o->text.windows; i += o->batch) pass(o, l, i, o->y);
-#pragma omp parallel for num_threads(gm_threads())
-    for (long t = 0; t < o->R; t++) {
-        const gm_real *h = truth + t * d;
-        gm_real *y = o->y + t * d;
-        for (long i = 0; i < d; i++) y[i] -= h[i];
-        o->row[t] = gm_dot(d, y, y) / gm_dot(d, h, h);
-    }
-    for (long t = 0; t < o->R; t++) E += o->row[t];
-    E /= (double)o->R;
+    const double E = gm_loss_block(&loss);
     o->work += GM_LINEARS * o->text.windows;
     if (!(E < HUGE_VAL))
-        gm_fail(GM_EINPUT, "%s: block %ld: the reconstruction error is %g; "
-                "expected a finite number", o->model->dir, l, E);
+        gm_bad(o->model->dir, "block %ld: the reconstruction error is %g; "
+               "expected a finite number", l, E);
     return E;
 }
 
 /* The weight as stored has no error, and needs no pass. */
-static bool measured(const gm_objective *o, const bool *wanted, int k) {
-    return wanted[k] && o->candidates->recipe.bits[k] < 16;
+static bool measured(const gm_objective *o, long m, int k) {
+    return gm_allowed(o->candidates, m, k) &&
+           o->candidates->recipe.bits[k] < 16;
 }
 
-void gm_objective_separable(gm_objective *o, const bool *wanted, double *S) {
+void gm_objective_separable(gm_objective *o, double *S) {
     const long M = o->L * GM_LINEARS;
     for (long m = 0; m < M; m++) {
         int choice[GM_LINEARS] = {-1, -1, -1, -1, -1, -1, -1};
         for (int k = 0; k < o->K; k++) {
-            const long i = m * o->K + k;
             choice[m % GM_LINEARS] = k;
-            S[i] = measured(o, wanted + m * o->K, k)
-                       ? block_error(o, m / GM_LINEARS, choice) : 0;
+            S[m * o->K + k] = measured(o, m, k)
+                ? block_error(o, m / GM_LINEARS, choice) : 0;
         }
         gm_say(o->report, "separable errors", m + 1, M);
     }
@@ -187,8 +178,8 @@ static double output_energy(gm_objective *o, const gm_real *x, const gm_real *w,
 }
 
 /* Adds one batch of module (l, j): energy of W, and of each dW to D[k]. */
-static void gram_module(gm_objective *o, long l, int j, const bool *wanted,
-                        double *energy, double *D) {
+static void gram_module(gm_objective *o, long l, int j, double *energy,
+                        double *D) {
     const gm_acts *a = &o->acts;
     const gm_real *input[GM_LINEARS] = {a->x1, a->x1, a->x1, a->attn,
                                         a->x2, a->x2, a->act};
@@ -200,7 +191,7 @@ static void gram_module(gm_objective *o, long l, int j, const bool *wanted,
                           sizeof *y);
     *energy += output_energy(o, input[j], o->block.w[j], out, in, y);
     for (int k = 0; k < o->K; k++) {
-        if (!measured(o, wanted, k)) continue;
+        if (!measured(o, l * GM_LINEARS + j, k)) continue;
         gm_candidate_weight(o->candidates, l, j, k, w);
         for (long i = 0; i < out * in; i++) w[i] -= o->block.w[j][i];
         D[k] += output_energy(o, input[j], w, out, in, y);
@@ -209,26 +200,24 @@ static void gram_module(gm_objective *o, long l, int j, const bool *wanted,
     gm_arena_rewind(o->arena, mark);
 }
 
-void gm_objective_gram(gm_objective *o, const bool *wanted, double *D) {
+void gm_objective_gram(gm_objective *o, double *D) {
     const long K = o->K, M = o->L * GM_LINEARS;
     memset(D, 0, (size_t)(M * K) * sizeof *D);
     for (long l = 0; l < o->L; l++) {
         double energy[GM_LINEARS] = {0};
-        const long first = l * GM_LINEARS * K;
+        double *of_block = D + l * GM_LINEARS * K;
         gm_block_load(o->model, l, &o->block);
         for (long i = 0; i < o->text.windows; i += o->batch) {
             pass(o, l, i, o->y);
             for (int j = 0; j < GM_LINEARS; j++)
-                gram_module(o, l, j, wanted + first + j * K, energy + j,
-                            D + first + j * K);
+                gram_module(o, l, j, energy + j, of_block + j * K);
         }
         for (long i = 0; i < GM_LINEARS * K; i++) {
-            double *x = D + first + i;
+            double *x = of_block + i;
             if (*x > 0) *x /= energy[i / K];
             if (!(*x < HUGE_VAL))
-                gm_fail(GM_EINPUT, "%s: block %ld, linear %ld: the output "
-                        "error is %g; expected a finite number", o->model->dir,
-                        l, i / K, *x);
+                gm_bad(o->model->dir, "block %ld, linear %ld: the output error "
+                       "is %g; expected a finite number", l, i / K, *x);
         }
         gm_say(o->report, "output errors", l + 1, o->L);
     }
@@ -288,7 +277,7 @@ typedef struct {
     gm_block grad;
     gm_acts acts;
     gm_real *h;                     /* [L + 1, T, d] of the quantized model */
-    gm_real *d_y[WAYS], *d_h;       /* [T, d] */
+    gm_real *d_y, *d_h;             /* [WAYS, T, d]; [T, d] */
     gm_real *q, *p, *d_z;           /* [rows, vocab] */
     gm_real *normed;                /* [rows, d] */
     double *slope, *curve;          /* [M, K] sums over sequences */
@@ -301,8 +290,7 @@ static void expansion_alloc(gm_arena *arena, const gm_config *c, long T,
     const size_t logits = rows * (size_t)c->vocab;
     gm_grad_alloc(arena, c, &e->grad);
     gm_acts_alloc(arena, c, 1, T, true, &e->acts);
-    for (int i = 0; i < WAYS; i++)
-        e->d_y[i] = gm_alloc(arena, (size_t)T, d * real);
+    e->d_y = gm_alloc(arena, (size_t)(WAYS * T), d * real);
     e->h = gm_alloc(arena, (size_t)((c->layers + 1) * T), d * real);
     e->d_h = gm_alloc(arena, (size_t)T, d * real);
     e->q = gm_alloc(arena, logits, real);
@@ -342,9 +330,9 @@ static void logit_gradient(int way, double u, long n, const gm_real *q,
 static void head_gradients(expansion *e, long s) {
     const gm_objective *o = e->o;
     const long d = o->d, T = o->text.window, V = o->head.vocab;
-    const gm_real *h = e->h + o->L * T * d, *teacher = state(o, o->L) + s * T * d;
-    for (int way = 0; way < WAYS; way++)
-        memset(e->d_y[way], 0, (size_t)(T * d) * sizeof(gm_real));
+    const gm_real *h = e->h + o->L * T * d;
+    const gm_real *teacher = state(o, o->L) + s * T * d;
+    memset(e->d_y, 0, (size_t)(WAYS * T * d) * sizeof(gm_real));
     for (long t = 0; t < T - 1; t += e->rows) {
         long n = gm_min(e->rows, T - 1 - t);
         probabilities(&o->head, h + t * d, n, e->normed, e->q);
@@ -356,7 +344,7 @@ static void head_gradients(expansion *e, long s) {
                                                (uint64_t)(s * T + t + r)),
                                V, e->q + r * V, e->p + r * V, e->d_z + r * V);
             gm_head_backward(&o->head, h + t * d, n, e->d_z, e->normed,
-                             e->d_y[way] + t * d);
+                             e->d_y + (way * T + t) * d);
         }
     }
 }
@@ -384,15 +372,16 @@ static void block_backward(expansion *e, long l, int way) {
     gm_objective *o = e->o;
     const gm_config *c = &o->model->config;
     const long each = o->text.window * o->d;
+    gm_real *d_y = e->d_y + way * each;
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
         gm_linear_shape(c, j, &out, &in);
         memset(e->grad.w[j], 0, (size_t)(out * in) * sizeof(gm_real));
     }
     memset(e->d_h, 0, (size_t)each * sizeof(gm_real));
-    gm_block_backward(&e->acts, &o->block, e->h + l * each, e->d_y[way],
-                      &e->grad, l ? e->d_h : NULL);
-    memcpy(e->d_y[way], e->d_h, (size_t)each * sizeof(gm_real));
+    gm_block_backward(&e->acts, &o->block, e->h + l * each, d_y, &e->grad,
+                      l ? e->d_h : NULL);
+    memcpy(d_y, e->d_h, (size_t)each * sizeof(gm_real));
     for (int j = 0; j < GM_LINEARS; j++) add_module(e, l, j, way);
 }
 
@@ -447,8 +436,8 @@ void gm_objective_expand(gm_objective *o, const int *choice, uint64_t seed,
         slope[i] /= S * (T - 1);
         curve[i] /= 2 * DRAWS * S * (T - 1);
         if (!isfinite(slope[i]) || !isfinite(curve[i]))
-            gm_fail(GM_EINPUT, "%s: block %ld, linear %ld: the gradients of "
-                    "the whole model overflow", o->model->dir,
-                    i / o->K / GM_LINEARS, i / o->K % GM_LINEARS);
+            gm_bad(o->model->dir, "block %ld, linear %ld: the gradients of the "
+                   "whole model overflow", i / o->K / GM_LINEARS,
+                   i / o->K % GM_LINEARS);
     }
 }

@@ -125,17 +125,16 @@ static void learned(const gm_rivals *r) {
     if (!s)
         gm_fail(GM_EUSAGE, "method gamma: expected learned scores, found none");
     if (s->M != t->M || s->K != t->K)
-        gm_fail(GM_EINPUT, "%s: expected %ld modules with %d candidates, found "
-                "%ld with %d", s->path, t->M, t->K, s->M, s->K);
+        gm_bad(s->path, "expected %ld modules with %d candidates, found %ld "
+               "with %d", t->M, t->K, s->M, s->K);
     for (long i = 0; i < t->M * t->K; i++) {
         long m = i / t->K, k = i % t->K;
         if (strcmp(s->name[m], t->name[m]) == 0 && s->bits[k] == t->bits[k] &&
             s->bytes[i] == t->bytes[i])
             continue;
-        gm_fail(GM_EINPUT, "%s: expected %s at %d bits: %lld bytes, found %s "
-                "at %d bits: %lld bytes", s->path, t->name[m], t->bits[k],
-                (long long)t->bytes[i], s->name[m], s->bits[k],
-                (long long)s->bytes[i]);
+        gm_bad(s->path, "expected %s at %d bits: %ld bytes, found %s at %d "
+               "bits: %ld bytes", t->name[m], t->bits[k], (long)t->bytes[i],
+               s->name[m], s->bits[k], (long)s->bytes[i]);
     }
     solve(r, s);
 }
@@ -445,8 +444,8 @@ gm_rivals *gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
             if (!gm_allowed(c, m, k)) r->table.bytes[m * K + k] = -1;
         }
         if (!count)
-            gm_fail(GM_EINPUT, "%s: module %s has no candidate", r->table.path,
-                    r->table.name[m]);
+            gm_bad(r->table.path, "module %s has no candidate",
+                   r->table.name[m]);
     }
     return r;
 }
@@ -464,30 +463,15 @@ static void check_feasible(const gm_rivals *r) {
         gm_explain_infeasible(&r->table, r->budget, &t);
 }
 
-/* Errors of all candidates that exist. */
-static errors measure(const gm_rivals *r, gm_measures what) {
-    const size_t n = (size_t)(r->table.M * r->table.K);
-    const double start = gm_seconds();
-    double *value = gm_alloc(r->arena, n, sizeof *value);
-    bool *wanted = gm_alloc(r->arena, n, sizeof *wanted);
-    for (size_t i = 0; i < n; i++) wanted[i] = r->table.bytes[i] >= 0;
-    gm_objective_forget(r->objective);
-    if (what == GM_MEASURES_LINEARS)
-        gm_objective_gram(r->objective, wanted, value);
-    else
-        gm_objective_separable(r->objective, wanted, value);
-    return (errors){value, gm_objective_evaluations(r->objective),
-                    gm_seconds() - start};
-}
-
-/* What outlives the call, made by the first that needs it, and its share of the
-   effort. */
+/* What outlives the call, made by the first that needs it: the original's
+   states, errors of all candidates; its share of the effort. */
 static gm_effort prepare(gm_rivals *r) {
     const gm_measures what = methods[r->method].measures;
-    errors *e = what == GM_MEASURES_LINEARS ? &r->gram : &r->separable;
+    const bool linears = what == GM_MEASURES_LINEARS;
+    errors *e = linears ? &r->gram : &r->separable;
+    double start = gm_seconds();
     if (what == GM_MEASURES_NOTHING) return (gm_effort){0};
     if (!r->objective) {
-        const double start = gm_seconds();
         r->objective = gm_objective_begin(r->arena, r->options.candidates,
                                           &r->options.text, r->report);
         r->begin_seconds = gm_seconds() - start;
@@ -495,7 +479,16 @@ static gm_effort prepare(gm_rivals *r) {
     if (what >= GM_MEASURES_MODELS) gm_objective_kl_begin(r->objective);
     if (what == GM_MEASURES_GRADIENTS)      /* its learning comes on top */
         return (gm_effort){0, r->begin_seconds};
-    if (!e->value) *e = measure(r, what);
+    if (!e->value) {
+        start = gm_seconds();
+        e->value = gm_alloc(r->arena, (size_t)(r->table.M * r->table.K),
+                            sizeof *e->value);
+        gm_objective_forget(r->objective);
+        (linears ? gm_objective_gram : gm_objective_separable)(r->objective,
+                                                               e->value);
+        e->evaluations = gm_objective_evaluations(r->objective);
+        e->seconds = gm_seconds() - start;
+    }
     r->error = e->value;
     return (gm_effort){e->evaluations, r->begin_seconds + e->seconds};
 }

@@ -20,13 +20,12 @@ gm_objective *gm_objective_begin(gm_arena *arena,
 double gm_objective_evaluations(const gm_objective *objective);
 void gm_objective_forget(gm_objective *objective);
 
-/* S_mk = E_l with module m alone at candidate k (gamma.c's E_l), where wanted;
-   else 0.  wanted, S: [M, K]. */
-void gm_objective_separable(gm_objective *objective, const bool *wanted,
-                            double *S);
+/* S_mk = E_l with module m alone at candidate k (gamma.c's E_l); 0 where it has
+   none.  [M, K]. */
+void gm_objective_separable(gm_objective *objective, double *S);
 /* D_mk = tr(dW H dW^T) / tr(W H W^T), dW = Q_mk - W_m, H = X^T X, X what
-   module m sees in the original model.  0 where not wanted. */
-void gm_objective_gram(gm_objective *objective, const bool *wanted, double *D);
+   module m sees in the original model; 0 where there is no Q_mk. */
+void gm_objective_gram(gm_objective *objective, double *D);
 
 /* sum_l E_l with all seven modules of each block at their candidates.  Blocks
    are remembered until gm_objective_forget; memory for them: the arena. */

@@ -46,10 +46,6 @@ static long draw(gm_draws *d, long n) {
     return (long)(gm_random(d->seed, d->stream, d->counter++) % (uint64_t)n);
 }
 
-static double draw_share(gm_draws *d) {
-    return gm_uniform(d->seed, d->stream, d->counter++);
-}
-
 /* Steps one module, drawn from all that can but `except`; *size follows.
    Returns the module; -1: none can. */
 static long random_step(const gm_mckp *p, int *choice, bool up, int64_t room,
@@ -117,7 +113,8 @@ void gm_anneal(gm_arena *arena, const gm_search *s, int *choice) {
         if (!propose(p, now, next, &draws)) continue;
         double E_next = s->cost(s->objective, next);
         double t = t0 * gm_expd(-f * gm_logd(cooling));
-        if (E_next > E && draw_share(&draws) >= gm_expd((E - E_next) / t))
+        if (E_next > E && gm_uniform(s->seed, draws.stream, draws.counter++) >=
+                              gm_expd((E - E_next) / t))
             continue;
         memcpy(now, next, bytes);
         E = E_next;

@@ -46,12 +46,13 @@ column[] = {
     {"key", WORD, 0, offsetof(gm_compared, key)}};
 enum { COLUMNS = sizeof column / sizeof *column, RESULTS = COLUMNS - 3 };
 
-static double *number(const gm_compared *r, int c) {
-    return (double *)(uintptr_t)((const char *)r + column[c].at);
+/* A double, or of a WORD a pointer. */
+static void *place(const gm_compared *r, int c) {
+    return (void *)(uintptr_t)((const char *)r + column[c].at);
 }
 
-static const char **word(const gm_compared *r, int c) {
-    return (const char **)(uintptr_t)((const char *)r + column[c].at);
+static double number(const gm_compared *r, int c) {
+    return *(double *)place(r, c);
 }
 
 void gm_compared_text(const gm_compared *r, char text[GM_ROW_TEXT]) {
@@ -62,11 +63,12 @@ void gm_compared_text(const gm_compared *r, char text[GM_ROW_TEXT]) {
         if (!r)
             at += snprintf(at, room, "%s", column[c].name);
         else if (column[c].kind == WORD)
-            at += snprintf(at, room, "%.*s", column[c].most, *word(r, c));
+            at += snprintf(at, room, "%.*s", column[c].most,
+                           *(const char **)place(r, c));
         else if (column[c].kind == PAIRED && !r->paired)
             at += snprintf(at, room, "-");
         else
-            at += snprintf(at, room, "%.*g", column[c].most, *number(r, c));
+            at += snprintf(at, room, "%.*g", column[c].most, number(r, c));
     }
 }
 
@@ -157,9 +159,9 @@ static void read_windows(gm_arena *arena, const gm_comparison *c,
     snprintf(stated, sizeof stated, "%.8g", m->kl);
     snprintf(found, sizeof found, "%.8g", mean);
     if (strcmp(stated, found) != 0)
-        gm_fail(GM_EINPUT, "%s: expected windows of mean KL %s, as %s has it "
-                "for %s %s; found %ld of mean %s", path, stated, c->path,
-                r->method, r->budget, m->windows, found);
+        gm_bad(path, "expected windows of mean KL %s, as %s has it for %s %s; "
+               "found %ld of mean %s", stated, c->path, r->method, r->budget,
+               m->windows, found);
 }
 
 /* ----------------------------------------------------------------- the file */
@@ -185,15 +187,15 @@ static void write_rows(gm_arena *arena, const gm_comparison *c) {
 static void check_table(const gm_table *t) {
     const char *found = gm_table_key(t, "format");
     if (!found || strcmp(found, format_name) != 0)
-        gm_fail(GM_EINPUT, "%s: format: expected \"%s\", found \"%s\"",
-                t->path, format_name, found ? found : "none");
+        gm_bad(t->path, "format: expected \"%s\", found \"%s\"", format_name,
+               found ? found : "none");
     if (t->columns != COLUMNS)
-        gm_fail(GM_EINPUT, "%s: expected the columns of gamma compare, found "
-                "%ld", t->path, t->columns);
+        gm_bad(t->path, "expected the columns of gamma compare, found %ld",
+               t->columns);
     for (int c = 0; c < COLUMNS; c++)
         if (strcmp(t->column[c], column[c].name) != 0)
-            gm_fail(GM_EINPUT, "%s: column %d: expected the columns of gamma "
-                    "compare, found \"%s\"", t->path, c + 1, t->column[c]);
+            gm_bad(t->path, "column %d: expected the columns of gamma compare, "
+                   "found \"%s\"", c + 1, t->column[c]);
 }
 
 /* The key is a part of a path; sizes and losses are finite, but a perplexity
@@ -202,19 +204,19 @@ static void check_table(const gm_table *t) {
 static void read_row(const gm_table *t, long i, gm_compared *r) {
     for (int c = 0; c < COLUMNS; c++) {
         const char *text = t->cell[i * COLUMNS + c];
-        if (column[c].kind == WORD) *word(r, c) = text;
-        else *number(r, c) = strtod(text, NULL);
+        if (column[c].kind == WORD) *(const char **)place(r, c) = text;
+        else *(double *)place(r, c) = strtod(text, NULL);
         if (column[c].kind == PAIRED) r->paired = strcmp(text, "-") != 0;
     }
     size_t n = strspn(r->key, "0123456789abcdef");
     if (n == 0 || r->key[n])
-        gm_fail(GM_EINPUT, "%s: line %ld: key: expected hexadecimal digits, "
-                "found \"%.160s\"", t->path, t->line[i], r->key);
+        gm_bad(t->path, "line %ld: key: expected hexadecimal digits, found "
+               "\"%.160s\"", t->line[i], r->key);
     for (int c = 0; c < COLUMNS; c++)
         if ((column[c].kind == NUMBER || column[c].kind == PAIRED) &&
-            !isfinite(*number(r, c)))
-            gm_fail(GM_EINPUT, "%s: line %ld: expected finite numbers, found "
-                    "%g", t->path, t->line[i], *number(r, c));
+            !isfinite(number(r, c)))
+            gm_bad(t->path, "line %ld: expected finite numbers, found %g",
+                   t->line[i], number(r, c));
 }
 
 static void read_rows(gm_arena *arena, gm_comparison *c) {
@@ -222,15 +224,16 @@ static void read_rows(gm_arena *arena, gm_comparison *c) {
     char hash[65];
     gm_table_read(arena, c->path, &t);
     check_table(&t);
-    c->count = c->room = t.rows;
-    c->row = gm_alloc(arena, (size_t)t.rows, sizeof *c->row);
+    c->count = t.rows;
+    c->room = (size_t)t.rows;
+    c->row = gm_alloc(arena, c->room, sizeof *c->row);
     for (long i = 0; i < t.rows; i++) read_row(&t, i, &c->row[i]);
     rows_hash(c, hash);
     const char *stated = gm_table_key(&t, "hash");
     if (!stated || strcmp(stated, hash) != 0)
-        gm_fail(GM_EINPUT, "%s: damaged or edited: expected rows of hash %s, "
-                "found %s; move it away to measure anew", c->path,
-                stated ? stated : "none", hash);
+        gm_bad(c->path, "damaged or edited: expected rows of hash %s, found "
+               "%s; move it away to measure anew", stated ? stated : "none",
+               hash);
     for (long i = 0; i < c->count; i++) read_windows(arena, c, &c->row[i]);
 }
 
@@ -251,13 +254,8 @@ const gm_compared *gm_comparison_find(const gm_comparison *c,
 /* The windows are there before the row that needs them. */
 void gm_comparison_add(gm_arena *arena, gm_comparison *c,
                        const gm_compared *row) {
-    if (c->count == c->room) {
-        c->room = 2 * c->room + 16;
-        gm_compared *more = gm_alloc(arena, (size_t)c->room, sizeof *more);
-        if (c->count)
-            memcpy(more, c->row, (size_t)c->count * sizeof *more);
-        c->row = more;
-    }
+    c->row = gm_grow(arena, c->row, (size_t)c->count, &c->room,
+                     sizeof *c->row);
     gm_make_dir(c->dir);
     write_windows(arena, c, row);
     c->row[c->count++] = *row;

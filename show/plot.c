@@ -44,24 +44,19 @@ static double decade_below(double x) {
     return p;
 }
 
-/* Multiples of 1, 2 or 5 times 10^n, the finest that gives at most `most`. */
-static void linear_ticks(axis *a, int most) {
-    static const double steps[] = {1, 2, 5, 10, 20};
-    double unit = decade_below((a->hi - a->lo) / most), step = unit;
-    for (int i = 0; i < 5; i++) {
-        step = unit * steps[i];
-        if ((a->hi - a->lo) / step <= most) break;
-    }
-    for (double i = ceil(a->lo / step); i * step <= a->hi; i++)
-        add_tick(a, i * step);
-}
-
-/* 1, 2, 5 in each decade, over more than three decades the 1 alone, within
-   half a decade as on a linear axis. */
+/* Linear: multiples of 1, 2 or 5 times 10^n, the finest that gives at most
+   `most`.  Logarithmic: 1, 2, 5 in each decade, over more than three decades
+   the 1 alone, within half a decade as on a linear axis. */
 static void choose_ticks(axis *a, int most) {
-    double ratio = a->log ? a->hi / a->lo : 1;
+    static const double steps[] = {1, 2, 5, 10, 20};
+    const double ratio = a->log ? a->hi / a->lo : 1, range = a->hi - a->lo;
     if (ratio < 4) {
-        linear_ticks(a, most);
+        const double unit = decade_below(range / most);
+        int i = 0;
+        while (i < 4 && range / (unit * steps[i]) > most) i++;
+        const double step = unit * steps[i];
+        for (double n = ceil(a->lo / step); n * step <= a->hi; n++)
+            add_tick(a, n * step);
         return;
     }
     /* ends: hi is finite.  NOLINTNEXTLINE(*.FloatLoopCounter) */

@@ -49,7 +49,8 @@ void gm_compared_text(const gm_compared *row, char text[GM_ROW_TEXT]);
 /* All rows of DIR/compare.tsv in the order in which they were measured. */
 typedef struct {
     const char *dir, *path;
-    long count, room;
+    long count;
+    size_t room;
     gm_compared *row;
 } gm_comparison;
 /* No file: no rows.  One that is damaged is an error. */

@@ -331,8 +331,8 @@ static void note(void *context, const gm_fit *fit, gm_moment moment, long l) {
     notes *n = context;
     const gm_sweep *w = fit->sweep;
     const long d = fit->candidates->model->config.d;
-    n->order[n->calls++] = moment == GM_BEGIN ? 'b' : moment == GM_END ? 'e'
-                                                  : (char)('0' + l);
+    n->order[n->calls++] = moment == GM_BLOCK ? (char)('0' + l)
+                         : "bt.e"[moment];
     if (n->calls == n->refuse) gm_fail(GM_EIO, "call %ld refused", n->calls);
     if (moment == GM_BEGIN) {
         gm_real *h = calloc((size_t)(w->R * d), sizeof *h);
@@ -342,6 +342,15 @@ static void note(void *context, const gm_fit *fit, gm_moment moment, long l) {
         n->wrong += fabs(sum - 1) > 1e-12;
         n->wrong += memcmp(h, w->h, (size_t)(w->R * d) * sizeof *h) != 0;
         free(h);
+    } else if (moment == GM_TEACHER) {      /* the same pass once more */
+        const long ff = fit->candidates->model->config.ff;
+        const size_t acts = (size_t)(w->R * ff) * sizeof(gm_real);
+        gm_real *y = calloc((size_t)(w->R * d), sizeof *y), *act = malloc(acts);
+        memcpy(act, w->acts.act, acts);
+        gm_block_forward(&w->acts, &w->block, w->h, y);
+        n->wrong += memcmp(act, w->acts.act, acts) != 0;
+        n->wrong += memcmp(y, w->y, (size_t)(w->R * d) * sizeof *y) != 0;
+        free(y), free(act);
     } else if (moment == GM_BLOCK) {
         gm_loss x = {fit->options.norm, 1, w->R, fit->options.T, d, w->h, w->y,
                      w->student, calloc((size_t)(w->R * d), sizeof(gm_real)),
@@ -369,9 +378,9 @@ static void watcher_sees_a_step(void) {
         CHECK(STATUS(gm_fit_step(&f.fit)) == GM_OK, "%s", err.text);
     }
     CHECK(same_bits(&plain.fit, &f.fit), "a watched run departs");
-    CHECK_TEXT(all.order, "b012eb012e");
+    CHECK_TEXT(all.order, "bt0t1t2ebt0t1t2e");
     CHECK(all.wrong == 0, "%ld not complete", all.wrong);
-    for (int refuse = 1; refuse <= 5; refuse++) {
+    for (int refuse = 1; refuse <= 8; refuse++) {
         char expected[32];
         all = (notes){.refuse = refuse};
         CHECK(STATUS(gm_fit_step(&f.fit)) == GM_EIO, "call %d", refuse);

@@ -59,16 +59,14 @@ static void test_rivals(const char *what, gm_call p, gm_arena *arena,
     const long K = p.recipe.count, M = p.model.config.layers * GM_LINEARS;
     gm_objective *objective;
     gm_planned step[GM_PLAN_STEPS];
-    bool *wanted = calloc((size_t)(M * K), sizeof *wanted);
     double *S = calloc((size_t)(M * K), sizeof *S);
     double *C = calloc((size_t)(M * K), sizeof *C);
     char name[256];
     p.plan.rivals = GM_MEASURES_GRADIENTS;
     gm_plan_memory(&p, step);
-    for (long i = 0; i < K; i++) wanted[i] = true;
     CHECK(STATUS(objective = gm_objective_begin(arena, candidates, text,
                                                 NULL)) == GM_OK &&
-          STATUS(gm_objective_separable(objective, wanted, S)) == GM_OK &&
+          STATUS(gm_objective_separable(objective, S)) == GM_OK &&
           STATUS(gm_objective_kl_begin(objective)) == GM_OK &&
           STATUS(gm_objective_kl(objective, choice)) == GM_OK &&
           STATUS(gm_objective_expand(objective, choice, 1, S, C)) == GM_OK, "%s",
@@ -77,7 +75,6 @@ static void test_rivals(const char *what, gm_call p, gm_arena *arena,
     check_near(name, step[GM_PLAN_RIVALS].memory, arena->peak, mapped);
     free(C);
     free(S);
-    free(wanted);
 }
 
 /* One long sequence: its backward pass takes more than evaluation's. */

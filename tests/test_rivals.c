@@ -251,7 +251,9 @@ static void errors_by_definition(fixture *f) {
     if (!s) s = STATUS(gm_acts_alloc(a, &f->model.config, S, T, false, &acts));
     if (!s) s = STATUS(gm_embed(&f->model, f->tokens, S * T, h));
     for (long i = 0; i < n; i++) wanted[i] = i % 7 == 0;
-    if (!s) s = STATUS(gm_objective_separable(o, wanted, E));
+    f->candidates.allowed = wanted;
+    if (!s) s = STATUS(gm_objective_separable(o, E));
+    f->candidates.allowed = NULL;
     CHECK(s == GM_OK, "%s", err.text);
     double runs = gm_objective_evaluations(o);
     double expected = (double)(n / 7) / (double)L;
@@ -402,10 +404,8 @@ static void against_brute_force(void) {
     mask(&f, 6);
     size_t n = (size_t)(t->M * t->K);
     double *u = gm_alloc(&f.arena, n, sizeof *u);
-    bool *wanted = gm_alloc(&f.arena, n, sizeof *wanted);
-    for (size_t i = 0; i < n; i++) wanted[i] = t->bytes[i] >= 0;
-    CHECK(!objective(&f, &o) &&
-          !STATUS(gm_objective_separable(o, wanted, u)), "%s", err.text);
+    CHECK(!objective(&f, &o) && !STATUS(gm_objective_separable(o, u)), "%s",
+          err.text);
     for (int m = 0; m < 6; m++)
         CHECK(u[m * 3] - u[m * 3 + 1] > u[m * 3 + 1] - u[m * 3 + 2] &&
               u[m * 3 + 1] > u[m * 3 + 2], "gains of module %d do not fall", m);
@@ -644,12 +644,10 @@ static void refined_falls(void) {
     gm_objective *o;
     gm_rivals *r;
     gm_effort effort;
-    bool *wanted = gm_alloc(&f.arena, n, sizeof *wanted);
     int *again = gm_alloc(&f.arena, (size_t)f.table->M, sizeof *again);
-    memset(wanted, 1, n);
     scores.score = gm_alloc(&f.arena, n, sizeof *scores.score);
     CHECK(!objective(&f, &o) &&
-          !STATUS(gm_objective_gram(o, wanted, scores.score)), "%s", err.text);
+          !STATUS(gm_objective_gram(o, scores.score)), "%s", err.text);
     f.options.learned = &scores;
     double kl[3], *carried = gm_alloc(&f.arena, n, sizeof *carried);
     memcpy(carried, scores.score, n * sizeof *carried);
@@ -713,7 +711,9 @@ static void gram_by_definition(void) {
     for (long i = 0; i < M * K; i++) wanted[i] = i != 15;
     gm_sequences text = {tokens, GS, GT};
     gm_status s = STATUS(o = gm_objective_begin(a, &f.candidates, &text, NULL));
-    if (!s) s = STATUS(gm_objective_gram(o, wanted, D));
+    f.candidates.allowed = wanted;
+    if (!s) s = STATUS(gm_objective_gram(o, D));
+    f.candidates.allowed = NULL;
     if (!s) s = STATUS(gm_acts_alloc(a, c, GS, GT, false, &acts));
     if (!s) s = STATUS(gm_embed(&f.model, tokens, R, h));
     CHECK(s == GM_OK, "%s", err.text);
@@ -807,10 +807,8 @@ static void closed_form_by_definition(fixture *f) {
     size_t n = (size_t)(t->M * t->K);
     double *D = gm_alloc(&f->arena, n, sizeof *D);
     double *R = gm_alloc(&f->arena, n, sizeof *R);
-    bool *wanted = gm_alloc(&f->arena, n, sizeof *wanted);
-    memset(wanted, 1, n);
     CHECK(!objective(f, &o) &&
-          !STATUS(gm_objective_gram(o, wanted, D)), "%s", err.text);
+          !STATUS(gm_objective_gram(o, D)), "%s", err.text);
     CHECK(fabs(gm_objective_evaluations(o) - t->K) < 1e-12, "one sweep for "
           "each candidate: %g", gm_objective_evaluations(o));
     long lowered = 0, raised = 0, m;
@@ -848,11 +846,9 @@ static void gram_is_optimal(fixture *f) {
     gm_certificate certificate;
     gm_allocation allocation;
     size_t n = (size_t)(t->M * t->K);
-    bool *wanted = gm_alloc(&f->arena, n, sizeof *wanted);
-    memset(wanted, 1, n);
     scores.score = gm_alloc(&f->arena, n, sizeof *scores.score);
     CHECK(!objective(f, &o) &&
-          !STATUS(gm_objective_gram(o, wanted, scores.score)) &&
+          !STATUS(gm_objective_gram(o, scores.score)) &&
           !SOLVED(gm_allocate(&f->arena, &scores, &b, &solver, f->other, &certificate,
                        &allocation), certificate), "%s", err.text);
     CHECK(!choose(f, GM_GRAM, &b, f->choice) &&

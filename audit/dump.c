@@ -1,10 +1,9 @@
 /* dump.c: what one step of Stage I saw, written as one safetensors file whose
-   names, shapes and equations docs/verify.md lists.  Each family of tensors is
-   one function that names them with shape and data.  It runs twice: first to
-   lay out the file, so that the header can be written and the size is known;
-   then, when the step shows that its data is complete (gm_watcher), each tensor
-   goes to its place.  Writes only that file and the table of scalars beside
-   it.
+   names, shapes and equations docs/verify.md lists.  One table names each
+   tensor with shape and data.  It is walked twice: first in the order of the
+   file, so that the header can be written and the size is known; then, when the
+   step shows that data is complete (gm_watcher), each tensor goes to its place.
+   Writes only that file and the table of scalars beside it.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "audit.h"
 
@@ -24,7 +23,8 @@ typedef struct {
     long count;
     size_t room;
     int64_t bytes;
-    const char *without;        /* families left out, "PATTERN,..."          */
+    const char *without;        /* what is left out, "PATTERN,..."           */
+    double step, *score;        /* the file's, from 1; [2, M, K] of the last */
     gm_out out;
 } dump;
 
@@ -55,7 +55,6 @@ static const char *const families[] = {
     "detail.*", "candidates.*", NULL};
 
 static const gm_dtype real_dtype = sizeof(gm_real) == 8 ? GM_F64 : GM_F32;
-static const char *const inputs[] = {"qkv", "o", "gate_up", "down"};
 
 /* ------------------------------------------------------------- one tensor */
 
@@ -70,21 +69,6 @@ static bool any(const dump *d, const char *start) {
     return find(d, start, strlen(start)) >= 0;
 }
 
-static void lay_out(dump *d, const gm_tensor *t) {
-    if (d->options->only && !gm_name_matches(d->options->only, t->name)) return;
-    if (gm_name_matches(d->without, t->name)) return;
-    d->tensor = gm_grow(d->arena, d->tensor, (size_t)d->count, &d->room,
-                        sizeof *d->tensor);
-    d->tensor[d->count] = *t;
-    d->tensor[d->count++].name = gm_format(d->arena, "%s", t->name);
-    d->bytes += (int64_t)t->bytes;
-}
-
-/* Gives back what a family took; the layout itself stays. */
-static void release(dump *d, gm_mark mark) {
-    if (d->place) gm_arena_rewind(d->arena, mark);
-}
-
 /* Names a tensor [rows, columns], or [rows] when columns = 0: into the layout,
    or, once there is a file, its data to its place, type and shape being what
    was promised. */
@@ -96,98 +80,65 @@ static void item(dump *d, gm_dtype dtype, long rows, long columns,
     va_start(list, format);
     vsnprintf(name, sizeof name, format, list);
     va_end(list);
-    size_t n = (size_t)(rows * (columns ? columns : 1));
-    gm_tensor t = {.name = name, .dtype = dtype, .rank = columns ? 2 : 1,
-                   .shape = {rows, columns},
-                   .bytes = n * gm_dtype_bytes(dtype)};
-    if (!d->place) {
-        lay_out(d, &t);
-        return;
+    const size_t n = (size_t)(rows * (columns ? columns : 1));
+    const size_t bytes = n * gm_dtype_bytes(dtype);
+    const long i = find(d, name, strlen(name) + 1);
+    if (d->place && i >= 0) {
+        assert(d->tensor[i].dtype == dtype && d->tensor[i].bytes == bytes &&
+               !d->place[i].written);
+        d->place[i].written = true;
+        if (n == 1 && dtype == GM_F64)
+            memcpy(&d->place[i].scalar, data, sizeof(double));
+        gm_out_write_at(&d->out, d->place[i].at, data, bytes);
     }
-    long i = find(d, name, strlen(name) + 1);
-    if (i < 0) return;
-    assert(d->tensor[i].dtype == dtype && d->tensor[i].bytes == t.bytes &&
-           !d->place[i].written);
-    d->place[i].written = true;
-    if (n == 1 && dtype == GM_F64)
-        memcpy(&d->place[i].scalar, data, sizeof(double));
-    gm_out_write_at(&d->out, d->place[i].at, data, t.bytes);
+    if (d->place || gm_name_matches(d->without, name) ||
+        !gm_name_matches(d->options->only ? d->options->only : "*", name))
+        return;
+    d->tensor = gm_grow(d->arena, d->tensor, (size_t)d->count, &d->room,
+                        sizeof *d->tensor);
+    d->tensor[d->count++] = (gm_tensor){
+        .name = gm_format(d->arena, "%s", name), .dtype = dtype,
+        .rank = columns ? 2 : 1, .shape = {rows, columns}, .bytes = bytes};
+    d->bytes += (int64_t)bytes;
 }
 
-static void scalar(dump *d, const char *name, double value) {
-    item(d, GM_F64, 1, 0, &value, "%s", name);
+/* Room for data, once there is a file. */
+static void *room(const dump *d, long count, size_t size) {
+    return d->place ? gm_alloc(d->arena, (size_t)count, size) : NULL;
 }
 
-static void array(dump *d, const char *name, const double *x) {
-    item(d, GM_F64, d->fit->M, d->fit->K, x, "%s", name);
+/* Gives it back; the layout itself stays. */
+static void release(const dump *d, gm_mark mark) {
+    if (d->place) gm_arena_rewind(d->arena, mark);
 }
 
-/* -------------------------------------------------- families, as they come */
+/* ------------------------------------------------------- what a step computes */
 
-/* h_l for all rows, l = 0 being the embeddings. */
-static void teacher(dump *d, long l, const gm_real *h) {
-    const gm_sweep *w = d->fit->sweep;
-    item(d, real_dtype, w->R, d->fit->candidates->model->config.d, h,
-         "teacher.%ld", l);
-}
-
-/* What the step sees, and its settings, the file's `step` counting from 1. */
-static void given(dump *d) {
-    const gm_fit_options *o = &d->fit->options;
-    const gm_sweep *w = d->fit->sweep;
-    item(d, GM_I32, o->batch, o->T, w->tokens, "tokens");
-    scalar(d, "step", (double)d->fit->step + 1);
-    scalar(d, "rho", o->rho);
-    scalar(d, "alpha", o->alpha);
-    scalar(d, "tau", d->fit->tau);
-    scalar(d, "eta", o->eta);
-    scalar(d, "rate", o->rate);
-    scalar(d, "train_bits", o->budget);
-    teacher(d, 0, w->h);
-}
-
-/* What block l computes on the way from teacher.l to teacher.l+1. */
-static void details(dump *d, long l, const gm_acts *a) {
-    const gm_config *c = &d->fit->candidates->model->config;
-    const long q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    const struct { const char *name; long n; const gm_real *x; } inside[] = {
-        {"norm1", c->d, a->x1}, {"q", q, a->q}, {"k", kv, a->k},
-        {"v", kv, a->v}, {"attention", q, a->attn}, {"mid", c->d, a->mid},
-        {"norm2", c->d, a->x2}, {"gate", c->ff, a->gate},
-        {"up", c->ff, a->up}, {"act", c->ff, a->act}};
-    for (size_t i = 0; i < sizeof inside / sizeof *inside; i++)
-        item(d, real_dtype, d->fit->sweep->R, inside[i].n, inside[i].x,
-             "detail.%ld.%s", l, inside[i].name);
-}
-
-/* Scales, zeros and codes of candidate k of module m, unpacked, and the weight
-   that they stand for. */
-static void candidate(dump *d, long m, int k) {
+/* Scales, zeros and codes of candidate k of linear j of block l, unpacked, and
+   the weight that they stand for. */
+static void candidate(dump *d, long l, int j, int k) {
     const gm_candidates *c = d->fit->candidates;
-    const int j = (int)(m % GM_LINEARS), b = c->recipe.bits[k];
+    const int b = c->recipe.bits[k];
     const bool packed = b < 16 && c->recipe.quantizer != GM_EXTERNAL;
     const char *name;
     long out, in;
     gm_mark mark = gm_arena_mark(d->arena), read = gm_arena_mark(c->arena);
-    gm_linear_name(d->arena, m / GM_LINEARS, j, &name);
+    gm_linear_name(d->arena, l, j, &name);
     gm_linear_shape(&c->model->config, j, &out, &in);
     name = gm_format(d->arena, "candidates.%s.b%d", name, b);
-    if (!gm_allowed(c, m, k) || (d->place && !any(d, name))) return;
+    if (!gm_allowed(c, l * GM_LINEARS + j, k) || (d->place && !any(d, name)))
+        return;
     const long groups = (in + c->recipe.group - 1) / c->recipe.group;
+    gm_real *q = room(d, out * in, sizeof *q);
+    float *scale = room(d, out * groups, sizeof *scale);
+    uint8_t *zero = room(d, out * groups, 1), *code = room(d, out * in, 1);
     gm_packed p;
-    float *scale = NULL;
-    uint8_t *zero = NULL, *code = NULL;
-    gm_real *q = NULL;
     if (d->place) {
-        gm_candidate(c, m / GM_LINEARS, j, k, &p);
-        q = gm_alloc(d->arena, (size_t)(out * in), sizeof *q);
+        gm_candidate(c, l, j, k, &p);
         gm_dequantize(&p, q);
     }
     if (d->place && packed) {
         const gm_parts row = gm_packed_parts(1, in, b, c->recipe.group);
-        scale = gm_alloc(d->arena, (size_t)(out * groups), sizeof *scale);
-        zero = gm_alloc(d->arena, (size_t)(out * groups), 1);
-        code = gm_alloc(d->arena, (size_t)(out * in), 1);
         for (long i = 0; i < out * groups; i++) {
             uint16_t h;
             memcpy(&h, p.scales + 2 * i, 2);
@@ -211,23 +162,35 @@ static void candidate(dump *d, long m, int k) {
 /* H of input i of block l as a full symmetric matrix, then U of the damped
    one; H NULL while the layout is made. */
 static void hessian(void *context, long l, int i, long n, const double *H) {
+    static const char *const inputs[] = {"qkv", "o", "gate_up", "down"};
     dump *d = context;
     const gm_recipe *r = &d->fit->candidates->recipe;
     gm_mark mark = gm_arena_mark(d->arena);
-    double *full = NULL;
+    double *full = room(d, n * n, sizeof *full);
     gm_factor factor = {0};
-    if (H) {
-        full = gm_alloc(d->arena, (size_t)n, (size_t)n * sizeof *full);
-        for (long a = 0; a < n; a++)
-            for (long b = 0; b <= a; b++)
-                full[a * n + b] = full[b * n + a] = H[a * n + b];
-    }
+    for (long a = 0; a < n && H; a++)
+        for (long b = 0; b <= a; b++)
+            full[a * n + b] = full[b * n + a] = H[a * n + b];
     item(d, GM_F64, n, n, full, "hessian.%ld.%s", l, inputs[i]);
     release(d, mark);
     if (H && any(d, "factor."))
         gm_gptq_factor(d->arena, n, H, r->damping, r->act_order, &factor);
     item(d, real_dtype, n, n, factor.U, "factor.%ld.%s", l, inputs[i]);
     release(d, mark);
+}
+
+/* The layout of Hessians, and the candidates of block l. */
+static void candidates(dump *d, long l) {
+    static const int module[] = {GM_Q, GM_O, GM_GATE, GM_DOWN};
+    const gm_candidates *c = d->fit->candidates;
+    const bool gptq = c->recipe.quantizer == GM_GPTQ;
+    for (int i = 0; i < 4 && gptq && !d->place; i++) {
+        long out, in;
+        gm_linear_shape(&c->model->config, module[i], &out, &in);
+        hessian(d, l, i, in, NULL);
+    }
+    for (int i = 0; i < GM_LINEARS * d->fit->K; i++)
+        candidate(d, l, i / d->fit->K, i % d->fit->K);
 }
 
 /* A matrix for each of the seven linears of block l: mixed or grad. */
@@ -241,121 +204,132 @@ static void linears(dump *d, const char *what, long l, gm_real *const *w) {
     }
 }
 
-static void student(dump *d, long l) {
-    const gm_sweep *w = d->fit->sweep;
-    linears(d, "mixed", l, w->block.w);
-    item(d, real_dtype, w->R, d->fit->candidates->model->config.d, w->student,
-         "student.%ld", l + 1);
-    item(d, GM_F64, w->R, 0, w->row_E, "loss.%ld", l + 1);
-    item(d, GM_F64, 1, 0, d->fit->block_E + l, "E.%ld", l + 1);
-}
+/* The parts of the file in order: whether they are a block's, and the moment of
+   a step at which they are complete. */
+enum { GIVEN, ORIGINAL, CANDIDATES, SEPARABLE, BEFORE, STUDENT, LOSS, GRADIENTS,
+       AFTER, PARTS };
+static const struct { bool block; int moment; } of_part[PARTS] = {
+    [GIVEN] = {false, GM_BEGIN}, [ORIGINAL] = {true, GM_TEACHER},
+    [CANDIDATES] = {true, -1}, [SEPARABLE] = {false, GM_END},
+    [BEFORE] = {false, GM_BEGIN}, [STUDENT] = {true, GM_BLOCK},
+    [LOSS] = {false, GM_END}, [GRADIENTS] = {true, GM_BLOCK},
+    [AFTER] = {false, GM_END}};
 
-/* What the step starts from, and what it ends with. */
-static void before(dump *d) {
-    scalar(d, "lambda_before", d->fit->lambda);
-    array(d, "theta_before", d->fit->theta);
-    array(d, "p", d->fit->p);
-    scalar(d, "entropy", d->fit->entropy);
-    scalar(d, "c", d->fit->c);
-}
-
-static void after(dump *d) {
+/* All of a part, of block l. */
+static void write_part(dump *d, int part, long l) {
+    enum { SCALAR = 0, ARRAY = -1, ROWS = -2 };     /* [1], [M, K], [R] */
     const gm_fit *f = d->fit;
-    array(d, "g", f->g);
-    array(d, "v", f->v);
-    array(d, "moment1", f->moment1);
-    array(d, "moment2", f->moment2);
-    scalar(d, "beta1_power", f->beta1_power);
-    scalar(d, "beta2_power", f->beta2_power);
-    array(d, "theta_after", f->theta);
-    scalar(d, "lambda_after", f->lambda);
-}
-
-static void scores(dump *d) {
-    const long n = d->fit->M * d->fit->K;
-    gm_mark mark = gm_arena_mark(d->arena);
-    double *score = gm_alloc(d->arena, (size_t)(2 * n), sizeof *score);
-    gm_fit_scores(d->fit, score, score + n);
-    array(d, "scores", score);
-    array(d, "scores_error", score + n);
-    release(d, mark);
+    const gm_fit_options *o = &f->options;
+    const gm_sweep *w = f->sweep;
+    const gm_acts *a = &w->acts;
+    const gm_config *c = &f->candidates->model->config;
+    const long q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    const struct {
+        int part;
+        const char *name;
+        long l, columns;        /* more than 0: real, [R, columns] */
+        const void *x;
+    } table[] = {
+        {GIVEN, "step", 0, SCALAR, &d->step},
+        {GIVEN, "rho", 0, SCALAR, &o->rho},
+        {GIVEN, "alpha", 0, SCALAR, &o->alpha},
+        {GIVEN, "tau", 0, SCALAR, &f->tau},
+        {GIVEN, "eta", 0, SCALAR, &o->eta},
+        {GIVEN, "rate", 0, SCALAR, &o->rate},
+        {GIVEN, "train_bits", 0, SCALAR, &o->budget},
+        {GIVEN, "teacher.%ld", 0, c->d, w->h},
+        {ORIGINAL, "detail.%ld.norm1", l, c->d, a->x1},
+        {ORIGINAL, "detail.%ld.q", l, q, a->q},
+        {ORIGINAL, "detail.%ld.k", l, kv, a->k},
+        {ORIGINAL, "detail.%ld.v", l, kv, a->v},
+        {ORIGINAL, "detail.%ld.attention", l, q, a->attn},
+        {ORIGINAL, "detail.%ld.mid", l, c->d, a->mid},
+        {ORIGINAL, "detail.%ld.norm2", l, c->d, a->x2},
+        {ORIGINAL, "detail.%ld.gate", l, c->ff, a->gate},
+        {ORIGINAL, "detail.%ld.up", l, c->ff, a->up},
+        {ORIGINAL, "detail.%ld.act", l, c->ff, a->act},
+        {ORIGINAL, "teacher.%ld", l + 1, c->d, w->y},
+        {SEPARABLE, "separable", 0, ARRAY, f->separable},
+        {BEFORE, "lambda_before", 0, SCALAR, &f->lambda},
+        {BEFORE, "theta_before", 0, ARRAY, f->theta},
+        {BEFORE, "p", 0, ARRAY, f->p},
+        {BEFORE, "entropy", 0, SCALAR, &f->entropy},
+        {BEFORE, "c", 0, SCALAR, &f->c},
+        {STUDENT, "student.%ld", l + 1, c->d, w->student},
+        {STUDENT, "loss.%ld", l + 1, ROWS, w->row_E},
+        {STUDENT, "E.%ld", l + 1, SCALAR, f->block_E + l},
+        {LOSS, "E0", 0, SCALAR, &f->E0},
+        {LOSS, "E", 0, SCALAR, &f->E},
+        {AFTER, "g", 0, ARRAY, f->g},
+        {AFTER, "v", 0, ARRAY, f->v},
+        {AFTER, "moment1", 0, ARRAY, f->moment1},
+        {AFTER, "moment2", 0, ARRAY, f->moment2},
+        {AFTER, "beta1_power", 0, SCALAR, &f->beta1_power},
+        {AFTER, "beta2_power", 0, SCALAR, &f->beta2_power},
+        {AFTER, "theta_after", 0, ARRAY, f->theta},
+        {AFTER, "lambda_after", 0, SCALAR, &f->lambda},
+        {AFTER, "scores", 0, ARRAY, d->score},
+        {AFTER, "scores_error", 0, ARRAY, d->score + f->M * f->K}};
+    if (part == GIVEN) item(d, GM_I32, o->batch, o->T, w->tokens, "tokens");
+    if (part == CANDIDATES) candidates(d, l);
+    if (part == STUDENT) linears(d, "mixed", l, w->block.w);
+    if (part == GRADIENTS) linears(d, "grad", l, w->grad.w);
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        const long columns = table[i].columns;
+        if (table[i].part == part)
+            item(d, columns > 0 ? real_dtype : GM_F64,
+                 columns == SCALAR ? 1 : columns == ARRAY ? f->M : w->R,
+                 columns == ARRAY ? f->K : columns > 0 ? columns : 0,
+                 table[i].x, table[i].name, table[i].l);
+    }
 }
 
 /* ----------------------------------------------------------------- layout */
 
-/* All tensors in the order of computation. */
 static void layout(dump *d) {
-    static const int module[] = {GM_Q, GM_O, GM_GATE, GM_DOWN};
     const gm_fit *f = d->fit;
-    const gm_candidates *c = f->candidates;
-    const long L = c->model->config.layers;
-    d->count = 0, d->bytes = 0;
-    given(d);
-    for (long l = 0; l < L; l++) {
-        if (d->options->detail || d->options->only)
-            details(d, l, &f->sweep->acts);
-        teacher(d, l + 1, NULL);
-    }
-    for (long l = 0; l < L; l++) {
-        for (int i = 0; i < 4 && c->recipe.quantizer == GM_GPTQ; i++) {
-            long out, in;
-            gm_linear_shape(&c->model->config, module[i], &out, &in);
-            hessian(d, l, i, in, NULL);
-        }
-        for (int i = 0; i < GM_LINEARS * f->K; i++)
-            candidate(d, l * GM_LINEARS + i / f->K, i % f->K);
-    }
-    if (f->options.relaxation == GM_SOFT_CORRECTED)
-        array(d, "separable", NULL);
-    before(d);
-    for (long l = 0; l < L; l++) student(d, l);
-    scalar(d, "E0", f->E0);
-    scalar(d, "E", f->E);
-    for (long l = 0; l < L; l++) linears(d, "grad", l, f->sweep->grad.w);
-    after(d);
-    if (f->step + 1 == f->options.steps) scores(d);
+    const long L = f->candidates->model->config.layers;
+    d->count = 0;
+    d->bytes = 0;
+    for (int part = 0; part < PARTS; part++)
+        for (long l = 0; l < (of_part[part].block ? L : 1); l++)
+            write_part(d, part, l);
 }
 
 /* Lays out all that is asked for; without `only`, as much of it as the limit
    allows, the largest and most easily recomputed families going first. */
 static void choose(dump *d, const gm_report *report) {
-    d->without = "";
+    const gm_fit *f = d->fit;
+    const char *over = "";
+    d->without = gm_format(
+        d->arena, "%s,%s,%s",
+        d->options->detail || d->options->only ? "" : "detail.*",
+        f->options.relaxation == GM_SOFT_CORRECTED ? "" : "separable",
+        f->step + 1 == f->options.steps ? "" : "scores*");
     layout(d);
     for (int i = 0; !d->options->only && families[i] &&
                     d->bytes > d->options->limit; i++) {
-        d->without = gm_format(d->arena, "%s%s%s", d->without,
-                               *d->without ? "," : "", families[i]);
+        over = gm_format(d->arena, "%s%s%s", over, *over ? "," : "",
+                         families[i]);
+        d->without = gm_format(d->arena, "%s,%s", d->without, families[i]);
         layout(d);
     }
     if (d->count == 0)
         gm_fail(GM_EUSAGE, "--only: \"%s\" matches no name of this dump; "
                 "docs/verify.md lists them", d->options->only);
-    const char *line = gm_format(
-        d->arena, "%ld tensors, %.1f MB%s%s", d->count, (double)d->bytes / 1e6,
-        *d->without ? "; over the limit, left out: " : "", d->without);
-    gm_say(report, line, 0, 0);
+    gm_say(report, gm_format(d->arena, "%ld tensors, %.1f MB%s%s", d->count,
+                             (double)d->bytes / 1e6, *over ?
+                             "; over the limit, left out: " : "", over), 0, 0);
 }
 
 /* ---------------------------------------------------------------- the file */
 
 static void look(void *context, const gm_fit *fit, gm_moment moment, long l) {
     dump *d = context;
-    if (moment == GM_BEGIN) {
-        given(d);
-        before(d);
-    } else if (moment == GM_TEACHER) {
-        details(d, l, &fit->sweep->acts);
-        teacher(d, l + 1, fit->sweep->y);
-    } else if (moment == GM_BLOCK) {
-        student(d, l);
-        linears(d, "grad", l, fit->sweep->grad.w);
-    } else {
-        array(d, "separable", fit->separable);
-        scalar(d, "E0", fit->E0);
-        scalar(d, "E", fit->E);
-        after(d);
-        if (fit->step == fit->options.steps) scores(d);
-    }
+    if (moment == GM_END && fit->step == fit->options.steps)
+        gm_fit_scores(fit, d->score, d->score + fit->M * fit->K);
+    for (int part = 0; part < PARTS; part++)
+        if (of_part[part].moment == (int)moment) write_part(d, part, l);
 }
 
 static void fill_file(dump *d) {
@@ -365,8 +339,7 @@ static void fill_file(dump *d) {
     d->fit->watcher = &watcher;
     gm_fit_step(d->fit);
     d->fit->watcher = NULL;
-    for (long i = 0; i < d->fit->M * d->fit->K; i++)
-        candidate(d, i / d->fit->K, (int)(i % d->fit->K));
+    for (long l = 0; l < c->model->config.layers; l++) candidates(d, l);
     if (any(d, "hessian.") || any(d, "factor."))
         gm_hessians(d->arena, c->model, &c->recipe,
                     &(gm_sequences){d->fit->tokens, o->S, o->T}, hessian, d);
@@ -424,7 +397,9 @@ static void write_scalars(const dump *d, const char *path) {
 
 void gm_dump_step(gm_arena *arena, gm_fit *fit, const gm_dump_options *options,
                   const char *path, const gm_report *report) {
-    dump d = {.arena = arena, .fit = fit, .options = options};
+    dump d = {.arena = arena, .fit = fit, .options = options,
+              .step = (double)fit->step + 1};
+    d.score = gm_alloc(arena, (size_t)(2 * fit->M * fit->K), sizeof *d.score);
     choose(&d, report);
     begin_file(&d, path);
     fill_file(&d);

@@ -4,7 +4,7 @@
    budgets (arXiv 2605.18475), in plain C.  Learn once how much each linear
    module of a Llama or Qwen checkpoint minds having fewer bits (Stage I,
    gamma.c); then, for any memory budget, solve an integer program exactly
-   (Stage II, solver.c); write the quantized model (quant.c); measure (eval.c).
+   (Stage II, solver.c); write the quantized model (quant.c).
 
    Letters used everywhere (code, comments, docs, tests):
      L blocks        M = 7 L linear modules     T tokens in one sequence
@@ -14,7 +14,7 @@
      s_mk stored bytes of module m with candidate k
 
    Calls go downwards only:
-     main > gamma, eval > solver, quant, model > kernels > base, io > base
+     main > gamma > solver, quant, model > lib
    SPDX-License-Identifier: GPL-3.0-or-later */
 #ifndef GAMMA_H
 #define GAMMA_H
@@ -57,7 +57,7 @@ void gm_acts_alloc(gm_arena *arena, const gm_config *config, long S,
 void gm_block_forward(gm_acts *acts, const gm_block *block, const gm_real *h,
                       gm_real *y);
 
-/* Calibration: S sequences of T tokens, [S, T]. */
+/* A text: S sequences, or windows, of T tokens, [S, T]. */
 typedef struct { const int32_t *tokens; long S, T; } gm_sequences;
 
 /* h [S, T, d]: the states before block `first` of the original model.  block,
@@ -507,58 +507,5 @@ void gm_fit_scores(const gm_fit *fit, double *score, double *error);
    overhead of a file, zero. */
 void gm_module_table(gm_arena *arena, const gm_model *model,
                      const gm_recipe *recipe, gm_scores *out);
-
-/* ------------------------------------------------------------------ eval.c
-   Perplexity, KL divergence and top-1 agreement over windows of a text. */
-
-/* What to measure on: the first `windows` non-overlapping windows. */
-typedef struct {
-    const int32_t *tokens;      /* [windows, window] */
-    long windows, window;
-} gm_text;
-
-/* Windows in one forward pass of a block. */
-long gm_batch(long windows, long window);
-
-/* Rows whose logits exist at once, of `rows`: even chunks of at most 512 rows
-   and, above 64 rows, of 2^24 logits. */
-long gm_logit_rows(long vocab, long rows);
-
-/* Hidden states after the last block (before the final norm) for every token,
-   h [windows window, d].  choice: candidate of each module, or NULL for the
-   original weights.  Blocks outermost: memory is one block and the states. */
-void gm_final_states(gm_arena *arena, const gm_model *model,
-                          const gm_candidates *candidates, const int *choice,
-                          const gm_text *text, const gm_report *report,
-                          gm_real *h);
-
-/* Per window, tokens 1..window-1 are predicted from those before them.
-   nll: mean over all predicted tokens, natural log; perplexity = exp(nll).
-   Standard errors are over window means.  KL(teacher || student) in nats;
-   top1: share of positions where both have the same largest logit. */
-typedef struct {
-    long windows, window, predicted;
-    double nll, nll_error, perplexity;
-    double kl, kl_error, top1, top1_error;      /* when a teacher was given */
-    double *window_nll, *window_kl, *window_top1;   /* [windows] means */
-} gm_measure;
-
-/* Mean of the n differences x - y (y NULL: of x) and that mean's standard
-   error, sqrt(sum (d - mean)^2 / (n - 1) / n); 0 for n = 1. */
-double gm_mean_error(long n, const double *x, const double *y, double *error);
-
-/* Means and their errors from window_nll, window_kl, window_top1. */
-void gm_measure_means(gm_measure *m);
-
-/* nll[i] = -ln softmax(head(h_i))[next_i] for rows h_i, [rows, d]. */
-void gm_token_losses(gm_arena *arena, const gm_head *head,
-                          const gm_real *h, const int32_t *next, long rows,
-                          double *nll);
-
-/* student and teacher: states as above; teacher may be NULL. */
-void gm_evaluate(gm_arena *arena, const gm_head *head,
-                      const gm_text *text, const gm_real *student,
-                      const gm_real *teacher, const gm_report *report,
-                      gm_measure *out);
 
 #endif

@@ -54,7 +54,7 @@ static void print_row(gm_call *call, const gm_baq_options *o) {
     char measured[128] = "-\t-\t-\t-";
     double spread[3], share[2] = {0};
     gm_baq_report r = gm_call_baq(call, o, &c);
-    if (call->on.text.windows) {
+    if (call->on.text.S) {
         const int *choice = gm_alloc(a, (size_t)r.M, sizeof *choice);
         gm_measure m = gm_call_measure(call, &c, choice);
         snprintf(measured, sizeof measured, "%.6f\t%.6f\t%.6f\t%.6f",

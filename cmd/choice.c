@@ -175,7 +175,7 @@ static void run_batch(gm_call *call, const gm_pair_tokens **p, long pairs,
     for (long i = 0; i < pairs; i++)
         memcpy(tokens + i * T, p[i]->tokens,
                (size_t)(p[i]->count - 1) * sizeof *tokens);
-    gm_text text = {tokens, pairs, T};
+    gm_sequences text = {tokens, pairs, T};
     gm_final_states(a, &call->model, &call->candidates, choice, &text, NULL, h);
     long used = gather(p, pairs, T, d, h, next);
     gm_token_losses(a, &call->on.head, h, next, used, nll);

@@ -45,7 +45,7 @@ typedef struct {
 /* An evaluation text cut into windows; the head and the original's states are
    there once something was measured. */
 typedef struct {
-    gm_text text;
+    gm_sequences text;
     gm_head head;
     long group;                 /* windows whose states are held; 0: all      */
     long held;                  /* 1 + first of those in `original`; 0: none  */

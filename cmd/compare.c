@@ -87,18 +87,18 @@ static const char *short_hash(gm_call *call, const char *text, int digits) {
 static const char *name_run(const comparing *c) {
     gm_call *call = c->call;
     const gm_sequences *t = &call->calibration, *r = &c->options.text;
-    const gm_text *e = &call->on.text;
+    const gm_sequences *e = &call->on.text;
     char calibration[65], text[65], rivals[65] = "";
     gm_sha_tokens(t->tokens, t->S, t->T, calibration);
-    gm_sha_tokens(e->tokens, e->windows, e->window, text);
+    gm_sha_tokens(e->tokens, e->S, e->T, text);
     bool own = r->tokens != t->tokens;      /* --search-text */
     if (own) gm_sha_tokens(r->tokens, r->S, r->T, rivals);
     return short_hash(call, gm_format(
         &call->arena, "gamma %s\nmodel %s\ncandidates %s\ncalibration %s\n"
         "sequences %ld %ld\ntext %s\nwindows %ld %ld\nseed %llu\n"
         "evaluations %ld\n%s%s", GM_VERSION, call->model.hash,
-        call->candidates.hash, calibration, t->S, t->T, text, e->windows,
-        e->window, (unsigned long long)c->options.seed, c->options.evaluations,
+        call->candidates.hash, calibration, t->S, t->T, text, e->S,
+        e->T, (unsigned long long)c->options.seed, c->options.evaluations,
         own ? "search " : "", rivals), 12);
 }
 

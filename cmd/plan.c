@@ -107,7 +107,7 @@ static double fit_memory(const gm_call *call, const shapes *w) {
 
 /* Windows whose states are held at once. */
 static long held(const gm_call *call) {
-    const long group = call->on.group, windows = call->on.text.windows;
+    const long group = call->on.group, windows = call->on.text.S;
     return group ? gm_min(group, windows) : windows;
 }
 
@@ -130,7 +130,7 @@ static void measuring_steps(const gm_call *call, const shapes *w,
     const gm_config *c = &call->model.config;
     const gm_plan *p = &call->plan;
     const long S = call->fit.S, T = call->fit.T, batch = gm_batch(S, T);
-    const long windows = call->on.text.windows, window = call->on.text.window;
+    const long windows = call->on.text.S, window = call->on.text.T;
     const double real = sizeof(gm_real), states = (double)(S * T * c->d) * real;
     double kept = p->base, most = w->module * p->stored;
     if (windows)
@@ -232,8 +232,8 @@ static double products_of(const gm_call *call) {
     const double L = (double)c->layers;
     const double heads = (double)(c->heads * c->head_dim);
     const double S = (double)o->S, T = (double)o->T;
-    const double windows = (double)call->on.text.windows;
-    const double window = (double)call->on.text.window;
+    const double windows = (double)call->on.text.S;
+    const double window = (double)call->on.text.T;
     /* sequences through all blocks: teacher, student, twice that backward; each
        candidate of a module alone; GPTQ's inputs */
     double sequences = (double)(o->steps * o->batch) * 4, all = 0;
@@ -292,8 +292,8 @@ static void run_plan(gm_call *call) {
         read_shapes(call, dir);
     gm_call_prepare(call);
     /* the texts that `run` would hold, or what they will take */
-    call->on.text.windows = call->windows ? call->windows : 16;
-    call->on.text.window = call->window;
+    call->on.text.S = call->windows ? call->windows : 16;
+    call->on.text.T = call->window;
     if (call->text || call->text_tokens)
         gm_call_windows(call);
     else if (!call->windows)

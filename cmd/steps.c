@@ -57,7 +57,7 @@ void gm_call_windows(gm_call *call) {
                "%ld", (windows ? windows : 1) * window, windows ? windows : 1,
                window, count);
     if (!windows) windows = there;
-    call->on.text = (gm_text){tokens, windows, window};
+    call->on.text = (gm_sequences){tokens, windows, window};
     gm_talk(call, "text: %ld tokens; first %ld non-overlapping windows of %ld; "
             "in each, tokens 2..%ld predicted from those before them; no BOS "
             "added; mean over all predicted tokens in double", count, windows,
@@ -69,9 +69,9 @@ void gm_call_windows(gm_call *call) {
 /* Rows of states: all windows, or the group that memory allows. */
 static void begin_measuring(gm_call *call) {
     gm_measuring *on = &call->on;
-    if (!on->group || on->group > on->text.windows)
-        on->group = on->text.windows;
-    size_t rows = (size_t)(on->group * on->text.window);
+    if (!on->group || on->group > on->text.S)
+        on->group = on->text.S;
+    size_t rows = (size_t)(on->group * on->text.T);
     size_t row = (size_t)call->model.config.d * sizeof(gm_real);
     on->student = gm_alloc(&call->arena, rows, row);
     on->original = gm_alloc(&call->arena, rows, row);
@@ -84,8 +84,8 @@ static void measure_group(gm_call *call, const gm_candidates *candidates,
                           gm_measure *out) {
     gm_arena *a = &call->arena;
     gm_measuring *on = &call->on;
-    const long T = on->text.window;
-    gm_text text = {on->text.tokens + first * T, count, T};
+    const long T = on->text.T;
+    gm_sequences text = {on->text.tokens + first * T, count, T};
     const size_t bytes = (size_t)count * sizeof(double);
     gm_measure part;
     gm_mark mark = gm_arena_mark(a);
@@ -106,7 +106,7 @@ static void measure_group(gm_call *call, const gm_candidates *candidates,
 
 gm_measure gm_call_measure(gm_call *call, const gm_candidates *candidates,
                            const int *choice) {
-    const long windows = call->on.text.windows, T = call->on.text.window;
+    const long windows = call->on.text.S, T = call->on.text.T;
     if (!call->on.original) begin_measuring(call);
     double *x = gm_alloc(&call->arena, (size_t)(3 * windows), sizeof *x);
     gm_measure out = {.windows = windows, .window = T, .predicted = windows *

@@ -662,6 +662,23 @@ bool gm_is_bytes(gm_arena *arena, const char *text, int64_t *out);
 gm_budget gm_budget_parse(gm_arena *arena, const gm_scores *scores,
                           gm_convention convention, const char *text);
 
+/* How good a model is on a text.  In each window, tokens 1..window-1 are
+   predicted from those before them.  nll: mean over all predicted tokens,
+   natural log; perplexity = exp(nll).  KL(teacher || student) in nats; top1:
+   share of positions where both have the same largest logit.  Standard errors
+   are over window means. */
+typedef struct {
+    long windows, window, predicted;
+    double nll, nll_error, perplexity;
+    double kl, kl_error, top1, top1_error;      /* when a teacher was given */
+    double *window_nll, *window_kl, *window_top1;   /* [windows] means */
+} gm_measure;
+/* Means and their errors from window_nll, window_kl, window_top1. */
+void gm_measure_means(gm_measure *m);
+/* Mean of the n differences x - y (y NULL: of x) and that mean's standard
+   error, sqrt(sum (d - mean)^2 / (n - 1) / n); 0 for n = 1. */
+double gm_mean_error(long n, const double *x, const double *y, double *error);
+
 /* ----------------------------------------------------------------- ranks.c
    Several processes, ranks, share the blocks: make MPI=1, mpirun.  Without,
    there is one rank and all of these do nothing, in no time. */

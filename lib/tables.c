@@ -484,3 +484,23 @@ gm_budget gm_budget_parse(gm_arena *arena, const gm_scores *scores,
                 " of bits per weight, such as 2.5", text);
     return budget;
 }
+
+/* ------------------------------------------------------------- measurements */
+
+double gm_mean_error(long n, const double *x, const double *y, double *error) {
+    double mean = 0, squares = 0;
+    for (long i = 0; i < n; i++) mean += (x[i] - (y ? y[i] : 0)) / (double)n;
+    for (long i = 0; i < n; i++) {
+        double d = x[i] - (y ? y[i] : 0) - mean;
+        squares += d * d;
+    }
+    *error = n > 1 ? sqrt(squares / (double)(n - 1) / (double)n) : 0;
+    return mean;
+}
+
+void gm_measure_means(gm_measure *m) {
+    m->nll = gm_mean_error(m->windows, m->window_nll, NULL, &m->nll_error);
+    m->kl = gm_mean_error(m->windows, m->window_kl, NULL, &m->kl_error);
+    m->top1 = gm_mean_error(m->windows, m->window_top1, NULL, &m->top1_error);
+    m->perplexity = gm_expd(m->nll);
+}

@@ -21,7 +21,7 @@ struct gm_objective {
     const gm_model *model;
     const gm_report *report;
     gm_arena *arena;
-    gm_text text;
+    gm_sequences text;
     long L, d, R, batch;        /* R = S T rows; sequences in one pass     */
     int K;
     gm_real *h;                 /* [L + 1, R, d] of the original model     */
@@ -49,8 +49,8 @@ static void load(gm_objective *o, long l, const int *choice) {
 
 /* y = f(h_l; o->block) for the batch of sequences that begins with i. */
 static void pass(gm_objective *o, long l, long i, gm_real *y) {
-    const long at = i * o->text.window * o->d;
-    o->acts.S = gm_min(o->batch, o->text.windows - i);
+    const long at = i * o->text.T * o->d;
+    o->acts.S = gm_min(o->batch, o->text.S - i);
     gm_block_forward(&o->acts, &o->block, state(o, l) + at, y + at);
 }
 
@@ -67,7 +67,7 @@ gm_objective *gm_objective_begin(gm_arena *arena,
     gm_objective *o = gm_alloc(arena, 1, sizeof *o);
     *o = (gm_objective){
         .candidates = candidates, .model = model, .arena = arena,
-        .report = report, .text = {text->tokens, text->S, text->T},
+        .report = report, .text = *text,
         .L = c->layers, .d = c->d,
         .K = candidates->recipe.count, .R = text->S * text->T,
         .batch = gm_batch(text->S, text->T)};
@@ -88,7 +88,7 @@ gm_objective *gm_objective_begin(gm_arena *arena,
 }
 
 double gm_objective_evaluations(const gm_objective *o) {
-    return (double)o->work / (double)(o->L * GM_LINEARS * o->text.windows);
+    return (double)o->work / (double)(o->L * GM_LINEARS * o->text.S);
 }
 
 void gm_objective_forget(gm_objective *o) {
@@ -101,12 +101,12 @@ void gm_objective_forget(gm_objective *o) {
 /* E_l of a choice: the mean over rows of ||y_t - h_t||^2 / ||h_t||^2, h the
    original's output. */
 static double block_error(gm_objective *o, long l, const int *choice) {
-    const gm_loss loss = {GM_NORM_TOKEN, 1, o->R, o->text.window, o->d, NULL,
+    const gm_loss loss = {GM_NORM_TOKEN, 1, o->R, o->text.T, o->d, NULL,
                           state(o, l + 1), o->y, o->y, o->row};
     load(o, l, choice);
-    for (long i = 0; i < o->text.windows; i += o->batch) pass(o, l, i, o->y);
+    for (long i = 0; i < o->text.S; i += o->batch) pass(o, l, i, o->y);
     const double E = gm_loss_block(&loss);
-    o->work += GM_LINEARS * o->text.windows;
+    o->work += GM_LINEARS * o->text.S;
     if (!(E < HUGE_VAL))
         gm_bad(o->model->dir, "block %ld: the reconstruction error is %g; "
                "expected a finite number", l, E);
@@ -167,7 +167,7 @@ double gm_objective_blocks(gm_objective *o, const int *choice) {
 /* ||X w^T||^2 over the rows of the batch.  y: [rows, out]. */
 static double output_energy(gm_objective *o, const gm_real *x, const gm_real *w,
                             long out, long in, gm_real *y) {
-    const long rows = o->acts.S * o->text.window;
+    const long rows = o->acts.S * o->text.T;
     double sum = 0;
     gm_gemm(rows, out, in, x, in, 1, w, 1, in, y, out, false);
 #pragma omp parallel for num_threads(gm_threads())
@@ -187,7 +187,7 @@ static void gram_module(gm_objective *o, long l, int j, double *energy,
     long out, in;
     gm_linear_shape(&o->model->config, j, &out, &in);
     gm_real *w = gm_alloc(o->arena, (size_t)(out * in), sizeof *w);
-    gm_real *y = gm_alloc(o->arena, (size_t)(a->S * o->text.window * out),
+    gm_real *y = gm_alloc(o->arena, (size_t)(a->S * o->text.T * out),
                           sizeof *y);
     *energy += output_energy(o, input[j], o->block.w[j], out, in, y);
     for (int k = 0; k < o->K; k++) {
@@ -207,7 +207,7 @@ void gm_objective_gram(gm_objective *o, double *D) {
         double energy[GM_LINEARS] = {0};
         double *of_block = D + l * GM_LINEARS * K;
         gm_block_load(o->model, l, &o->block);
-        for (long i = 0; i < o->text.windows; i += o->batch) {
+        for (long i = 0; i < o->text.S; i += o->batch) {
             pass(o, l, i, o->y);
             for (int j = 0; j < GM_LINEARS; j++)
                 gram_module(o, l, j, energy + j, of_block + j * K);
@@ -240,7 +240,7 @@ double gm_objective_kl(gm_objective *o, const int *choice) {
     gm_evaluate(o->arena, &o->head, &o->text, o->states, state(o, o->L), NULL,
                 &measure);
     gm_arena_rewind(o->arena, mark);
-    o->work += o->L * GM_LINEARS * o->text.windows;
+    o->work += o->L * GM_LINEARS * o->text.S;
     return measure.kl;
 }
 
@@ -329,7 +329,7 @@ static void logit_gradient(int way, double u, long n, const gm_real *q,
    nothing. */
 static void head_gradients(expansion *e, long s) {
     const gm_objective *o = e->o;
-    const long d = o->d, T = o->text.window, V = o->head.vocab;
+    const long d = o->d, T = o->text.T, V = o->head.vocab;
     const gm_real *h = e->h + o->L * T * d;
     const gm_real *teacher = state(o, o->L) + s * T * d;
     memset(e->d_y, 0, (size_t)(WAYS * T * d) * sizeof(gm_real));
@@ -371,7 +371,7 @@ static void add_module(expansion *e, long l, int j, int way) {
 static void block_backward(expansion *e, long l, int way) {
     gm_objective *o = e->o;
     const gm_config *c = &o->model->config;
-    const long each = o->text.window * o->d;
+    const long each = o->text.T * o->d;
     gm_real *d_y = e->d_y + way * each;
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
@@ -388,7 +388,7 @@ static void block_backward(expansion *e, long l, int way) {
 /* Forward, keeping the states, then backward. */
 static void expand_sequence(expansion *e, long s) {
     gm_objective *o = e->o;
-    const long T = o->text.window, each = T * o->d;
+    const long T = o->text.T, each = T * o->d;
     gm_embed(o->model, o->text.tokens + s * T, T, e->h);
     for (long l = 0; l < o->L; l++) {
         gm_real *h = e->h + l * each;
@@ -415,23 +415,23 @@ int64_t gm_expand_bytes(const gm_config *c, long T) {
 
 void gm_objective_expand(gm_objective *o, const int *choice, uint64_t seed,
                          double *slope, double *curve) {
-    const double S = (double)o->text.windows, T = (double)o->text.window;
+    const double S = (double)o->text.S, T = (double)o->text.T;
     const long n = o->L * GM_LINEARS * o->K;
     expansion e = {.o = o, .choice = choice, .seed = seed, .slope = slope,
                    .curve = curve};
     gm_mark mark = gm_arena_mark(o->arena);
-    if (o->text.window < 2)
+    if (o->text.T < 2)
         gm_fail(GM_EUSAGE, "expected sequences of at least 2 tokens, found "
-                "%ld", o->text.window);
-    expansion_alloc(o->arena, &o->model->config, o->text.window, &e);
+                "%ld", o->text.T);
+    expansion_alloc(o->arena, &o->model->config, o->text.T, &e);
     memset(slope, 0, (size_t)n * sizeof *slope);
     memset(curve, 0, (size_t)n * sizeof *curve);
-    for (long i = 0; i < o->text.windows; i++) {
+    for (long i = 0; i < o->text.S; i++) {
         expand_sequence(&e, i);
-        gm_say(o->report, "end-to-end gradients", i + 1, o->text.windows);
+        gm_say(o->report, "end-to-end gradients", i + 1, o->text.S);
     }
     gm_arena_rewind(o->arena, mark);
-    o->work += gm_expand_evaluations() * o->L * GM_LINEARS * o->text.windows;
+    o->work += gm_expand_evaluations() * o->L * GM_LINEARS * o->text.S;
     for (long i = 0; i < n; i++) {
         slope[i] /= S * (T - 1);
         curve[i] /= 2 * DRAWS * S * (T - 1);

@@ -6,6 +6,34 @@
 
 #include "../gamma.h"
 
+/* --------------------------------------------------------------- measure.c
+   Perplexity, KL divergence and top-1 agreement over windows of a text. */
+
+/* Windows in one forward pass of a block. */
+long gm_batch(long windows, long window);
+
+/* Rows whose logits exist at once, of `rows`: even chunks of at most 512 rows
+   and, above 64 rows, of 2^24 logits. */
+long gm_logit_rows(long vocab, long rows);
+
+/* Hidden states after the last block (before the final norm) for every token,
+   h [S T, d].  choice: candidate of each module, or NULL for the original
+   weights.  Blocks outermost: memory is one block and the states. */
+void gm_final_states(gm_arena *arena, const gm_model *model,
+                     const gm_candidates *candidates, const int *choice,
+                     const gm_sequences *text, const gm_report *report,
+                     gm_real *h);
+
+/* nll[i] = -ln softmax(head(h_i))[next_i] for rows h_i, [rows, d]. */
+void gm_token_losses(gm_arena *arena, const gm_head *head, const gm_real *h,
+                     const int32_t *next, long rows, double *nll);
+
+/* student and teacher: states as above; teacher may be NULL. */
+void gm_evaluate(gm_arena *arena, const gm_head *head,
+                 const gm_sequences *text, const gm_real *student,
+                 const gm_real *teacher, const gm_report *report,
+                 gm_measure *out);
+
 /* ------------------------------------------------------------- objective.c
    What an assignment costs on a calibration text: what the rivals minimise. */
 

@@ -3,6 +3,7 @@
    changes nothing; exports hold what they should.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "formats/formats.h"
+#include "rivals/rivals.h"
 #include "test.h"
 #include "vec.h"
 
@@ -18,7 +19,7 @@ typedef struct {
     gm_model model;
     gm_candidates candidates;
     gm_head head;
-    gm_text text;
+    gm_sequences text;
     int *choice;
     long M;
     gm_real *original, *student;
@@ -42,7 +43,7 @@ static void fixture_begin(fixture *f, const char *dir, const char *bits) {
     for (int i = 0; i < WINDOWS * WINDOW; i++)
         tokens[i] = (int32_t)(gm_random(9, 0, (uint64_t)i) %
                               (uint64_t)f->model.config.vocab);
-    f->text = (gm_text){tokens, WINDOWS, WINDOW};
+    f->text = (gm_sequences){tokens, WINDOWS, WINDOW};
     size_t n = (size_t)(WINDOWS * WINDOW * f->model.config.d);
     f->original = gm_alloc(a, n, sizeof *f->original);
     f->student = gm_alloc(a, n, sizeof *f->student);
@@ -147,7 +148,7 @@ static void perplexity_of_transformers(const char *name) {
                                    &count));
     CHECK(s == GM_OK && count >= 8 * 256, "%s: %s", dir, err.text);
     if (s) return;
-    gm_text text = {tokens, 8, 256};
+    gm_sequences text = {tokens, 8, 256};
     gm_real *h = gm_alloc(&a, (size_t)(8 * 256 * model.config.d), sizeof *h);
     s = STATUS(gm_final_states(&a, &model, NULL, NULL, &text, NULL, h));
     if (!s) s = STATUS(gm_evaluate(&a, &head, &text, h, NULL, NULL, &m));
@@ -162,7 +163,7 @@ static void perplexity_of_transformers(const char *name) {
 static void windows_are_apart(void) {
     fixture f;
     fixture_begin(&f, "tests/golden/tiny-qwen3", "2,4,8");
-    gm_text one = {f.text.tokens + WINDOW, 1, WINDOW};
+    gm_sequences one = {f.text.tokens + WINDOW, 1, WINDOW};
     long n = WINDOW * f.model.config.d;
     CHECK(STATUS(gm_final_states(&f.arena, &f.model, &f.candidates, f.choice, &one,
                           NULL, f.original)) == GM_OK, "%s", err.text);

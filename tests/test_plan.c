@@ -85,7 +85,7 @@ static void test_one_sequence(const char *what, gm_call p,
     gm_arena arena = {0};
     gm_head head;
     char name[256];
-    p.on.text.window = 2, p.on.text.windows = 1, p.fit.S = 1, p.fit.T = 5 * 96;
+    p.on.text.T = 2, p.on.text.S = 1, p.fit.S = 1, p.fit.T = 5 * 96;
     CHECK(STATUS(gm_head_load(&arena, candidates->model, &head)) == GM_OK, "%s",
           err.text);
     snprintf(name, sizeof name, "%.200s, one sequence", what);
@@ -105,7 +105,7 @@ static void test_steps(const char *dir, const char *text) {
     for (int i = 0; i < 5 * 96; i++) tokens[i] = i * 7 % 500;
     gm_sequences all = {tokens, o.S, o.T};
     gm_call p = plan_of(&model, &r, &o);
-    p.on.text.window = 64, p.on.text.windows = 7, p.plan.budgets = 1;
+    p.on.text.T = 64, p.on.text.S = 7, p.plan.budgets = 1;
     gm_planned step[GM_PLAN_STEPS];
     gm_plan_memory(&p, step);
     /* while a file is made its header is not: count what is made only */
@@ -132,7 +132,7 @@ static void test_steps(const char *dir, const char *text) {
                mapped + (double)info.st_size / (double)model.config.layers);
 
     gm_arena measuring = {0};
-    gm_text windows = {tokens, 7, 64};
+    gm_sequences windows = {tokens, 7, 64};
     gm_head head;
     gm_measure out;
     size_t n = (size_t)(7 * 64 * model.config.d) * sizeof(gm_real);
@@ -167,7 +167,7 @@ static void test_limits(void) {
     CHECK(STATUS(gm_model_open(&keep, "data/tiny-llama", &model)) == GM_OK, "%s",
           err.text);
     gm_call p = plan_of(&model, &r, &o);
-    p.on.text.window = 64, p.on.text.windows = 1000, p.plan.budgets = 2;
+    p.on.text.T = 64, p.on.text.S = 1000, p.plan.budgets = 2;
     double peak = step[gm_plan_memory(&p, step)].memory;
     CHECK(STATUS(gm_plan_fit(&p, peak)) == GM_OK && !p.on.group &&
           !p.recipe.at_once, "pieces were made smaller without need");

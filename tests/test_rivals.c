@@ -346,7 +346,7 @@ static void kl_by_evaluation(fixture *f) {
     gm_objective *o;
     gm_head head;
     gm_measure measure;
-    gm_text text = {f->tokens, S, T};
+    gm_sequences text = {f->tokens, S, T};
     size_t n = (size_t)(S * T * f->model.config.d);
     gm_real *x = gm_alloc(a, n, sizeof *x), *y = gm_alloc(a, n, sizeof *y);
     double kl = 0;

@@ -71,7 +71,7 @@ static void add_linear(int model, const char *name, int out, int in) {
 }
 
 /* All that a block asks for, attention in tiles of 64 rows as model.c has it,
-   and logits of 256 rows as eval.c has them. */
+   and logits of 256 rows as rivals/measure.c has them. */
 static void add_model(int i) {
     const char *whose = models[i].name;
     const int d = models[i].d, hd = models[i].head;

@@ -16,7 +16,7 @@
      perplexity      windows of T tokens; nll.f64
 
    SPDX-License-Identifier: GPL-3.0-or-later */
-#include "gamma.h"
+#include "rivals/rivals.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -181,12 +181,12 @@ static void step(void) {
 
 static void perplexity(void) {
     static gm_head head;
-    gm_text text = {tokens, token_count / T, T};
+    gm_sequences text = {tokens, token_count / T, T};
     gm_measure m;
     gm_mark mark;
     if (!head.w) gm_head_load(&arena, &model, &head);
     mark = gm_arena_mark(&arena);
-    gm_real *states = room((size_t)(text.windows * T * model.config.d),
+    gm_real *states = room((size_t)(text.S * T * model.config.d),
                            sizeof *states);
     begin();
     gm_final_states(&arena, &model, NULL, NULL, &text, NULL, states);

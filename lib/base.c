@@ -300,17 +300,10 @@ void gm_sha_add(gm_sha *sha, const void *data, size_t bytes) {
     const uint8_t *p = data;
     size_t fill = sha->length % 64;
     sha->length += bytes;
-    while (bytes) {
-        size_t n = bytes < 64 - fill ? bytes : 64 - fill;
-        if (n == 64) {
-            sha_block(sha->h, p);
-        } else {
-            memcpy(sha->block + fill, p, n);
-            if (fill + n == 64) sha_block(sha->h, sha->block);
-        }
-        fill = (fill + n) % 64;
-        p += n;
-        bytes -= n;
+    for (size_t n; bytes; p += n, bytes -= n, fill = 0) {
+        n = bytes < 64 - fill ? bytes : 64 - fill;
+        memcpy(sha->block + fill, p, n);
+        if (fill + n == 64) sha_block(sha->h, sha->block);
     }
 }
 

@@ -429,10 +429,9 @@ void gm_checkpoint_open(gm_arena *arena, const char *dir, gm_tensors *out);
 void gm_tensors_close(gm_tensors *tensors);
 const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name);
 
-/* `count` bytes from byte `first` of a tensor; all of them, in the arena. */
+/* `count` bytes from byte `first` of a tensor. */
 void gm_tensor_bytes(const gm_tensor *tensor, int64_t first, size_t count,
                      void *to);
-const uint8_t *gm_tensor_data(gm_arena *arena, const gm_tensor *tensor);
 /* Elements of a float tensor as gm_real; refuses NaN and infinity, naming the
    tensor and the index. */
 void gm_tensor_read(const gm_tensor *tensor, int64_t first, int64_t count,

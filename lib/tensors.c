@@ -389,17 +389,13 @@ enum { DTYPES = sizeof dtypes / sizeof dtypes[0] };
 size_t gm_dtype_bytes(gm_dtype dtype) { return dtypes[dtype].bytes; }
 const char *gm_dtype_name(gm_dtype dtype) { return dtypes[dtype].name; }
 
+union single { uint32_t bits; float x; };
+
 static float float_of_bits(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
+    return (union single){.bits = bits}.x;
 }
 
-static uint32_t bits_of_float(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
+static uint32_t bits_of_float(float x) { return (union single){.x = x}.bits; }
 
 /* Exponent and fraction, shifted into place, are read as a float that is
    2^112 = 2^(127-15) too small, subnormals included; infinities and NaN are
@@ -482,12 +478,6 @@ void gm_tensor_bytes(const gm_tensor *t, int64_t first, size_t count,
     assert(first >= 0 && (size_t)first + count <= t->bytes);
     if (t->file) gm_input_read(t->file, t->at + first, count, to);
     else memcpy(to, t->data + first, count);
-}
-
-const uint8_t *gm_tensor_data(gm_arena *arena, const gm_tensor *t) {
-    uint8_t *data = gm_alloc(arena, t->bytes, 1);
-    gm_tensor_bytes(t, 0, t->bytes, data);
-    return data;
 }
 
 void gm_tensor_read(const gm_tensor *t, int64_t first, int64_t count,

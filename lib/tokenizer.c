@@ -616,14 +616,13 @@ static void load_normalizer(const struct load *l, const gm_json *n) {
     if (is_null(n)) return;
     if (n->type != GM_JSON_OBJECT) refuse(l, "normalizer", n, expected);
     l->t->nfc = gm_json_is(type, "NFC");
-    if (l->t->nfc) return;
-    if (!gm_json_is(type, "Sequence"))
+    if (!l->t->nfc && !gm_json_is(type, "Sequence"))
         refuse(l, "normalizer.type", type, expected);
+    if (l->t->nfc) return;
     n = parts(l, n, "normalizer.normalizers", GM_JSON_ARRAY)->child;
-    for (; n; n = n->next) {
+    for (l->t->nfc = n; n; n = n->next) {
         type = gm_json_get(n, "type");
-        l->t->nfc = gm_json_is(type, "NFC");
-        if (!l->t->nfc)
+        if (!gm_json_is(type, "NFC"))
             refuse(l, "normalizer.normalizers[].type", type, "NFC");
     }
 }

@@ -44,15 +44,15 @@ struct added {
     bool lstrip, rstrip, single_word, normalized;
 };
 
-/* Open addressing, a power of two of slots, at most half of them used. */
-struct vocab {
-    struct vocab_slot { const char *key; int32_t id; } *slot;
-    size_t mask;
+/* Tokens by text (key: its hash) or merges by pair (text: NULL, key: both ids).
+   Open addressing, a power of two of slots, at most half of them used. */
+struct slot {
+    const char *text;
+    uint64_t key;
+    uint32_t order;         /* 0: empty; of merges, the lower the earlier */
+    int32_t id;
 };
-struct merges {
-    struct merge_slot { uint64_t pair; uint32_t rank; int32_t id; } *slot;
-    size_t mask;
-};
+struct table { struct slot *slot; size_t mask; };
 
 struct gm_tokenizer {
     const char *path;
@@ -63,13 +63,11 @@ struct gm_tokenizer {
     long first[257];                /* how many begin with byte b or more   */
     int32_t byte_id[256];           /* -1: no such token                    */
     int32_t unk;                    /* -1: none                             */
-    struct vocab vocab;             /* only kept for ignore_merges          */
-    struct merges merges;
-    long size;
+    struct table vocab, merges;
+    long size;                      /* largest id + 1                       */
 };
 
-struct symbol { int32_t id, previous, next; bool gone; };
-struct candidate { uint32_t rank; int32_t place, id; };
+struct symbol { int32_t id, previous, next; };      /* id -1: it is gone */
 
 /* All that one call of gm_tokenize needs. */
 struct work {
@@ -78,7 +76,7 @@ struct work {
     int32_t *id;                    /* [ids] the result                     */
     size_t ids, id_room;
     struct symbol *symbol;          /* of one word                          */
-    struct candidate *heap;         /* merges, the lowest order first       */
+    uint64_t *heap;                 /* order, place of merges, lowest first */
     size_t heaps;
 };
 
@@ -244,45 +242,25 @@ static const char *contraction(const char *at, const char *end, bool fold) {
     return at;
 }
 
-/* \s+(?!\S)|\s+ : white space, but its last character is left to what comes
-   next, unless it is the only one. */
-static const char *match_space(const char *at, const char *end) {
-    const char *past = take(at, end, SPACE, ALL);
-    return past == end || back(past) == at ? past : back(past);
-}
-
-/* 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ */
-static const char *match_gpt2(const char *at, const char *end, int digits) {
-    const char *past = contraction(at, end, false);
+/* The patterns of GPT-2 (without a limit on digits) and of Llama 3 and Qwen. */
+static const char *match_words(const char *at, const char *end, int digits) {
+    const bool gpt2 = digits == ALL;
+    const char *spaced = at + (*at == ' '), *start = gpt2 ? spaced : at;
+    const char *past = contraction(at, end, !gpt2), *line;
     if (past > at) return past;
-    const char *start = at + (*at == ' ');
-    if ((past = take(start, end, LETTER, ALL)) > start) return past;
     if ((past = take(start, end, NUMBER, digits)) > start) return past;
-    past = take(start, end, NONE_OF | LETTER | NUMBER | SPACE, ALL);
-    return past > start ? past : match_space(at, end);
-}
-
-/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,D}|
-    ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+       with D = digits */
-static const char *match_llama(const char *at, const char *end, int digits) {
-    const char *past = contraction(at, end, true), *start;
-    int length;
-    if (past > at) return past;
-    if ((past = take(at, end, NUMBER, digits)) > at) return past;
-    if (!is_newline(*at)) {
-        bool letter = classes(at, end, &length) & LETTER;
-        start = letter ? at : at + length;
-        if ((past = take(start, end, LETTER, ALL)) > start) return past;
-    }
-    start = at + (*at == ' ');
-    past = take(start, end, NONE_OF | LETTER | NUMBER | SPACE, ALL);
-    if (past > start) {
-        while (past < end && is_newline(*past)) past++;
+    if (!gpt2 && !is_newline(*at)) start = take(at, end, NONE_OF | LETTER, 1);
+    if ((past = take(start, end, LETTER, ALL)) > start) return past;
+    past = take(spaced, end, NONE_OF | LETTER | NUMBER | SPACE, ALL);
+    if (past > spaced) {
+        while (!gpt2 && past < end && is_newline(*past)) past++;
         return past;
     }
-    past = take(at, end, SPACE, ALL);
-    while (past > at && !is_newline(past[-1])) past--;
-    return past > at ? past : match_space(at, end);
+    line = past = take(at, end, SPACE, ALL);
+    while (line > at && (gpt2 || !is_newline(line[-1]))) line--;
+    if (line > at) return line;
+    /* the last white space is left to what comes next, but not the only one */
+    return past == end || back(past) == at ? past : back(past);
 }
 
 /* Digits, or what lies between them. */
@@ -293,13 +271,13 @@ static const char *match_digits(const char *at, const char *end, int digits) {
 
 static const struct { const char *regex; struct step step; } patterns[] = {
     {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|"
-     "\\s+(?!\\S)|\\s+", {match_gpt2, ALL}},
+     "\\s+(?!\\S)|\\s+", {match_words, ALL}},
     {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|"
      " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     {match_llama, 3}},
+     {match_words, 3}},
     {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|"
      " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     {match_llama, 1}},
+     {match_words, 1}},
 };
 enum { PATTERNS = sizeof patterns / sizeof *patterns };
 
@@ -315,26 +293,38 @@ static uint32_t byte_point(uint8_t byte) {
     return 0x143;
 }
 
-static uint64_t mix(uint64_t x) {
-    x = (x ^ x >> 32) * 0x9E3779B97F4A7C15u;
-    return x ^ x >> 29;
+static struct table new_table(gm_arena *arena, size_t count) {
+    size_t slots = 16;
+    while (slots < 2 * count) slots *= 2;
+    return (struct table){gm_alloc(arena, slots, sizeof(struct slot)),
+                          slots - 1};
 }
 
 /* The slot of the key, or the empty one where it goes. */
-static struct vocab_slot *vocab_find(const struct vocab *v, const char *key) {
+static struct slot *slot_of(const struct table *t, uint64_t key,
+                            const char *text) {
+    uint64_t x = (key ^ key >> 32) * 0x9E3779B97F4A7C15u;
+    for (size_t i = (x ^ x >> 29) & t->mask;; i = (i + 1) & t->mask) {
+        struct slot *s = &t->slot[i];
+        if (!s->order || (s->key == key && (!text || !strcmp(s->text, text))))
+            return s;
+    }
+}
+
+static uint64_t text_key(const char *text) {
     uint64_t hash = 0xCBF29CE484222325u;            /* FNV-1a */
-    for (const char *c = key; *c; c++)
-        hash = (hash ^ (uint8_t)*c) * 0x100000001B3u;
-    size_t i = mix(hash) & v->mask;
-    while (v->slot[i].key && strcmp(v->slot[i].key, key) != 0)
-        i = (i + 1) & v->mask;
-    return &v->slot[i];
+    for (; *text; text++) hash = (hash ^ (uint8_t)*text) * 0x100000001B3u;
+    return hash;
+}
+
+static uint64_t pair_key(int32_t a, int32_t b) {
+    return (uint64_t)(uint32_t)a << 32 | (uint32_t)b;
 }
 
 /* -1: not in the vocabulary. */
-static int32_t vocab_get(const struct vocab *v, const char *key) {
-    const struct vocab_slot *slot = vocab_find(v, key);
-    return slot->key ? slot->id : -1;
+static int32_t token_id(const gm_tokenizer *t, const char *text) {
+    const struct slot *s = slot_of(&t->vocab, text_key(text), text);
+    return s->order ? s->id : -1;
 }
 
 /* The id of the whole word if the vocabulary has it, else -1. */
@@ -342,7 +332,7 @@ static int32_t whole_word(struct work *w, const char *at, const char *end) {
     gm_mark before = gm_arena_mark(&w->scratch);
     char *key = gm_alloc(&w->scratch, 2 * (size_t)(end - at) + 1, 1), *to = key;
     for (; at < end; at++) to += gm_utf8_put(byte_point((uint8_t)*at), to);
-    int32_t id = vocab_get(&w->t->vocab, key);
+    int32_t id = token_id(w->t, key);
     gm_arena_rewind(&w->scratch, before);
     return id;
 }
@@ -358,7 +348,7 @@ static int32_t spell(struct work *w, const char *at, const char *end) {
         known = id >= 0;
         if (!known && !fused) id = w->t->unk;
         if (id < 0) continue;
-        w->symbol[n] = (struct symbol){id, n - 1, n + 1, false};
+        w->symbol[n] = (struct symbol){id, n - 1, n + 1};
         n++;
     }
     if (n) w->symbol[n - 1].next = -1;
@@ -367,37 +357,19 @@ static int32_t spell(struct work *w, const char *at, const char *end) {
 
 /* ------------------------------------------------------------------ merges */
 
-static uint64_t pair_key(int32_t a, int32_t b) {
-    return (uint64_t)(uint32_t)a << 32 | (uint32_t)b;
-}
-
-/* The slot of the pair, or the empty one (rank = UINT32_MAX) where it goes. */
-static struct merge_slot *merge_find(const struct merges *m, int32_t a,
-                                     int32_t b) {
-    uint64_t pair = pair_key(a, b);
-    size_t i = mix(pair) & m->mask;
-    while (m->slot[i].rank != UINT32_MAX && m->slot[i].pair != pair)
-        i = (i + 1) & m->mask;
-    return &m->slot[i];
-}
-
-static bool goes_first(struct candidate a, struct candidate b) {
-    return a.rank != b.rank ? a.rank < b.rank : a.place < b.place;
-}
-
-static void heap_push(struct work *w, struct candidate c) {
+static void heap_push(struct work *w, uint64_t c) {
     size_t i = w->heaps++;
-    for (; i > 0 && goes_first(c, w->heap[(i - 1) / 2]); i = (i - 1) / 2)
+    for (; i > 0 && c < w->heap[(i - 1) / 2]; i = (i - 1) / 2)
         w->heap[i] = w->heap[(i - 1) / 2];
     w->heap[i] = c;
 }
 
-static struct candidate heap_pop(struct work *w) {
-    struct candidate *h = w->heap, top = h[0], c = h[--w->heaps];
+static uint64_t heap_pop(struct work *w) {
+    uint64_t *h = w->heap, top = h[0], c = h[--w->heaps];
     size_t i = 0, child;
     for (; (child = 2 * i + 1) < w->heaps; i = child) {
-        child += child + 1 < w->heaps && goes_first(h[child + 1], h[child]);
-        if (!goes_first(h[child], c)) break;
+        child += child + 1 < w->heaps && h[child + 1] < h[child];
+        if (h[child] >= c) break;
         h[i] = h[child];
     }
     h[i] = c;
@@ -405,17 +377,17 @@ static struct candidate heap_pop(struct work *w) {
 }
 
 /* The merge of the symbol at `place` with the one after it, or NULL. */
-static const struct merge_slot *merge_at(const struct work *w, int32_t place) {
+static const struct slot *merge_at(const struct work *w, int32_t place) {
     const struct symbol *s = w->symbol;
-    if (place < 0 || s[place].gone || s[place].next < 0) return NULL;
-    const struct merge_slot *m =
-        merge_find(&w->t->merges, s[place].id, s[s[place].next].id);
-    return m->rank == UINT32_MAX ? NULL : m;
+    if (place < 0 || s[place].id < 0 || s[place].next < 0) return NULL;
+    const uint64_t pair = pair_key(s[place].id, s[s[place].next].id);
+    const struct slot *m = slot_of(&w->t->merges, pair, NULL);
+    return m->order ? m : NULL;
 }
 
 static void consider(struct work *w, int32_t place) {
-    const struct merge_slot *m = merge_at(w, place);
-    if (m) heap_push(w, (struct candidate){m->rank, place, m->id});
+    const struct slot *m = merge_at(w, place);
+    if (m) heap_push(w, (uint64_t)m->order << 32 | (uint32_t)place);
 }
 
 /* Lowest rank first, leftmost first among equals; what is queued may have lost
@@ -425,16 +397,17 @@ static void merge_word(struct work *w, int32_t n) {
     w->heaps = 0;
     for (int32_t i = 0; i + 1 < n; i++) consider(w, i);
     while (w->heaps) {
-        struct candidate c = heap_pop(w);
-        const struct merge_slot *m = merge_at(w, c.place);
-        if (!m || m->id != c.id) continue;
-        struct symbol *s = &w->symbol[c.place], *right = &w->symbol[s->next];
-        s->id = c.id;
+        const uint64_t first = heap_pop(w);
+        const int32_t place = (int32_t)(first & INT32_MAX);
+        const struct slot *m = merge_at(w, place);
+        if (!m || m->order != first >> 32) continue;
+        struct symbol *s = &w->symbol[place], *right = &w->symbol[s->next];
+        s->id = m->id;
         s->next = right->next;
-        right->gone = true;
-        if (s->next >= 0) w->symbol[s->next].previous = c.place;
+        right->id = -1;
+        if (s->next >= 0) w->symbol[s->next].previous = place;
         consider(w, s->previous);
-        consider(w, c.place);
+        consider(w, place);
     }
 }
 
@@ -494,21 +467,16 @@ static const struct added *added_at(const gm_tokenizer *t, int pass,
     return NULL;
 }
 
-static void find(struct work *w, int pass, const char *text, const char *end);
-
-/* What lies between the tokens that a pass has found. */
-static void piece(struct work *w, int pass, const char *at, const char *end) {
-    if (pass == 0) {
-        normalize(w, &at, &end);
-        find(w, 1, at, end);
-    } else {
-        cut(w, 0, at, end);
-    }
-}
-
-/* Finds added tokens, leftmost and longest.  lstrip and rstrip take the white
-   space around along, as far as it is not yet taken. */
+/* Finds added tokens, leftmost and longest; what lies between goes to the next
+   pass, then to the pre-tokenizers.  lstrip and rstrip take the white space
+   around along, as far as it is not yet taken. */
 static void find(struct work *w, int pass, const char *text, const char *end) {
+    if (text >= end) return;
+    if (pass == 1) normalize(w, &text, &end);
+    if (pass == 2) {
+        cut(w, 0, text, end);
+        return;
+    }
     const char *done = text;
     for (const char *at = text; at < end;) {
         const struct added *a = added_at(w->t, pass, at, end);
@@ -523,32 +491,28 @@ static void find(struct work *w, int pass, const char *text, const char *end) {
                take(back(start), start, SPACE, 1) == start)
             start = back(start);
         if (a->rstrip) stop = take(stop, end, SPACE, ALL);
-        if (done < start) piece(w, pass, done, start);
+        find(w, pass + 1, done, start);
         push_id(w, a->id);
         done = stop;
     }
-    if (done < end) piece(w, pass, done, end);
-}
-
-static void check_text(const char *text, size_t bytes) {
-    const char *at = text, *end = text + bytes;
-    uint32_t point;
-    if (bytes >= MAX_TEXT)
-        gm_fail(GM_ELIMIT, "text of %zu bytes, expected fewer than %d", bytes,
-                MAX_TEXT);
-    for (int n; at < end; at += n)
-        if ((n = gm_utf8(at, end, &point)) == 0)
-            gm_bad("text", "byte 0x%02X at offset %td is not valid UTF-8",
-                   (uint8_t)*at, at - text);
+    find(w, pass + 1, done, end);
 }
 
 void gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
                  const char *text, size_t bytes, int32_t **tokens,
                  long *count) {
     struct work w = {.t = tokenizer};
-    check_text(text, bytes);
+    const char *end = text + bytes;
+    uint32_t point;
+    if (bytes >= MAX_TEXT)
+        gm_fail(GM_ELIMIT, "text of %zu bytes, expected fewer than %d", bytes,
+                MAX_TEXT);
+    for (const char *at = text; at < end; at += gm_utf8(at, end, &point))
+        if (!gm_utf8(at, end, &point))
+            gm_bad("text", "byte 0x%02X at offset %td is not valid UTF-8",
+                   (uint8_t)*at, at - text);
     gm_alloc(&w.scratch, 1, 1);     /* keeps the first chunk for all words */
-    find(&w, 0, text, text + bytes);
+    find(&w, 0, text, end);
     *tokens = gm_alloc(arena, w.ids, sizeof **tokens);
     *count = (long)w.ids;
     if (w.ids) memcpy(*tokens, w.id, w.ids * sizeof **tokens);
@@ -567,7 +531,6 @@ struct load {
     gm_arena *arena;            /* the caller's, for what stays             */
     gm_arena scratch;           /* for the JSON and what goes               */
     const gm_json *model;
-    struct vocab vocab;
 };
 
 /* "pre_tokenizer.type: "Whitespace", expected ..."; absent is "nothing". */
@@ -616,15 +579,14 @@ static void load_normalizer(const struct load *l, const gm_json *n) {
     if (is_null(n)) return;
     if (n->type != GM_JSON_OBJECT) refuse(l, "normalizer", n, expected);
     l->t->nfc = gm_json_is(type, "NFC");
-    if (!l->t->nfc && !gm_json_is(type, "Sequence"))
-        refuse(l, "normalizer.type", type, expected);
     if (l->t->nfc) return;
+    if (!gm_json_is(type, "Sequence"))
+        refuse(l, "normalizer.type", type, expected);
     n = parts(l, n, "normalizer.normalizers", GM_JSON_ARRAY)->child;
-    for (l->t->nfc = n; n; n = n->next) {
-        type = gm_json_get(n, "type");
-        if (!gm_json_is(type, "NFC"))
-            refuse(l, "normalizer.normalizers[].type", type, "NFC");
-    }
+    for (l->t->nfc = n; n; n = n->next)
+        if (!gm_json_is(gm_json_get(n, "type"), "NFC"))
+            refuse(l, "normalizer.normalizers[].type", gm_json_get(n, "type"),
+                   "NFC");
 }
 
 /* Isolated keeps all pieces; so does Removed of what does not match, since the
@@ -645,22 +607,20 @@ static struct step load_split(const struct load *l, const gm_json *p) {
 
 /* One pre-tokenizer; the last one, and only that, must be ByteLevel. */
 static void load_step(const struct load *l, const gm_json *p, bool last) {
-    static const char field[] = "pre_tokenizer.type";
     const gm_json *type = gm_json_get(p, "type");
     gm_tokenizer *t = l->t;
     struct step step = {NULL, ALL};
-    if (last) {
-        if (!gm_json_is(type, "ByteLevel"))
-            refuse(l, field, type, "ByteLevel as the last");
+    if (last && gm_json_is(type, "ByteLevel")) {
         t->prefix_space = flag(l, p, "pre_tokenizer.add_prefix_space", -1);
-        if (flag(l, p, "pre_tokenizer.use_regex", 1)) step.match = match_gpt2;
-    } else if (gm_json_is(type, "Split")) {
+        if (flag(l, p, "pre_tokenizer.use_regex", 1)) step.match = match_words;
+    } else if (!last && gm_json_is(type, "Split")) {
         step = load_split(l, p);
-    } else if (gm_json_is(type, "Digits")) {
+    } else if (!last && gm_json_is(type, "Digits")) {
         step.match = match_digits;
         if (flag(l, p, "pre_tokenizer.individual_digits", -1)) step.digits = 1;
     } else {
-        refuse(l, field, type, "Digits or Split before ByteLevel");
+        refuse(l, "pre_tokenizer.type", type, last ? "ByteLevel as the last" :
+               "Digits or Split before ByteLevel");
     }
     if (!last && t->steps == MAX_STEPS)
         gm_bad(t->path, "pre_tokenizer: more than %d steps", MAX_STEPS);
@@ -669,35 +629,32 @@ static void load_step(const struct load *l, const gm_json *p, bool last) {
 
 static void load_pre_tokenizer(const struct load *l, const gm_json *p) {
     const gm_json *list = gm_json_get(p, "pretokenizers");
-    if (!gm_json_is(gm_json_get(p, "type"), "Sequence"))
-        load_step(l, p, true);
-    else if (!list || list->type != GM_JSON_ARRAY || !list->child)
+    const bool many = gm_json_is(gm_json_get(p, "type"), "Sequence");
+    if (many && (!list || list->type != GM_JSON_ARRAY || !list->child))
         refuse(l, "pre_tokenizer.pretokenizers", list,
                "an array ending in ByteLevel");
-    else
-        for (const gm_json *c = list->child; c; c = c->next)
-            load_step(l, c, !c->next);
+    if (!many) load_step(l, p, true);
+    else for (p = list->child; p; p = p->next) load_step(l, p, !p->next);
 }
 
-/* What would change the ids in ways that are not written here. */
-static void load_model_options(const struct load *l) {
-    static const char *const empty[] = {"model.continuing_subword_prefix",
-                                        "model.end_of_word_suffix"};
-    const gm_json *m = l->model, *v = gm_json_get(m, "type");
-    if (!gm_json_is(v, "BPE")) refuse(l, "model.type", v, "BPE");
-    v = gm_json_get(m, "dropout");
-    if (!is_null(v) && !(v->type == GM_JSON_NUMBER && v->number == 0))
-        refuse(l, "model.dropout", v, "null or 0");
-    for (int i = 0; i < 2; i++) {
-        v = member(m, empty[i]);
-        if (!is_null(v) && !gm_json_is(v, ""))
-            refuse(l, empty[i], v, "null or \"\"");
+/* What would change the ids in ways that are not written here: values, as
+   messages show them, that would not. */
+static void load_options(const struct load *l) {
+    static const struct { const char *field, *fine, *expected; } options[] = {
+        {"model.type", "\"BPE\"", "BPE"},
+        {"model.dropout", "nothing null -0", "null or 0"},
+        {"model.continuing_subword_prefix", "nothing null \"\"",
+         "null or \"\""},
+        {"model.end_of_word_suffix", "nothing null \"\"", "null or \"\""},
+        {"model.byte_fallback", "nothing null false", "false"},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        const gm_json *v = member(l->model, options[i].field);
+        const char *at = strstr(options[i].fine, gm_json_show(v).text);
+        if (!at) refuse(l, options[i].field, v, options[i].expected);
     }
-    if (flag(l, m, "model.byte_fallback", 0))
-        refuse(l, "model.byte_fallback", gm_json_get(m, "byte_fallback"),
-               "false");
-    l->t->fuse_unk = flag(l, m, "model.fuse_unk", 0);
-    l->t->ignore_merges = flag(l, m, "model.ignore_merges", 0);
+    l->t->fuse_unk = flag(l, l->model, "model.fuse_unk", 0);
+    l->t->ignore_merges = flag(l, l->model, "model.ignore_merges", 0);
 }
 
 /* The id of a token, below 2^31 - 1, so that id + 1 is a count too. */
@@ -710,54 +667,33 @@ static int32_t load_id(const struct load *l, const gm_json *v,
     return (int32_t)v->integer;
 }
 
-/* A power of two. */
-static size_t slots_for(size_t count) {
-    size_t slots = 16;
-    while (slots < 2 * count) slots *= 2;
-    return slots;
-}
-
-/* The text of all tokens is kept only where whole words are looked up. */
-static void load_vocab(struct load *l) {
+static void load_vocab(const struct load *l) {
     const gm_json *v = parts(l, l->model, "model.vocab", GM_JSON_OBJECT);
-    gm_arena *where = l->t->ignore_merges ? l->arena : &l->scratch;
-    size_t slots = slots_for(v->length), bytes = 0;
-    for (const gm_json *c = v->child; c; c = c->next)
-        bytes += strlen(c->key) + 1;
-    char *text = gm_alloc(where, bytes, 1);
-    l->vocab.slot = gm_alloc(where, slots, sizeof *l->vocab.slot);
-    l->vocab.mask = slots - 1;
-    for (const gm_json *c = v->child; c; c = c->next) {
-        int32_t id = load_id(l, c, c->key);
-        strcpy(text, c->key);
-        *vocab_find(&l->vocab, text) = (struct vocab_slot){text, id};
-        text += strlen(text) + 1;
-    }
-    if (l->t->ignore_merges) l->t->vocab = l->vocab;
-}
-
-static void load_bytes(const struct load *l) {
     const gm_json *unk = gm_json_get(l->model, "unk_token");
-    char key[5];
-    for (int b = 0; b < 256; b++) {
-        key[gm_utf8_put(byte_point((uint8_t)b), key)] = 0;
-        l->t->byte_id[b] = vocab_get(&l->vocab, key);
+    gm_tokenizer *t = l->t;
+    char letter[5];
+    t->vocab = new_table(l->arena, v->length);
+    for (const gm_json *c = v->child; c; c = c->next) {
+        const uint64_t key = text_key(c->key);
+        const char *text = gm_format(l->arena, "%s", c->key);
+        *slot_of(&t->vocab, key, text) =
+            (struct slot){text, key, 1, load_id(l, c, text)};
     }
-    l->t->unk = -1;
-    if (is_null(unk)) return;
-    if (unk->type == GM_JSON_STRING)
-        l->t->unk = vocab_get(&l->vocab, unk->string);
-    if (l->t->unk < 0)
+    for (int b = 0; b < 256; b++) {
+        letter[gm_utf8_put(byte_point((uint8_t)b), letter)] = 0;
+        t->byte_id[b] = token_id(t, letter);
+    }
+    t->unk = unk && unk->type == GM_JSON_STRING ? token_id(t, unk->string) : -1;
+    if (t->unk < 0 && !is_null(unk))
         refuse(l, "model.unk_token", unk, "null or a token of the vocabulary");
 }
 
-/* The two halves of a merge, written "a b" or ["a", "b"]. */
+/* The two halves of a merge, written "a b" or ["a", "b"], or false. */
 static bool merge_halves(gm_arena *a, const gm_json *v, const char *half[2]) {
-    if (is_plain(v)) {
-        const char *space = strchr(v->string, ' ');
-        if (!space || strchr(space + 1, ' ')) return false;
-        half[0] = gm_format(a, "%.*s", (int)(space - v->string), v->string);
-        half[1] = space + 1;
+    if (is_plain(v) && gm_count_char(v->string, ' ') == 1) {
+        half[1] = strchr(v->string, ' ') + 1;
+        half[0] = gm_format(a, "%.*s", (int)(half[1] - v->string - 1),
+                            v->string);
         return true;
     }
     if (v->type != GM_JSON_ARRAY || v->length != 2) return false;
@@ -767,38 +703,33 @@ static bool merge_halves(gm_arena *a, const gm_json *v, const char *half[2]) {
 }
 
 /* A pair that comes twice keeps its last rank, as in the library. */
-static void load_merge(struct load *l, const gm_json *v, long index,
-                       uint32_t rank) {
-    gm_mark before = gm_arena_mark(&l->scratch);
-    const char *text[3];
-    int32_t id[3];
-    if (!merge_halves(&l->scratch, v, text))
-        gm_bad(l->t->path, "model.merges[%ld]: expected \"a b\" or "
-               "[\"a\", \"b\"]", index);
-    text[2] = gm_format(&l->scratch, "%s%s", text[0], text[1]);
-    for (int i = 0; i < 3; i++)
-        if ((id[i] = vocab_get(&l->vocab, text[i])) < 0)
-            gm_bad(l->t->path, "model.merges[%ld]: \"%.160s\" is not in "
-                   "model.vocab", index, text[i]);
-    *merge_find(&l->t->merges, id[0], id[1]) =
-        (struct merge_slot){pair_key(id[0], id[1]), rank, id[2]};
-    gm_arena_rewind(&l->scratch, before);
-}
-
 static void load_merges(struct load *l) {
     const gm_json *list = parts(l, l->model, "model.merges", GM_JSON_ARRAY);
-    struct merges *m = &l->t->merges;
-    size_t slots = slots_for(list->length);
+    gm_tokenizer *t = l->t;
+    long index = 0;
+    uint32_t order = 0;
     if (list->length >= UINT32_MAX)
         refuse(l, "model.merges", list, "fewer than 2^32 merges");
-    m->slot = gm_alloc(l->arena, slots, sizeof *m->slot);
-    m->mask = slots - 1;
-    for (size_t i = 0; i < slots; i++) m->slot[i].rank = UINT32_MAX;
-    long index = 0;
-    uint32_t rank = 0;
-    for (const gm_json *v = list->child; v; v = v->next, index++)
-        if (v->type != GM_JSON_STRING || strncmp(v->string, "#version", 8))
-            load_merge(l, v, index, rank++);
+    t->merges = new_table(l->arena, list->length);
+    for (const gm_json *v = list->child; v; v = v->next, index++) {
+        const char *text[3];
+        int32_t id[3];
+        if (v->type == GM_JSON_STRING && !strncmp(v->string, "#version", 8))
+            continue;
+        gm_mark before = gm_arena_mark(&l->scratch);
+        if (!merge_halves(&l->scratch, v, text))
+            gm_bad(t->path, "model.merges[%ld]: expected \"a b\" or "
+                   "[\"a\", \"b\"]", index);
+        text[2] = gm_format(&l->scratch, "%s%s", text[0], text[1]);
+        for (int i = 0; i < 3; i++)
+            if ((id[i] = token_id(t, text[i])) < 0)
+                gm_bad(t->path, "model.merges[%ld]: \"%.160s\" is not in "
+                       "model.vocab", index, text[i]);
+        const uint64_t pair = pair_key(id[0], id[1]);
+        *slot_of(&t->merges, pair, NULL) =
+            (struct slot){NULL, pair, ++order, id[2]};
+        gm_arena_rewind(&l->scratch, before);
+    }
 }
 
 /* ------------------------------------------------------------ added tokens */
@@ -806,23 +737,14 @@ static void load_merges(struct load *l) {
 /* The library numbers added tokens itself: a token of the vocabulary keeps its
    id, others continue from the vocabulary's size.  A file that says otherwise
    would silently get other ids there, so it is refused here. */
-static void check_added_id(const struct load *l, const struct added *a,
-                           int64_t *next) {
-    int32_t known = vocab_get(&l->vocab, a->content);
-    int64_t given = known >= 0 ? known : (*next)++;
-    if (given != a->id)
-        gm_bad(l->t->path, "added_tokens: \"%.160s\" has id %d, expected %lld "
-               "(%s)", a->content, a->id, (long long)given,
-               known >= 0 ? "its id in model.vocab" : "the next free one");
-}
-
-static struct added load_added_token(struct load *l, const gm_json *v) {
+static struct added load_added_token(const struct load *l, const gm_json *v,
+                                     int32_t *next) {
     const gm_json *content = gm_json_get(v, "content");
     if (!is_plain(content) || !content->length)
         refuse(l, "added_tokens[].content", content,
                "a string, not empty, without \\u0000");
-    int32_t id = load_id(l, gm_json_get(v, "id"), content->string);
-    return (struct added){
+    const int32_t id = load_id(l, gm_json_get(v, "id"), content->string);
+    const struct added a = {
         .content = gm_format(l->arena, "%s", content->string),
         .length = content->length,
         .id = id,
@@ -831,10 +753,17 @@ static struct added load_added_token(struct load *l, const gm_json *v) {
         .single_word = flag(l, v, "added_tokens[].single_word", -1),
         .normalized = flag(l, v, "added_tokens[].normalized", -1),
     };
+    const int32_t known = token_id(l->t, a.content);
+    const int32_t given = known >= 0 ? known : (*next)++;
+    if (given != id)
+        gm_bad(l->t->path, "added_tokens: \"%.160s\" has id %d, expected %d "
+               "(%s)", a.content, id, given,
+               known >= 0 ? "its id in model.vocab" : "the next free one");
+    return a;
 }
 
 /* A token that matches normalized text is searched in its normal form. */
-static void normalize_added(struct load *l, struct added *a) {
+static void normalize_added(const struct load *l, struct added *a) {
     struct work w = {.t = l->t};
     const char *at = a->content, *end = at + a->length;
     normalize(&w, &at, &end);
@@ -863,16 +792,14 @@ static void sort_added(const struct load *l, struct added *a, long n,
                    a[i].content);
 }
 
-static void load_added(struct load *l, const gm_json *root) {
-    int64_t next = (int64_t)gm_json_get(l->model, "vocab")->length;
+static void load_added(const struct load *l, const gm_json *root) {
+    int32_t next = (int32_t)gm_json_get(l->model, "vocab")->length;
     if (is_null(gm_json_get(root, "added_tokens"))) return;
     const gm_json *list = parts(l, root, "added_tokens", GM_JSON_ARRAY);
     struct added *a = gm_alloc(l->arena, list->length, sizeof *a);
     long n = 0, at = 0;
-    for (const gm_json *v = list->child; v; v = v->next) {
-        a[n] = load_added_token(l, v);
-        check_added_id(l, &a[n++], &next);
-    }
+    for (const gm_json *v = list->child; v; v = v->next)
+        a[n++] = load_added_token(l, v, &next);
     sort_added(l, a, n, true);
     for (long i = 0; i < n; i++)
         if (a[i].normalized) normalize_added(l, &a[i]);
@@ -893,9 +820,8 @@ void gm_tokenizer_open(gm_arena *arena, const char *dir, gm_tokenizer **out) {
     l.model = gm_json_get(root, "model");
     load_normalizer(&l, gm_json_get(root, "normalizer"));
     load_pre_tokenizer(&l, gm_json_get(root, "pre_tokenizer"));
-    load_model_options(&l);
+    load_options(&l);
     load_vocab(&l);
-    load_bytes(&l);
     load_merges(&l);
     load_added(&l, root);
     gm_arena_free(&l.scratch);

@@ -32,11 +32,11 @@ extern const gm_command gm_command_info, gm_command_fit, gm_command_solve,
     gm_command_dump, gm_command_verify, gm_command_baq, gm_command_compare,
     gm_command_plan, gm_command_refine;
 
-/* What is to be done, for plan.c.  base: bytes held before it.  stored: bytes
-   of a weight in the checkpoint.  candidates, learns, models: whether they are
-   made.  budgets, uniforms: measured beside the original. */
+/* What is to be done, for plan.c.  base: bytes held before it.  candidates,
+   learns, models: whether they are made.  budgets, uniforms: measured beside
+   the original. */
 typedef struct {
-    double base, model_bytes, stored;
+    double base, model_bytes;
     bool candidates, learns, models;
     gm_measures rivals;
     int budgets, uniforms;

@@ -56,10 +56,8 @@ static void claim_int(struct checker *c, const char *key, int64_t found) {
 /* An integer that the certificate must have. */
 static int64_t need(struct checker *c, const char *key) {
     const char *text = gm_keys_get(&c->a->keys, key);
-    char *end;
-    int64_t x = text ? strtoll(text, &end, 10) : 0;
-    if (!text || end == text || *end || x <= INT64_MIN / 2 ||
-        x >= INT64_MAX / 2)
+    long x;
+    if (!text || !gm_is_long(text, INT64_MIN / 2 + 1, INT64_MAX / 2 - 1, &x))
         gm_bad(c->a->path, "%s: expected a whole number, found \"%s\"", key,
                text ? text : "");
     return x;
@@ -185,18 +183,20 @@ static bool may_take(const struct checker *c, long m, int k) {
     return !c->a->allowed;
 }
 
+static void claim_none(struct checker *c, const char *name, long count,
+                       const char *where) {
+    claim(c, count == 0, name, gm_format(c->arena, "0 %s", where),
+          gm_format(c->arena, "%ld %s", count, where));
+}
+
 static void check_choices(struct checker *c) {
     long bad = 0, apart = 0;
     for (long m = 0; m < c->s->M; m++) {
         bad += !may_take(c, m, c->choice[m]);
         apart += c->choice[m] != c->choice[c->leader[m]];
     }
-    if (c->a->allowed)
-        claim(c, bad == 0, "allowed bits", "0 outside",
-              gm_format(c->arena, "%ld outside", bad));
-    if (c->a->fused)
-        claim(c, apart == 0, "fused modules", "0 apart",
-              gm_format(c->arena, "%ld apart", apart));
+    if (c->a->allowed) claim_none(c, "allowed bits", bad, "outside");
+    if (c->a->fused) claim_none(c, "fused modules", apart, "apart");
 }
 
 /* The table of resource `name` among "a.tsv,b.tsv". */
@@ -350,24 +350,26 @@ static double own_bound(const struct checker *c) {
     const gm_scores *s = c->s;
     const double budget = (double)c->out->sizes.code_bits;
     double low = 0, high = 1, best = -INFINITY;
+    bool between = false;
     for (int step = 0; step < 200; step++) {
-        double lambda = step < 100 ? high : (low + high) / 2;
+        const double lambda = between ? (low + high) / 2 : high;
         double sum = -lambda * budget, size = 0;
         for (long m = 0; m < s->M; m++) {
-            long at = -1;
-            double least = INFINITY;
+            double least = INFINITY, of_least = 0;
             for (long i = m * s->K; i < (m + 1) * s->K; i++) {
                 double value = s->score[i] + lambda * (double)size_of(c, i);
-                if (s->bytes[i] >= 0 && value < least) least = value, at = i;
+                if (s->bytes[i] < 0 || value >= least) continue;
+                least = value;
+                of_least = (double)size_of(c, i);
             }
             sum += least;
-            size += (double)size_of(c, at);
+            size += of_least;
         }
         best = fmax(best, sum);
-        if (step < 100 && size > budget) low = high, high *= 4;
-        else if (step < 100) step = 99;
-        else if (size > budget) low = lambda;
+        if (size > budget) low = lambda;
         else high = lambda;
+        between = between || size <= budget;
+        if (!between) high *= 4;
     }
     return best;
 }

@@ -117,8 +117,7 @@ static double state_error(const facts *f, long l) {                 /* D(l) */
 /* E_l of ours, or what is likely. */
 static double block_loss(const facts *f, long l) {
     const double all = scalar(f, "E0", 0.01) * scalar(f, "E", 1);
-    char name[32];
-    snprintf(name, sizeof name, "E.%ld", l);
+    const char *name = gm_format(f->arena, "E.%ld", l);
     return fmax(1e-12, scalar(f, name, all / (double)f->blocks / 4));
 }
 
@@ -152,7 +151,7 @@ typedef struct {
     double absolute, relative, root;
     double rate, dv, two;       /* THETA: dv / tau; 1 - beta2^t */
     int64_t order;
-    char why[200];
+    const char *why;
 } rule;
 
 /* The block that a name is of: "teacher.3", "grad.model.layers.3.mlp.up_proj";
@@ -179,15 +178,11 @@ static const int64_t foreign = (int64_t)9 << 40;
 static int64_t order_of(const char *name, int at, long l, int linear, int sub) {
     static const int input_of[GM_LINEARS] = {0, 0, 0, 1, 2, 2, 3};
     const char *b = strstr(name, "_proj.b");
-    long bits = b ? strtol(b + 7, NULL, 10) : 0;
-    int input = b ? input_of[linear] : at / 100 == 3 ? sub : 0;
-    const long part[] = {l, input, at % 100, linear, gm_min(labs(bits), 63),
-                         sub};
-    static const int width[] = {21, 2, 4, 3, 6, 4};
-    int64_t order = at / 100;
-    for (int i = 0; i < 6; i++)
-        order = order * ((int64_t)1 << width[i]) + part[i];
-    return order;
+    const long bits = b ? gm_min(labs(strtol(b + 7, NULL, 10)), 63) : 0;
+    const int input = b ? input_of[linear] : at / 100 == 3 ? sub : 0;
+    const int64_t block = (int64_t)(at / 100) << 21 | l;
+    const int64_t within = (input << 4 | at % 100) << 3 | linear;
+    return block << 19 | within << 10 | bits << 4 | sub;
 }
 
 /* The one table of what a dump holds: place in the order of computation
@@ -221,10 +216,9 @@ static rule rule_of(const facts *f, const char *name) {
                               64 * fmax(f->p, 0) : 0, V = dv / tau;
     const double scores = whole ? rms_of(f, "scores") : 0;
     const bool product = strstr(name, ".dequantized") != NULL;
-    char discrete[100];
-    snprintf(discrete, sizeof discrete, "discrete: equal (--tolerance %.20s=N "
-             "allows N others)", strrchr(name, '.') ? strrchr(name, '.') + 1
-             : name);
+    const char *discrete = gm_format(
+        f->arena, "discrete: equal (--tolerance %.20s=N allows N others)",
+        strrchr(name, '.') ? strrchr(name, '.') + 1 : name);
     const struct {
         int at, first;
         const char *names;
@@ -304,13 +298,11 @@ static rule rule_of(const facts *f, const char *name) {
     while (i < last &&
            (!ours || (sub = gm_name_which(table[i].names, name)) < 0))
         i++;
-    rule r = {table[i].scope, table[i].absolute, table[i].relative,
-              table[i].root, rate, V, two, foreign, ""};
-    if (i < last)
-        r.order = order_of(name, table[i].at, l + 1 - table[i].first, linear,
-                           sub);
-    snprintf(r.why, sizeof r.why, table[i].why, table[i].shown);
-    return r;
+    return (rule){
+        table[i].scope, table[i].absolute, table[i].relative, table[i].root,
+        rate, V, two, i == last ? foreign : order_of(
+            name, table[i].at, l + 1 - table[i].first, linear, sub),
+        gm_format(f->arena, table[i].why, table[i].shown)};
 }
 
 static facts facts_of(gm_arena *arena, const gm_tensors *ours) {
@@ -331,26 +323,24 @@ static facts facts_of(gm_arena *arena, const gm_tensors *ours) {
 /* ----------------------------------------------------------- user's factors */
 
 /* FACTOR of the last "NAME=FACTOR" whose NAME is the family or matches the
-   name; 1 when none does, and false.  v NULL: only checks the list. */
-static bool factor_of(const char *tolerances, const gm_verdict *v,
-                      double *factor) {
-    bool given = false;
-    *factor = 1;
+   name; -1 when none does.  v NULL: only checks the list. */
+static double factor_of(gm_arena *arena, const char *tolerances,
+                        const gm_verdict *v) {
+    double factor = -1;
     for (const char *p = tolerances; p && *p; p += *p == ',') {
-        const size_t all = strcspn(p, ","), n = strcspn(p, "=,");
-        char pattern[256], number[64];
+        const int all = (int)strcspn(p, ","), n = (int)strcspn(p, "=,");
         if (n == 0 || p[n] != '=')
             gm_fail(GM_EUSAGE, "--tolerance: expected NAME=FACTOR, found "
-                    "\"%.*s\"", (int)all, p);
-        snprintf(pattern, sizeof pattern, "%.*s", (int)n, p);
-        snprintf(number, sizeof number, "%.*s", (int)(all - n - 1), p + n + 1);
+                    "\"%.*s\"", all, p);
+        const char *name = gm_format(arena, "%.*s", n, p);
+        const char *number = gm_format(arena, "%.*s", all - n - 1, p + n + 1);
         const double x = gm_parse_double("--tolerance", number, 0, 1e300);
-        if (v && (gm_name_matches(pattern, v->name) ||
-                  gm_name_matches(pattern, v->family)))
-            *factor = x, given = true;
+        if (v && (gm_name_matches(name, v->name) ||
+                  gm_name_matches(name, v->family)))
+            factor = x;
         p += all;
     }
-    return given;
+    return factor;
 }
 
 /* --------------------------------------------------------------- comparison */
@@ -365,12 +355,12 @@ typedef struct {
     bool exact, mixed;          /* integers; two types of floats */
 } pair;
 
-/* What the tolerance of element (i, j) is relative to; row: rms of its row. */
-static double scale_at(const pair *p, long i, long j, double row) {
-    const long c = p->columns, k = i * c + j;
+/* What the tolerance of element k is relative to; row: rms of its row. */
+static double scale_at(const pair *p, long k, double row) {
+    const long c = p->columns, i = k / c, j = k % c;
     const double x = fabs(p->x[k]);
-    if (p->r.scope == ROW || p->r.scope == ALL)
-        return x + (p->r.scope == ROW ? row : p->all);
+    if (p->r.scope == ROW) return x + row;
+    if (p->r.scope == ALL) return x + p->all;
     if (p->r.scope != DIAGONAL || j * c + j >= p->n || i >= c) return x;
     return x + sqrt(fabs(p->x[i * c + i])) * sqrt(fabs(p->x[j * c + j]));
 }
@@ -379,9 +369,8 @@ static double tolerance_at(const pair *p, long k, double scale) {
     const rule *r = &p->r;
     const double x = fabs(p->x[k]);
     double rounding = 0, share = 1e-3;
-    if (p->mixed || p->precision < 24)
+    if (!p->exact && (p->mixed || p->precision < 24))
         rounding = ulp_of(x, p->precision) / (p->mixed ? 2 : 1);
-    if (p->exact) rounding = 0;
     if (r->scope != THETA)
         return p->factor * (r->absolute + r->relative * scale +
                             r->root * sqrt(x)) + rounding;
@@ -395,13 +384,13 @@ static double tolerance_at(const pair *p, long k, double scale) {
 
 /* The worst element and how many are beyond their tolerance. */
 static void measure(pair *p, gm_verdict *v) {
-    double row = 0, worst_scale = 0;
+    double row = 0;
     v->excess = -1;
     if (p->r.scope == ALL) p->all = rms(p->n, p->x);
     for (long k = 0; k < p->n; k++) {
-        const long i = k / p->columns, j = k % p->columns;
-        if (j == 0 && p->r.scope == ROW) row = rms(p->columns, p->x + k);
-        double d = fabs(p->x[k] - p->y[k]), scale = scale_at(p, i, j, row);
+        if (k % p->columns == 0 && p->r.scope == ROW)
+            row = rms(p->columns, p->x + k);
+        double d = fabs(p->x[k] - p->y[k]), scale = scale_at(p, k, row);
         double t = tolerance_at(p, k, scale);
         double excess = d == 0 ? 0 : t > 0 ? d / t : HUGE_VAL;
         if (!(d < HUGE_VAL)) excess = HUGE_VAL;             /* NaN, infinity */
@@ -414,14 +403,11 @@ static void measure(pair *p, gm_verdict *v) {
         v->worst = k;
         v->absolute = d;
         v->tolerance = t;
-        worst_scale = scale;
+        v->relative = d == 0 ? 0 : d / scale;
+        v->ulp = p->exact ? d : d / ulp_of(fabs(p->x[k]), p->precision);
+        v->ours = p->x[k];
+        v->theirs = p->y[k];
     }
-    if (p->n == 0) return;
-    v->ours = p->x[v->worst];
-    v->theirs = p->y[v->worst];
-    v->relative = v->absolute == 0 ? 0 : v->absolute / worst_scale;
-    v->ulp = p->exact ? v->absolute
-           : v->absolute / ulp_of(fabs(v->ours), p->precision);
 }
 
 /* Shapes and types that cannot be compared; NULL: they can. */
@@ -460,14 +446,14 @@ static void compare(facts *f, const char *tolerances, gm_verdict *v) {
     if (v->problem) return;
     const int a = precision(v->a->dtype), b = precision(v->b->dtype);
     const gm_tensor *m2 = gm_tensor_find(f->ours, "moment2");
+    const double given = factor_of(f->arena, tolerances, v);
     pair p = {.r = rule_of(f, v->name), .n = (long)v->elements,
               .columns = v->a->rank > 1 ? (long)v->a->shape[v->a->rank - 1] : 1,
-              .precision = a < b ? a : b,
+              .factor = given < 0 ? 1 : given, .precision = a < b ? a : b,
               .exact = v->a->dtype > GM_F64 && v->b->dtype > GM_F64,
               .mixed = v->a->dtype != v->b->dtype};
-    v->why = gm_format(f->arena, "%s", p.r.why);
+    v->why = p.r.why;
     v->unit = unit_name[p.r.scope];
-    const bool given = factor_of(tolerances, v, &p.factor);
     gm_mark mark = gm_arena_mark(f->arena);
     p.x = gm_elements(f->arena, v->a);
     p.y = gm_elements(f->arena, v->b);
@@ -476,8 +462,7 @@ static void compare(facts *f, const char *tolerances, gm_verdict *v) {
     if (p.exact && p.r.scope == ROW) p.r.relative = 0;
     measure(&p, v);
     bool discrete = p.r.absolute == 0 && p.r.relative == 0 && p.r.root == 0;
-    double allowed = discrete && given ? p.factor : 0;
-    if ((double)v->differing <= allowed) {
+    if ((double)v->differing <= (discrete ? fmax(given, 0) : 0)) {
         v->outcome = GM_PASSES;
         remember(f, v->name, &p);
     }
@@ -501,24 +486,22 @@ static int by_order(const void *x, const void *y) {
     return strcmp(a->name, b->name);
 }
 
-static void add(const facts *f, const char *name, const gm_tensor *a,
-                const gm_tensor *b, gm_verification *out) {
-    const int64_t order = rule_of(f, name).order;
-    out->verdict[out->count++] = (gm_verdict){
-        .name = name, .family = family_of(f->arena, name, order < foreign),
-        .outcome = GM_ABSENT, .a = a, .b = b, .order = order};
-}
-
 /* All names of both, in order. */
 static void collect(const facts *f, const gm_tensors *theirs,
                     gm_verification *out) {
-    const gm_tensor *t = f->ours->tensor, *end = t + f->ours->count;
-    out->verdict = gm_alloc(f->arena, (size_t)(f->ours->count + theirs->count)
-                            + 1, sizeof *out->verdict);
-    for (; t < end; t++)
-        add(f, t->name, t, gm_tensor_find(theirs, t->name), out);
-    for (t = theirs->tensor, end = t + theirs->count; t < end; t++)
-        if (!gm_tensor_find(f->ours, t->name)) add(f, t->name, NULL, t, out);
+    const long ours = f->ours->count, all = ours + theirs->count;
+    out->verdict = gm_alloc(f->arena, (size_t)all + 1, sizeof *out->verdict);
+    for (long i = 0; i < all; i++) {
+        const gm_tensor *t = i < ours ? f->ours->tensor + i
+                                      : theirs->tensor + i - ours;
+        const gm_tensor *a = gm_tensor_find(f->ours, t->name);
+        if (i >= ours && a) continue;
+        const int64_t order = rule_of(f, t->name).order;
+        out->verdict[out->count++] = (gm_verdict){
+            .name = t->name, .outcome = GM_ABSENT, .a = a,
+            .family = family_of(f->arena, t->name, order < foreign),
+            .b = gm_tensor_find(theirs, t->name), .order = order};
+    }
     qsort(out->verdict, (size_t)out->count, sizeof *out->verdict, by_order);
 }
 
@@ -540,9 +523,8 @@ static const char *departure(gm_arena *arena, const gm_verification *v) {
 void gm_verify(gm_arena *arena, const gm_tensors *ours,
                const gm_tensors *theirs, const char *tolerances,
                gm_verification *out) {
-    double factor;
     *out = (gm_verification){.first = -1};
-    factor_of(tolerances, NULL, &factor);
+    factor_of(arena, tolerances, NULL);
     facts f = facts_of(arena, ours);
     collect(&f, theirs, out);
     for (long i = 0; i < out->count; i++) {

@@ -11,8 +11,6 @@
 #include <string.h>
 
 static const char format_name[] = "gamma-compare 1";
-static const char windows_format[] = "gamma-windows 1";
-static const char reference[] = "gamma";    /* whom other rows pair with */
 
 /* ------------------------------------------------------------ rows as text
 
@@ -48,7 +46,7 @@ enum { COLUMNS = sizeof column / sizeof *column, RESULTS = COLUMNS - 3 };
 
 /* A double, or of a WORD a pointer. */
 static void *place(const gm_compared *r, int c) {
-    return (void *)(uintptr_t)((const char *)r + column[c].at);
+    return (char *)(uintptr_t)r + column[c].at;
 }
 
 static double number(const gm_compared *r, int c) {
@@ -93,25 +91,23 @@ static void rows_hash(const gm_comparison *c, char hex[65]) {
    the windows have in common cancels. */
 
 static bool is_gamma(const gm_compared *r) {
-    return strcmp(r->method, reference) == 0;
+    return strcmp(r->method, "gamma") == 0;
 }
 
 /* Each row with the last one of gamma at the same budget in the same run. */
 static void pair_rows(gm_comparison *c) {
-    for (long i = 0; i < c->count; i++) {
-        gm_compared *r = &c->row[i];
+    for (gm_compared *r = c->row; r < c->row + c->count; r++) {
+        const long n = r->measure.windows;
         r->paired = false;
-        for (long j = c->count - 1; j >= 0 && !is_gamma(r); j--) {
-            const gm_compared *g = &c->row[j];
-            if (!is_gamma(g) || strcmp(g->run, r->run) != 0 ||
+        for (const gm_compared *g = c->row; g < c->row + c->count; g++) {
+            if (!is_gamma(g) || is_gamma(r) || strcmp(g->run, r->run) != 0 ||
                 strcmp(g->budget, r->budget) != 0 ||
                 strcmp(g->convention, r->convention) != 0 ||
-                g->measure.windows != r->measure.windows)
+                g->measure.windows != n)
                 continue;
             r->paired = true;
-            r->above = gm_mean_error(r->measure.windows, r->measure.window_kl,
+            r->above = gm_mean_error(n, r->measure.window_kl,
                                      g->measure.window_kl, &r->above_error);
-            break;
         }
     }
 }
@@ -125,17 +121,19 @@ static char *windows_path(gm_arena *arena, const char *dir, const char *key) {
 static void write_windows(gm_arena *arena, const gm_comparison *c,
                           const gm_compared *r) {
     const gm_measure *m = &r->measure;
+    const double *const x[] = {m->window_nll, m->window_kl, m->window_top1};
     gm_out out;
-    char nll[32], kl[32], top1[32];
+    char text[32];
     gm_out_open(arena, windows_path(arena, c->dir, r->key), &out);
-    gm_out_print(&out, "# format %s\n# method %s\n# budget %s\n"
-                 "window\tnll\tkl\ttop1\n", windows_format, r->method,
-                 r->budget);
+    gm_out_print(&out, "# format gamma-windows 1\n# method %s\n# budget %s\n"
+                 "window\tnll\tkl\ttop1\n", r->method, r->budget);
     for (long w = 0; w < m->windows; w++) {
-        gm_double_text(m->window_nll[w], nll);
-        gm_double_text(m->window_kl[w], kl);
-        gm_double_text(m->window_top1[w], top1);
-        gm_out_print(&out, "%ld\t%s\t%s\t%s\n", w, nll, kl, top1);
+        gm_out_print(&out, "%ld", w);
+        for (int i = 0; i < 3; i++) {
+            gm_double_text(x[i][w], text);
+            gm_out_print(&out, "\t%s", text);
+        }
+        gm_out_print(&out, "\n");
     }
     gm_out_commit(&out);
 }
@@ -155,9 +153,8 @@ static void read_windows(gm_arena *arena, const gm_comparison *c,
         m->window_kl[w] = strtod(t.cell[w * t.columns + kl], NULL);
         mean += m->window_kl[w] / (double)m->windows;
     }
-    char stated[32], found[32];
-    snprintf(stated, sizeof stated, "%.8g", m->kl);
-    snprintf(found, sizeof found, "%.8g", mean);
+    const char *stated = gm_format(arena, "%.8g", m->kl);
+    const char *found = gm_format(arena, "%.8g", mean);
     if (strcmp(stated, found) != 0)
         gm_bad(path, "expected windows of mean KL %s, as %s has it for %s %s; "
                "found %ld of mean %s", stated, c->path, r->method, r->budget,
@@ -181,21 +178,6 @@ static void write_rows(gm_arena *arena, const gm_comparison *c) {
                      c->row[i].run, c->row[i].key);
     }
     gm_out_commit(&out);
-}
-
-/* The columns must be ours. */
-static void check_table(const gm_table *t) {
-    const char *found = gm_table_key(t, "format");
-    if (!found || strcmp(found, format_name) != 0)
-        gm_bad(t->path, "format: expected \"%s\", found \"%s\"", format_name,
-               found ? found : "none");
-    if (t->columns != COLUMNS)
-        gm_bad(t->path, "expected the columns of gamma compare, found %ld",
-               t->columns);
-    for (int c = 0; c < COLUMNS; c++)
-        if (strcmp(t->column[c], column[c].name) != 0)
-            gm_bad(t->path, "column %d: expected the columns of gamma compare, "
-                   "found \"%s\"", c + 1, t->column[c]);
 }
 
 /* The key is a part of a path; sizes and losses are finite, but a perplexity
@@ -223,7 +205,17 @@ static void read_rows(gm_arena *arena, gm_comparison *c) {
     gm_table t;
     char hash[65];
     gm_table_read(arena, c->path, &t);
-    check_table(&t);
+    const char *format = gm_table_key(&t, "format");
+    if (!format || strcmp(format, format_name) != 0)
+        gm_bad(t.path, "format: expected \"%s\", found \"%s\"", format_name,
+               format ? format : "none");
+    if (t.columns != COLUMNS)
+        gm_bad(t.path, "expected the columns of gamma compare, found %ld",
+               t.columns);
+    for (int i = 0; i < COLUMNS; i++)
+        if (strcmp(t.column[i], column[i].name) != 0)
+            gm_bad(t.path, "column %d: expected the columns of gamma compare, "
+                   "found \"%s\"", i + 1, t.column[i]);
     c->count = t.rows;
     c->room = (size_t)t.rows;
     c->row = gm_alloc(arena, c->room, sizeof *c->row);
@@ -268,11 +260,6 @@ void gm_comparison_add(gm_arena *arena, gm_comparison *c,
    One series a method, points in order of size; a KL of 0 has no place on a
    logarithmic axis. */
 
-static double size_of(const gm_compared *r, gm_convention in) {
-    return in == GM_BITS ? r->code_bits
-         : in == GM_EBITS ? r->effective_bits : r->bytes / 1e6;
-}
-
 static char letter_of(const char *method) {
     static const struct { const char *method; char letter; } table[] = {
         {"uniform", 'u'}, {"random", 'r'}, {"first-high", 'f'},
@@ -282,14 +269,6 @@ static char letter_of(const char *method) {
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strcmp(table[i].method, method) == 0) return table[i].letter;
     return 0;
-}
-
-/* Inserts a point so that x ascends. */
-static void insert(gm_series *s, double *x, double *y, double px, double py) {
-    long at = s->count++;
-    for (; at > 0 && x[at - 1] > px; at--)
-        x[at] = x[at - 1], y[at] = y[at - 1];
-    x[at] = px, y[at] = py;
 }
 
 gm_plot gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
@@ -303,7 +282,8 @@ gm_plot gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
                     {label[in], "mean KL in nats"}, {false, true}, series, 0};
     for (long i = 0; i < count; i++) {
         const gm_compared *r = rows[i];
-        const double size = size_of(r, in), kl = r->measure.kl;
+        const double all[] = {r->code_bits, r->effective_bits, r->bytes / 1e6};
+        const double size = all[in], kl = r->measure.kl;
         if (!(kl > 0) || !isfinite(kl) || !isfinite(size)) continue;
         long j = 0;
         while (j < plot.count && strcmp(series[j].name, r->method) != 0) j++;
@@ -311,7 +291,13 @@ gm_plot gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
         if (j == plot.count)
             series[plot.count++] = (gm_series){
                 r->method, letter_of(r->method), true, 0, {x, y}};
-        insert(&series[j], x, y, size, kl);
+        long at = series[j].count++;
+        for (; at > 0 && x[at - 1] > size; at--) {
+            x[at] = x[at - 1];
+            y[at] = y[at - 1];
+        }
+        x[at] = size;
+        y[at] = kl;
     }
     return plot;
 }

@@ -11,14 +11,13 @@ enum { MAX_TICKS = 24, MAX_SERIES = 26 };
 
 /* -------------------------------------------------------------------- axes
 
-   A value x lies at the fraction (f(x) - f(lo)) / (f(hi) - f(lo)) of its axis,
+   A value x lies at the fraction (f(x) - lo) / (hi - lo) of its axis,
    f = identity or log. */
 typedef struct {
     bool log;
     double lo, hi;
     int ticks;
     double tick[MAX_TICKS];
-    char number[MAX_TICKS][16];         /* the same as text */
 } axis;
 
 static double on_axis(const axis *a, double x) {
@@ -26,14 +25,12 @@ static double on_axis(const axis *a, double x) {
 }
 
 static double fraction(const axis *a, double x) {
-    const double from = on_axis(a, a->lo);
-    return (on_axis(a, x) - from) / (on_axis(a, a->hi) - from);
+    return (on_axis(a, x) - a->lo) / (a->hi - a->lo);
 }
 
 static void add_tick(axis *a, double x) {
-    if (x < a->lo || x > a->hi || a->ticks == MAX_TICKS) return;
-    snprintf(a->number[a->ticks], sizeof *a->number, "%.6g", x);
-    a->tick[a->ticks++] = x;
+    const double f = fraction(a, x);
+    if (f >= 0 && f <= 1 && a->ticks < MAX_TICKS) a->tick[a->ticks++] = x;
 }
 
 /* The largest 10^n <= x, x > 0. */
@@ -49,63 +46,57 @@ static double decade_below(double x) {
    the 1 alone, within half a decade as on a linear axis. */
 static void choose_ticks(axis *a, int most) {
     static const double steps[] = {1, 2, 5, 10, 20};
-    const double ratio = a->log ? a->hi / a->lo : 1, range = a->hi - a->lo;
+    const double lo = a->log ? gm_expd(a->lo) : a->lo;
+    const double hi = a->log ? gm_expd(a->hi) : a->hi;
+    const double ratio = a->log ? hi / lo : 1, range = hi - lo;
     if (ratio < 4) {
         const double unit = decade_below(range / most);
         int i = 0;
         while (i < 4 && range / (unit * steps[i]) > most) i++;
         const double step = unit * steps[i];
-        for (double n = ceil(a->lo / step); n * step <= a->hi; n++)
+        for (double n = ceil(lo / step); n * step <= hi; n++)
             add_tick(a, n * step);
         return;
     }
     /* ends: hi is finite.  NOLINTNEXTLINE(*.FloatLoopCounter) */
-    for (double p = decade_below(a->lo); p <= a->hi; p *= 10) {
-        add_tick(a, p);
-        if (ratio < 1000) add_tick(a, 2 * p), add_tick(a, 5 * p);
-    }
+    for (double p = decade_below(lo); p <= hi; p *= 10)
+        for (int i = 0; i < (ratio < 1000 ? 3 : 1); i++)
+            add_tick(a, steps[i] * p);
 }
 
-/* The range of all points and a little beyond, so that none lies on the
-   frame.  A single value gets room on both sides. */
-static void choose_range(axis *a) {
-    const double beyond = 0.05;
-    if (a->log) {
-        double grow = beyond * gm_logd(a->hi / a->lo);
-        if (grow == 0) grow = 0.5;
-        a->lo *= gm_expd(-grow);
-        a->hi *= gm_expd(grow);
-    } else {
-        double grow = beyond * (a->hi - a->lo);
-        if (grow == 0) grow = a->lo == 0 ? 1 : beyond * fabs(a->lo);
-        a->lo -= grow;
-        a->hi += grow;
-    }
-}
-
+/* Ranges of all points and a little beyond, so that none lies on the frame.  A
+   single value gets room on both sides. */
 static void axes_of(const gm_plot *plot, axis xy[2]) {
+    const double beyond = 0.05;
     long points = 0;
-    for (int d = 0; d < 2; d++)
-        xy[d] = (axis){.log = plot->log[d], .lo = INFINITY, .hi = -INFINITY};
-    for (long i = 0; i < plot->count; i++)
-        for (long j = 0; j < plot->series[i].count; j++, points++)
-            for (int d = 0; d < 2; d++) {
+    for (int d = 0; d < 2; d++) {
+        axis *a = xy + d;
+        *a = (axis){.log = plot->log[d], .lo = INFINITY, .hi = -INFINITY};
+        points = 0;
+        for (long i = 0; i < plot->count; i++)
+            for (long j = 0; j < plot->series[i].count; j++, points++) {
                 double v = plot->series[i].at[d][j];
-                if (!isfinite(v) || (xy[d].log && v <= 0))
+                if (!isfinite(v) || (a->log && v <= 0))
                     gm_fail(GM_EINPUT, "plot: %s: point %ld: expected a %s%s, "
-                            "found %g", plot->series[i].name, j, xy[d].log ?
+                            "found %g", plot->series[i].name, j, a->log ?
                             "positive number on the logarithmic axis " :
                             "finite number as ", plot->label[d], v);
-                if (v < xy[d].lo) xy[d].lo = v;
-                if (v > xy[d].hi) xy[d].hi = v;
+                a->lo = fmin(a->lo, on_axis(a, v));
+                a->hi = fmax(a->hi, on_axis(a, v));
             }
+    }
     if (!points || plot->count > MAX_SERIES)
         gm_fail(GM_EINPUT, "plot: expected at least one point and at most %d "
                 "series, found %ld points, %ld series", MAX_SERIES, points,
                 plot->count);
     for (int d = 0; d < 2; d++) {
-        choose_range(&xy[d]);
-        choose_ticks(&xy[d], d ? 8 : 7);
+        axis *a = xy + d;
+        double grow = beyond * (a->hi - a->lo);
+        if (grow == 0)
+            grow = a->log ? 0.5 : a->lo == 0 ? 1 : beyond * fabs(a->lo);
+        a->lo -= grow;
+        a->hi += grow;
+        choose_ticks(a, d ? 8 : 7);
     }
 }
 
@@ -140,38 +131,36 @@ static void put_text(char *line, long width, long at, const char *text) {
     memcpy(line + at, text, (size_t)n);
 }
 
-static void draw_points(const gm_plot *plot, const axis xy[2], char *grid,
-                        long width, long height) {
-    for (long i = 0; i < plot->count; i++)
-        for (long j = 0; j < plot->series[i].count; j++) {
-            const gm_series *s = plot->series + i;
-            long c = cell_of(fraction(&xy[0], s->at[0][j]), width - MARGIN - 1);
-            long r = cell_of(1 - fraction(&xy[1], s->at[1][j]), height);
-            char *at = grid + r * (width + 1) + MARGIN + 1 + c;
-            char letter = letter_of(plot, i);
-            *at = *at == ' ' || *at == letter ? letter : '*';
-        }
-}
-
 /* Rows 0 .. height-1: points; then the axis and its numbers. */
-static void draw_axes(const axis xy[2], char *grid, long width, long height) {
-    for (long r = 0; r < height; r++) grid[r * (width + 1) + MARGIN] = '|';
+static void draw(const gm_plot *plot, const axis xy[2], char *grid, long width,
+                 long height) {
+    const long row = width + 1, across = width - MARGIN - 1;
+    char *line = grid + height * row, number[32];
+    for (long r = 0; r < height; r++) grid[r * row + MARGIN] = '|';
     for (int i = 0; i < xy[1].ticks; i++) {
         long r = cell_of(1 - fraction(&xy[1], xy[1].tick[i]), height);
-        char *row = grid + r * (width + 1);
-        size_t n = strlen(xy[1].number[i]);
-        if (n < MARGIN) memcpy(row + MARGIN - 1 - n, xy[1].number[i], n);
-        row[MARGIN] = '+';
+        int n = snprintf(number, sizeof number, "%.6g", xy[1].tick[i]);
+        if (n < MARGIN)
+            memcpy(grid + r * row + MARGIN - 1 - n, number, (size_t)n);
+        grid[r * row + MARGIN] = '+';
     }
-    char *line = grid + height * (width + 1);
     memset(line + MARGIN, '-', (size_t)(width - MARGIN));
     line[MARGIN] = '+';
     for (int i = 0; i < xy[0].ticks; i++) {
-        long c = MARGIN + 1 +
-                 cell_of(fraction(&xy[0], xy[0].tick[i]), width - MARGIN - 1);
+        long c = MARGIN + 1 + cell_of(fraction(&xy[0], xy[0].tick[i]), across);
         line[c] = '+';
-        put_text(line + width + 1, width, c, xy[0].number[i]);
+        snprintf(number, sizeof number, "%.6g", xy[0].tick[i]);
+        put_text(line + row, width, c, number);
     }
+    for (long i = 0; i < plot->count; i++)
+        for (long j = 0; j < plot->series[i].count; j++) {
+            const gm_series *s = plot->series + i;
+            long c = cell_of(fraction(&xy[0], s->at[0][j]), across);
+            long r = cell_of(1 - fraction(&xy[1], s->at[1][j]), height);
+            char *at = grid + r * row + MARGIN + 1 + c;
+            char letter = letter_of(plot, i);
+            *at = *at == ' ' || *at == letter ? letter : '*';
+        }
 }
 
 const char *gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
@@ -185,8 +174,7 @@ const char *gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
     const char *legend = "";
     memset(grid, ' ', cells);
     for (long r = 0; r < height + 2; r++) grid[r * (width + 1) + width] = '\n';
-    draw_axes(xy, grid, width, height);
-    draw_points(plot, xy, grid, width, height);
+    draw(plot, xy, grid, width, height);
     for (long i = 0; i < plot->count; i++)
         legend = gm_format(arena, "%s%s%c %s", legend, i == 0 ? "" :
                            i % 5 == 0 ? "\n  " : "   ", letter_of(plot, i),
@@ -224,24 +212,21 @@ static void write_text(svg *g, double x, double y, const char *attributes,
     gm_out_print(&g->file, "</text>\n");
 }
 
-static void write_axes(svg *g) {
+static void write_axes(svg *g, gm_arena *arena) {
     gm_out_print(&g->file, "<rect x=\"%d\" y=\"%d\" width=\"%d\" "
                  "height=\"%d\" fill=\"none\" stroke=\"black\"/>\n", LEFT, TOP,
                  RIGHT - LEFT, BOTTOM - TOP);
     for (int d = 0; d < 2; d++)
         for (int i = 0; i < g->xy[d].ticks; i++) {
-            double x = d ? LEFT : place(g, 0, g->xy[0].tick[i]);
-            double y = d ? place(g, 1, g->xy[1].tick[i]) : BOTTOM;
+            const double at = place(g, d, g->xy[d].tick[i]);
+            const double x = d ? LEFT : at, y = d ? at : BOTTOM;
             gm_out_print(&g->file, "<line x1=\"%.1f\" y1=\"%.1f\" "
                          "x2=\"%.1f\" y2=\"%.1f\" stroke=\"#ccc\"/>\n", x, y,
                          d ? RIGHT : x, d ? y : TOP);
             write_text(g, d ? x - 6 : x, d ? y + 4 : y + 18, d ?
                        " text-anchor=\"end\"" : " text-anchor=\"middle\"",
-                       g->xy[d].number[i]);
+                       gm_format(arena, "%.6g", g->xy[d].tick[i]));
         }
-}
-
-static void write_labels(svg *g, gm_arena *arena) {
     write_text(g, LEFT, TOP - 14, " font-weight=\"bold\"", g->plot->title);
     write_text(g, (LEFT + RIGHT) / 2., BOTTOM + 42, " text-anchor=\"middle\"",
                label_of(arena, g->plot, 0));
@@ -266,23 +251,21 @@ static void write_marker(svg *g, long i, double x, double y) {
                  shape[k < 10 ? k % 5 : k - 5], k < 5 ? "black" : "white");
 }
 
-static void write_line(svg *g, const gm_series *s, const char *dashes) {
-    gm_out_print(&g->file, "<polyline fill=\"none\" stroke=\"black\""
-                 "%s points=\"", dashes);
-    for (long j = 0; j < s->count; j++)
-        gm_out_print(&g->file, "%s%.1f,%.1f", j ? " " : "",
-                     place(g, 0, s->at[0][j]), place(g, 1, s->at[1][j]));
-    gm_out_print(&g->file, "\"/>\n");
-}
-
 static void write_series(svg *g, long i) {
     static const char *const dash[] = {
         "", " stroke-dasharray=\"6 3\"", " stroke-dasharray=\"2 3\"",
         " stroke-dasharray=\"9 3 2 3\"", " stroke-dasharray=\"12 4\"",
         " stroke-dasharray=\"1 5\""};
     const gm_series *s = g->plot->series + i;
-    double y = TOP + 14 + 22 * (double)i;
-    if (s->line && s->count > 1) write_line(g, s, dash[i % 6]);
+    const double y = TOP + 14 + 22 * (double)i;
+    if (s->line && s->count > 1) {
+        gm_out_print(&g->file, "<polyline fill=\"none\" stroke=\"black\""
+                     "%s points=\"", dash[i % 6]);
+        for (long j = 0; j < s->count; j++)
+            gm_out_print(&g->file, "%s%.1f,%.1f", j ? " " : "",
+                         place(g, 0, s->at[0][j]), place(g, 1, s->at[1][j]));
+        gm_out_print(&g->file, "\"/>\n");
+    }
     for (long j = 0; j < s->count; j++)
         write_marker(g, i, place(g, 0, s->at[0][j]), place(g, 1, s->at[1][j]));
     if (s->line)
@@ -305,8 +288,7 @@ void gm_plot_svg(gm_arena *arena, const gm_plot *plot, const char *path) {
                  "sans-serif\" font-size=\"13\">\n<rect width=\"%d\" "
                  "height=\"%ld\" fill=\"white\"/>\n", WIDTH, height, WIDTH,
                  height, WIDTH, height);
-    write_axes(&g);
-    write_labels(&g, arena);
+    write_axes(&g, arena);
     for (long i = 0; i < plot->count; i++) write_series(&g, i);
     gm_out_print(&g.file, "</svg>\n");
     gm_out_commit(&g.file);

@@ -329,7 +329,7 @@ typedef struct { long calls, refuse, wrong; char order[64]; } notes;
 
 static void note(void *context, const gm_fit *fit, gm_moment moment, long l) {
     notes *n = context;
-    const gm_sweep *w = fit->sweep;
+    gm_sweep *w = fit->sweep;
     const long d = fit->candidates->model->config.d;
     n->order[n->calls++] = moment == GM_BLOCK ? (char)('0' + l)
                          : "bt.e"[moment];

@@ -16,7 +16,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 /* A name from a file, shortened so that what follows it in a message of 1024
@@ -118,8 +117,18 @@ static int32_t json_hex4(struct parser *p) {
     return (int32_t)strtol(four, NULL, 16);
 }
 
-/* What follows \u: one code point, which may take a second \uDC00..DFFF. */
-static int json_unicode(struct parser *p, const char *start, char *to) {
+/* Writes what the escape at p->at means; returns its bytes.  \uD800..DBFF
+   takes a second \uDC00..DFFF. */
+static int json_escape(struct parser *p, char *to) {
+    static const char from[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
+    const char *start = p->at++;
+    if (!take(p, 'u')) {
+        const char *which = *p->at ? strchr(from, *p->at) : NULL;
+        if (!which) json_expected(p, "one of \"\\/bfnrtu after \\");
+        p->at++;
+        *to = meant[which - from];
+        return 1;
+    }
     int32_t point = json_hex4(p), low = -1;
     if (point < 0)
         gm_bad(place(p, start), "expected 4 hexadecimal digits after \\u");
@@ -134,18 +143,6 @@ static int json_unicode(struct parser *p, const char *start, char *to) {
         point = 0x10000 + ((point - 0xD800) << 10) + (low - 0xDC00);
     }
     return gm_utf8_put((uint32_t)point, to);
-}
-
-/* Writes what the escape at p->at means; returns its bytes. */
-static int json_escape(struct parser *p, char *to) {
-    static const char from[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
-    const char *start = p->at++;
-    if (take(p, 'u')) return json_unicode(p, start, to);
-    const char *which = *p->at ? strchr(from, *p->at) : NULL;
-    if (!which) json_expected(p, "one of \"\\/bfnrtu after \\");
-    p->at++;
-    *to = meant[which - from];
-    return 1;
 }
 
 /* A decoded string is never longer than its literal less the two quotes, so
@@ -183,10 +180,10 @@ static void json_digits(struct parser *p) {
     p->at += n;
 }
 
-/* v->integer when the literal is one that fits; v->number always. */
+/* v->integer when the literal is one that fits; v->number always.  strtod and
+   strtoll read no further than the literal does, or what follows is wrong. */
 static void json_number(struct parser *p, gm_json *v) {
     const char *start = p->at;
-    char copy[MAX_NUMBER + 1];
     bool real = false;
     v->type = GM_JSON_NUMBER;
     take(p, '-');
@@ -200,17 +197,17 @@ static void json_number(struct parser *p, gm_json *v) {
         if (!take(p, '-')) take(p, '+');
         json_digits(p);
     }
-    if (p->at - start > MAX_NUMBER)
-        gm_bad(place(p, start), "number of %td characters, expected at most %d",
-               p->at - start, MAX_NUMBER);
-    snprintf(copy, sizeof copy, "%.*s", (int)(p->at - start), start);
+    const int length = (int)(p->at - start);
+    if (length > MAX_NUMBER)
+        gm_bad(place(p, start), "number of %d characters, expected at most %d",
+               length, MAX_NUMBER);
     errno = 0;
-    int64_t integer = strtoll(copy, NULL, 10);
+    v->integer = real ? 0 : strtoll(start, NULL, 10);
     v->is_integer = !real && errno == 0;
-    if (v->is_integer) v->integer = integer;
-    v->number = v->is_integer ? (double)integer : strtod(copy, NULL);
+    v->number = v->is_integer ? (double)v->integer : strtod(start, NULL);
     if (!isfinite(v->number))
-        gm_bad(place(p, start), "number %.40s does not fit a double", copy);
+        gm_bad(place(p, start), "number %.*s does not fit a double",
+               length < 40 ? length : 40, start);
 }
 
 static void json_word(struct parser *p, gm_json *v) {
@@ -246,19 +243,8 @@ static void json_unique(struct parser *p, const gm_json *object) {
 
 static void json_value(struct parser *p, int depth, gm_json *v);
 
-/* "key" :   Keys are C strings for everyone else, so NUL is refused. */
-static void json_key(struct parser *p, gm_json *v) {
-    size_t length;
-    skip_space(p);
-    const char *start = p->at;
-    if (*start != '"') json_expected(p, "a key in quotes");
-    v->key = json_string(p, &length);
-    if (strlen(v->key) != length)
-        gm_bad(place(p, start), "key contains \\u0000");
-    need(p, ':', "':'");
-}
-
-/* The members or elements between brackets; p->at is at the opening one. */
+/* The members or elements between brackets; p->at is at the opening one.  Keys
+   are C strings for everyone else, so NUL is refused. */
 static void json_list(struct parser *p, int depth, gm_json *v) {
     const bool object = *p->at == '{';
     const char close = object ? '}' : ']';
@@ -271,7 +257,16 @@ static void json_list(struct parser *p, int depth, gm_json *v) {
     if (take(p, close)) return;
     do {
         gm_json *child = gm_alloc(p->arena, 1, sizeof *child);
-        if (object) json_key(p, child);
+        if (object) {
+            size_t length;
+            skip_space(p);
+            const char *start = p->at;
+            if (*start != '"') json_expected(p, "a key in quotes");
+            child->key = json_string(p, &length);
+            if (strlen(child->key) != length)
+                gm_bad(place(p, start), "key contains \\u0000");
+            need(p, ':', "':'");
+        }
         json_value(p, depth + 1, child);
         *link = child;
         link = &child->next;
@@ -630,30 +625,27 @@ static void check_cover(const gm_input *file, long long start,
     qsort(tensor, (size_t)count, sizeof *tensor, by_place);
     for (long i = 0; i < count; at += (long long)tensor[i++].bytes) {
         if (tensor[i].at == at) continue;
-        if (i == 0)
-            gm_bad(file->path, "tensor " NAME " begins at offset %lld, "
-                   "expected 0", tensor[i].name, tensor[i].at - start);
+        char ends[200] = "";
+        if (i > 0)
+            snprintf(ends, sizeof ends, ", where " NAME " ends",
+                     tensor[i - 1].name);
         gm_bad(file->path, "tensor " NAME " begins at offset %lld, expected "
-               "%lld, where " NAME " ends", tensor[i].name,
-               tensor[i].at - start, at - start, tensor[i - 1].name);
+               "%lld%s", tensor[i].name, tensor[i].at - start, at - start,
+               ends);
     }
     if (at != end)
         gm_bad(file->path, "%lld bytes after the last tensor belong to no "
                "tensor (file of %lld bytes, expected %lld)", end - at, end, at);
 }
 
-/* An object of strings, or NULL. */
-static const gm_json *check_metadata(const char *path, const gm_json *header) {
-    static const char key[] = "__metadata__";
-    const gm_json *metadata = gm_json_get(header, key);
-    if (!metadata) return NULL;
-    need_type(path, key, metadata, GM_JSON_OBJECT);
+/* An object of strings. */
+static void check_metadata(const char *path, const gm_json *metadata) {
+    need_type(path, metadata->key, metadata, GM_JSON_OBJECT);
     for (const gm_json *c = metadata->child; c; c = c->next) {
         char at[256];
-        snprintf(at, sizeof at, "%s: " NAME, key, c->key);
+        snprintf(at, sizeof at, "%s: " NAME, metadata->key, c->key);
         need_type(path, at, c, GM_JSON_STRING);
     }
-    return metadata;
 }
 
 /* The header as JSON; *start: the byte behind it. */
@@ -696,22 +688,15 @@ static gm_tensors open_files(gm_arena *arena, const char *const *path,
     }
     all.tensor = gm_alloc(arena, room, sizeof *all.tensor);
     for (long i = 0; i < count; i++) {
-        const gm_json *metadata = check_metadata(path[i], header[i]);
+        const gm_json *metadata = gm_json_get(header[i], "__metadata__");
         const long first = all.count;
+        if (metadata) check_metadata(path[i], metadata);
         if (i == 0) all.metadata = metadata;
         for (const gm_json *e = header[i]->child; e; e = e->next)
             if (e != metadata)
                 all.tensor[all.count++] = entry_read(all.file[i], start[i], e);
         check_cover(all.file[i], start[i], all.tensor + first,
                     all.count - first);
-    }
-    /* until gm_candidate reads: */
-    const uint8_t *map = NULL;
-    for (gm_tensor *x = all.tensor; x < all.tensor + all.count; x++) {
-        if (x == all.tensor || x->file != x[-1].file)
-            map = mmap(NULL, x->file->size, PROT_READ, MAP_PRIVATE,
-                       x->file->fd, 0);
-        if (map != MAP_FAILED) x->data = map + x->at;
     }
     qsort(all.tensor, (size_t)all.count, sizeof *all.tensor, by_name);
     for (const gm_tensor *t = all.tensor + 1; t < all.tensor + all.count; t++)

@@ -172,6 +172,12 @@ static void windows_are_apart(void) {
     fixture_end(&f);
 }
 
+static const uint8_t *bytes_of(gm_arena *arena, const gm_tensor *t) {
+    uint8_t *bytes = gm_alloc(arena, t->bytes, 1);
+    gm_tensor_bytes(t, 0, t->bytes, bytes);
+    return bytes;
+}
+
 static long file_bytes(const char *path) {
     struct stat s;
     return stat(path, &s) == 0 ? (long)s.st_size : -1;
@@ -210,7 +216,8 @@ static void packed_size(const char *dir, const char *bits) {
         const gm_tensor *codes =
             gm_tensor_find(&t, "model.layers.0.self_attn.v_proj.codes");
         CHECK(codes && codes->shape[0] == p.out &&
-              memcmp(codes->data, p.codes, codes->bytes) == 0, "codes differ");
+              memcmp(bytes_of(&f.arena, codes), p.codes, codes->bytes) == 0,
+              "codes differ");
     }
     gm_tensors_close(&t);
     fixture_end(&f);
@@ -239,14 +246,15 @@ static void directory_round_trip(const char *dir) {
         s = STATUS(gm_candidate(&f.candidates, m / 7, (int)(m % 7), f.choice[m], &p));
         if (!s) s = STATUS(gm_dequantize(&p, q));
         gm_store(w->dtype, q, n, stored);
-        wrong += s || memcmp(stored, w->data, w->bytes) != 0;
+        wrong += s || memcmp(stored, bytes_of(&f.arena, w), w->bytes) != 0;
     }
     CHECK(wrong == 0, "%s: %ld modules differ", dir, wrong);
     for (long i = 0; i < f.model.tensors.count; i++) {
         const gm_tensor *a = f.model.tensors.tensor + i;
         const gm_tensor *b = gm_tensor_find(&written.tensors, a->name);
         bool same = b && a->bytes == b->bytes &&
-                    memcmp(a->data, b->data, a->bytes) == 0;
+                    memcmp(bytes_of(&f.arena, a), bytes_of(&f.arena, b),
+                           a->bytes) == 0;
         others += !same;
     }
     CHECK(others == f.M, "%s: %ld tensors changed, %ld modules", dir, others,

@@ -16,6 +16,7 @@
 _Static_assert(sizeof(long) == 8, "long has 64 bits");
 
 #define GM_VERSION "0.1"
+#define GM_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 /* The scalar type of weights and activations.  -DGM_DOUBLE builds the same
    sources in double: only for comparing gradients with finite differences. */
@@ -28,7 +29,7 @@ typedef float gm_real;
 /* ------------------------------------------------------------------ base.c
    Errors, arenas, random numbers, hashes, exact decimals. */
 
-/* What a function that can fail returns; also the exit code of the program. */
+/* How a call ends; also the exit code of the program. */
 typedef enum {
     GM_OK = 0,
     GM_EINPUT = 1,      /* a file or value says something we cannot accept */
@@ -42,22 +43,19 @@ typedef enum {
 
 typedef struct { char text[1024]; } gm_error;
 
-/* Errors do not return.  gm_fail writes the message (file, place, expected,
-   found; control characters replaced by '?') into the innermost frame that this
-   thread has opened, releases what was owned since then, newest first, and goes
-   on behind that frame's gm_try.  main opens one, each test case, fuzz target,
-   use as a library.  Never across a parallel region: bodies of loops compute,
-   what they found is looked at afterwards. */
+/* Errors do not return.  gm_fail writes the message into the innermost frame of
+   this thread, releases what was owned since that was opened, newest first, and
+   goes on behind its gm_try.  Never across a parallel region. */
 _Noreturn void gm_fail(gm_status status, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-/* The usual one, GM_EINPUT: "WHERE: MESSAGE", where: a file, a place in it. */
+    GM_PRINTF(2, 3);
+/* GM_EINPUT, "WHERE: MESSAGE". */
 _Noreturn void gm_bad(const char *where, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+    GM_PRINTF(2, 3);
 /* body(context) in a frame of its own; how it ended.  err: may be NULL. */
 gm_status gm_try(void (*body)(void *context), void *context, gm_error *err);
 
 /* What gm_fail releases: arenas with memory, open inputs, unfinished outputs,
-   locks.  *o stays where it is until it is released or disowned. */
+   locks. */
 typedef struct gm_owned {
     struct gm_owned *below;
     void (*release)(void *thing);
@@ -78,47 +76,38 @@ void gm_frame_open(gm_frame *frame);
 void gm_frame_close(gm_frame *frame);
 
 /* The first control character, or NULL.  gm_clean replaces all but those in
-   `keep` by '?': names from files are shown, and no escape sequence may reach a
-   terminal. */
+   `keep` by '?': no escape sequence of a file may reach a terminal. */
 char *gm_control(const char *text);
 void gm_clean(char *text, const char *keep);
 
-/* Memory: chunks that only grow and are given back together.  Zero-initialise
-   the struct before use.  `peak` is the largest `used` ever seen. */
+/* Memory: chunks that only grow and are given back together; {0} is empty. */
 typedef struct gm_arena {
     struct gm_chunk *chunk;
     size_t used, peak;
     bool dry;           /* only counts: addresses given must not be used */
     gm_owned owned;
 } gm_arena;
-/* count * size zeroed bytes, 64-byte aligned; fails when the product overflows
-   or memory is exhausted.  count = 0 gives a valid unique pointer. */
+/* count * size zeroed bytes, 64-byte aligned; at least one. */
 void *gm_alloc(gm_arena *arena, size_t count, size_t size);
 /* The array of `count` elements, or a larger copy, with room for one more. */
 void *gm_grow(gm_arena *arena, const void *array, size_t count, size_t *room,
               size_t size);
-/* Printf into the arena. */
-char *gm_format(gm_arena *arena, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+char *gm_format(gm_arena *arena, const char *format, ...) GM_PRINTF(2, 3);
 char *gm_vformat(gm_arena *arena, const char *format, va_list list);
-/* A position to which the arena can be rewound: frees all allocated since. */
+/* Rewinding frees all that was allocated since the mark. */
 typedef struct { struct gm_chunk *chunk; size_t fill, used; } gm_mark;
 gm_mark gm_arena_mark(const gm_arena *arena);
 void gm_arena_rewind(gm_arena *arena, gm_mark mark);
 void gm_arena_free(gm_arena *arena);
 
 static inline long gm_min(long a, long b) { return a < b ? a : b; }
-
 long gm_count_char(const char *text, char c);   /* how often it is in there */
-/* A path's last part, and the directory it is in: "." when it names none. */
-const char *gm_base_name(const char *path);
+const char *gm_base_name(const char *path);     /* its last part */
 const char *gm_parent(gm_arena *arena, const char *path);
 
-/* Counter-based random numbers: a pure function of its three arguments, so
-   that order and thread count cannot matter.  SplitMix64 finaliser applied to
-   seed, stream and counter in turn (Steele, Lea, Flood 2014). */
+/* Counter-based random numbers: a pure function of the three, so that order and
+   threads cannot matter; gm_uniform is in [0, 1). */
 uint64_t gm_random(uint64_t seed, uint64_t stream, uint64_t counter);
-/* In [0, 1): its upper 53 bits. */
 double gm_uniform(uint64_t seed, uint64_t stream, uint64_t counter);
 
 /* SHA-256 (FIPS 180-4); `hex` receives 64 digits and a NUL. */
@@ -129,65 +118,52 @@ void gm_sha_end(gm_sha *sha, char hex[65]);
 void gm_sha_of(const void *data, size_t bytes, char hex[65]);   /* in one */
 void gm_sha_tokens(const int32_t *tokens, long S, long T, char hex[65]);
 
-/* Numbers written by people.  The whole of `text` must be a number. `what`
-   names it in the message ("--steps"), which is GM_EUSAGE. */
+/* Numbers written by people: the whole of `text`, or GM_EUSAGE naming `what`;
+   which of `count` names it is; floor(decimal * unit), exactly, with at most 12
+   digits after the point. */
 long gm_parse_long(const char *what, const char *text, long least, long most);
 double gm_parse_double(const char *what, const char *text, double least,
                        double most);
-/* Which of `count` names `text` is. */
 int gm_parse_name(const char *what, const char *text, const char *const *name,
                   int count);
-/* floor(decimal * unit) in exact integer arithmetic: "2.5" * 106168320.
-   Accepts digits with at most one point, at most 12 of them after it. */
 int64_t gm_parse_scaled(const char *what, const char *text, int64_t unit);
-/* The same as an answer: false, *out untouched, where those fail. */
+/* The same as answers: false, *out untouched, where those fail. */
 bool gm_is_long(const char *text, long least, long most, long *out);
 bool gm_is_double(const char *text, double least, double most, double *out);
 bool gm_is_scaled(const char *text, int64_t unit, int64_t *out);
 
-/* Talk and progress leave the library only through this; any member and the
-   whole pointer may be NULL. `total` = 0: a plain message. */
+/* Progress of the library; NULL: none.  `total` = 0: a plain message. */
 typedef struct {
     void *context;
     void (*progress)(void *context, const char *what, long done, long total);
 } gm_report;
 void gm_say(const gm_report *report, const char *what, long done, long total);
-
-/* Monotonic seconds since some fixed point.  Never enters a result file. */
-double gm_seconds(void);
+double gm_seconds(void);            /* monotonic */
 
 /* --------------------------------------------------------------- kernels.c
-   The only file with intrinsics or OpenMP.  Every function gives the same
-   bits for any instruction set, thread count and compiler. */
+   Every function gives the same bits for any instruction set, number of
+   threads and compiler: the order of sums stands at the definitions. */
 
-/* Which instruction set the vector kernels use.  All are specified by the
-   scalar one and tested against it for equality. */
 typedef enum { GM_SCALAR, GM_AVX2, GM_AVX512, GM_ISA_COUNT } gm_isa;
-gm_isa gm_isa_best(void);          /* the widest this machine runs          */
-bool gm_isa_use(gm_isa isa);       /* false, unchanged: not available here  */
+gm_isa gm_isa_best(void);
+bool gm_isa_use(gm_isa isa);        /* false: not on this machine */
 gm_isa gm_isa_now(void);
 const char *gm_isa_name(gm_isa isa);
 
-/* Of one thread, measured for some 50 ms: float multiply-adds in registers, as
-   operations a second; bytes a second read and written by a copy too large for
-   caches. */
+/* Of one thread, measured: multiply-adds, bytes copied, a second. */
 double gm_peak_flops(void);
 double gm_peak_bytes(void);
 
 void gm_threads_use(int count);    /* >= 1; ignored without OpenMP          */
 int gm_threads(void);
 
-/* Calls body(context, i) once for each i in 0..n-1, spread over the threads.
-   Bodies must be independent.  Inside a body, gm_parallel and gm_gemm run on
-   the calling thread alone, except that n = 1 is a plain call. */
+/* Calls body(context, i) for each i in 0..n-1, spread over the threads; calls
+   inside a body run on its thread alone. */
 void gm_parallel(long n, void (*body)(void *context, long i), void *context);
-
-/* The thread that a body of gm_parallel runs on: 0 .. gm_threads()-1. */
-int gm_thread(void);
+int gm_thread(void);    /* that a body runs on: 0 .. gm_threads()-1 */
 
 /* C[m,n] = A B (add = false) or C += A B (add = true).
      A(i,k) = a[i*ars + k*acs]   B(k,j) = b[k*brs + j*bcs]   C(i,j) = c[i*ldc+j]
-   Any transpose is a choice of strides.  No overlap of C with A or B.
    Each C element: k is cut into parts(k) = ceil(k/384) equal parts (rounded up
    to a multiple of 8); a part is one chain of fma from 0 in k order; parts are
    added in order to 0 (or C): see gm_gemm_reference in tests. */
@@ -196,18 +172,12 @@ void gm_gemm(long m, long n, long k, const gm_real *a, long ars, long acs,
              bool add);
 
 /* sum_i x_i y_i in double.  Lane l = i mod 8 sums its products by fma in i
-   order; lanes are added as ((0+1)+(2+3))+((4+5)+(6+7)). */
+   order; lanes are added as ((0+1)+(2+3))+((4+5)+(6+7)).  gm_sum: of x_i. */
 double gm_dot(long n, const gm_real *x, const gm_real *y);
-
-/* sum_i x_i in double, the same lanes. */
 double gm_sum(long n, const gm_real *x);
-
-/* max_i x_i, n >= 1; no NaN. */
-gm_real gm_largest(long n, const gm_real *x);
-
-/* y_i = exp(x_i), x and y may be the same array.  Float: own polynomial,
-   error below 0.94 units in the last place; < -87.3 gives 0 (no denormal is
-   ever produced), > 88.7 +inf, NaN gives NaN. */
+gm_real gm_largest(long n, const gm_real *x);   /* n >= 1, no NaN */
+/* y_i = exp(x_i), error below 0.94 units in the last place; < -87.3 gives 0,
+   > 88.7 +inf, NaN NaN. */
 void gm_exp(long n, const gm_real *x, gm_real *y);
 
 /* Nearest integer, ties to even, for |x| <= 2^21: adding 1.5 * 2^23 leaves no
@@ -242,21 +212,14 @@ typedef struct {
 } gm_column;
 void gm_round_column(const gm_column *column);
 
-/* Double-precision elementary functions that do not depend on libm, for the
-   few places where a scalar is needed (theta, RoPE tables). Bounds at the
-   definitions. */
+/* In double and without libm, so the same everywhere. */
 double gm_expd(double x);
 double gm_logd(double x);                       /* x > 0 */
 void gm_sincosd(double x, double *sine, double *cosine);   /* |x| < 1e7 */
-/* Standard normal (Box, Muller 1958, one of the two): of the uniform numbers
-   `counter` and `counter` + 1. */
 double gm_normal(uint64_t seed, uint64_t stream, uint64_t counter);
 
-/* Squares of matrices, in double, rows of n; parts above the diagonal are
-   neither read nor (but by gm_cholesky and gm_lower_inverse, which put 0
-   there) of use.  Each element is one chain of rounded products, added in the
-   order given, the same for any instruction set and thread count.
-
+/* Lower triangles of [n, n]; each element is one chain of rounded products,
+   added in the order given.
    H_ij += sum_t (w_t^2 x_ti) x_tj, t in order; x [rows, n], weight [rows]. */
 void gm_gram(long rows, long n, const gm_real *x, const double *weight,
              double *H);
@@ -267,16 +230,17 @@ bool gm_cholesky(long n, double *A);
 void gm_lower_inverse(long n, const double *L, double *X);
 
 /* ----------------------------------------------------------------- files.c
-   Whole files in, files read piece by piece, atomic files out, directories.
-   What cannot be opened, read or written: GM_EIO. */
+   Files in, atomic files out, directories.  What cannot be opened, read or
+   written: GM_EIO. */
 
 /* The whole of a regular file, a NUL behind it; bytes: may be NULL. */
 char *gm_file_text(gm_arena *arena, const char *path, size_t *bytes);
-/* Its SHA-256. */
 void gm_file_hash(const char *path, char hex[65]);
 void gm_copy_file(gm_arena *arena, const char *from, const char *to);
 
-/* A file that stays open to be read piece by piece; in the arena. */
+/* A file that stays open to be read piece by piece.  GM_EIO when it ends
+   early, and, when it is closed or gm_inputs_check asks of all that are open,
+   when its size or time of change is another one. */
 typedef struct gm_input {
     const char *path;
     size_t size;
@@ -286,17 +250,13 @@ typedef struct gm_input {
     gm_owned owned;
 } gm_input;
 gm_input *gm_input_open(gm_arena *arena, const char *path);
-/* GM_EIO when fewer bytes are there. */
 void gm_input_read(const gm_input *input, int64_t from, size_t count, void *to);
-/* GM_EIO when the file, or one of all that are open, has another size or time
-   of change than when it was opened. */
 void gm_input_close(gm_input *input);
 void gm_inputs_check(void);
 
-/* A file that appears whole or not at all: written as PATH.partial, flushed,
-   renamed, which fails if an open input has changed.  Removed when the frame
-   fails that it was opened in.  While one process writes it, another's
-   gm_out_open of it fails. */
+/* A file that appears whole or not at all: PATH.partial, which one process at
+   a time may write, gets its name at the end, unless an open input has changed,
+   and is removed when the frame fails. */
 typedef struct gm_out {
     FILE *file;
     const char *path, *partial;
@@ -307,20 +267,16 @@ typedef struct gm_out {
 } gm_out;
 void gm_out_open(gm_arena *arena, const char *path, gm_out *out);
 void gm_out_write(gm_out *out, const void *data, size_t bytes);
-/* The same at byte `at` of the file. */
 void gm_out_write_at(gm_out *out, int64_t at, const void *data, size_t bytes);
-void gm_out_print(gm_out *out, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+void gm_out_print(gm_out *out, const char *format, ...) GM_PRINTF(2, 3);
 void gm_out_commit(gm_out *out);
-void gm_out_abandon(gm_out *out);   /* removes the partial file; idempotent */
-/* Removes all partial files; for handlers of signals (async-signal-safe). */
-void gm_out_remove_all(void);
+void gm_out_abandon(gm_out *out);
+void gm_out_remove_all(void);       /* for handlers of signals */
 
 void gm_make_dir(const char *path); /* and its parents */
 
-/* One process at a time in a directory that exists, until gm_dir_unlock or the
-   end of the process, however it comes.  A directory that this process holds
-   is not locked again.  GM_EIO: another process holds it.  NULL is no lock. */
+/* One process at a time in a directory, until gm_dir_unlock or the end of the
+   process, however it comes; GM_EIO: another one.  NULL is no lock. */
 typedef struct gm_lock {
     int fd;
     struct gm_lock *next;
@@ -329,22 +285,18 @@ typedef struct gm_lock {
 gm_lock *gm_dir_lock(gm_arena *arena, const char *dir);
 void gm_dir_unlock(gm_lock *lock);
 
-/* Both exist and are one file or directory, whatever the names. */
-bool gm_same_file(const char *a, const char *b);
-/* Is there such a file?  Also when that cannot be told: opening it then says
-   why, where a no would make it anew over what is there. */
+bool gm_same_file(const char *a, const char *b);    /* by whatever names */
+/* Also when it cannot be told: opening the file then says why. */
 bool gm_exists(const char *path);
 
 /* --------------------------------------------------------------- tensors.c
    What sees, with tokenizer.c, bytes that nobody vouches for: JSON,
    safetensors, TSV, npy.  What they say wrong: GM_EINPUT. */
 
-/* A name that a file gives to a tensor or module: refused when there is a
-   control character or a part of a path in it; what: "tensor", ... */
+/* A name from a file may hold no control character and no part of a path. */
 void gm_name_check(const char *path, const char *what, const char *name);
 
-/* Bytes (1..4) of the code point at `at`, stored in *point; 0 when the bytes
-   before `end` are not well-formed UTF-8. */
+/* Bytes (1..4) of the code point at `at`; 0: not well-formed UTF-8. */
 int gm_utf8(const char *at, const char *end, uint32_t *point);
 int gm_utf8_put(uint32_t point, char *to);      /* writes 1..4 bytes */
 
@@ -353,13 +305,10 @@ typedef enum {
     GM_JSON_ARRAY, GM_JSON_OBJECT
 } gm_json_type;
 
-/* One JSON value.  Members of an object and elements of an array are the list
-   child, child->next, ...; `key` is set on members.  Strings are UTF-8 with a
-   terminating NUL and may contain NULs (hence `length`). */
+/* Members of an object and elements of an array are child, child->next, ... */
 typedef struct gm_json {
     gm_json_type type;
-    const char *key;
-    const char *string;
+    const char *key, *string;   /* UTF-8; a string may hold NULs          */
     size_t length;              /* bytes of string, or number of children */
     double number;              /* also 0/1 of a bool                     */
     int64_t integer;            /* valid when is_integer                  */
@@ -368,21 +317,17 @@ typedef struct gm_json {
     const struct gm_json *child, *next;
 } gm_json;
 
-/* RFC 8259, nesting at most 64, no key twice in an object, no NUL in a key.
-   text[bytes] must be NUL.  Messages name file, line, of which the text's
-   first is number `line`, and column.  Time O(n log n), memory O(n). */
+/* RFC 8259, at most 64 deep, no key twice, no NUL in a key.  text[bytes] must
+   be NUL, `line` is the number of the first line.  O(n log n). */
 const gm_json *gm_json_parse(gm_arena *arena, const char *path, long line,
                              const char *text, size_t bytes);
-/* The same, of a whole file. */
 const gm_json *gm_json_read(gm_arena *arena, const char *path);
-/* The member, or NULL; also NULL when `object` is NULL or no object. */
+/* The member, or NULL, also of what is no object. */
 const gm_json *gm_json_get(const gm_json *object, const char *key);
-/* Is it the string `text`?  NULL is none. */
 bool gm_json_is(const gm_json *value, const char *text);
-/* For messages: 3, "text", true, a list; "nothing" of NULL. */
+/* For messages: 3, "text", true, a list; of NULL: nothing. */
 typedef struct { char text[256]; } gm_shown;
 gm_shown gm_json_show(const gm_json *value);
-/* A JSON string literal (quotes included) for `text`. */
 char *gm_json_quote(gm_arena *arena, const char *text);
 
 typedef enum {
@@ -390,11 +335,12 @@ typedef enum {
 } gm_dtype;
 size_t gm_dtype_bytes(gm_dtype dtype);          /* 0 for GM_OTHER */
 const char *gm_dtype_name(gm_dtype dtype);      /* "F32", "BF16", ... */
+/* To the nearest, ties to even, overflow: infinite. */
 float gm_f16_to_f32(uint16_t h);
-uint16_t gm_f32_to_f16(float x);    /* nearest, ties to even, overflow: inf */
+uint16_t gm_f32_to_f16(float x);
 float gm_bf16_to_f32(uint16_t h);
-uint16_t gm_f32_to_bf16(float x);   /* nearest, ties to even */
-/* Stores x in dtype F32, F16 or BF16 (nearest even) at `out`. */
+uint16_t gm_f32_to_bf16(float x);
+/* x as F32, F16 or BF16. */
 void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out);
 
 /* One tensor, little endian, row-major: bytes in memory, or in a file. */
@@ -409,9 +355,7 @@ typedef struct {
     int64_t at;
     const char *path;           /* for messages */
 } gm_tensor;
-
-/* "[2, 3]", for messages. */
-gm_shown gm_shape_of(const gm_tensor *tensor);
+gm_shown gm_shape_of(const gm_tensor *tensor);      /* "[2, 3]" */
 
 /* All tensors of one file or of a checkpoint's shards, sorted by name. */
 typedef struct {
@@ -422,36 +366,30 @@ typedef struct {
     const gm_json *metadata;    /* of the first file, may be NULL */
 } gm_tensors;
 
-/* One .safetensors file. */
 void gm_safetensors_open(gm_arena *arena, const char *path, gm_tensors *out);
 /* DIR/model.safetensors, or the shards of DIR/model.safetensors.index.json. */
 void gm_checkpoint_open(gm_arena *arena, const char *dir, gm_tensors *out);
 void gm_tensors_close(gm_tensors *tensors);
 const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name);
-
-/* `count` bytes from byte `first` of a tensor. */
 void gm_tensor_bytes(const gm_tensor *tensor, int64_t first, size_t count,
                      void *to);
-/* Elements of a float tensor as gm_real; refuses NaN and infinity, naming the
-   tensor and the index. */
+/* Elements of a float tensor; NaN and infinity are refused by index.
+   gm_tensor_check: all of them, which are not kept. */
 void gm_tensor_read(const gm_tensor *tensor, int64_t first, int64_t count,
                     gm_real *out);
-/* The same of all elements, which are not kept. */
 void gm_tensor_check(const gm_tensor *tensor);
 /* SHA-256 over the tensors (name, dtype, shape, bytes) in name order. */
 void gm_tensors_hash(const gm_tensors *tensors, char hex[65]);
 
-/* Writes a safetensors file of known layout tensor by tensor, in the order of
-   `tensors` (only name, dtype, rank, shape are read; names must differ).  The
-   header, its 8-byte length included, is padded with spaces to at least
-   `header_bytes` and to a multiple of 8.  metadata: pairs key, value,
+/* The header of a safetensors file (name, dtype, rank, shape of `tensors`),
+   padded to at least `header_bytes` and a multiple of 8; then gm_out_write for
+   each tensor's bytes, then gm_out_commit.  metadata: pairs key, value,
    NULL-terminated, or NULL. */
 void gm_safetensors_begin(gm_arena *arena, const char *path,
                           const gm_tensor *tensors, long count,
                           const char *const *metadata, size_t header_bytes,
                           gm_out *out);
-/* then gm_out_write for each tensor's bytes, then gm_out_commit.
-   Bytes of that header (8-byte length field included) if unpadded: */
+/* Bytes of that header if unpadded. */
 size_t gm_safetensors_header(const gm_tensor *tensors, long count,
                              const char *const *metadata);
 
@@ -459,13 +397,11 @@ size_t gm_safetensors_header(const gm_tensor *tensors, long count,
 typedef struct { const char *name, *value; } gm_key;
 typedef struct { size_t count, room; gm_key *key; } gm_keys;
 void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *name,
-                 const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+                 const char *format, ...) GM_PRINTF(4, 5);
 const char *gm_keys_get(const gm_keys *keys, const char *name); /* or NULL */
 
-/* A text file of tab-separated lines.  `# key value` lines first (value: the
-   rest of the line), then one line of column names, then rows.  CR LF is
-   accepted, empty lines are skipped.  cell[r * columns + c]. */
+/* A file of tab-separated lines: `# key value` lines, column names, rows; empty
+   lines are skipped.  cell[r * columns + c]. */
 typedef struct {
     const char *path;
     gm_keys keys;
@@ -479,22 +415,18 @@ static inline const char *gm_table_key(const gm_table *t, const char *key) {
     return gm_keys_get(&t->keys, key);
 }
 
-/* Token ids of a 1-D .npy file of type <i4, <i8, <u2 or <u4, each checked to
-   be 0 .. 2^31-1. */
+/* Token ids of a 1-D .npy file of type <i4, <i8, <u2 or <u4. */
 int32_t *gm_npy_read(gm_arena *arena, const char *path, long *count);
 
 /* ------------------------------------------------------------- tokenizer.c
    Byte-level BPE from tokenizer.json, equal to the `tokenizers` library with
-   add_special_tokens = False: GPT-2 and SmolLM2 (Digits, ByteLevel), Llama 3
-   and Qwen2/3 (Split by their known patterns, ByteLevel; NFC).  Anything else
-   is refused, naming field and value.  As transformers does, the file's
-   truncation and padding are ignored. */
+   add_special_tokens = False: GPT-2, SmolLM2, Llama 3, Qwen2/3.  Anything else
+   is refused, but truncation and padding, which are ignored. */
 typedef struct gm_tokenizer gm_tokenizer;
 void gm_tokenizer_open(gm_arena *arena, const char *dir, gm_tokenizer **out);
-/* Text must be valid UTF-8 of less than 512 MiB; the message names the byte
-   offset where not.  Special tokens written out in the text become their
-   single ids.  As in the library, a byte without a token and without an
-   unk_token leaves no trace.  Time O(n log n). */
+/* Of valid UTF-8 below 512 MiB, special tokens written out included.  As in
+   the library, a byte without a token or unk_token leaves no trace.
+   O(n log n). */
 void gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
                  const char *text, size_t bytes, int32_t **tokens,
                  long *count);
@@ -528,14 +460,11 @@ typedef struct {
 /* The seven linear modules of a block, in the order used everywhere. */
 enum { GM_Q, GM_K, GM_V, GM_O, GM_GATE, GM_UP, GM_DOWN, GM_LINEARS };
 
-/* Reads DIR/config.json; refuses by field name and value what it does not
-   support (sliding window in use, experts, other model types, ...). */
+/* DIR/config.json; what is not supported is refused by field and value. */
 void gm_config_read(gm_arena *arena, const char *dir, gm_config *out);
 
-/* Shape [out, in] of linear module j of any block. */
 void gm_linear_shape(const gm_config *config, int j, long *out, long *in);
-/* The most outputs of a linear. */
-long gm_tallest(const gm_config *config);
+long gm_tallest(const gm_config *config);   /* the most outputs of a linear */
 
 /* A model is its configuration and its tensors, which stay in their files. */
 typedef struct {
@@ -545,15 +474,13 @@ typedef struct {
     char hash[65];              /* of the tensors; filled by gm_model_hash */
 } gm_model;
 
-/* Opens and checks every tensor's presence and shape:
-   "model.layers.3.mlp.up_proj.weight: expected [1536, 576], found ..." */
+/* Checks that every tensor is there and has its shape. */
 void gm_model_open(gm_arena *arena, const char *dir, gm_model *out);
 void gm_model_hash(gm_model *model);
 void gm_model_close(gm_model *model);
 
 /* "model.layers.3.mlp.up_proj" for block 3, linear GM_UP. */
 void gm_linear_name(gm_arena *arena, long layer, int j, const char **name);
-/* The weight tensor of module (layer, j). */
 const gm_tensor *gm_linear_tensor(const gm_model *model, long layer, int j);
 
 /* One block's weights as gm_real.  Absent biases and norms are NULL. */
@@ -568,13 +495,12 @@ void gm_block_alloc(gm_arena *arena, const gm_config *config, gm_block *out);
 void gm_grad_alloc(gm_arena *arena, const gm_config *config, gm_block *out);
 void gm_block_load(const gm_model *model, long layer, gm_block *out);
 
-/* h[r] = embedding row of token r, r < count. Tokens outside the vocabulary
-   are an error naming the index. */
+/* h[r] = embedding row of token r, r < count. */
 void gm_embed(const gm_model *model, const int32_t *tokens, long count,
               gm_real *h);
 
-/* GM_EINPUT when x [rows, columns], `what` ("output") of block `layer`, is not
-   finite: large weights, each finite, can overflow together. */
+/* Refuses x [rows, columns], `what` ("output") of block `layer`, that is not
+   finite: large weights can overflow together. */
 void gm_states_check(const gm_model *model, long layer, const char *what,
                      const gm_real *x, long rows, long columns);
 
@@ -585,13 +511,12 @@ void gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out);
 /* ---------------------------------------------------------------- tables.c
    scores.tsv and alloc.tsv: what Stage I hands to Stage II, and its answer. */
 
-/* Shortest decimal that reads back as exactly x (at most 17 digits). */
+/* Shortest decimal that reads back as exactly x. */
 void gm_double_text(double x, char text[32]);
 
 enum { GM_MAX_CANDIDATES = 16, GM_MAX_GROUP = 512 };
 
-/* Stored bytes of the three parts; their sum is s_mk.  bits >= 16: all in
-   `codes`. */
+/* Stored bytes; their sum is s_mk.  bits >= 16: all in `codes`. */
 typedef struct { int64_t codes, scales, zeros; } gm_parts;
 gm_parts gm_packed_parts(long out, long in, int bits, long group);
 int64_t gm_packed_bytes(long out, long in, int bits, long group);
@@ -633,13 +558,11 @@ typedef struct {
 void gm_allocation_write(gm_arena *arena, const char *path,
                          const gm_allocation *allocation);
 void gm_allocation_read(gm_arena *arena, const char *path, gm_allocation *out);
-/* choice[m]: candidate of scores' module m, matched by name in any order;
-   missing, repeated or unknown modules and bits are errors by name. */
+/* choice[m]: candidate of scores' module m, matched by name. */
 void gm_allocation_match(const gm_allocation *allocation,
                          const gm_scores *scores, int *choice);
 
-/* The three sizes of an assignment; code and effective bits are sums over all
-   modules (divide by N for the averages). */
+/* Sizes of an assignment, sums over all modules. */
 typedef struct { int64_t code_bits, effective_bits, file_bytes; } gm_sizes;
 gm_sizes gm_sizes_of(const gm_scores *scores, const int *choice);
 
@@ -680,10 +603,10 @@ double gm_mean_error(long n, const double *x, const double *y, double *error);
 
 /* ----------------------------------------------------------------- ranks.c
    Several processes, ranks, share the blocks: make MPI=1, mpirun.  Without,
-   there is one rank and all of these do nothing, in no time. */
+   there is one rank and all of these do nothing. */
 
-/* How ranks exchange bytes; MPI's, or a test's.  Called by two ranks: data of
-   rank `from` becomes that of rank `to`. */
+/* How ranks exchange bytes, MPI's or a test's: called by two, data of rank
+   `from` becomes that of rank `to`. */
 typedef struct {
     int rank, size;
     void *context;
@@ -698,12 +621,11 @@ int64_t gm_ranks_bytes(void);   /* received by all ranks so far, together    */
 /* Rank r owns first(r) .. first(r+1)-1 of the blocks. */
 long gm_rank_first(long blocks, int rank);
 
-/* main's last exchange: how the whole ended, and in *err the message of the
-   first rank that failed.  `own`, *err: how this rank ended. */
+/* main's last exchange: `own`, *err are how this rank ended, then how the whole
+   did, with the message of the first rank that failed. */
 gm_status gm_ranks_end(gm_status own, gm_error *err);
-/* All ranks call these, in the same order.  A rank that fails unwinds to main
-   and calls only gm_ranks_end; whatever the others call then fails with its
-   status and message. */
+/* All ranks call these, in the same order.  A rank that fails calls only
+   gm_ranks_end; what the others call then fails with its status and message. */
 void gm_ranks_check(void);
 /* data: rank 0's, on all ranks. */
 void gm_ranks_tell(void *data, size_t bytes);

@@ -16,21 +16,19 @@ typedef struct {
     gm_call *call;
     const gm_tokenizer *tokenizer;
     long line;
+    size_t room;
+    gm_questions out;
 } reading;
 
 _Noreturn static void wrong(const reading *r, const char *what,
                             const char *expected, const gm_json *found) {
-    static const char *const name[] = {"nothing", "a boolean", "a number",
-                                       "a string", "a list", "an object"};
-    char value[48];
-    gm_json_type type = found ? found->type : GM_JSON_NULL;
-    bool holds = type == GM_JSON_STRING || type == GM_JSON_ARRAY;
-    snprintf(value, sizeof value, "%s", holds && !found->length ? "an empty one"
-             : name[type]);
-    if (type == GM_JSON_NUMBER)
-        snprintf(value, sizeof value, "%.10g", found->number);
     gm_bad(r->call->choices, "line %ld: %s: expected %s, found %s", r->line,
-           what, expected, value);
+           what, expected, gm_json_show(found).text);
+}
+
+static void need_text(const reading *r, const char *what, const gm_json *v) {
+    if (!v || v->type != GM_JSON_STRING || !v->length)
+        wrong(r, what, "a text", v);
 }
 
 /* What Python's str.isspace takes for white space. */
@@ -56,8 +54,8 @@ static size_t stripped(const char *text, size_t length) {
 /* The harness' pair: white space at the end of the context goes to the
    continuation; continuation = tokens of the whole behind the number of tokens
    that the context alone has; and of both together the last positions + 1. */
-static gm_pair_tokens encode_pair(const reading *r, const gm_json *context,
-                                  const gm_json *choice) {
+static gm_ending encode_pair(const reading *r, const gm_json *context,
+                             const gm_json *choice) {
     gm_arena *a = &r->call->arena;
     const long positions = r->call->model.config.max_position;
     const char *delimiter = r->call->delimiter;
@@ -77,68 +75,61 @@ static gm_pair_tokens encode_pair(const reading *r, const gm_json *context,
                "context and 1 to %ld of each choice, found %ld and %ld",
                r->line, positions, n_first, n_both - n_first);
     memcpy(both, first, (size_t)n_first * sizeof *both);
-    long cut = n_both - (positions + 1);
-    if (cut < 0) cut = 0;
-    gm_pair_tokens out = {both + cut, n_both - cut, n_first - cut, 0,
-                          (long)choice->length};
+    const long cut = n_both - gm_min(n_both, positions + 1);
+    gm_ending out = {both + cut, n_both - cut, n_first - cut,
+                     {1, 0, (double)choice->length}, 0, false};
     for (size_t i = 0; i < choice->length; i++)
-        out.characters += (choice->string[i] & 0xC0) != 0x80;
+        out.size[1] += (choice->string[i] & 0xC0) != 0x80;
     return out;
 }
 
-static gm_question read_question(const reading *r, const gm_json *object) {
+static void read_question(reading *r, const gm_json *object) {
     const gm_json *context = gm_json_get(object, "context");
     const gm_json *choices = gm_json_get(object, "choices");
     const gm_json *answer = gm_json_get(object, "answer");
-    char expected[64];
+    gm_questions *q = &r->out;
+    gm_arena *a = &r->call->arena;
     if (object->type != GM_JSON_OBJECT)
         wrong(r, "the line", "an object with context, choices and answer",
               object);
-    if (!context || context->type != GM_JSON_STRING || !context->length)
-        wrong(r, "context", "a text", context);
+    need_text(r, "context", context);
     if (!choices || choices->type != GM_JSON_ARRAY || choices->length < 2)
         wrong(r, "choices", "a list of two or more texts", choices);
-    snprintf(expected, sizeof expected, "a whole number from 0 to %zu",
-             choices->length - 1);
     if (!answer || !answer->is_integer || answer->integer < 0 ||
         answer->integer >= (int64_t)choices->length)
-        wrong(r, "answer", expected, answer);
-    gm_question q = {r->line, (long)choices->length, (long)answer->integer,
-                     gm_alloc(&r->call->arena, choices->length,
-                              sizeof *q.pair)};
-    long i = 0;
+        wrong(r, "answer", gm_format(a, "a whole number from 0 to %zu",
+                                     choices->length - 1), answer);
+    int64_t i = 0;
     for (const gm_json *c = choices->child; c; c = c->next, i++) {
-        snprintf(expected, sizeof expected, "choices[%ld]", i);
-        if (c->type != GM_JSON_STRING || !c->length)
-            wrong(r, expected, "a text", c);
-        q.pair[i] = encode_pair(r, context, c);
+        need_text(r, gm_format(a, "choices[%ld]", (long)i), c);
+        q->ending = gm_grow(a, q->ending, (size_t)q->count, &r->room,
+                            sizeof *q->ending);
+        gm_ending *e = &q->ending[q->count++];
+        *e = encode_pair(r, context, c);
+        e->question = q->questions;
+        e->right = i == answer->integer;
     }
-    return q;
+    q->questions++;
 }
 
 gm_questions gm_questions_read(gm_call *call, const gm_tokenizer *tokenizer) {
-    gm_arena *a = &call->arena;
-    gm_questions out = {0};
-    reading r = {call, tokenizer, 1};
+    reading r = {.call = call, .tokenizer = tokenizer, .line = 1};
     size_t bytes;
-    char *text = gm_file_text(a, call->choices, &bytes), *end = text + bytes;
-    long lines = 1;
-    for (const char *c = text; c < end; c++) lines += *c == '\n';
-    out.question = gm_alloc(a, (size_t)lines, sizeof *out.question);
+    char *text = gm_file_text(&call->arena, call->choices, &bytes);
+    char *end = text + bytes;
     for (char *stop; text < end; text = stop + 1, r.line++) {
         stop = memchr(text, '\n', (size_t)(end - text));
         if (!stop) stop = end;
         *stop = 0;
         bytes = (size_t)(stop - text);
-        if (stripped(text, bytes) == 0) continue;
-        out.question[out.count] = read_question(
-            &r, gm_json_parse(a, call->choices, r.line, text, bytes));
-        out.pairs += out.question[out.count++].count;
+        if (stripped(text, bytes))
+            read_question(&r, gm_json_parse(&call->arena, call->choices,
+                                            r.line, text, bytes));
     }
-    if (!out.count)
+    if (!r.out.count)
         gm_bad(call->choices, "expected questions, one JSON object a line, "
                "found none");
-    return out;
+    return r.out;
 }
 
 /* ---------------------------------------------------------- log-likelihoods
@@ -147,24 +138,8 @@ gm_questions gm_questions_read(gm_call *call, const gm_tokenizer *tokenizer) {
    before it).  Some pairs run together, padded at the end: attention looks back
    only, so the padding changes nothing. */
 
-enum { BATCH_ROWS = 8192 };
-
-/* The states that predict a token of a choice, moved to the front of h;
-   next[i]: the token. */
-static long gather(const gm_pair_tokens **p, long pairs, long T, long d,
-                   gm_real *h, int32_t *next) {
-    long rows = 0;
-    for (long i = 0; i < pairs; i++)
-        for (long t = p[i]->context; t < p[i]->count; t++) {
-            memmove(h + rows * d, h + (i * T + t - 1) * d,
-                    (size_t)d * sizeof *h);
-            next[rows++] = p[i]->tokens[t];
-        }
-    return rows;
-}
-
-static void run_batch(gm_call *call, const gm_pair_tokens **p, long pairs,
-                      long T, const int *choice, double *out) {
+static void run_batch(gm_call *call, const gm_ending *e, long pairs, long T,
+                      const int *choice, double *out) {
     gm_arena *a = &call->arena;
     const long d = call->model.config.d;
     const size_t rows = (size_t)(pairs * T);
@@ -172,37 +147,43 @@ static void run_batch(gm_call *call, const gm_pair_tokens **p, long pairs,
     int32_t *tokens = gm_alloc(a, rows, sizeof *tokens);
     int32_t *next = gm_alloc(a, rows, sizeof *next);
     double *nll = gm_alloc(a, rows, sizeof *nll);
+    long used = 0;
     for (long i = 0; i < pairs; i++)
-        memcpy(tokens + i * T, p[i]->tokens,
-               (size_t)(p[i]->count - 1) * sizeof *tokens);
+        memcpy(tokens + i * T, e[i].tokens,
+               (size_t)(e[i].count - 1) * sizeof *tokens);
     gm_sequences text = {tokens, pairs, T};
     gm_final_states(a, &call->model, &call->candidates, choice, &text, NULL, h);
-    long used = gather(p, pairs, T, d, h, next);
+    /* the states that predict a token of a choice, to the front */
+    for (long i = 0; i < pairs; i++)
+        for (long t = e[i].context; t < e[i].count; t++) {
+            memmove(h + used * d, h + (i * T + t - 1) * d,
+                    (size_t)d * sizeof *h);
+            next[used++] = e[i].tokens[t];
+        }
     gm_token_losses(a, &call->on.head, h, next, used, nll);
     for (long i = 0; i < pairs; i++) {
         out[i] = 0;
-        for (long t = p[i]->context; t < p[i]->count; t++) out[i] -= *nll++;
+        for (long t = e[i].context; t < e[i].count; t++) out[i] -= *nll++;
     }
 }
 
 void gm_questions_likelihoods(gm_call *call, const gm_questions *questions,
                               const int *choice, double *out) {
+    enum { BATCH_ROWS = 8192 };
     gm_arena *a = &call->arena;
-    long n = 0;
-    const gm_pair_tokens **p = gm_alloc(a, (size_t)questions->pairs, sizeof *p);
+    const gm_ending *e = questions->ending;
+    const long n = questions->count;
     if (!call->on.head.w) gm_head_load(a, &call->model, &call->on.head);
-    for (long q = 0; q < questions->count; q++)
-        for (long i = 0; i < questions->question[q].count; i++)
-            p[n++] = &questions->question[q].pair[i];
     for (long done = 0, pairs; done < n; done += pairs) {
-        long T = p[done]->count - 1, longer;
-        for (pairs = 1; done + pairs < n; pairs++, T = longer) {
-            longer = p[done + pairs]->count - 1;
-            if (longer < T) longer = T;
-            if ((pairs + 1) * longer > BATCH_ROWS) break;
+        long T = 0;
+        for (pairs = 0; done + pairs < n; pairs++) {
+            const long own = e[done + pairs].count - 1;
+            const long longest = own > T ? own : T;
+            if (pairs && (pairs + 1) * longest > BATCH_ROWS) break;
+            T = longest;
         }
         gm_mark mark = gm_arena_mark(a);
-        run_batch(call, p + done, pairs, T, choice, out + done);
+        run_batch(call, e + done, pairs, T, choice, out + done);
         gm_arena_rewind(a, mark);
         gm_say(&call->report, "choices", done + pairs, n);
     }
@@ -210,34 +191,27 @@ void gm_questions_likelihoods(gm_call *call, const gm_questions *questions,
 
 /* --------------------------------------------------------------- accuracies */
 
-/* The first of the largest likelihood / divisor, as numpy.argmax. */
-static bool is_right(const gm_question *q, const double *likelihood, int by) {
-    long best = 0;
-    double most = 0;
-    for (long i = 0; i < q->count; i++) {
-        const gm_pair_tokens *p = &q->pair[i];
-        double x = likelihood[i] / (double)(by == 0 ? 1 : by == 1
-                                            ? p->characters : p->bytes);
-        if (i == 0 || x > most) most = x, best = i;
-    }
-    return best == q->answer;
-}
-
 /* Shares a of n with their standard errors sqrt(a (1 - a) / (n - 1)), which are
-   those of means of zeros and ones. */
+   those of means of zeros and ones.  The most likely ending is the first of the
+   largest, as numpy.argmax. */
 gm_accuracy gm_questions_score(const gm_questions *questions,
                                const double *likelihood) {
-    const long n = questions->count;
+    const double n = (double)questions->questions;
     gm_accuracy out = {0};
-    for (long q = 0; q < n; q++) {
-        for (int by = 0; by < 3; by++)
-            out.share[by] += is_right(&questions->question[q], likelihood, by);
-        likelihood += questions->question[q].count;
-    }
     for (int by = 0; by < 3; by++) {
         double *a = &out.share[by];
-        *a /= (double)n;
-        if (n > 1) out.error[by] = sqrt(*a * (1 - *a) / (double)(n - 1));
+        for (long i = 0, next; i < questions->count; i = next) {
+            const gm_ending *e = questions->ending;
+            long best = i;
+            for (next = i; next < questions->count &&
+                 e[next].question == e[i].question; next++)
+                if (likelihood[next] / e[next].size[by] >
+                    likelihood[best] / e[best].size[by])
+                    best = next;
+            *a += e[best].right;
+        }
+        *a /= n;
+        if (n > 1) out.error[by] = sqrt(*a * (1 - *a) / (n - 1));
     }
     return out;
 }

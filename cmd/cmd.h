@@ -233,28 +233,27 @@ void gm_robust_find(gm_arena *arena, const gm_scores *scores,
 /* ---------------------------------------------------------------- choice.c
    Multiple choice as lm-evaluation-harness does it. */
 
-/* Context and one choice: tokens[0 .. context-1], then the choice's. */
+/* Context and one of a question's choices: tokens[0 .. context-1], then the
+   choice's.  size: what ln p is divided by: 1, characters, bytes of it. */
 typedef struct {
     const int32_t *tokens;
     long count, context;
-    long characters, bytes;     /* of the choice's text */
-} gm_pair_tokens;
-typedef struct { long line, count, answer; gm_pair_tokens *pair; } gm_question;
-/* pairs: sum of the questions' counts. */
-typedef struct { long count, pairs; gm_question *question; } gm_questions;
+    double size[3];
+    long question;
+    bool right;
+} gm_ending;
+typedef struct { long questions, count; gm_ending *ending; } gm_questions;
 
 /* --choices, one JSON object a line: {"context": "...", "choices": ["...",
-   ...], "answer": index}.  The text is context, --delimiter (the harness has
-   one space), choice; of one longer than the model's longest input the front is
-   cut off.  No BOS. */
+   ...], "answer": index}.  The text is context, --delimiter, choice; of one
+   longer than the model's longest input the front is cut off.  No BOS. */
 gm_questions gm_questions_read(gm_call *call, const gm_tokenizer *tokenizer);
-/* out[pairs]: ln p(choice | context), question by question, by the model, or
-   (choice not NULL) its candidates. */
+/* out[count]: ln p(choice | context) by the model, or (choice not NULL) its
+   candidates. */
 void gm_questions_likelihoods(gm_call *call, const gm_questions *questions,
                               const int *choice, double *out);
-/* Shares of questions whose answer has the largest 0: ln p, 1: ln p divided by
-   the choice's characters, 2: by its bytes; of equal ones the first counts.
-   Errors: standard errors over questions. */
+/* Shares of questions whose answer has the largest ln p / size, and their
+   standard errors over questions. */
 typedef struct { double share[3], error[3]; } gm_accuracy;
 gm_accuracy gm_questions_score(const gm_questions *questions,
                                const double *likelihood);

@@ -4,12 +4,12 @@
 
 static void choice_cells(gm_call *call, const gm_questions *questions,
                          const int *choice, char to[256]) {
-    double *likelihood = gm_alloc(&call->arena, (size_t)questions->pairs,
+    double *likelihood = gm_alloc(&call->arena, (size_t)questions->count,
                                   sizeof *likelihood);
     gm_questions_likelihoods(call, questions, choice, likelihood);
     gm_accuracy a = gm_questions_score(questions, likelihood);
     snprintf(to, 256, "\t%ld\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f",
-             questions->count, a.share[0], a.error[0], a.share[1], a.error[1],
+             questions->questions, a.share[0], a.error[0], a.share[1], a.error[1],
              a.share[2], a.error[2]);
 }
 

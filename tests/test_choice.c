@@ -40,7 +40,7 @@ static void fixture_begin(fixture *f) {
     if (!s) s = read_file(f, "data/choices.jsonl", &f->questions);
     CHECK(s == GM_OK, "%s", err.text);
     if (s) exit(test_end("test_choice"));
-    f->likelihood = gm_alloc(a, (size_t)f->questions.pairs, sizeof(double));
+    f->likelihood = gm_alloc(a, (size_t)f->questions.count, sizeof(double));
 }
 
 /* The whole file against transformers. */
@@ -52,26 +52,26 @@ static void equals_transformers(fixture *f) {
     gm_vec error = vec_read(golden, "error");
     gm_status s = likelihoods(f, &f->questions, NULL, f->likelihood);
     CHECK(s == GM_OK, "%s", err.text);
-    CHECK(f->questions.pairs == sums.count, "%ld pairs", f->questions.pairs);
-    long n = 0;
-    for (long q = 0; q < f->questions.count; q++)
-        for (long i = 0; i < f->questions.question[q].count; i++, n++) {
-            const gm_pair_tokens *p = &f->questions.question[q].pair[i];
-            CHECK(p->context == context.i[n] &&
-                  p->count - p->context == tokens.i[n], "question %ld choice "
-                  "%ld: %ld + %ld tokens", q, i, p->context,
-                  p->count - p->context);
-            /* each token's NLL, up to 20, by two float32 programs: as in
-               test_eval 1e-5 each */
-            double bound = 1e-5 * (double)tokens.i[n];
-            CHECK(fabs(f->likelihood[n] - sums.f[n]) < bound, "question %ld "
-                  "choice %ld: %.9g, by transformers %.9g", q, i,
-                  f->likelihood[n], sums.f[n]);
-        }
+    CHECK(f->questions.count == sums.count, "%ld pairs", f->questions.count);
+    const gm_ending *e = f->questions.ending;
+    for (long n = 0; n < f->questions.count; n++) {
+        CHECK(e[n].context == context.i[n] &&
+              e[n].count - e[n].context == tokens.i[n], "question %ld, pair "
+              "%ld: %ld + %ld tokens", e[n].question, n, e[n].context,
+              e[n].count - e[n].context);
+        /* each token's NLL, up to 20, by two float32 programs: as in test_eval
+           1e-5 each */
+        double bound = 1e-5 * (double)tokens.i[n];
+        CHECK(fabs(f->likelihood[n] - sums.f[n]) < bound, "question %ld, pair "
+              "%ld: %.9g, by transformers %.9g", e[n].question, n,
+              f->likelihood[n], sums.f[n]);
+    }
     /* a sign of three bytes, then " day of the month." */
-    const gm_pair_tokens *sign = &f->questions.question[20].pair[2];
-    CHECK(sign->characters == 19 && sign->bytes == 21, "%ld characters, %ld "
-          "bytes", sign->characters, sign->bytes);
+    long sign = 0;
+    while (e[sign].question < 20) sign++;
+    sign += 2;
+    CHECK(e[sign].size[1] == 19 && e[sign].size[2] == 21, "%g characters, %g "
+          "bytes", e[sign].size[1], e[sign].size[2]);
     gm_accuracy a = gm_questions_score(&f->questions, f->likelihood);
     double found[6] = {a.share[0], a.share[1], a.share[2], a.error[0],
                        a.error[1], a.error[2]};
@@ -86,17 +86,13 @@ static void equals_transformers(fixture *f) {
 
 /* A pair alone has the likelihood that it has among longer ones. */
 static void padding_changes_nothing(fixture *f) {
-    long at = 0, wrong = 0;
-    for (long q = 0; q < f->questions.count; q++)
-        for (long i = 0; i < f->questions.question[q].count; i++, at++) {
-            gm_question alone = {1, 1, 0, &f->questions.question[q].pair[i]};
-            gm_questions one = {1, 1, &alone};
-            double likelihood;
-            if (at % 5) continue;
-            CHECK(likelihoods(f, &one, NULL, &likelihood) == GM_OK, "%s",
-                  err.text);
-            wrong += likelihood != f->likelihood[at];
-        }
+    long wrong = 0;
+    for (long at = 0; at < f->questions.count; at += 5) {
+        gm_questions one = {1, 1, f->questions.ending + at};
+        double likelihood;
+        CHECK(likelihoods(f, &one, NULL, &likelihood) == GM_OK, "%s", err.text);
+        wrong += likelihood != f->likelihood[at];
+    }
     CHECK(wrong == 0, "%ld pairs depend on their batch", wrong);
 }
 
@@ -114,14 +110,14 @@ static void quantized_models(fixture *f) {
     int *choice = gm_alloc(&f->call.arena, (size_t)M, sizeof *choice);
     double moved[2] = {0};
     for (int k = 0; k < 2; k++) {
-        double *found = gm_alloc(&f->call.arena, (size_t)f->questions.pairs,
+        double *found = gm_alloc(&f->call.arena, (size_t)f->questions.count,
                                  sizeof *found);
         for (long j = 0; j < M; j++) choice[j] = k;
         s = likelihoods(f, &f->questions, choice, found);
         CHECK(s == GM_OK, "%s", err.text);
-        for (long i = 0; i < f->questions.pairs; i++)
+        for (long i = 0; i < f->questions.count; i++)
             moved[k] += fabs(found[i] - f->likelihood[i]) /
-                        (double)f->questions.pairs;
+                        (double)f->questions.count;
     }
     CHECK(moved[1] > 0 && moved[1] < 0.2 && moved[0] > 1, "mean change at 8 "
           "bits %g, at 2 bits %g", moved[1], moved[0]);
@@ -131,11 +127,11 @@ static void quantized_models(fixture *f) {
 /* Three choices of 4, 2 and 1 characters, 4, 2 and 2 bytes, likelihoods by
    hand. */
 static void scores_by_hand(void) {
-    gm_pair_tokens pair[3] = {{.characters = 4, .bytes = 4},
-                              {.characters = 2, .bytes = 2},
-                              {.characters = 1, .bytes = 2}};
-    gm_question q[2] = {{1, 3, 0, pair}, {2, 3, 1, pair}};
-    gm_questions both = {2, 6, q};
+    gm_ending e[6] = {{.size = {1, 4, 4}, .right = true},
+                      {.size = {1, 2, 2}}, {.size = {1, 1, 2}}};
+    for (int i = 3; i < 6; i++) e[i] = e[i - 3], e[i].question = 1;
+    e[3].right = false, e[4].right = true;
+    gm_questions both = {2, 6, e};
     /* per character -1, -1.5, -1.9; per byte -1, -1.5, -0.95 */
     double l[6] = {-4, -3, -1.9, -4, -2, -2};
     gm_accuracy a = gm_questions_score(&both, l);
@@ -166,10 +162,10 @@ static void long_contexts(fixture *f) {
         "\"in the tabernacle\"], \"answer\": 0}\n  \n";
     CHECK(read_text(f, text, 512, &whole) == GM_OK &&
           read_text(f, text, 8, &cut) == GM_OK, "%s", err.text);
-    CHECK(whole.count == 1 && whole.question->line == 2, "line %ld",
-          whole.question->line);
+    CHECK(whole.questions == 1 && whole.count == 2, "%ld questions, %ld pairs",
+          whole.questions, whole.count);
     for (int i = 0; i < 2; i++) {
-        gm_pair_tokens w = whole.question->pair[i], c = cut.question->pair[i];
+        gm_ending w = whole.ending[i], c = cut.ending[i];
         CHECK(c.count == 9 && w.count > 9 &&
               w.count - w.context == c.count - c.context &&
               memcmp(c.tokens, w.tokens + w.count - 9, 9 * sizeof *c.tokens)
@@ -197,21 +193,21 @@ static void bad_lines(fixture *f) {
             "2");
     refused(f, "{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": "
             "\"b\"}", "line 1: answer: expected a whole number from 0 to 1, "
-            "found a string");
+            "found \"b\"");
     refused(f, "{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": "
             "true}", "line 1: answer: expected a whole number from 0 to 1, "
-            "found a boolean");
+            "found true");
     refused(f, GOOD GOOD "{\"choices\": [\"b\", \"c\"], \"answer\": 0}",
             "line 3: context: expected a text, found nothing");
     refused(f, "{\"context\": \"\", \"choices\": [\"b\", \"c\"], \"answer\": "
-            "0}", "line 1: context: expected a text, found an empty one");
+            "0}", "line 1: context: expected a text, found \"\"");
     refused(f, "{\"context\": \"a\", \"choices\": [\"b\"], \"answer\": 0}",
             "line 1: choices: expected a list of two or more texts, found a "
             "list");
     refused(f, "{\"context\": \"a\", \"choices\": [\"b\", 7], \"answer\": 0}",
             "line 1: choices[1]: expected a text, found 7");
     refused(f, "{\"context\": \"a\", \"choices\": [\"b\", \"\"], \"answer\": "
-            "0}", "line 1: choices[1]: expected a text, found an empty one");
+            "0}", "line 1: choices[1]: expected a text, found \"\"");
     refused(f, GOOD "[1]", "line 2: the line: expected an object with "
             "context, choices and answer, found a list");
     refused(f, GOOD "{\"context\" \"a\"}", "line 2, column 12: expected ':', "

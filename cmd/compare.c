@@ -23,9 +23,9 @@ typedef struct {
     const gm_scores *table;
     gm_scores scores;
     gm_effort learning;             /* of gamma's scores, if learned here */
-    bool wanted[METHODS];
+    bool wanted[METHODS], learned;  /* learned: a method needs them */
     int method[METHODS], methods;   /* in the order asked for */
-    const char *run;
+    const char *run;                /* hash of what all rows depend on */
     char scores_hash[65];
     gm_comparison all;
     const char *asked[MAX_ROWS];    /* keys of the rows asked for */
@@ -35,44 +35,29 @@ typedef struct {
     long seen_count;
 } comparing;
 
-/* All that can be refused before anything is computed; then the candidates. */
-static void begin(comparing *c) {
+/* --methods, in the order given, each once; what they need. */
+static void read_methods(comparing *c) {
     gm_call *call = c->call;
-    gm_plan *plan = &call->plan;
     const char *names[METHODS];
     char *list = gm_format(&call->arena, "%s", call->methods);
-    if (!call->text && !call->text_tokens)
-        gm_fail(GM_EUSAGE, "compare: --text FILE is missing");
     for (int m = 0; m < METHODS; m++) names[m] = name_of(m);
     for (char *item; (item = strsep(&list, ","));) {
         const int m = gm_parse_name("--methods", item, names, METHODS);
+        const gm_measures measures = m == BAQ_ROW ? GM_MEASURES_NOTHING
+                                   : gm_method_measures((gm_method)m);
         if (c->wanted[m])
             gm_fail(GM_EUSAGE, "--methods: %s is given twice", item);
         c->wanted[m] = true;
         c->method[c->methods++] = m;
+        c->learned = c->learned || is_learned(m);
+        if (measures > call->plan.rivals) call->plan.rivals = measures;
     }
     /* the original's row, and each method's for each budget */
-    plan->budgets = c->methods * (1 + (int)gm_count_char(call->budgets, ','));
-    if (1 + plan->budgets > MAX_ROWS)
+    call->plan.budgets = c->methods *
+                         (1 + (int)gm_count_char(call->budgets, ','));
+    if (1 + call->plan.budgets > MAX_ROWS)
         gm_fail(GM_EUSAGE, "compare: expected at most %d rows, found %d",
-                MAX_ROWS, 1 + plan->budgets);
-    gm_call_prepare(call);
-    plan->learns = !call->scores_from && (c->wanted[GM_LEARNED] ||
-                                          c->wanted[GM_REFINED]);
-    for (int m = 0; m < GM_METHODS; m++)
-        if (c->wanted[m] && gm_method_measures((gm_method)m) > plan->rivals)
-            plan->rivals = gm_method_measures((gm_method)m);
-    c->options = (gm_rivals_options){.candidates = &call->candidates,
-                                     .evaluations = call->evaluations,
-                                     .seed = call->fit.seed};
-    if (call->search || call->search_tokens)
-        c->options.text = gm_call_sequences(call, call->search,
-                                            call->search_tokens);
-    gm_call_begin(call);
-    if (!c->options.text.tokens) c->options.text = call->calibration;
-    c->options.overhead = call->table.overhead;
-    c->all = gm_comparison_open(&call->arena, call->out);
-    gm_candidates_verify(&call->arena, &call->candidates, call->out);
+                MAX_ROWS, 1 + call->plan.budgets);
 }
 
 /* ------------------------------------------------------ what rows depend on */
@@ -86,20 +71,19 @@ static const char *short_hash(gm_call *call, const char *text, int digits) {
 
 static const char *name_run(const comparing *c) {
     gm_call *call = c->call;
-    const gm_sequences *t = &call->calibration, *r = &c->options.text;
-    const gm_sequences *e = &call->on.text;
-    char calibration[65], text[65], rivals[65] = "";
-    gm_sha_tokens(t->tokens, t->S, t->T, calibration);
-    gm_sha_tokens(e->tokens, e->S, e->T, text);
-    bool own = r->tokens != t->tokens;      /* --search-text */
-    if (own) gm_sha_tokens(r->tokens, r->S, r->T, rivals);
+    const gm_sequences *t[3] = {&call->calibration, &call->on.text,
+                                &c->options.text};
+    const bool own = t[2]->tokens != t[0]->tokens;      /* --search-text */
+    char hash[3][65];
+    for (int i = 0; i < 3; i++)
+        gm_sha_tokens(t[i]->tokens, t[i]->S, t[i]->T, hash[i]);
     return short_hash(call, gm_format(
         &call->arena, "gamma %s\nmodel %s\ncandidates %s\ncalibration %s\n"
         "sequences %ld %ld\ntext %s\nwindows %ld %ld\nseed %llu\n"
         "evaluations %ld\n%s%s", GM_VERSION, call->model.hash,
-        call->candidates.hash, calibration, t->S, t->T, text, e->S,
-        e->T, (unsigned long long)c->options.seed, c->options.evaluations,
-        own ? "search " : "", rivals), 12);
+        call->candidates.hash, hash[0], t[0]->S, t[0]->T, hash[1], t[1]->S,
+        t[1]->T, (unsigned long long)c->options.seed, c->options.evaluations,
+        own ? "search " : "", own ? hash[2] : ""), 12);
 }
 
 /* budget NULL: the original. */
@@ -113,53 +97,29 @@ static const char *key_of(const comparing *c, int method,
         is_learned(method) ? c->scores_hash : "-"), 16);
 }
 
-/* ----------------------------------------------------------- gamma's scores */
+/* ------------------------------------------------------------------ one row */
 
-/* What learning took is kept for rows that are measured later; `hash` is the
-   fit's. */
-static void keep_learning(comparing *c, const char *hash) {
-    gm_arena *a = &c->call->arena;
-    gm_table t;
-    gm_out out;
-    const char *of = NULL;
-    const char *path = gm_format(a, "%s/learning.tsv", c->call->out);
-    if (gm_exists(path)) {
-        gm_table_read(a, path, &t);
-        of = gm_table_key(&t, "hash");
-    }
-    if (of && strcmp(of, hash) == 0 && t.rows == 1) {
-        c->learning.seconds = gm_parse_double(path, t.cell[0], 0, 1e12);
-        return;
-    }
-    gm_out_open(a, path, &out);
-    gm_out_print(&out, "# hash %s\nseconds\n%.1f\n", hash, c->learning.seconds);
-    gm_out_commit(&out);
-}
-
-/* From a file (scores of other candidates would compare nothing), or from
-   Stage I in DIR, gone on with where it was interrupted.  Its passes over the
-   text: `batch` of S sequences a step, forward and backward. */
+/* GAMMA's scores: from a file (scores of other candidates would compare
+   nothing), or from Stage I in DIR, gone on with where it was interrupted.  Its
+   passes over the text: `batch` of S sequences a step, forward and backward. */
 static void prepare_gamma(comparing *c) {
     gm_call *call = c->call;
     const gm_fit_options *o = &call->fit;
-    double start = gm_seconds();
+    const double start = gm_seconds();
+    char hash[65];
     if (call->scores_from) {
         gm_scores_read(&call->arena, call->scores_from, &c->scores);
         gm_call_match(call, &c->scores, call->candidates.hash);
     } else {
         call->resume = true;
-        char hash[65];
         gm_call_learn(call, &c->scores, hash);
         c->learning = (gm_effort){(double)(o->steps * o->batch) / (double)o->S,
                                   gm_seconds() - start};
-        keep_learning(c, hash);
     }
     gm_sha_of(c->scores.score, (size_t)(c->scores.M * c->scores.K) *
               sizeof *c->scores.score, c->scores_hash);
     c->options.learned = &c->scores;
 }
-
-/* ------------------------------------------------------------------ one row */
 
 /* alloc-METHOD-2.5.tsv, -2.75-ebits.tsv, -50M-bytes.tsv */
 static void write_alloc(comparing *c, const gm_budget *budget,
@@ -193,29 +153,33 @@ static void write_alloc(comparing *c, const gm_budget *budget,
 /* Methods often choose the same: measured once. */
 static gm_measure measure_choice(comparing *c, const int *choice) {
     const size_t bytes = (size_t)c->table->M * sizeof *choice;
-    for (long i = 0; i < c->seen_count; i++)
-        if (memcmp(c->seen[i].choice, choice, bytes) == 0)
-            return c->seen[i].measure;
-    gm_measure m = gm_call_measure(c->call, &c->call->candidates, choice);
-    c->seen[c->seen_count].choice = choice;
-    c->seen[c->seen_count++].measure = m;
-    return m;
+    long i = 0;
+    while (i < c->seen_count && memcmp(c->seen[i].choice, choice, bytes) != 0)
+        i++;
+    if (i == c->seen_count) {
+        c->seen[i].measure = gm_call_measure(c->call, &c->call->candidates,
+                                             choice);
+        c->seen[c->seen_count++].choice = choice;
+    }
+    return c->seen[i].measure;
 }
 
 static void measure_method(comparing *c, int method, const gm_budget *budget,
                            gm_compared *row) {
     const gm_scores *t = c->table;
-    gm_effort learning = {0};
     int *choice = gm_alloc(&c->call->arena, (size_t)t->M, sizeof *choice);
-    if (is_learned(method)) learning = c->learning;
     gm_effort spent = gm_rivals_choose(c->rivals, (gm_method)method, budget,
                                        choice, NULL);
     row->measure = measure_choice(c, choice);
     write_alloc(c, budget, row->method, choice);
     gm_sizes z = gm_sizes_of(t, choice);
     row->quantizer = gm_quantizer_name[c->call->recipe.quantizer];
-    row->evaluations = spent.evaluations + learning.evaluations;
-    row->seconds = spent.seconds + learning.seconds;
+    row->evaluations = spent.evaluations;
+    row->seconds = spent.seconds;
+    if (is_learned(method)) {
+        row->evaluations += c->learning.evaluations;
+        row->seconds += c->learning.seconds;
+    }
     row->code_bits = (double)z.code_bits / (double)t->N;
     row->effective_bits = (double)z.effective_bits / (double)t->N;
     row->bytes = (double)z.file_bytes;
@@ -223,27 +187,19 @@ static void measure_method(comparing *c, int method, const gm_budget *budget,
 
 /* BAQ makes weights of its own; its rate is the budget in bits a weight, and
    its sizes are its report's. */
-typedef struct {
-    comparing *c;
-    const gm_budget *budget;
-    gm_compared *row;
-} baq_row;
-
-static void measure_baq(void *context) {
-    const baq_row *b = context;
-    comparing *c = b->c;
-    const gm_budget *budget = b->budget;
-    gm_compared *row = b->row;
+static void measure_baq(comparing *c, const gm_budget *budget,
+                        gm_compared *row) {
     gm_call *call = c->call;
     const gm_scores *t = c->table;
-    const double start = gm_seconds();
-    gm_baq_options o = {.damping = GM_DAMPING, .rule = GM_BAQ_EBITS,
-                        .rate = (double)budget->limit / (double)t->N};
+    const double start = gm_seconds(), limit = (double)budget->limit;
+    const bool bytes = budget->convention == GM_BYTES;
+    const gm_baq_options o = {
+        .damping = GM_DAMPING, .hessian = call->recipe.hessian == GM_PLAIN
+                                          ? GM_PLAIN : GM_TOKEN,
+        .rule = budget->convention == GM_BITS ? GM_BAQ_BITS : GM_BAQ_EBITS,
+        .rate = (bytes ? 8 * (limit - (double)t->overhead) : limit) /
+                (double)t->N};
     gm_candidates made;
-    if (budget->convention == GM_BITS) o.rule = GM_BAQ_BITS;
-    if (budget->convention == GM_BYTES)
-        o.rate = 8 * (double)(budget->limit - t->overhead) / (double)t->N;
-    if (call->recipe.hessian == GM_PLAIN) o.hessian = GM_PLAIN;
     gm_baq_report report = gm_call_baq(call, &o, &made);
     row->seconds = gm_seconds() - start;
     const int *first = gm_alloc(&call->arena, (size_t)t->M, sizeof *first);
@@ -282,24 +238,40 @@ static void one_row(comparing *c, int method, const gm_budget *budget) {
         row.convention = gm_convention_name(budget->convention);
         gm_talk(c->call, "%s %s", row.method, row.budget);
     }
-    if (method == BAQ_ROW) {        /* what the others can meet, it may not */
-        gm_error err;
-        gm_status s = gm_try(measure_baq, &(baq_row){c, budget, &row}, &err);
-        if (s && s != GM_EINFEASIBLE) gm_fail(s, "%s", err.text);
-        if (s) {
-            gm_talk(c->call, "no row: %s", err.text);
-            c->rows--;
-            return;
-        }
-    } else if (method == ORIGINAL) {
-        measure_original(c, &row);
-    } else {
-        measure_method(c, method, budget, &row);
-    }
+    if (method == ORIGINAL) measure_original(c, &row);
+    else if (method == BAQ_ROW) measure_baq(c, budget, &row);
+    else measure_method(c, method, budget, &row);
     gm_comparison_add(&c->call->arena, &c->all, &row);
 }
 
 /* ----------------------------------------------------------------- all rows */
+
+/* All that can be refused before anything is computed; then the candidates,
+   the scores, the errors. */
+static void begin(comparing *c) {
+    gm_call *call = c->call;
+    gm_arena *a = &call->arena;
+    if (!call->text && !call->text_tokens)
+        gm_fail(GM_EUSAGE, "compare: --text FILE is missing");
+    read_methods(c);
+    gm_call_prepare(call);
+    call->plan.learns = !call->scores_from && c->learned;
+    c->options = (gm_rivals_options){.candidates = &call->candidates,
+                                     .evaluations = call->evaluations,
+                                     .seed = call->fit.seed};
+    if (call->search || call->search_tokens)
+        c->options.text = gm_call_sequences(call, call->search,
+                                            call->search_tokens);
+    gm_call_begin(call);
+    if (!c->options.text.tokens) c->options.text = call->calibration;
+    c->options.overhead = call->table.overhead;
+    c->all = gm_comparison_open(a, call->out);
+    gm_candidates_verify(a, &call->candidates, call->out);
+    c->run = name_run(c);
+    if (c->learned) prepare_gamma(c);
+    c->rivals = gm_rivals_begin(a, &c->options, &call->report);
+    c->table = gm_rivals_table(c->rivals);
+}
 
 static void run_compare(gm_call *call) {
     static comparing c;
@@ -308,10 +280,6 @@ static void run_compare(gm_call *call) {
     const gm_compared *rows[MAX_ROWS];
     c = (comparing){.call = call};
     begin(&c);
-    c.run = name_run(&c);
-    if (c.wanted[GM_LEARNED] || c.wanted[GM_REFINED]) prepare_gamma(&c);
-    c.rivals = gm_rivals_begin(a, &c.options, &call->report);
-    c.table = gm_rivals_table(c.rivals);
     one_row(&c, ORIGINAL, NULL);
     char *list = gm_format(a, "%s", call->budgets);
     for (char *item; (item = strsep(&list, ","));) {

@@ -108,7 +108,6 @@ timeless() {
     case $1 in
     */compare.tsv) cut -f 1-17,19- "$1" ;;
     */compare.svg) cat "$1" ;;
-    */learning.tsv) sed '$d' "$1" ;;
     esac
 }
 
@@ -120,7 +119,6 @@ whole() {
         wc -c)" -eq 6 ] && [ "$(tail -c 1 "$1" | wc -l)" -eq 1 ] ;;
     */compare.tsv) [ "$((rows - 1))" -eq "$(sed -n 's/^# rows //p' "$1")" ] &&
         [ "$(tail -c 1 "$1" | wc -l)" -eq 1 ] ;;
-    */learning.tsv) [ "$rows" -eq 2 ] && [ "$(tail -c 1 "$1" | wc -l)" -eq 1 ] ;;
     */compare.svg) [ "$(tail -n 1 "$1")" = "</svg>" ] ;;
     *) false ;;
     esac

@@ -19,9 +19,7 @@ HARDEN  += $(if $(filter x86_64%,$(MACHINE)),-fcf-protection)
 HARDEN  += $(if $(filter aarch64%,$(MACHINE)),-mbranch-protection=standard)
 CFLAGS  := -std=gnu11 -g $(WARN) -ffp-contract=off -fno-math-errno $(HARDEN)
 LDLIBS  := -pie -Wl,-z,relro,-z,now,-z,noexecstack -lm
-ifeq ($(OPENMP),1)
-CFLAGS  += -fopenmp
-endif
+CFLAGS  += $(if $(filter 1,$(OPENMP)),-fopenmp,-fopenmp-simd)
 ifeq ($(GLPK),1)
 LDLIBS  += -lglpk
 else

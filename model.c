@@ -1,14 +1,24 @@
 /* model.c: Llama, Qwen2 and Qwen3, forward and backward.
 
-   In reading order: rotary angles; each operation with its backward pass right
-   below it; the block as a list of those operations, forwards and backwards;
-   the output head.  Follows the definition in the `transformers` library,
-   which the golden vectors of tests/test_model.c come from.  Uses kernels.c
-   for every heavy loop and touches nothing but what it is handed.
+   R rows of activations: sequences of T tokens, one below the other.  hd
+   head_dim; all matrices are row-major.
 
-   Letters: R = S T rows of activations, hd head_dim, Hq and Hkv query and
-   key/value heads.  All matrices are row-major; a linear module maps
-   x [R, in] to x W^T [R, out].
+   (1) phi_ti = t omega_i,  i < hd/2                           rotary angles
+   (2) norm:       y = w x / rms(x),  rms(x)^2 = mean_i x_i^2 + eps
+   (3) linear:     y = W x + b                       W [out, in], b may be 0
+   (4) rotary:     (x_i, x_{i+hd/2}) turned by phi_ti, in each head
+   (5) attention:  z_tj = q_t . k_j / sqrt(hd), j <= t,  P_t = softmax(z_t),
+                   o_t = sum_j P_tj v_j                        in each head
+   (6) swiglu:     a = gate sigma(gate) up,  sigma(g) = 1 / (1 + exp(-g))
+   (7) block:      mid = h + O(attention(q, k, v)),  q, k turned, of norm1(h)
+                   y = mid + Down(swiglu(gate, up)),  of norm2(mid)
+   (8) head:       logits = W norm(h)
+
+   In this order below, each with its backward pass right after it: given
+   dE/dy, written d_y, it finds dE/dx and dE/dw.  Follows the definition in the
+   `transformers` library, which the golden vectors of tests/test_model.c come
+   from.  Every heavy loop is in lib/kernels.c; no sum depends on the number of
+   threads.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
 
@@ -17,30 +27,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---------------------------------------------------------- rotary angles */
-
-/* Inverse frequencies f_i, i < hd/2, in the float32 arithmetic of
-   transformers: at position 2000 a unit in the last place of f_1 turns the
-   angle by 1e-4, so the checkpoint means these floats and no better ones. */
-static float base_power(const gm_config *c, long i) {
-    float exponent = (float)(2 * i) / (float)c->head_dim;
-    return (float)gm_expd((double)exponent * gm_logd(c->rope.theta));
-}
-
-/* Llama 3.1: wavelengths w = 2 pi / f above original/low are slowed by the
-   factor, those below original/high kept, in between s f + (1-s) f/factor,
-   s = (original/w - low) / (high - low). */
-static float llama3_frequency(const gm_rope *r, float f) {
-    const float two_pi = (float)6.283185307179586;
-    float factor = (float)r->factor, low = (float)r->low_freq_factor;
-    double length = (double)r->original_max_position;
-    float w = 1.0f / f * two_pi;
-    if (w > (float)(length / r->low_freq_factor)) return f / factor;
-    if (w < (float)(length / r->high_freq_factor)) return f;
-    float s = (1.0f / w * (float)length - low) /
-              (float)(r->high_freq_factor - r->low_freq_factor);
-    return (1.0f - s) * f / factor + s * f;
-}
+/* ------------------------------------------------------ (1) rotary angles */
 
 /* YaRN's correction: the (real) index i at which angles make `rotations` turns
    within the original context. */
@@ -51,9 +38,9 @@ static double yarn_index(const gm_config *c, double rotations) {
            (2 * gm_logd(c->rope.theta));
 }
 
-/* YaRN (Peng et al. 2023): f for the fast angles, f/factor for the slow ones,
-   and a linear ramp over i between the two indices. */
-static float yarn_frequency(const gm_config *c, long i) {
+/* YaRN (Peng et al. 2023): omega for the fast angles, omega/factor for the
+   slow ones, and a linear ramp over i between the two indices. */
+static float yarn_frequency(const gm_config *c, long i, float power) {
     const gm_rope *r = &c->rope;
     double low = yarn_index(c, r->beta_fast);
     double high = yarn_index(c, r->beta_slow);
@@ -62,31 +49,50 @@ static float yarn_frequency(const gm_config *c, long i) {
     high = high < (double)(c->head_dim - 1) ? high : (double)(c->head_dim - 1);
     if (high - low == 0) high += 0.001;
     float ramp = ((float)i - (float)low) / (float)(high - low);
-    float keep = 1.0f - (ramp < 0 ? 0 : ramp > 1 ? 1 : ramp);
-    float power = base_power(c, i);
+    float keep = 1.0f - gm_clamp(ramp, 0, 1);
     return 1.0f / ((float)r->factor * power) * (1.0f - keep) +
            1.0f / power * keep;
 }
 
+/* Llama 3.1: wavelengths 2 pi / omega above original/low are slowed by the
+   factor, those below original/high kept, in between in proportion `keep`,
+   keep = (original/wavelength - low) / (high - low). */
+static float llama3_frequency(const gm_rope *r, float omega) {
+    const float two_pi = (float)6.283185307179586;
+    float factor = (float)r->factor, low = (float)r->low_freq_factor;
+    double length = (double)r->original_max_position;
+    float wavelength = 1.0f / omega * two_pi;
+    if (wavelength > (float)(length / r->low_freq_factor))
+        return omega / factor;
+    if (wavelength < (float)(length / r->high_freq_factor)) return omega;
+    float keep = (1.0f / wavelength * (float)length - low) /
+                 (float)(r->high_freq_factor - r->low_freq_factor);
+    return (1.0f - keep) * omega / factor + keep * omega;
+}
+
+/* omega_i in the float32 arithmetic of transformers: at position 2000 a unit
+   in the last place of omega_1 turns the angle by 1e-4, so the checkpoint means
+   these floats and no better ones. */
 static float inverse_frequency(const gm_config *c, long i) {
+    const float exponent = (float)(2 * i) / (float)c->head_dim;
+    const float power = (float)gm_expd((double)exponent *
+                                       gm_logd(c->rope.theta));
     switch (c->rope.kind) {
-    case GM_ROPE_LINEAR:
-        return 1.0f / base_power(c, i) / (float)c->rope.factor;
-    case GM_ROPE_LLAMA3:
-        return llama3_frequency(&c->rope, 1.0f / base_power(c, i));
-    case GM_ROPE_YARN: return yarn_frequency(c, i);
+    case GM_ROPE_LINEAR: return 1.0f / power / (float)c->rope.factor;
+    case GM_ROPE_LLAMA3: return llama3_frequency(&c->rope, 1.0f / power);
+    case GM_ROPE_YARN: return yarn_frequency(c, i, power);
     case GM_ROPE_DEFAULT: break;
     }
-    return 1.0f / base_power(c, i);
+    return 1.0f / power;
 }
 
 void gm_rope_angles(const gm_config *c, long T, const int32_t *position,
                     gm_real *cos, gm_real *sin) {
     const long half = c->head_dim / 2;
     for (long i = 0; i < half; i++) {
-        float f = inverse_frequency(c, i);
+        float omega = inverse_frequency(c, i);
         for (long t = 0; t < T; t++) {
-            float angle = (float)(position ? position[t] : t) * f;
+            float angle = (float)(position ? position[t] : t) * omega;
             double sine, cosine;
             gm_sincosd((double)angle, &sine, &cosine);
             cos[t * half + i] = (gm_real)(cosine * c->rope.attention_factor);
@@ -95,396 +101,310 @@ void gm_rope_angles(const gm_config *c, long T, const int32_t *position,
     }
 }
 
-/* ------------------------------------------------------------- operations */
+/* --------------------------------------------------------------- (2) norm */
 
-/* Work items of row operations: ROWS rows each, enough to be worth a thread's
-   while.  Item i is rows i ROWS .. last(i, rows) - 1. */
-enum { ROWS = 16 };
-
-static long items(long rows) { return (rows + ROWS - 1) / ROWS; }
-
-static long last(long i, long rows) {
-    return (i + 1) * ROWS < rows ? (i + 1) * ROWS : rows;
+static gm_real over_rms(double eps, long n, const gm_real *x) {
+    return (gm_real)(1 / sqrt(gm_dot(n, x, x) / (double)n + eps));
 }
 
-/* RMS norm: y_ri = w_i x_ri s_r,   s_r = 1 / sqrt(mean_i x_ri^2 + eps)
-   x, y [rows, n], w [n]. */
-struct norm {
-    long rows, n;
-    double eps;
-    const gm_real *x, *w;
-    gm_real *y, *dy, *dx, *dw;
-};
-
-static gm_real norm_scale(const struct norm *a, const gm_real *x) {
-    return (gm_real)(1 / sqrt(gm_dot(a->n, x, x) / (double)a->n + a->eps));
-}
-
-static void norm_rows(void *context, long item) {
-    const struct norm *a = context;
-    for (long r = item * ROWS; r < last(item, a->rows); r++) {
-        const gm_real *x = a->x + r * a->n;
-        gm_real *y = a->y + r * a->n, s = norm_scale(a, x);
-        for (long i = 0; i < a->n; i++) y[i] = a->w[i] * (x[i] * s);
-    }
-}
-
+/* x, y [rows, n], w [n]. */
 static void norm_forward(double eps, long rows, long n, const gm_real *x,
                          const gm_real *w, gm_real *y) {
-    struct norm a = {.rows = rows, .n = n, .eps = eps, .x = x, .w = w, .y = y};
-    gm_parallel(items(rows), norm_rows, &a);
+#pragma omp parallel for num_threads(gm_threads())
+    for (long r = 0; r < rows; r++) {
+        const gm_real *from = x + r * n, scale = over_rms(eps, n, from);
+        for (long i = 0; i < n; i++) y[r * n + i] = w[i] * (from[i] * scale);
+    }
 }
 
 /* out_i += sum_r a_ri, in double, in r order; a [rows, n]. */
-struct columns { long rows, n; const gm_real *a; gm_real *out; };
-
-static void column_sums(void *context, long item) {
-    const struct columns *c = context;
-    long first = item * ROWS, end = last(item, c->n);
-    double sum[ROWS] = {0};
-    for (long r = 0; r < c->rows; r++)
-        for (long i = first; i < end; i++)
-            sum[i - first] += (double)c->a[r * c->n + i];
-    for (long i = first; i < end; i++)
-        c->out[i] += (gm_real)sum[i - first];
-}
-
 static void add_columns(long rows, long n, const gm_real *a, gm_real *out) {
-    struct columns c = {rows, n, a, out};
-    gm_parallel(items(n), column_sums, &c);
+    enum { AT_ONCE = 16 };
+#pragma omp parallel for num_threads(gm_threads())
+    for (long first = 0; first < n; first += AT_ONCE) {
+        const long count = gm_min(AT_ONCE, n - first);
+        double sum[AT_ONCE] = {0};
+        for (long r = 0; r < rows; r++)
+            for (long i = 0; i < count; i++)
+                sum[i] += (double)a[r * n + first + i];
+        for (long i = 0; i < count; i++) out[first + i] += (gm_real)sum[i];
+    }
 }
 
-/* With g = w dy:   dx_i += s g_i - x_i s^3 (sum_j g_j x_j) / n,
-                    dw_i += sum_r dy_ri x_ri s_r.
-   dx or dw may be NULL.  Asked for dw, dy is left holding dy x s. */
-static void norm_row_dx(const struct norm *a, const gm_real *x,
-                        const gm_real *dy, gm_real *dx) {
-    gm_real g[256], s = norm_scale(a, x);
+/* With scale = 1/rms(x_r):
+     d_x_i += scale w_i d_y_i - x_i scale^3 mean_j(w_j d_y_j x_j)
+   of one row. */
+static void norm_row_backward(long n, gm_real scale, const gm_real *x,
+                              const gm_real *w, const gm_real *d_y,
+                              gm_real *d_x) {
+    gm_real part[256];
     double sum = 0;
-    for (long first = 0; first < a->n; first += 256) {
-        long count = a->n - first < 256 ? a->n - first : 256;
+    for (long first = 0; first < n; first += 256) {
+        const long count = gm_min(256, n - first);
         for (long i = 0; i < count; i++)
-            g[i] = a->w[first + i] * dy[first + i];
-        sum += gm_dot(count, g, x + first);
+            part[i] = w[first + i] * d_y[first + i];
+        sum += gm_dot(count, part, x + first);
     }
-    gm_real t = (gm_real)(sum / (double)a->n) * s * s * s;
-    for (long i = 0; i < a->n; i++) dx[i] += s * (a->w[i] * dy[i]) - t * x[i];
+    const gm_real t = (gm_real)(sum / (double)n) * scale * scale * scale;
+    for (long i = 0; i < n; i++)
+        d_x[i] += scale * (w[i] * d_y[i]) - t * x[i];
 }
 
-static void norm_rows_backward(void *context, long item) {
-    const struct norm *a = context;
-    for (long r = item * ROWS; r < last(item, a->rows); r++) {
-        const gm_real *x = a->x + r * a->n;
-        gm_real *dy = a->dy + r * a->n;
-        if (a->dx) norm_row_dx(a, x, dy, a->dx + r * a->n);
-        if (!a->dw) continue;
-        gm_real s = norm_scale(a, x);
-        for (long i = 0; i < a->n; i++) dy[i] *= x[i] * s;
-    }
-}
-
+/* That, and d_w_i += sum_r d_y_ri x_ri scale_r; d_x or d_w may be NULL.  Asked
+   for d_w, d_y is left holding d_y x scale. */
 static void norm_backward(double eps, long rows, long n, const gm_real *x,
-                          const gm_real *w, gm_real *dy, gm_real *dx,
-                          gm_real *dw) {
-    struct norm a = {rows, n, eps, x, w, NULL, dy, dx, dw};
-    gm_parallel(items(rows), norm_rows_backward, &a);
-    if (dw) add_columns(rows, n, dy, dw);
+                          const gm_real *w, gm_real *d_y, gm_real *d_x,
+                          gm_real *d_w) {
+#pragma omp parallel for num_threads(gm_threads())
+    for (long r = 0; r < rows; r++) {
+        const gm_real *from = x + r * n, scale = over_rms(eps, n, from);
+        gm_real *d = d_y + r * n;
+        if (d_x) norm_row_backward(n, scale, from, w, d, d_x + r * n);
+        for (long i = 0; d_w && i < n; i++) d[i] *= from[i] * scale;
+    }
+    if (d_w) add_columns(rows, n, d_y, d_w);
 }
 
-/* Linear: Y = X W^T + 1 b^T, or Y += that when `add`;
-   X [R, in], W [out, in], b [out] or NULL, Y [R, out]. */
-struct bias { long rows, n; const gm_real *b; gm_real *y; };
+/* ------------------------------------------------------------- (3) linear */
 
-static void bias_rows(void *context, long item) {
-    const struct bias *a = context;
-    for (long r = item * ROWS; r < last(item, a->rows); r++)
-        for (long i = 0; i < a->n; i++) a->y[r * a->n + i] += a->b[i];
-}
-
+/* Linear j of the block, or y += that when `add`; x [R, in], y [R, out]. */
 static void linear_forward(const gm_config *c, const gm_block *block, int j,
                            long R, const gm_real *x, gm_real *y, bool add) {
+    const gm_real *b = block->bias[j];
     long out, in;
     gm_linear_shape(c, j, &out, &in);
     gm_gemm(R, out, in, x, in, 1, block->w[j], 1, in, y, out, add);
-    struct bias a = {R, out, block->bias[j], y};
-    if (a.b) gm_parallel(items(R), bias_rows, &a);
+    if (!b) return;
+#pragma omp parallel for num_threads(gm_threads())
+    for (long r = 0; r < R; r++)
+        for (long i = 0; i < out; i++) y[r * out + i] += b[i];
 }
 
-/* dW += dY^T X,   db += dY^T 1,   dX = dY W, or dX += that when `add`.
-   dX NULL: not wanted. */
+/* d_W += d_Y^T X,   d_b += d_Y^T 1,   d_X = d_Y W, or d_X += that when `add`.
+   d_x NULL: not wanted. */
 static void linear_backward(const gm_config *c, const gm_block *block, int j,
-                            long R, const gm_real *x, const gm_real *dy,
-                            const gm_block *grad, gm_real *dx, bool add) {
+                            long R, const gm_real *x, const gm_real *d_y,
+                            const gm_block *grad, gm_real *d_x, bool add) {
     long out, in;
     gm_linear_shape(c, j, &out, &in);
     if (grad->w[j])
-        gm_gemm(out, in, R, dy, 1, out, x, in, 1, grad->w[j], in, true);
-    if (grad->bias[j]) add_columns(R, out, dy, grad->bias[j]);
-    if (dx)
-        gm_gemm(R, in, out, dy, out, 1, block->w[j], in, 1, dx, in, add);
+        gm_gemm(out, in, R, d_y, 1, out, x, in, 1, grad->w[j], in, true);
+    if (grad->bias[j]) add_columns(R, out, d_y, grad->bias[j]);
+    if (d_x)
+        gm_gemm(R, in, out, d_y, out, 1, block->w[j], in, 1, d_x, in, add);
 }
 
-/* Rotary embedding, half-split: the pair (x_i, x_{i+hd/2}) of each head is
-   turned by the angle phi_ti of its row's position t = r mod T:
-     (x_i, x_{i+hd/2}) <- (x_i cos - x_{i+hd/2} sin, x_{i+hd/2} cos + x_i sin)
-   in place; x [R, heads hd].  The gradient is turned back: sign = -1. */
-struct turn {
-    const gm_acts *a;
-    long heads, half;
-    gm_real sign, *x;
-};
+/* ------------------------------------------------------------- (4) rotary */
 
-static void turn_rows(void *context, long item) {
-    const struct turn *a = context;
-    const long half = a->half, T = a->a->T;
-    for (long r = item * ROWS; r < last(item, a->a->S * T); r++) {
-        const gm_real *cos_ = a->a->cos + r % T * half;
-        const gm_real *sin_ = a->a->sin + r % T * half;
-        for (long head = 0; head < a->heads; head++) {
-            gm_real *x = a->x + (r * a->heads + head) * 2 * half;
+/* In place; x [R, heads hd], row r at position t = r mod T:
+     (x_i, x_{i+hd/2}) <- (x_i cos - x_{i+hd/2} sin, x_{i+hd/2} cos + x_i sin)
+   sign = -1 turns back: the backward pass. */
+static void rotate(const gm_acts *a, long heads, gm_real sign, gm_real *x) {
+    const long half = a->config->head_dim / 2;
+#pragma omp parallel for num_threads(gm_threads())
+    for (long r = 0; r < a->S * a->T; r++) {
+        const gm_real *cos_ = a->cos + r % a->T * half;
+        const gm_real *sin_ = a->sin + r % a->T * half;
+        for (long head = 0; head < heads; head++) {
+            gm_real *low = x + (r * heads + head) * 2 * half;
+            gm_real *high = low + half;
             for (long i = 0; i < half; i++) {
-                gm_real u = x[i], v = x[i + half], s = a->sign * sin_[i];
-                x[i] = u * cos_[i] - v * s;
-                x[i + half] = v * cos_[i] + u * s;
+                gm_real u = low[i], v = high[i], s = sign * sin_[i];
+                low[i] = u * cos_[i] - v * s;
+                high[i] = v * cos_[i] + u * s;
             }
         }
     }
 }
 
-static void rotate(const gm_acts *acts, long heads, gm_real sign, gm_real *x) {
-    struct turn a = {acts, heads, acts->config->head_dim / 2, sign, x};
-    gm_parallel(items(acts->S * acts->T), turn_rows, &a);
-}
+/* ---------------------------------------------------------- (5) attention
 
-/* Causal attention of one query head h with its key/value head h Hkv / Hq:
-     s_tj = q_t . k_j / sqrt(hd)  for j <= t,   lse_t = log sum_j exp s_tj,
-     P_tj = exp(s_tj - lse_t),    o_t = sum_j P_tj v_j
-   Worked in tiles of TILE query rows against all columns a tile can see, so a
-   thread needs TILE T scores.  The sum over j runs in parts of SPAN columns
-   added in order; a masked column adds an exact 0, so no result depends on
-   TILE, on T, or on what comes later in the sequence. */
+   Query head i reads key/value head i Hkv / Hq of Hq and Hkv heads.  Worked in
+   tiles of TILE query rows against all columns a tile can see, so a thread
+   needs TILE T scores.  The sum over j runs in parts of SPAN columns added in
+   order; a masked column adds an exact 0, so no result depends on TILE, on T,
+   or on what comes later in the sequence. */
 enum { TILE = 64, SPAN = 384 };
 
-struct attention {
-    const gm_config *c;
-    const gm_acts *a;
-    long T, tiles, q_row, kv_row;   /* q_row: elements in a row of q, attn */
-    gm_real scale;                  /* 1 / sqrt(hd) */
-};
+/* Query rows first .. end-1 of one sequence and one query head. */
+typedef struct {
+    long first, end, rows;
+    long heads, hd, q_row, kv_row;  /* q_row: elements in a row of q, attn   */
+    long q, kv, lse;            /* where these rows begin in q, k, v and lse */
+    gm_real scale;              /* 1 / sqrt(hd)                              */
+    gm_real *P, *dP;            /* [rows, T] of the thread's workspace       */
+} tile;
 
-static struct attention attention_of(const gm_config *c, const gm_acts *a) {
-    return (struct attention){
-        c, a, a->T, (a->T + TILE - 1) / TILE, c->heads * c->head_dim,
-        c->kv_heads * c->head_dim,
-        (gm_real)(1 / sqrt((double)c->head_dim))
-    };
+/* With the products q_t . k_j in P. */
+static tile tile_of(const gm_acts *a, long sequence, long head, long first) {
+    const gm_config *c = a->config;
+    const long hd = c->head_dim, row = sequence * a->T + first;
+    tile x = {.first = first, .end = gm_min(first + TILE, a->T),
+              .heads = c->heads, .hd = hd, .q_row = c->heads * hd,
+              .kv_row = c->kv_heads * hd, .lse = row * c->heads + head,
+              .scale = (gm_real)(1 / sqrt((double)hd))};
+    x.rows = x.end - first;
+    x.q = row * x.q_row + head * hd;
+    x.kv = sequence * a->T * x.kv_row + head / (c->heads / c->kv_heads) * hd;
+    x.P = a->scratch + gm_thread() * 2 * TILE * a->room;
+    x.dP = x.P + TILE * a->room;
+    gm_gemm(x.rows, x.end, hd, a->q + x.q, x.q_row, 1, a->k + x.kv, 1,
+            x.kv_row, x.P, a->T, false);
+    return x;
 }
 
-/* The first of two TILE x T workspaces of the calling thread. */
-static gm_real *attention_scratch(const struct attention *x) {
-    return x->a->scratch + gm_thread() * 2 * TILE * x->a->room;
-}
-
-/* Turns the first n = t + 1 raw products of a row into exp(s - max s), zeroes
-   the rest up to `width`, gives the sum and the log-sum-exp. */
-static double softmax_row(gm_real *s, long n, long width, gm_real scale,
-                          gm_real *lse) {
-    gm_real top = scale * gm_largest(n, s);
-    for (long j = 0; j < n; j++) s[j] = s[j] * scale - top;
-    gm_exp(n, s, s);
-    memset(s + n, 0, (size_t)(width - n) * sizeof *s);
-    double sum = gm_sum(n, s);
+/* Turns the first n = t + 1 raw products z of a row into exp(z - max z), zeroes
+   the rest up to x->end, gives the sum and the log-sum-exp. */
+static double softmax_row(const tile *x, long n, gm_real *z, gm_real *lse) {
+    const gm_real top = x->scale * gm_largest(n, z);
+    for (long j = 0; j < n; j++) z[j] = z[j] * x->scale - top;
+    gm_exp(n, z, z);
+    memset(z + n, 0, (size_t)(x->end - n) * sizeof *z);
+    const double sum = gm_sum(n, z);
     *lse = (gm_real)((double)top + gm_logd(sum));
     return sum;
 }
 
-/* One tile of one head of one sequence. */
-static void attention_tile(void *context, long item) {
-    const struct attention *x = context;
-    const long T = x->T, hd = x->c->head_dim, heads = x->c->heads;
-    long first = item % x->tiles * TILE, end = first + TILE;
-    long head = item / x->tiles % heads, s = item / x->tiles / heads;
-    if (end > T) end = T;
-    long row = s * T + first, kv = head / (heads / x->c->kv_heads) * hd;
-    const gm_real *q = x->a->q + row * x->q_row + head * hd;
-    const gm_real *k = x->a->k + s * T * x->kv_row + kv;
-    const gm_real *v = x->a->v + s * T * x->kv_row + kv;
-    gm_real *o = x->a->attn + row * x->q_row + head * hd;
-    gm_real *lse = x->a->lse + row * heads + head;
-    gm_real *P = attention_scratch(x);
+static void attention_tile(const gm_acts *a, long sequence, long head,
+                           long first) {
+    const tile x = tile_of(a, sequence, head, first);
+    gm_real *o = a->attn + x.q;
     double sum[TILE];
-    gm_gemm(end - first, end, hd, q, x->q_row, 1, k, 1, x->kv_row, P, T,
-            false);
-    for (long t = first; t < end; t++)
-        sum[t - first] = softmax_row(P + (t - first) * T, t + 1, end,
-                                     x->scale, lse + (t - first) * heads);
-    for (long j = 0; j < end; j += SPAN)
-        gm_gemm(end - first, hd, end - j < SPAN ? end - j : SPAN, P + j, T, 1,
-                v + j * x->kv_row, x->kv_row, 1, o, x->q_row, j > 0);
-    for (long t = 0; t < end - first; t++)
-        for (long i = 0; i < hd; i++)
-            /* first < end.  NOLINTNEXTLINE(clang-analyzer-*) */
-            o[t * x->q_row + i] *= (gm_real)(1 / sum[t]);
+    for (long r = 0; r < x.rows; r++)
+        sum[r] = softmax_row(&x, first + r + 1, x.P + r * a->T,
+                             a->lse + x.lse + r * x.heads);
+    for (long j = 0; j < x.end; j += SPAN)
+        gm_gemm(x.rows, x.hd, gm_min(SPAN, x.end - j), x.P + j, a->T, 1,
+                a->v + x.kv + j * x.kv_row, x.kv_row, 1, o, x.q_row, j > 0);
+    for (long r = 0; r < x.rows; r++)
+        for (long i = 0; i < x.hd; i++)
+            /* rows > 0.  NOLINTNEXTLINE(clang-analyzer-*) */
+            o[r * x.q_row + i] *= (gm_real)(1 / sum[r]);
 }
 
-static void attention_forward(const gm_config *c, const gm_acts *a) {
-    struct attention x = attention_of(c, a);
-    gm_parallel(a->S * c->heads * x.tiles, attention_tile, &x);
+static void attention_forward(const gm_acts *a) {
+    const long heads = a->config->heads;
+#pragma omp parallel for collapse(3) schedule(dynamic) \
+    num_threads(gm_threads())
+    for (long sequence = 0; sequence < a->S; sequence++)
+        for (long head = 0; head < heads; head++)
+            for (long first = 0; first < a->T; first += TILE)
+                attention_tile(a, sequence, head, first);
 }
 
-/* What positions receive in one sequence:
-     mass_j = 1/heads sum_h sum_{t >= j} P_tj
-   A row of P sums to 1, so the mean of mass over a sequence is 1. */
-struct received { struct attention x; double *mass; };
-
-static void mass_of_tile(const struct received *r, long s, long head,
-                         long first) {
-    const struct attention *x = &r->x;
-    const long T = x->T, hd = x->c->head_dim, heads = x->c->heads;
-    const long end = first + TILE < T ? first + TILE : T;
-    const gm_real *q = x->a->q + (s * T + first) * x->q_row + head * hd;
-    const gm_real *k = x->a->k + s * T * x->kv_row +
-                       head / (heads / x->c->kv_heads) * hd;
-    gm_real *P = attention_scratch(x), lse;
-    gm_gemm(end - first, end, hd, q, x->q_row, 1, k, 1, x->kv_row, P, T,
-            false);
-    for (long t = first; t < end; t++) {
-        gm_real *row = P + (t - first) * T;
-        double sum = softmax_row(row, t + 1, end, x->scale, &lse);
-        for (long j = 0; j <= t; j++)
-            r->mass[s * T + j] += (double)row[j] / (sum * (double)heads);
-    }
-}
-
-static void mass_of_sequence(void *context, long s) {
-    const struct received *r = context;
-    memset(r->mass + s * r->x.T, 0, (size_t)r->x.T * sizeof *r->mass);
-    for (long head = 0; head < r->x.c->heads; head++)
-        for (long t = 0; t < r->x.T; t += TILE) mass_of_tile(r, s, head, t);
-}
-
+/* mass_j = 1/heads sum_heads sum_{t >= j} P_tj of each sequence.  A row of P
+   sums to 1, so the mean of mass over a sequence is 1. */
 void gm_attention_mass(const gm_acts *a, double *mass) {
-    struct received r = {attention_of(a->config, a), mass};
-    gm_parallel(a->S, mass_of_sequence, &r);
+    const long T = a->T, heads = a->config->heads;
+    memset(mass, 0, (size_t)(a->S * T) * sizeof *mass);
+#pragma omp parallel for schedule(dynamic) num_threads(gm_threads())
+    for (long sequence = 0; sequence < a->S; sequence++)
+        for (long head = 0; head < heads; head++)
+            for (long first = 0; first < T; first += TILE) {
+                const tile x = tile_of(a, sequence, head, first);
+                for (long t = first; t < x.end; t++) {
+                    gm_real *P = x.P + (t - first) * T, lse;
+                    double sum = softmax_row(&x, t + 1, P, &lse);
+                    for (long j = 0; j <= t; j++)
+                        mass[sequence * T + j] +=
+                            (double)P[j] / (sum * (double)heads);
+                }
+            }
 }
 
-/* With D_t = do_t . o_t (= sum_j P_tj dP_tj):
-     dv_j += sum_t P_tj do_t,   dP_tj = do_t . v_j,
-     ds_tj = P_tj (dP_tj - D_t) / sqrt(hd),
-     dq_t = sum_j ds_tj k_j,    dk_j += sum_t ds_tj q_t
-   Turns raw products into P and dP into ds for one row of n = t + 1 columns;
-   columns from n up to `width` become 0. */
-static void softmax_row_backward(gm_real *s, gm_real *dP, long n, long width,
-                                 gm_real scale, gm_real lse, gm_real D) {
-    for (long j = 0; j < n; j++) s[j] = s[j] * scale - lse;
-    gm_exp(n, s, s);
-    for (long j = 0; j < n; j++) dP[j] = s[j] * (dP[j] - D) * scale;
-    memset(s + n, 0, (size_t)(width - n) * sizeof *s);
-    memset(dP + n, 0, (size_t)(width - n) * sizeof *dP);
-}
-
-/* Query rows first..end-1 of sequence s, query head `head`. */
-static void attention_tile_backward(const struct attention *x, long s,
-                                    long head, long first, long end) {
-    const gm_acts *a = x->a;
-    const long T = x->T, hd = x->c->head_dim, heads = x->c->heads;
-    const long q_row = x->q_row, kv_row = x->kv_row, rows = end - first;
-    long at = (s * T + first) * q_row + head * hd;
-    long kv = s * T * kv_row + head / (heads / x->c->kv_heads) * hd;
-    const gm_real *q = a->q + at, *o = a->attn + at, *d_o = a->d_attn + at;
-    const gm_real *lse = a->lse + (s * T + first) * heads + head;
-    gm_real *P = attention_scratch(x), *dP = P + TILE * a->room;
-    gm_gemm(rows, end, hd, q, q_row, 1, a->k + kv, 1, kv_row, P, T, false);
-    gm_gemm(rows, end, hd, d_o, q_row, 1, a->v + kv, 1, kv_row, dP, T, false);
-    for (long t = 0; t < rows; t++) {
-        double D = gm_dot(hd, d_o + t * q_row, o + t * q_row);
-        softmax_row_backward(P + t * T, dP + t * T, first + t + 1, end,
-                             x->scale, lse[t * heads], (gm_real)D);
+/* d_v_j += sum_t P_tj d_o_t,   dP_tj = d_o_t . v_j,
+   d_z_tj = P_tj (dP_tj - d_o_t . o_t) / sqrt(hd)     (sum_j P_tj dP_tj is that)
+   d_q_t = sum_j d_z_tj k_j,    d_k_j += sum_t d_z_tj q_t
+   d_z stands in place of dP. */
+static void attention_tile_backward(const gm_acts *a, long sequence, long head,
+                                    long first) {
+    const tile x = tile_of(a, sequence, head, first);
+    const long T = a->T, hd = x.hd, q_row = x.q_row, kv_row = x.kv_row;
+    const gm_real *d_o = a->d_attn + x.q;
+    gm_gemm(x.rows, x.end, hd, d_o, q_row, 1, a->v + x.kv, 1, kv_row, x.dP, T,
+            false);
+    for (long r = 0; r < x.rows; r++) {
+        gm_real *P = x.P + r * T, *dP = x.dP + r * T;
+        const gm_real lse = a->lse[x.lse + r * x.heads];
+        const gm_real mean = (gm_real)gm_dot(hd, d_o + r * q_row,
+                                             a->attn + x.q + r * q_row);
+        const long n = first + r + 1;
+        for (long j = 0; j < n; j++) P[j] = P[j] * x.scale - lse;
+        gm_exp(n, P, P);
+        for (long j = 0; j < n; j++) dP[j] = P[j] * (dP[j] - mean) * x.scale;
+        memset(P + n, 0, (size_t)(x.end - n) * sizeof *P);
+        memset(dP + n, 0, (size_t)(x.end - n) * sizeof *dP);
     }
-    gm_gemm(end, hd, rows, P, 1, T, d_o, q_row, 1, a->d_v + kv, kv_row, true);
-    gm_gemm(rows, hd, end, dP, T, 1, a->k + kv, kv_row, 1, a->d_q + at,
-            q_row, false);
-    gm_gemm(end, hd, rows, dP, 1, T, q, q_row, 1, a->d_k + kv, kv_row, true);
+    gm_gemm(x.end, hd, x.rows, x.P, 1, T, d_o, q_row, 1, a->d_v + x.kv, kv_row,
+            true);
+    gm_gemm(x.rows, hd, x.end, x.dP, T, 1, a->k + x.kv, kv_row, 1,
+            a->d_q + x.q, q_row, false);
+    gm_gemm(x.end, hd, x.rows, x.dP, 1, T, a->q + x.q, q_row, 1, a->d_k + x.kv,
+            kv_row, true);
 }
 
-/* One key/value head of one sequence with all query heads that share it, in
-   head order: nobody else adds to its dk and dv. */
-static void attention_head_backward(void *context, long item) {
-    const struct attention *x = context;
-    long kv = item % x->c->kv_heads, s = item / x->c->kv_heads;
-    long group = x->c->heads / x->c->kv_heads;
-    for (long head = kv * group; head < (kv + 1) * group; head++)
-        for (long t = 0; t < x->T; t += TILE)
-            attention_tile_backward(x, s, head, t,
-                                    t + TILE < x->T ? t + TILE : x->T);
-}
-
-static void attention_backward(const gm_config *c, const gm_acts *a) {
-    struct attention x = attention_of(c, a);
-    size_t bytes = (size_t)(a->S * a->T * x.kv_row) * sizeof(gm_real);
+/* One thread works on a key/value head of one sequence with all query heads
+   that share it, in head order: nobody else adds to its d_k and d_v. */
+static void attention_backward(const gm_acts *a) {
+    const gm_config *c = a->config;
+    const long group = c->heads / c->kv_heads;
+    size_t bytes = (size_t)(a->S * a->T * c->kv_heads * c->head_dim) *
+                   sizeof(gm_real);
     memset(a->d_k, 0, bytes);
     memset(a->d_v, 0, bytes);
-    gm_parallel(a->S * c->kv_heads, attention_head_backward, &x);
+#pragma omp parallel for collapse(2) schedule(dynamic) \
+    num_threads(gm_threads())
+    for (long sequence = 0; sequence < a->S; sequence++)
+        for (long kv = 0; kv < c->kv_heads; kv++)
+            for (long head = kv * group; head < (kv + 1) * group; head++)
+                for (long first = 0; first < a->T; first += TILE)
+                    attention_tile_backward(a, sequence, head, first);
 }
 
-/* SwiGLU: act = silu(gate) up,   silu(g) = g sigma(g) = g / (1 + exp(-g));
-   all [rows, n]. */
-struct swiglu {
-    long rows, n;
-    const gm_real *gate, *up, *d_act;
-    gm_real *act, *d_gate, *d_up;
-};
+/* ------------------------------------------------------------- (6) swiglu */
 
-static void swiglu_rows(void *context, long item) {
-    const struct swiglu *a = context;
-    long first = item * ROWS * a->n, end = last(item, a->rows) * a->n;
-    gm_real *e = a->act;                            /* exp(-gate), then act */
-    for (long i = first; i < end; i++) e[i] = -a->gate[i];
-    gm_exp(end - first, e + first, e + first);
-    for (long i = first; i < end; i++)
-        a->act[i] = a->gate[i] / (1 + e[i]) * a->up[i];
-}
-
-static void swiglu_forward(long rows, long n, const gm_real *gate,
+/* gate, up, act [R, n]; act holds exp(-gate) first. */
+static void swiglu_forward(long R, long n, const gm_real *gate,
                            const gm_real *up, gm_real *act) {
-    struct swiglu a = {.rows = rows, .n = n, .gate = gate, .up = up,
-                       .act = act};
-    gm_parallel(items(rows), swiglu_rows, &a);
-}
-
-/* d_gate = d_act up sigma (1 + gate (1 - sigma)),   d_up = d_act silu(gate) */
-static void swiglu_rows_backward(void *context, long item) {
-    const struct swiglu *a = context;
-    long first = item * ROWS * a->n, end = last(item, a->rows) * a->n;
-    gm_real *e = a->d_gate;                         /* exp(-gate) at first */
-    for (long i = first; i < end; i++) e[i] = -a->gate[i];
-    gm_exp(end - first, e + first, e + first);
-    for (long i = first; i < end; i++) {
-        gm_real g = a->gate[i], sigma = 1 / (1 + e[i]);
-        a->d_up[i] = a->d_act[i] * (g * sigma);
-        a->d_gate[i] = a->d_act[i] * a->up[i] *
-                       (sigma * (1 + g * (1 - sigma)));
+#pragma omp parallel for num_threads(gm_threads())
+    for (long r = 0; r < R; r++) {
+        const gm_real *g = gate + r * n;
+        gm_real *e = act + r * n;
+        for (long i = 0; i < n; i++) e[i] = -g[i];
+        gm_exp(n, e, e);
+        for (long i = 0; i < n; i++) e[i] = g[i] / (1 + e[i]) * up[r * n + i];
     }
 }
 
-static void swiglu_backward(long rows, long n, const gm_real *gate,
+/* d_gate = d_act up sigma (1 + gate (1 - sigma)),   d_up = d_act gate sigma;
+   d_gate holds exp(-gate) first. */
+static void swiglu_backward(long R, long n, const gm_real *gate,
                             const gm_real *up, const gm_real *d_act,
                             gm_real *d_gate, gm_real *d_up) {
-    struct swiglu a = {rows, n, gate, up, d_act, NULL, d_gate, d_up};
-    gm_parallel(items(rows), swiglu_rows_backward, &a);
+#pragma omp parallel for num_threads(gm_threads())
+    for (long r = 0; r < R; r++) {
+        gm_real *e = d_gate + r * n;
+        for (long i = 0; i < n; i++) e[i] = -gate[r * n + i];
+        gm_exp(n, e, e);
+        for (long i = r * n; i < (r + 1) * n; i++) {
+            const gm_real g = gate[i], sigma = 1 / (1 + d_gate[i]);
+            d_up[i] = d_act[i] * (g * sigma);
+            d_gate[i] = d_act[i] * up[i] * (sigma * (1 + g * (1 - sigma)));
+        }
+    }
 }
+
+/* -------------------------------------------------------------- (7) block */
 
 static void copy(gm_real *to, const gm_real *from, long count) {
     memcpy(to, from, (size_t)count * sizeof *to);
 }
 
-/* ------------------------------------------------------------------ block */
-
 void gm_acts_alloc(gm_arena *arena, const gm_config *c, long S, long T,
-                        bool backward, gm_acts *out) {
-    gm_acts *a = out;
+                   bool backward, gm_acts *a) {
     const long q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    *a = (gm_acts){.config = c, .S = S, .T = T, .room = T, .threads = gm_threads()};
+    *a = (gm_acts){.config = c, .S = S, .T = T, .room = T,
+                   .threads = gm_threads()};
     const struct { gm_real **place; long n; bool wanted; } row[] = {
         {&a->x1, c->d, true}, {&a->q, q, true}, {&a->k, kv, true},
         {&a->v, kv, true}, {&a->q_raw, q, c->qk_norm},
@@ -531,7 +451,7 @@ void gm_block_inputs(gm_acts *a, const gm_block *b, const gm_real *h,
     }
     rotate(a, c->heads, 1, a->q);
     rotate(a, c->kv_heads, 1, a->k);
-    attention_forward(c, a);
+    attention_forward(a);
     if (last_input == 1) return;
     copy(a->mid, h, R * c->d);
     linear_forward(c, b, GM_O, R, a->attn, a->mid, true);
@@ -589,7 +509,7 @@ void gm_block_backward(gm_acts *a, const gm_block *b, const gm_real *h,
                   grad->norm2);
     /* mid = h + o(attention(norm1(h))) */
     linear_backward(c, b, GM_O, R, a->attn, a->d_mid, grad, a->d_attn, false);
-    attention_backward(c, a);
+    attention_backward(a);
     qk_backward(a, b, grad);
     linear_backward(c, b, GM_V, R, a->x1, a->d_v, grad, d_x1, false);
     linear_backward(c, b, GM_K, R, a->x1, a->d_k, grad, d_x1, true);
@@ -601,7 +521,7 @@ void gm_block_backward(gm_acts *a, const gm_block *b, const gm_real *h,
                       grad->norm1);
 }
 
-/* ------------------------------------------------------- states before a block */
+/* The states before block `first`, from (7) of all blocks before it. */
 
 void gm_states_before(const gm_model *model, long first,
                       const gm_sequences *text, gm_block *block,
@@ -618,9 +538,8 @@ void gm_states_before(const gm_model *model, long first,
     acts->S = most;
 }
 
-/* ------------------------------------------------------------- output head */
+/* --------------------------------------------------------- (8) output head */
 
-/* logits = norm(h) W^T */
 void gm_head_forward(const gm_head *head, const gm_real *h, long rows,
                      gm_real *scratch, gm_real *logits) {
     const long d = head->d;

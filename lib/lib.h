@@ -150,17 +150,9 @@ bool gm_isa_use(gm_isa isa);        /* false: not on this machine */
 gm_isa gm_isa_now(void);
 const char *gm_isa_name(gm_isa isa);
 
-/* Of one thread, measured: multiply-adds, bytes copied, a second. */
-double gm_peak_flops(void);
-double gm_peak_bytes(void);
-
 void gm_threads_use(int count);    /* >= 1; ignored without OpenMP          */
-int gm_threads(void);
-
-/* Calls body(context, i) for each i in 0..n-1, spread over the threads; calls
-   inside a body run on its thread alone. */
-void gm_parallel(long n, void (*body)(void *context, long i), void *context);
-int gm_thread(void);    /* that a body runs on: 0 .. gm_threads()-1 */
+int gm_threads(void);              /* for a loop begun here: 1 in another   */
+int gm_thread(void);               /* this one in the innermost loop        */
 
 /* C[m,n] = A B (add = false) or C += A B (add = true).
      A(i,k) = a[i*ars + k*acs]   B(k,j) = b[k*brs + j*bcs]   C(i,j) = c[i*ldc+j]
@@ -171,8 +163,9 @@ void gm_gemm(long m, long n, long k, const gm_real *a, long ars, long acs,
              const gm_real *b, long brs, long bcs, gm_real *c, long ldc,
              bool add);
 
-/* sum_i x_i y_i in double.  Lane l = i mod 8 sums its products by fma in i
-   order; lanes are added as ((0+1)+(2+3))+((4+5)+(6+7)).  gm_sum: of x_i. */
+/* sum_i x_i y_i in double, where a product of floats is exact.  Lane l = i mod
+   8 sums its products in i order; lanes are added as
+   ((0+1)+(2+3))+((4+5)+(6+7)).  gm_sum: of x_i. */
 double gm_dot(long n, const gm_real *x, const gm_real *y);
 double gm_sum(long n, const gm_real *x);
 gm_real gm_largest(long n, const gm_real *x);   /* n >= 1, no NaN */

@@ -237,68 +237,51 @@ static void test_gemm_small_numbers(void) {
     }
 }
 
-/* What a machine can do is positive on any instruction set, and more with
-   wider vectors. */
-static void test_peak(void) {
-    double before = 0;
-    for (gm_isa isa = 0; isa <= gm_isa_best(); isa++) {
-        gm_isa_use(isa);
-        double peak = gm_peak_flops();
-        CHECK(peak > before, "%s: %g", gm_isa_name(isa), peak);
-        if (isa == 0) before = peak;    /* those of vectors may be alike */
-    }
-}
-
 /* ---------------------------------------------------------------- threads */
 
-enum { BODIES = 200 };
-
-typedef struct {
-    int count[BODIES], strange, outer;
-    const float *a, *b;
-    float *c;
-} bodies;
-
-static void count_body(void *context, long i) {
-    bodies *x = context;
-    x->count[i]++;
-    if (gm_thread() < 0 || gm_thread() >= gm_threads()) x->strange = 1;
-}
-
-static void product_body(void *context, long i) {
-    bodies *x = context;
-    shape s = plain(61, 47, 390, i & 1, i & 2, false);
-    if (gm_thread() != x->outer) x->strange = 1;
-    gemm(&s, x->a, x->b, x->c + i * 61 * 47);
-}
-
-static void nested_body(void *context, long i) {
-    bodies *x = context;
-    bodies inner = {.a = x->a, .b = x->b, .c = x->c + i * 4 * 61 * 47,
-                    .outer = gm_thread()};
-    gm_parallel(4, product_body, &inner);
-    if (inner.strange) x->strange = 1;
-}
-
-/* Each body runs once; its thread number is in range. */
+/* Each turn of a loop runs once; its thread's number is in range, and a loop
+   begun in it would have one thread. */
 static void test_parallel(void) {
+    enum { TURNS = 200 };
     for (int t = 1; t <= 4; t++) {
-        bodies x = {.strange = 0};
+        int count[TURNS] = {0}, once = 0, strange = 0;
         gm_threads_use(t);
-        gm_parallel(BODIES, count_body, &x);
-        gm_parallel(0, count_body, &x);
-        int once = 0;
-        for (int i = 0; i < BODIES; i++) once += x.count[i] == 1;
-        CHECK(once == BODIES && !x.strange, "%d threads: %d of %d bodies ran "
-              "once, thread number out of range: %d", t, once, BODIES,
-              x.strange);
+        const int threads = gm_threads();
+#pragma omp parallel for schedule(dynamic) num_threads(gm_threads())
+        for (int i = 0; i < TURNS; i++) {
+            count[i]++;
+            if (gm_thread() < 0 || gm_thread() >= threads ||
+                (threads > 1 && gm_threads() != 1))
+#pragma omp atomic write
+                strange = 1;
+        }
+        for (int i = 0; i < TURNS; i++) once += count[i] == 1;
+        CHECK(once == TURNS && !strange, "%d threads: %d of %d turns ran "
+              "once, thread number out of range: %d", t, once, TURNS, strange);
     }
     gm_threads_use(0);
     CHECK(gm_threads() == 1, "0 threads asked for: %d", gm_threads());
 }
 
-/* Products inside bodies of bodies do not disturb each other's workspace; all
-   of a body's own bodies run on its thread. */
+/* Four products on the thread that asks for them; whether any turn of the loop
+   ran on another. */
+static bool nested_products(const float *a, const float *b, float *c) {
+    static _Thread_local char mine;
+    const char *outer = &mine;
+    bool strange = false;
+#pragma omp parallel for num_threads(gm_threads())
+    for (long i = 0; i < 4; i++) {
+        shape s = plain(61, 47, 390, i & 1, i & 2, false);
+        if (&mine != outer)
+#pragma omp atomic write
+            strange = true;
+        gemm(&s, a, b, c + i * 61 * 47);
+    }
+    return strange;
+}
+
+/* Products inside loops of loops do not disturb each other's workspace; all of
+   an inner loop runs on its outer turn's thread. */
 static void test_nested_gemm(void) {
     enum { C = 61 * 47, OUTER = 6 };
     float *a = numbers(1, 61 * 390), *b = numbers(2, 390 * 47);
@@ -310,18 +293,22 @@ static void test_nested_gemm(void) {
     }
     for (gm_isa isa = 0; isa <= gm_isa_best(); isa++)
         for (int t = 1; t <= 4; t++) {
-            bodies x = {.a = a, .b = b, .c = found};
+            bool strange = false;
             gm_isa_use(isa);
             gm_threads_use(t);
             memset(found, 0xff, OUTER * 4 * C * sizeof *found);
-            gm_parallel(OUTER, nested_body, &x);
+#pragma omp parallel for num_threads(gm_threads())
+            for (long i = 0; i < OUTER; i++)
+                if (nested_products(a, b, found + i * 4 * C))
+#pragma omp atomic write
+                    strange = true;
             long wrong = 0;
             for (long i = 0; i < OUTER; i++)
                 wrong += first_difference(found + i * 4 * C, expected,
                                           4 * C) >= 0;
-            CHECK(wrong == 0 && !x.strange, "%s, %d threads: %ld of %d wrong, "
+            CHECK(wrong == 0 && !strange, "%s, %d threads: %ld of %d wrong, "
                   "thread changed %d", gm_isa_name(isa), t, wrong, OUTER,
-                  x.strange);
+                  strange);
         }
     free(a), free(b), free(expected), free(found);
 }
@@ -391,8 +378,7 @@ static void exp_compare(float x, float y, exp_result *r) {
 typedef struct { gm_isa isa; uint32_t step; exp_result result[256]; } exp_job;
 
 /* Floats number i 2^24 ... (i + 1) 2^24 - 1, every step-th. */
-static void exp_body(void *context, long i) {
-    exp_job *job = context;
+static void exp_part(exp_job *job, long i) {
     float x[1024], y[1024];
     uint64_t u = (uint64_t)i << 24, end = u + (1 << 24);
     while (u < end) {
@@ -411,7 +397,8 @@ static void test_exp_bound(uint32_t step) {
         exp_job *job = calloc(1, sizeof *job);
         job->step = step;
         gm_isa_use(isa);
-        gm_parallel(256, exp_body, job);
+#pragma omp parallel for schedule(dynamic) num_threads(gm_threads())
+        for (long i = 0; i < 256; i++) exp_part(job, i);
         exp_result worst = {0};
         for (int i = 0; i < 256; i++) {
             worst.wrong += job->result[i].wrong;
@@ -584,7 +571,6 @@ static int test_main(int argc, char **argv) {
     test_gemm_empty();
     test_gemm_not_finite();
     test_gemm_small_numbers();
-    test_peak();
     test_parallel();
     test_nested_gemm();
     test_dot_and_sum();

@@ -25,21 +25,12 @@ static const char scratch_dir[] = "build/test/model";
     } while (0)
 
 /* x_i = base + (u_i - 1/2) spread, as in tools/golden_model.py */
-struct filling { uint64_t seed, stream; double base, spread; gm_real *x;
-                 long count; };
-
-static void fill_part(void *context, long item) {
-    const struct filling *f = context;
-    long end = (item + 1) << 16;
-    for (long i = item << 16; i < end && i < f->count; i++)
-        f->x[i] = (gm_real)(f->base + (gm_uniform(f->seed, f->stream,
-                            (uint64_t)i) - 0.5) * f->spread);
-}
-
 static void fill(uint64_t seed, uint64_t stream, double base, double spread,
                  gm_real *x, long count) {
-    struct filling f = {seed, stream, base, spread, x, count};
-    gm_parallel((count + 65535) >> 16, fill_part, &f);
+#pragma omp parallel for num_threads(gm_threads())
+    for (long i = 0; i < count; i++)
+        x[i] = (gm_real)(base + (gm_uniform(seed, stream, (uint64_t)i) - 0.5) *
+                                spread);
 }
 
 static void *room(gm_arena *arena, long count) {

@@ -117,8 +117,7 @@ static void load_blas(const char *name) {
 /* Twelve independent chains of fused multiply-adds of 8 floats, 192 floating-
    point operations a turn.  The empty asm keeps each chain in a register. */
 __attribute__((target("avx2,fma")))
-static void peak_chains(void *context, long thread) {
-    long turns = *(long *)context;
+static void peak_chains(long turns, long thread) {
     __m256 v[12], x = _mm256_set1_ps(0.999999f), y = _mm256_set1_ps(1e-7f);
 #pragma GCC unroll 12
     for (int i = 0; i < 12; i++) v[i] = _mm256_set1_ps((float)(i + thread));
@@ -130,8 +129,8 @@ static void peak_chains(void *context, long thread) {
         }
 }
 #else
-static void peak_chains(void *context, long thread) {
-    (void)context, (void)thread;
+static void peak_chains(long turns, long thread) {
+    (void)turns, (void)thread;
 }
 #endif
 
@@ -147,7 +146,8 @@ static double seconds(int threads) {
 static double peak_gflops(int threads) {
     long turns = 2000000;
     double start = seconds(threads);
-    gm_parallel(threads, peak_chains, &turns);
+#pragma omp parallel for num_threads(threads)
+    for (int i = 0; i < threads; i++) peak_chains(turns, i);
     return (double)turns * threads * 192 / (seconds(threads) - start) / 1e9;
 }
 

@@ -260,7 +260,7 @@ void gm_offer_read(const gm_candidates *candidates, long layer, int j,
 const gm_tensor *gm_candidate_tensor(const gm_candidates *candidates,
                                      long layer, int j, int k);
 /* Dequantized, w [out, in]; and a block with candidate choice[j] for linear
-   j, 0..6. */
+   j, 0..6; -1: as it is. */
 void gm_candidate_weight(const gm_candidates *candidates, long layer, int j,
                          int k, gm_real *w);
 void gm_chosen_block(const gm_candidates *candidates, long layer,

@@ -1022,7 +1022,8 @@ void gm_chosen_block(const gm_candidates *c, long layer, const int *choice,
                      gm_block *block) {
     gm_block_load(c->model, layer, block);
     for (int j = 0; j < GM_LINEARS; j++)
-        gm_candidate_weight(c, layer, j, choice[j], block->w[j]);
+        if (choice[j] >= 0)
+            gm_candidate_weight(c, layer, j, choice[j], block->w[j]);
 }
 
 void gm_offer_read(const gm_candidates *c, long layer, int j, gm_offer *out) {

@@ -45,10 +45,6 @@ void gm_dump_step(gm_arena *arena, gm_fit *fit,
                   const gm_dump_options *options, const char *path,
                   const gm_report *report);
 
-/* The first of "PATTERN,..." that `name` matches, from 0; -1: none. */
-int gm_name_which(const char *patterns, const char *name);
-bool gm_name_matches(const char *patterns, const char *name);
-
 /* ---------------------------------------------------------------- verify.c
    Compares two dumps in the order of computation; tolerances are derived per
    quantity (docs/verify.md). */

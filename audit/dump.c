@@ -28,27 +28,6 @@ typedef struct {
     gm_out out;
 } dump;
 
-/* ------------------------------------------------------------------ names */
-
-/* '*' stands for any characters; the pattern ends at a comma. */
-static bool matches(const char *p, const char *name) {
-    if (*p == '*')
-        return matches(p + 1, name) || (*name && matches(p, name + 1));
-    if (!*p || *p == ',') return !*name;
-    return *p == *name && matches(p + 1, name + 1);
-}
-
-int gm_name_which(const char *patterns, const char *name) {
-    int i = 0;
-    for (const char *p = patterns; p; p = strchr(p, ','), p += p != NULL, i++)
-        if (matches(p, name)) return i;
-    return -1;
-}
-
-bool gm_name_matches(const char *patterns, const char *name) {
-    return gm_name_which(patterns, name) >= 0;
-}
-
 /* What is left out first when the file would be larger than the limit. */
 static const char *const families[] = {
     "candidates.*.dequantized", "mixed.*", "grad.*", "factor.*", "hessian.*",

@@ -11,17 +11,6 @@ struct maker { gm_arena *arena; const gm_scores *s; gm_mckp *p; };
 
 /* ---------------------------------------------------------------- patterns */
 
-/* '*' stands for any characters. */
-static bool glob(const char *pattern, const char *text) {
-    for (; *pattern && *pattern != '*'; pattern++, text++)
-        if (*pattern != *text) return false;
-    if (!*pattern) return !*text;
-    for (;; text++) {
-        if (glob(pattern + 1, text)) return true;
-        if (!*text) return false;
-    }
-}
-
 static const char *last_part(const char *name) {
     const char *dot = strrchr(name, '.');
     return dot ? dot + 1 : name;
@@ -29,7 +18,8 @@ static const char *last_part(const char *name) {
 
 /* The whole name, or its part after the last dot. */
 static bool matches(const char *pattern, const char *name) {
-    return glob(pattern, name) || glob(pattern, last_part(name));
+    return gm_name_matches(pattern, name) ||
+           gm_name_matches(pattern, last_part(name));
 }
 
 static char *copy_of(const struct maker *k, const char *text) {

@@ -209,6 +209,25 @@ char *gm_format(gm_arena *arena, const char *format, ...) {
     return text;
 }
 
+/* '*' stands for any characters; the pattern ends at a comma. */
+static bool matches(const char *p, const char *name) {
+    if (*p == '*')
+        return matches(p + 1, name) || (*name && matches(p, name + 1));
+    if (!*p || *p == ',') return !*name;
+    return *p == *name && matches(p + 1, name + 1);
+}
+
+int gm_name_which(const char *patterns, const char *name) {
+    int i = 0;
+    for (const char *p = patterns; p; p = strchr(p, ','), p += p != NULL, i++)
+        if (matches(p, name)) return i;
+    return -1;
+}
+
+bool gm_name_matches(const char *patterns, const char *name) {
+    return gm_name_which(patterns, name) >= 0;
+}
+
 long gm_count_char(const char *text, char c) {
     long n = 0;
     for (; *text; text++) n += *text == c;

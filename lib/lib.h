@@ -101,6 +101,12 @@ void gm_arena_rewind(gm_arena *arena, gm_mark mark);
 void gm_arena_free(gm_arena *arena);
 
 static inline long gm_min(long a, long b) { return a < b ? a : b; }
+
+/* The first of "PATTERN,..." that `name` matches, from 0; -1: none.  '*' stands
+   for any characters. */
+int gm_name_which(const char *patterns, const char *name);
+bool gm_name_matches(const char *patterns, const char *name);
+
 long gm_count_char(const char *text, char c);   /* how often it is in there */
 const char *gm_base_name(const char *path);     /* its last part */
 const char *gm_parent(gm_arena *arena, const char *path);

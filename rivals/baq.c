@@ -30,7 +30,6 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stddef.h>
 #include <string.h>
 
 enum { MOST_LEVELS = 256, TILE = 8 };       /* TILE: rows that share U's rows */
@@ -127,7 +126,7 @@ void gm_baq_levels(long n, const double *loss, double rate, int *levels) {
             ? whole_levels(rate * LN2 + (gm_logd(loss[j]) - mean) / 1.95) : 1;
 }
 
-/* The columns of one module. */
+/* The columns of one module; loss of pass 1, after: of pass 2. */
 typedef struct { int *levels; double *loss, *after; } columns;
 
 typedef struct {
@@ -135,8 +134,8 @@ typedef struct {
     const gm_model *model;
     const gm_baq_options *o;
     gm_arena *arena;
-    gm_baq_report *r;
-    columns *column;            /* [M]; loss of pass 1, after: of pass 2      */
+    gm_baq_report r;
+    columns *column;            /* [M]                                        */
     char *words, *path, *table;
     gm_out file;                /* of pass 2                                  */
 } baq;
@@ -147,7 +146,7 @@ typedef struct {
    Stored are codes as rows of whole bits, padded to a byte; two fp16 a row; a
    byte a column unless all have the same levels. */
 static double count_up(baq *b) {
-    gm_baq_report *r = b->r;
+    gm_baq_report *r = &b->r;
     double bits = 0, stored = 0;
     r->bytes = 0;
     for (long m = 0; m < r->M; m++) {
@@ -179,10 +178,10 @@ static double count_up(baq *b) {
 
 /* All levels with R_ref moved by `shift`; the average that gives. */
 static double allocate(baq *b, double shift) {
-    for (long m = 0; m < b->r->M; m++)
-        gm_baq_levels(b->r->module[m].in, b->column[m].loss,
+    for (long m = 0; m < b->r.M; m++)
+        gm_baq_levels(b->r.module[m].in, b->column[m].loss,
                       b->o->rate + shift, b->column[m].levels);
-    b->r->shift = shift;
+    b->r.shift = shift;
     return count_up(b);
 }
 
@@ -213,9 +212,11 @@ static gm_baq_spread spread_of(long n, const double *loss, double from,
         if (!(loss[j] > 0)) continue;
         double x = log2_of(loss[j]);
         if (levels) x += 2 * (from - log2_of(levels[j]));
-        sum += x, squares += x * x, count++;
-        least = x < least ? x : least;
-        most = x > most ? x : most;
+        sum += x;
+        squares += x * x;
+        count++;
+        least = fmin(least, x);
+        most = fmax(most, x);
     }
     if (!count) return (gm_baq_spread){1, 0};
     double mean = sum / (double)count;
@@ -226,8 +227,8 @@ static gm_baq_spread spread_of(long n, const double *loss, double from,
 
 static void spreads(baq *b) {
     const double from = log2_of(whole_levels(b->o->rate * LN2));
-    for (long m = 0; m < b->r->M; m++) {
-        gm_baq_module *x = &b->r->module[m];
+    for (long m = 0; m < b->r.M; m++) {
+        gm_baq_module *x = &b->r.module[m];
         const columns *c = b->column + m;
         const double *loss = b->o->rule == GM_BAQ_UNIFORM ? c->after : c->loss;
         x->before = spread_of(x->in, loss, 0, NULL);
@@ -248,13 +249,13 @@ static const char *module_name(const baq *b, long m) {
    in a tensor's name is R_ref as a whole number of bits. */
 static void begin_file(baq *b) {
     gm_arena *a = b->arena;
-    size_t M = (size_t)b->r->M;
+    size_t M = (size_t)b->r.M;
     double bits = b->o->rate < 1 ? 1 : rint(b->o->rate);
     gm_tensor *t = gm_alloc(a, M, sizeof *t);
     const char **metadata = gm_alloc(a, 2 * M + 3, sizeof *metadata);
     metadata[0] = "baq", metadata[1] = b->words;
     for (size_t m = 0; m < M; m++) {
-        const gm_baq_module *x = &b->r->module[m];
+        const gm_baq_module *x = &b->r.module[m];
         t[m] = (gm_tensor){
             .name = gm_format(a, "%s.b%g", module_name(b, (long)m), bits),
             .dtype = GM_F32, .rank = 2, .shape = {x->out, x->in},
@@ -262,11 +263,11 @@ static void begin_file(baq *b) {
         metadata[2 * m + 2] = gm_format(a, "%s.bytes", t[m].name);
         metadata[2 * m + 3] = gm_format(a, "%.0f", x->bytes);
     }
-    gm_safetensors_begin(a, b->path, t, b->r->M, metadata, 0, &b->file);
+    gm_safetensors_begin(a, b->path, t, b->r.M, metadata, 0, &b->file);
 }
 
 /* The table: a line for each number of the report, a column for each of a
-   module.  They are doubles behind each other; %.17g reads back exactly. */
+   module; %.17g reads back exactly. */
 static const char *const line_name[] = {"shift", "bits", "stored_bits",
                                         "effective_bits"};
 static const char *const column_name[] = {
@@ -274,61 +275,48 @@ static const char *const column_name[] = {
     "predicted.ratio", "predicted.log2", "after.ratio", "after.log2"};
 enum { LINES = sizeof line_name / sizeof *line_name,
        COLUMNS = sizeof column_name / sizeof *column_name };
-_Static_assert(offsetof(gm_baq_report, effective_bits) ==
-               offsetof(gm_baq_report, shift) + (LINES - 1) * sizeof(double) &&
-               offsetof(gm_baq_module, after.log2) ==
-               offsetof(gm_baq_module, bits) + (COLUMNS - 1) * sizeof(double),
-               "the numbers of a table stand behind each other");
-
-static double *line_of(gm_baq_report *r, int i) {
-    return (double *)(void *)((char *)r + offsetof(gm_baq_report, shift)) + i;
-}
-
-static double *column_of(gm_baq_module *x, int i) {
-    return (double *)(void *)((char *)x + offsetof(gm_baq_module, bits)) + i;
-}
 
 static void write_table(baq *b) {
     gm_out out;
     gm_out_open(b->arena, b->table, &out);
     gm_out_print(&out, "# format gamma-baq 1\n# baq %s\n", b->words);
     for (int i = 0; i < LINES; i++)
-        gm_out_print(&out, "# %s %.17g\n", line_name[i], *line_of(b->r, i));
+        gm_out_print(&out, "# %s %.17g\n", line_name[i], b->r.number[i]);
     gm_out_print(&out, "module");
     for (int i = 0; i < COLUMNS; i++)
         gm_out_print(&out, "\t%s", column_name[i]);
-    for (long m = 0; m < b->r->M; m++) {
+    for (long m = 0; m < b->r.M; m++) {
         gm_out_print(&out, "\n%s", module_name(b, m));
         for (int i = 0; i < COLUMNS; i++)
-            gm_out_print(&out, "\t%.17g", *column_of(b->r->module + m, i));
+            gm_out_print(&out, "\t%.17g", b->r.module[m].number[i]);
     }
     gm_out_print(&out, "\n");
     gm_out_commit(&out);
 }
 
-static double number(const gm_table *t, const char *name, const char *text) {
-    double x;
-    if (!text || !gm_is_double(text, -1e300, 1e300, &x))
+static void read_number(const gm_table *t, const char *name, const char *text,
+                        double *out) {
+    if (!text || !gm_is_double(text, -1e300, 1e300, out))
         gm_bad(t->path, "%s: expected a number, found \"%s\"", name,
                text ? text : "nothing");
-    return x;
 }
 
 /* The report of a file made before. */
 static void read_table(baq *b) {
-    gm_baq_report *r = b->r;
+    gm_baq_report *r = &b->r;
     gm_table t;
     gm_table_read(b->arena, b->table, &t);
     if (t.rows != r->M)
         gm_bad(b->table, "expected %ld modules, found %ld", r->M, t.rows);
     for (int i = 0; i < LINES; i++)
-        *line_of(r, i) = number(&t, line_name[i],
-                                gm_table_key(&t, line_name[i]));
+        read_number(&t, line_name[i], gm_table_key(&t, line_name[i]),
+                    r->number + i);
     for (int i = 0; i < COLUMNS; i++) {
-        long c = gm_table_column(&t, column_name[i]);
+        const long c = gm_table_column(&t, column_name[i]);
         for (long m = 0; m < r->M; m++)
-            *column_of(r->module + m, i) = number(
-                &t, column_name[i], c < 0 ? NULL : t.cell[m * t.columns + c]);
+            read_number(&t, column_name[i],
+                        c < 0 ? NULL : t.cell[m * t.columns + c],
+                        r->module[m].number + i);
     }
     for (long m = 0; m < r->M; m++) r->bytes += (int64_t)r->module[m].bytes;
 }
@@ -353,7 +341,7 @@ static bool takes_part(const batch *all, const baq *b) {
 static void do_module(baq *b, long m, const gm_factor *factor, bool write) {
     gm_mark mark = gm_arena_mark(b->arena);
     const columns *c = b->column + m;
-    const long out = b->r->module[m].out, in = b->r->module[m].in;
+    const long out = b->r.module[m].out, in = b->r.module[m].in;
     const size_t count = (size_t)(out * in);
     gm_real *w = gm_alloc(b->arena, count, sizeof *w);
     gm_real *q = gm_alloc(b->arena, count, sizeof *q);
@@ -398,8 +386,7 @@ static void begin_second(baq *b) {
 /* What the result depends on in words, whose hash names its files; room for
    it. */
 static void prepare(gm_arena *a, gm_model *model, const gm_baq_options *o,
-                    const gm_sequences *text, const char *dir,
-                    gm_baq_report *r, baq *b) {
+                    const gm_sequences *text, const char *dir, baq *b) {
     static const char *const rule[] = {"uniform", "published", "bits", "ebits"};
     const size_t M = (size_t)model->config.layers * GM_LINEARS;
     gm_sha sha;
@@ -420,18 +407,18 @@ static void prepare(gm_arena *a, gm_model *model, const gm_baq_options *o,
     gm_sha_add(&sha, "gamma_baq 1", 12);
     gm_sha_add(&sha, words, strlen(words));
     gm_sha_end(&sha, hash);
-    *r = (gm_baq_report){.M = (long)M};
-    r->module = gm_alloc(a, M, sizeof *r->module);
-    *b = (baq){.model = model, .o = o, .arena = a, .r = r, .words = words};
+    *b = (baq){.model = model, .o = o, .arena = a, .r.M = (long)M,
+               .words = words};
+    b->r.module = gm_alloc(a, M, sizeof *b->r.module);
     b->column = gm_alloc(a, M, sizeof *b->column);
     b->path = gm_format(a, "%s/baq-%.12s.safetensors", dir, hash);
     b->table = gm_format(a, "%s/baq-%.12s.tsv", dir, hash);
     b->done = gm_exists(b->path) && gm_exists(b->table);
     for (size_t m = 0; m < M; m++) {
-        gm_baq_module *x = r->module + m;
+        gm_baq_module *x = b->r.module + m;
         columns *c = b->column + m;
         gm_linear_shape(&model->config, (int)(m % GM_LINEARS), &x->out, &x->in);
-        r->weights += x->out * x->in;
+        b->r.weights += x->out * x->in;
         c->loss = gm_alloc(a, (size_t)x->in, sizeof *c->loss);
         c->after = gm_alloc(a, (size_t)x->in, sizeof *c->after);
         c->levels = gm_alloc(a, (size_t)x->in, sizeof *c->levels);
@@ -447,15 +434,13 @@ void gm_baq_make(gm_arena *arena, gm_model *model,
     gm_mark mark = gm_arena_mark(arena);
     batch all = {gm_alloc(arena, (size_t)count, sizeof(baq)), count, false,
                  report};
-    gm_baq_report *r = gm_alloc(arena, (size_t)count, sizeof *r);
     const gm_recipe recipe = {.quantizer = GM_GPTQ,
                               .hessian = options->hessian};
     gm_make_dir(dir);
     for (int k = 0; k < count; k++) {
         assert(options[k].hessian == options->hessian &&
                options[k].damping == options->damping);
-        prepare(arena, model, options + k, calibration, dir, r + k,
-                all.list + k);
+        prepare(arena, model, options + k, calibration, dir, all.list + k);
     }
     for (int sweep = 0; sweep < 2; sweep++) {
         bool any = false;
@@ -481,10 +466,9 @@ gm_baq_report gm_baq_open(gm_arena *arena, gm_model *model,
                           const gm_sequences *calibration, const char *dir,
                           const gm_report *report) {
     baq b;
-    gm_baq_report r;
     gm_baq_make(arena, model, options, 1, calibration, dir, report);
-    prepare(arena, model, options, calibration, dir, &r, &b);
+    prepare(arena, model, options, calibration, dir, &b);
     read_table(&b);
-    r.path = b.path;
-    return r;
+    b.r.path = b.path;
+    return b.r;
 }

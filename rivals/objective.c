@@ -39,14 +39,6 @@ static gm_real *state(const gm_objective *o, long l) {
     return o->h + l * o->R * o->d;
 }
 
-/* Block l with linear j at candidate choice[j], as it is where that is -1. */
-static void load(gm_objective *o, long l, const int *choice) {
-    gm_block_load(o->model, l, &o->block);
-    for (int j = 0; j < GM_LINEARS; j++)
-        if (choice[j] >= 0)
-            gm_candidate_weight(o->candidates, l, j, choice[j], o->block.w[j]);
-}
-
 /* y = f(h_l; o->block) for the batch of sequences that begins with i. */
 static void pass(gm_objective *o, long l, long i, gm_real *y) {
     const long at = i * o->text.T * o->d;
@@ -103,7 +95,7 @@ void gm_objective_forget(gm_objective *o) {
 static double block_error(gm_objective *o, long l, const int *choice) {
     const gm_loss loss = {GM_NORM_TOKEN, 1, o->R, o->text.T, o->d, NULL,
                           state(o, l + 1), o->y, o->y, o->row};
-    load(o, l, choice);
+    gm_chosen_block(o->candidates, l, choice, &o->block);
     for (long i = 0; i < o->text.S; i += o->batch) pass(o, l, i, o->y);
     const double E = gm_loss_block(&loss);
     o->work += GM_LINEARS * o->text.S;
@@ -132,22 +124,16 @@ void gm_objective_separable(gm_objective *o, double *S) {
     }
 }
 
-/* Block and seven choices of at most 16 candidates in one number. */
-static uint64_t memo_key(long l, const int *choice) {
-    uint64_t key = (uint64_t)l;
-    for (int j = 0; j < GM_LINEARS; j++)
-        key = key << 4 | (uint64_t)choice[j];
-    return key;
-}
-
 double gm_objective_blocks(gm_objective *o, const int *choice) {
     double sum = 0;
     for (long l = 0; l < o->L; l++, choice += GM_LINEARS) {
-        const uint64_t key = memo_key(l, choice);
+        uint64_t key = (uint64_t)l;     /* of at most 16 candidates each */
+        for (int j = 0; j < GM_LINEARS; j++)
+            key = key << 4 | (uint64_t)choice[j];
         memory **list = o->memo + gm_random(key, 0, 0) % HASHES, *x = *list;
         while (x && x->key != key) x = x->next;
         if (!x) {
-            double E = block_error(o, l, choice);
+            const double E = block_error(o, l, choice);
             x = gm_alloc(o->arena, 1, sizeof *x);
             *x = (memory){*list, key, E};
             *list = x;
@@ -320,9 +306,8 @@ static void logit_gradient(int way, double u, long n, const gm_real *q,
     double below = 0;
     long y = 0;
     for (long i = 0; i < n; i++) d[i] = way ? -q[i] : q[i] - p[i];
-    if (way == 0) return;
-    while (y < n - 1 && (below += (double)q[y]) <= u) y++;
-    d[y] += 1;
+    while (way && y < n - 1 && (below += (double)q[y]) <= u) y++;
+    if (way) d[y] += 1;
 }
 
 /* d_y[way] of sequence s: the gradient by h_L; the last position predicts
@@ -392,13 +377,15 @@ static void expand_sequence(expansion *e, long s) {
     gm_embed(o->model, o->text.tokens + s * T, T, e->h);
     for (long l = 0; l < o->L; l++) {
         gm_real *h = e->h + l * each;
-        load(o, l, e->choice + l * GM_LINEARS);
+        gm_chosen_block(o->candidates, l, e->choice + l * GM_LINEARS,
+                        &o->block);
         gm_block_forward(&e->acts, &o->block, h, h + each);
         gm_states_check(o->model, l, "output", h + each, T, o->d);
     }
     head_gradients(e, s);
     for (long l = o->L - 1; l >= 0; l--) {
-        load(o, l, e->choice + l * GM_LINEARS);
+        gm_chosen_block(o->candidates, l, e->choice + l * GM_LINEARS,
+                        &o->block);
         gm_block_inputs(&e->acts, &o->block, e->h + l * each, 3);
         for (int way = 0; way < WAYS; way++) block_backward(e, l, way);
     }

@@ -99,7 +99,7 @@ static void ends_high(const gm_rivals *r) {
 /* -------------------------------------------------------- scores and solver */
 
 /* The optimum by the dynamic program, proven, or an error. */
-static void solve(const gm_rivals *r, const gm_scores *scores) {
+static void solve(const gm_rivals *r, const gm_scores *scores, int *choice) {
     gm_arena *arena = r->arena;
     gm_mckp p;
     gm_rounding rounding;
@@ -107,7 +107,7 @@ static void solve(const gm_rivals *r, const gm_scores *scores) {
     gm_solve_options o = {.solver = GM_DP, .report = r->report};
     gm_mark mark = gm_arena_mark(arena);
     gm_problem_build(arena, scores, r->budget, 30, &p, &rounding);
-    gm_status s = gm_mckp_solve(arena, &p, &o, r->choice, &t);
+    gm_status s = gm_mckp_solve(arena, &p, &o, choice, &t);
     if (s) gm_fail(s, "%s", t.why);
     gm_arena_rewind(arena, mark);
 }
@@ -116,7 +116,7 @@ static void solve(const gm_rivals *r, const gm_scores *scores) {
 static void least_error(const gm_rivals *r) {
     gm_scores scores = r->table;
     scores.score = r->error;
-    solve(r, &scores);
+    solve(r, &scores, r->choice);
 }
 
 /* GAMMA's scores must be of this table: same modules, candidates and sizes. */
@@ -136,7 +136,7 @@ static void learned(const gm_rivals *r) {
                "bits: %ld bytes", t->name[m], t->bits[k], (long)t->bytes[i],
                s->name[m], s->bits[k], (long)s->bytes[i]);
     }
-    solve(r, s);
+    solve(r, s, r->choice);
 }
 
 /* ------------------------------------------------------------------- greedy */
@@ -339,34 +339,29 @@ static bool affordable(const gm_rivals *r, long evaluations) {
            (double)r->options.evaluations;
 }
 
-/* The optimum of u' of the i-th w, 1 .. TRUSTS: is its KL less? */
-static bool attempt(const gm_rivals *r, refining *f, int i) {
-    const long M = r->p.M;
-    const size_t bytes = (size_t)M * sizeof *f->tried;
-    mix(r, f, trust[i - 1]);
-    solve(r, &f->scores);
-    memcpy(f->tried + i * M, r->choice, bytes);
-    for (int j = 0; j < i; j++)
-        if (memcmp(r->choice, f->tried + j * M, bytes) == 0) return false;
-    double kl = gm_objective_kl(r->objective, r->choice);
-    if (kl >= f->kl) return false;
-    f->kl = kl;
-    return true;
-}
-
-/* One round; false: x stays. */
+/* One round: the optima of u' of each w, and that of least KL; false: x
+   stays. */
 static bool refine(const gm_rivals *r, refining *f, uint64_t round) {
     const long M = r->p.M, n = M * r->p.K;
+    const size_t bytes = (size_t)M * sizeof *f->tried;
     int taken = 0;
-    gm_objective_expand(r->objective, f->tried,
-                        r->options.seed + round, f->slope, f->curve);
+    gm_objective_expand(r->objective, f->tried, r->options.seed + round,
+                        f->slope, f->curve);
     for (long i = 0; i < n; i++) f->slope[i] += f->curve[i];
     f->kappa = nats_of_scores(r, f);
-    for (int i = 1; i <= TRUSTS && affordable(r, 1); i++)
-        if (attempt(r, f, i)) taken = i;
+    for (int i = 1; i <= TRUSTS && affordable(r, 1); i++) {
+        int *x = f->tried + i * M, j = 0;
+        mix(r, f, trust[i - 1]);
+        solve(r, &f->scores, x);
+        while (memcmp(x, f->tried + j * M, bytes) != 0) j++;
+        const double kl = j < i ? f->kl : gm_objective_kl(r->objective, x);
+        if (kl >= f->kl) continue;
+        f->kl = kl;
+        taken = i;
+    }
     if (!taken) return false;
     mix(r, f, trust[taken - 1]);
-    memcpy(f->tried, f->tried + taken * M, (size_t)M * sizeof *f->tried);
+    memcpy(f->tried, f->tried + taken * M, bytes);
     memcpy(f->prior, f->scores.score, (size_t)n * sizeof *f->prior);
     return true;
 }
@@ -388,12 +383,11 @@ static void refined(const gm_rivals *r) {
     f.scores.score = gm_alloc(arena, n, sizeof *f.scores.score);
     f.kl = gm_objective_kl(o, f.tried);
     if (r->refined) r->refined->kl_before = f.kl;
-    bool moved = true;
-    for (uint64_t i = 0; moved; i++) {
-        if (!affordable(r, gm_expand_evaluations() + 1)) break;
-        moved = refine(r, &f, i);
+    for (uint64_t i = 0; affordable(r, gm_expand_evaluations() + 1); i++) {
+        const bool moved = refine(r, &f, i);
         gm_say(r->report, "refining", (long)gm_objective_evaluations(o),
                r->options.evaluations);
+        if (!moved) break;
     }
     memcpy(r->choice, f.tried, M * sizeof *f.tried);
     if (r->refined) r->refined->kl = f.kl;
@@ -440,8 +434,8 @@ gm_rivals *gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
     for (long m = 0; m < r->table.M; m++) {
         int count = 0;
         for (int k = 0; k < K; k++) {
-            count += gm_allowed(c, m, k);
-            if (!gm_allowed(c, m, k)) r->table.bytes[m * K + k] = -1;
+            if (gm_allowed(c, m, k)) count++;
+            else r->table.bytes[m * K + k] = -1;
         }
         if (!count)
             gm_bad(r->table.path, "module %s has no candidate",

@@ -51,8 +51,7 @@ void gm_objective_forget(gm_objective *objective);
 /* S_mk = E_l with module m alone at candidate k (gamma.c's E_l); 0 where it has
    none.  [M, K]. */
 void gm_objective_separable(gm_objective *objective, double *S);
-/* D_mk = tr(dW H dW^T) / tr(W H W^T), dW = Q_mk - W_m, H = X^T X, X what
-   module m sees in the original model; 0 where there is no Q_mk. */
+/* D_mk, the error of module m's own output; 0 where there is no Q_mk. */
 void gm_objective_gram(gm_objective *objective, double *D);
 
 /* sum_l E_l with all seven modules of each block at their candidates.  Blocks
@@ -83,8 +82,7 @@ int gm_neighbour(const gm_mckp *problem, long m, int k, bool up, int64_t room);
 int64_t gm_take(const gm_mckp *problem, int *choice, long m, int k);
 int64_t gm_size_of(const gm_mckp *problem, const int *choice);
 
-/* Drawn steps down until the budget holds, then drawn steps up that fit it,
-   until none does. */
+/* Drawn steps down until the budget holds, then up until none fits. */
 typedef struct { uint64_t seed, stream, counter; } gm_draws;
 void gm_fill_random(const gm_mckp *problem, int *choice, gm_draws *draws);
 
@@ -108,8 +106,7 @@ void gm_evolve(gm_arena *arena, const gm_search *search, const int *starts,
                long given, uint64_t stream, int *choice);
 
 /* ---------------------------------------------------------------- rivals.c
-   The other ways to choose bits, on the same candidates, table of sizes and
-   budget as GAMMA: docs/rivals.md.  Every answer is within the budget and
+   The ways themselves: docs/rivals.md.  Every answer is within the budget and
    depends on options, method and budget alone. */
 
 /* What ways to choose bits measure: nothing; errors of single linears' outputs,
@@ -176,13 +173,11 @@ gm_effort gm_rivals_choose(gm_rivals *rivals, gm_method method,
    each input column so that all columns cost the same. */
 
 /* w [out, in] column by column, column j with levels[j] of 1..256, one range a
-   row; factor without act-order.  q [out, in]: the result; code [out, in];
-   loss [in]: l_j = 1/2 sum_i (w_ij - q_ij)^2 / U_jj^2. */
+   row; factor without act-order.  q, code [out, in]; loss [in]: l_j. */
 void gm_baq_round(gm_arena *arena, const gm_real *w, long out, long in,
                   const gm_factor *factor, const int *levels, gm_real *q,
                   uint8_t *code, double *loss);
-/* levels_j = round(2^(rate + log2(l_j / GM(l)) / 1.95)), 1..256; 1 if l_j = 0.
-*/
+/* levels_j of the losses at R_ref = rate. */
 void gm_baq_levels(long n, const double *loss, double rate, int *levels);
 
 /* uniform: pass 1 alone, GPTQ without groups; published: R_ref = rate; bits,
@@ -202,16 +197,26 @@ typedef struct {
 typedef struct { double ratio, log2; } gm_baq_spread;
 typedef struct {
     long out, in;
-    double bits;                        /* mean log2 levels                  */
-    double bytes;                       /* whole-bit codes, ranges, levels   */
-    double pruned, clamped;             /* columns of 1 and of 256 levels    */
-    gm_baq_spread before, predicted, after; /* of l_j in pass 1; of that times
-                                   2^(2 (R_ref - R_j)); of l_j in pass 2     */
+    union {
+        double number[10];              /* all of these, for the table       */
+        struct {
+            double bits;                /* mean log2 levels                  */
+            double bytes;               /* whole-bit codes, ranges, levels   */
+            double pruned, clamped;     /* columns of 1 and of 256 levels    */
+            gm_baq_spread before, predicted, after; /* of l_j in pass 1; of that
+                               times 2^(2 (R_ref - R_j)); of l_j in pass 2   */
+        };
+    };
 } gm_baq_module;
 typedef struct {
-    double shift, bits;         /* of all R_j; mean log2 levels a weight     */
-    double stored_bits;         /* the same with codes of whole bits         */
-    double effective_bits;      /* with ranges and levels: 8 bytes / N       */
+    union {
+        double number[4];
+        struct {
+            double shift, bits; /* of all R_j; mean log2 levels a weight     */
+            double stored_bits; /* the same with codes of whole bits         */
+            double effective_bits;  /* with ranges and levels: 8 bytes / N   */
+        };
+    };
     int64_t bytes, weights;
     long M;
     gm_baq_module *module;      /* [M]                                       */

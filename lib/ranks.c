@@ -2,20 +2,17 @@
    r of P owns the blocks floor(r L / P) .. floor((r+1) L / P) - 1.
 
    Given theta and lambda blocks are independent, so a step of Stage I needs
-   from the others only each block's loss and each module's g_mk (and once
-   S_mk): K numbers a module.  Each goes to its place in [M, K]; then every rank
-   makes the same step of theta from all of them, all sums in module order: the
-   same bytes as one process gives, for any number of ranks.
+   from the others only each block's loss and K numbers a module.  Each goes to
+   its place in [M, K]; then every rank makes the same step of theta from all of
+   them, all sums in module order: the same bytes for any number of ranks.  The
+   original's states before its first block a rank makes itself, once: cheaper
+   than a step, and nothing to exchange.
 
-   A rank needs the original model's states before its first block: it runs the
-   blocks before that over the text, once, and keeps them (gm_states_before in
-   model.c): cheaper than a step, and nothing to exchange.
-
-   Failures.  A rank that fails unwinds to main, as everywhere, and main agrees
-   with the others on how it ends.  Whatever else is exchanged begins by
-   agreeing that all is well: so the others, wherever they are, meet the failure
-   at their next exchange, and unwind too.  No rank waits for one that is gone;
-   one that is killed is the launcher's to see (mpirun ends the job).
+   A rank that fails unwinds to main, as everywhere, and main agrees with the
+   others on how it ends.  Whatever else is exchanged begins by agreeing that
+   all is well: so the others meet the failure at their next exchange, and
+   unwind too.  No rank waits for one that is gone; one that is killed is the
+   launcher's to see (mpirun ends the job).
 
    Built without MPI there is one rank; nothing else depends on how it is built.
    SPDX-License-Identifier: GPL-3.0-or-later */
@@ -110,29 +107,26 @@ void gm_ranks_gather(double *x, long blocks, long each) {
 #ifdef GM_MPI
 #include <mpi.h>
 
-/* MPI itself would spin, and keep a core from a rank that works. */
-static void wait_for(MPI_Request *request) {
-    const double start = gm_seconds();
-    int done = 0;
-    while (MPI_Test(request, &done, MPI_STATUS_IGNORE), !done)
-        if (gm_seconds() - start > 1e-3)
-            nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
-}
-
+/* Waits asleep: MPI itself would spin, and keep a core from a rank that works.
+   In parts, since MPI counts in int. */
 static void mpi_move(void *context, int from, int to, void *data,
                      size_t bytes) {
-    const size_t MOST = 1 << 30;            /* MPI counts in int */
+    const size_t MOST = 1 << 30;
     (void)context;
     for (size_t at = 0; at < bytes; at += MOST) {
-        int n = (int)(bytes - at < MOST ? bytes - at : MOST);
+        const int n = (int)(bytes - at < MOST ? bytes - at : MOST);
+        const double start = gm_seconds();
+        uint8_t *part = (uint8_t *)data + at;
         MPI_Request request;
         if (job.rank == from)
-            MPI_Isend((uint8_t *)data + at, n, MPI_BYTE, to, 0, MPI_COMM_WORLD,
-                      &request);
+            MPI_Isend(part, n, MPI_BYTE, to, 0, MPI_COMM_WORLD, &request);
         else
-            MPI_Irecv((uint8_t *)data + at, n, MPI_BYTE, from, 0,
-                      MPI_COMM_WORLD, &request);
-        wait_for(&request);
+            MPI_Irecv(part, n, MPI_BYTE, from, 0, MPI_COMM_WORLD, &request);
+        for (int done = 0; !done;) {
+            MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+            if (!done && gm_seconds() - start > 1e-3)
+                nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+        }
     }
 }
 

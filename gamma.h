@@ -22,72 +22,62 @@
 #include "lib/lib.h"
 
 /* ----------------------------------------------------------------- model.c
-   Rotary angles, block forward and backward, output head. */
+   One block forward and backward, and the output head (equations: model.c). */
 
-/* cos and sin of the rotary angles, [T, head_dim/2] each, of positions
-   position[0..T-1] (NULL: 0..T-1).  Computed as transformers does: inverse
-   frequencies rounded to float32, angle = float32 product.  The YaRN attention
-   factor is folded in. */
+/* cos and sin [T, head_dim/2] of the rotary angles of positions position[0] ..
+   position[T-1]; NULL: 0 .. T-1. */
 void gm_rope_angles(const gm_config *config, long T, const int32_t *position,
                     gm_real *cos, gm_real *sin);
 
-/* Everything the backward pass needs from a forward pass over S sequences of
-   T tokens; R = S T rows.  Allocated once, reused for every block.  S and T
-   may be set lower afterwards. */
+/* What the backward pass needs from a forward pass over R = S T rows.
+   Allocated once, used for every block; S and T may be set lower. */
 typedef struct {
     const gm_config *config;
     long S, T;
     long room, threads;             /* T and gm_threads() when allocated      */
     gm_real *cos, *sin;             /* [room, hd/2] of the positions 0 .. T-1 */
-    gm_real *x1, *q, *k, *v;        /* [R,d] normed input; q [R,heads*hd] ... */
-    gm_real *q_raw, *k_raw;         /* before q_norm/k_norm; Qwen3 only       */
-    gm_real *attn;                  /* [R, heads*hd] attention output         */
-    gm_real *lse;                   /* [R, heads] log-sum-exp of the scores   */
-    gm_real *mid;                   /* [R, d] after attention + residual      */
-    gm_real *x2;                    /* [R, d] normed mid                      */
-    gm_real *gate, *up, *act;       /* [R, ff]; act = silu(gate) * up         */
+    gm_real *x1, *q, *k, *v;        /* [R, d] normed h; [R, heads hd] ...     */
+    gm_real *q_raw, *k_raw;         /* before q_norm and k_norm; Qwen3 only   */
+    gm_real *attn;                  /* [R, heads hd] attention's output       */
+    gm_real *lse;                   /* [R, heads] log-sum-exp of its scores   */
+    gm_real *mid, *x2;              /* [R, d] h + o of it; normed             */
+    gm_real *gate, *up, *act;       /* [R, ff]; act = gate sigma(gate) up     */
     gm_real *scratch;               /* [threads, 2, 64, room] scores          */
     gm_real *d_attn, *d_mid;        /* backward workspace, NULL unless asked  */
     gm_real *d_q, *d_k, *d_v, *d_gate, *d_up, *d_act, *d_x1, *d_x2;
 } gm_acts;
-void gm_acts_alloc(gm_arena *arena, const gm_config *config, long S,
-                        long T, bool backward, gm_acts *out);
+void gm_acts_alloc(gm_arena *arena, const gm_config *config, long S, long T,
+                   bool backward, gm_acts *acts);
 
-/* y = f(h; W): h, y [S T, d]; y may be h.  Fills `acts`. */
+/* y = f(h; W): h, y [R, d]; y may be h. */
 void gm_block_forward(gm_acts *acts, const gm_block *block, const gm_real *h,
                       gm_real *y);
+/* Only as far as the inputs of modules need: last_input 0: x1 (of q, k, v),
+   1: attn (of o), 2: x2 (of gate, up), 3: act (of down). */
+void gm_block_inputs(gm_acts *acts, const gm_block *block, const gm_real *h,
+                     int last_input);
+/* Given d_y = dE/dy after a forward pass, ADDS dE/dW to what grad has (not
+   NULL) of weights, biases and norms, and dE/dh to d_h unless NULL.  h must
+   still be the input when d_h or grad->norm1 is asked for, d_y another array
+   than d_h. */
+void gm_block_backward(gm_acts *acts, const gm_block *block, const gm_real *h,
+                       const gm_real *d_y, gm_block *grad, gm_real *d_h);
+/* mass [R] after a forward pass, at least as far as attn: the attention that
+   a position receives from itself and all later ones, mean over the heads. */
+void gm_attention_mass(const gm_acts *acts, double *mass);
 
 /* A text: S sequences, or windows, of T tokens, [S, T]. */
 typedef struct { const int32_t *tokens; long S, T; } gm_sequences;
-
 /* h [S, T, d]: the states before block `first` of the original model.  block,
    acts (its S: sequences that pass at a time): workspace. */
 void gm_states_before(const gm_model *model, long first,
                       const gm_sequences *text, gm_block *block,
                       gm_acts *acts, gm_real *h);
 
-/* Fills `acts` only as far as the inputs of modules need: last_input 0: x1 (of
-   q, k, v), 1: attn (of o), 2: x2 (of gate, up), 3: act (of down). */
-void gm_block_inputs(gm_acts *acts, const gm_block *block, const gm_real *h,
-                     int last_input);
-
-/* After a forward pass, at least as far as attn: mass[R], the attention that
-   each position receives from itself and all later ones, mean over the heads;
-   its mean over positions is 1. */
-void gm_attention_mass(const gm_acts *acts, double *mass);
-
-/* Given dE/dy, ADDS dE/dW_j into grad->w[j] for the seven linears (and into
-   biases and norms), each where grad has it non-NULL, and, if d_h is not NULL,
-   ADDS dE/dh into it.  `acts` must hold the forward pass of this block; h, the
-   block's input, must still be unchanged when d_h or grad->norm1 is asked for.
-   d_y and d_h are different arrays. */
-void gm_block_backward(gm_acts *acts, const gm_block *block, const gm_real *h,
-                       const gm_real *d_y, gm_block *grad, gm_real *d_h);
-
-/* logits[rows, vocab] = norm(h) w^T.  scratch: [rows, d]. */
+/* logits [rows, vocab] = norm(h) w^T; given d_logits, ADDS dE/dh to d_h.
+   scratch, h, d_h [rows, d]. */
 void gm_head_forward(const gm_head *head, const gm_real *h, long rows,
                      gm_real *scratch, gm_real *logits);
-/* Given dE/dlogits, ADDS dE/dh into d_h [rows, d].  scratch: [rows, d]. */
 void gm_head_backward(const gm_head *head, const gm_real *h, long rows,
                       const gm_real *d_logits, gm_real *scratch, gm_real *d_h);
 

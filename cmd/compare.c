@@ -283,7 +283,7 @@ static void run_compare(gm_call *call) {
     one_row(&c, ORIGINAL, NULL);
     char *list = gm_format(a, "%s", call->budgets);
     for (char *item; (item = strsep(&list, ","));) {
-        gm_budget budget = gm_budget_parse(a, c.table, call->in, item);
+        gm_budget budget = gm_budget_parse(c.table, call->in, item);
         for (int i = 0; i < c.methods; i++) one_row(&c, c.method[i], &budget);
     }
     gm_compared_text(NULL, text);

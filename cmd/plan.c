@@ -167,7 +167,7 @@ void gm_call_plan(gm_call *call) {
     char text[256] = "";
     int64_t limit = INT64_MAX;
     if (call->max_memory &&
-        !gm_is_bytes(&call->arena, call->max_memory, &limit))
+        !gm_is_bytes(call->max_memory, &limit))
         gm_fail(GM_EUSAGE, "--max-memory: expected a positive number of bytes, "
                 "such as 500M or 2.5GiB, found \"%s\"", call->max_memory);
     p->base = PROGRAM + THREAD * gm_threads() + (double)call->arena.used;

@@ -80,7 +80,7 @@ static void run_refine(gm_call *call) {
     long moved = 0;
     /* all that can be refused before anything is computed */
     gm_scores_read(a, call->operand[1], &scores);
-    gm_budget budget = gm_budget_parse(a, &scores, call->in, gm_given(way));
+    gm_budget budget = gm_budget_parse(&scores, call->in, gm_given(way));
     gm_model_open(a, call->operand[0], &call->model);
     gm_model_hash(&call->model);
     gm_call_match(call, &scores, NULL);

@@ -48,7 +48,7 @@ static void run_budget(running *r, const char *text) {
     int64_t bytes;
     int *choice = gm_alloc(a, (size_t)scores->M, sizeof *choice);
     int *same = gm_alloc(a, (size_t)scores->M, sizeof *same);
-    gm_budget budget = gm_budget_parse(a, scores, call->in, text);
+    gm_budget budget = gm_budget_parse(scores, call->in, text);
     gm_allocate(a, scores, &budget, &options, choice, &certificate,
                 &allocation);           /* GM_ELIMIT: the row says so */
     gm_allocation_write(a, gm_format(a, "%s/alloc-%s.tsv", call->out, text),

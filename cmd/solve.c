@@ -49,7 +49,7 @@ static void read_solver(gm_call *call) {
 static void build(solving *s, const char *text) {
     gm_call *call = s->call;
     gm_arena *a = &call->arena;
-    s->budget = gm_budget_parse(a, &s->scores, call->in, text);
+    s->budget = gm_budget_parse(&s->scores, call->in, text);
     gm_problem_build(a, &s->scores, &s->budget, (int)call->score_bits,
                      &s->problem, &s->rounding);
     gm_problem_constrain(a, &s->scores, &call->constraints, &s->problem);

@@ -345,7 +345,7 @@ static void check_budgets(gm_call *call) {
     for (char *item; (item = strsep(&list, ","));) {
         gm_certificate certificate;
         gm_allocation allocation;
-        gm_budget budget = gm_budget_parse(a, &call->table, call->in, item);
+        gm_budget budget = gm_budget_parse(&call->table, call->in, item);
         gm_allocate(a, &call->table, &budget, &options, choice, &certificate,
                     &allocation);
     }

@@ -575,13 +575,12 @@ typedef struct {
     const char *text;
 } gm_budget;
 const char *gm_convention_name(gm_convention convention); /* "bits" ... */
-gm_convention gm_convention_parse(const char *what, const char *text);
 /* The size that a budget of this convention limits. */
 int64_t gm_size_in(const gm_sizes *sizes, gm_convention convention);
 /* "50M": 50 * 10^6, at least 1; false: no such number. */
-bool gm_is_bytes(gm_arena *arena, const char *text, int64_t *out);
-gm_budget gm_budget_parse(gm_arena *arena, const gm_scores *scores,
-                          gm_convention convention, const char *text);
+bool gm_is_bytes(const char *text, int64_t *out);
+gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
+                          const char *text);
 
 /* How good a model is on a text.  In each window, tokens 1..window-1 are
    predicted from those before them.  nll: mean over all predicted tokens,

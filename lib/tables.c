@@ -4,6 +4,7 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "lib.h"
 
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -25,41 +26,41 @@ static void write_keys(gm_out *out, const gm_keys *keys) {
 
 /* ------------------------------------------------------------------- cells */
 
-/* One cell of a table, for messages that name file, line, module, column. */
-struct place { const gm_table *table; long row, column; const char *module; };
+/* A row of a table, for messages that name file, line, module, column. */
+struct row { const gm_table *table; long m; const char *module; };
 
-static const char *cell_text(const struct place *at) {
-    return at->table->cell[at->row * at->table->columns + at->column];
+static const char *cell(const struct row *r, long column) {
+    return r->table->cell[r->m * r->table->columns + column];
 }
 
-_Noreturn static void cell_error(const struct place *at, const char *expected) {
-    gm_bad(at->table->path, "line %ld: %s: column %s: expected %s, found "
-           "\"%s\"", at->table->line[at->row], at->module,
-           at->table->column[at->column], expected, cell_text(at));
+_Noreturn static void cell_error(const struct row *r, long column,
+                                 const char *expected) {
+    gm_bad(r->table->path, "line %ld: %s: column %s: expected %s, found "
+           "\"%s\"", r->table->line[r->m], r->module,
+           r->table->column[column], expected, cell(r, column));
 }
 
 /* 0 .. 2^53: so large a file or matrix is a mistake, and sums stay exact. */
-static int64_t cell_count(const struct place *at) {
-    const char *text = cell_text(at);
+static int64_t cell_count(const struct row *r, long column) {
+    const char *text = cell(r, column);
     size_t n = strlen(text);
     if (n == 0 || n > 16 || strspn(text, "0123456789") != n)
-        cell_error(at, "a whole number");
+        cell_error(r, column, "a whole number");
     int64_t value = strtoll(text, NULL, 10);
-    if (value > MOST) cell_error(at, "a number up to 2^53");
+    if (value > MOST) cell_error(r, column, "a number up to 2^53");
     return value;
 }
 
-static double cell_real(const struct place *at) {
-    const char *text = cell_text(at);
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end || !isfinite(value))
-        cell_error(at, "a finite number");
+static double cell_real(const struct row *r, long column) {
+    double value;
+    if (!gm_is_double(cell(r, column), -DBL_MAX, DBL_MAX, &value))
+        cell_error(r, column, "a finite number");
     return value;
 }
 
-static bool is_absent(const struct place *at) {
-    return strcmp(cell_text(at), "-") == 0;
+/* "-", or no such column. */
+static bool is_absent(const struct row *r, long column) {
+    return column < 0 || strcmp(cell(r, column), "-") == 0;
 }
 
 /* Column `name`, which there must be. */
@@ -69,10 +70,9 @@ static long need_column(const gm_table *table, const char *name) {
     return column;
 }
 
-/* An optional column as an array of texts, or NULL. */
+/* A column as an array of texts, or NULL. */
 static const char **text_column(gm_arena *arena, const gm_table *table,
-                                const char *name) {
-    long column = gm_table_column(table, name);
+                                long column) {
     if (column < 0) return NULL;
     const char **out = gm_alloc(arena, (size_t)table->rows, sizeof *out);
     for (long m = 0; m < table->rows; m++)
@@ -106,11 +106,14 @@ static void read_table(gm_arena *arena, const char *path, const char *format,
         gm_bad(path, "format: expected \"%s\", found \"%s\"", format, found);
 }
 
-/* The column of module names, which must differ. */
-static const char **module_names(gm_arena *arena, const gm_table *table,
-                                 const char *column) {
+/* The names of the modules, in column module or name, which must differ; NULL:
+   there is no such column. */
+static const char **module_names(gm_arena *arena, const gm_table *table) {
+    long column = gm_table_column(table, "module");
+    if (column < 0) column = gm_table_column(table, "name");
     const char **name = text_column(arena, table, column);
     gm_arena scratch = {0};
+    if (!name) return NULL;
     if (table->rows == 0) gm_bad(table->path, "no modules");
     for (long m = 0; m < table->rows; m++) {
         gm_name_check(table->path, "module", name[m]);
@@ -180,25 +183,24 @@ void gm_scores_write(gm_arena *arena, const char *path,
 /* Candidates are the columns "b.bytes" or "b.score", in ascending b.  Their
    number. */
 static int find_candidates(const gm_table *table, int *bits) {
+    bool there[33] = {false};
     int K = 0;
     for (long c = 0; c < table->columns; c++) {
         char *end;
-        long b = strtol(table->column[c], &end, 10);
+        const long b = strtol(table->column[c], &end, 10);
         if (end == table->column[c] ||
             (strcmp(end, ".bytes") != 0 && strcmp(end, ".score") != 0))
             continue;
-        int known = 0;
-        for (int k = 0; k < K; k++) known += bits[k] == b;
-        if (known) continue;
-        if (b < 1 || b > 32 || K == GM_MAX_CANDIDATES)
+        if (b >= 1 && b <= 32) K += !there[b];
+        if (b < 1 || b > 32 || K > GM_MAX_CANDIDATES)
             gm_bad(table->path, "column %s: expected bits from 1 to 32 and at "
                    "most %d candidates", table->column[c], GM_MAX_CANDIDATES);
-        int at = K++;
-        for (; at > 0 && bits[at - 1] > b; at--) bits[at] = bits[at - 1];
-        bits[at] = (int)b;
+        there[b] = true;
     }
     if (K == 0)
         gm_bad(table->path, "no column \"b.score\" for any number of bits b");
+    for (int b = 1; b <= 32; b++)
+        if (there[b]) *bits++ = b;
     return K;
 }
 
@@ -219,57 +221,51 @@ int64_t gm_packed_bytes(long out, long in, int bits, long group) {
     return p.codes + p.scales + p.zeros;
 }
 
-/* Stored bytes that a file of another tool does not say: those of the packed
-   layout; without shape, of the codes alone. */
-static int64_t convention_bytes(const gm_scores *s, long m, int bits,
-                                long group) {
-    if (s->out[m] && s->in[m])
-        return gm_packed_bytes(s->out[m], s->in[m], bits, group);
-    return stream_bytes(s->weights[m], bits);
+/* Where a table has what it says of candidates, or -1. */
+struct columns { long bytes, score, error; };
+
+static long candidate_column(const gm_table *table, int bits,
+                             const char *what) {
+    char name[32];
+    snprintf(name, sizeof name, "%d.%s", bits, what);
+    return gm_table_column(table, name);
 }
 
-/* Candidate k of row m; "-" in its first column: the module lacks it. */
-static void read_candidate(const gm_table *table, gm_scores *s, long m, int k,
-                           long group) {
-    const long i = m * s->K + k;
+/* Candidate k of row m; "-" in its first column: the module lacks it.  Stored
+   bytes that a file of another tool does not say are those of the packed
+   layout; without shape, of the codes alone. */
+static void read_candidate(const struct row *r, const struct columns *c,
+                           gm_scores *s, int k, long group) {
+    const long m = r->m, i = m * s->K + k;
     const int b = s->bits[k];
-    char name[32];
-    struct place at = {table, m, 0, s->name[m]};
     s->bytes[i] = -1;
     s->error[i] = -1;
-    snprintf(name, sizeof name, "%d.bytes", b);
-    at.column = gm_table_column(table, name);
-    const bool given = at.column >= 0;
-    if (given && is_absent(&at)) return;
-    if (given) s->bytes[i] = cell_count(&at);
-    snprintf(name, sizeof name, "%d.score", b);
-    at.column = need_column(table, name);
-    if (!given && is_absent(&at)) return;
-    s->score[i] = cell_real(&at);
-    if (!given) s->bytes[i] = convention_bytes(s, m, b, group);
-    snprintf(name, sizeof name, "%d.stderr", b);
-    at.column = gm_table_column(table, name);
-    if (at.column < 0 || is_absent(&at)) return;
-    s->error[i] = cell_real(&at);
-    if (s->error[i] < 0) cell_error(&at, "a standard error >= 0");
+    if (is_absent(r, c->bytes < 0 ? c->score : c->bytes)) return;
+    s->bytes[i] = c->bytes >= 0 ? cell_count(r, c->bytes)
+                : s->out[m] && s->in[m]
+                ? gm_packed_bytes(s->out[m], s->in[m], b, group)
+                : stream_bytes(s->weights[m], b);
+    s->score[i] = cell_real(r, c->score);
+    if (is_absent(r, c->error)) return;
+    s->error[i] = cell_real(r, c->error);
+    if (s->error[i] < 0) cell_error(r, c->error, "a standard error >= 0");
 }
 
 /* out, in and weights; the last may follow from the others. */
-static void read_shape(const gm_table *table, gm_scores *s, long m) {
-    struct place at = {table, m, 0, s->name[m]};
-    int64_t *into[3] = {&s->out[m], &s->in[m], &s->weights[m]};
-    const char *side[3] = {"out", "in", "weights"};
+static void read_shape(const struct row *r, gm_scores *s) {
+    int64_t *into[3] = {&s->out[r->m], &s->in[r->m], &s->weights[r->m]};
+    static const char *const side[3] = {"out", "in", "weights"};
     int64_t product;
+    long column = -1;
     for (int j = 0; j < 3; j++)
-        if ((at.column = gm_table_column(table, side[j])) >= 0)
-            *into[j] = cell_count(&at);
-    if (__builtin_mul_overflow(s->out[m], s->in[m], &product) || product > MOST)
-        gm_bad(table->path, "more than 2^53 weights");
-    if (at.column < 0) s->weights[m] = product;
-    if (s->weights[m] > 0) return;
-    if (at.column < 0)
-        at.column = gm_table_column(table, s->out[m] ? "in" : "out");
-    cell_error(&at, "at least 1");
+        if ((column = gm_table_column(r->table, side[j])) >= 0)
+            *into[j] = cell_count(r, column);
+    if (__builtin_mul_overflow(*into[0], *into[1], &product) || product > MOST)
+        gm_bad(r->table->path, "more than 2^53 weights");
+    if (column < 0) *into[2] = product;
+    if (*into[2] > 0) return;
+    if (column < 0) column = gm_table_column(r->table, side[*into[0] != 0]);
+    cell_error(r, column, "at least 1");
 }
 
 /* The whole number of a "# key" line; `otherwise` when there is none. */
@@ -283,14 +279,16 @@ static long key_long(const gm_table *table, const char *key, long least,
     return value;
 }
 
-static void read_modules(const gm_table *table, gm_scores *s) {
+static void read_modules(const gm_table *table, const struct columns *columns,
+                         gm_scores *s) {
     const long group = key_long(table, "group", 1, GM_MAX_GROUP, 128);
     int64_t bytes = 0;
     for (long m = 0; m < s->M; m++) {
+        const struct row r = {table, m, s->name[m]};
         int64_t largest = -1;
-        read_shape(table, s, m);
+        read_shape(&r, s);
         for (int k = 0; k < s->K; k++) {
-            read_candidate(table, s, m, k, group);
+            read_candidate(&r, &columns[k], s, k, group);
             if (s->bytes[m * s->K + k] > largest)
                 largest = s->bytes[m * s->K + k];
         }
@@ -307,26 +305,30 @@ static void read_modules(const gm_table *table, gm_scores *s) {
 
 void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out) {
     gm_table table;
-    char first[32];
     int bits[GM_MAX_CANDIDATES];
+    struct columns columns[GM_MAX_CANDIDATES];
     read_table(arena, path, "gamma-scores 1", &table);
     const int K = find_candidates(&table, bits);
-    const char *module = gm_table_column(&table, "module") < 0 &&
-                         gm_table_column(&table, "name") >= 0 ? "name"
-                                                              : "module";
-    need_column(&table, module);
+    const char **name = module_names(arena, &table);
+    if (!name) need_column(&table, "module");
     bool shaped = gm_table_column(&table, "out") >= 0 &&
                   gm_table_column(&table, "in") >= 0;
     if (!shaped) need_column(&table, "weights");
-    const char **name = module_names(arena, &table, module);
+    for (int k = 0; k < K; k++) {
+        columns[k] = (struct columns){
+            candidate_column(&table, bits[k], "bytes"),
+            candidate_column(&table, bits[k], "score"),
+            candidate_column(&table, bits[k], "stderr")};
+        if (columns[k].score < 0)
+            gm_bad(path, "no column \"%d.score\"", bits[k]);
+    }
     gm_scores_new(arena, table.rows, K, bits, out);
     out->path = table.path;
     out->name = name;
     out->keys = table.keys;
-    read_modules(&table, out);
+    read_modules(&table, columns, out);
     /* where neither bytes nor shapes are given, a key says so */
-    snprintf(first, sizeof first, "%d.bytes", bits[0]);
-    if (!shaped && gm_table_column(&table, first) < 0)
+    if (!shaped && columns[0].bytes < 0)
         gm_keys_set(arena, &out->keys, "sizes", "codes");
     out->overhead = key_long(&table, "overhead_bytes", 0, MOST, 0);
     const long N = key_long(&table, "weights", 1, MOST, out->N);
@@ -358,26 +360,24 @@ void gm_allocation_write(gm_arena *arena, const char *path,
 void gm_allocation_read(gm_arena *arena, const char *path, gm_allocation *out) {
     gm_table table;
     read_table(arena, path, "gamma-alloc 1", &table);
-    const char *key = gm_table_column(&table, "module") < 0 ? "name" : "module";
-    if (gm_table_column(&table, key) < 0)
-        gm_bad(path, "no column \"module\" or \"name\"");
-    const long bits = need_column(&table, "bits");
-    const long bytes = gm_table_column(&table, "bytes");
-    size_t n = (size_t)table.rows;
     *out = (gm_allocation){.path = table.path, .M = table.rows,
                            .keys = table.keys};
-    out->name = module_names(arena, &table, key);
+    out->name = module_names(arena, &table);
+    if (!out->name) gm_bad(path, "no column \"module\" or \"name\"");
+    const long bits = need_column(&table, "bits");
+    const long bytes = gm_table_column(&table, "bytes");
+    const size_t n = (size_t)table.rows;
     out->bits = gm_alloc(arena, n, sizeof *out->bits);
     out->bytes = gm_alloc(arena, n, sizeof *out->bytes);
-    out->allowed = text_column(arena, &table, "allowed");
-    out->fused = text_column(arena, &table, "fused");
+    out->allowed =
+        text_column(arena, &table, gm_table_column(&table, "allowed"));
+    out->fused = text_column(arena, &table, gm_table_column(&table, "fused"));
     for (long m = 0; m < out->M; m++) {
-        struct place at = {&table, m, bits, out->name[m]};
-        int64_t b = cell_count(&at);
-        if (b < 1 || b > 32) cell_error(&at, "1 to 32");
+        const struct row r = {&table, m, out->name[m]};
+        const int64_t b = cell_count(&r, bits);
+        if (b < 1 || b > 32) cell_error(&r, bits, "1 to 32");
         out->bits[m] = (int)b;
-        at.column = bytes;
-        out->bytes[m] = bytes < 0 || is_absent(&at) ? -1 : cell_count(&at);
+        out->bytes[m] = is_absent(&r, bytes) ? -1 : cell_count(&r, bytes);
     }
 }
 
@@ -438,43 +438,31 @@ const char *gm_convention_name(gm_convention convention) {
     return convention_name[convention];
 }
 
-gm_convention gm_convention_parse(const char *what, const char *text) {
-    return (gm_convention)gm_parse_name(what, text, convention_name, 3);
-}
-
 int64_t gm_size_in(const gm_sizes *sizes, gm_convention convention) {
     return convention == GM_BITS ? sizes->code_bits
          : convention == GM_EBITS ? sizes->effective_bits : sizes->file_bytes;
 }
 
-/* "50M" becomes "50"; 10^6. */
-static int64_t take_suffix(char *text) {
+bool gm_is_bytes(const char *text, int64_t *out) {
     static const struct { const char *suffix; int64_t unit; } table[] = {
         {"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30},
         {"KB", 1000}, {"MB", 1000000}, {"GB", 1000000000},
-        {"K", 1000}, {"M", 1000000}, {"G", 1000000000}, {"B", 1}};
-    const size_t length = strlen(text);
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        size_t n = strlen(table[i].suffix);
-        if (length <= n || strcmp(text + length - n, table[i].suffix) != 0)
-            continue;
-        text[length - n] = 0;
-        return table[i].unit;
-    }
-    return 1;
+        {"K", 1000}, {"M", 1000000}, {"G", 1000000000}, {"B", 1}, {"", 1}};
+    const size_t n = strcspn(text, "KMGB");
+    char digits[32] = "";           /* gm_is_scaled takes 18 of them */
+    if (n >= sizeof digits) return false;
+    memcpy(digits, text, n);
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(text + n, table[i].suffix) == 0)
+            return gm_is_scaled(digits, table[i].unit, out) && *out > 0;
+    return false;
 }
 
-bool gm_is_bytes(gm_arena *arena, const char *text, int64_t *out) {
-    char *digits = gm_format(arena, "%s", text);
-    int64_t unit = take_suffix(digits);
-    return gm_is_scaled(digits, unit, out) && *out > 0;
-}
-
-gm_budget gm_budget_parse(gm_arena *arena, const gm_scores *scores,
-                          gm_convention convention, const char *text) {
+gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
+                          const char *text) {
     gm_budget budget = {convention, 0, text};
     bool good = convention == GM_BYTES
-              ? gm_is_bytes(arena, text, &budget.limit)
+              ? gm_is_bytes(text, &budget.limit)
               : gm_is_scaled(text, scores->N, &budget.limit);
     if (!good || budget.limit <= 0)
         gm_fail(GM_EUSAGE, "--%s: expected a positive decimal number%s, found "

@@ -163,7 +163,7 @@ static void by_hand(void) {
     for (int i = 0; i < 9; i++)
         CHECK(back.score[i] == s.score[i] && back.bytes[i] == s.bytes[i] &&
               back.error[i] == 0.25, "entry %d", i);
-    CHECK(STATUS(budget = gm_budget_parse(&a, &back, GM_BITS, "3")) == GM_OK,
+    CHECK(STATUS(budget = gm_budget_parse(&back, GM_BITS, "3")) == GM_OK,
           "%s", err.text);
     CHECK(SOLVED(gm_allocate(&a, &back, &budget, &o, choice, &c, &allocation), c) ==
           GM_OK, "%s", err.text);
@@ -184,7 +184,7 @@ static void by_hand(void) {
     static const struct { gm_convention in; const char *text; } same[] = {
         {GM_EBITS, "3.44"}, {GM_BYTES, "1129"}, {GM_BYTES, "1.129K"}};
     for (int i = 0; i < 3; i++) {
-        CHECK(STATUS(budget = gm_budget_parse(&a, &back, same[i].in, same[i].text)) == GM_OK, "%s", err.text);
+        CHECK(STATUS(budget = gm_budget_parse(&back, same[i].in, same[i].text)) == GM_OK, "%s", err.text);
         CHECK(SOLVED(gm_allocate(&a, &back, &budget, &o, choice, &c, &allocation), c) == GM_OK && !memcmp(choice, again, 12),
               "%s %s: %s", gm_convention_name(same[i].in), same[i].text,
               err.text);
@@ -207,7 +207,7 @@ static void absent(void) {
     int choice[3];
     three_modules(&a, &s);
     s.bytes[2] = -1;
-    CHECK(STATUS(budget = gm_budget_parse(&a, &s, GM_BITS, "3")) == GM_OK &&
+    CHECK(STATUS(budget = gm_budget_parse(&s, GM_BITS, "3")) == GM_OK &&
           STATUS(gm_problem_build(&a, &s, &budget, 30, &p, &r)) == GM_OK &&
           SOLVED(gm_mckp_solve(&a, &p, &o, choice, &c), c) == GM_OK, "%s", err.text);
     CHECK(!p.allowed[2] && choice[0] == 1 && choice[1] == 2 && choice[2] == 0,
@@ -267,7 +267,7 @@ static void refusals(void) {
     gm_solve_options o = {.solver = GM_DP};
     int choice[3];
     three_modules(&a, &s);
-    CHECK(STATUS(budget = gm_budget_parse(&a, &s, GM_BITS, "1.99")) == GM_OK,
+    CHECK(STATUS(budget = gm_budget_parse(&s, GM_BITS, "1.99")) == GM_OK,
           "%s", err.text);
     CHECK(SOLVED(gm_allocate(&a, &s, &budget, &o, choice, &c, &allocation), c) ==
           GM_EINFEASIBLE, "below the smallest");
@@ -281,16 +281,16 @@ static void refusals(void) {
         snprintf(expected, sizeof expected, "--bits: expected a positive "
                  "decimal number of bits per weight, such as 2.5, found \"%s\"",
                  bad[i]);
-        CHECK(STATUS(budget = gm_budget_parse(&a, &s, GM_BITS, bad[i])) ==
+        CHECK(STATUS(budget = gm_budget_parse(&s, GM_BITS, bad[i])) ==
               GM_EUSAGE, "accepted %s", bad[i]);
         CHECK_TEXT(err.text, expected);
     }
-    CHECK(STATUS(budget = gm_budget_parse(&a, &s, GM_BITS, "99")) == GM_OK, "%s",
+    CHECK(STATUS(budget = gm_budget_parse(&s, GM_BITS, "99")) == GM_OK, "%s",
           err.text);
     CHECK(SOLVED(gm_allocate(&a, &s, &budget, &o, choice, &c, &allocation), c) ==
           GM_OK && c.objective == 0 && c.size == 1200, "above the largest: all "
           "at their best");
-    CHECK(STATUS(budget = gm_budget_parse(&a, &s, GM_BYTES, "1089")) == GM_OK &&
+    CHECK(STATUS(budget = gm_budget_parse(&s, GM_BYTES, "1089")) == GM_OK &&
           SOLVED(gm_allocate(&a, &s, &budget, &o, choice, &c, &allocation), c) ==
               GM_EINFEASIBLE, "%s", err.text);
     CHECK_TEXT(err.text, "--bytes 1089: no assignment is that small; reachable "

@@ -71,7 +71,7 @@ static bool solve_file(gm_arena *a, const gm_scores *s, gm_convention in,
     gm_certificate t;
     gm_solve_options o = {.solver = GM_BOTH};
     int *choice = gm_alloc(a, (size_t)s->M, sizeof *choice);
-    CHECK(STATUS(budget = gm_budget_parse(a, s, in, text)) == GM_OK &&
+    CHECK(STATUS(budget = gm_budget_parse(s, in, text)) == GM_OK &&
           STATUS(gm_problem_build(a, s, &budget, 30, &p, &r)) == GM_OK &&
           STATUS(gm_problem_constrain(a, s, c, &p)) == GM_OK, "%s", err.text);
     gm_status status = SOLVED(gm_mckp_solve(a, &p, &o, choice, &t), t);

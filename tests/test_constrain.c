@@ -31,7 +31,7 @@ static gm_status apply(gm_arena *a, const gm_constraints *c, gm_mckp *p) {
     gm_budget budget;
     gm_rounding r;
     make_scores(a, &s);
-    budget = gm_budget_parse(a, &s, GM_BITS, "3.5");
+    budget = gm_budget_parse(&s, GM_BITS, "3.5");
     gm_problem_build(a, &s, &budget, 30, p, &r);
     return STATUS(gm_problem_constrain(a, &s, c, p));
 }

@@ -146,7 +146,7 @@ static void test_robust(void) {
             s.error[2 * m + k] = k ? 0 : 1;
         }
     }
-    budget = gm_budget_parse(&a, &s, GM_BITS, "3.4");     /* 4 4 2 */
+    budget = gm_budget_parse(&s, GM_BITS, "3.4");     /* 4 4 2 */
     gm_problem_build(&a, &s, &budget, 30, &p, &r);
     SOLVED(gm_mckp_solve(&a, &p, &options, x, &t), t);
     CHECK(x[0] == 1 && x[1] == 1 && x[2] == 0, "choice %d %d %d", x[0], x[1],

@@ -455,7 +455,7 @@ static void absent_candidates_are_not_taken(void) {
     if (!s) s = STATUS(gm_scores_read(&f.arena, "build/test/gamma-work/m.tsv", &table));
     for (int i = 0; i < 63; i++)
         CHECK((table.bytes[i] >= 0) == allowed[i], "cell %d", i);
-    if (!s) s = STATUS(budget = gm_budget_parse(&f.arena, &table, GM_BITS, "4"));
+    if (!s) s = STATUS(budget = gm_budget_parse(&table, GM_BITS, "4"));
     if (!s) s = SOLVED(gm_allocate(&f.arena, &table, &budget, &options, choice,
                             &certificate, &allocation), certificate);
     CHECK(s == GM_OK, "%s", err.text);

@@ -130,7 +130,7 @@ static void infeasible_message(fixture *f) {
     gm_budget b;
     static const char *const text[] = {"1.75", "2.25", "20K"};
     for (int c = GM_BITS; c <= GM_BYTES; c++) {
-        b = gm_budget_parse(&f->arena, f->table, (gm_convention)c, text[c]);
+        b = gm_budget_parse(f->table, (gm_convention)c, text[c]);
         CHECK(STATUS(gm_allocate(&f->arena, f->table, &b, &o, f->choice, &t,
                                  &allocation)) == GM_EINFEASIBLE, "solver");
         expected = err;
@@ -138,7 +138,7 @@ static void infeasible_message(fixture *f) {
               "random");
         CHECK_TEXT(err.text, expected.text);
     }
-    b = gm_budget_parse(&f->arena, f->table, GM_BITS, "1.75");
+    b = gm_budget_parse(f->table, GM_BITS, "1.75");
     choose(f, GM_EVOLVE, &b, f->choice);
     CHECK_TEXT(err.text, "--bits 1.75: no assignment is that small; reachable "
                "are 2 to 8 bits per weight, next below: none, above: 2");

@@ -255,13 +255,13 @@ static void test_budgets(void) {
     gm_scores s = {.N = 10};
     gm_budget b;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        gm_status status = STATUS(b = gm_budget_parse(&a, &s, good[i].in, good[i].text));
+        gm_status status = STATUS(b = gm_budget_parse(&s, good[i].in, good[i].text));
         CHECK(status == GM_OK && b.limit == good[i].limit, "%s: %" PRId64
               ", expected %" PRId64, good[i].text, b.limit, good[i].limit);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char message[160];
-        CHECK(STATUS(b = gm_budget_parse(&a, &s, GM_BYTES, bad[i])) == GM_EUSAGE,
+        CHECK(STATUS(b = gm_budget_parse(&s, GM_BYTES, bad[i])) == GM_EUSAGE,
               "accepted \"%s\"", bad[i]);
         snprintf(message, sizeof message, "--bytes: expected a positive decimal"
                  " number of bytes, such as 50000000, 50M or 47.5MiB, found "

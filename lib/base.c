@@ -40,6 +40,8 @@ void gm_own(gm_owned *o, void (*release)(void *thing), void *thing) {
     newest = o;
 }
 
+const gm_owned *gm_owned_all(void) { return newest; }
+
 void gm_disown(gm_owned *o) {
     gm_owned **at = &newest;
     while (*at && *at != o) at = &(*at)->below;

@@ -35,14 +35,7 @@ bool gm_exists(const char *path) {
 
 /* ------------------------------------------------------------------ inputs */
 
-static gm_input *inputs;            /* those that are open */
-
-static void input_release(void *input) {
-    gm_input **at = &inputs;
-    while (*at != input) at = &(*at)->next;
-    *at = (*at)->next;
-    close(((gm_input *)input)->fd);
-}
+static void input_release(void *input) { close(((gm_input *)input)->fd); }
 
 gm_input *gm_input_open(gm_arena *arena, const char *path) {
     gm_input *in = gm_alloc(arena, 1, sizeof *in);
@@ -50,8 +43,6 @@ gm_input *gm_input_open(gm_arena *arena, const char *path) {
     in->path = gm_format(arena, "%s", path);
     in->fd = open(path, O_RDONLY | O_CLOEXEC);
     if (in->fd < 0) refused(path, "open");
-    in->next = inputs;
-    inputs = in;
     gm_own(&in->owned, input_release, in);
     if (fstat(in->fd, &info) != 0) refused(path, "stat");
     if (!S_ISREG(info.st_mode)) gm_bad(path, "not a regular file");
@@ -93,7 +84,8 @@ void gm_input_close(gm_input *in) {
 }
 
 void gm_inputs_check(void) {
-    for (const gm_input *in = inputs; in; in = in->next) input_check(in);
+    for (const gm_owned *o = gm_owned_all(); o; o = o->below)
+        if (o->release == input_release) input_check(o->thing);
 }
 
 char *gm_file_text(gm_arena *arena, const char *path, size_t *bytes) {
@@ -105,40 +97,28 @@ char *gm_file_text(gm_arena *arena, const char *path, size_t *bytes) {
     return text;
 }
 
-/* Calls use(to, data, bytes) with the file's pieces in order. */
-static void in_pieces(const char *path, void *to,
-                      void (*use)(void *to, const void *data, size_t bytes)) {
+void gm_file_hash(const char *path, char hex[65]) {
     gm_arena scratch = {0};
+    gm_sha sha;
     gm_input *in = gm_input_open(&scratch, path);
     uint8_t piece[1 << 16];
+    gm_sha_begin(&sha);
     for (size_t at = 0, n; at < in->size; at += n) {
         n = in->size - at < sizeof piece ? in->size - at : sizeof piece;
         gm_input_read(in, (int64_t)at, n, piece);
-        use(to, piece, n);
+        gm_sha_add(&sha, piece, n);
     }
+    gm_sha_end(&sha, hex);
     gm_input_close(in);
     gm_arena_free(&scratch);
 }
 
-static void add_piece(void *sha, const void *data, size_t bytes) {
-    gm_sha_add(sha, data, bytes);
-}
-
-void gm_file_hash(const char *path, char hex[65]) {
-    gm_sha sha;
-    gm_sha_begin(&sha);
-    in_pieces(path, &sha, add_piece);
-    gm_sha_end(&sha, hex);
-}
-
-static void write_piece(void *out, const void *data, size_t bytes) {
-    gm_out_write(out, data, bytes);
-}
-
 void gm_copy_file(gm_arena *arena, const char *from, const char *to) {
     gm_out out;
+    size_t bytes;
+    const char *text = gm_file_text(arena, from, &bytes);
     gm_out_open(arena, to, &out);
-    in_pieces(from, &out, write_piece);
+    gm_out_write(&out, text, bytes);
     gm_out_commit(&out);
 }
 
@@ -299,14 +279,7 @@ void gm_make_dir(const char *path) {
     }
 }
 
-static gm_lock *locks;              /* those that this process holds */
-
-static void lock_release(void *lock) {
-    gm_lock **at = &locks;
-    while (*at != lock) at = &(*at)->next;
-    *at = (*at)->next;
-    close(((gm_lock *)lock)->fd);
-}
+static void lock_release(void *lock) { close(((gm_lock *)lock)->fd); }
 
 /* The lock is on the directory itself: nothing is created, so a read-only one
    can be locked too, and the kernel drops it however the process ends. */
@@ -315,12 +288,13 @@ gm_lock *gm_dir_lock(gm_arena *arena, const char *dir) {
     struct stat info, held;
     lock->fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (lock->fd < 0) refused(dir, "open the directory");
-    lock->next = locks;
-    locks = lock;
     gm_own(&lock->owned, lock_release, lock);
     if (fstat(lock->fd, &info) != 0) refused(dir, "open the directory");
-    for (gm_lock *l = lock->next; l; l = l->next)
-        if (fstat(l->fd, &held) == 0 && same_file(&held, &info)) return lock;
+    for (const gm_owned *o = lock->owned.below; o; o = o->below)
+        if (o->release == lock_release &&
+            fstat(((const gm_lock *)o->thing)->fd, &held) == 0 &&
+            same_file(&held, &info))
+            return lock;
     /* a file system without locks is not EWOULDBLOCK */
     if (flock(lock->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
         gm_fail(GM_EIO, "%s: another gamma is working in this directory; wait "

@@ -63,6 +63,7 @@ typedef struct gm_owned {
 } gm_owned;
 void gm_own(gm_owned *o, void (*release)(void *thing), void *thing);
 void gm_disown(gm_owned *o);
+const gm_owned *gm_owned_all(void);     /* of this thread, newest first */
 
 /* The parts of gm_try, for tests: open, setjmp(frame.at), work, close. */
 typedef struct gm_frame {
@@ -240,12 +241,11 @@ void gm_copy_file(gm_arena *arena, const char *from, const char *to);
 /* A file that stays open to be read piece by piece.  GM_EIO when it ends
    early, and, when it is closed or gm_inputs_check asks of all that are open,
    when its size or time of change is another one. */
-typedef struct gm_input {
+typedef struct {
     const char *path;
     size_t size;
     struct timespec changed;    /* when, as it was opened */
     int fd;
-    struct gm_input *next;
     gm_owned owned;
 } gm_input;
 gm_input *gm_input_open(gm_arena *arena, const char *path);
@@ -276,9 +276,8 @@ void gm_make_dir(const char *path); /* and its parents */
 
 /* One process at a time in a directory, until gm_dir_unlock or the end of the
    process, however it comes; GM_EIO: another one.  NULL is no lock. */
-typedef struct gm_lock {
+typedef struct {
     int fd;
-    struct gm_lock *next;
     gm_owned owned;
 } gm_lock;
 gm_lock *gm_dir_lock(gm_arena *arena, const char *dir);

@@ -221,7 +221,8 @@ void gm_out_write_at(gm_out *out, int64_t at, const void *data,
 void gm_out_print(gm_out *out, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    int bytes = vfprintf(out->file, format, args);
+    int bytes = out->file ? vfprintf(out->file, format, args)
+                          : vsnprintf(NULL, 0, format, args);
     va_end(args);
     if (bytes < 0) refused(out->partial, "write");
     out->bytes += bytes;

@@ -267,6 +267,7 @@ typedef struct gm_out {
 void gm_out_open(gm_arena *arena, const char *path, gm_out *out);
 void gm_out_write(gm_out *out, const void *data, size_t bytes);
 void gm_out_write_at(gm_out *out, int64_t at, const void *data, size_t bytes);
+/* Without a file it only counts. */
 void gm_out_print(gm_out *out, const char *format, ...) GM_PRINTF(2, 3);
 void gm_out_commit(gm_out *out);
 void gm_out_abandon(gm_out *out);

@@ -572,10 +572,9 @@ static long long entry_shape(const char *at, const gm_json *shape,
 static gm_tensor entry_read(const gm_input *file, int64_t start,
                             const gm_json *entry) {
     const long long left = (long long)file->size - start;
-    char at[1024], name[200];
+    char at[1024];
     int i = 0;
-    snprintf(name, sizeof name, "tensor " NAME, entry->key);
-    snprintf(at, sizeof at, "%s: %s", file->path, name);
+    snprintf(at, sizeof at, "%s: tensor " NAME, file->path, entry->key);
     need_type(at, "", entry, GM_JSON_OBJECT);
     gm_name_check(file->path, "tensor", entry->key);
     const char *dtype = member(at, entry, "dtype", GM_JSON_STRING)->string;
@@ -803,78 +802,64 @@ void gm_checkpoint_open(gm_arena *arena, const char *dir, gm_tensors *out) {
 
 /* -------------------------------------------------------- safetensors out */
 
-/* Text that is counted and, once there is room, written. */
-struct sink { gm_arena arena; char *to; size_t bytes; };
-
-__attribute__((format(printf, 2, 3)))
-static void emit(struct sink *s, const char *format, ...) {
-    va_list list;
-    va_start(list, format);
-    s->bytes += (size_t)(s->to ? vsprintf(s->to + s->bytes, format, list)
-                               : vsnprintf(NULL, 0, format, list));
-    va_end(list);
-}
-
 /* {"__metadata__":{...},"name":{"dtype":"F32","shape":[2,3],
-   "data_offsets":[0,24]},...} from byte 8 on.  The layout must be expressible:
-   known type, rank, total below 2^63. */
-static void header_write(struct sink *s, const char *path,
+   "data_offsets":[0,24]},...}.  The layout must be expressible: known type,
+   rank, total below 2^63. */
+static void header_write(gm_out *out, const char *path,
                          const gm_tensor *tensor, long count,
                          const char *const *metadata) {
+    gm_arena scratch = {0};
     int64_t begin = 0, end = 0;
-    gm_mark mark = gm_arena_mark(&s->arena);
-    s->bytes = 8;
-    emit(s, "{%s", metadata ? "\"__metadata__\":{" : "");
+    gm_out_print(out, "{%s", metadata ? "\"__metadata__\":{" : "");
     for (int i = 0; metadata && metadata[i]; i += 2)
-        emit(s, "%s%s:%s", i ? "," : "", gm_json_quote(&s->arena, metadata[i]),
-             gm_json_quote(&s->arena, metadata[i + 1]));
-    if (metadata) emit(s, "}");
+        gm_out_print(out, "%s%s:%s", i ? "," : "",
+                     gm_json_quote(&scratch, metadata[i]),
+                     gm_json_quote(&scratch, metadata[i + 1]));
+    if (metadata) gm_out_print(out, "}");
     for (const gm_tensor *t = tensor; t < tensor + count; t++, begin = end) {
         int64_t bytes = (int64_t)gm_dtype_bytes(t->dtype);
         bool fits = bytes > 0 && t->rank >= 0 && t->rank <= MAX_RANK;
-        emit(s, "%s%s:{\"dtype\":\"%s\",\"shape\":[",
-             t > tensor || metadata ? "," : "",
-             gm_json_quote(&s->arena, t->name), gm_dtype_name(t->dtype));
+        gm_out_print(out, "%s%s:{\"dtype\":\"%s\",\"shape\":[",
+                     t > tensor || metadata ? "," : "",
+                     gm_json_quote(&scratch, t->name), gm_dtype_name(t->dtype));
         for (int j = 0; fits && j < t->rank; j++) {
             fits = t->shape[j] >= 0 &&
                    !__builtin_mul_overflow(bytes, t->shape[j], &bytes);
-            emit(s, "%s%" PRId64, j ? "," : "", t->shape[j]);
+            gm_out_print(out, "%s%" PRId64, j ? "," : "", t->shape[j]);
         }
         if (!fits || __builtin_add_overflow(begin, bytes, &end))
             gm_bad(path, "tensor " NAME ": type, rank or size cannot be "
                    "written", t->name);
-        emit(s, "],\"data_offsets\":[%" PRId64 ",%" PRId64 "]}", begin, end);
+        gm_out_print(out, "],\"data_offsets\":[%" PRId64 ",%" PRId64 "]}",
+                     begin, end);
     }
-    emit(s, "}");
-    gm_arena_rewind(&s->arena, mark);
+    gm_out_print(out, "}");
+    gm_arena_free(&scratch);
 }
 
 size_t gm_safetensors_header(const gm_tensor *tensors, long count,
                              const char *const *metadata) {
-    struct sink s = {0};
-    header_write(&s, "header", tensors, count, metadata);
-    return s.bytes;
+    gm_out counted = {.bytes = 8};
+    header_write(&counted, "header", tensors, count, metadata);
+    return (size_t)counted.bytes;
 }
 
 void gm_safetensors_begin(gm_arena *arena, const char *path,
                           const gm_tensor *tensors, long count,
                           const char *const *metadata, size_t header_bytes,
                           gm_out *out) {
-    struct sink s = {0};
-    header_write(&s, path, tensors, count, metadata);
-    size_t size = s.bytes > header_bytes ? s.bytes : header_bytes;
-    size = (size + 7) / 8 * 8;
-    const uint64_t length = size - 8;
+    gm_out counted = {.bytes = 8};
+    header_write(&counted, path, tensors, count, metadata);
+    uint64_t length = (uint64_t)counted.bytes;
+    if (length < header_bytes) length = header_bytes;
+    length = (length + 7) / 8 * 8 - 8;
     if (length > MAX_HEADER)
         gm_fail(GM_ELIMIT, "%s: header of %" PRIu64 " bytes, the format allows "
                 "%d", path, length, MAX_HEADER);
-    s.to = memset(gm_alloc(&s.arena, size + 1, 1), ' ', size);
-    memcpy(s.to, &length, 8);
-    header_write(&s, path, tensors, count, metadata);
-    s.to[s.bytes] = ' ';        /* where the last sprintf put its NUL */
     gm_out_open(arena, path, out);
-    gm_out_write(out, s.to, size);
-    gm_arena_free(&s.arena);
+    gm_out_write(out, &length, 8);
+    header_write(out, path, tensors, count, metadata);
+    gm_out_print(out, "%*s", (int)(length + 8) - (int)out->bytes, "");
 }
 
 /* -------------------------------------------------------------------- TSV */
@@ -989,57 +974,28 @@ long gm_table_column(const gm_table *table, const char *name) {
 
 /* -------------------------------------------------------------------- npy */
 
-/* The three facts of an npy header. */
-struct npy { char descr[8]; bool fortran; int rank; int64_t length; };
+/* What an npy header says; of its shape, how long the first dimension is. */
+struct npy { char descr[8], order[6]; long rank, length; };
 
-/* Skips blanks and takes `word` if it is next. */
-static bool npy_take(const char **at, const char *word) {
-    const char *from = *at + strspn(*at, " \n");
-    if (strncmp(from, word, strlen(word)) != 0) return false;
-    *at = from + strlen(word);
-    return true;
-}
-
-/* (), (5,), (5, 6): counts the dimensions, keeps the first. */
-static bool npy_shape(const char **at, struct npy *npy) {
-    if (!npy_take(at, "(")) return false;
-    while (!npy_take(at, ")")) {
-        char *end;
-        npy_take(at, "");                           /* blanks */
-        errno = 0;
-        int64_t value = strtoll(*at, &end, 10);
-        if (**at < '0' || **at > '9' || errno || npy->rank == 32) return false;
-        *at = end;
-        if (npy->rank++ == 0) npy->length = value;
-        if (!npy_take(at, ",")) return npy_take(at, ")");
-    }
-    return true;
-}
-
-/* {'descr': '<i4', 'fortran_order': False, 'shape': (5,), }: each key once, in
-   any order.  Returns its end, or NULL. */
+/* As numpy writes it, "{'descr': '<i4', 'fortran_order': False, 'shape': (5,),
+   }" on one line.  Its end, or NULL. */
 static const char *npy_header(const char *at, struct npy *npy) {
-    static const char *const key[] = {"'descr':", "'fortran_order':",
-                                      "'shape':"};
-    int seen = 0, k = 0;
-    for (bool more = npy_take(&at, "{"); more; more = npy_take(&at, ",")) {
-        if (seen == 7) break;
-        for (k = 0; k < 3 && !npy_take(&at, key[k]);) k++;
-        if (k == 3 || (seen & 1 << k)) return NULL;
-        seen |= 1 << k;
-        if (k == 0) {
-            size_t n = npy_take(&at, "'") ? strcspn(at, "'") : 8;
-            if (n > 7 || at[n] != '\'') return NULL;
-            memcpy(npy->descr, at, n);
-            at += n + 1;
-        } else if (k == 1) {
-            npy->fortran = npy_take(&at, "True");
-            if (!npy->fortran && !npy_take(&at, "False")) return NULL;
-        } else if (!npy_shape(&at, npy)) {
-            return NULL;
-        }
+    int n = 0;
+    sscanf(at, "{'descr': '%7[^']', 'fortran_order': %5[A-Za-z], 'shape': (%n",
+           npy->descr, npy->order, &n);
+    if (n == 0 || (strcmp(npy->order, "True") && strcmp(npy->order, "False")))
+        return NULL;
+    for (at += n; *at != ')'; at += strspn(at, ", ")) {
+        char *end;
+        errno = 0;
+        const long value = strtol(at, &end, 10);
+        if (*at < '0' || *at > '9' || errno) return NULL;
+        if (npy->rank++ == 0) npy->length = value;
+        at = end;
     }
-    return seen == 7 && npy_take(&at, "}") ? at : NULL;
+    n = 0;
+    sscanf(at, "), }%n", &n);
+    return n ? at + n : NULL;
 }
 
 /* Where header text and data begin, by format version. */
@@ -1077,12 +1033,13 @@ int32_t *gm_npy_read(gm_arena *arena, const char *path, long *count) {
         gm_bad(path, "npy type '%s', expected '<i4', '<i8', '<u2' or '<u4'",
                npy.descr);
     if (npy.rank != 1)
-        gm_bad(path, "npy array of %d dimensions, expected 1", npy.rank);
-    if (npy.fortran) gm_bad(path, "npy fortran_order is True, expected False");
+        gm_bad(path, "npy array of %ld dimensions, expected 1", npy.rank);
+    if (*npy.order == 'T')
+        gm_bad(path, "npy fortran_order is True, expected False");
     const size_t each = (size_t)(npy.descr[2] - '0'), left = size - data;
-    if (left % each || (uint64_t)npy.length != left / each)
-        gm_bad(path, "%zu bytes of data, shape (%lld,) of '%s' needs %zu each",
-               left, (long long)npy.length, npy.descr, each);
+    if (left % each || (size_t)npy.length != left / each)
+        gm_bad(path, "%zu bytes of data, shape (%ld,) of '%s' needs %zu each",
+               left, npy.length, npy.descr, each);
     int32_t *tokens = gm_alloc(arena, (size_t)npy.length, sizeof *tokens);
     for (long i = 0; i < npy.length; i++) {
         int64_t value = 0;

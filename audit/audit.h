@@ -89,10 +89,8 @@ double *gm_elements(gm_arena *arena, const gm_tensor *tensor);
 /* ----------------------------------------------------------------- signs.c
    What usually causes a departure, told from the numbers. */
 
-/* Fills out->hint for the first verdict that departs.  model: NULL, or the
-   original, with which mistakes inside a block are tried out. */
+/* Fills out->hint for the first verdict that departs. */
 void gm_recognise(gm_arena *arena, const gm_tensors *ours,
-                  const gm_tensors *theirs, const gm_model *model,
-                  gm_verification *out);
+                  const gm_tensors *theirs, gm_verification *out);
 
 #endif

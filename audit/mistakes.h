@@ -12,7 +12,6 @@ static const struct { const char *of, *when, *words; } mistakes[] = {
 {"teacher.0", "+? elsewhere : elsewhere", "theirs has our rows in another order (%.0f moved): sequences or modules are ordered differently"},
 {"teacher.0", "+*", "a missing or extra constant factor"},
 {"teacher.0", "", "tokens agree: rows of the embedding, not scaled"},
-{"teacher.*", "@block_mistake", NULL},
 {"teacher.*", "+? first < 0.001*later", "the first position of every sequence agrees, later ones do not: RoPE pairing (interleaved (2i, 2i+1) where the checkpoint means half-split (i, i + head_dim/2)), its base, or positions that do not start at 0"},
 {"teacher.*", "? first < 0.001*later", "as that, but the angles are right: softmax temperature of attention, 1/sqrt(head_dim) missing or doubled"},
 {"teacher.*", "? last < 0.001*earlier", "the last position of every sequence agrees, earlier ones do not: no causal mask, tokens see later ones"},
@@ -240,27 +239,6 @@ static const struct { const char *name, *equation; } names[] = {
 {"move", "sum(moved*(theirs - theta_before))/sum(sq(moved))"},
 {"times", "sum(ours*theirs)/sum(sq(ours))"},
 {"whole", "round(1/(1 - sq(times)))"},
-};
-
-static const struct { const char *what; double value; const char *cause; } block_mistakes[] = {
-{"interleaved", 0, "RoPE pairing: interleaved pairs (2i, 2i+1) instead of half-split (i, i + head_dim/2)"},
-{"other sense", 0, "RoPE: the sign of the sine"},
-{"tiled", 0, "head repeat order in GQA: query head h reads key/value head h mod kv_heads (tile), expected h / (heads/kv_heads) (repeat)"},
-{"scaled", 0.5, "softmax temperature of attention: 1/sqrt(head_dim) is missing"},
-{"scaled", -0.5, "softmax temperature of attention: 1/sqrt(head_dim) is applied twice"},
-{"swapped", 0, "gate and up are swapped: act = silu(gate) up"},
-{"q_proj", 0, "q_proj is transposed"},
-{"o_proj", 0, "o_proj is transposed"},
-{"q_proj, o_proj", 0, "square weights (q_proj, o_proj) are transposed"},
-{"unit norms", 0, "RMSNorm multiplies by 1 + weight"},
-{"epsilon", 0, "epsilon of RMSNorm is 0"},
-{"epsilon", 1e-8, "epsilon of RMSNorm is 1e-8"},
-{"epsilon", 1e-6, "epsilon of RMSNorm is 1e-6"},
-{"epsilon", 1e-5, "epsilon of RMSNorm is 1e-5"},
-{"epsilon", 1e-4, "epsilon of RMSNorm is 1e-4"},
-{"epsilon", 1e-3, "epsilon of RMSNorm is 1e-3"},
-{"base", 10000, "RoPE's base is 10000"},
-{"unscaled", 0, "RoPE's scaling (rope_scaling) is left out"},
 };
 
 #endif

@@ -2,8 +2,7 @@
    mistakes are the table of docs/mistakes.md (mistakes.h is made from it):
    whose quantity, an equation over what both dumps agree on that gives THEIRS
    when it was made, the cause in words.  One driver tries those of the first
-   tensor that departs, in order.  With the original model the mistakes of a
-   block's forward pass are tried out, too.
+   tensor that departs, in order.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "audit.h"
 #include "mistakes.h"
@@ -23,7 +22,6 @@ static const array missing = {0, 0, NULL};
 typedef struct {
     gm_arena *arena;
     const gm_tensors *ours, *theirs;
-    const gm_model *model;      /* NULL: not given */
     gm_verification *out;
     const char *name;
     array x, y;
@@ -394,131 +392,13 @@ static bool loss_departs(signs *s) {
     return true;
 }
 
-/* ------------------------------------ mistakes tried out on the original model
-
-   Many mistakes of a block are our own block with other weights: interleaved
-   RoPE pairs are half-split ones after the rows of q_proj and k_proj changed
-   places, tiled heads are repeated ones with a copy of k and v for each query
-   head, and so on.  The block is run on what both agree it sees. */
-
-/* Row i of w [rows, columns] becomes what row i mod kv was; kv 0: what turns
-   as (r, r + hd/2) in a head of hd rows were rows 2r, 2r + 1. */
-static void gather(signs *s, gm_real *w, long rows, long columns, long hd,
-                   long kv) {
-    const size_t row = (size_t)columns * sizeof *w;
-    if (!w) return;
-    gm_real *keep = gm_alloc(s->arena, (size_t)rows, row);
-    memcpy(keep, w, (size_t)rows * row);
-    for (long i = 0; i < rows; i++) {
-        const long r = i % hd, half = hd / 2;
-        const long from = kv ? i % kv : i - r + 2 * (r % half) + r / half;
-        memcpy(w + i * columns, keep + from * columns, row);
-    }
-}
-
-static void gather_linear(signs *s, const gm_config *c, gm_block *b, int j,
-                          bool tiled) {
-    const long hd = c->head_dim, kv = c->kv_heads * hd;
-    const long rows = tiled || j == GM_Q ? c->heads * hd : kv;
-    gather(s, b->w[j], rows, c->d, hd, tiled ? kv : 0);
-    gather(s, b->bias[j], rows, 1, hd, tiled ? kv : 0);
-}
-
-static void transpose(signs *s, long n, gm_real *w) {
-    gm_real *keep = gm_alloc(s->arena, (size_t)(n * n), sizeof *w);
-    memcpy(keep, w, (size_t)(n * n) * sizeof *w);
-    for (long i = 0; i < n * n; i++) w[i] = keep[i % n * n + i / n];
-}
-
-/* A row of the table block_mistakes; value: its number. */
-static void change(signs *s, gm_config *c, gm_block *b, const char *what,
-                   double value) {
-    const bool square_q = c->heads * c->head_dim == c->d;
-    if (is(what, "interleaved")) {
-        gather_linear(s, c, b, GM_Q, false);
-        gather_linear(s, c, b, GM_K, false);
-        gather(s, b->q_norm, c->head_dim, 1, c->head_dim, 0);
-        gather(s, b->k_norm, c->head_dim, 1, c->head_dim, 0);
-    }
-    if (is(what, "tiled")) {
-        gather_linear(s, c, b, GM_K, true);
-        gather_linear(s, c, b, GM_V, true);
-        c->kv_heads = c->heads;
-    }
-    if (is(what, "scaled"))         /* both q and k are turned by the table */
-        c->rope.attention_factor *= pow((double)c->head_dim, value / 2);
-    if (is(what, "swapped")) {
-        gm_real *gate = b->w[GM_GATE];
-        b->w[GM_GATE] = b->w[GM_UP];
-        b->w[GM_UP] = gate;
-    }
-    if (square_q && strstr(what, "q_proj")) transpose(s, c->d, b->w[GM_Q]);
-    if (square_q && strstr(what, "o_proj")) transpose(s, c->d, b->w[GM_O]);
-    for (long i = 0; is(what, "unit norms") && i < c->d; i++) {
-        b->norm1[i] += 1;
-        b->norm2[i] += 1;
-    }
-    if (is(what, "epsilon")) c->norm_eps = value;
-    if (is(what, "base")) c->rope.theta = value;
-    if (is(what, "unscaled")) c->rope.kind = GM_ROPE_DEFAULT;
-}
-
-/* Our block with mistake i on h, what it sees. */
-static array block_with(signs *s, array h, long i) {
-    const long T = length_of(s), n = h.rows * h.columns;
-    const char *what = block_mistakes[i].what;
-    gm_config c = s->model->config, wide = c;
-    gm_block block;
-    gm_acts acts;
-    array out = make(s, h.rows, h.columns);
-    gm_real *x = gm_alloc(s->arena, 2 * (size_t)n, sizeof *x);
-    wide.kv_heads = wide.heads;             /* room for tiled heads */
-    gm_block_alloc(s->arena, &wide, &block);
-    gm_acts_alloc(s->arena, &wide, s->x.rows / T, T, false, &acts);
-    gm_block_load(s->model, s->l - 1, &block);
-    change(s, &c, &block, what, block_mistakes[i].value);
-    acts.config = &c;
-    gm_rope_angles(&c, T, NULL, acts.cos, acts.sin);
-    for (long k = 0; is(what, "other sense") && k < T * c.head_dim / 2; k++)
-        acts.sin[k] = -acts.sin[k];
-    for (long k = 0; k < n; k++) x[k] = (gm_real)h.x[k];
-    gm_block_forward(&acts, &block, x, x + n);
-    for (long k = 0; k < n; k++) out.x[k] = (double)x[n + k];
-    return out;
-}
-
-/* Names the mistake that gives theirs best, if it leaves a twentieth. */
-static bool block_mistake(signs *s) {
-    const array h = named(s, "before");
-    double least = 1;
-    long best = 0;
-    if (!s->model || h.rows != s->x.rows || h.columns != s->x.columns ||
-        !length_of(s) || s->l > s->model->config.layers ||
-        h.columns != s->model->config.d)
-        return false;
-    for (long i = 0; i < COUNT(block_mistakes); i++) {
-        gm_mark mark = gm_arena_mark(s->arena);
-        double left = unexplained(s, block_with(s, h, i), false);
-        if (left < least) {
-            least = left;
-            best = i;
-        }
-        gm_arena_rewind(s->arena, mark);
-    }
-    if (least <= 0.05)
-        hint(s, "%s: with that our own block gives theirs but for %.2g of the "
-             "departure", block_mistakes[best].cause, least);
-    return least <= 0.05;
-}
-
 /* --------------------------------------------------------------- the driver */
 
 /* Whether what a row says after its sign is so; *p moves behind it.  r: theirs
    as a multiple of ours, or NaN. */
 static bool holds(signs *s, char sign, const char **p, double r) {
     if (sign == '@')
-        return is(*p, "heads_misread") ? heads_misread(s)
-             : is(*p, "loss_departs") ? loss_departs(s) : block_mistake(s);
+        return is(*p, "heads_misread") ? heads_misread(s) : loss_departs(s);
     if (sign == '*' && !**p) return !isnan(r);
     const array a = part(s, p, 0);
     if (sign == '=' || sign == '~')         /* one number agrees by chance */
@@ -576,11 +456,9 @@ static void shape_signs(signs *s, const gm_tensor *a, const gm_tensor *b) {
 }
 
 void gm_recognise(gm_arena *arena, const gm_tensors *ours,
-                  const gm_tensors *theirs, const gm_model *model,
-                  gm_verification *out) {
+                  const gm_tensors *theirs, gm_verification *out) {
     if (out->first < 0) return;
-    signs s = {.arena = arena, .ours = ours, .theirs = theirs, .model = model,
-               .out = out};
+    signs s = {.arena = arena, .ours = ours, .theirs = theirs, .out = out};
     const gm_verdict *v = out->verdict + out->first;
     out->hints = 0;
     if (v->problem) {

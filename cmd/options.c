@@ -233,8 +233,6 @@ static const option table[] = {
     {"--tolerance", "LIST", TEXT, VERIFY, &now.tolerance, "NAME=FACTOR,...: "
      "tolerances of these names or families times FACTOR, 0..1e300; of "
      "discrete ones: how many may differ"},
-    {"--model", "DIR", TEXT, VERIFY, &now.original,
-     "the original, to try out usual mistakes of a block"},
     {"--all", NULL, FLAG, VERIFY, &now.all,
      "a row for every tensor instead of one for each family"},
     {"--max-memory", "SIZE", TEXT, RECIPE | REFINE, &now.max_memory, "2G, "

@@ -113,12 +113,10 @@ static void run_verify(gm_call *call) {
     gm_tensors ours, theirs;
     gm_verification r = {.first = -1};
     gm_arena *a = &call->arena;
-    gm_model *model = call->original ? &call->model : NULL;
     gm_safetensors_open(a, call->operand[0], &ours);
     gm_safetensors_open(a, call->operand[1], &theirs);
-    if (model) gm_model_open(a, call->original, model);
     gm_verify(a, &ours, &theirs, call->tolerance, &r);
-    if (r.message) gm_recognise(a, &ours, &theirs, model, &r);
+    if (r.message) gm_recognise(a, &ours, &theirs, &r);
     if (r.message) explain(call, &r);
     print_table(call, &r);
     gm_talk(call, "%ld tensors compared, %ld depart, %ld are in one dump only",

@@ -16,8 +16,7 @@ function table(declaration) {
 }
 /^\| quantity/ { table("const char *of, *when, *words; } mistakes") }
 /^\| name/ { table("const char *name, *equation; } names") }
-/^\| change/ { table("const char *what; double value; const char *cause; } block_mistakes") }
-/^\| (quantity|name|change) / { kind = $2 }
+/^\| (quantity|name) / { kind = $2 }
 /^\| *(`|\|)/ {
     gsub(/\\\|/, "\001")
     sub(/^\| ?/, "")
@@ -33,9 +32,7 @@ function table(declaration) {
     cell[3] = cell[2] ~ /^\+?@/ ? "NULL" : "\"" cell[3] "\""
     if (kind == "quantity")
         print "{\"" cell[1] "\", \"" cell[2] "\", " cell[3] "},"
-    else if (kind == "name")
-        print "{\"" cell[1] "\", \"" cell[2] "\"},"
     else
-        print "{\"" cell[1] "\", " (cell[2] == "" ? 0 : cell[2]) ", " cell[3] "},"
+        print "{\"" cell[1] "\", \"" cell[2] "\"},"
 }
 END { print "};\n\n#endif" }'

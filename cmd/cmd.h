@@ -75,9 +75,9 @@ struct gm_call {
     /* What the options say, in the order of options.c; NULL or 0: nothing. */
     const char *calib, *calib_tokens, *text, *text_tokens, *out, *alloc,
         *choices, *delimiter, *bits, *ebits, *bytes, *budgets, *lp, *external,
-        *allow, *cache, *train_bits, *methods, *search, *search_tokens,
-        *scores_from, *rates, *step, *state, *tolerance, *max_memory,
-        *isa;
+        *allow, *cache, *train_bits, *methods, *search,
+        *scores_from, *rates, *step, *state, *tolerance,
+        *max_memory, *isa;
     bool frontier, resume, no_models, no_gptq, all, json, quiet, help;
     int packed, paper, match;           /* which of the row's names */
     gm_convention in;

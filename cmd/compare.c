@@ -259,9 +259,8 @@ static void begin(comparing *c) {
     c->options = (gm_rivals_options){.candidates = &call->candidates,
                                      .evaluations = call->evaluations,
                                      .seed = call->fit.seed};
-    if (call->search || call->search_tokens)
-        c->options.text = gm_call_sequences(call, call->search,
-                                            call->search_tokens);
+    if (call->search)
+        c->options.text = gm_call_sequences(call, call->search, NULL);
     gm_call_begin(call);
     if (!c->options.text.tokens) c->options.text = call->calibration;
     c->options.overhead = call->table.overhead;

@@ -70,16 +70,13 @@ static struct {
     row *first, **end;
 } table;
 
-/* Takes the tab-separated cells of a text. */
-static void add_row(const char *format, va_list list) {
-    va_list again;
-    va_copy(again, list);
-    int length = vsnprintf(NULL, 0, format, again);
-    va_end(again);
-    char *text = gm_alloc(&table.arena, (size_t)length + 1, 1);
-    vsnprintf(text, (size_t)length + 1, format, list);
+void gm_result_row(const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    char *text = gm_vformat(&table.arena, format, list);
+    va_end(list);
     gm_clean(text, "\t");
-    long cells = gm_count_char(text, '\t') + 1;
+    const long cells = gm_count_char(text, '\t') + 1;
     if (!table.first) table.columns = cells;
     assert(cells == table.columns);
     row *r = gm_alloc(&table.arena, 1, sizeof *r +
@@ -87,13 +84,6 @@ static void add_row(const char *format, va_list list) {
     for (long i = 0; i < cells; i++) r->cell[i] = strsep(&text, "\t");
     *table.end = r;
     table.end = &r->next;
-}
-
-void gm_result_row(const char *format, ...) {
-    va_list list;
-    va_start(list, format);
-    add_row(format, list);
-    va_end(list);
 }
 
 void gm_result_begin(const char *columns) {

@@ -10,12 +10,13 @@
 /* The invocation whose fields the table names; one at a time. */
 static gm_call now;
 
-/* FLAG: bool.  TEXT: const char *.  LIST: the same; of several parts, joined by
-   commas.  WHOLE: long.  REAL: double.  NAME: the place among the names of
-   `value`, int or an enum.  A fallback of NULL leaves the field. */
+/* FLAG: bool.  TEXT: const char *; READ, WRITE: that names an input, an output;
+   LIST: of several parts, joined by commas.  WHOLE: long.  REAL: double.  NAME:
+   the place among the names of `value`, int or an enum.  A fallback of NULL
+   leaves the field. */
 typedef struct {
     const char *name, *value;
-    enum { FLAG, TEXT, LIST, WHOLE, REAL, NAME } kind;
+    enum { FLAG, TEXT, READ, WRITE, LIST, WHOLE, REAL, NAME } kind;
     unsigned commands;
     void *field;
     const char *help, *fallback;
@@ -33,36 +34,34 @@ enum {
 
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 static const option table[] = {
-    {"--calib", "FILE", TEXT, LEARN | CHOSEN | REFINE | BAQ, &now.calib,
+    {"--calib", "FILE", READ, LEARN | CHOSEN | REFINE | BAQ, &now.calib,
      "calibration text, UTF-8 (quantize, eval: for gptq's candidates)"},
-    {"--tokens", "FILE", TEXT, LEARN | REFINE | BAQ, &now.calib_tokens,
+    {"--tokens", "FILE", READ, LEARN | REFINE | BAQ, &now.calib_tokens,
      "instead of --calib: tokens, .npy, int32, 1-D"},
-    {"--eval", "FILE", TEXT, RUNS, &now.text, "evaluation text, another one"},
-    {"--eval-tokens", "FILE", TEXT, RUNS | COMPARE, &now.text_tokens,
-     "instead of --eval (of compare: --text): tokens, .npy"},
-    {"--text", "FILE", TEXT, COMPARE | EVAL | BAQ, &now.text,
+    {"--eval", "FILE", READ, RUNS, &now.text, "evaluation text, another one"},
+    {"--eval-tokens", "FILE", READ, RUNS | COMPARE | BAQ, &now.text_tokens,
+     "instead of --eval, of compare and baq --text: tokens, .npy"},
+    {"--text", "FILE", READ, COMPARE | EVAL | BAQ, &now.text,
      "evaluation text, UTF-8, another one"},
-    {"--tokens", "FILE", TEXT, EVAL, &now.text_tokens,
+    {"--tokens", "FILE", READ, EVAL, &now.text_tokens,
      "instead of --text: tokens, .npy, int32, 1-D"},
-    {"--text-tokens", "FILE", TEXT, BAQ, &now.text_tokens,
-     "instead of --text: tokens, .npy"},
-    {"--out", "DIR", TEXT, FIT | RUN | COMPARE | BAQ, &now.out,
+    {"--out", "DIR", WRITE, FIT | RUN | COMPARE | BAQ, &now.out,
      "where everything goes", REQUIRED},
-    {"--out", "DIR", TEXT, PLAN, &now.out, "of gamma run"},
-    {"--out", "PATH", TEXT, QUANTIZE, &now.out,
+    {"--out", "DIR", WRITE, PLAN, &now.out, "of gamma run"},
+    {"--out", "PATH", WRITE, QUANTIZE, &now.out,
      "directory to write (hf) or file (packed)", REQUIRED},
-    {"--out", "FILE", TEXT, DUMP | REFINE, &now.out,
+    {"--out", "FILE", WRITE, DUMP | REFINE, &now.out,
      "the dump, safetensors (scalars beside it); the scores", REQUIRED},
-    {"--out", "FILE", TEXT, SOLVE, &now.out,
+    {"--out", "FILE", WRITE, SOLVE, &now.out,
      "the assignment; with --budgets, % stands for the budget"},
-    {"--alloc", "FILE", TEXT, QUANTIZE, &now.alloc,
+    {"--alloc", "FILE", READ, QUANTIZE, &now.alloc,
      "of gamma solve, or any table of module and bits", REQUIRED},
-    {"--alloc", "FILE", TEXT, EVAL, &now.alloc,
+    {"--alloc", "FILE", READ, EVAL, &now.alloc,
      "measure what this allocation makes of the model too"},
     {"--format", "hf|packed", NAME, QUANTIZE, &now.packed, "a Hugging Face "
      "directory of dequantized weights, or one safetensors file of codes, "
      "scales and zeros", "hf"},
-    {"--choices", "FILE", TEXT, EVAL, &now.choices, "multiple choice, a line "
+    {"--choices", "FILE", READ, EVAL, &now.choices, "multiple choice, a line "
      "each: {\"context\": \"...\", \"choices\": [\"...\"], \"answer\": index}"},
     {"--delimiter", "TEXT", TEXT, EVAL, &now.delimiter,
      "between a context and its choices", " "},
@@ -85,7 +84,7 @@ static const option table[] = {
     {"--in", "bits|ebits|bytes", NAME, RUNS | COMPARE, &now.in, "what budgets "
      "count: codes; with scales and zeros; the packed file (50M, 47.5MiB)",
      "bits"},
-    {"--lp", "FILE", TEXT, SOLVE, &now.lp, "GLPK's model in CPLEX LP format"},
+    {"--lp", "FILE", WRITE, SOLVE, &now.lp, "GLPK's model in CPLEX LP format"},
     {"--exact", NULL, FLAG, SOLVE, &now.constraints.exact, "sum = budget"},
     {"--pin", "LIST...", LIST, SOLVE, &now.constraints.pin, "PATTERN=BITS,...: "
      "these modules take BITS (or PATTERN>=BITS, PATTERN<=BITS); a PATTERN is "
@@ -135,7 +134,7 @@ static const option table[] = {
      "gptq: columns by falling H_jj, scales beforehand"},
     {"--sequential", NULL, FLAG, RECIPE, &now.recipe.sequential,
      "gptq: H from inputs that all before, so quantized, give"},
-    {"--external", "FILE", TEXT, RECIPE | REFINE, &now.external, "another "
+    {"--external", "FILE", READ, RECIPE | REFINE, &now.external, "another "
      "tool's candidates, NAME.bK (docs/formats.md); --bits picks among them"},
     {"--allow", "LIST", TEXT, FIT | DUMP, &now.allow,
      "PATTERN=2,3;PATTERN=4;...: modules (or their last parts) that match, '*' "
@@ -208,12 +207,10 @@ static const option table[] = {
      "search, passes over the text; 16: a round of refined", "200", 1, 1000000},
     {"--evaluations", "N", WHOLE, REFINE, &now.evaluations, "at most, passes "
      "over the text: 1, then at most 15 a round", "16", 1, 1000000},
-    {"--search-text", "FILE", TEXT, COMPARE, &now.search, "what rivals measure "
+    {"--search-text", "FILE", READ, COMPARE, &now.search, "what rivals measure "
      "errors and search on (--calib): for gptq another text than its "
      "candidates are made from"},
-    {"--search-tokens", "FILE", TEXT, COMPARE, &now.search_tokens,
-     "instead of --search-text: tokens, .npy"},
-    {"--scores", "FILE", TEXT, COMPARE, &now.scores_from,
+    {"--scores", "FILE", READ, COMPARE, &now.scores_from,
      "gamma's (else learned here, kept as DIR/scores.tsv)"},
     {"--rate", "LIST", TEXT, BAQ, &now.rates,
      "R_ref, 0 to 8 bits: round(2^R_ref) levels", "2,3,4"},
@@ -222,7 +219,7 @@ static const option table[] = {
      "average (with ranges, levels) is within", "none"},
     {"--no-gptq", NULL, FLAG, BAQ, &now.no_gptq, "leave out the rows of GPTQ"},
     {"--step", "N", TEXT, DUMP, &now.step, "the step to show, 1..steps", "1"},
-    {"--state", "FILE", TEXT, DUMP, &now.state,
+    {"--state", "FILE", READ, DUMP, &now.state,
      "begin from this fit.state, of a step before N"},
     {"--only", "LIST", TEXT, DUMP, &now.dump.only,
      "PATTERN,...: names to write, '*' for anything (all that --limit allows)"},
@@ -271,26 +268,25 @@ const char *gm_given(const char *name) {
 }
 
 void gm_options_help(const gm_command *command) {
+    const size_t COLUMNS = 70;
     printf("gamma %s %s\n\n%s.\n\n%s\n\nOptions [default] (range):\n",
            command->name, command->operands, command->summary, command->about);
     for (const option *o = table; o < table + ROWS; o++) {
         if (!(o->commands & command->bit)) continue;
         if (o->field == &now.threads) printf("\nFor every command:\n");
-        int used = printf("  %s %s", o->name, o->value ? o->value : "");
-        printf("%-*s", used < 24 ? 25 - used : 1, "");
-        if (used >= 24) printf("\n%25s", "");
-        const char *text = o->help;
-        while (strlen(text) > 54) {         /* wrapped at 54 columns */
-            int cut = 54;
-            while (cut > 1 && text[cut] != ' ') cut--;
-            printf("%.*s\n%25s", cut, text, "");
-            text += cut + 1;
-        }
-        printf("%s\n", text);
-        if (o->fallback || o->most > 0) printf("%24s", "");
+        printf("  %s%s%s", o->name, o->value ? " " : "",
+               o->value ? o->value : "");
         if (o->fallback) printf(" [%s]", o->fallback);
         if (o->most > 0) printf(" (%.7g .. %.7g)", o->least, o->most);
-        if (o->fallback || o->most > 0) printf("\n");
+        printf("\n");
+        size_t cut;
+        for (const char *text = o->help; *text; text += cut) {
+            text += *text == ' ';
+            cut = strlen(text);
+            if (cut > COLUMNS)
+                for (cut = COLUMNS; cut > 1 && text[cut] != ' ';) cut--;
+            printf("        %.*s\n", (int)cut, text);
+        }
     }
 }
 
@@ -327,7 +323,7 @@ static void fill(const option *o, const char *text) {
     int count = 0;
     char *list = gm_format(&now.arena, "%s", o->value ? o->value : "");
     if (o->kind == FLAG) *(bool *)o->field = true;
-    if (o->kind == TEXT || o->kind == LIST) *(const char **)o->field = text;
+    if (o->kind >= TEXT && o->kind <= LIST) *(const char **)o->field = text;
     if (o->kind == WHOLE)
         *(long *)o->field = gm_parse_long(o->name, text, (long)o->least,
                                           (long)o->most);
@@ -355,11 +351,11 @@ void gm_options_fill(void) {
 static void check_output(const char *name, const char *to) {
     struct stat info;
     bool input = false;
-    if (!to || stat(to, &info) != 0 || !S_ISREG(info.st_mode)) return;
+    if (stat(to, &info) != 0 || !S_ISREG(info.st_mode)) return;
     for (int i = 0; i < GM_OPERANDS && now.operand[i]; i++)
         input = input || gm_same_file(to, now.operand[i]);
     for (int i = 0; i < ROWS; i++)
-        input = input || (now.given[i] && strcmp(table[i].name, name) != 0 &&
+        input = input || (now.given[i] && table[i].kind == READ &&
                           gm_same_file(to, now.given[i]));
     if (input)
         gm_fail(GM_EUSAGE, "%s: %s is also an input; expected another file",
@@ -370,7 +366,7 @@ static void check_output(const char *name, const char *to) {
 }
 
 gm_call *gm_options_read(const gm_command *c, char **argv) {
-    int operands = 0;
+    int operands = 0, isa = 0;
     now = (gm_call){.command = c};
     /* a tab in a name would be another cell of a result, a newline a row */
     for (int i = 0; argv[i]; i++)
@@ -390,14 +386,14 @@ gm_call *gm_options_read(const gm_command *c, char **argv) {
                 c->name, c->name, c->operands);
     gm_options_fill();
     if (now.threads) gm_threads_use((int)now.threads);
-    bool known = !now.isa;
-    for (int i = 0; i < GM_ISA_COUNT && !known; i++)
-        known = strcmp(now.isa, gm_isa_name((gm_isa)i)) == 0 &&
-                gm_isa_use((gm_isa)i);
-    if (!known)
+    while (now.isa && isa < GM_ISA_COUNT &&
+           strcmp(now.isa, gm_isa_name((gm_isa)isa)) != 0)
+        isa++;
+    if (now.isa && (isa == GM_ISA_COUNT || !gm_isa_use((gm_isa)isa)))
         gm_fail(GM_EUSAGE, "--isa: expected scalar, avx2 or avx512, as far as "
                 "this machine has it; found \"%s\"", now.isa);
-    check_output("--out", now.out);
-    check_output("--lp", now.lp);
+    for (int i = 0; i < ROWS; i++)
+        if (now.given[i] && table[i].kind == WRITE)
+            check_output(table[i].name, now.given[i]);
     return &now;
 }

@@ -66,55 +66,44 @@ void gm_call_windows(gm_call *call) {
 
 /* --------------------------------------------------------------- measuring */
 
-/* Rows of states: all windows, or the group that memory allows. */
-static void begin_measuring(gm_call *call) {
-    gm_measuring *on = &call->on;
-    if (!on->group || on->group > on->text.S)
-        on->group = on->text.S;
-    size_t rows = (size_t)(on->group * on->text.T);
-    size_t row = (size_t)call->model.config.d * sizeof(gm_real);
-    on->student = gm_alloc(&call->arena, rows, row);
-    on->original = gm_alloc(&call->arena, rows, row);
-    gm_head_load(&call->arena, &call->model, &on->head);
-}
-
-/* Windows first .. first + count - 1 into their places in *out. */
-static void measure_group(gm_call *call, const gm_candidates *candidates,
-                          const int *choice, long first, long count,
-                          gm_measure *out) {
-    gm_arena *a = &call->arena;
-    gm_measuring *on = &call->on;
-    const long T = on->text.T;
-    gm_sequences text = {on->text.tokens + first * T, count, T};
-    const size_t bytes = (size_t)count * sizeof(double);
-    gm_measure part;
-    gm_mark mark = gm_arena_mark(a);
-    if (on->held != first + 1)
-        gm_final_states(a, &call->model, NULL, NULL, &text, &call->report,
-                        on->original);
-    on->held = first + 1;
-    if (choice)
-        gm_final_states(a, &call->model, candidates, choice, &text,
-                        &call->report, on->student);
-    gm_evaluate(a, &on->head, &text, choice ? on->student : on->original,
-                choice ? on->original : NULL, &call->report, &part);
-    memcpy(out->window_nll + first, part.window_nll, bytes);
-    memcpy(out->window_kl + first, part.window_kl, bytes);
-    memcpy(out->window_top1 + first, part.window_top1, bytes);
-    gm_arena_rewind(a, mark);
-}
-
+/* Window after window, as many at once as memory allows; the original's states
+   of those are kept for the next call. */
 gm_measure gm_call_measure(gm_call *call, const gm_candidates *candidates,
                            const int *choice) {
-    const long windows = call->on.text.S, T = call->on.text.T;
-    if (!call->on.original) begin_measuring(call);
-    double *x = gm_alloc(&call->arena, (size_t)(3 * windows), sizeof *x);
-    gm_measure out = {.windows = windows, .window = T, .predicted = windows *
-                      (T - 1), .window_nll = x, .window_kl = x + windows,
-                      .window_top1 = x + 2 * windows};
-    for (long i = 0; i < windows; i += call->on.group)
-        measure_group(call, candidates, choice, i,
-                      gm_min(call->on.group, windows - i), &out);
+    gm_arena *a = &call->arena;
+    gm_measuring *on = &call->on;
+    const long windows = on->text.S, T = on->text.T;
+    const long most = on->group ? gm_min(on->group, windows) : windows;
+    if (!on->original) {
+        const size_t rows = (size_t)(most * T);
+        const size_t row = (size_t)call->model.config.d * sizeof(gm_real);
+        on->student = gm_alloc(a, rows, row);
+        on->original = gm_alloc(a, rows, row);
+        gm_head_load(a, &call->model, &on->head);
+    }
+    double *x = gm_alloc(a, (size_t)(3 * windows), sizeof *x);
+    gm_measure part, out = {.windows = windows, .window = T,
+                            .predicted = windows * (T - 1), .window_nll = x,
+                            .window_kl = x + windows,
+                            .window_top1 = x + 2 * windows};
+    for (long i = 0, count; i < windows; i += count) {
+        count = gm_min(most, windows - i);
+        const gm_sequences text = {on->text.tokens + i * T, count, T};
+        gm_mark mark = gm_arena_mark(a);
+        if (on->held != i + 1)
+            gm_final_states(a, &call->model, NULL, NULL, &text, &call->report,
+                            on->original);
+        on->held = i + 1;
+        if (choice)
+            gm_final_states(a, &call->model, candidates, choice, &text,
+                            &call->report, on->student);
+        gm_evaluate(a, &on->head, &text, choice ? on->student : on->original,
+                    choice ? on->original : NULL, &call->report, &part);
+        for (int j = 0; j < 3; j++)         /* nll, kl, top1 */
+            memcpy(x + j * windows + i, part.window_nll + j * count,
+                   (size_t)count * sizeof *x);
+        gm_arena_rewind(a, mark);
+    }
     gm_measure_means(&out);
     return out;
 }
@@ -137,12 +126,10 @@ const char *gm_call_cache(gm_call *call, const char *path) {
 const char *gm_call_way(gm_call *call, int count) {
     static const char *const ways[] = {"--bits", "--ebits", "--bytes",
                                        "--budgets", "--frontier"};
-    const char *way = NULL;
-    char list[128] = "";
+    const char *way = NULL, *list = "";
     int given = 0;
     for (int i = 0; i < count; i++) {
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
-                 i ? ", " : "", ways[i]);
+        list = gm_format(&call->arena, "%s%s%s", list, i ? ", " : "", ways[i]);
         if (!gm_given(ways[i])) continue;
         given++;
         way = ways[i];
@@ -200,32 +187,28 @@ void gm_call_open(gm_call *call, const char *dir, const char *hash) {
                            dir, &call->report, &call->candidates);
 }
 
-/* The distinct bits of an allocation, "2,3,4"; gm_recipe_parse refuses 99. */
-static void bits_of(const gm_allocation *allocation, char bits[128]) {
-    for (int b = 0; b < 100; b++) {
-        long m = 0;
-        while (m < allocation->M && gm_min(allocation->bits[m], 99) != b) m++;
-        if (m < allocation->M && strlen(bits) < 110)
-            snprintf(bits + strlen(bits), 16, "%s%d", *bits ? "," : "", b);
-    }
-}
-
 /* The recipe that an allocation was made for: its `candidates` key, as
    scores.tsv has it; else RTN of its distinct bits, group 128.  --bits,
    --group and the quantizer's options override. */
 static void recipe_of(gm_call *call, const gm_allocation *allocation) {
-    gm_recipe *r = &call->recipe, other;
+    gm_recipe *r = &call->recipe, asked;
     const char *text = gm_keys_get(&allocation->keys, "candidates");
-    char bits[128] = "";
-    if (!text && !call->bits) bits_of(allocation, bits);
-    if (text) gm_recipe_read(text, r);
-    else gm_recipe_parse(call->bits ? call->bits : bits, 128, r);
-    if (text && call->bits) {
-        gm_recipe_parse(call->bits, r->group, &other);
-        r->count = other.count;
-        memcpy(r->bits, other.bits, sizeof other.bits);
+    const char *list = call->bits ? call->bits : "";
+    char bits[64];
+    for (int b = 1; b <= 32 && !call->bits; b++) {
+        long m = 0;
+        while (m < allocation->M && allocation->bits[m] != b) m++;
+        if (m < allocation->M)
+            list = gm_format(&call->arena, "%s%s%d", list, *list ? "," : "", b);
     }
-    if (text) gm_recipe_bits(r, bits);
+    if (text) gm_recipe_read(text, r);
+    if (!text || call->bits) {
+        gm_recipe_parse(list, 128, &asked);
+        if (!text) *r = asked;
+        r->count = asked.count;
+        memcpy(r->bits, asked.bits, sizeof asked.bits);
+    }
+    gm_recipe_bits(r, bits);
     gm_call_recipe(call, text ? bits : call->bits);
 }
 

@@ -23,15 +23,15 @@ succeed baq $m $small $measure --rate 2.5,3 --match bits
 holds 'n != 1 || ($1 == "gptq" && $3 == 2.584963)' "GPTQ at 2.5"
 holds 'n != 2 || ($1 == "baq" && $3 <= 2.5 && $3 > 2.49)' "BAQ at 2.5"
 holds 'n != 4 || ($1 == "baq" && $3 <= 3 && $3 > 2.99)' "BAQ at 3"
-holds '$12 > 5 && $13 > 0 && $15 > 0 && $15 <= 1' "measured"
+holds '$7 > 5 && $8 > 0 && $10 > 0 && $10 <= 1' "measured"
 cp "$w/out" "$w/first"
 # from the files that are there
 # shellcheck disable=SC2086
 succeed baq $m $small $measure --rate 2.5,3 --match bits
 if cmp -s "$w/out" "$w/first"; then ok; else bad "another result"; fi
 # one of them as candidates, all 3 bits by name
-file=$(awk -F '\t' '$1 == "baq" && $2 == 3 { print $16 }' "$w/out")
-kl=$(awk -F '\t' '$1 == "baq" && $2 == 3 { print $13 }' "$w/out")
+file=$(awk -F '\t' '$1 == "baq" && $2 == 3 { print $11 }' "$w/out")
+kl=$(awk -F '\t' '$1 == "baq" && $2 == 3 { print $8 }' "$w/out")
 { echo "name	bits"
   for l in 0 1 2 3 4 5 6 7; do
       for j in self_attn.q self_attn.k self_attn.v self_attn.o mlp.gate mlp.up \
@@ -43,7 +43,7 @@ again=$(awk -F '\t' '$1 == "quantized" { print $5 }' "$w/out")
 if [ "$again" = "$kl" ]; then ok; else bad "KL $kl, as candidates $again"; fi
 # shellcheck disable=SC2086
 succeed baq $m $small --rate 3 --no-gptq
-holds 'n == 1 && $1 == "baq" && $12 == "-"' "one row, not measured"
+holds 'n == 1 && $1 == "baq" && $7 == "-"' "one row, not measured"
 expect 2 'gamma: --match: expected none, bits or ebits, found "x"' \
     baq $m --out "$w/a" --match x
 expect 2 'gamma: baq: --out DIR is missing' baq $m

@@ -32,9 +32,8 @@ extern const gm_command gm_command_info, gm_command_fit, gm_command_solve,
     gm_command_dump, gm_command_verify, gm_command_baq, gm_command_compare,
     gm_command_plan, gm_command_refine;
 
-/* What is to be done, for plan.c.  base: bytes held before it.  candidates,
-   learns, models: whether they are made.  budgets, uniforms: measured beside
-   the original. */
+/* What is to be done, for plan.c.  base: bytes held before it; then what is
+   made, and how much is measured beside the original. */
 typedef struct {
     double base, model_bytes;
     bool candidates, learns, models;
@@ -42,8 +41,8 @@ typedef struct {
     int budgets, uniforms;
 } gm_plan;
 
-/* An evaluation text cut into windows; the head and the original's states are
-   there once something was measured. */
+/* An evaluation text in windows; the head and the original's states are there
+   once something was measured. */
 typedef struct {
     gm_sequences text;
     gm_head head;
@@ -52,15 +51,10 @@ typedef struct {
     gm_real *original, *student;        /* [group window, d]; NULL: not yet   */
 } gm_measuring;
 
-/* Couplings as on the command line; NULL: none.  A PATTERN is a module's name
-   or its last part, '*' stands for anything. */
+/* Couplings as options.c describes them; NULL: none. */
 typedef struct {
-    bool exact;                 /* the budget is to be met exactly           */
-    const char *min_bits;       /* "PATTERN=3,..." or "3"                    */
-    const char *max_bits;
-    const char *pin;            /* "PATTERN=4,PATTERN>=3,PATTERN<=8,..."     */
-    const char *fuse;           /* "q_proj+k_proj+v_proj,gate_proj+up_proj"  */
-    const char *resources;      /* "FILE:LIMIT,..."                          */
+    bool exact;
+    const char *min_bits, *max_bits, *pin, *fuse, *resources;
 } gm_constraints;
 
 /* One invocation. */
@@ -75,9 +69,8 @@ struct gm_call {
     /* What the options say, in the order of options.c; NULL or 0: nothing. */
     const char *calib, *calib_tokens, *text, *text_tokens, *out, *alloc,
         *choices, *delimiter, *bits, *ebits, *bytes, *budgets, *lp, *external,
-        *allow, *cache, *train_bits, *methods, *search,
-        *scores_from, *rates, *step, *state, *tolerance,
-        *max_memory, *isa;
+        *allow, *cache, *train_bits, *methods, *search, *scores_from, *rates,
+        *step, *state, *tolerance, *max_memory, *isa;
     bool frontier, resume, no_models, no_gptq, all, json, quiet, help;
     int packed, paper, match;           /* which of the row's names */
     gm_convention in;
@@ -100,20 +93,20 @@ struct gm_call {
     int *choice;                /* [M], --alloc's */
 };
 
-/* options.c.  A new call (one at a time), argv, checked, in its fields. */
+/* --------------------------------------------------------------- options.c */
+
+/* A new call (one at a time): argv, checked, in its fields. */
 gm_call *gm_options_read(const gm_command *command, char **argv);
 /* The fields again as the options say, where a file filled some of them. */
 void gm_options_fill(void);
-/* An option as written; NULL: not given. */
-const char *gm_given(const char *name);
+const char *gm_given(const char *name);         /* as written, or NULL */
 void gm_options_help(const gm_command *command);
 
-/* main.c.  Levenshtein's, for "did you mean". */
-int gm_distance(const char *a, const char *b);
-/* The one table printer.  Columns are named once ("method\tbytes");
-   each row is a format giving tab-separated cells.  Prints TSV; aligned columns
-   on a terminal; an array of objects with --json, in which cells that read as
-   JSON numbers are numbers.  Control characters in cells are shown as '?'. */
+/* ------------------------------------------------------------------ main.c */
+
+int gm_distance(const char *a, const char *b);  /* Levenshtein's */
+/* A table of tab-separated cells, columns first: printed as TSV, aligned on a
+   terminal, or, with --json, as objects in which numbers are numbers. */
 void gm_result_begin(const char *columns);
 void gm_result_row(const char *format, ...)
     __attribute__((format(printf, 1, 2)));
@@ -122,43 +115,41 @@ void gm_result_end(const gm_call *call);
 void gm_talk(const gm_call *call, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* steps.c.  What learning starts from: recipe, model, settings of Stage I. */
+/* ----------------------------------------------------------------- steps.c */
+
+/* What learning starts from: recipe, model, settings of Stage I. */
 void gm_call_prepare(gm_call *call);
 /* Then texts (run and compare: budgets too, while nothing is spent), memory,
    --out as a directory of ours, the candidates. */
 void gm_call_begin(gm_call *call);
-/* Stage I to its end, its scores also as DIR/scores.tsv.  The fit's arrays have
-   been given back. */
+/* Stage I to its end; DIR/scores.tsv.  Arrays of the fit are given back. */
 gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]);
-/* S sequences of T tokens from a text or a .npy file, whichever is not NULL;
-   ids are checked against the vocabulary.  calibrate: of --calib, into the
-   call. */
+/* S sequences of T tokens of a text or a .npy file, whichever is not NULL; of
+   --calib, into the call. */
 gm_sequences gm_call_sequences(gm_call *call, const char *text,
                                const char *npy);
 void gm_call_calibrate(gm_call *call);
-/* --text, cut by --window and --windows, into call->on. */
+/* --text, cut by --window and --windows, into call->on; and what a choice among
+   the candidates (NULL: the original) is there. */
 void gm_call_windows(gm_call *call);
-/* The candidates at `choice` against the original; choice NULL: the original
-   alone. */
 gm_measure gm_call_measure(gm_call *call, const gm_candidates *candidates,
                            const int *choice);
-/* --out, a directory: not the model's own, made if need be, and ours alone
-   until the process ends. */
+/* --out, a directory: not the model's own, ours alone until the end. */
 void gm_call_claim(gm_call *call);
 /* --cache, or the directory of `path`. */
 const char *gm_call_cache(gm_call *call, const char *path);
-/* Options of the recipe over what is in call->recipe; --external with `bits`
-   ("2,3,4"; NULL: all its file has). */
+/* The recipe's options over call->recipe; --external with `bits` ("2,3,4";
+   NULL: all its file has). */
 void gm_call_recipe(gm_call *call, const char *bits);
 /* Hashes that the scores name are these (candidates NULL: not known yet). */
 void gm_call_match(const gm_call *call, const gm_scores *scores,
                    const char *candidates);
-/* Opens call->candidates in DIR: those of a known hash, or (NULL) those of
-   recipe and calibration, made if need be. */
+/* call->candidates in DIR: those of a known hash, or (NULL) those of recipe
+   and calibration, made if need be. */
 void gm_call_open(gm_call *call, const char *dir, const char *hash);
 /* call->table: sizes of model and recipe, with a packed file's overhead. */
 void gm_call_table(gm_call *call);
-/* BAQ's weights as candidates, made if need be. */
+/* BAQ's weights as candidates, made if need be.  baq.c */
 gm_baq_report gm_call_baq(gm_call *call, const gm_baq_options *options,
                           gm_candidates *out);
 /* --alloc, the candidates it was made for, call->table and call->choice. */
@@ -168,9 +159,8 @@ void gm_call_chosen(gm_call *call);
 const char *gm_call_way(gm_call *call, int count);
 
 /* ----------------------------------------------------------------- state.c
-   Stage I's state as text, exact (hexadecimal floats).  `hash` ties it to
-   candidates, tokens and all options that change the result; loading refuses a
-   state of another. */
+   Stage I's state as text, exact, tied by `hash` to candidates, tokens and
+   options; loading refuses a state of another. */
 void gm_fit_hash(const gm_fit *fit, char hash[65]);
 void gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path);
 void gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path);
@@ -186,12 +176,10 @@ enum {
 typedef struct { double memory, disk; } gm_planned;
 /* Gives the step that takes most. */
 int gm_plan_memory(const gm_call *call, gm_planned step[GM_PLAN_STEPS]);
-/* Fewer windows and sequences at a time (on.group, recipe.at_once: no result
-   depends on them) until the peak is within `limit` bytes.  GM_EMEM: it can
-   not; the message says which option to lower. */
+/* Fewer windows and sequences at a time, to the same results, until the peak is
+   within `limit` bytes, or GM_EMEM with the option to lower. */
 void gm_plan_fit(gm_call *call, double limit);
-/* Says how much memory what the call asks for will take; --max-memory makes it
-   fit, or refuses it. */
+/* Says what the call takes; --max-memory makes it fit, or refuses it. */
 void gm_call_plan(gm_call *call);
 
 /* ------------------------------------------------------------- constrain.c */

@@ -35,23 +35,24 @@ static bool read_origin(gm_call *call, const gm_scores *scores,
 }
 
 /* What the scores lack is not offered. */
-static void offer(gm_call *call, const gm_scores *scores) {
+static void offer(gm_call *call, const gm_scores *s) {
     gm_candidates *c = &call->candidates;
-    const long M = call->model.config.layers * GM_LINEARS;
-    const long K = call->recipe.count;
-    if (scores->M != M || scores->K != K) return;       /* rivals.c says */
-    bool *allowed = gm_alloc(&call->arena, (size_t)(M * K), sizeof *allowed);
-    for (long i = 0; i < M * K; i++)
-        allowed[i] = gm_allowed(c, i / K, (int)(i % K)) &&
-                     scores->bytes[i] >= 0;
+    const long cells = s->M * s->K;
+    if (s->M != call->model.config.layers * GM_LINEARS ||
+        s->K != call->recipe.count)
+        return;                         /* rivals.c says */
+    bool *allowed = gm_alloc(&call->arena, (size_t)cells, sizeof *allowed);
+    for (long i = 0; i < cells; i++)
+        allowed[i] = gm_allowed(c, i / s->K, (int)(i % s->K)) &&
+                     s->bytes[i] >= 0;
     c->allowed = allowed;
 }
 
-/* The scores that were read, with what was found in their place. */
+/* The scores that were read, with what was found in their place; its errors
+   are unknown. */
 static void write_scores(gm_call *call, gm_scores out, const gm_budget *budget,
                          const char *text_hash, const gm_refined *found) {
     gm_arena *a = &call->arena;
-    const size_t n = (size_t)(out.M * out.K);
     char before[32], after[32];
     gm_double_text(found->kl_before, before);
     gm_double_text(found->kl, after);
@@ -65,14 +66,13 @@ static void write_scores(gm_call *call, gm_scores out, const gm_budget *budget,
     gm_keys_set(a, &out.keys, "kl_before", "%s", before);
     gm_keys_set(a, &out.keys, "kl", "%s", after);
     out.score = found->score;
-    out.error = gm_alloc(a, n, sizeof *out.error);
-    for (size_t i = 0; i < n; i++) out.error[i] = -1;       /* unknown */
+    for (long i = 0; i < out.M * out.K; i++) out.error[i] = -1;
     gm_scores_write(a, call->out, &out);
 }
 
 static void run_refine(gm_call *call) {
     gm_arena *a = &call->arena;
-    const gm_quantizer *q = &call->recipe.quantizer;
+    gm_candidates *c = &call->candidates;
     const char *way = gm_call_way(call, 3);
     char text_hash[65];
     gm_out out;
@@ -85,26 +85,25 @@ static void run_refine(gm_call *call) {
     gm_model_hash(&call->model);
     gm_call_match(call, &scores, NULL);
     const bool made_from_it = read_origin(call, &scores, text_hash);
+    const bool find = call->recipe.quantizer == GM_GPTQ && !made_from_it;
     gm_out_open(a, call->out, &out);
     gm_out_abandon(&out);
-    call->plan = (gm_plan){
-        .rivals = GM_MEASURES_GRADIENTS,
-        .candidates = *q == GM_RTN || (*q == GM_GPTQ && made_from_it)};
+    call->plan = (gm_plan){.rivals = GM_MEASURES_GRADIENTS,
+                           .candidates = !call->external && !find};
     gm_call_plan(call);
     /* GPTQ's must be there when ours is not the text they were made from */
-    gm_call_open(call, gm_call_cache(call, scores.path),
-                 *q == GM_GPTQ && !made_from_it
+    gm_call_open(call, gm_call_cache(call, scores.path), find
                  ? gm_keys_get(&scores.keys, "candidates_hash") : NULL);
-    gm_call_match(call, &scores, call->candidates.hash);
-    offer(call, &scores);
-    const size_t M = (size_t)scores.M, n = M * (size_t)scores.K;
-    gm_refined found = {.score = gm_alloc(a, n, sizeof *found.score)};
+    gm_call_match(call, &scores, c->hash);
+    const size_t M = (size_t)scores.M;
+    gm_refined found = {.score = gm_alloc(a, M * (size_t)scores.K,
+                                          sizeof *found.score)};
     int *start = gm_alloc(a, M, sizeof *start);
     int *choice = gm_alloc(a, M, sizeof *choice);
+    offer(call, &scores);
     const gm_rivals_options options = {
-        .candidates = &call->candidates, .text = call->calibration,
-        .learned = &scores, .evaluations = call->evaluations,
-        .seed = call->fit.seed,
+        .candidates = c, .text = call->calibration, .learned = &scores,
+        .evaluations = call->evaluations, .seed = call->fit.seed,
         .overhead = gm_packed_overhead(a, &call->model, &call->recipe)};
     gm_rivals *rivals = gm_rivals_begin(a, &options, &call->report);
     gm_rivals_choose(rivals, GM_LEARNED, &budget, start, NULL);

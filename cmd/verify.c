@@ -45,12 +45,7 @@ const gm_command gm_command_dump = {
 
 /* ------------------------------------------------------------------ verify */
 
-static const char *outcome_text(const gm_verdict *v) {
-    return v->outcome == GM_PASSES ? "pass" : v->outcome == GM_DEPARTS
-         ? "FAIL" : v->a ? "absent in theirs" : "absent in ours";
-}
-
-/* One row: a tensor, or the worst of a family. */
+/* A tensor, or the worst of a family. */
 static void print_row(const gm_verdict *v, long tensors, long failed) {
     char cells[192] = "-\t-\t-\t-\t-\t-";
     if (v->outcome != GM_ABSENT && !v->problem)
@@ -58,36 +53,34 @@ static void print_row(const gm_verdict *v, long tensors, long failed) {
                  (long long)v->elements, (long long)v->differing, v->absolute,
                  v->relative, v->ulp, v->tolerance);
     gm_result_row("%s\t%s\t%ld\t%ld\t%s\t%s", v->family, v->name, tensors,
-                  failed, cells, outcome_text(v));
+                  failed, cells, v->outcome == GM_PASSES ? "pass" :
+                  v->outcome == GM_DEPARTS ? "FAIL" :
+                  v->a ? "absent in theirs" : "absent in ours");
 }
 
-/* A family's row: its first failure, else its tightest pass, else absent. */
-static void print_family(const gm_verification *r, long first) {
-    const gm_verdict *worst = r->verdict + first;
-    long tensors = 0, failed = 0;
-    for (long i = first; i < r->count; i++) {
-        const gm_verdict *v = r->verdict + i;
-        if (strcmp(v->family, worst->family) != 0) continue;
-        tensors++;
-        failed += v->outcome == GM_DEPARTS;
-        if (worst->outcome == GM_DEPARTS || v->outcome == GM_ABSENT) continue;
-        if (v->outcome == GM_DEPARTS || worst->outcome == GM_ABSENT ||
-            v->excess > worst->excess)
-            worst = v;
-    }
-    print_row(worst, tensors, failed);
-}
-
+/* A row for every tensor (--all), or for each family: its first failure, else
+   its tightest pass, else absent. */
 static void print_table(gm_call *call, const gm_verification *r) {
     gm_result_begin("family\ttensor\ttensors\tfailed\telements\tdiffering\t"
                     "absolute\trelative\tulp\ttolerance\tverdict");
     for (long i = 0; i < r->count; i++) {
-        const gm_verdict *v = r->verdict + i;
+        const gm_verdict *worst = r->verdict + i;
+        const long end = call->all ? i + 1 : r->count;
+        long tensors = 0, failed = 0;
         bool seen = false;
-        for (long j = 0; j < i && !call->all && !seen; j++)
-            seen = strcmp(r->verdict[j].family, v->family) == 0;
-        if (call->all) print_row(v, 1, v->outcome == GM_DEPARTS);
-        else if (!seen) print_family(r, i);
+        for (long j = call->all ? i : 0; j < end && !seen; j++) {
+            const gm_verdict *v = r->verdict + j;
+            if (strcmp(v->family, worst->family) != 0) continue;
+            seen = j < i;
+            tensors++;
+            failed += v->outcome == GM_DEPARTS;
+            if (worst->outcome == GM_DEPARTS || v->outcome == GM_ABSENT)
+                continue;
+            if (v->outcome == GM_DEPARTS || worst->outcome == GM_ABSENT ||
+                v->excess > worst->excess)
+                worst = v;
+        }
+        if (!seen) print_row(worst, tensors, failed);
     }
     gm_result_end(call);
 }

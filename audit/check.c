@@ -2,12 +2,11 @@
    came from.  Shares no code with the solvers; every number here is a sum or
    a minimum that a reader can repeat with a pocket calculator.
 
-   The bound.  For any lambda >= 0 (any sign for "="), mu_r >= 0 and any
+   The bound.  Row 0 limits the size, c_0 = s, by the budget, further rows are
+   resources.  For any mu_r >= 0 (mu_0, lambda, of any sign for "=") and any
    assignment x that meets the limits,
-     sum_m u_m,x(m)  >=  sum_m (u + lambda s + sum_r mu_r c_r)_m,x(m)
-                         - lambda B - sum_r mu_r limit_r
-                     >=  sum_m min_k (u + lambda s + sum_r mu_r c_r)_mk
-                         - lambda B - sum_r mu_r limit_r,
+     sum_m u_m,x(m)  >=  sum_m (u + sum_r mu_r c_r)_m,x(m) - sum_r mu_r limit_r
+                     >=  sum_m min_k (u + sum_r mu_r c_r)_mk - sum_r mu_r limit_r
    because what is subtracted is at least what was added.  u = round(score
    2^score_shift), sizes s in the budget's convention, over one denominator.
 
@@ -27,11 +26,10 @@ struct checker {
     int *choice;                    /* [M] */
     long *row, *leader;             /* [M] of the allocation; first one fused */
     bool bytes, ebits, exact;       /* convention (neither: bits), relation */
-    int64_t budget, num, den;       /* budget without the overhead */
-    int64_t shift;
+    int64_t den, shift;
     bool beyond;                    /* a sum was beyond 128 bits */
     int rows;
-    struct { int64_t *cost, limit, mu; } limits[GM_MAX_ROWS];
+    struct { int64_t *cost, limit, mu; } limits[1 + GM_MAX_ROWS];
 };
 
 /* ------------------------------------------------------------------- claims */
@@ -78,11 +76,31 @@ static int64_t narrow(const struct checker *c, const char *what, __int128 sum) {
 
 /* -------------------------------------------------------- sizes and scores */
 
-static int64_t size_of(const struct checker *c, long i) {
+/* Row 0 but for its multiplier. */
+static void begin_rows(struct checker *c, int64_t budget) {
     const gm_scores *s = c->s;
-    if (c->bytes) return s->bytes[i];
-    return c->ebits ? 8 * s->bytes[i]
-                    : s->weights[i / s->K] * s->bits[i % s->K];
+    int64_t *size = gm_alloc(c->arena, (size_t)(s->M * s->K), sizeof *size);
+    for (long i = 0; i < s->M * s->K; i++)
+        size[i] = c->bytes ? s->bytes[i] : c->ebits ? 8 * s->bytes[i]
+                : s->weights[i / s->K] * s->bits[i % s->K];
+    c->limits[0].cost = size;
+    c->limits[0].limit = budget;
+    c->rows = 1;
+}
+
+/* What the assignment has of row r is within its limit. */
+static int64_t claim_limit(struct checker *c, int r, const char *what,
+                           const char *name) {
+    const bool exact = r == 0 && c->exact;
+    const int64_t limit = c->limits[r].limit;
+    __int128 sum = 0;
+    for (long m = 0; m < c->s->M; m++)
+        sum += c->limits[r].cost[m * c->s->K + c->choice[m]];
+    const int64_t found = narrow(c, what, sum);
+    claim(c, exact ? found == limit : found <= limit, name,
+          gm_format(c->arena, "%s%s %ld", r ? "" : "size ", exact ? "=" : "<=",
+                    (long)limit), gm_format(c->arena, "%ld", (long)found));
+    return found;
 }
 
 static int64_t integer_score(const struct checker *c, long i) {
@@ -131,24 +149,18 @@ static void check_budget(struct checker *c) {
     const char *convention = gm_keys_get(keys, "convention");
     const char *relation = gm_keys_get(keys, "relation");
     const char *asked = gm_keys_get(keys, "budget_asked");
-    int64_t size = 0;
     c->bytes = strcmp(convention, "bytes") == 0;
     c->ebits = strcmp(convention, "ebits") == 0;
     c->exact = relation && strcmp(relation, "=") == 0;
     if (!c->bytes && !c->ebits && strcmp(convention, "bits") != 0)
         gm_bad(c->a->path, "convention: expected bits, ebits or bytes, found "
                "\"%s\"", convention);
-    c->budget = need(c, "budget") - (c->bytes ? c->s->overhead : 0);
+    const int64_t budget = need(c, "budget") - (c->bytes ? c->s->overhead : 0);
     if (asked) claim_int(c, "budget", asked_budget(c, asked));
-    for (long m = 0; m < c->s->M; m++)
-        size += size_of(c, m * c->s->K + c->choice[m]);
-    claim(c, c->exact ? size == c->budget : size <= c->budget,
-          "within the budget",
-          gm_format(c->arena, "size %s %ld", c->exact ? "=" : "<=",
-                    (long)c->budget),
-          gm_format(c->arena, "%ld", (long)size));
+    begin_rows(c, budget);
+    const int64_t size = claim_limit(c, 0, "size", "within the budget");
     claim_int(c, "size", size);
-    claim_int(c, "slack", c->budget - size);
+    claim_int(c, "slack", budget - size);
 }
 
 /* -------------------------------------------------------- other constraints */
@@ -215,15 +227,13 @@ static gm_table find_table(struct checker *c, const char *paths,
             "--resource", c->a->path, name);
 }
 
-/* Decimal cost of candidate i in one resource table, times 10^places. */
+/* Decimal cost of candidate i in one resource table, times unit. */
 static int64_t table_cost(const struct checker *c, const gm_table *t,
-                          int64_t places, long i) {
+                          int64_t unit, long i) {
     const char *module = c->s->name[i / c->s->K];
     const int bits = c->s->bits[i % c->s->K];
     const long name = gm_table_column(t, "module");
     long r = 0, column = gm_table_column(t, gm_format(c->arena, "%d", bits));
-    int64_t unit = 1;
-    for (int64_t p = 0; p < places && p < 9; p++) unit *= 10;
     if (column < 0)
         column = gm_table_column(t, gm_format(c->arena, "%d.cost", bits));
     while (name >= 0 && r < t->rows &&
@@ -236,29 +246,28 @@ static int64_t table_cost(const struct checker *c, const gm_table *t,
 
 static void check_row(struct checker *c, const char *name, const char *paths) {
     const gm_scores *s = c->s;
-    __int128 sum = 0;
-    if (c->rows == GM_MAX_ROWS)
-        gm_bad(c->a->path, "more than %d limits", GM_MAX_ROWS);
-    int64_t places = need(c, gm_format(c->arena, "places.%s", name));
-    int64_t mu = need(c, gm_format(c->arena, "multiplier_num.%s", name));
     const char *key = gm_format(c->arena, "limit.%s", name);
-    int64_t limit = need(c, key), *cost = gm_alloc(
-        c->arena, (size_t)(s->M * s->K), sizeof *cost);
+    const int r = c->rows++;
+    int64_t unit = 1;
+    if (r > GM_MAX_ROWS)
+        gm_bad(c->a->path, "more than %d limits", GM_MAX_ROWS);
+    const int64_t places = need(c, gm_format(c->arena, "places.%s", name));
+    for (int64_t p = 0; p < places && p < 9; p++) unit *= 10;
+    c->limits[r].mu = need(c, gm_format(c->arena, "multiplier_num.%s", name));
+    c->limits[r].limit = need(c, key);
+    c->limits[r].cost = gm_alloc(c->arena, (size_t)(s->M * s->K),
+                                 sizeof *c->limits[r].cost);
     const gm_table table = find_table(c, paths, name);
     for (long i = 0; i < s->M * s->K; i++)
-        if (s->bytes[i] >= 0) cost[i] = table_cost(c, &table, places, i);
-    for (long m = 0; m < s->M; m++) sum += cost[m * s->K + c->choice[m]];
-    c->limits[c->rows].cost = cost, c->limits[c->rows].mu = mu;
-    c->limits[c->rows++].limit = limit;
-    claim(c, narrow(c, name, sum) <= limit, key,
-          gm_format(c->arena, "<= %ld", (long)limit),
-          gm_format(c->arena, "%ld", (long)sum));
+        if (s->bytes[i] >= 0)
+            c->limits[r].cost[i] = table_cost(c, &table, unit, i);
+    claim_limit(c, r, name, key);
 }
 
 /* ------------------------------------------------------ objective and bound */
 
-/* den (u + lambda s) + sum_r mu_r c_r of candidate k of module m and of all
-   that are fused with it; false: one of them may not take it. */
+/* den u + sum_r mu_r c_r of candidate k of module m and of all that are fused
+   with it; false: one of them may not take it. */
 static bool penalised(struct checker *c, long m, int k, __int128 *sum) {
     *sum = 0;
     for (long n = m; n < (c->a->fused ? c->s->M : m + 1); n++) {
@@ -266,7 +275,6 @@ static bool penalised(struct checker *c, long m, int k, __int128 *sum) {
         if (c->leader[n] != m) continue;
         if (!may_take(c, n, k)) return false;
         add_product(c, sum, c->den, integer_score(c, i));
-        add_product(c, sum, c->num, size_of(c, i));
         for (int r = 0; r < c->rows; r++)
             add_product(c, sum, c->limits[r].mu, c->limits[r].cost[i]);
     }
@@ -275,7 +283,7 @@ static bool penalised(struct checker *c, long m, int k, __int128 *sum) {
 
 /* The bound above, rounded up: the objective is an integer. */
 static int64_t weak_bound(struct checker *c) {
-    __int128 sum = -(__int128)c->num * c->budget;
+    __int128 sum = 0;
     for (int r = 0; r < c->rows; r++)
         add_product(c, &sum, -c->limits[r].mu, c->limits[r].limit);
     for (long m = 0; m < c->s->M; m++) {
@@ -313,11 +321,11 @@ static void check_bound(struct checker *c) {
     const gm_keys *keys = &c->a->keys;
     gm_check *out = c->out;
     c->shift = need(c, "score_shift");
-    c->num = need(c, "multiplier_num");
+    const int64_t lambda = c->limits[0].mu = need(c, "multiplier_num");
     c->den = need(c, "multiplier_den");
     const int64_t bound = need(c, "bound");
-    bool signs = c->den > 0 && (c->num >= 0 || c->exact);
-    for (int r = 0; r < c->rows; r++) signs = signs && c->limits[r].mu >= 0;
+    bool signs = c->den > 0 && (lambda >= 0 || c->exact);
+    for (int r = 1; r < c->rows; r++) signs = signs && c->limits[r].mu >= 0;
     claim(c, signs, "signs of the multipliers", ">= 0",
           signs ? ">= 0" : "wrong");
     if (!signs) return;
@@ -348,7 +356,7 @@ static void check_bound(struct checker *c) {
    bisection (any lambda >= 0 is valid), in floating point. */
 static double own_bound(const struct checker *c) {
     const gm_scores *s = c->s;
-    const double budget = (double)c->out->sizes.code_bits;
+    const double budget = (double)c->limits[0].limit;
     double low = 0, high = 1, best = -INFINITY;
     bool between = false;
     for (int step = 0; step < 200; step++) {
@@ -357,10 +365,11 @@ static double own_bound(const struct checker *c) {
         for (long m = 0; m < s->M; m++) {
             double least = INFINITY, of_least = 0;
             for (long i = m * s->K; i < (m + 1) * s->K; i++) {
-                double value = s->score[i] + lambda * (double)size_of(c, i);
+                const double own = (double)c->limits[0].cost[i];
+                const double value = s->score[i] + lambda * own;
                 if (s->bytes[i] < 0 || value >= least) continue;
                 least = value;
-                of_least = (double)size_of(c, i);
+                of_least = own;
             }
             sum += least;
             size += of_least;
@@ -389,6 +398,7 @@ void gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
     check_sizes(&c);
     check_choices(&c);
     if (!out->certified) {
+        begin_rows(&c, out->sizes.code_bits);
         out->bound = own_bound(&c);
         return;
     }

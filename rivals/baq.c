@@ -389,7 +389,6 @@ static void prepare(gm_arena *a, gm_model *model, const gm_baq_options *o,
                     const gm_sequences *text, const char *dir, baq *b) {
     static const char *const rule[] = {"uniform", "published", "bits", "ebits"};
     const size_t M = (size_t)model->config.layers * GM_LINEARS;
-    gm_sha sha;
     char tokens[65], hash[65];
     if (!(o->rate > 0 && o->rate <= 8))
         gm_fail(GM_EUSAGE, "--rate: expected more than 0 and at most 8 bits, "
@@ -403,10 +402,8 @@ static void prepare(gm_arena *a, gm_model *model, const gm_baq_options *o,
         a, "rate=%.17g rule=%s hessian=%s damping=%.17g model=%s tokens=%s "
         "S=%ld T=%ld", o->rate, rule[o->rule], gm_hessian_name[o->hessian],
         o->damping, model->hash, tokens, text->S, text->T);
-    gm_sha_begin(&sha);
-    gm_sha_add(&sha, "gamma_baq 1", 12);
-    gm_sha_add(&sha, words, strlen(words));
-    gm_sha_end(&sha, hash);
+    gm_sha_of(gm_format(a, "gamma_baq 1%c%s", 0, words), 12 + strlen(words),
+              hash);
     *b = (baq){.model = model, .o = o, .arena = a, .r.M = (long)M,
                .words = words};
     b->r.module = gm_alloc(a, M, sizeof *b->r.module);

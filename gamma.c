@@ -318,13 +318,13 @@ static void sweep_block(gm_fit *fit, long l) {
     const gm_model *model = fit->candidates->model;
     const gm_config *c = &model->config;
     gm_offer offers[GM_LINEARS];
-    gm_mark mark = gm_arena_mark(fit->candidates->arena);
+    gm_mark mark = gm_arena_mark(fit->arena);
     gm_block_load(model, l, &w->block);
     gm_block_forward(&w->acts, &w->block, w->h, w->y);
     gm_states_check(model, l, "output", w->y, w->R, c->d);
     watch(fit, GM_TEACHER, l);
     for (int j = 0; j < GM_LINEARS; j++)
-        gm_offer_read(fit->candidates, l, j, offers + j);
+        offers[j] = gm_offer_read(fit->arena, fit->candidates, l, j);
     if (measuring(fit)) measure_separable(fit, l, offers);
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
@@ -338,9 +338,9 @@ static void sweep_block(gm_fit *fit, long l) {
     gm_block_backward(&w->acts, &w->block, w->h, w->d_y, &w->grad,
                       NULL);
     for (int j = 0; j < GM_LINEARS; j++)
-        gm_inner(fit->candidates->arena, offers + j, w->grad.w[j],
+        gm_inner(fit->arena, offers + j, w->grad.w[j],
                  fit->g + (l * GM_LINEARS + j) * fit->K);
-    gm_arena_rewind(fit->candidates->arena, mark);
+    gm_arena_rewind(fit->arena, mark);
     watch(fit, GM_BLOCK, l);
     gm_real *teacher = w->y;
     w->y = w->h;
@@ -519,7 +519,7 @@ void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
     const gm_model *model = candidates->model;
     const gm_config *c = &model->config;
     *fit = (gm_fit){.options = *options, .candidates = candidates,
-                    .tokens = tokens, .K = candidates->recipe.count,
+                    .arena = arena, .tokens = tokens, .K = candidates->recipe.count,
                     .M = c->layers * GM_LINEARS,
                     .beta1_power = 1, .beta2_power = 1};
     for (long m = 0; m < fit->M; m++) fit->N += module_weights(fit, m);

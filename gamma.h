@@ -82,7 +82,7 @@ void gm_head_backward(const gm_head *head, const gm_real *h, long rows,
                       const gm_real *d_logits, gm_real *scratch, gm_real *d_h);
 
 /* ----------------------------------------------------------------- quant.c
-   Rounding of one weight; the candidates of a model. */
+   Rounding of one weight; the candidates of a model.  Equations: quant.c. */
 
 typedef enum { GM_RTN, GM_GPTQ, GM_EXTERNAL } gm_quantizer;
 /* Weight w_t of token t in GPTQ's H = (2/tokens) sum_t w_t^2 x_t x_t^T:
@@ -91,10 +91,7 @@ typedef enum { GM_RTN, GM_GPTQ, GM_EXTERNAL } gm_quantizer;
    sqrt(a_t) / ||x_t||, a_t the attention that t receives (gm_attention_mass),
    else as token [choice]. */
 typedef enum { GM_TOKEN, GM_PLAIN, GM_ATTENTION } gm_hessian;
-/* Scale and zero of a group: minmax: of its least and largest weight; mse: of
-   these times the r in 1, 0.99, ..., 0.21 with the least sum of squared
-   errors. */
-typedef enum { GM_MINMAX, GM_MSE } gm_scales;
+typedef enum { GM_MINMAX, GM_MSE } gm_scales;   /* (1) or (4) in quant.c */
 extern const char *const gm_quantizer_name[], *const gm_hessian_name[];
 #define GM_DAMPING 0.01
 
@@ -129,17 +126,6 @@ typedef struct {
 static inline bool gm_is_bits(long b) {
     return (b >= 1 && b <= 8) || b == 16 || b == 32;
 }
-/* "2,3,4" and a group into a recipe of RTN. */
-void gm_recipe_parse(const char *bits, long group, gm_recipe *out);
-/* Its field "quantizer", "hessian" or "scales" from the name of a value. */
-void gm_recipe_set(gm_recipe *recipe, const char *field, const char *value);
-/* "rtn bits=2,3,4 group=128", "gptq bits=2,3 group=64 hessian=token", and back;
-   then, where they are not the default, act-order, damping=0.02, scales=mse,
-   sequential, in this order. */
-void gm_recipe_text(const gm_recipe *recipe, char text[128]);
-/* Its bits alone, "2,3,4". */
-void gm_recipe_bits(const gm_recipe *recipe, char text[64]);
-void gm_recipe_read(const char *text, gm_recipe *out);
 
 /* One packed candidate of a weight [out, in], groups = ceil(in/group):
    codes: each row is a bit stream, least significant bit first, padded to a
@@ -158,11 +144,8 @@ void gm_packed_tensors(gm_arena *arena, const char *stem, const gm_packed *p,
                        gm_tensor out[3]);
 void gm_unpack(const uint8_t *stream, long n, int bits, uint8_t *code);
 
-/* Scale (fp16) and zero of a group whose weights span lo <= 0 .. hi >= 0. */
-void gm_grid(float lo, float hi, int bits, uint16_t *scale, uint8_t *zero);
-
-/* What GPTQ of all weights with the same input shares.  U upper triangular,
-   U^T U = (H + damping)^-1, in the order the columns are rounded in. */
+/* What GPTQ of all weights with the same input shares: (5), in the order the
+   columns are rounded in. */
 typedef struct {
     long n;
     gm_real *U;                 /* [n, n]                                    */
@@ -205,14 +188,20 @@ typedef void gm_hessian_look(void *context, long l, int i, long n,
 void gm_hessians(gm_arena *arena, const gm_model *model,
                  const gm_recipe *recipe, const gm_sequences *calibration,
                  gm_hessian_look *look, void *context);
+/* Makes all candidates below 16 bits and, on rank 0, writes them to `file`, in
+   the order of blocks, linears, bits.  calibration: for GPTQ. */
+void gm_candidates_make(gm_arena *arena, const gm_model *model,
+                        const gm_recipe *recipe,
+                        const gm_sequences *calibration,
+                        const gm_report *report, gm_out *file);
 
 /* The candidates of a whole model in one safetensors file, block after block:
-   NAME.b3.codes, NAME.b3.scales, NAME.b3.zeros. */
+   NAME.b3.codes, NAME.b3.scales, NAME.b3.zeros.  Opened by
+   formats/candidates.c. */
 typedef struct {
     gm_recipe recipe;
+    char text[128];             /* of the recipe, as files have it */
     const gm_model *model;
-    gm_arena *arena;            /* of open; the reader of candidates rewinds it
-                                   before anybody else allocates there */
     gm_tensors tensors;
     char hash[65];              /* of recipe, model and, for GPTQ, calibration:
                                    what they depend on */
@@ -224,37 +213,23 @@ static inline bool gm_allowed(const gm_candidates *c, long m, int k) {
     return !c->allowed || c->allowed[m * c->recipe.count + k];
 }
 
-/* Opens DIR/candidates-HASH.safetensors, making it first when it is not there.
-   calibration: read for GPTQ only, may be NULL for RTN. */
-void gm_candidates_open(gm_arena *arena, gm_model *model,
-                        const gm_recipe *recipe,
-                        const gm_sequences *calibration, const char *dir,
-                        const gm_report *report, gm_candidates *out);
-/* Opens the file of a known hash, which must be of this model and recipe. */
-void gm_candidates_find(gm_arena *arena, gm_model *model,
-                        const gm_recipe *recipe, const char *hash,
-                        const char *dir, gm_candidates *out);
-void gm_candidates_close(gm_candidates *candidates);
-/* The file's bytes are those that were written: its SHA-256 is the one in
-   DIR/sha256-HASH.txt, which was there before the file. */
-void gm_candidates_verify(gm_arena *arena, const gm_candidates *candidates,
-                          const char *dir);
-
-/* Candidate k of module (layer, j), read into candidates->arena; and all that
-   the module has.  A candidate that is a tensor as it stands (the stored
-   weight, another tool's) can be had as that: else NULL. */
-void gm_candidate(const gm_candidates *candidates, long layer, int j, int k,
-                  gm_packed *out);
-void gm_offer_read(const gm_candidates *candidates, long layer, int j,
-                   gm_offer *out);
+/* Candidate k of module (layer, j), in the arena; and all that the module has.
+   One that is a tensor as it stands (the stored weight, another tool's) can be
+   had as that: else NULL; the others' tensors: names, types, shapes. */
+gm_packed gm_candidate(gm_arena *arena, const gm_candidates *candidates,
+                       long layer, int j, int k);
+gm_offer gm_offer_read(gm_arena *arena, const gm_candidates *candidates,
+                       long layer, int j);
 const gm_tensor *gm_candidate_tensor(const gm_candidates *candidates,
                                      long layer, int j, int k);
+void gm_candidate_parts(gm_arena *arena, const gm_candidates *candidates,
+                        long layer, int j, int k, gm_tensor out[3]);
 /* Dequantized, w [out, in]; and a block with candidate choice[j] for linear
-   j, 0..6; -1: as it is. */
-void gm_candidate_weight(const gm_candidates *candidates, long layer, int j,
-                         int k, gm_real *w);
-void gm_chosen_block(const gm_candidates *candidates, long layer,
-                     const int *choice, gm_block *block);
+   j, 0..6, or its stored weight where that is -1.  The arena is workspace. */
+void gm_candidate_weight(gm_arena *arena, const gm_candidates *candidates,
+                         long layer, int j, int k, gm_real *w);
+void gm_chosen_block(gm_arena *arena, const gm_candidates *candidates,
+                     long layer, const int *choice, gm_block *block);
 
 /* ------------------------------------------------------- solver.c, glpk.c
    Stage II: the integer program, solved exactly (equations: solver.c). */
@@ -461,6 +436,7 @@ typedef struct {
 struct gm_fit {
     gm_fit_options options;
     const gm_candidates *candidates;
+    gm_arena *arena;                    /* of begin; a step's workspace      */
     const int32_t *tokens;              /* [S, T]                            */
     const gm_watcher *watcher;          /* NULL: nobody looks                */
     long M, step;                       /* step: done so far                 */

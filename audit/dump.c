@@ -101,7 +101,7 @@ static void candidate(dump *d, long l, int j, int k) {
     const bool packed = b < 16 && c->recipe.quantizer != GM_EXTERNAL;
     const char *name;
     long out, in;
-    gm_mark mark = gm_arena_mark(d->arena), read = gm_arena_mark(c->arena);
+    gm_mark mark = gm_arena_mark(d->arena);
     gm_linear_name(d->arena, l, j, &name);
     gm_linear_shape(&c->model->config, j, &out, &in);
     name = gm_format(d->arena, "candidates.%s.b%d", name, b);
@@ -113,7 +113,7 @@ static void candidate(dump *d, long l, int j, int k) {
     uint8_t *zero = room(d, out * groups, 1), *code = room(d, out * in, 1);
     gm_packed p;
     if (d->place) {
-        gm_candidate(c, l, j, k, &p);
+        p = gm_candidate(d->arena, c, l, j, k);
         gm_dequantize(&p, q);
     }
     if (d->place && packed) {
@@ -134,7 +134,6 @@ static void candidate(dump *d, long l, int j, int k) {
         item(d, GM_U8, out, in, code, "%s.codes", name);
     }
     item(d, real_dtype, out, in, q, "%s.dequantized", name);
-    if (d->place) gm_arena_rewind(c->arena, read);
     release(d, mark);
 }
 
@@ -332,18 +331,17 @@ static void begin_file(dump *d, const char *path) {
     const gm_candidates *c = d->fit->candidates;
     const gm_config *config = &c->model->config;
     gm_arena *a = d->arena;
-    char recipe[128], eps[32];
+    char eps[32];
     const char *weights = "";
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
         gm_linear_shape(config, j, &out, &in);
         weights = gm_format(a, "%s%s%ld", weights, j ? "," : "", out * in);
     }
-    gm_recipe_text(&c->recipe, recipe);
     gm_double_text(config->norm_eps, eps);
     const char *const metadata[] = {
         "format", "gamma-dump 1", "version", GM_VERSION,
-        "model_hash", c->model->hash, "candidates", recipe, "norm_eps", eps,
+        "model_hash", c->model->hash, "candidates", c->text, "norm_eps", eps,
         "weights", weights, "relaxation", gm_relaxation_name(o->relaxation),
         "norm", gm_loss_norm_name(o->norm),
         "heads", gm_format(a, "%ld", config->heads),

@@ -2,22 +2,12 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
-#include <sys/stat.h>
-
 static void run_quantize(gm_call *call) {
     gm_arena *a = &call->arena;
-    int64_t bytes = 0;
-    struct stat info;
     gm_model_open(a, call->operand[0], &call->model);
     gm_call_chosen(call);
-    if (call->packed) {
-        gm_export_packed(a, &call->model, &call->candidates, call->choice,
-                         call->out, &call->report);
-        if (stat(call->out, &info) == 0) bytes = info.st_size;
-    } else {
-        gm_export_dequantized(a, &call->model, &call->candidates, call->choice,
-                              call->out, &call->report, &bytes);
-    }
+    int64_t bytes = (call->packed ? gm_export_packed : gm_export_dequantized)(
+        a, &call->candidates, call->choice, call->out, &call->report);
     gm_sizes z = gm_sizes_of(&call->table, call->choice);
     double N = (double)call->table.N;
     gm_result_begin("code_bits\teffective_bits\tfile_bytes\twritten");

@@ -45,7 +45,6 @@ static void run_budget(running *r, const char *text) {
     gm_allocation allocation;
     gm_solve_options options = {.solver = gm_have_glpk() ? GM_BOTH : GM_DP,
                                 .seconds = 60, .report = &call->report};
-    int64_t bytes;
     int *choice = gm_alloc(a, (size_t)scores->M, sizeof *choice);
     int *same = gm_alloc(a, (size_t)scores->M, sizeof *same);
     gm_budget budget = gm_budget_parse(scores, call->in, text);
@@ -54,9 +53,9 @@ static void run_budget(running *r, const char *text) {
     gm_allocation_write(a, gm_format(a, "%s/alloc-%s.tsv", call->out, text),
                         &allocation);
     if (!call->no_models)
-        gm_export_dequantized(a, &call->model, &call->candidates, choice,
+        gm_export_dequantized(a, &call->candidates, choice,
                               gm_format(a, "%s/model-%s", call->out, text),
-                              &call->report, &bytes);
+                              &call->report);
     int k = uniform_within(scores, &budget, same);
     if (k >= 0 && !r->uniform[k].windows)
         r->uniform[k] = gm_call_measure(call, &call->candidates, same);

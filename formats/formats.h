@@ -1,10 +1,38 @@
-/* formats.h: files of other tools, read and written: candidates that another
-   tool made, quantized models.
+/* formats.h: models and candidates as files: the candidates of a model, those
+   that another tool made, quantized models.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #ifndef GM_FORMATS_H
 #define GM_FORMATS_H
 
 #include "../gamma.h"
+
+/* ------------------------------------------------------------ candidates.c
+   Recipes as text; the file of a model's candidates. */
+
+/* "2,3,4" and a group into a recipe of RTN; and its bits back. */
+void gm_recipe_parse(const char *bits, long group, gm_recipe *out);
+void gm_recipe_bits(const gm_recipe *recipe, char text[64]);
+/* "rtn bits=2,3,4 group=128", "gptq bits=2,3 group=64 hessian=token", and back;
+   then, where they are not the default, act-order, damping=0.02, scales=mse,
+   sequential, in this order. */
+void gm_recipe_text(const gm_recipe *recipe, char text[128]);
+void gm_recipe_read(const char *text, gm_recipe *out);
+
+/* Opens DIR/candidates-HASH.safetensors, making it first when it is not there.
+   calibration: read for GPTQ only, may be NULL for RTN. */
+void gm_candidates_open(gm_arena *arena, gm_model *model,
+                        const gm_recipe *recipe,
+                        const gm_sequences *calibration, const char *dir,
+                        const gm_report *report, gm_candidates *out);
+/* Opens the file of a known hash, which must be of this model and recipe. */
+void gm_candidates_find(gm_arena *arena, gm_model *model,
+                        const gm_recipe *recipe, const char *hash,
+                        const char *dir, gm_candidates *out);
+void gm_candidates_close(gm_candidates *candidates);
+/* The file's bytes are those that were written: its SHA-256 is the one in
+   DIR/sha256-HASH.txt, which was there before the file. */
+void gm_candidates_verify(gm_arena *arena, const gm_candidates *candidates,
+                          const char *dir);
 
 /* -------------------------------------------------------------- external.c
    Candidates that another tool made, dequantized, in one safetensors file:
@@ -18,22 +46,21 @@ void gm_external_open(gm_arena *arena, const gm_model *model,
                       gm_recipe *out);
 
 /* ---------------------------------------------------------------- export.c
-   Writes quantized models. */
+   Writes quantized models; the bytes of the weight files written. */
 
 /* A Hugging Face directory like the model's own, the chosen modules replaced
    by their dequantized candidates, in the checkpoint's dtypes and shards.
-   Loads in transformers unchanged.  `bytes`: of its weight files. */
-void gm_export_dequantized(gm_arena *arena, const gm_model *model,
-                           const gm_candidates *candidates, const int *choice,
-                           const char *dir, const gm_report *report,
-                           int64_t *bytes);
+   Loads in transformers unchanged. */
+int64_t gm_export_dequantized(gm_arena *arena, const gm_candidates *candidates,
+                              const int *choice, const char *dir,
+                              const gm_report *report);
 
 /* One safetensors file: for each module NAME.codes, NAME.scales, NAME.zeros
    (layout: gm_packed) or NAME.weight as stored; all other tensors as stored.
    Its size is gm_packed_overhead + sum_m s_mk exactly, for any assignment. */
-void gm_export_packed(gm_arena *arena, const gm_model *model,
-                      const gm_candidates *candidates, const int *choice,
-                      const char *path, const gm_report *report);
+int64_t gm_export_packed(gm_arena *arena, const gm_candidates *candidates,
+                         const int *choice, const char *path,
+                         const gm_report *report);
 
 /* File bytes beside the modules' s_mk: the header, padded to what the longest
    assignment needs, and all other tensors. */

@@ -95,7 +95,7 @@ void gm_objective_forget(gm_objective *o) {
 static double block_error(gm_objective *o, long l, const int *choice) {
     const gm_loss loss = {GM_NORM_TOKEN, 1, o->R, o->text.T, o->d, NULL,
                           state(o, l + 1), o->y, o->y, o->row};
-    gm_chosen_block(o->candidates, l, choice, &o->block);
+    gm_chosen_block(o->arena, o->candidates, l, choice, &o->block);
     for (long i = 0; i < o->text.S; i += o->batch) pass(o, l, i, o->y);
     const double E = gm_loss_block(&loss);
     o->work += GM_LINEARS * o->text.S;
@@ -178,7 +178,7 @@ static void gram_module(gm_objective *o, long l, int j, double *energy,
     *energy += output_energy(o, input[j], o->block.w[j], out, in, y);
     for (int k = 0; k < o->K; k++) {
         if (!measured(o, l * GM_LINEARS + j, k)) continue;
-        gm_candidate_weight(o->candidates, l, j, k, w);
+        gm_candidate_weight(o->arena, o->candidates, l, j, k, w);
         for (long i = 0; i < out * in; i++) w[i] -= o->block.w[j][i];
         D[k] += output_energy(o, input[j], w, out, in, y);
         o->work += a->S;
@@ -337,13 +337,11 @@ static void head_gradients(expansion *e, long s) {
 /* Adds what way `way` says of module (l, j) from its gradient. */
 static void add_module(expansion *e, long l, int j, int way) {
     const long m = l * GM_LINEARS + j, row = m * e->o->K;
-    gm_offer offer;
     double g[GM_MAX_CANDIDATES];
-    gm_arena *arena = e->o->candidates->arena;
-    gm_mark mark = gm_arena_mark(arena);
-    gm_offer_read(e->o->candidates, l, j, &offer);
-    gm_inner(arena, &offer, e->grad.w[j], g);
-    gm_arena_rewind(arena, mark);
+    gm_mark mark = gm_arena_mark(e->o->arena);
+    const gm_offer offer = gm_offer_read(e->o->arena, e->o->candidates, l, j);
+    gm_inner(e->o->arena, &offer, e->grad.w[j], g);
+    gm_arena_rewind(e->o->arena, mark);
     for (int i = 0; i < offer.count; i++) {
         const int k = offer.k[i];
         double along = g[k] - g[e->choice[m]];
@@ -377,14 +375,14 @@ static void expand_sequence(expansion *e, long s) {
     gm_embed(o->model, o->text.tokens + s * T, T, e->h);
     for (long l = 0; l < o->L; l++) {
         gm_real *h = e->h + l * each;
-        gm_chosen_block(o->candidates, l, e->choice + l * GM_LINEARS,
+        gm_chosen_block(o->arena, o->candidates, l, e->choice + l * GM_LINEARS,
                         &o->block);
         gm_block_forward(&e->acts, &o->block, h, h + each);
         gm_states_check(o->model, l, "output", h + each, T, o->d);
     }
     head_gradients(e, s);
     for (long l = o->L - 1; l >= 0; l--) {
-        gm_chosen_block(o->candidates, l, e->choice + l * GM_LINEARS,
+        gm_chosen_block(o->arena, o->candidates, l, e->choice + l * GM_LINEARS,
                         &o->block);
         gm_block_inputs(&e->acts, &o->block, e->h + l * each, 3);
         for (int way = 0; way < WAYS; way++) block_backward(e, l, way);

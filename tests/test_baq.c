@@ -305,7 +305,7 @@ static void report_holds(const gm_baq_report *r, const gm_candidates *c) {
     for (long m = 0; m < r->M; m++) {
         const gm_baq_module *x = r->module + m;
         gm_packed p;
-        gm_status s = STATUS(gm_candidate(c, m / 7, (int)(m % 7), 0, &p));
+        gm_status s = STATUS(p = gm_candidate(&arena, c, m / 7, (int)(m % 7), 0));
         CHECK(s == GM_OK && p.out == x->out && p.in == x->in, "module %ld", m);
         gm_real *q = room(&arena, p.out * p.in, sizeof *q);
         CHECK(STATUS(gm_dequantize(&p, q)) == GM_OK, "%s", err.text);

@@ -200,7 +200,7 @@ static void packed_size(const char *dir, const char *bits) {
             f.choice[m] = kind < f.candidates.recipe.count ? kind
                           : (int)(gm_random(4, (uint64_t)kind, (uint64_t)m) %
                                   (uint64_t)f.candidates.recipe.count);
-        s = STATUS(gm_export_packed(&f.arena, &f.model, &f.candidates, f.choice, path,
+        s = STATUS(gm_export_packed(&f.arena, &f.candidates, f.choice, path,
                              NULL));
         CHECK(s == GM_OK, "%s", err.text);
         gm_sizes z = gm_sizes_of(&table, f.choice);
@@ -211,7 +211,7 @@ static void packed_size(const char *dir, const char *bits) {
     gm_packed p;
     s = STATUS(gm_safetensors_open(&f.arena, path, &t));
     CHECK(s == GM_OK, "%s", err.text);
-    if (!s && !STATUS(gm_candidate(&f.candidates, 0, GM_V, f.choice[GM_V], &p)) &&
+    if (!s && !STATUS(p = gm_candidate(&f.arena, &f.candidates, 0, GM_V, f.choice[GM_V])) &&
         !p.original) {
         const gm_tensor *codes =
             gm_tensor_find(&t, "model.layers.0.self_attn.v_proj.codes");
@@ -228,11 +228,10 @@ static void packed_size(const char *dir, const char *bits) {
 static void directory_round_trip(const char *dir) {
     fixture f;
     gm_model written;
-    int64_t bytes;
     const char to[] = "build/test/eval-work/hf";
     fixture_begin(&f, dir, "2,4,8");
-    gm_status s = STATUS(gm_export_dequantized(&f.arena, &f.model, &f.candidates,
-                                        f.choice, to, NULL, &bytes));
+    gm_status s = STATUS(gm_export_dequantized(&f.arena, &f.candidates,
+                                        f.choice, to, NULL));
     if (!s) s = STATUS(gm_model_open(&f.arena, to, &written));
     CHECK(s == GM_OK, "%s: %s", dir, err.text);
     if (s) return;
@@ -243,7 +242,7 @@ static void directory_round_trip(const char *dir) {
         gm_real *q = gm_alloc(&f.arena, (size_t)n, sizeof *q);
         uint8_t *stored = gm_alloc(&f.arena, w->bytes, 1);
         gm_packed p;
-        s = STATUS(gm_candidate(&f.candidates, m / 7, (int)(m % 7), f.choice[m], &p));
+        s = STATUS(p = gm_candidate(&f.arena, &f.candidates, m / 7, (int)(m % 7), f.choice[m]));
         if (!s) s = STATUS(gm_dequantize(&p, q));
         gm_store(w->dtype, q, n, stored);
         wrong += s || memcmp(stored, bytes_of(&f.arena, w), w->bytes) != 0;
@@ -260,8 +259,8 @@ static void directory_round_trip(const char *dir) {
     CHECK(others == f.M, "%s: %ld tensors changed, %ld modules", dir, others,
           f.M);
     gm_model_close(&written);
-    s = STATUS(gm_export_dequantized(&f.arena, &f.model, &f.candidates, f.choice, dir,
-                              NULL, &bytes));
+    s = STATUS(gm_export_dequantized(&f.arena, &f.candidates, f.choice, dir,
+                              NULL));
     CHECK(s == GM_EUSAGE, "writing over the input must be refused");
     char expected[256];
     snprintf(expected, sizeof expected, "%s: the output directory is the "

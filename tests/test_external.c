@@ -76,8 +76,7 @@ static void write_file(const char *path, const plan *p) {
     for (long i = 0; i < count; i++) {
         gm_packed packed;
         long m = from[i] / 3;
-        must(STATUS(gm_candidate(&own, m / 7, (int)(m % 7), (int)(from[i] % 3),
-                          &packed)));
+        must(STATUS(packed = gm_candidate(&arena, &own, m / 7, (int)(m % 7), (int)(from[i] % 3))));
         size_t n = (size_t)(packed.out * packed.in);
         gm_real *x = gm_alloc(&arena, n, sizeof *x);
         uint8_t *bytes = gm_alloc(&arena, n, 8);
@@ -115,8 +114,8 @@ static void reads_what_was_written(gm_dtype dtype) {
     for (long m = 0; m < 21; m++)
         for (int k = 0; k < 3; k++) {
             gm_packed ours, theirs;
-            must(STATUS(gm_candidate(&own, m / 7, (int)(m % 7), k, &ours)));
-            must(STATUS(gm_candidate(&c, m / 7, (int)(m % 7), k, &theirs)));
+            must(STATUS(ours = gm_candidate(&arena, &own, m / 7, (int)(m % 7), k)));
+            must(STATUS(theirs = gm_candidate(&arena, &c, m / 7, (int)(m % 7), k)));
             size_t n = (size_t)(ours.out * ours.in);
             gm_real *x = gm_alloc(&arena, n, sizeof *x);
             gm_real *y = gm_alloc(&arena, n, sizeof *y);
@@ -171,7 +170,6 @@ static void sizes_and_gaps(void) {
     gm_recipe recipe;
     gm_candidates c, plain;
     gm_scores table;
-    gm_packed packed;
     char expected[512];
     const char *path = file("gap", &(plan){
         .dtype = GM_F32, .skip = 8, .value = "1234",
@@ -187,7 +185,7 @@ static void sizes_and_gaps(void) {
           (long long)table.bytes[5 * 3 + 2]);
     CHECK(table.bytes[5 * 3 + 1] == gm_packed_bytes(96, 56, 3, GROUP),
           "the convention");
-    CHECK(STATUS(gm_candidate(&c, 1, 1, 1, &packed)) == GM_EINPUT, "a gap");
+    CHECK(STATUS(gm_candidate(&arena, &c, 1, 1, 1)) == GM_EINPUT, "a gap");
     snprintf(expected, sizeof expected, "%s: module model.layers.1.self_attn."
              "k_proj: expected a candidate of 3 bits, found none", path);
     CHECK_TEXT(err.text, expected);
@@ -217,15 +215,14 @@ static void exported_alike(void) {
     gm_recipe recipe;
     gm_candidates c;
     int choice[21];
-    int64_t bytes;
     char path[2][128];
     for (int m = 0; m < 21; m++) choice[m] = m % 3;
     open_file(file("export", &(plan){.dtype = GM_F32, .skip = -1}), NULL,
               &recipe, &c);
     for (int i = 0; i < 2; i++) {
         snprintf(path[i], sizeof path[i], "%s/hf%d", work, i);
-        must(STATUS(gm_export_dequantized(&arena, &model, i ? &c : &own, choice,
-                                   path[i], NULL, &bytes)));
+        must(STATUS(gm_export_dequantized(&arena, i ? &c : &own, choice,
+                                   path[i], NULL)));
     }
     for (int shard = 1; shard <= 4; shard++) {
         size_t size[2];
@@ -237,7 +234,7 @@ static void exported_alike(void) {
         CHECK(size[0] == size[1] && memcmp(data[0], data[1], size[0]) == 0,
               "shard %d differs", shard);
     }
-    CHECK(STATUS(gm_export_packed(&arena, &model, &c, choice, "x", NULL)) ==
+    CHECK(STATUS(gm_export_packed(&arena, &c, choice, "x", NULL)) ==
           GM_EUSAGE && access("x", F_OK) != 0, "packed");
     CHECK_TEXT(err.text, "x: external candidates have no codes to pack: "
                "expected --format hf, found packed");
@@ -249,12 +246,11 @@ static void stored_weights_exported(void) {
     gm_recipe recipe;
     gm_candidates c;
     int choice[21];
-    int64_t bytes;
     open_file(file("stored", &(plan){.dtype = GM_F32, .skip = -1}), "2,16",
               &recipe, &c);
     for (int m = 0; m < 21; m++) choice[m] = 1;
     const char *dir = gm_format(&arena, "%s/stored", work);
-    must(STATUS(gm_export_dequantized(&arena, &model, &c, choice, dir, NULL, &bytes)));
+    must(STATUS(gm_export_dequantized(&arena, &c, choice, dir, NULL)));
     gm_model again;
     must(STATUS(gm_model_open(&arena, dir, &again)));
     must(STATUS(gm_model_hash(&again)));

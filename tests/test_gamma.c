@@ -201,7 +201,7 @@ static void separable_by_definition(long l, int j, int k) {
         s = STATUS(gm_block_load(&f.model, i, &block));
         gm_block_forward(&acts, &block, h, i < l ? h : y);
     }
-    if (!s) s = STATUS(gm_candidate(&f.candidates, l, j, k, &packed));
+    if (!s) s = STATUS(packed = gm_candidate(&f.arena, &f.candidates, l, j, k));
     if (!s) s = STATUS(gm_dequantize(&packed, block.w[j]));
     CHECK(s == GM_OK, "%s", err.text);
     gm_block_forward(&acts, &block, h, z);

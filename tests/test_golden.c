@@ -2,6 +2,7 @@
    arithmetic, ten integer programs with all optima, three steps of Stage I with
    their scores.  docs/golden.md describes the files.
    SPDX-License-Identifier: GPL-3.0-or-later */
+#include "formats/formats.h"
 #include "gamma.h"
 #include "test.h"
 #include "vec.h"

@@ -3,6 +3,7 @@
    the definition of optimal brain surgeon, inverting the Hessian anew for each
    column; a golden layer from torch; the candidate file against its parts.
    SPDX-License-Identifier: GPL-3.0-or-later */
+#include "formats/formats.h"
 #include "gamma.h"
 #include "test.h"
 #include "vec.h"
@@ -591,7 +592,7 @@ static void compare_module(gm_arena *a, const gm_candidates *c, long layer,
     gm_status s = STATUS(gm_gptq_factor(a, in, H, r->damping, r->act_order, &f));
     gm_packed mine = packed_of(m, out, in, r->bits[k], r->group);
     if (!s) s = STATUS(gm_quantize(a, w, r->scales, &f, &mine));
-    if (!s) s = STATUS(gm_candidate(c, layer, j, k, &found));
+    if (!s) s = STATUS(found = gm_candidate(a, c, layer, j, k));
     CHECK(!s && memcmp(found.codes, m.codes, (size_t)p.codes) == 0 &&
           memcmp(found.scales, m.scales, (size_t)p.scales) == 0 &&
           memcmp(found.zeros, m.zeros, (size_t)p.zeros) == 0,
@@ -601,10 +602,10 @@ static void compare_module(gm_arena *a, const gm_candidates *c, long layer,
 }
 
 /* Module j of `block` becomes its candidate k. */
-static void put_candidate(const gm_candidates *c, long layer, int j, int k,
-                          gm_block *block) {
+static void put_candidate(gm_arena *a, const gm_candidates *c, long layer, int j,
+                          int k, gm_block *block) {
     gm_packed q;
-    CHECK(!STATUS(gm_candidate(c, layer, j, k, &q)) &&
+    CHECK(!STATUS(q = gm_candidate(a, c, layer, j, k)) &&
           !STATUS(gm_dequantize(&q, block->w[j])), "candidate");
 }
 
@@ -631,7 +632,7 @@ static void compare_stream(gm_arena *a, const gm_candidates *c,
             for (int j = 0; j < GM_LINEARS; j++) {
                 if (input_of(j) != i) continue;
                 compare_module(a, c, l, j, k, &acts, original.w[j]);
-                if (c->recipe.sequential) put_candidate(c, l, j, k, &block);
+                if (c->recipe.sequential) put_candidate(a, c, l, j, k, &block);
             }
         }
         gm_block_forward(&acts, &block, h, h);
@@ -725,7 +726,7 @@ static void refusals(void) {
           "%s", err.text);
     /* the stored weight is a candidate without a file of its own */
     const gm_tensor *w = gm_linear_tensor(&model, 1, GM_UP);
-    CHECK(!STATUS(gm_candidate(&c, 1, GM_UP, 1, &packed)) &&
+    CHECK(!STATUS(packed = gm_candidate(&a, &c, 1, GM_UP, 1)) &&
           packed.original && packed.bits == stored &&
           gm_candidate_tensor(&c, 1, GM_UP, 1) == w, "%s", err.text);
     const char *path = c.tensors.file[0]->path;
@@ -744,12 +745,12 @@ static void refusals(void) {
     CHECK_TEXT(err.text, "candidates_hash: expected 64 hexadecimal digits, "
                "found \"abc\"");
     c.recipe.bits[0] = 3;
-    CHECK(STATUS(gm_candidate(&c, 0, GM_Q, 0, &packed)) == GM_EINPUT, "absent");
+    CHECK(STATUS(gm_candidate(&a, &c, 0, GM_Q, 0)) == GM_EINPUT, "absent");
     snprintf(expected, sizeof expected, "%s: tensor \"model.layers.0.self_attn."
              "q_proj.b3.codes\": expected 864 bytes, found 0", path);
     CHECK_TEXT(err.text, expected);
     c.recipe.bits[0] = 2, c.recipe.group = 16;
-    CHECK(STATUS(gm_candidate(&c, 0, GM_Q, 0, &packed)) == GM_EINPUT, "size");
+    CHECK(STATUS(gm_candidate(&a, &c, 0, GM_Q, 0)) == GM_EINPUT, "size");
     snprintf(expected, sizeof expected, "%s: tensor \"model.layers.0.self_attn."
              "q_proj.b2.scales\": expected 288 bytes, found 192", path);
     CHECK_TEXT(err.text, expected);

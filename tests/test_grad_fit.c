@@ -3,6 +3,7 @@
    against central differences; built in double (-DGM_DOUBLE).  Prints the
    worst relative errors.
    SPDX-License-Identifier: GPL-3.0-or-later */
+#include "formats/formats.h"
 #include "gamma.h"
 #include "test.h"
 

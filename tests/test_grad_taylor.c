@@ -10,6 +10,7 @@
             What is drawn has that mean; its standard error is that of SEEDS
             samples.
    SPDX-License-Identifier: GPL-3.0-or-later */
+#include "formats/formats.h"
 #include "gamma.h"
 #include "rivals/rivals.h"
 #include "test.h"
@@ -56,12 +57,12 @@ static void run(fixture *f, const int *choice, long m, int k, double e,
         for (int j = 0; j < GM_LINEARS && choice; j++) {
             long out, in, n = l * GM_LINEARS + j;
             gm_linear_shape(c, j, &out, &in);
-            must(STATUS(gm_candidate_weight(&f->candidates, l, j, choice[n],
+            must(STATUS(gm_candidate_weight(&f->arena, &f->candidates, l, j, choice[n],
                                      block.w[j])));
             if (n != m) continue;
             gm_real *other = gm_alloc(&f->arena, (size_t)(out * in),
                                       sizeof *other);
-            must(STATUS(gm_candidate_weight(&f->candidates, l, j, k, other)));
+            must(STATUS(gm_candidate_weight(&f->arena, &f->candidates, l, j, k, other)));
             for (long i = 0; i < out * in; i++)
                 block.w[j][i] += e * (other[i] - block.w[j][i]);
         }

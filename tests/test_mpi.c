@@ -2,6 +2,7 @@
    exchange bytes through pipes.  Which blocks a rank owns; a failure anywhere
    reaches all; candidates and Stage I are those of one process, bit for bit.
    SPDX-License-Identifier: GPL-3.0-or-later */
+#include "formats/formats.h"
 #include "gamma.h"
 #include "test.h"
 

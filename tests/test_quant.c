@@ -2,6 +2,7 @@
    against a bit-by-bit reader, sizes against hand-counted bytes, mixtures and
    inner products against their definitions.
    SPDX-License-Identifier: GPL-3.0-or-later */
+#include "formats/formats.h"
 #include "gamma.h"
 #include "test.h"
 #include "vec.h"
@@ -148,18 +149,19 @@ static void strips_join(long in, long group, int bits) {
 static long double shrunk(const gm_real *w, long n, int bits, int r,
                           uint16_t *scale, int *zero) {
     float lo = 0, hi = 0, top = (float)((1 << bits) - 1);
-    uint8_t z;
     for (long i = 0; i < n; i++)
         lo = fminf(lo, (float)w[i]), hi = fmaxf(hi, (float)w[i]);
-    gm_grid(lo * (float)r / 100, hi * (float)r / 100, bits, scale, &z);
-    float s = gm_f16_to_f32(*scale);
+    lo = lo * (float)r / 100, hi = hi * (float)r / 100;
+    *scale = gm_f32_to_f16((hi - lo) / top);
+    if (*scale == 0) *scale = gm_f32_to_f16(1);
+    float s = gm_f16_to_f32(*scale), z = fminf(rintf(-lo / s), top);
     long double sum = 0;
     for (long i = 0; i < n; i++) {
         float q = fminf(fmaxf(rintf((float)w[i] / s) + z, 0), top) - z;
         float e = (float)w[i] - q * s;
         sum += (long double)e * e;
     }
-    *zero = z;
+    *zero = (int)z;
     return sum;
 }
 

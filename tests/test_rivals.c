@@ -202,7 +202,7 @@ static void run_block(fixture *f, long l, const int *choice, const gm_real *h,
     if (!s) s = STATUS(gm_block_load(&f->model, l, &block));
     for (int j = 0; j < GM_LINEARS && !s; j++) {
         if (choice[j] < 0) continue;
-        s = STATUS(gm_candidate(&f->candidates, l, j, choice[j], &packed));
+        s = STATUS(packed = gm_candidate(&f->arena, &f->candidates, l, j, choice[j]));
         if (!s) s = STATUS(gm_dequantize(&packed, block.w[j]));
     }
     CHECK(s == GM_OK, "%s", err.text);
@@ -733,7 +733,7 @@ static void gram_by_definition(void) {
         s = STATUS(gm_tensor_read(gm_linear_tensor(&f.model, l, j), 0, out * in, w));
         for (int k = 0; k < K && !s; k++) {
             double top = 0, bottom = 0;
-            s = STATUS(gm_candidate(&f.candidates, l, j, k, &packed));
+            s = STATUS(packed = gm_candidate(a, &f.candidates, l, j, k));
             if (!s) s = STATUS(gm_dequantize(&packed, q));
             for (long r = 0; r < out; r++)
                 for (long i = 0; i < in; i++)

@@ -4,6 +4,7 @@
    up for numbers made here with the mistake it names.  The wrong blocks are a
    forward pass of our own, in double, element by element.
    SPDX-License-Identifier: GPL-3.0-or-later */
+#include "formats/formats.h"
 #include "gamma.h"
 #include "audit/audit.h"
 #include "test.h"
@@ -46,7 +47,7 @@ static void make_dumps(void) {
     const gm_dump_options all = {NULL, true, 1000000000};
     gm_status s = STATUS(gm_model_open(&arena, model_dir, &model));
     if (!s) s = STATUS(gm_recipe_parse("2,3,4", 16, &recipe));
-    if (!s) s = STATUS(gm_recipe_set(&recipe, "quantizer", "gptq"));
+    recipe.quantizer = GM_GPTQ;
     if (!s) s = STATUS(gm_make_dir(work));
     if (!s) s = STATUS(gm_candidates_open(&arena, &model, &recipe, &text, work, NULL,
                                    &candidates));

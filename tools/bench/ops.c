@@ -16,6 +16,7 @@
      perplexity      windows of T tokens; nll.f64
 
    SPDX-License-Identifier: GPL-3.0-or-later */
+#include "formats/formats.h"
 #include "rivals/rivals.h"
 
 #include <stdlib.h>

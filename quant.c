@@ -449,12 +449,13 @@ static workshop workshop_open(gm_arena *arena, const gm_model *model,
     workshop shop = {.model = model, .recipe = recipe, .text = text};
     while (shop.made < recipe->count && recipe->bits[shop.made] < 16)
         shop.made++;
-    for (int j = 0; j < GM_LINEARS; j++)
-        for (int k = 0; k < shop.made; k++) {
-            const gm_packed q = shape_of(c, recipe, j, k, NULL);
-            shop.inputs[input_of[j]] = q.in;
-            shop.bytes += size_of(&q);
-        }
+    for (int j = 0; j < GM_LINEARS; j++) {
+        long out, *in = &shop.inputs[input_of[j]];
+        gm_linear_shape(c, j, &out, in);
+        for (int k = 0; k < shop.made; k++)
+            shop.bytes += (size_t)gm_packed_bytes(out, *in, recipe->bits[k],
+                                                  recipe->group);
+    }
     shop.data = gm_alloc(arena, shop.bytes, 1);
     gm_block_alloc(arena, c, &shop.block);
     if (recipe->quantizer != GM_GPTQ) return shop;

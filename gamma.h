@@ -231,8 +231,10 @@ void gm_candidate_weight(gm_arena *arena, const gm_candidates *candidates,
 void gm_chosen_block(gm_arena *arena, const gm_candidates *candidates,
                      long layer, const int *choice, gm_block *block);
 
-/* ------------------------------------------------------- solver.c, glpk.c
+/* ---------------------------------------------------------------- solver.c
    Stage II: the integer program, solved exactly (equations: solver.c). */
+
+enum { GM_MAX_ROWS = 16 };
 
 /* sum_mk cost[m K + k] x_mk <= limit.  Costs may have any sign. */
 typedef struct {
@@ -245,8 +247,7 @@ typedef struct {
 typedef struct {
     long M;
     int K;                      /* <= GM_MAX_CANDIDATES                      */
-    int64_t *size;              /* [M, K] s_mk                               */
-    int64_t *score;             /* [M, K] u_mk as integers                   */
+    int64_t *size, *score;      /* [M, K] s_mk, u_mk                         */
     bool *allowed;              /* [M, K] false: the module may not take k   */
     int64_t budget;
     bool exact;                 /* sizes must sum to the budget, not below   */
@@ -254,24 +255,19 @@ typedef struct {
     gm_row *row;
     long *group;                /* [M] or NULL: modules with equal numbers
                                    take the same candidate; -1: none         */
-    const char **name;          /* [M] for messages and --lp, or NULL        */
-    const char *unit;           /* of sizes, for messages; NULL: "units"     */
+    int shift;                  /* u_mk = round(2^shift real score)          */
+    double rounding;            /* two assignments whose real scores differ
+                                   by more are ordered alike                 */
+    const gm_scores *scores;    /* for names and messages, or NULL           */
+    const gm_budget *asked;
 } gm_mckp;
 
-/* A problem with all arrays zeroed and everything allowed. */
+/* A problem with all arrays zeroed and everything allowed; and that of a table
+   and a budget, which must outlive it (score_bits 1..44, 30 is the design's:
+   of the widest module's range). */
 void gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out);
-
-/* Integer scores: round(u 2^shift) with the largest shift for which
-   range 2^shift <= 2^score_bits, range = max_m (max_k u_mk - min_k u_mk), and
-   max |u| 2^shift <= 2^44.  bound = M 2^-shift: two assignments whose real
-   scores differ by more are ordered alike by the integers. */
-typedef struct { int shift; double range, bound; } gm_rounding;
-
-/* The problem for `budget` (score_bits 1..44, 30 is the design's).  `scores`
-   must outlive it. */
 void gm_problem_build(gm_arena *arena, const gm_scores *scores,
-                      const gm_budget *budget, int score_bits, gm_mckp *out,
-                      gm_rounding *rounding);
+                      const gm_budget *budget, int score_bits, gm_mckp *out);
 
 typedef enum { GM_BOTH, GM_DP, GM_GLPK } gm_solver;
 typedef struct {
@@ -280,67 +276,49 @@ typedef struct {
     size_t memory;              /* bytes for the dynamic program; 0: 1 GiB   */
     bool any;                   /* any optimum will do: no tie rule          */
     bool verbose;               /* GLPK's own output goes to report          */
+    const char *lp;             /* file for GLPK's model, CPLEX LP; or NULL  */
     const gm_report *report;
 } gm_solve_options;
 
-enum { GM_MAX_ROWS = 16 };      /* rows that get a multiplier                */
-
-/* What is known about the answer.  All in the problem's integers.
-   Weak duality: for any lambda = num/den (>= 0 unless exact) and mu >= 0
+/* What is known about the answer, in the problem's integers.  Weak duality:
+   for lambda = lambda_num / lambda_den and mu_r = mu_num[r] / lambda_den
      sum_m min_k (u_mk + lambda s_mk + sum_r mu_r c_rmk)
        - lambda B - sum_r mu_r limit_r   <=  every feasible objective;
-   lp_bound is its ceiling with the multipliers given here. */
+   lp_bound is its ceiling. */
 typedef struct {
     bool found;                 /* choice[] holds a feasible assignment      */
     bool optimal;               /* objective = bound                         */
     bool unique_rule;           /* ties proven resolved by the rule          */
     int64_t objective, size, slack;
     int64_t bound;              /* no assignment has a smaller objective     */
-    int64_t lp_bound, lambda_num, lambda_den;
-    long rows;
-    int64_t mu_num[GM_MAX_ROWS];            /* over lambda_den               */
+    int64_t lp_bound, lambda_num, lambda_den, mu_num[GM_MAX_ROWS];
     int64_t smallest, largest;  /* reachable sizes, rows ignored             */
-    int64_t below, above;       /* when infeasible: next reachable; -1: none */
+    int64_t below, above;       /* infeasible: next reachable; -1: none      */
     bool neighbours_proven;
     bool dp_ran, glpk_ran, agreed;          /* agreed: both ran, same value  */
     bool dp_ended;              /* not stopped by a limit or lack of memory  */
-    int64_t glpk_objective;
     long states, nodes;         /* of the dynamic program; of GLPK           */
-    size_t memory;              /* peak of the dynamic program, bytes        */
+    size_t memory;              /* of the dynamic program's tables           */
     double dp_seconds, glpk_seconds;
-    char why[1024];             /* when not GM_OK: in words                  */
+    char why[128];              /* GM_ELIMIT: in words                       */
 } gm_certificate;
 
-/* Solves.  choice: [M].  Ties: among the optimal assignments the one smallest
-   in size, then lexicographically smallest in module order (lower candidate
-   first).  GM_EINFEASIBLE: certificate.smallest .. above are set.  GM_ELIMIT: a
-   limit came first; incumbent and bound are set.  GM_EDIFFER: the solvers
-   disagree.  One thread at a time where GLPK's glp_config("TLS") is NULL. */
+/* choice: [M].  Of the optimal assignments the one smallest in size, then
+   lexicographically smallest in module order (lower candidate first).
+   GM_ELIMIT: a limit came first; incumbent and bound are there.  Fails where
+   nothing is feasible (smallest .. above are set), nothing was found in time,
+   or (GM_EDIFFER) the solvers disagree. */
 gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
                         const gm_solve_options *options, int *choice,
                         gm_certificate *out);
-
-/* Turns the message of an infeasible problem into the reader's units. */
-_Noreturn void gm_explain_infeasible(const gm_scores *scores,
-                                     const gm_budget *budget,
-                                     const gm_certificate *t);
-
 bool gm_have_glpk(void);
 const char *gm_glpk_version(void);          /* "none" without it */
-/* GLPK's model of the problem in CPLEX LP format. */
-void gm_mckp_write_lp(gm_arena *arena, const gm_mckp *problem,
-                      const char *path);
 
 /* Every Pareto-optimal point of the problem (its budget is ignored), ascending
-   in size.  options: seconds, memory, report.  GM_ELIMIT: they did not suffice;
-   the points are then those that some multiplier makes optimal. */
+   in size.  GM_ELIMIT: options' seconds or memory did not suffice; the points
+   are those that some multiplier makes optimal, `why` says which limit. */
 typedef struct { int64_t size, score; } gm_point;
-typedef struct {
-    long count;
-    gm_point *point;
-    bool complete;
-    char why[128];              /* not complete: which limit */
-} gm_frontier;
+typedef struct { long count; gm_point *point; char why[128]; } gm_frontier;
 gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
                            const gm_solve_options *options, gm_frontier *out);
 

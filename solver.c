@@ -9,7 +9,7 @@
    In the order of the code:
      integers     u = round(score 2^shift), s in the budget's unit        (6)
      preparation  a group g is one module, or fused ones summed up;
-                  w = (s - min s) / unit,  v = u - min u,
+                  w = (s - min s) / unit,  v = u,
                   sum w <= room = floor((B - sum min s) / unit)           (7)
      LP bound     walk up the lower hulls of the groups' points (w, v),
                   best rate first, until a step does not fit: its rate is
@@ -23,63 +23,62 @@
                   visited stand at their bases; what (9), the rates of
                   the groups to come or another state beat is dropped    (10)
      GLPK         (1) to (5) with the reduced costs
-                  v + lambda w + sum_r mu_r c_r - min_i of it: glpk.c    (11)
+                  v + lambda w + sum_r mu_r c_r - min_i of it            (11)
      ties         smallest sum of w, then lowest candidates in module
                   order: the list compares equals, GLPK solves again     (12)
      certificate  (9) in the units of (1) and (3)                        (13)
 
    All decisions are taken on integers.  (4) is GLPK's alone.
-   May touch: memory, the clock.
+   May touch: memory, the clock, GLPK, the file of --lp.
    SPDX-License-Identifier: GPL-3.0-or-later */
-#include "solver.h"
+#include "gamma.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#ifndef GM_NO_GLPK
+#include <glpk.h>
+#endif
 
-gm_status gm_says(gm_certificate *t, gm_status status, const char *format,
-                  ...) {
-    va_list list;
-    va_start(list, format);
-    vsnprintf(t->why, sizeof t->why, format, list);
-    va_end(list);
-    gm_clean(t->why, "");
-    return status;
-}
+typedef __int128 wide;              /* products of sums below 2^61 */
 
-/* ---------------------------------------------------------------- integers
+struct option { int64_t w, v; int k; };
+struct rate { int64_t num, den; };  /* den = 0: there is none */
 
-   A power of two keeps the product of (6) exact, so each score moves by at most
-   1/2, an assignment's sum by M/2, and the order of two assignments can only be
-   wrong when their real scores differ by at most M 2^-shift.  |u| 2^shift is
-   kept below 2^44 so that sums over many modules stay far from 2^61. */
+struct group {
+    long module;                /* its first                                 */
+    int options, base;
+    struct option *option;      /* ascending in w, then v, then k            */
+    wide least;                 /* lambda.den times the minimum in (9)       */
+};
 
-static gm_rounding choose_rounding(const gm_scores *s, int score_bits) {
-    gm_rounding r = {0};
-    double most = 0;
-    int exponent;                   /* x = f 2^exponent, 1/2 <= f < 1 */
-    for (long m = 0; m < s->M; m++) {
-        double low = INFINITY, high = -INFINITY;
-        for (long i = m * s->K; i < (m + 1) * s->K; i++) {
-            if (s->bytes[i] < 0) continue;
-            low = fmin(low, s->score[i]), high = fmax(high, s->score[i]);
-            most = fmax(most, fabs(s->score[i]));
-        }
-        r.range = fmax(r.range, high - low);
-    }
-    if (!(most > 0)) return r;
-    frexp(most, &exponent);
-    r.shift = 44 - exponent;
-    double f = frexp(r.range, &exponent);
-    int shift = score_bits - exponent + (f == 0.5);
-    if (r.range > 0 && shift < r.shift) r.shift = shift;
-    r.bound = ldexp((double)s->M, -r.shift);
-    return r;
-}
+/* The prepared problem, and what its solution may use and says. */
+struct core {
+    const gm_mckp *p;
+    gm_arena *arena;
+    const gm_solve_options *options;
+    gm_certificate *t;
+    long G;
+    struct group *group;        /* [G]                                       */
+    long *group_of;             /* [M]                                       */
+    int64_t *cost;              /* [rows, M, K]: of group g at candidate k   */
+    int64_t size0;              /* sum of min s                              */
+    int64_t unit, room, most;   /* most: sum of the largest v                */
+    bool off;                   /* exact, and no multiple of unit meets it   */
+    int64_t w0, v0;
+    struct rate lambda;
+    int64_t mu[GM_MAX_ROWS];    /* over lambda.den                           */
+    wide lp;                    /* lambda.den times (9)                      */
+};
+
+/* What a solver knows: the optimum lies in low .. high; option [G], if found,
+   has value high; rule: it is the one that (12) asks for. */
+struct answer { int64_t low, high; bool found, rule; int *option; };
+
+/* ---------------------------------------------------------------- integers */
 
 void gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out) {
     size_t cells = (size_t)M * (size_t)K;
@@ -90,43 +89,93 @@ void gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out) {
     memset(out->allowed, true, cells);
 }
 
-/* (6) */
-void gm_problem_build(gm_arena *arena, const gm_scores *s,
-                      const gm_budget *budget, int score_bits, gm_mckp *out,
-                      gm_rounding *rounding) {
-    const gm_convention in = budget->convention;
-    gm_mckp_new(arena, s->M, s->K, out);
-    *rounding = choose_rounding(s, score_bits);
-    if (!isfinite(rounding->range))
-        gm_fail(GM_EINPUT, "%s: scores span more than the largest double",
-                s->path);
-    out->name = s->name;
-    out->unit = in == GM_BYTES ? "bytes" : "bits";
-    out->budget = budget->limit;
-    if (in == GM_BYTES) out->budget -= s->overhead;
-    for (long i = 0; i < s->M * s->K; i++) {
-        out->allowed[i] = s->bytes[i] >= 0;
-        if (!out->allowed[i]) continue;
-        out->size[i] = in == GM_BITS
-                           ? s->weights[i / s->K] * s->bits[i % s->K]
-                           : (in == GM_EBITS ? 8 : 1) * s->bytes[i];
-        out->score[i] = llrint(ldexp(s->score[i], rounding->shift));
-    }
+/* The shift of (6): the widest module's range becomes at most 2^score_bits, and
+   |u| stays below 2^44, so that sums over many modules stay far from 2^61. */
+static int shift_for(double most, double range, int score_bits) {
+    int exponent;                   /* x = f 2^exponent, 1/2 <= f < 1 */
+    frexp(most, &exponent);
+    const int largest = 44 - exponent;
+    const double f = frexp(range, &exponent);
+    const int shift = score_bits - exponent + (f == 0.5);
+    return range > 0 && shift < largest ? shift : largest;
 }
 
-/* ------------------------------------------------------------- preparation */
+/* (6).  A power of two keeps the product exact, so each score moves by at most
+   1/2, an assignment's sum by M/2, and the order of two assignments can only be
+   wrong when their real scores differ by at most M 2^-shift. */
+void gm_problem_build(gm_arena *arena, const gm_scores *s,
+                      const gm_budget *budget, int score_bits, gm_mckp *out) {
+    const gm_convention in = budget->convention;
+    double most = 0, range = 0;
+    gm_mckp_new(arena, s->M, s->K, out);
+    out->scores = s, out->asked = budget;
+    out->budget = budget->limit - (in == GM_BYTES ? s->overhead : 0);
+    for (long m = 0; m < s->M; m++) {
+        double low = INFINITY, high = -INFINITY;
+        for (long i = m * s->K; i < (m + 1) * s->K; i++) {
+            out->allowed[i] = s->bytes[i] >= 0;
+            if (!out->allowed[i]) continue;
+            out->size[i] = in == GM_BITS
+                               ? s->weights[m] * s->bits[i % s->K]
+                               : (in == GM_EBITS ? 8 : 1) * s->bytes[i];
+            low = fmin(low, s->score[i]), high = fmax(high, s->score[i]);
+            most = fmax(most, fabs(s->score[i]));
+        }
+        range = fmax(range, high - low);
+    }
+    if (!isfinite(range))
+        gm_bad(s->path, "scores span more than the largest double");
+    if (!(most > 0)) return;
+    out->shift = shift_for(most, range, score_bits);
+    out->rounding = ldexp((double)s->M, -out->shift);
+    for (long i = 0; i < s->M * s->K; i++)
+        if (out->allowed[i])
+            out->score[i] = llrint(ldexp(s->score[i], out->shift));
+}
 
-int64_t gm_gcd(int64_t a, int64_t b) {
+static int64_t gcd(int64_t a, int64_t b) {      /* a, b >= 0 */
     while (b) {
-        int64_t t = a % b;
-        a = b, b = t;
+        int64_t rest = a % b;
+        a = b, b = rest;
     }
     return a;
 }
 
 static wide ceil_div(wide a, wide b) { return a / b + (a % b > 0); }
-
 static wide magnitude(wide a) { return a < 0 ? -a : a; }
+static int64_t lower(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* ------------------------------------------------- what cannot be reached */
+
+/* A size as the reader counts: bits per weight or file bytes. */
+static const char *size_text(const gm_mckp *p, int64_t size, char text[48]) {
+    if (size < 0)
+        snprintf(text, 48, "none");
+    else if (p->asked && p->asked->convention != GM_BYTES)
+        snprintf(text, 48, "%.9g", (double)size / (double)p->scores->N);
+    else
+        snprintf(text, 48, "%" PRId64,
+                 size + (p->asked ? p->scores->overhead : 0));
+    return text;
+}
+
+_Noreturn static void unreachable(const gm_mckp *p, const gm_certificate *t) {
+    char text[5][48];
+    snprintf(text[4], 48, "%" PRId64, p->budget);
+    gm_fail(GM_EINFEASIBLE, "--%s %s: no assignment %s; reachable are %s to %s "
+            "%s, %s below: %s, above: %s",
+            p->asked ? gm_convention_name(p->asked->convention) : "budget",
+            p->asked ? p->asked->text : text[4],
+            p->budget < t->smallest ? "is that small" :
+            p->budget > t->largest ? "is that large" : "meets it exactly",
+            size_text(p, t->smallest, text[0]),
+            size_text(p, t->largest, text[1]), !p->asked ? "units" :
+            p->asked->convention == GM_BYTES ? "file bytes" : "bits per weight",
+            t->neighbours_proven ? "next" : "nearest found",
+            size_text(p, t->below, text[2]), size_text(p, t->above, text[3]));
+}
+
+/* ------------------------------------------------------------- preparation */
 
 /* Sums of |largest| stay below 2^61: no sum and no product with a rate
    overflows. */
@@ -166,23 +215,20 @@ static int by_size(const void *a, const void *b) {
 }
 
 /* Groups in module order; what one member may not take, the group may not. */
-static gm_status find_groups(gm_arena *arena, struct core *c,
-                             gm_certificate *t) {
+static void find_groups(struct core *c) {
     const gm_mckp *p = c->p;
     const long M = p->M, K = p->K;
-    struct option *all = gm_alloc(arena, (size_t)(M * K), sizeof *all);
-    c->group = gm_alloc(arena, (size_t)M, sizeof *c->group);
-    c->group_of = gm_alloc(arena, (size_t)M, sizeof *c->group_of);
-    c->cost = gm_alloc(arena, (size_t)(p->rows * M * K), sizeof *c->cost);
+    struct option *all = gm_alloc(c->arena, (size_t)(M * K), sizeof *all);
+    c->group = gm_alloc(c->arena, (size_t)M, sizeof *c->group);
+    c->group_of = gm_alloc(c->arena, (size_t)M, sizeof *c->group_of);
+    c->cost = gm_alloc(c->arena, (size_t)(p->rows * M * K), sizeof *c->cost);
     for (long m = 0; m < M; m++) {
-        long g = -1;
-        for (long n = 0; p->group && p->group[m] >= 0 && g < 0 && n < m; n++)
+        long g = c->G;
+        for (long n = 0; p->group && p->group[m] >= 0 && n < m; n++)
             if (p->group[n] == p->group[m]) g = c->group_of[n];
-        if (g < 0) {
-            g = c->G++;
-            c->group[g] = (struct group){.module = m, .option = all + g * K};
-            for (int k = 0; k < K; k++) c->group[g].option[k].k = k;
-        }
+        if (g == c->G)
+            c->group[c->G++] = (struct group){.module = m,
+                                              .option = all + g * K};
         c->group_of[m] = g;
         for (int k = 0; k < K; k++) {
             struct option *o = &c->group[g].option[k];
@@ -198,18 +244,19 @@ static gm_status find_groups(gm_arena *arena, struct core *c,
         struct group *group = &c->group[g];
         struct option *o = group->option;
         for (int k = 0; k < K; k++)
-            if (o[k].k >= 0) o[group->options++] = o[k];
+            if (o[k].k == 0)
+                o[group->options++] = (struct option){o[k].w, o[k].v, k};
         if (!group->options)
-            return gm_says(t, GM_EINFEASIBLE, "module %s: the constraints leave "
-                           "it no candidate",
-                           p->name ? p->name[group->module] : "?");
+            gm_fail(GM_EINFEASIBLE, "module %s: the constraints leave it no "
+                    "candidate",
+                    p->scores ? p->scores->name[group->module] : "?");
         qsort(o, (size_t)group->options, sizeof *o, by_size);
     }
-    return GM_OK;
 }
 
-static gm_status check_range(const struct core *c, gm_certificate *t) {
+static void check_range(const struct core *c) {
     const gm_mckp *p = c->p;
+    gm_certificate *t = c->t;
     for (long g = 0; g < c->G; g++) {
         t->smallest += c->group[g].option[0].w;
         t->largest += c->group[g].option[c->group[g].options - 1].w;
@@ -218,11 +265,7 @@ static gm_status check_range(const struct core *c, gm_certificate *t) {
     t->below = large ? t->largest : -1;
     t->above = small ? t->smallest : -1;
     t->neighbours_proven = true;
-    if (!small && !(p->exact && large)) return GM_OK;
-    return gm_says(t, GM_EINFEASIBLE, "budget of %" PRId64 " %s: every "
-                   "assignment is %s; smallest reachable %" PRId64 ", largest %"
-                   PRId64, p->budget, p->unit ? p->unit : "units",
-                   small ? "larger" : "smaller", t->smallest, t->largest);
+    if (small || (p->exact && large)) unreachable(p, t);
 }
 
 /* (7).  An option goes when another of its group is no larger and no worse
@@ -239,17 +282,15 @@ static void reduce(struct core *c) {
                                                      : o[n - 1].v <= o[i].v);
             if (!beaten) o[n++] = o[i];
         }
-        int64_t w = o[0].w, v = o[0].v, most = o[0].v;
-        for (int i = 1; i < n; i++) {
-            if (o[i].v < v) v = o[i].v;
+        const int64_t w = o[0].w;
+        int64_t most = o[0].v;
+        for (int i = 0; i < n; i++) {
+            o[i].w -= w;
+            c->unit = gcd(c->unit, o[i].w);
             if (o[i].v > most) most = o[i].v;
         }
-        for (int i = 0; i < n; i++) {
-            o[i].w -= w, o[i].v -= v;
-            c->unit = gm_gcd(c->unit, o[i].w);
-        }
         c->group[g].options = n;
-        c->size0 += w, c->score0 += v, c->most += most - v;
+        c->size0 += w, c->most += most;
     }
     if (p->rows || c->unit == 0) c->unit = 1;
     for (long g = 0; g < c->G; g++)
@@ -272,59 +313,55 @@ static int by_rate(const void *a, const void *b) {
     return x->to - y->to;
 }
 
-/* All groups' hull steps, best rate gain / dw first. */
-static struct step *find_steps(gm_arena *arena, const struct core *c,
-                               long *count) {
-    struct step *step = gm_alloc(arena, (size_t)(c->G * c->p->K), sizeof *step);
+/* The steps of all groups, best rate gain / dw first. */
+static struct step *find_steps(const struct core *c, long *count) {
+    const size_t cells = (size_t)(c->G * c->p->K);
+    struct step *step = gm_alloc(c->arena, cells, sizeof *step);
     *count = 0;
     for (long g = 0; g < c->G; g++) {
         const struct option *o = c->group[g].option;
-        int corner[GM_MAX_CANDIDATES] = {0}, n = 1;
-        for (int i = 1; i < c->group[g].options; i++) {
-            const struct option *b = &o[corner[n - 1]];
-            if (b->w == o[i].w || (!c->p->exact && b->v <= o[i].v)) continue;
-            for (; n >= 2; n--) {           /* do rates fall at b? */
-                const struct option *a = &o[corner[n - 2]];
-                b = &o[corner[n - 1]];
-                if ((wide)(a->v - b->v) * (o[i].w - b->w) >=
-                    (wide)(b->v - o[i].v) * (b->w - a->w))
-                    break;
+        int from, at = 0;
+        do {                            /* the best rate from `at` upwards */
+            struct step best = {.to = at};
+            for (int i = at + 1; i < c->group[g].options; i++) {
+                struct step s = {g, i, o[i].w - o[at].w, o[at].v - o[i].v};
+                if (s.dw == 0 || (!c->p->exact && s.gain <= 0)) continue;
+                if (best.to == at || by_rate(&s, &best) < 0) best = s;
             }
-            corner[n++] = i;
-        }
-        for (int j = 1; j < n; j++) {
-            const struct option *a = &o[corner[j - 1]], *b = &o[corner[j]];
-            step[(*count)++] =
-                (struct step){g, corner[j], b->w - a->w, a->v - b->v};
-        }
+            from = at, at = best.to;
+            if (at > from) step[(*count)++] = best;
+        } while (at > from);
     }
     qsort(step, (size_t)*count, sizeof *step, by_rate);
     return step;
 }
 
-int64_t gm_core_cost(const struct core *c, long r, long g, int i) {
+/* What option i of group g takes of extra row r; r = -1: of size. */
+static int64_t cost_of(const struct core *c, long r, long g, int i) {
     const struct option *o = &c->group[g].option[i];
     return r < 0 ? o->w : c->cost[(r * c->p->M + g) * c->p->K + o->k];
 }
 
-wide gm_core_excess(const struct core *c, long g, int i) {
+/* lambda.den (v + lambda w + sum_r mu_r c_r) - least: what (9) rises by for all
+   that take the option. */
+static wide excess(const struct core *c, long g, int i) {
     const struct option *o = &c->group[g].option[i];
     wide sum = (wide)c->lambda.den * o->v + (wide)c->lambda.num * o->w;
     for (long r = 0; r < c->p->rows; r++)
-        if (c->mu[r]) sum += (wide)c->mu[r] * gm_core_cost(c, r, g, i);
+        sum += (wide)c->mu[r] * cost_of(c, r, g, i);
     return sum - c->group[g].least;
 }
 
 /* (9) */
-void gm_core_bound(struct core *c) {
+static void find_bound(struct core *c) {
     c->lp = -(wide)c->lambda.num * c->room;
     for (long r = 0; r < c->p->rows; r++)
         c->lp -= (wide)c->mu[r] * c->p->row[r].limit;
     for (long g = 0; g < c->G; g++) {
         c->group[g].least = 0;
-        wide least = gm_core_excess(c, g, 0);
+        wide least = excess(c, g, 0);
         for (int i = 1; i < c->group[g].options; i++) {
-            const wide x = gm_core_excess(c, g, i);
+            const wide x = excess(c, g, i);
             least = x < least ? x : least;
         }
         c->lp += c->group[g].least = least;
@@ -332,10 +369,10 @@ void gm_core_bound(struct core *c) {
 }
 
 /* (8) (Sinha, Zoltners 1979) */
-static void solve_lp(gm_arena *arena, struct core *c) {
-    gm_mark mark = gm_arena_mark(arena);
+static void solve_lp(struct core *c) {
+    gm_mark mark = gm_arena_mark(c->arena);
     long n, i = 0;
-    const struct step *step = find_steps(arena, c, &n);
+    const struct step *step = find_steps(c, &n);
     for (long g = 0; g < c->G; g++) c->v0 += c->group[g].option[0].v;
     for (; i < n && c->w0 + step[i].dw <= c->room; i++) {
         c->group[step[i].group].base = step[i].to;
@@ -345,27 +382,29 @@ static void solve_lp(gm_arena *arena, struct core *c) {
     c->lambda = (struct rate){0, 1};
     if (i == n && c->p->exact) i = n - 1;   /* any rate up to the last is one */
     if (i >= 0 && i < n) {
-        int64_t gain = step[i].gain;
-        int64_t d = gm_gcd(gain < 0 ? -gain : gain, step[i].dw);
-        c->lambda = (struct rate){gain / d, step[i].dw / d};
+        int64_t d = gcd((int64_t)magnitude(step[i].gain), step[i].dw);
+        c->lambda = (struct rate){step[i].gain / d, step[i].dw / d};
     }
-    gm_core_bound(c);
-    gm_arena_rewind(arena, mark);
+    find_bound(c);
+    gm_arena_rewind(c->arena, mark);
 }
 
-gm_status gm_core_prepare(gm_arena *arena, const gm_mckp *p, struct core *c,
-                          gm_certificate *t) {
-    *c = (struct core){.p = p};
+/* (7), (8), (9); fails when a module has no candidate or no size fits. */
+static struct core prepare(gm_arena *arena, const gm_mckp *p,
+                           const gm_solve_options *options, gm_certificate *t) {
+    struct core c = {.p = p, .arena = arena, .options = options, .t = t};
+    *t = (gm_certificate){0};
     check_problem(p);
-    gm_status status = find_groups(arena, c, t);
-    if (status == GM_OK) status = check_range(c, t);
-    if (status == GM_OK) reduce(c);
-    if (status == GM_OK) solve_lp(arena, c);
-    return status;
+    find_groups(&c);
+    check_range(&c);
+    reduce(&c);
+    solve_lp(&c);
+    return c;
 }
 
-bool gm_core_feasible(const struct core *c, int64_t room, const int *option,
-                      int64_t *v, int64_t *w) {
+/* Whether option [G] meets all constraints within `room`; its sums. */
+static bool is_feasible(const struct core *c, int64_t room, const int *option,
+                        int64_t *v, int64_t *w) {
     *v = *w = 0;
     for (long g = 0; g < c->G; g++) {
         *v += c->group[g].option[option[g]].v;
@@ -373,14 +412,15 @@ bool gm_core_feasible(const struct core *c, int64_t room, const int *option,
     }
     bool good = c->p->exact ? *w == room : *w <= room;
     for (long r = 0; r < c->p->rows; r++) {
-        int64_t sum = 0;
-        for (long g = 0; g < c->G; g++) sum += gm_core_cost(c, r, g, option[g]);
-        good = good && sum <= c->p->row[r].limit;
+        int64_t left = c->p->row[r].limit;
+        for (long g = 0; g < c->G; g++) left -= cost_of(c, r, g, option[g]);
+        good = good && left >= 0;
     }
     return good;
 }
 
-void gm_core_start(const struct core *c, struct answer *a) {
+/* Before a search; `a` may hold an incumbent. */
+static void start_answer(const struct core *c, struct answer *a) {
     if (!a->found) a->high = c->most + 1;           /* above all */
     if (!a->found && !c->p->exact && !c->p->rows) { /* the bases fit */
         a->found = true;
@@ -393,14 +433,13 @@ void gm_core_start(const struct core *c, struct answer *a) {
 
 /* ---------------------------------------------------------------- the list
 
-   (10), the groups in order of how close their rates lie to lambda (the core
-   first: Pisinger 1995): good assignments appear early, far groups rarely move.
-   A state, itself a complete assignment, is dropped when
+   (10), from the last group to the first.  A state, itself a complete
+   assignment, is dropped when
      - another is no larger and no worse (exact: as large and no worse); of
-       equals the lexicographically smaller stays;
-     - nothing to come brings it within room and target: groups to come sell
-       score at a rate of at most `up` and buy back size at `down` or dearer,
-         v - up (room - w) > target, or v + down (w - room) > target.
+       equals the one stays that takes the lower candidate in the group just
+       visited, which is the earliest in which they differ;
+     - nothing to come brings it to the budget, or (9) of all that it can become
+       is above target.
    Neither drops the assignment that (12) asks for: with the same choices in the
    groups to come, what beat it would be better, smaller or earlier.
 
@@ -412,211 +451,142 @@ void gm_core_start(const struct core *c, struct answer *a) {
 enum { FIRST_CAP = 1 << 12, TIES_CAP = 1 << 17, BINS = 4096 };
 
 struct state { int64_t w, v; uint32_t node; };
-/* A choice that is not the base.  Items count from 1 here; node 0: none. */
-struct node { uint32_t parent, item : 28, option : 4; };
+/* A choice that is not the base.  Node 0: none. */
+struct node { uint32_t parent, group : 28, option : 4; };
 struct table { void *data; size_t fill, room, each; };
-
-/* A group, with those after it: the best rates at which they leave their bases,
-   up <= lambda <= down, and the sizes that they add and remove. */
-struct item { long group; double key; struct rate up, down;
-              int64_t grow, shrink; };
 
 struct list {
     const struct core *c;
-    const gm_solve_options *options;
-    struct answer *best;
-    struct item *item;          /* [G+1] in visiting order                   */
-    struct option *change;      /* of one item from its base, by size; k =
-                                   item GM_MAX_CANDIDATES + option, item G:
+    struct answer *best;        /* NULL: only (w, v) of all points           */
+    struct option *change;      /* of one group from its base, by size; k =
+                                   group GM_MAX_CANDIDATES + option; negative:
                                    none                                      */
-    long changes, at;           /* at: the item that is visited              */
+    long changes, g;            /* g: visited now; those below are to come   */
+    int64_t *grow, *shrink;     /* [G] what those below can add, remove      */
     struct table now, next, node;
-    size_t memory, limit, peak; /* bytes of the tables                       */
+    size_t memory, limit;       /* bytes of the tables                       */
     size_t cap;
-    bool open;                  /* no cap, no incumbents: ties, frontier     */
-    bool points;                /* only (w, v): no nodes                     */
     int64_t target, reach;      /* reach: the largest change                 */
     wide dropped;               /* least excess lost to cap; -1: none was    */
-    long states, ticks;
+    long states;
     double start, deadline;
 };
 
 static bool enlarge(struct list *d, struct table *t) {
-    size_t room = t->room ? 2 * t->room : 1024, bytes = room * t->each;
-    if (bytes > d->limit || d->memory > d->limit - bytes) return false;
-    if (room > (size_t)1 << 32) return false;       /* nodes are uint32_t */
-    void *data = realloc(t->data, bytes);
+    const size_t room = t->room ? 2 * t->room : 1024, bytes = room * t->each;
+    if (d->memory + bytes > d->limit || room > (size_t)1 << 32) return false;
+    void *data = realloc(t->data, bytes);           /* nodes are uint32_t */
     if (!data) return false;
-    if (d->memory + bytes > d->peak) d->peak = d->memory + bytes;
     d->memory += bytes - t->room * t->each;
     t->data = data, t->room = room;
     return true;
 }
 
-static struct rate steeper(struct rate a, struct rate b, bool largest) {
-    if (a.den == 0 || b.den == 0) return a.den ? a : b;
-    bool more = (wide)a.num * b.den > (wide)b.num * a.den;
-    return more == largest ? a : b;
-}
-
-static double value_of(struct rate r) { return (double)r.num / (double)r.den; }
-
-static int by_key(const void *a, const void *b) {
-    const struct item *x = a, *y = b;
-    if (x->key != y->key) return x->key < y->key ? -1 : 1;
-    return x->group < y->group ? -1 : 1;
-}
-
-static void order_items(gm_arena *arena, struct list *d) {
+static void find_changes(struct list *d) {
     const struct core *c = d->c;
-    const double lambda = value_of(c->lambda);
-    d->item = gm_alloc(arena, (size_t)c->G + 1, sizeof *d->item);
-    d->change = gm_alloc(arena, (size_t)(c->G * c->p->K) + 1,
+    int64_t grow = 0, shrink = 0;
+    d->grow = gm_alloc(c->arena, (size_t)c->G, sizeof *d->grow);
+    d->shrink = gm_alloc(c->arena, (size_t)c->G, sizeof *d->shrink);
+    d->change = gm_alloc(c->arena, (size_t)(c->G * c->p->K) + 1,
                          sizeof *d->change);
+    d->change[d->changes++].k = -GM_MAX_CANDIDATES;
     for (long g = 0; g < c->G; g++) {
-        const struct option *o = c->group[g].option, *b = o + c->group[g].base;
-        struct item *x = &d->item[g];
-        x->group = g;
-        for (int i = 0; i < c->group[g].options; i++)
-            if (o[i].w > b->w)
-                x->up = steeper((struct rate){b->v - o[i].v, o[i].w - b->w},
-                                x->up, true);
-            else if (o[i].w < b->w)
-                x->down = steeper((struct rate){o[i].v - b->v, b->w - o[i].w},
-                                  x->down, false);
-        x->key = x->up.den ? lambda - value_of(x->up) : INFINITY;
-        if (x->down.den) x->key = fmin(x->key, value_of(x->down) - lambda);
-    }
-    qsort(d->item, (size_t)c->G, sizeof *d->item, by_key);
-    for (long i = c->G; i >= 0; i--) {
-        struct item *x = &d->item[i];
-        const struct group *group = &c->group[x->group];
+        const struct group *group = &c->group[g];
         const struct option *o = group->option, *b = o + group->base;
-        if (i == c->G) d->change[d->changes++].k = (int)i * GM_MAX_CANDIDATES;
-        if (i == c->G) continue;
-        for (int k = 0; k < group->options; k++)
-            if (k != group->base)
+        const int64_t largest = o[group->options - 1].w;
+        d->grow[g] = grow, d->shrink[g] = shrink;
+        grow += largest - b->w, shrink += b->w;
+        if (largest > d->reach) d->reach = largest;
+        for (int i = 0; i < group->options; i++)
+            if (i != group->base)
                 d->change[d->changes++] = (struct option){
-                    o[k].w - b->w, o[k].v - b->v,
-                    (int)i * GM_MAX_CANDIDATES + k};
-        x->up = steeper(x->up, x[1].up, true);
-        x->down = steeper(x->down, x[1].down, false);
-        x->grow = x[1].grow + o[group->options - 1].w - b->w;
-        x->shrink = x[1].shrink + b->w;
-        if (o[group->options - 1].w > d->reach)
-            d->reach = o[group->options - 1].w;
+                    o[i].w - b->w, o[i].v - b->v,
+                    (int)g * GM_MAX_CANDIDATES + i};
     }
     qsort(d->change, (size_t)d->changes, sizeof *d->change, by_size);
 }
 
-/* Nothing that is still to come brings (w, v) within room and target. */
-static bool hopeless(const struct list *d, int64_t w, int64_t v) {
-    const struct item *rest = &d->item[d->at + 1];
-    const int64_t over = w - d->c->room;
-    if (over > rest->shrink || (d->c->p->exact && -over > rest->grow))
-        return true;
-    struct rate s = over > 0 ? rest->down : rest->up;
-    if (s.den == 0) return v > d->target;
-    return (wide)v * s.den + (wide)over * s.num > (wide)d->target * s.den;
+/* How far (9) lies higher for a state than for the bases. */
+static wide rise(const struct core *c, const struct state *s) {
+    return (wide)c->lambda.den * (s->v - c->v0) +
+           (wide)c->lambda.num * (s->w - c->w0);
 }
 
-/* Of two chains of nodes: in the first module in which they differ, a has the
-   lower candidate.  A chain lists later items first. */
-static bool earlier(const struct list *d, uint32_t a, uint32_t b) {
-    const struct node *node = d->node.data;
-    long first = d->c->p->M;
-    bool less = false;
-    while (a != b) {
-        const struct node x = node[a], y = node[b];
-        const uint32_t item = x.item > y.item ? x.item : y.item;
-        const struct group *group = &d->c->group[d->item[item - 1].group];
-        int i = x.item == item ? (int)x.option : group->base;
-        int j = y.item == item ? (int)y.option : group->base;
-        if (i != j && group->module < first) {
-            first = group->module;
-            less = group->option[i].k < group->option[j].k;
-        }
-        if (x.item == item) a = x.parent;
-        if (y.item == item) b = y.parent;
-    }
-    return less;
+/* Nothing that is still to come brings it within room and target. */
+static bool is_hopeless(const struct list *d, const struct state *s) {
+    const struct core *c = d->c;
+    const int64_t over = s->w - c->room;
+    return over > d->shrink[d->g] || (c->p->exact && -over > d->grow[d->g]) ||
+           (d->g == 0 && s->v > d->target) ||
+           c->lp + rise(c, s) > (wide)d->target * c->lambda.den;
 }
 
-/* Puts a state, in order of (w, v), behind those of `next`, or drops it; of
-   equals one stays.  false: no memory. */
+/* Puts a state, in order of (w, v), behind those of `next`, or drops it.
+   false: no memory. */
 static bool add_state(struct list *d, struct state s, int option) {
     struct table *n = &d->next, *chain = &d->node;
     if ((n->fill == n->room && !enlarge(d, n)) ||
         (chain->fill == chain->room && !enlarge(d, chain)))
         return false;
     struct state *to = (struct state *)n->data + n->fill;
-    struct state *last = n->fill ? to - 1 : NULL;
-    bool beaten = last && (d->c->p->exact ? s.w == last->w : s.v >= last->v);
-    if (beaten && (s.w != last->w || s.v != last->v)) return true;
-    const size_t nodes = chain->fill;
-    if (option != d->c->group[d->item[d->at].group].base && !d->points) {
-        ((struct node *)chain->data)[nodes] =
-            (struct node){s.node, (uint32_t)(d->at + 1) & 0xfffffff,
-                          (uint32_t)option & 15};
+    if (n->fill && (d->c->p->exact ? s.w == to[-1].w : s.v >= to[-1].v))
+        return true;
+    if (option != d->c->group[d->g].base && d->best) {
+        ((struct node *)chain->data)[chain->fill] = (struct node){
+            s.node, (uint32_t)d->g & 0xfffffff, (uint32_t)option & 15};
         s.node = (uint32_t)chain->fill++;
     }
-    if (!beaten) *to = s, n->fill++, d->states++;
-    else if (earlier(d, s.node, last->node)) last->node = s.node;
-    else chain->fill = nodes;
+    *to = s, n->fill++, d->states++;
     return true;
 }
 
-/* The list shifted by each option of the item that (9) leaves, merged in order
-   of (w, v). */
-static gm_status visit(struct list *d) {
+/* The list shifted by each option of the group that (9) leaves, merged in order
+   of (w, v, k).  false: no memory. */
+static bool visit(struct list *d) {
     const struct core *c = d->c;
-    const struct group *group = &c->group[d->item[d->at].group];
+    const struct group *group = &c->group[d->g];
     const struct option *o = group->option, *b = o + group->base;
     const struct state *now = d->now.data;
     struct { int option; size_t at; } cursor[GM_MAX_CANDIDATES];
     int n = 0;
-    for (int k = 0; k < group->options; k++)
-        if (c->lp + gm_core_excess(c, d->item[d->at].group, k) <=
-            (wide)d->target * c->lambda.den)
-            cursor[n].option = k, cursor[n++].at = 0;
+    for (int i = 0; i < group->options; i++)
+        if (c->lp + excess(c, d->g, i) <= (wide)d->target * c->lambda.den)
+            cursor[n].option = i, cursor[n++].at = 0;
     d->next.fill = 0;
     while (n > 0) {
-        struct state s = {INT64_MAX, INT64_MAX, 0};
+        struct option least = {INT64_MAX, INT64_MAX, 0};
         int from = 0;
         for (int j = 0; j < n; j++) {
-            const struct state *x = &now[cursor[j].at];
-            int64_t w = x->w + o[cursor[j].option].w - b->w;
-            int64_t v = x->v + o[cursor[j].option].v - b->v;
-            if (w > s.w || (w == s.w && v >= s.v)) continue;
-            s = (struct state){w, v, x->node};
-            from = j;
+            const struct option *x = &o[cursor[j].option];
+            const struct state *s = &now[cursor[j].at];
+            const struct option sum = {s->w + x->w - b->w, s->v + x->v - b->v,
+                                       x->k};
+            if (by_size(&sum, &least) < 0) least = sum, from = j;
         }
         const int option = cursor[from].option;
+        const struct state s = {least.w, least.v, now[cursor[from].at].node};
         if (++cursor[from].at == d->now.fill) cursor[from] = cursor[--n];
-        if (d->ticks++ % 4096 == 0 && d->deadline > 0 &&
-            gm_seconds() > d->deadline)
-            return GM_ELIMIT;
-        if (!hopeless(d, s.w, s.v) && !add_state(d, s, option))
-            return GM_ELIMIT;
+        if (!is_hopeless(d, &s) && !add_state(d, s, option)) return false;
     }
-    return GM_OK;
+    return true;
 }
 
+/* A state with one change more is the answer. */
 static void adopt(struct list *d, const struct state *s,
                   const struct option *change) {
     const struct node *node = d->node.data;
     struct answer *a = d->best;
     for (long g = 0; g < d->c->G; g++) a->option[g] = d->c->group[g].base;
     for (uint32_t n = s->node; n; n = node[n].parent)
-        a->option[d->item[node[n].item - 1].group] = (int)node[n].option;
-    long item = change->k / GM_MAX_CANDIDATES;
-    if (item < d->c->G)
-        a->option[d->item[item].group] = change->k % GM_MAX_CANDIDATES;
+        a->option[node[n].group] = (int)node[n].option;
+    if (change->k >= 0)
+        a->option[change->k / GM_MAX_CANDIDATES] =
+            change->k % GM_MAX_CANDIDATES;
     a->found = true;
     a->high = s->v + change->v;
 }
 
-/* The best of a state with one change of an item to come, in one sweep down the
+/* The best of a state with one change of a group to come, in one sweep down the
    states and up the changes: 10^4 states and 10^3 changes stand for 10^7
    assignments.  Without it budgets are not met to the byte, nor bounds. */
 static void close_list(struct list *d) {
@@ -626,20 +596,14 @@ static void close_list(struct list *d) {
     for (size_t i = d->now.fill; i-- > 0;) {
         const int64_t left = d->c->room - s[i].w;
         for (; x < d->change + d->changes && x->w <= left; x++)
-            if (x->k / GM_MAX_CANDIDATES > d->at &&
+            if (x->k < d->g * GM_MAX_CANDIDATES &&
                 (!best || x->v < best->v || (exact && x->w > best->w)))
                 best = x;
         if (best && (!exact || best->w == left) &&
             s[i].v + best->v < d->best->high)
             adopt(d, &s[i], best);
     }
-    if (d->target >= d->best->high) d->target = d->best->high - 1;
-}
-
-/* How far (9) lies higher for a state than for the bases. */
-static wide rise(const struct core *c, const struct state *s) {
-    return (wide)c->lambda.den * (s->v - c->v0) +
-           (wide)c->lambda.num * (s->w - c->w0);
+    d->target = lower(d->target, d->best->high - 1);
 }
 
 /* The bin of a state; what one change cannot bring to the budget: one up. */
@@ -670,173 +634,510 @@ static void cut_list(struct list *d) {
     d->now.fill = fill;
 }
 
-/* One pass over the items: all of value <= target, but for what cap drops. */
-static gm_status search(struct list *d, int64_t target, size_t cap) {
+/* One pass over the groups: all of value <= target, but for what cap drops; with
+   nothing to improve, as for (12), no cap but an end.  false: memory or time did
+   not suffice. */
+static bool search(struct list *d, int64_t target, size_t cap) {
     d->target = target, d->cap = cap, d->dropped = -1;
     for (struct table *t = &d->now; t <= &d->node; t++)
-        if (!t->room && !enlarge(d, t)) return GM_ELIMIT;
+        if (!t->room && !enlarge(d, t)) return false;
     *(struct state *)d->now.data = (struct state){d->c->w0, d->c->v0, 0};
-    *(struct node *)d->node.data = (struct node){0, 0, 0};
     d->now.fill = d->node.fill = 1;
-    for (d->at = 0; d->at < d->c->G && d->now.fill; d->at++) {
-        gm_status status = visit(d);
-        if (status != GM_OK) return status;
+    for (d->g = d->c->G - 1; d->g >= 0 && d->now.fill; d->g--) {
+        const double now = gm_seconds();
+        const bool open = !d->best || d->best->low == d->best->high;
+        if (now > d->deadline || !visit(d)) return false;
         struct table t = d->now;
         d->now = d->next, d->next = t;
-        if (!d->open) close_list(d);
-        if (d->now.fill > d->cap && d->open) return GM_ELIMIT;
+        if (!open) close_list(d);
+        if (d->now.fill > d->cap && open) return false;
         if (d->now.fill > d->cap) cut_list(d);
-        if (gm_seconds() > d->start + 1)        /* most take milliseconds */
-            gm_say(d->options->report, d->points ? "frontier" :
-                   "dynamic program", d->at + 1, d->c->G);
+        if (now > d->start + 1)         /* most take milliseconds */
+            gm_say(d->c->options->report, d->best ? "dynamic program" :
+                   "frontier", d->c->G - d->g, d->c->G);
     }
-    return GM_OK;
+    return true;
 }
 
-static void start_list(gm_arena *arena, const struct core *c,
-                       const gm_solve_options *options, struct answer *best,
+static double deadline(const struct core *c) {
+    return c->options->seconds > 0 ? gm_seconds() + c->options->seconds
+                                   : INFINITY;
+}
+
+static void start_list(const struct core *c, struct answer *best,
                        struct list *d) {
-    *d = (struct list){.c = c, .options = options, .best = best};
+    *d = (struct list){.c = c, .best = best, .start = gm_seconds()};
     d->now.each = d->next.each = sizeof(struct state);
     d->node.each = sizeof(struct node);
-    d->start = gm_seconds();
-    d->limit = options->memory ? options->memory : (size_t)1 << 30;
-    if (options->seconds > 0) d->deadline = d->start + options->seconds;
-    order_items(arena, d);
+    d->limit = c->options->memory ? c->options->memory : (size_t)1 << 30;
+    d->deadline = deadline(c);
+    find_changes(d);
 }
 
 static void free_list(struct list *d) {
     for (struct table *t = &d->now; t <= &d->node; t++) free(t->data);
 }
 
-/* The optimum, then (12) among the assignments that reach it. */
-static gm_status list_solve(gm_arena *arena, const struct core *c,
-                            const gm_solve_options *options, struct answer *a,
-                            gm_certificate *t) {
+/* The optimum, then (12) among the assignments that reach it.  true: proven. */
+static bool list_solve(const struct core *c, struct answer *a) {
+    gm_certificate *t = c->t;
     struct list d;
-    gm_status status = GM_OK;
-    start_list(arena, c, options, a, &d);
-    gm_core_start(c, a);
+    start_list(c, a, &d);
+    start_answer(c, a);
     for (size_t cap = FIRST_CAP; a->low < a->high; cap *= 8) {
-        status = search(&d, a->high - 1, cap);
-        if (status != GM_OK) break;
+        if (!search(&d, a->high - 1, cap)) break;
         const wide low = ceil_div(c->lp + d.dropped, c->lambda.den);
         if (d.dropped < 0 || low > a->high) a->low = a->high;
         else if (low > a->low) a->low = (int64_t)low;
     }
-    if (a->low == a->high) status = GM_OK;
-    if (status == GM_OK && a->found && !options->any) {
-        d.open = true;
-        a->rule = search(&d, a->high, TIES_CAP) == GM_OK;
-        assert(!a->rule || d.now.fill == 1);
-        if (a->rule) adopt(&d, d.now.data, &(struct option){.k = INT_MAX});
-    }
     t->dp_ran = true;
-    t->dp_ended = status == GM_OK;
+    t->dp_ended = a->low == a->high;
+    if (t->dp_ended && a->found && !c->options->any) {
+        a->rule = search(&d, a->high, TIES_CAP);
+        assert(!a->rule || d.now.fill == 1);
+        if (a->rule) adopt(&d, d.now.data, &(struct option){.k = -1});
+    }
     t->states = d.states;
-    t->memory = d.peak;
+    t->memory = d.memory;
     t->dp_seconds = gm_seconds() - d.start;
     free_list(&d);
-    return status;
+    return t->dp_ended;
 }
+
+/* -------------------------------------------------------------------- GLPK
+
+   (11): a binary column for each option still alive, a row for each group, for
+   size and each extra row.  In those rows the least alive cost of each group is
+   subtracted, the common divisor taken out, and a slack column costs the
+   multiplier: the same program, but its numbers are of the size of the gap.
+   With plain byte sizes GLPK times out and calls over-budget answers optimal
+   (measured, 5.0: its tolerance is 1e-5 on coefficients of 1e7); with plain
+   scores near 2^40 that tolerance hid differences of 1. */
+
+#ifdef GM_NO_GLPK
+
+bool gm_have_glpk(void) { return false; }
+const char *gm_glpk_version(void) { return "none"; }
+
+static bool glpk_solve(struct core *c, bool ties, struct answer *a) {
+    (void)c, (void)ties, (void)a;
+    gm_fail(GM_EUSAGE, "this program was built without GLPK (make GLPK=0)");
+}
+
+#else
+
+bool gm_have_glpk(void) { return true; }
+const char *gm_glpk_version(void) { return glp_version(); }
+
+struct glpk {
+    struct core *c;
+    double deadline;
+    const char *lp;             /* the file to write the model to            */
+    bool *alive;                /* [G, K] options that GLPK may take         */
+    int *index;                 /* a row of the model, from 1 on             */
+    double *value;
+    int64_t unit[GM_MAX_ROWS + 1];      /* of row r at r + 1; 0: no row      */
+    bool impossible;            /* nothing alive meets some row              */
+    double constant, scale;     /* of the objective; its largest number      */
+    int code, status, nodes;    /* GLPK's own                                */
+    double bound;               /* GLPK's, in its floating point             */
+    bool found;                 /* an assignment, recomputed                 */
+    int *option;                /* [G] of it                                 */
+    int64_t v, w, low;          /* low: nothing alive has a smaller v        */
+    char last[160];             /* what GLPK said last                       */
+};
+
+static int add_column(struct glpk *q, glp_prob *P, double cost, int kind) {
+    const int j = glp_add_cols(P, 1);
+    glp_set_col_kind(P, j, kind);
+    if (kind == GLP_CV) glp_set_col_bnds(P, j, GLP_LO, 0, 0);
+    glp_set_obj_coef(P, j, cost);
+    q->scale = fmax(q->scale, cost);
+    return j;
+}
+
+/* (2), with what the names say: module (the first of its group), candidate. */
+static void add_groups(struct glpk *q, glp_prob *P) {
+    const struct core *c = q->c;
+    const gm_scores *s = c->p->scores;
+    char name[256];
+    for (long g = 0; g < c->G; g++) {
+        const long m = c->group[g].module;
+        int n = 0, row = glp_add_rows(P, 1);
+        for (int i = 0; i < c->group[g].options; i++) {
+            if (!q->alive[g * c->p->K + i]) continue;
+            snprintf(name, sizeof name, "x%ld_%d.%.200s", m,
+                     c->group[g].option[i].k, s ? s->name[m] : "");
+            q->index[++n] = add_column(q, P, (double)excess(c, g, i) /
+                                             (double)c->lambda.den, GLP_BV);
+            q->value[n] = 1;
+            glp_set_col_name(P, q->index[n], name);
+        }
+        glp_set_row_bnds(P, row, GLP_FX, 1, 1);
+        glp_set_mat_row(P, row, n, q->index, q->value);
+    }
+}
+
+/* (3), r = -1, or a row of (4).  What its divisor leaves of the limit is slack
+   in any case. */
+static void add_row(struct glpk *q, glp_prob *P, long r, int64_t limit) {
+    const struct core *c = q->c;
+    const bool equal = r < 0 && c->p->exact;
+    const double price = (double)(r < 0 ? c->lambda.num : c->mu[r]) /
+                         (double)c->lambda.den;
+    int64_t unit = 0;
+    int n = 0, column = 0, row = glp_add_rows(P, 1);
+    for (long g = 0; g < c->G; g++) {
+        const bool *alive = q->alive + g * c->p->K;
+        int64_t least = INT64_MAX;
+        for (int i = 0; i < c->group[g].options; i++)
+            if (alive[i]) least = lower(least, cost_of(c, r, g, i));
+        if (least == INT64_MAX) q->impossible = true;
+        else limit -= least;
+        for (int i = 0; i < c->group[g].options; i++) {
+            const int64_t cost = cost_of(c, r, g, i) - least;
+            column += alive[i];
+            if (!alive[i] || cost == 0) continue;
+            q->index[++n] = column, q->value[n] = (double)cost;
+            unit = gcd(unit, cost);
+        }
+    }
+    const int64_t rest = unit ? limit % unit : limit;
+    if (limit < 0 || (equal && rest)) q->impossible = true;
+    q->constant += price * (double)rest;
+    q->unit[r + 1] = unit;
+    if (unit == 0) return;              /* nothing alive differs in cost */
+    for (int i = 1; i <= n; i++) q->value[i] /= (double)unit;
+    if (price > 0 && !equal) {
+        q->index[++n] = add_column(q, P, price * (double)unit, GLP_CV);
+        q->value[n] = 1;
+    }
+    limit /= unit;
+    glp_set_row_bnds(P, row, equal || price > 0 ? GLP_FX : GLP_UP,
+                     (double)limit, (double)limit);
+    glp_set_mat_row(P, row, n, q->index, q->value);
+}
+
+static int on_output(void *info, const char *text) {
+    struct glpk *q = info;
+    size_t used = strlen(q->last);
+    if (used > sizeof q->last / 2) used = 0;
+    snprintf(q->last + used, sizeof q->last - used, "%s", text);
+    if (q->c->options->verbose) gm_say(q->c->options->report, text, 0, 0);
+    return 1;                           /* GLPK itself prints nothing */
+}
+
+/* GLPK ends the process on misuse or exhausted memory unless this hook jumps
+   away; after that only glp_free_env is defined. */
+static void on_error(void *info) {
+    glp_free_env();
+    gm_fail(GM_EMEM, "GLPK gave up: %s", ((struct glpk *)info)->last);
+}
+
+/* work(the model of what is alive within `room`). */
+static void with_model(struct glpk *q, int64_t room,
+                       void (*work)(struct glpk *q, glp_prob *P)) {
+    const struct core *c = q->c;
+    if (glp_init_env() > 1) gm_fail(GM_EMEM, "out of memory");
+    glp_term_hook(on_output, q);
+    glp_error_hook(on_error, q);
+    glp_prob *P = glp_create_prob();
+    q->constant = (double)(c->lp + (wide)c->lambda.num * (c->room - room)) /
+                  (double)c->lambda.den;
+    q->impossible = false, q->scale = 0;
+    add_groups(q, P);
+    add_row(q, P, -1, room);
+    for (long r = 0; r < c->p->rows; r++) add_row(q, P, r, c->p->row[r].limit);
+    work(q, P);
+    glp_delete_prob(P);
+    glp_error_hook(NULL, NULL);
+    glp_term_hook(NULL, NULL);
+}
+
+static void write_model(struct glpk *q, glp_prob *P) {
+    const int one = add_column(q, P, q->constant,
+                               GLP_CV);
+    glp_set_col_name(P, one, "one");
+    glp_set_col_bnds(P, one, GLP_FX, 1, 1);
+    q->code = glp_write_lp(P, NULL, q->lp);
+}
+
+/* Multipliers of all rows from GLPK's LP, as fractions of a power of two; any
+   non-negative ones give a valid bound (9), these a good one.  The costs carry
+   the present multipliers: a dual y means price - y. */
+static void find_multipliers(struct glpk *q, glp_prob *P) {
+    struct core *c = q->c;
+    double price[GM_MAX_ROWS + 1] = {(double)c->lambda.num /
+                                     (double)c->lambda.den}, most = 0;
+    int shift = 0;
+    glp_smcp s;
+    glp_init_smcp(&s);
+    s.msg_lev = GLP_MSG_OFF;
+    glp_scale_prob(P, GLP_SF_AUTO);
+    glp_adv_basis(P, 0);
+    glp_simplex(P, &s);
+    for (int r = 0; r <= c->p->rows; r++) {
+        if (q->unit[r])
+            price[r] -= glp_get_row_dual(P, (int)c->G + 1 + r) /
+                        (double)q->unit[r];
+        if (!(price[r] > 0) && !(r == 0 && c->p->exact)) price[r] = 0;
+        most = fmax(most, fabs(price[r]));
+    }
+    while (shift < 40 && ldexp(most, shift) < 0x1p40) shift++;
+    if (!(most < 0x1p60)) return;
+    c->lambda.num = llround(ldexp(price[0], shift));
+    c->lambda.den = (int64_t)1 << shift;
+    for (int r = 0; r < c->p->rows; r++)
+        c->mu[r] = llround(ldexp(price[r + 1], shift));
+    find_bound(c);
+}
+
+static void on_node(glp_tree *tree, void *info) {
+    struct glpk *q = info;
+    int total, best = glp_ios_best_node(tree);
+    glp_ios_tree_size(tree, NULL, NULL, &total);
+    if (best) q->bound = glp_ios_node_bound(tree, best);
+    q->nodes = total;
+}
+
+static void branch_and_cut(struct glpk *q, glp_prob *P) {
+    const struct core *c = q->c;
+    const double left = q->deadline - gm_seconds();
+    int column = 0;
+    glp_iocp s;
+    glp_init_iocp(&s);
+    s.msg_lev = c->options->verbose ? GLP_MSG_ALL : GLP_MSG_OFF;
+    s.presolve = s.mir_cuts = GLP_ON;
+    s.mip_gap = 0, s.tol_int = 1e-9, s.tol_obj = 1e-12;
+    s.cb_func = on_node, s.cb_info = q;
+    s.tm_lim = (int)fmin(1000 * left + 1, INT_MAX);
+    q->nodes = 0;
+    if (q->impossible) q->code = GLP_ENOPFS;
+    else if (left <= 0) q->code = GLP_ETMLIM;
+    else q->code = glp_intopt(P, &s);
+    c->t->nodes += q->nodes;
+    q->status = glp_mip_status(P);
+    for (long g = 0; g < c->G; g++)
+        for (int i = 0; i < c->group[g].options; i++)
+            if (q->alive[g * c->p->K + i] &&
+                glp_mip_col_val(P, ++column) > 0.5)
+                q->option[g] = i;
+}
+
+/* min v over what is alive within `room`, recomputed in integers; whether it is
+   proven.  GLPK compares doubles: its optimum may lie above the true one by
+   2e-10 of the objective it saw and of its largest cost (the worst on 60,000
+   instances, GLPK 5.0); that is below 1, hence 0, for scores of 30 bits. */
+static bool minimum(struct glpk *q, int64_t room) {
+    q->found = false, q->low = INT64_MIN, q->bound = -INFINITY;
+    with_model(q, room, branch_and_cut);
+    const bool proven = q->code == 0 && q->status == GLP_OPT;
+    if (q->code == GLP_ENOPFS || (q->code == 0 && q->status == GLP_NOFEAS))
+        return true;
+    const double bound = q->constant + q->bound - 1e-6 * (1 + fabs(q->bound)) -
+                         1e-12 * fabs(q->constant);
+    if (fabs(bound) < 0x1p61) q->low = (int64_t)ceil(bound);
+    q->found = (q->status == GLP_OPT || q->status == GLP_FEAS) &&
+               is_feasible(q->c, room, q->option, &q->v, &q->w);
+    if (!proven) return false;
+    if (!q->found)
+        gm_fail(GM_EDIFFER, "GLPK's answer does not meet the constraints when "
+                "recomputed in integers");
+    q->scale = fmax(q->scale, fabs((double)q->v - q->constant));
+    q->low = q->v - (int64_t)(2e-10 * q->scale);
+    return true;
+}
+
+/* Lets live what an assignment of value <= target may use. */
+static void revive(struct glpk *q, int64_t target) {
+    const struct core *c = q->c;
+    for (long g = 0; g < c->G; g++)
+        for (int i = 0; i < c->group[g].options; i++)
+            q->alive[g * c->p->K + i] =
+                c->lp + excess(c, g, i) <= (wide)target * c->lambda.den;
+}
+
+static void take(const struct glpk *q, struct answer *a) {
+    a->found = true;
+    a->high = q->v;
+    memcpy(a->option, q->option, (size_t)q->c->G * sizeof *a->option);
+}
+
+/* The optimum, with the options alive that a target leaves: the incumbent, or
+   without one a value near the LP bound, raised until the answer is below it.
+   true: proven. */
+static bool glpk_optimum(struct glpk *q, struct answer *a) {
+    int64_t step = a->high - a->low;
+    if (!a->found) step = step / 4096 + 1;
+    for (bool last = false; !last; step *= 16) {    /* once in any case */
+        last = step >= a->high - a->low;
+        const int64_t target = last ? a->high : a->low + step;
+        revive(q, target);
+        const bool proven = minimum(q, q->c->room);
+        if (proven && !q->found) q->low = target + 1;
+        if (proven && a->found && q->low > a->high)
+            gm_fail(GM_EDIFFER, "GLPK finds nothing below %" PRId64 ", but %"
+                    PRId64 " is reached", q->low, a->high);
+        if (q->found && (!a->found || q->v < a->high)) take(q, a);
+        q->low = lower(lower(q->low, target + 1), a->high);
+        if (q->low > a->low) a->low = q->low;
+        if (!proven) return false;
+        if (a->low == a->high || (q->found && q->v <= target)) last = true;
+    }
+    return !a->found || a->low == a->high;
+}
+
+/* Whether what is alive reaches a->high within `room`; then it is the answer.
+   *proven: as long as GLPK proves all that it is asked. */
+static bool reaches(struct glpk *q, int64_t room, struct answer *a,
+                    bool *proven) {
+    *proven = minimum(q, room);
+    if (!*proven || !q->found || q->v > a->high) return false;
+    if (q->v < a->high)
+        gm_fail(GM_EDIFFER, "GLPK called %" PRId64 " optimal, then found %"
+                PRId64, a->high, q->v);
+    take(q, a);
+    return true;
+}
+
+/* (12): the smallest room (first one unit less, usually the end; then by
+   halving), then for each module in order the lowest candidate. */
+static void glpk_ties(struct glpk *q, struct answer *a) {
+    const struct core *c = q->c;
+    const int K = c->p->K;
+    int64_t v, w, low = -1;
+    bool proven = true;
+    revive(q, a->high);
+    is_feasible(c, c->room, a->option, &v, &w);
+    for (int64_t room = w - 1; proven && !c->p->exact && low + 1 < w;
+         room = low + (w - low) / 2) {
+        if (reaches(q, room, a, &proven)) w = q->w;
+        else low = room;
+    }
+    for (long g = 0; g < c->G; g++) {
+        const struct option *o = c->group[g].option;
+        bool *alive = q->alive + g * K, was[GM_MAX_CANDIDATES];
+        memcpy(was, alive, (size_t)K);
+        for (int k = 0; proven && k < o[a->option[g]].k; k++)
+            for (int i = 0; i < c->group[g].options; i++) {
+                if (o[i].k != k || !was[i]) continue;
+                memset(alive, false, (size_t)K);
+                alive[i] = true;
+                reaches(q, w, a, &proven);
+            }
+        memset(alive, false, (size_t)K);
+        alive[a->option[g]] = true;
+    }
+    a->rule = proven;
+}
+
+/* The whole model to the file; where the bases fit, without what cannot be
+   better. */
+static void write_lp(struct glpk *q) {
+    const struct core *c = q->c;
+    gm_out out;
+    if (!c->p->exact && !c->p->rows) revive(q, c->v0);
+    gm_out_open(c->arena, c->options->lp, &out);
+    q->lp = out.partial;
+    with_model(q, c->room, write_model);
+    if (q->code) gm_fail(GM_EIO, "%s: cannot write", c->options->lp);
+    gm_out_commit(&out);
+}
+
+/* GLPK's optimum, better than an incumbent in `a` if there is one; with `ties`
+   the one that (12) asks for.  true: proven. */
+static bool glpk_solve(struct core *c, bool ties, struct answer *a) {
+    const double start = gm_seconds();
+    const size_t cells = (size_t)(c->G * c->p->K);
+    struct glpk *q = gm_alloc(c->arena, 1, sizeof *q);
+    q->c = c, q->deadline = deadline(c);
+    q->alive = gm_alloc(c->arena, cells, sizeof *q->alive);
+    q->index = gm_alloc(c->arena, cells + 2, sizeof *q->index);
+    q->value = gm_alloc(c->arena, cells + 2, sizeof *q->value);
+    q->option = gm_alloc(c->arena, (size_t)c->G, sizeof *q->option);
+    revive(q, INT64_MAX);
+    if (c->p->rows) with_model(q, c->room, find_multipliers);
+    if (c->options->lp) write_lp(q);
+    start_answer(c, a);
+    const bool proven = glpk_optimum(q, a);
+    if (proven && a->found && ties) glpk_ties(q, a);
+    c->t->glpk_ran = true;
+    c->t->glpk_seconds = gm_seconds() - start;
+    return proven;
+}
+
+#endif
 
 /* ------------------------------------------------------------- certificate */
 
 /* (13), with the budget as asked: not rounded down to `unit`, hence not simply
    c->lp. */
-static void certify(const struct core *c, const struct answer *a,
-                    gm_certificate *t) {
+static void certify(const struct core *c, const struct answer *a) {
+    gm_certificate *t = c->t;
     const wide num = c->lambda.num, den = (wide)c->lambda.den * c->unit;
     const wide left = c->p->budget - c->size0 - (wide)c->unit * c->room;
     int64_t v, w;
     t->found = a->found;
-    t->rows = c->p->rows;
     t->lambda_num = (int64_t)num;
     t->lambda_den = (int64_t)den;
-    for (long r = 0; r < t->rows; r++) t->mu_num[r] = c->mu[r];
-    t->lp_bound = c->score0 +
-                  (int64_t)ceil_div(c->lp * c->unit - num * left, den);
-    t->bound = c->score0 + a->low;
-    if (t->bound < t->lp_bound) t->bound = t->lp_bound;
+    memcpy(t->mu_num, c->mu, sizeof t->mu_num);
+    t->lp_bound = (int64_t)ceil_div(c->lp * c->unit - num * left, den);
+    t->bound = a->low > t->lp_bound ? a->low : t->lp_bound;
     if (!a->found) return;
-    bool good = gm_core_feasible(c, c->room, a->option, &v, &w);
+    bool good = is_feasible(c, c->room, a->option, &v, &w);
     assert(good && v == a->high);
     (void)good;
-    t->objective = c->score0 + v;
+    t->objective = v;
     t->size = c->size0 + w * c->unit;
     t->slack = c->p->budget - t->size;
     t->optimal = t->bound == t->objective;
     t->unique_rule = a->rule && t->optimal;
 }
 
-/* The largest reachable size <= budget (mirror: the smallest >= budget): the
-   same program with score = -size. */
-static bool reach(gm_arena *arena, const gm_mckp *p, bool mirror,
-                  const gm_solve_options *options, int64_t *size) {
-    const size_t cells = (size_t)(p->M * p->K);
-    gm_mckp q = *p;
-    gm_certificate t;
-    gm_solve_options plain = *options;
-    int *choice = gm_alloc(arena, (size_t)p->M, sizeof *choice);
-    q.size = gm_alloc(arena, cells, sizeof *q.size);
-    q.score = gm_alloc(arena, cells, sizeof *q.score);
-    for (size_t i = 0; i < cells; i++) {
-        q.size[i] = mirror ? -p->size[i] : p->size[i];
-        q.score[i] = -q.size[i];
-    }
-    q.rows = 0, q.exact = false;
-    q.budget = mirror ? -p->budget : p->budget;
+/* Next to a budget that nothing meets exactly: the largest reachable size below
+   it, then the smallest above.  The same program with score = -size; the
+   smallest and the largest size fit, so there is always one. */
+static void find_neighbours(const struct core *c) {
+    const gm_mckp *p = c->p;
+    gm_certificate near;
+    gm_solve_options plain = *c->options;
+    gm_mckp q;
+    int *choice = gm_alloc(c->arena, (size_t)p->M, sizeof *choice);
+    gm_mckp_new(c->arena, p->M, p->K, &q);
+    q.allowed = p->allowed, q.group = p->group;
     plain.solver = GM_DP, plain.any = true;
-    gm_status status = gm_mckp_solve(arena, &q, &plain, choice, &t);
-    if (t.found) *size = mirror ? -t.size : t.size;
-    return status == GM_OK;
+    for (int sign = 1; sign >= -1; sign -= 2) {
+        q.budget = sign * p->budget;
+        for (long i = 0; i < p->M * p->K; i++) {
+            q.size[i] = sign * p->size[i];
+            q.score[i] = -q.size[i];
+        }
+        if (gm_mckp_solve(c->arena, &q, &plain, choice, &near))
+            c->t->neighbours_proven = false;
+        *(sign > 0 ? &c->t->below : &c->t->above) = sign * near.size;
+    }
 }
 
-static gm_status unreachable(gm_arena *arena, const gm_mckp *p,
-                             const gm_solve_options *options,
-                             gm_certificate *t) {
-    const char *unit = p->unit ? p->unit : "units";
-    if (!p->exact)
-        return gm_says(t, GM_EINFEASIBLE, "no assignment meets the budget "
-                       "together with the other constraints");
-    bool below = reach(arena, p, false, options, &t->below);
-    bool above = reach(arena, p, true, options, &t->above);
-    t->neighbours_proven = below && above;
-    if (p->rows)
-        return gm_says(t, GM_EINFEASIBLE, "no assignment of exactly %" PRId64
-                       " %s meets the constraints", p->budget, unit);
-    return gm_says(t, GM_EINFEASIBLE, "no assignment has exactly %" PRId64
-                   " %s; the %s reachable sizes are %" PRId64 " and %" PRId64,
-                   p->budget, unit, below && above ? "next" : "nearest found",
-                   t->below, t->above);
-}
-
-/* Both, or the one that is asked for; GLPK's answer b is merged into a. */
-static gm_status run_solvers(gm_arena *arena, struct core *c,
-                             const gm_solve_options *options, struct answer *a,
-                             gm_certificate *t) {
-    const bool list = options->solver != GM_GLPK && !c->p->rows;
-    const bool glpk = options->solver != GM_DP &&
+/* Both, or the one that is asked for; GLPK's answer b is merged into a.  true:
+   proven. */
+static bool run_solvers(struct core *c, struct answer *a) {
+    const bool list = c->options->solver != GM_GLPK && !c->p->rows;
+    const bool glpk = c->options->solver != GM_DP &&
                       (gm_have_glpk() || (!list && !c->p->rows));
     if (c->p->rows && !glpk)
         gm_fail(GM_EUSAGE, "further resources need GLPK%s", gm_have_glpk() ? ""
                 : ", and this program was built without it");
-    gm_status first = GM_ELIMIT;
-    if (list) first = list_solve(arena, c, options, a, t);
-    if (list && (!glpk || (first == GM_OK && !a->found))) return first;
+    const bool first = list && list_solve(c, a);
+    if (list && (!glpk || (first && !a->found))) return first;
     struct answer b = *a;       /* an incumbent leaves GLPK few columns */
-    b.option = gm_alloc(arena, (size_t)c->G, sizeof *b.option);
+    b.option = gm_alloc(c->arena, (size_t)c->G, sizeof *b.option);
     memcpy(b.option, a->option, (size_t)c->G * sizeof *b.option);
-    const bool ties = first != GM_OK && !options->any;
-    gm_status second = gm_glpk_solve(arena, c, options, ties, &b, t);
-    t->glpk_objective = c->score0 + b.high;
-    t->agreed = first == GM_OK && second == GM_OK && a->high == b.high;
-    if (second != GM_OK && second != GM_ELIMIT) return second;
-    if (first == GM_OK && (b.low > a->high || b.high < a->high))
-        return gm_says(t, GM_EDIFFER, "the dynamic program found %" PRId64
-                       ", GLPK %" PRId64, c->score0 + a->high,
-                       c->score0 + b.high);
-    if (first == GM_OK) return GM_OK;
+    const bool second = glpk_solve(c, !first && !c->options->any, &b);
+    c->t->agreed = first && second && a->high == b.high;
+    if (first && (b.low > a->high || b.high < a->high))
+        gm_fail(GM_EDIFFER, "the dynamic program found %" PRId64 ", GLPK %"
+                PRId64, a->high, b.high);
+    if (first) return true;
     if (b.low < a->low) b.low = a->low;
     *a = b;
     return second;
@@ -845,27 +1146,34 @@ static gm_status run_solvers(gm_arena *arena, struct core *c,
 gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *p,
                         const gm_solve_options *options, int *choice,
                         gm_certificate *t) {
-    struct core c;
-    struct answer a = {0};
+    struct answer a = {.low = INT64_MIN};
+    bool proven = true;
     gm_mark mark = gm_arena_mark(arena);
-    *t = (gm_certificate){0};
-    gm_status status = gm_core_prepare(arena, p, &c, t);
-    if (status == GM_OK && !c.off) {
+    struct core c = prepare(arena, p, options, t);
+    if (!c.off) {
         a.option = gm_alloc(arena, (size_t)c.G, sizeof *a.option);
-        status = run_solvers(arena, &c, options, &a, t);
-        certify(&c, &a, t);
+        proven = run_solvers(&c, &a);
+        certify(&c, &a);
     }
-    if (status == GM_OK && !a.found) status = unreachable(arena, p, options, t);
-    for (long m = 0; a.found && m < p->M; m++) {
+    if (proven && !a.found && !p->exact)
+        gm_fail(GM_EINFEASIBLE, "no assignment meets the budget together with "
+                "the other constraints");
+    if (proven && !a.found) {
+        find_neighbours(&c);
+        unreachable(p, t);
+    }
+    if (!proven)
+        snprintf(t->why, sizeof t->why, "limit reached before a proof: "
+                 "objective %s%" PRId64 ", bound %" PRId64,
+                 a.found ? "" : "none found, at most ",
+                 a.found ? t->objective : c.most, t->bound);
+    if (!a.found) gm_fail(GM_ELIMIT, "%s", t->why);
+    for (long m = 0; m < p->M; m++) {
         const long g = c.group_of[m];
         choice[m] = c.group[g].option[a.option[g]].k;
     }
-    if (status == GM_ELIMIT)
-        gm_says(t, status, "limit reached before a proof: objective %s%" PRId64
-                ", bound %" PRId64, a.found ? "" : "none found, at most ",
-                a.found ? t->objective : c.score0 + c.most, t->bound);
     gm_arena_rewind(arena, mark);
-    return status;
+    return proven ? GM_OK : GM_ELIMIT;
 }
 
 /* ---------------------------------------------------------------- frontier */
@@ -875,71 +1183,34 @@ gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *p,
    minimise v + lambda w and so are Pareto-optimal whatever else there is. */
 gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
                            const gm_solve_options *options, gm_frontier *out) {
-    struct core c;
     struct list d;
-    gm_certificate t = {0};
+    gm_certificate t;
     gm_mckp whole = *problem;
     if (problem->rows)
         gm_fail(GM_EUSAGE, "the frontier of size and score takes no further "
                 "resources");
     whole.exact = false;
     whole.budget = INT64_MAX >> 2;      /* above every sum */
-    gm_status status = gm_core_prepare(arena, &whole, &c, &t);
-    if (status != GM_OK) gm_fail(status, "%s", t.why);
-    start_list(arena, &c, options, NULL, &d);
-    d.open = d.points = true;
-    status = search(&d, INT64_MAX >> 2, SIZE_MAX);
-    *out = (gm_frontier){.complete = status == GM_OK};
-    out->count = (long)d.now.fill;
-    if (status != GM_OK)
-        snprintf(out->why, sizeof out->why, "limit reached after %ld of %ld "
-                 "groups, at %ld points", d.at, c.G, out->count);
+    const struct core c = prepare(arena, &whole, options, &t);
+    start_list(&c, NULL, &d);
+    const bool all = search(&d, INT64_MAX >> 2, SIZE_MAX);
+    *out = (gm_frontier){.count = (long)d.now.fill};
     const struct state *s = d.now.data;
     const struct step *step = NULL;
-    if (status != GM_OK) step = find_steps(arena, &c, &out->count);
-    if (step) out->count++;
+    if (!all) {
+        snprintf(out->why, sizeof out->why, "limit reached after %ld of %ld "
+                 "groups, at %ld points", c.G - 1 - d.g, c.G, out->count);
+        step = find_steps(&c, &out->count);
+        out->count++;
+    }
     out->point = gm_alloc(arena, (size_t)out->count, sizeof *out->point);
     int64_t w = 0, v = 0;
     for (long g = 0; g < c.G; g++) v += c.group[g].option[0].v;
     for (long i = 0; i < out->count; i++) {
-        if (step && i) w += step[i - 1].dw, v -= step[i - 1].gain;
-        if (!step) w = s[i].w, v = s[i].v;
-        out->point[i] = (gm_point){c.size0 + w * c.unit, c.score0 + v};
+        if (!all && i) w += step[i - 1].dw, v -= step[i - 1].gain;
+        if (all) w = s[i].w, v = s[i].v;
+        out->point[i] = (gm_point){c.size0 + w * c.unit, v};
     }
     free_list(&d);
-    return status;
-}
-
-/* ----------------------------------------------------------------- budgets */
-
-/* A size of the problem as the reader counts: bits per weight or file bytes. */
-static const char *size_text(const gm_scores *s, const gm_budget *budget,
-                             int64_t size, char text[48]) {
-    if (size < 0)
-        snprintf(text, 48, "none");
-    else if (budget->convention == GM_BYTES)
-        snprintf(text, 48, "%" PRId64, size + s->overhead);
-    else
-        snprintf(text, 48, "%.9g", (double)size / (double)s->N);
-    return text;
-}
-
-void gm_explain_infeasible(const gm_scores *s, const gm_budget *budget,
-                           const gm_certificate *t) {
-    const bool bytes = budget->convention == GM_BYTES;
-    const int64_t limit = budget->limit - (bytes ? s->overhead : 0);
-    char text[4][48];
-    if (t->largest == 0 || (t->below < 0 && t->above < 0))
-        gm_fail(GM_EINFEASIBLE, "%s", t->why);
-    gm_fail(GM_EINFEASIBLE, "--%s %s: no assignment %s; reachable are %s to %s "
-            "%s, %s below: %s, above: %s",
-            gm_convention_name(budget->convention), budget->text,
-            limit < t->smallest ? "is that small" :
-            limit > t->largest ? "is that large" : "meets it exactly",
-            size_text(s, budget, t->smallest, text[0]),
-            size_text(s, budget, t->largest, text[1]),
-            bytes ? "file bytes" : "bits per weight",
-            t->neighbours_proven ? "next" : "nearest found",
-            size_text(s, budget, t->below, text[2]),
-            size_text(s, budget, t->above, text[3]));
+    return all ? GM_OK : GM_ELIMIT;
 }

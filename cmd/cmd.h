@@ -68,15 +68,13 @@ struct gm_call {
 
     /* What the options say, in the order of options.c; NULL or 0: nothing. */
     const char *calib, *calib_tokens, *text, *text_tokens, *out, *alloc,
-        *choices, *delimiter, *bits, *ebits, *bytes, *budgets, *lp, *external,
+        *choices, *delimiter, *bits, *ebits, *bytes, *budgets, *external,
         *allow, *cache, *train_bits, *methods, *search, *scores_from, *rates,
         *step, *state, *tolerance, *max_memory, *isa;
     bool frontier, resume, no_models, no_gptq, all, json, quiet, help;
     int packed, paper, match;           /* which of the row's names */
     gm_convention in;
-    long robust, score_bits, solver_mib, window, windows, evaluations, dump_mb,
-        threads;
-    double edge;
+    long score_bits, solver_mib, window, windows, evaluations, dump_mb, threads;
     gm_constraints constraints;
     gm_solve_options solve;
     gm_recipe recipe;
@@ -185,8 +183,8 @@ void gm_call_plan(gm_call *call);
 /* ------------------------------------------------------------- constrain.c */
 
 /* Adds them to a built problem. */
-void gm_problem_constrain(gm_arena *arena, const gm_scores *scores,
-                          const gm_constraints *c, gm_mckp *problem);
+void gm_problem_constrain(gm_arena *arena, const gm_constraints *c,
+                          gm_mckp *problem);
 /* "PATTERN=2,3;PATTERN=4": a module that matches keeps only those bits of what
    allowed[M, K] gives it; every module must keep one. */
 void gm_allow(gm_arena *arena, const gm_scores *scores, const char *text,
@@ -194,29 +192,16 @@ void gm_allow(gm_arena *arena, const gm_scores *scores, const char *text,
 
 /* -------------------------------------------------------------- allocate.c */
 
-/* The answer with its certificate as "# key value" lines.  Bytes depend on
-   the inputs alone (times are left out). */
-void gm_allocation_make(gm_arena *arena, const gm_scores *scores,
-                        const gm_budget *budget, const gm_mckp *problem,
-                        const gm_rounding *rounding, const int *choice,
-                        const gm_certificate *certificate, gm_allocation *out);
-/* All of it: problem, solution, allocation.  GM_OK, or GM_ELIMIT with what was
-   found. */
+/* The answer to a built problem, with its certificate as "# key value" lines.
+   Bytes depend on the inputs alone (times are left out). */
+gm_allocation gm_allocation_make(gm_arena *arena, const gm_mckp *problem,
+                                 const int *choice,
+                                 const gm_certificate *certificate);
+/* All of it: problem, solution (gm_mckp_solve's status), allocation. */
 gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
                       const gm_budget *budget, const gm_solve_options *options,
                       int *choice, gm_certificate *certificate,
                       gm_allocation *out);
-
-/* The budget solved again with scores drawn from their standard errors.
-   share[m, k]: how often module m took candidate k; changed[m]: how often not
-   choice[m]; regret: mean of score(choice) - score(optimum) under the draws,
-   in units of the scores. */
-typedef struct { long resamples; double *share, *changed, regret; } gm_robust;
-void gm_robust_find(gm_arena *arena, const gm_scores *scores,
-                    const gm_budget *budget, const gm_mckp *problem,
-                    int score_bits, const gm_solve_options *options,
-                    const int *choice, long resamples, uint64_t seed,
-                    gm_robust *out);
 
 /* ---------------------------------------------------------------- choice.c
    Multiple choice as lm-evaluation-harness does it. */

@@ -3,11 +3,7 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-/* What the text is about and what it builds. */
-struct maker { gm_arena *arena; const gm_scores *s; gm_mckp *p; };
 
 /* ---------------------------------------------------------------- patterns */
 
@@ -22,77 +18,63 @@ static bool matches(const char *pattern, const char *name) {
            gm_name_matches(pattern, last_part(name));
 }
 
-static char *copy_of(const struct maker *k, const char *text) {
-    return text ? gm_format(k->arena, "%s", text) : NULL;
+static char *copy_of(gm_arena *arena, const char *text) {
+    return text ? gm_format(arena, "%s", text) : NULL;
 }
 
-_Noreturn static void unknown(const struct maker *k, const char *option,
+_Noreturn static void unknown(const gm_scores *s, const char *option,
                               const char *pattern) {
-    gm_fail(GM_EUSAGE, "%s: no module of %s matches \"%s\"", option, k->s->path,
+    gm_fail(GM_EUSAGE, "%s: no module of %s matches \"%s\"", option, s->path,
             pattern);
 }
 
 /* ---------------------------------------------------------- pins and bounds */
 
-enum limit { AT_LEAST, AT_MOST, EXACTLY };
-
 /* What stays as stored is no module: pinning it to the 16 or 32 bits it has
    changes nothing, anything else is refused with that reason. */
-static void unmatched(const struct maker *k, const char *option,
-                      const char *pattern, enum limit kind, long bits) {
+static void unmatched(const gm_scores *s, const char *option,
+                      const char *pattern, long least) {
     static const char *const kept[] = {"lm_head", "embed_tokens", "norm"};
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
         if (!strstr(pattern, kept[i])) continue;
-        if (bits >= 16 && kind != AT_MOST) return;
+        if (least >= 16) return;
         gm_fail(GM_EUSAGE, "%s: \"%s\" is none of the modules of %s: "
                 "embeddings, norms and the output head stay as stored", option,
-                pattern, k->s->path);
+                pattern, s->path);
     }
-    unknown(k, option, pattern);
+    unknown(s, option, pattern);
 }
 
-/* Splits "PATTERN=BITS", "PATTERN>=BITS" or "PATTERN<=BITS" (the last two
-   where `kind` says EXACTLY, and change it); a bare number means all modules.
-   Returns BITS. */
-static const char *split_limit(char *item, const char **pattern,
-                               enum limit *kind) {
-    char *sign = strchr(item, '=');
-    *pattern = sign ? item : "*";
-    if (!sign) return item;
-    bool relation = sign > item && (sign[-1] == '<' || sign[-1] == '>');
-    if (relation && *kind == EXACTLY) {
-        *kind = sign[-1] == '<' ? AT_MOST : AT_LEAST;
-        sign[-1] = 0;
-    }
-    *sign = 0;
-    return sign + 1;
-}
-
-/* "PATTERN=BITS,..." */
-static void limit_bits(struct maker *k, const char *option, const char *text,
-                       enum limit way) {
-    const int K = k->s->K;
-    char *rest = copy_of(k, text);
+/* "PATTERN=BITS,..."; a bare number means all modules.  relation: '>' at least
+   BITS, '<' at most; '=' exactly, or as PATTERN>=BITS, PATTERN<=BITS say. */
+static void limit_bits(gm_arena *arena, const char *option, const char *text,
+                       char relation, gm_mckp *p) {
+    const gm_scores *s = p->scores;
+    char *rest = copy_of(arena, text);
     for (char *item; (item = strsep(&rest, ","));) {
-        enum limit kind = way;
-        const char *pattern, *bits = split_limit(item, &pattern, &kind);
+        char *sign = strchr(item, '='), kind = relation;
+        const char *pattern = sign ? item : "*";
+        const char *bits = sign ? sign + 1 : item;
+        if (sign && sign > item && relation == '=' &&
+            (sign[-1] == '<' || sign[-1] == '>'))
+            kind = *--sign;
+        if (sign) *sign = 0;
         const long b = gm_parse_long(option, bits, 1, 32);
+        const long least = kind == '<' ? 0 : b, most = kind == '>' ? 32 : b;
         long hits = 0;
-        for (long i = 0; i < k->s->M * K; i++) {
-            if (!matches(pattern, k->s->name[i / K])) continue;
+        for (long i = 0; i < s->M * s->K; i++) {
+            if (!matches(pattern, s->name[i / s->K])) continue;
             hits++;
-            if ((kind != AT_MOST && k->s->bits[i % K] < b) ||
-                (kind != AT_LEAST && k->s->bits[i % K] > b))
-                k->p->allowed[i] = false;
+            if (s->bits[i % s->K] < least || s->bits[i % s->K] > most)
+                p->allowed[i] = false;
         }
-        if (!hits) unmatched(k, option, pattern, kind, b);
+        if (!hits) unmatched(s, option, pattern, least);
     }
 }
 
 void gm_allow(gm_arena *arena, const gm_scores *s, const char *text,
               bool *allowed) {
-    struct maker k = {arena, s, NULL};
-    char *rest = gm_format(arena, "%s", text);
+    char *rest = copy_of(arena, text);
     for (char *item; (item = strsep(&rest, ";"));) {
         bool list[GM_MAX_CANDIDATES] = {false};
         char *bits = strchr(item, '=');
@@ -120,59 +102,56 @@ void gm_allow(gm_arena *arena, const gm_scores *s, const char *text,
                 gm_fail(GM_EUSAGE, "--allow: %s is left without a candidate",
                         s->name[m]);
         }
-        if (!hits) unknown(&k, "--allow", item);
+        if (!hits) unknown(s, "--allow", item);
     }
 }
 
 /* ------------------------------------------------------------- fused groups */
 
-/* Same module path up to the last dot: q_proj and k_proj of one block. */
-static bool siblings(const char *a, const char *b) {
-    size_t n = (size_t)(last_part(a) - a);
-    return n == (size_t)(last_part(b) - b) && memcmp(a, b, n) == 0;
-}
-
-/* The nearest sibling of module m in a group numbered `first` or later. */
-static long sibling_group(const struct maker *k, long m, long first) {
-    const long *group = k->p->group;
-    for (long d = 1; d < k->s->M; d++)
+/* The nearest module with m's path up to the last dot (q_proj and k_proj of one
+   block) in a group numbered `first` or later: its group. */
+static long sibling_group(const gm_mckp *p, long m, long first) {
+    const char *const *name = p->scores->name;
+    const size_t length = (size_t)(last_part(name[m]) - name[m]);
+    for (long d = 1; d < p->M; d++)
         for (long n = m - d; n <= m + d; n += 2 * d)
-            if (n >= 0 && n < k->s->M && group[n] >= first &&
-                siblings(k->s->name[n], k->s->name[m]))
-                return group[n];
+            if (n >= 0 && n < p->M && p->group[n] >= first &&
+                (size_t)(last_part(name[n]) - name[n]) == length &&
+                memcmp(name[n], name[m], length) == 0)
+                return p->group[n];
     return -1;
 }
 
 /* One set "a+b+c": parts of names fuse siblings, whole names each other. */
-static void fuse_set(struct maker *k, char *set, long *count) {
+static void fuse_set(gm_mckp *p, char *set, long *count) {
     long first = *count, whole = -1;
     for (char *item; (item = strsep(&set, "+"));) {
         long hits = 0, before = *count;
-        for (long m = 0; m < k->s->M; m++) {
-            const char *name = k->s->name[m];
+        for (long m = 0; m < p->M; m++) {
+            const char *name = p->scores->name[m];
             bool is_whole = strcmp(item, name) == 0;
             if (!is_whole && strcmp(item, last_part(name)) != 0) continue;
-            if (k->p->group[m] >= 0)
+            if (p->group[m] >= 0)
                 gm_fail(GM_EUSAGE, "--fuse: module %s appears twice", name);
             long group = is_whole ? whole :
-                         before > first ? sibling_group(k, m, first) : -1;
+                         before > first ? sibling_group(p, m, first) : -1;
             if (group < 0) group = (*count)++;
             if (is_whole) whole = group;
-            k->p->group[m] = group;
+            p->group[m] = group;
             hits++;
         }
-        if (!hits) unknown(k, "--fuse", item);
+        if (!hits) unknown(p->scores, "--fuse", item);
     }
 }
 
 /* "q_proj+k_proj+v_proj,gate_proj+up_proj" */
-static void fuse(struct maker *k, const char *text) {
+static void fuse(gm_arena *arena, const char *text, gm_mckp *p) {
     long count = 0;
-    char *rest = copy_of(k, text);
+    char *rest = copy_of(arena, text);
     if (!text) return;
-    k->p->group = gm_alloc(k->arena, (size_t)k->s->M, sizeof *k->p->group);
-    for (long m = 0; m < k->s->M; m++) k->p->group[m] = -1;
-    for (char *set; (set = strsep(&rest, ","));) fuse_set(k, set, &count);
+    p->group = gm_alloc(arena, (size_t)p->M, sizeof *p->group);
+    for (long m = 0; m < p->M; m++) p->group[m] = -1;
+    for (char *set; (set = strsep(&rest, ","));) fuse_set(p, set, &count);
 }
 
 /* --------------------------------------------------------------- resources */
@@ -184,49 +163,53 @@ static int decimals(const char *text) {
     return n > 9 ? 9 : (int)n;
 }
 
-/* Decimal costs times 10^places, exact: the places first, then the costs.  A
-   module's row goes by name, candidate 4's column is "4" or "4.cost". */
-static void read_costs(struct maker *k, const gm_table *t, const char *limit,
-                       gm_row *row) {
-    const gm_scores *s = k->s;
-    const long names = gm_table_column(t, "module");
-    int64_t unit = 1;
-    if (names < 0) gm_fail(GM_EINPUT, "%s: no column \"module\"", t->path);
-    row->places = decimals(limit);
-    row->cost = gm_alloc(k->arena, (size_t)(s->M * s->K), sizeof *row->cost);
-    for (int pass = 0; pass < 2; pass++) {
-        for (long i = 0, r = 0; i < s->M * s->K; i++) {
-            const char *name = s->name[i / s->K];
-            const int bits = s->bits[i % s->K];
-            long tries = 0;             /* rows in order are found at once */
-            while (tries < t->rows &&
-                   strcmp(t->cell[r * t->columns + names], name) != 0)
-                r = (r + 1) % t->rows, tries++;
-            if (tries == t->rows)
-                gm_fail(GM_EINPUT, "%s: module %s is missing", t->path, name);
-            if (s->bytes[i] < 0) continue;
-            long c = gm_table_column(t, gm_format(k->arena, "%d", bits));
-            if (c < 0)
-                c = gm_table_column(t, gm_format(k->arena, "%d.cost", bits));
-            if (c < 0)
-                gm_fail(GM_EINPUT, "%s: no column \"%d\"", t->path, bits);
-            const char *cell = t->cell[r * t->columns + c];
-            if (pass == 0 && decimals(cell) > row->places)
-                row->places = decimals(cell);
-            if (pass == 1 && !gm_is_scaled(cell, unit, &row->cost[i]))
-                gm_fail(GM_EINPUT, "%s: module %s: expected a cost such as "
-                        "0.25, found \"%s\"", t->path, name, cell);
-        }
-        for (int d = 0; pass == 0 && d < row->places; d++) unit *= 10;
+/* The cost of module m at `bits`: a module's row goes by name, *r: where to look
+   first; the column of 4 bits is "4" or "4.cost". */
+static const char *cost_text(const gm_table *t, const char *module, int bits,
+                             long *r) {
+    char column[32];
+    long tries = 0, names = gm_table_column(t, "module");
+    if (names < 0) gm_bad(t->path, "no column \"module\"");
+    for (; tries == t->rows ||
+           strcmp(t->cell[*r * t->columns + names], module) != 0; tries++) {
+        if (tries == t->rows) gm_bad(t->path, "module %s is missing", module);
+        *r = (*r + 1) % t->rows;
     }
+    snprintf(column, sizeof column, "%d", bits);
+    long c = gm_table_column(t, column);
+    if (c < 0) c = gm_table_column(t, strcat(column, ".cost"));
+    if (c < 0) gm_bad(t->path, "no column \"%d\"", bits);
+    return t->cell[*r * t->columns + c];
+}
+
+/* Decimal costs times 10^places, exact. */
+static void read_costs(gm_arena *arena, const gm_table *t, const char *limit,
+                       const gm_scores *s, gm_row *row) {
+    const size_t cells = (size_t)(s->M * s->K);
+    const char **text = gm_alloc(arena, cells, sizeof *text);
+    int64_t unit = 1;
+    long r = 0;
+    row->places = decimals(limit);
+    row->cost = gm_alloc(arena, cells, sizeof *row->cost);
+    for (size_t i = 0; i < cells; i++) {
+        if (s->bytes[i] < 0) continue;
+        text[i] = cost_text(t, s->name[i / (size_t)s->K],
+                            s->bits[i % (size_t)s->K], &r);
+        if (decimals(text[i]) > row->places) row->places = decimals(text[i]);
+    }
+    for (int d = 0; d < row->places; d++) unit *= 10;
+    for (size_t i = 0; i < cells; i++)
+        if (text[i] && !gm_is_scaled(text[i], unit, &row->cost[i]))
+            gm_bad(t->path, "module %s: expected a cost such as 0.25, found "
+                   "\"%s\"", s->name[i / (size_t)s->K], text[i]);
     row->limit = gm_parse_scaled("--resource", limit, unit);
 }
 
 /* "FILE:LIMIT,...": module and one column of costs for each number of bits;
    the row is called what "# resource NAME" says, else after the file. */
-static void resources(struct maker *k, const char *text) {
-    char *rest = copy_of(k, text);
-    k->p->row = gm_alloc(k->arena, GM_MAX_ROWS, sizeof *k->p->row);
+static void resources(gm_arena *arena, const char *text, gm_mckp *p) {
+    char *rest = copy_of(arena, text);
+    p->row = gm_alloc(arena, GM_MAX_ROWS, sizeof *p->row);
     for (char *item; (item = strsep(&rest, ","));) {
         char *limit = strrchr(item, ':');
         gm_table table;
@@ -234,23 +217,22 @@ static void resources(struct maker *k, const char *text) {
             gm_fail(GM_EUSAGE, "--resource: expected FILE:LIMIT,..., found "
                     "\"%s\"", item);
         *limit++ = 0;
-        if (k->p->rows == GM_MAX_ROWS)
+        if (p->rows == GM_MAX_ROWS)
             gm_fail(GM_EUSAGE, "at most %d resources", GM_MAX_ROWS);
-        gm_table_read(k->arena, item, &table);
-        gm_row *row = &k->p->row[k->p->rows++];
+        gm_table_read(arena, item, &table);
+        gm_row *row = &p->row[p->rows++];
         row->name = gm_table_key(&table, "resource");
         if (!row->name) row->name = gm_base_name(item);
-        read_costs(k, &table, limit, row);
+        read_costs(arena, &table, limit, p->scores, row);
     }
 }
 
-void gm_problem_constrain(gm_arena *arena, const gm_scores *scores,
-                          const gm_constraints *c, gm_mckp *problem) {
-    struct maker k = {arena, scores, problem};
+void gm_problem_constrain(gm_arena *arena, const gm_constraints *c,
+                          gm_mckp *problem) {
     problem->exact = c->exact;
-    limit_bits(&k, "--min-bits", c->min_bits, AT_LEAST);
-    limit_bits(&k, "--max-bits", c->max_bits, AT_MOST);
-    limit_bits(&k, "--pin", c->pin, EXACTLY);
-    fuse(&k, c->fuse);
-    resources(&k, c->resources);
+    limit_bits(arena, "--min-bits", c->min_bits, '>', problem);
+    limit_bits(arena, "--max-bits", c->max_bits, '<', problem);
+    limit_bits(arena, "--pin", c->pin, '=', problem);
+    fuse(arena, c->fuse, problem);
+    resources(arena, c->resources, problem);
 }

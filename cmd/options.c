@@ -84,7 +84,8 @@ static const option table[] = {
     {"--in", "bits|ebits|bytes", NAME, RUNS | COMPARE, &now.in, "what budgets "
      "count: codes; with scales and zeros; the packed file (50M, 47.5MiB)",
      "bits"},
-    {"--lp", "FILE", WRITE, SOLVE, &now.lp, "GLPK's model in CPLEX LP format"},
+    {"--lp", "FILE", WRITE, SOLVE, &now.solve.lp,
+     "GLPK's model in CPLEX LP format"},
     {"--exact", NULL, FLAG, SOLVE, &now.constraints.exact, "sum = budget"},
     {"--pin", "LIST...", LIST, SOLVE, &now.constraints.pin, "PATTERN=BITS,...: "
      "these modules take BITS (or PATTERN>=BITS, PATTERN<=BITS); a PATTERN is "
@@ -99,12 +100,8 @@ static const option table[] = {
     {"--resource", "LIST...", LIST, SOLVE | CHECK, &now.constraints.resources,
      "FILE:LIMIT,...: sum of costs <= LIMIT; FILE has columns module and one "
      "for each number of bits (GLPK); check: FILE,..."},
-    {"--robust", "R", WHOLE, SOLVE, &now.robust,
-     "solve R times with drawn scores: which bits change", NULL, 1, 1000000},
-    {"--edge", "P", REAL, SOLVE, &now.edge,
-     "share of draws from which on a module is on the edge", "0.05", 0, 1},
     {"--solver", "both|dp|glpk", NAME, SOLVE, &now.solve.solver,
-     "(both; dp for more than 32 budgets and for --robust)"},
+     "(both; dp for more than 32 budgets)"},
     {"--score-bits", "N", WHOLE, SOLVE, &now.score_bits,
      "scores enter as round(u 2^shift), range 2^shift <= 2^N", "30", 1, 44},
     {"--time-limit", "S", REAL, SOLVE, &now.solve.seconds, "of each solver; "
@@ -186,7 +183,7 @@ static const option table[] = {
     {"--rate", "R", REAL, LEARN, &now.fit.rate, "of Adam", "0.1", 1e-9, 1e3},
     {"--tail", "F", REAL, LEARN, &now.fit.tail,
      "share of steps averaged into the scores", "0.33", 0, 1},
-    {"--seed", "N", WHOLE, LEARN | SOLVE | REFINE, &now.fit.seed,
+    {"--seed", "N", WHOLE, LEARN | REFINE, &now.fit.seed,
      "of sequences, noise, labels, rivals, draws", "1", 0, 0x1p62},
     {"--resume", NULL, FLAG, FIT | RUNS | DUMP, &now.resume,
      "fit, run: go on from DIR/fit.state, to the same bits"},

@@ -11,7 +11,6 @@ typedef struct {
     gm_scores scores;
     gm_budget budget;
     gm_mckp problem;
-    gm_rounding rounding;
     gm_certificate certificate;
     gm_allocation allocation;
     int *choice;
@@ -31,11 +30,15 @@ static void read_solver(gm_call *call) {
     gm_solve_options *o = &call->solve;
     const char *list = call->budgets;
     if (!gm_given("--solver"))
-        o->solver = !gm_have_glpk() || call->robust ||
-                    (list && gm_count_char(list, ',') >= 32) ? GM_DP : GM_BOTH;
+        o->solver = !gm_have_glpk() || (list && gm_count_char(list, ',') >= 32)
+                        ? GM_DP : GM_BOTH;
     if (o->solver == GM_GLPK && !gm_have_glpk())
         gm_fail(GM_EUSAGE, "--solver glpk: this program was built without GLPK "
                 "(make GLPK=0)");
+    if (o->lp && o->solver == GM_DP)
+        gm_fail(GM_EUSAGE, gm_have_glpk() ? "--lp is the model that GLPK gets: "
+                "it goes with --solver both or glpk" :
+                "this program was built without GLPK (make GLPK=0)");
     o->report = &call->report;
     o->memory = (size_t)call->solver_mib << 20;
     gm_talk(call, "%s%s; the dynamic program's lists take at most %ld MiB",
@@ -51,35 +54,19 @@ static void build(solving *s, const char *text) {
     gm_arena *a = &call->arena;
     s->budget = gm_budget_parse(&s->scores, call->in, text);
     gm_problem_build(a, &s->scores, &s->budget, (int)call->score_bits,
-                     &s->problem, &s->rounding);
-    gm_problem_constrain(a, &s->scores, &call->constraints, &s->problem);
-}
-
-static void talk_times(const solving *s) {
-    const gm_certificate *t = &s->certificate;
-    if (t->dp_ran)
-        gm_talk(s->call, "dynamic program: %.3f s, %ld states, %.1f MB",
-                t->dp_seconds, t->states, (double)t->memory / 1e6);
-    if (t->glpk_ran)
-        gm_talk(s->call, "GLPK %s: %.3f s, %ld nodes", gm_glpk_version(),
-                t->glpk_seconds, t->nodes);
+                     &s->problem);
+    gm_problem_constrain(a, &call->constraints, &s->problem);
 }
 
 /* Fills s->allocation.  GM_ELIMIT: with an incumbent; certificate.why says what
    the limit was. */
-static gm_status solve_budget(solving *s, const char *text, bool talk) {
+static gm_status solve_budget(solving *s, const char *text) {
     gm_call *call = s->call;
-    gm_certificate *t = &s->certificate;
     build(s, text);
     gm_status status = gm_mckp_solve(&call->arena, &s->problem, &call->solve,
-                                     s->choice, t);
-    if (talk) talk_times(s);
-    if (status == GM_EINFEASIBLE)
-        gm_explain_infeasible(&s->scores, &s->budget, t);
-    if (status && !(status == GM_ELIMIT && t->found))
-        gm_fail(status, "%s", t->why);
-    gm_allocation_make(&call->arena, &s->scores, &s->budget, &s->problem,
-                       &s->rounding, s->choice, t, &s->allocation);
+                                     s->choice, &s->certificate);
+    s->allocation = gm_allocation_make(&call->arena, &s->problem, s->choice,
+                                       &s->certificate);
     return status;
 }
 
@@ -98,33 +85,6 @@ static void write_answer(solving *s) {
     if (path) gm_allocation_write(a, path, &s->allocation);
 }
 
-static void print_robust(solving *s) {
-    gm_call *call = s->call;
-    gm_arena *a = &call->arena;
-    const gm_scores *t = &s->scores;
-    long edge = 0;
-    gm_robust r;
-    gm_robust_find(a, t, &s->budget, &s->problem, (int)call->score_bits,
-                   &call->solve, s->choice, call->robust, call->fit.seed, &r);
-    const char *row = "module\tbits\tchanged\tedge";
-    for (int k = 0; k < t->K; k++)
-        row = gm_format(a, "%s\tat_%d", row, t->bits[k]);
-    gm_result_begin(row);
-    for (long m = 0; m < t->M; m++) {
-        bool on_edge = r.changed[m] > 0 && r.changed[m] >= call->edge;
-        row = gm_format(a, "%s\t%d\t%.4f\t%s", t->name[m],
-                        t->bits[s->choice[m]], r.changed[m],
-                        on_edge ? "edge" : "-");
-        for (int k = 0; k < t->K; k++)
-            row = gm_format(a, "%s\t%.4f", row, r.share[m * t->K + k]);
-        gm_result_row("%s", row);
-        edge += on_edge;
-    }
-    gm_result_end(call);
-    gm_talk(call, "%ld of %ld modules on the edge; expected loss of keeping "
-            "this assignment: %.3g of score", edge, t->M, r.regret);
-}
-
 static void print_allocation(const solving *s) {
     const gm_keys *keys = &s->allocation.keys;
     const gm_certificate *t = &s->certificate;
@@ -139,13 +99,17 @@ static void print_allocation(const solving *s) {
 
 static void solve_one(solving *s, const char *text) {
     gm_call *call = s->call;
-    build(s, text);
-    if (call->lp) gm_mckp_write_lp(&call->arena, &s->problem, call->lp);
-    gm_status status = solve_budget(s, text, true);
+    const gm_certificate *t = &s->certificate;
+    gm_status status = solve_budget(s, text);
+    if (t->dp_ran)
+        gm_talk(call, "dynamic program: %.3f s, %ld states, %.1f MB",
+                t->dp_seconds, t->states, (double)t->memory / 1e6);
+    if (t->glpk_ran)
+        gm_talk(call, "GLPK %s: %.3f s, %ld nodes", gm_glpk_version(),
+                t->glpk_seconds, t->nodes);
     write_answer(s);
-    if (!call->robust) print_allocation(s);
-    else if (!status) print_robust(s);
-    if (status) gm_fail(status, "%s", s->certificate.why);
+    print_allocation(s);
+    if (status) gm_fail(status, "%s", t->why);
 }
 
 /* ------------------------------------------------ many budgets, all budgets */
@@ -171,7 +135,7 @@ static void solve_many(solving *s) {
                     "objective\tbound\tgap\tlp_bound\toptimal\tagreed");
     for (char *text; (text = strsep(&list, ","));) {
         gm_mark mark = gm_arena_mark(&call->arena);
-        if (solve_budget(s, text, false)) limit = s->certificate;
+        if (solve_budget(s, text)) limit = s->certificate;
         many_row(s);
         write_answer(s);
         gm_arena_rewind(&call->arena, mark);
@@ -192,7 +156,7 @@ static void solve_frontier(solving *s) {
     for (long i = 0; i < f.count; i++) {
         int64_t size = f.point[i].size, score = f.point[i].score;
         char text[32];
-        gm_double_text(ldexp((double)score, -s->rounding.shift), text);
+        gm_double_text(ldexp((double)score, -s->problem.shift), text);
         if (bytes)
             gm_result_row("%" PRId64 "\t%s\t%" PRId64,
                           size + s->scores.overhead, text, score);
@@ -203,9 +167,9 @@ static void solve_frontier(solving *s) {
     }
     gm_result_end(call);
     gm_talk(call, "%ld points, %s; score = objective 2^-%d, off by at most %g",
-            f.count, f.complete ? "all there are" :
-            "only the supported ones: those that some multiplier makes optimal",
-            s->rounding.shift, s->rounding.bound / 2);
+            f.count, status ? "only the supported ones: those that some "
+            "multiplier makes optimal" : "all there are", s->problem.shift,
+            s->problem.rounding / 2);
     if (status) gm_fail(status, "%s", f.why);
 }
 
@@ -215,8 +179,6 @@ static void run_solve(gm_call *call) {
     const char *way = read_mode(call);
     s->call = call;
     read_solver(call);
-    if (call->robust && (call->budgets || call->frontier))
-        gm_fail(GM_EUSAGE, "--robust needs a single budget, found %s", way);
     gm_scores_read(a, call->operand[0], &s->scores);
     /* scores of gamma refine, at a budget that they were not made for */
     const char *at = gm_keys_get(&s->scores.keys, "refined_at");

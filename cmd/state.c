@@ -11,120 +11,118 @@
 /* Everything that determines the result, in one line. */
 void gm_fit_hash(const gm_fit *fit, char hash[65]) {
     const gm_fit_options *o = &fit->options;
-    char calibration[65], line[1024];
+    const bool *allowed = fit->candidates->allowed;
+    gm_arena arena = {0};
+    char calibration[65];
     gm_sha sha;
     gm_sha_tokens(fit->tokens, o->S, o->T, calibration);
-    int n = snprintf(line, sizeof line,
-                     "gamma-fit 2 %s %s relaxation=%d S=%ld T=%ld "
-                     "batch=%ld steps=%ld alpha=%a rho=%a eta=%a tau=%a "
-                     "rate=%a tail=%a budget=%a seed=%llu",
-                     fit->candidates->hash, calibration, (int)o->relaxation,
-                     o->S, o->T, o->batch, o->steps, o->alpha, o->rho, o->eta,
-                     o->tau, o->rate, o->tail, o->budget,
-                     (unsigned long long)o->seed);
-    gm_sha_begin(&sha);
-    gm_sha_add(&sha, line, (size_t)n);
+    const char *line = gm_format(
+        &arena, "gamma-fit 2 %s %s relaxation=%d S=%ld T=%ld batch=%ld "
+        "steps=%ld alpha=%a rho=%a eta=%a tau=%a rate=%a tail=%a budget=%a "
+        "seed=%llu", fit->candidates->hash, calibration, (int)o->relaxation,
+        o->S, o->T, o->batch, o->steps, o->alpha, o->rho, o->eta, o->tau,
+        o->rate, o->tail, o->budget, (unsigned long long)o->seed);
     /* what came later is added where it is not the default, so that older
        states still match */
-    if (o->norm != GM_NORM_TOKEN || (o->first_weight != 0 &&
-                                     o->first_weight != 1)) {
-        n = snprintf(line, sizeof line, " norm=%d first=%a", (int)o->norm,
-                     o->first_weight);
-        gm_sha_add(&sha, line, (size_t)n);
-    }
-    if (o->tau_last != 0 && o->tau_last != o->tau) {
-        n = snprintf(line, sizeof line, " tau_last=%a", o->tau_last);
-        gm_sha_add(&sha, line, (size_t)n);
-    }
-    if (fit->candidates->allowed)
-        gm_sha_add(&sha, fit->candidates->allowed,
-                   (size_t)(fit->M * fit->K) * sizeof(bool));
+    if (o->norm != GM_NORM_TOKEN ||
+        (o->first_weight != 0 && o->first_weight != 1))
+        line = gm_format(&arena, "%s norm=%d first=%a", line, (int)o->norm,
+                         o->first_weight);
+    if (o->tau_last != 0 && o->tau_last != o->tau)
+        line = gm_format(&arena, "%s tau_last=%a", line, o->tau_last);
+    gm_sha_begin(&sha);
+    gm_sha_add(&sha, line, strlen(line));
+    if (allowed)
+        gm_sha_add(&sha, allowed, (size_t)(fit->M * fit->K) * sizeof *allowed);
     gm_sha_end(&sha, hash);
+    gm_arena_free(&arena);
 }
 
-/* Columns of the state file, in order. */
-enum { STATE_COLUMNS = 7 };
-static const char state_head[] =
+/* What the state file has beside the step: numbers, and columns [M, K]. */
+enum { NUMBERS = 8, COLUMNS = 7, LATER = 5 };
+static const char *const number_name[NUMBERS] = {
+    "E0", "lambda", "multiplier_sum", "beta1_power", "beta2_power",
+    /* later: what the last step found; any further step finds it anew, so that
+       states written before these three were kept still serve */
+    "E", "c", "entropy"};
+static const char column_names[] =
     "theta\tmoment1\tmoment2\tseparable\ttheta_sum\tloss_sum\tloss_squares\n";
 
+static void parts(gm_fit *fit, double *number[NUMBERS],
+                  double *column[COLUMNS]) {
+    double *const n[NUMBERS] = {&fit->E0, &fit->lambda, &fit->multiplier_sum,
+                                &fit->beta1_power, &fit->beta2_power, &fit->E,
+                                &fit->c, &fit->entropy};
+    double *const c[COLUMNS] = {fit->theta, fit->moment1, fit->moment2,
+                                fit->separable, fit->theta_sum, fit->loss_sum,
+                                fit->loss_squares};
+    memcpy(number, n, sizeof n);
+    memcpy(column, c, sizeof c);
+}
+
 void gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path) {
+    gm_fit copy = *fit;
+    double *number[NUMBERS], *column[COLUMNS];
     gm_out out;
     char hash[65];
+    parts(&copy, number, column);
     gm_fit_hash(fit, hash);
     gm_out_open(arena, path, &out);
-    gm_out_print(&out, "# format gamma-state 1\n# hash %s\n# step %ld\n"
-                 "# E0 %a\n# lambda %a\n# multiplier_sum %a\n# beta1_power %a\n"
-                 "# beta2_power %a\n# E %a\n# c %a\n# entropy %a\n%s",
-                 hash, fit->step, fit->E0, fit->lambda,
-                 fit->multiplier_sum, fit->beta1_power, fit->beta2_power,
-                 fit->E, fit->c, fit->entropy, state_head);
+    gm_out_print(&out, "# format gamma-state 1\n# hash %s\n# step %ld\n", hash,
+                 fit->step);
+    for (int i = 0; i < NUMBERS; i++)
+        gm_out_print(&out, "# %s %a\n", number_name[i], *number[i]);
+    gm_out_print(&out, "%s", column_names);
     for (long i = 0; i < fit->M * fit->K; i++)
-        gm_out_print(&out, "%a\t%a\t%a\t%a\t%a\t%a\t%a\n",
-                     fit->theta[i], fit->moment1[i], fit->moment2[i],
-                     fit->separable[i], fit->theta_sum[i], fit->loss_sum[i],
-                     fit->loss_squares[i]);
+        for (int j = 0; j < COLUMNS; j++)
+            gm_out_print(&out, "%a%c", column[j][i],
+                         j + 1 < COLUMNS ? '\t' : '\n');
     gm_out_commit(&out);
 }
 
 /* A number of the state file: finite, and nothing after it. */
-static void state_number(const char *path, const char *what,
-                         const char *text, double *out) {
+static double state_number(const char *path, const char *what,
+                           const char *text) {
     char *end;
     double value = text ? strtod(text, &end) : 0;
     if (!text || end == text || *end || !isfinite(value))
-        gm_fail(GM_EINPUT, "%s: %s: expected a finite number, found \"%s\"",
-                path, what, text ? text : "nothing");
-    *out = value;
-}
-
-static void load_keys(gm_fit *fit, const gm_table *t) {
-    const char *format = gm_table_key(t, "format");
-    const char *hash = gm_table_key(t, "hash");
-    char own[65];
-    gm_fit_hash(fit, own);
-    if (!format || strcmp(format, "gamma-state 1") != 0 ||
-        t->rows != fit->M * fit->K || t->columns != STATE_COLUMNS)
-        gm_fail(GM_EINPUT, "%s: expected format gamma-state 1 with %ld rows of "
-                "%d, found %s with %ld rows of %ld", t->path, fit->M * fit->K,
-                STATE_COLUMNS, format ? format : "no format", t->rows,
-                t->columns);
-    if (!hash || strcmp(hash, own) != 0)
-        gm_fail(GM_EINPUT, "%s: belongs to another run (other model, text, "
-                "candidates or options): expected hash %s, found %s", t->path,
-                own, hash ? hash : "none");
-    double step = 0;
-    struct { const char *key; double *value; } number[] = {
-        {"step", &step}, {"E0", &fit->E0}, {"lambda", &fit->lambda},
-        {"multiplier_sum", &fit->multiplier_sum},
-        {"beta1_power", &fit->beta1_power},
-        {"beta2_power", &fit->beta2_power},
-        {"E", &fit->E}, {"c", &fit->c}, {"entropy", &fit->entropy}};
-    for (size_t i = 0; i < sizeof number / sizeof *number; i++) {
-        /* what the last step found: any further step finds it anew, so that
-           states written before these three were kept still serve */
-        if (i > 5 && step < (double)fit->options.steps &&
-            !gm_table_key(t, number[i].key))
-            continue;
-        state_number(t->path, number[i].key, gm_table_key(t, number[i].key),
-                     number[i].value);
-    }
-    if (step < 0 || step > (double)fit->options.steps || step != floor(step))
-        gm_fail(GM_EINPUT, "%s: step: expected 0 to %ld, found %g", t->path,
-                fit->options.steps, step);
-    fit->step = (long)step;
+        gm_bad(path, "%s: expected a finite number, found \"%s\"", what,
+               text ? text : "nothing");
+    return value;
 }
 
 void gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path) {
+    double *number[NUMBERS], *column[COLUMNS];
+    const long cells = fit->M * fit->K, steps = fit->options.steps;
     gm_table t;
+    char own[65];
     gm_table_read(arena, path, &t);
-    load_keys(fit, &t);
-    double *array[STATE_COLUMNS] = {fit->theta, fit->moment1, fit->moment2,
-                                    fit->separable, fit->theta_sum,
-                                    fit->loss_sum, fit->loss_squares};
-    for (long i = 0; i < fit->M * fit->K; i++)
-        for (int a = 0; a < STATE_COLUMNS; a++)
-            state_number(path, t.column[a], t.cell[i * STATE_COLUMNS + a],
-                         array[a] + i);
+    const char *format = gm_table_key(&t, "format");
+    const char *hash = gm_table_key(&t, "hash");
+    gm_fit_hash(fit, own);
+    if (!format || strcmp(format, "gamma-state 1") != 0 || t.rows != cells ||
+        t.columns != COLUMNS)
+        gm_bad(path, "expected format gamma-state 1 with %ld rows of %d, found "
+               "%s with %ld rows of %ld", cells, COLUMNS,
+               format ? format : "no format", t.rows, t.columns);
+    if (!hash || strcmp(hash, own) != 0)
+        gm_bad(path, "belongs to another run (other model, text, candidates or "
+               "options): expected hash %s, found %s", own,
+               hash ? hash : "none");
+    parts(fit, number, column);
+    const double step = state_number(path, "step", gm_table_key(&t, "step"));
+    for (int i = 0; i < NUMBERS; i++) {
+        const char *text = gm_table_key(&t, number_name[i]);
+        if (text || i < LATER || !(step < (double)steps))
+            *number[i] = state_number(path, number_name[i], text);
+    }
+    if (step < 0 || step > (double)steps || step != floor(step))
+        gm_bad(path, "step: expected 0 to %ld, found %g", steps, step);
+    fit->step = (long)step;
+    for (long i = 0; i < cells; i++)
+        for (int j = 0; j < COLUMNS; j++)
+            column[j][i] = state_number(path, t.column[j],
+                                        t.cell[i * COLUMNS + j]);
 }
 
 /* ------------------------------------------------------------- scores.tsv */

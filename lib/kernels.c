@@ -653,12 +653,6 @@ void gm_sincosd(double x, double *sine, double *cosine) {
     if (quarter == 1 || quarter == 2) *cosine = -*cosine;
 }
 
-double gm_normal(uint64_t seed, uint64_t stream, uint64_t counter) {
-    double sine, cosine, u = 1 - gm_uniform(seed, stream, counter); /* (0, 1] */
-    double turn = 6.283185307179586 * gm_uniform(seed, stream, counter + 1);
-    gm_sincosd(turn, &sine, &cosine);
-    return sqrt(-2 * gm_logd(u)) * cosine;
-}
 
 /* ------------------------------------------- Gram matrices and Cholesky
 

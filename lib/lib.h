@@ -216,7 +216,6 @@ void gm_round_column(const gm_column *column);
 double gm_expd(double x);
 double gm_logd(double x);                       /* x > 0 */
 void gm_sincosd(double x, double *sine, double *cosine);   /* |x| < 1e7 */
-double gm_normal(uint64_t seed, uint64_t stream, uint64_t counter);
 
 /* Lower triangles of [n, n]; each element is one chain of rounded products,
    added in the order given.

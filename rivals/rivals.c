@@ -102,11 +102,10 @@ static void ends_high(const gm_rivals *r) {
 static void solve(const gm_rivals *r, const gm_scores *scores, int *choice) {
     gm_arena *arena = r->arena;
     gm_mckp p;
-    gm_rounding rounding;
-    gm_certificate t = {0};
+    gm_certificate t;
     gm_solve_options o = {.solver = GM_DP, .report = r->report};
     gm_mark mark = gm_arena_mark(arena);
-    gm_problem_build(arena, scores, r->budget, 30, &p, &rounding);
+    gm_problem_build(arena, scores, r->budget, 30, &p);
     gm_status s = gm_mckp_solve(arena, &p, &o, choice, &t);
     if (s) gm_fail(s, "%s", t.why);
     gm_arena_rewind(arena, mark);
@@ -450,11 +449,9 @@ const gm_scores *gm_rivals_table(const gm_rivals *rivals) {
 
 /* The least sizes fit, or the reachable range in the reader's unit. */
 static void check_feasible(const gm_rivals *r) {
-    gm_certificate t = {.below = -1, .neighbours_proven = true};
-    t.largest = all(r, false);
-    t.smallest = t.above = all(r, true);
-    if (t.smallest > r->p.budget)
-        gm_explain_infeasible(&r->table, r->budget, &t);
+    const gm_solve_options any = {.solver = GM_DP, .any = true};
+    gm_certificate t;
+    gm_mckp_solve(r->arena, &r->p, &any, r->choice, &t);
 }
 
 /* What outlives the call, made by the first that needs it: the original's
@@ -490,7 +487,6 @@ static gm_effort prepare(gm_rivals *r) {
 gm_effort gm_rivals_choose(gm_rivals *r, gm_method method,
                            const gm_budget *budget, int *choice,
                            gm_refined *out) {
-    gm_rounding rounding;
     if ((unsigned)method >= GM_METHODS)
         gm_fail(GM_EUSAGE, "no such method: %d", (int)method);
     r->method = method;
@@ -498,13 +494,13 @@ gm_effort gm_rivals_choose(gm_rivals *r, gm_method method,
     r->choice = choice;
     r->refined = out;
     gm_mark mark = gm_arena_mark(r->arena);
-    gm_problem_build(r->arena, &r->table, budget, 30, &r->p, &rounding);
+    gm_problem_build(r->arena, &r->table, budget, 30, &r->p);
     check_feasible(r);
     gm_arena_rewind(r->arena, mark);
     gm_effort effort = prepare(r);
     const double start = gm_seconds();
     mark = gm_arena_mark(r->arena);
-    gm_problem_build(r->arena, &r->table, budget, 30, &r->p, &rounding);
+    gm_problem_build(r->arena, &r->table, budget, 30, &r->p);
     if (r->objective) gm_objective_forget(r->objective);
     methods[method].choose(r);
     if (r->objective)

@@ -200,7 +200,6 @@ static void absent(void) {
     gm_arena a = {0};
     gm_scores s;
     gm_mckp p;
-    gm_rounding r;
     gm_budget budget;
     gm_certificate c;
     gm_solve_options o = {.solver = GM_DP};
@@ -208,17 +207,17 @@ static void absent(void) {
     three_modules(&a, &s);
     s.bytes[2] = -1;
     CHECK(STATUS(budget = gm_budget_parse(&s, GM_BITS, "3")) == GM_OK &&
-          STATUS(gm_problem_build(&a, &s, &budget, 30, &p, &r)) == GM_OK &&
+          STATUS(gm_problem_build(&a, &s, &budget, 30, &p)) == GM_OK &&
           SOLVED(gm_mckp_solve(&a, &p, &o, choice, &c), c) == GM_OK, "%s", err.text);
     CHECK(!p.allowed[2] && choice[0] == 1 && choice[1] == 2 && choice[2] == 0,
           "allowed %d; choice %d %d %d", p.allowed[2], choice[0], choice[1],
           choice[2]);
-    CHECK(r.range == 5, "range %g: 9 - 4, 5 - 0, 1 - 0", r.range);
+    CHECK(p.shift == 27, "shift %d: range 5, of 9 - 4, 5 - 0, 1 - 0", p.shift);
     three_modules(&a, &s);
-    CHECK(STATUS(gm_problem_build(&a, &s, &budget, 30, &p, &r)) == GM_OK, "%s",
+    CHECK(STATUS(gm_problem_build(&a, &s, &budget, 30, &p)) == GM_OK, "%s",
           err.text);
-    CHECK(r.range == 9 && r.shift == 26 && r.bound == 3 * 0x1p-26,
-          "range %g, shift %d, bound %g", r.range, r.shift, r.bound);
+    CHECK(p.shift == 26 && p.rounding == 3 * 0x1p-26, "shift %d, bound %g",
+          p.shift, p.rounding);
     gm_arena_free(&a);
 }
 

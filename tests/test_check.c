@@ -67,17 +67,16 @@ static bool solve_file(gm_arena *a, const gm_scores *s, gm_convention in,
     static const char path[] = "build/test/check-work/alloc.tsv";
     gm_budget budget;
     gm_mckp p;
-    gm_rounding r;
     gm_certificate t;
     gm_solve_options o = {.solver = GM_BOTH};
     int *choice = gm_alloc(a, (size_t)s->M, sizeof *choice);
     CHECK(STATUS(budget = gm_budget_parse(s, in, text)) == GM_OK &&
-          STATUS(gm_problem_build(a, s, &budget, 30, &p, &r)) == GM_OK &&
-          STATUS(gm_problem_constrain(a, s, c, &p)) == GM_OK, "%s", err.text);
+          STATUS(gm_problem_build(a, s, &budget, 30, &p)) == GM_OK &&
+          STATUS(gm_problem_constrain(a, c, &p)) == GM_OK, "%s", err.text);
     gm_status status = SOLVED(gm_mckp_solve(a, &p, &o, choice, &t), t);
     if (status == GM_EINFEASIBLE) return false;
     CHECK(status == GM_OK, "%s", err.text);
-    CHECK(STATUS(gm_allocation_make(a, s, &budget, &p, &r, choice, &t, out)) ==
+    CHECK(STATUS(*out = gm_allocation_make(a, &p, choice, &t)) ==
               GM_OK && STATUS(gm_allocation_write(a, path, out)) == GM_OK &&
           STATUS(gm_allocation_read(a, path, out)) == GM_OK, "%s", err.text);
     return true;

@@ -28,12 +28,11 @@ static void make_scores(gm_arena *a, gm_scores *s) {
 
 static gm_status apply(gm_arena *a, const gm_constraints *c, gm_mckp *p) {
     static gm_scores s;
-    gm_budget budget;
-    gm_rounding r;
+    static gm_budget budget;
     make_scores(a, &s);
     budget = gm_budget_parse(&s, GM_BITS, "3.5");
-    gm_problem_build(a, &s, &budget, 30, p, &r);
-    return STATUS(gm_problem_constrain(a, &s, c, p));
+    gm_problem_build(a, &s, &budget, 30, p);
+    return STATUS(gm_problem_constrain(a, c, p));
 }
 
 /* What is allowed, one digit a module: bit k of it is candidate k. */
@@ -106,8 +105,9 @@ static void test_fuse_order(void) {
     gm_constraints c = {.fuse = "q+k"};
     STATUS(gm_scores_new(&a, 4, 4, bits, &s));
     STATUS(gm_mckp_new(&a, 4, 4, &p));
+    p.scores = &s;
     for (int m = 0; m < 4; m++) s.name[m] = gm_format(&a, "%s", name[m]);
-    CHECK(STATUS(gm_problem_constrain(&a, &s, &c, &p)) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_problem_constrain(&a, &c, &p)) == GM_OK, "%s", err.text);
     for (int m = 0; m < 4; m++)
         CHECK(p.group[m] == expected[m], "%s: group %ld", name[m], p.group[m]);
     gm_arena_free(&a);

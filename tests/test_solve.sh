@@ -228,27 +228,6 @@ is "--budgets, one at the limit: exit code" $? 4
 is "--budgets, one at the limit: both are there" "$(awk -F '\t' 'NR > 1 {
     print $1, $11 }' "$w/out" | tr '\n' ' ')" "1.9G no 3G proven "
 
-# --------------------------------------------------------------------- robust
-solve "$s" --bits 3 --robust 50 --seed 3
-cp "$w/out" "$w/robust"
-is "--robust: rows" "$(wc -l <"$w/robust" | tr -d ' ')" 29
-is "--robust: shares add up to 1" "$(awk -F '\t' 'NR > 1 {
-    d = $5 + $6 + $7 + $8 - 1; if (d > 1e-3 || d < -1e-3) n++ }
-    END { print n + 0 }' "$w/robust")" 0
-is "--robust: some modules are on the edge" \
-    "$(awk -F '\t' '$4 == "edge"' "$w/robust" | wc -l | awk '{ print ($1 > 0) }')" 1
-for edge in 0.05 0.5; do
-    solve "$s" --bits 3 --robust 50 --seed 3 --edge $edge
-    is "--edge $edge" "$(awk -F '\t' -v e=$edge 'NR > 1 &&
-        ($4 == "edge") != ($3 >= e) { n++ } END { print n + 0 }' "$w/out")" 0
-done
-solve "$s" --bits 3 --robust 50 --seed 3
-if cmp -s "$w/out" "$w/robust"; then ok; else bad "--robust twice"; fi
-expect 1 "gamma: $w/hard.tsv: module layers.0.w: no standard error at 2 bits; \
---robust needs them all" solve "$w/hard.tsv" --bits 4 --robust 2
-expect 2 "gamma: --robust needs a single budget, found --frontier" \
-    solve "$s" --frontier --robust 2
-
 # ------------------------------------------------------------------- bad input
 expect 2 "gamma: solve: expected one of --bits, --ebits, --bytes, --budgets, \
 --frontier, found none" solve "$s"

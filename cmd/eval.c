@@ -2,31 +2,31 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
-static void choice_cells(gm_call *call, const gm_questions *questions,
-                         const int *choice, char to[256]) {
+static const char *text_cells(gm_call *call, const int *choice) {
+    gm_measure m = gm_call_measure(call, &call->candidates, choice);
+    const char *kl = "-\t-\t-\t-";
+    if (choice)
+        kl = gm_format(&call->arena, "%.6f\t%.6f\t%.6f\t%.6f", m.kl,
+                       m.kl_error, m.top1, m.top1_error);
+    return gm_format(&call->arena, "\t%.6f\t%.6f\t%.6f\t%s\t%ld\t%ld\t%ld",
+                     m.perplexity, m.nll, m.nll_error, kl, m.windows, m.window,
+                     m.predicted);
+}
+
+static const char *choice_cells(gm_call *call, const gm_questions *questions,
+                                const int *choice) {
     double *likelihood = gm_alloc(&call->arena, (size_t)questions->count,
                                   sizeof *likelihood);
     gm_questions_likelihoods(call, questions, choice, likelihood);
     gm_accuracy a = gm_questions_score(questions, likelihood);
-    snprintf(to, 256, "\t%ld\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f",
-             questions->questions, a.share[0], a.error[0], a.share[1], a.error[1],
-             a.share[2], a.error[2]);
-}
-
-static void text_cells(gm_call *call, const int *choice, char to[256]) {
-    gm_measure m = gm_call_measure(call, &call->candidates, choice);
-    char kl[128] = "-\t-\t-\t-";
-    if (choice)
-        snprintf(kl, sizeof kl, "%.6f\t%.6f\t%.6f\t%.6f", m.kl, m.kl_error,
-                 m.top1, m.top1_error);
-    snprintf(to, 256, "\t%.6f\t%.6f\t%.6f\t%s\t%ld\t%ld\t%ld", m.perplexity,
-             m.nll, m.nll_error, kl, m.windows, m.window, m.predicted);
+    return gm_format(&call->arena, "\t%ld\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f\t%.6f",
+                     questions->questions, a.share[0], a.error[0], a.share[1],
+                     a.error[1], a.share[2], a.error[2]);
 }
 
 static void run_eval(gm_call *call) {
     gm_tokenizer *tokenizer;
     gm_questions questions;
-    char columns[512];
     const bool text = call->text || call->text_tokens || !call->choices;
     gm_model_open(&call->arena, call->operand[0], &call->model);
     if (call->choices) {
@@ -37,18 +37,17 @@ static void run_eval(gm_call *call) {
     if (text) gm_call_windows(call);
     call->plan = (gm_plan){.budgets = call->alloc != NULL};
     if (text) gm_call_plan(call);
-    snprintf(columns, sizeof columns, "model%s%s", text ? "\tperplexity\tnll\t"
-             "nll_error\tkl\tkl_error\ttop1\ttop1_error\twindows\twindow\t"
-             "predicted" : "", call->choices ? "\tquestions\tacc\tacc_error\t"
-             "acc_norm\tacc_norm_error\tacc_bytes\tacc_bytes_error" : "");
-    gm_result_begin(columns);
+    gm_result_begin(gm_format(
+        &call->arena, "model%s%s", !text ? "" : "\tperplexity\tnll\tnll_error\t"
+        "kl\tkl_error\ttop1\ttop1_error\twindows\twindow\tpredicted",
+        !call->choices ? "" : "\tquestions\tacc\tacc_error\tacc_norm\t"
+        "acc_norm_error\tacc_bytes\tacc_bytes_error"));
     for (int quantized = 0; quantized <= (call->alloc != NULL); quantized++) {
         const int *choice = quantized ? call->choice : NULL;
-        char left[256] = "", right[256] = "";
-        if (text) text_cells(call, choice, left);
-        if (call->choices) choice_cells(call, &questions, choice, right);
+        const char *left = text ? text_cells(call, choice) : "";
         gm_result_row("%s%s%s", quantized ? "quantized" : "original", left,
-                      right);
+                      call->choices ? choice_cells(call, &questions, choice)
+                                    : "");
     }
     gm_result_end(call);
 }

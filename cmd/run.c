@@ -7,33 +7,9 @@
 typedef struct {
     gm_call *call;
     gm_scores scores;
-    gm_measure original, *uniform;      /* uniform: [K], windows 0: not yet */
+    gm_rivals *rivals;
+    gm_measure original, *uniform;      /* [K], windows 0: not yet */
 } running;
-
-/* The largest candidate that all modules have and that is within the budget
-   everywhere, or -1. */
-static int uniform_within(const gm_scores *scores, const gm_budget *budget,
-                          int *choice) {
-    for (int k = scores->K - 1; k >= 0; k--) {
-        bool all = true;
-        for (long m = 0; m < scores->M; m++) {
-            choice[m] = k;
-            all = all && scores->bytes[m * scores->K + k] >= 0;
-        }
-        gm_sizes z = gm_sizes_of(scores, choice);
-        if (all && gm_size_in(&z, budget->convention) <= budget->limit)
-            return k;
-    }
-    return -1;
-}
-
-static const char *proof_text(gm_arena *arena, const gm_certificate *c) {
-    if (c->optimal && c->agreed) return "optimal, both solvers agree";
-    if (c->optimal) return "optimal";
-    double gap = (double)(c->objective - c->bound);
-    return gm_format(arena, "within %.3g%% of optimal",
-                     100 * gap / (double)(c->objective ? c->objective : 1));
-}
 
 /* One budget: solve, write, measure GAMMA and the largest uniform choice that
    fits; append its row. */
@@ -45,7 +21,7 @@ static void run_budget(running *r, const char *text) {
     gm_allocation allocation;
     gm_solve_options options = {.solver = gm_have_glpk() ? GM_BOTH : GM_DP,
                                 .seconds = 60, .report = &call->report};
-    int *choice = gm_alloc(a, (size_t)scores->M, sizeof *choice);
+    int *choice = gm_alloc(a, (size_t)scores->M, sizeof *choice), k = 0;
     int *same = gm_alloc(a, (size_t)scores->M, sizeof *same);
     gm_budget budget = gm_budget_parse(scores, call->in, text);
     gm_allocate(a, scores, &budget, &options, choice, &certificate,
@@ -56,33 +32,40 @@ static void run_budget(running *r, const char *text) {
         gm_export_dequantized(a, &call->candidates, choice,
                               gm_format(a, "%s/model-%s", call->out, text),
                               &call->report);
-    int k = uniform_within(scores, &budget, same);
-    if (k >= 0 && !r->uniform[k].windows)
+    gm_rivals_choose(r->rivals, GM_UNIFORM, &budget, same, NULL);
+    for (long m = 0; m < scores->M; m++)        /* some may have less */
+        if (same[m] > k) k = same[m];
+    if (!r->uniform[k].windows)
         r->uniform[k] = gm_call_measure(call, &call->candidates, same);
     gm_measure gamma = gm_call_measure(call, &call->candidates, choice);
     gm_sizes z = gm_sizes_of(scores, choice), u = gm_sizes_of(scores, same);
     gm_result_row("%s\t%.3f\t%d\t%.3f\t%lld\t%.4f\t%.3f\t%lld\t%.5f\t%s", text,
-                  r->original.perplexity, k < 0 ? 0 : scores->bits[k],
-                  k < 0 ? 0 : r->uniform[k].perplexity,
-                  k < 0 ? 0 : (long long)u.file_bytes,
+                  r->original.perplexity, scores->bits[k],
+                  r->uniform[k].perplexity, (long long)u.file_bytes,
                   (double)z.code_bits / (double)scores->N, gamma.perplexity,
                   (long long)z.file_bytes, gamma.kl,
-                  proof_text(a, &certificate));
+                  !certificate.optimal ? "not proven: gap in its file" :
+                  certificate.agreed ? "optimal, both solvers agree"
+                                     : "optimal");
 }
 
 static void run_run(gm_call *call) {
     running r = {.call = call};
+    gm_arena *a = &call->arena;
     char hash[65];
     gm_call_prepare(call);
     gm_call_begin(call);
     gm_call_learn(call, &r.scores, hash);
     if (gm_rank() > 0) return;      /* the rest is done by one process */
-    r.uniform = gm_alloc(&call->arena, (size_t)r.scores.K, sizeof *r.uniform);
+    r.rivals = gm_rivals_begin(a, &(gm_rivals_options){
+        .candidates = &call->candidates, .evaluations = 1,
+        .overhead = call->table.overhead}, &call->report);
+    r.uniform = gm_alloc(a, (size_t)r.scores.K, sizeof *r.uniform);
     r.original = gm_call_measure(call, NULL, NULL);
     gm_result_begin("budget\toriginal_ppl\tuniform_bits\tuniform_ppl\t"
                     "uniform_bytes\tgamma_bits\tgamma_ppl\tgamma_bytes\t"
                     "gamma_kl\tproof");
-    char *list = gm_format(&call->arena, "%s", call->budgets);
+    char *list = gm_format(a, "%s", call->budgets);
     for (char *item; (item = strsep(&list, ","));) run_budget(&r, item);
     gm_result_end(call);
     gm_talk(call, "%s: scores.tsv (reusable: gamma solve), alloc-BUDGET.tsv "

@@ -676,26 +676,24 @@ static const gm_json *header_read(gm_arena *arena, const gm_input *file,
 static gm_tensors open_files(gm_arena *arena, const char *const *path,
                              long count) {
     gm_tensors all = {.files = count};
-    const gm_json **header = gm_alloc(arena, (size_t)count, sizeof *header);
-    int64_t *start = gm_alloc(arena, (size_t)count, sizeof *start);
     size_t room = 0;
     all.file = gm_alloc(arena, (size_t)count, sizeof *all.file);
+    all.tensor = gm_grow(arena, NULL, 0, &room, sizeof *all.tensor);
     for (long i = 0; i < count; i++) {
-        all.file[i] = gm_input_open(arena, path[i]);
-        header[i] = header_read(arena, all.file[i], &start[i]);
-        room += header[i]->length;
-    }
-    all.tensor = gm_alloc(arena, room, sizeof *all.tensor);
-    for (long i = 0; i < count; i++) {
-        const gm_json *metadata = gm_json_get(header[i], "__metadata__");
+        int64_t start;
+        gm_input *file = all.file[i] = gm_input_open(arena, path[i]);
+        const gm_json *header = header_read(arena, file, &start);
+        const gm_json *metadata = gm_json_get(header, "__metadata__");
         const long first = all.count;
         if (metadata) check_metadata(path[i], metadata);
         if (i == 0) all.metadata = metadata;
-        for (const gm_json *e = header[i]->child; e; e = e->next)
-            if (e != metadata)
-                all.tensor[all.count++] = entry_read(all.file[i], start[i], e);
-        check_cover(all.file[i], start[i], all.tensor + first,
-                    all.count - first);
+        for (const gm_json *e = header->child; e; e = e->next) {
+            if (e == metadata) continue;
+            all.tensor = gm_grow(arena, all.tensor, (size_t)all.count, &room,
+                                 sizeof *all.tensor);
+            all.tensor[all.count++] = entry_read(file, start, e);
+        }
+        check_cover(file, start, all.tensor + first, all.count - first);
     }
     qsort(all.tensor, (size_t)all.count, sizeof *all.tensor, by_name);
     for (const gm_tensor *t = all.tensor + 1; t < all.tensor + all.count; t++)

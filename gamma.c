@@ -619,7 +619,7 @@ void gm_module_table(gm_arena *arena, const gm_model *model,
     for (long m = 0; m < out->M; m++) {
         long rows, columns;
         int j = (int)(m % GM_LINEARS);
-        gm_linear_name(arena, m / GM_LINEARS, j, &out->name[m]);
+        out->name[m] = gm_linear_name(arena, m / GM_LINEARS, j);
         gm_linear_shape(c, j, &rows, &columns);
         out->out[m] = rows;
         out->in[m] = columns;

@@ -641,8 +641,7 @@ void gm_packed_tensors(gm_arena *arena, const char *stem, const gm_packed *p,
 void gm_candidate_parts(gm_arena *arena, const gm_candidates *c, long layer,
                         int j, int k, gm_tensor out[3]) {
     const gm_packed q = shape_of(&c->model->config, &c->recipe, j, k, NULL);
-    const char *name;
-    gm_linear_name(arena, layer, j, &name);
+    const char *name = gm_linear_name(arena, layer, j);
     gm_packed_tensors(arena, gm_format(arena, "%s.b%d", name, q.bits), &q, out);
 }
 

@@ -99,10 +99,9 @@ static void candidate(dump *d, long l, int j, int k) {
     const gm_candidates *c = d->fit->candidates;
     const int b = c->recipe.bits[k];
     const bool packed = b < 16 && c->recipe.quantizer != GM_EXTERNAL;
-    const char *name;
     long out, in;
     gm_mark mark = gm_arena_mark(d->arena);
-    gm_linear_name(d->arena, l, j, &name);
+    const char *name = gm_linear_name(d->arena, l, j);
     gm_linear_shape(&c->model->config, j, &out, &in);
     name = gm_format(d->arena, "candidates.%s.b%d", name, b);
     if (!gm_allowed(c, l * GM_LINEARS + j, k) || (d->place && !any(d, name)))
@@ -174,9 +173,8 @@ static void candidates(dump *d, long l) {
 /* A matrix for each of the seven linears of block l: mixed or grad. */
 static void linears(dump *d, const char *what, long l, gm_real *const *w) {
     for (int j = 0; j < GM_LINEARS; j++) {
-        const char *name;
+        const char *name = gm_linear_name(d->arena, l, j);
         long out, in;
-        gm_linear_name(d->arena, l, j, &name);
         gm_linear_shape(&d->fit->candidates->model->config, j, &out, &in);
         item(d, real_dtype, out, in, w[j], "%s.%s", what, name);
     }

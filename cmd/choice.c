@@ -66,10 +66,9 @@ static gm_ending encode_pair(const reading *r, const gm_json *context,
     memcpy(whole, context->string, context->length);
     memcpy(whole + context->length, delimiter, gap);
     memcpy(whole + context->length + gap, choice->string, choice->length);
-    int32_t *first, *both;
     long n_first, n_both;
-    gm_tokenize(r->tokenizer, a, whole, kept, &first, &n_first);
-    gm_tokenize(r->tokenizer, a, whole, bytes, &both, &n_both);
+    const int32_t *first = gm_tokenize(r->tokenizer, a, whole, kept, &n_first);
+    int32_t *both = gm_tokenize(r->tokenizer, a, whole, bytes, &n_both);
     if (n_first < 1 || n_both <= n_first || n_both - n_first > positions)
         gm_bad(r->call->choices, "line %ld: expected at least one token of "
                "context and 1 to %ld of each choice, found %ld and %ld",

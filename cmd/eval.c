@@ -30,7 +30,7 @@ static void run_eval(gm_call *call) {
     const bool text = call->text || call->text_tokens || !call->choices;
     gm_model_open(&call->arena, call->operand[0], &call->model);
     if (call->choices) {
-        gm_tokenizer_open(&call->arena, call->model.dir, &tokenizer);
+        tokenizer = gm_tokenizer_open(&call->arena, call->model.dir);
         questions = gm_questions_read(call, tokenizer);
     }
     if (call->alloc) gm_call_chosen(call);

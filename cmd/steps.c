@@ -11,7 +11,6 @@ static int32_t *tokens_of(gm_call *call, const char *text, const char *npy,
                           long *count) {
     gm_arena *a = &call->arena;
     const char *path = npy ? npy : text;
-    gm_tokenizer *tokenizer;
     int32_t *tokens;
     size_t bytes;
     if (!text == !npy)
@@ -21,8 +20,8 @@ static int32_t *tokens_of(gm_call *call, const char *text, const char *npy,
         tokens = gm_npy_read(a, npy, count);
     } else {
         text = gm_file_text(a, text, &bytes);
-        gm_tokenizer_open(a, call->model.dir, &tokenizer);
-        gm_tokenize(tokenizer, a, text, bytes, &tokens, count);
+        tokens = gm_tokenize(gm_tokenizer_open(a, call->model.dir), a, text,
+                             bytes, count);
     }
     for (long i = 0; i < *count; i++)
         if (tokens[i] < 0 || tokens[i] >= call->model.config.vocab)

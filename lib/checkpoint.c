@@ -438,10 +438,10 @@ void gm_model_hash(gm_model *model) {
 
 void gm_model_close(gm_model *model) { gm_tensors_close(&model->tensors); }
 
-void gm_linear_name(gm_arena *arena, long layer, int j, const char **name) {
+const char *gm_linear_name(gm_arena *arena, long layer, int j) {
     int length = (int)(strlen(parts[j].name) - strlen(".weight"));
-    *name = gm_format(arena, "model.layers.%ld.%.*s", layer, length,
-                      parts[j].name);
+    return gm_format(arena, "model.layers.%ld.%.*s", layer, length,
+                     parts[j].name);
 }
 
 const gm_tensor *gm_linear_tensor(const gm_model *model, long layer, int j) {

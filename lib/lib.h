@@ -421,13 +421,12 @@ int32_t *gm_npy_read(gm_arena *arena, const char *path, long *count);
    add_special_tokens = False: GPT-2, SmolLM2, Llama 3, Qwen2/3.  Anything else
    is refused, but truncation and padding, which are ignored. */
 typedef struct gm_tokenizer gm_tokenizer;
-void gm_tokenizer_open(gm_arena *arena, const char *dir, gm_tokenizer **out);
+gm_tokenizer *gm_tokenizer_open(gm_arena *arena, const char *dir);
 /* Of valid UTF-8 below 512 MiB, special tokens written out included.  As in
    the library, a byte without a token or unk_token leaves no trace.
    O(n log n). */
-void gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
-                 const char *text, size_t bytes, int32_t **tokens,
-                 long *count);
+int32_t *gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
+                     const char *text, size_t bytes, long *count);
 long gm_tokenizer_size(const gm_tokenizer *tokenizer);  /* largest id + 1 */
 
 /* ------------------------------------------------------------ checkpoint.c
@@ -478,7 +477,7 @@ void gm_model_hash(gm_model *model);
 void gm_model_close(gm_model *model);
 
 /* "model.layers.3.mlp.up_proj" for block 3, linear GM_UP. */
-void gm_linear_name(gm_arena *arena, long layer, int j, const char **name);
+const char *gm_linear_name(gm_arena *arena, long layer, int j);
 const gm_tensor *gm_linear_tensor(const gm_model *model, long layer, int j);
 
 /* One block's weights as gm_real.  Absent biases and norms are NULL. */
@@ -550,8 +549,7 @@ typedef struct {
     const char **name;
     int *bits;
     int64_t *bytes;                     /* -1: the file does not say         */
-    const char **allowed;               /* NULL, or [M] "2,3,4": the choice  */
-    const char **fused;                 /* NULL, or [M] "-" or a group name  */
+    const char **allowed, **fused;      /* NULL, or "2,3,4"; "-" or a group  */
 } gm_allocation;
 void gm_allocation_write(gm_arena *arena, const char *path,
                          const gm_allocation *allocation);

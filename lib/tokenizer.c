@@ -498,9 +498,8 @@ static void find(struct work *w, int pass, const char *text, const char *end) {
     find(w, pass + 1, done, end);
 }
 
-void gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
-                 const char *text, size_t bytes, int32_t **tokens,
-                 long *count) {
+int32_t *gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
+                     const char *text, size_t bytes, long *count) {
     struct work w = {.t = tokenizer};
     const char *end = text + bytes;
     uint32_t point;
@@ -513,11 +512,12 @@ void gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
                    (uint8_t)*at, at - text);
     gm_alloc(&w.scratch, 1, 1);     /* keeps the first chunk for all words */
     find(&w, 0, text, end);
-    *tokens = gm_alloc(arena, w.ids, sizeof **tokens);
+    int32_t *tokens = gm_alloc(arena, w.ids, sizeof *tokens);
+    if (w.ids) memcpy(tokens, w.id, w.ids * sizeof *tokens);
     *count = (long)w.ids;
-    if (w.ids) memcpy(*tokens, w.id, w.ids * sizeof **tokens);
     gm_arena_free(&w.scratch);
     gm_arena_free(&w.arena);
+    return tokens;
 }
 
 long gm_tokenizer_size(const gm_tokenizer *tokenizer) {
@@ -809,7 +809,7 @@ static void load_added(const struct load *l, const gm_json *root) {
     l->t->added = a;
 }
 
-void gm_tokenizer_open(gm_arena *arena, const char *dir, gm_tokenizer **out) {
+gm_tokenizer *gm_tokenizer_open(gm_arena *arena, const char *dir) {
     gm_tokenizer *t = gm_alloc(arena, 1, sizeof *t);
     struct load l = {.t = t, .arena = arena};
     t->path = gm_format(arena, "%s/tokenizer.json", dir);
@@ -825,5 +825,5 @@ void gm_tokenizer_open(gm_arena *arena, const char *dir, gm_tokenizer **out) {
     load_merges(&l);
     load_added(&l, root);
     gm_arena_free(&l.scratch);
-    *out = t;
+    return t;
 }

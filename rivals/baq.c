@@ -240,9 +240,7 @@ static void spreads(baq *b) {
 /* -------------------------------------------------------------------- files */
 
 static const char *module_name(const baq *b, long m) {
-    const char *name;
-    gm_linear_name(b->arena, m / GM_LINEARS, (int)(m % GM_LINEARS), &name);
-    return name;
+    return gm_linear_name(b->arena, m / GM_LINEARS, (int)(m % GM_LINEARS));
 }
 
 /* One tensor a module, and metadata that states each one's bytes.  The number

@@ -13,10 +13,10 @@ static void encode(void *context) {
     int32_t *id;
     long count;
     double begin = gm_seconds();
-    gm_tokenizer_open(&j->arena, j->argv[1], &t);
+    t = gm_tokenizer_open(&j->arena, j->argv[1]);
     double opened = gm_seconds();
     text = gm_file_text(&j->arena, j->argv[2], &bytes);
-    gm_tokenize(t, &j->arena, text, bytes, &id, &count);
+    id = gm_tokenize(t, &j->arena, text, bytes, &count);
     fprintf(stderr, "open %.3f s, encode %.3f s\n", opened - begin,
             gm_seconds() - opened);
     for (long i = 0; i < count; i++) printf("%d\n", id[i]);

@@ -36,7 +36,7 @@ static void fixture_begin(fixture *f) {
     gm_arena *a = &f->call.arena;
     f->call.delimiter = " ";
     gm_status s = STATUS(gm_model_open(a, "data/tiny-llama", &f->call.model));
-    if (!s) s = STATUS(gm_tokenizer_open(a, "data/tiny-llama", &f->tokenizer));
+    if (!s) s = STATUS(f->tokenizer = gm_tokenizer_open(a, "data/tiny-llama"));
     if (!s) s = read_file(f, "data/choices.jsonl", &f->questions);
     CHECK(s == GM_OK, "%s", err.text);
     if (s) exit(test_end("test_choice"));

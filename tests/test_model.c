@@ -179,7 +179,7 @@ static void test_gradient(const char *name, uint64_t number) {
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
         gm_linear_shape(c, j, &out, &in);
-        MUST(STATUS(gm_linear_name(&u.arena, 0, j, &linear)));
+        MUST(STATUS(linear = gm_linear_name(&u.arena, 0, j)));
         linear += strlen("model.layers.0.");
         snprintf(label, sizeof label, "%s.weight", linear);
         compare_samples(name, label, grad.w[j], out * in);

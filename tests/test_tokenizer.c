@@ -55,7 +55,7 @@ static gm_status tokenize(const gm_tokenizer *t, gm_arena *arena,
                           long *count) {
     char *copy = malloc(n ? n : 1);
     if (n) memcpy(copy, text, n);
-    gm_status status = STATUS(gm_tokenize(t, arena, copy, n, id, count));
+    gm_status status = STATUS(*id = gm_tokenize(t, arena, copy, n, count));
     free(copy);
     return status;
 }
@@ -73,7 +73,7 @@ static void check_fold(const gm_tokenizer *t, const char *name,
     gm_arena arena = {0};
     int32_t *id = NULL;
     long n = -1;
-    gm_status status = STATUS(gm_tokenize(t, &arena, text, bytes, &id, &n));
+    gm_status status = STATUS(id = gm_tokenize(t, &arena, text, bytes, &n));
     CHECK(status == GM_OK, "%s %s: %s", name, what, err.text);
     CHECK(n == v.i[0] && fold(id, n) == v.i[1],
           "%s %s: %ld ids, expected %ld, or others", name, what, n,
@@ -89,7 +89,7 @@ static void check_line(const gm_tokenizer *t, const char *name,
     gm_arena arena = {0};
     int32_t *id = NULL;
     long n = -1;
-    gm_status status = STATUS(gm_tokenize(t, &arena, text, strlen(text), &id, &n));
+    gm_status status = STATUS(id = gm_tokenize(t, &arena, text, strlen(text), &n));
     CHECK(status == GM_OK && n == v.count, "%s %s: %ld ids, expected %ld %s",
           name, what, n, v.count, err.text);
     for (long i = 0; i < n && i < v.count; i++)
@@ -162,7 +162,7 @@ static void test_golden(const char *name) {
     size_t bytes = 0;
     char dir[64];
     snprintf(dir, sizeof dir, GOLDEN "-%s", name);
-    gm_status status = STATUS(gm_tokenizer_open(&arena, dir, &t));
+    gm_status status = STATUS(t = gm_tokenizer_open(&arena, dir));
     CHECK(status == GM_OK, "%s", err.text);
     if (status != GM_OK) return;
     gm_vec size = vec_read(VEC, record_name(name, "size"));
@@ -334,7 +334,7 @@ static void write_file(const char *path, const char *data, size_t n) {
 static gm_status open_text(gm_arena *arena, const char *text, size_t n,
                            gm_tokenizer **t) {
     write_file(SCRATCH "/tokenizer.json", text, n);
-    return STATUS(gm_tokenizer_open(arena, SCRATCH, t));
+    return STATUS(*t = gm_tokenizer_open(arena, SCRATCH));
 }
 
 /* `base` with the first `from` replaced by `to`. */
@@ -365,7 +365,7 @@ static void test_refused(void) {
                  refused[i].message);
         CHECK_TEXT(err.text, expected);
     }
-    status = STATUS(gm_tokenizer_open(&arena, SCRATCH "/none", &tokenizer));
+    status = STATUS(tokenizer = gm_tokenizer_open(&arena, SCRATCH "/none"));
     CHECK(status == GM_EIO, "%d", status);
     CHECK_TEXT(err.text, SCRATCH "/none/tokenizer.json: cannot open: "
                "No such file or directory");
@@ -389,7 +389,7 @@ static void test_bad_text(void) {
     gm_tokenizer *t;
     int32_t *id;
     long n;
-    CHECK(STATUS(gm_tokenizer_open(&arena, GOLDEN "-llama3", &t)) == GM_OK,
+    CHECK(STATUS(t = gm_tokenizer_open(&arena, GOLDEN "-llama3")) == GM_OK,
           "%s", err.text);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         gm_status status = tokenize(t, &arena, bad[i].text,
@@ -397,7 +397,7 @@ static void test_bad_text(void) {
         CHECK(status == GM_EINPUT, "%d", status);
         CHECK_TEXT(err.text, bad[i].message);
     }
-    gm_status status = STATUS(gm_tokenize(t, &arena, "", (size_t)1 << 29, &id, &n));
+    gm_status status = STATUS(id = gm_tokenize(t, &arena, "", (size_t)1 << 29, &n));
     CHECK(status == GM_ELIMIT, "%d", status);
     CHECK_TEXT(err.text, "text of 536870912 bytes, expected fewer than "
                "536870912");
@@ -455,13 +455,12 @@ static void test_mutations(void) {
             else text[at] = swap[(r >> 32) % (sizeof swap - 1)];
         }
         gm_tokenizer *t;
-        int32_t *id;
         long count;
         gm_status status = open_text(&arena, text, n, &t);
         if (status == GM_OK) {
             opened++;
-            status = STATUS(gm_tokenize(t, &arena, "ab<s> b 12e\xCC\x81", 14, &id,
-                                 &count));
+            status = STATUS(gm_tokenize(t, &arena, "ab<s> b 12e\xCC\x81", 14,
+                                        &count));
             CHECK(status == GM_OK, "%s", err.text);
         } else {
             refusals++;
@@ -487,7 +486,7 @@ static void test_text_mutations(void) {
         char dir[64], text[64];
         long fine = 0;
         snprintf(dir, sizeof dir, GOLDEN "-%s", names[k]);
-        CHECK(STATUS(gm_tokenizer_open(&arena, dir, &t)) == GM_OK, "%s",
+        CHECK(STATUS(t = gm_tokenizer_open(&arena, dir)) == GM_OK, "%s",
               err.text);
         for (uint64_t round = 0; round < 1000; round++) {
             uint64_t r = gm_random(2, (uint64_t)k, round);

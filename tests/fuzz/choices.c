@@ -9,7 +9,7 @@ void fuzz_choices(const uint8_t *data, size_t size) {
     gm_call call = {.choices = "/fuzz/q.jsonl", .delimiter = " ",
                     .model.config.max_position = 64};
     gm_questions q;
-    if (!t && STATUS(gm_tokenizer_open(&kept, "tests/golden/tokenizer-gpt2", &t)))
+    if (!t && STATUS(t = gm_tokenizer_open(&kept, "tests/golden/tokenizer-gpt2")))
         fprintf(stderr, "%s\n", err.text), abort();
     fuzz_begin();
     fuzz_file("/fuzz/q.jsonl", data, size);

@@ -12,7 +12,7 @@ static const gm_tokenizer *golden(int i) {
         "tests/golden/tokenizer-smollm2"};
     static gm_arena arena;
     static gm_tokenizer *t[5];
-    if (!t[i] && STATUS(gm_tokenizer_open(&arena, dir[i], &t[i])) != GM_OK)
+    if (!t[i] && STATUS(t[i] = gm_tokenizer_open(&arena, dir[i])) != GM_OK)
         fprintf(stderr, "%s\n", err.text), abort();
     return t[i];
 }
@@ -29,7 +29,7 @@ void fuzz_text(const uint8_t *data, size_t size) {
     bool valid = true;
     fuzz_begin();
     fuzz_file("/fuzz/text", text, n);
-    gm_status s = STATUS(gm_tokenize(t, &arena, text, n, &tokens, &count));
+    gm_status s = STATUS(tokens = gm_tokenize(t, &arena, text, n, &count));
     fuzz_end(512, 1 << 16);
     for (size_t i = 0; i < n && valid;) {
         uint32_t point;

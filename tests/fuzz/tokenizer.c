@@ -15,8 +15,8 @@ void fuzz_tokenizer(const uint8_t *data, size_t size) {
     fuzz_begin();
     fuzz_file("/fuzz/tokenizer.json", data, stop ? (size_t)(stop - data) : size);
     fuzz_file("/fuzz/text", text, bytes);       /* counted as input */
-    gm_status s = STATUS(gm_tokenizer_open(&arena, "/fuzz", &t));
-    if (!s) s = STATUS(gm_tokenize(t, &arena, text, bytes, &tokens, &count));
+    gm_status s = STATUS(t = gm_tokenizer_open(&arena, "/fuzz"));
+    if (!s) s = STATUS(tokens = gm_tokenize(t, &arena, text, bytes, &count));
     fuzz_end(512, 1 << 16);
     for (long i = 0; !s && i < count; i++)
         FUZZ_CHECK(tokens[i] >= 0 && tokens[i] < gm_tokenizer_size(t));

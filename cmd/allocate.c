@@ -99,21 +99,26 @@ static const char **allowed_texts(gm_arena *arena, const gm_mckp *p) {
     return restricted ? out : NULL;
 }
 
-gm_allocation gm_allocation_make(gm_arena *arena, const gm_mckp *p,
-                                 const int *choice,
-                                 const gm_certificate *certificate) {
-    const gm_scores *s = p->scores;
+gm_allocation gm_allocation_of(gm_arena *arena, const gm_scores *s,
+                               const int *choice) {
     gm_allocation out = {.path = "allocation", .M = s->M, .name = s->name};
     out.bits = gm_alloc(arena, (size_t)s->M, sizeof *out.bits);
     out.bytes = gm_alloc(arena, (size_t)s->M, sizeof *out.bytes);
-    if (p->group)
-        out.fused = gm_alloc(arena, (size_t)s->M, sizeof *out.fused);
     for (long m = 0; m < s->M; m++) {
         out.bits[m] = s->bits[choice[m]];
         out.bytes[m] = s->bytes[m * s->K + choice[m]];
-        if (p->group)
-            out.fused[m] = p->group[m] < 0 ? "-" : whole(arena, p->group[m]);
     }
+    return out;
+}
+
+gm_allocation gm_allocation_make(gm_arena *arena, const gm_mckp *p,
+                                 const int *choice,
+                                 const gm_certificate *certificate) {
+    gm_allocation out = gm_allocation_of(arena, p->scores, choice);
+    if (p->group)
+        out.fused = gm_alloc(arena, (size_t)out.M, sizeof *out.fused);
+    for (long m = 0; m < out.M && p->group; m++)
+        out.fused[m] = p->group[m] < 0 ? "-" : whole(arena, p->group[m]);
     set_keys(arena, p, choice, certificate, &out.keys);
     out.allowed = allowed_texts(arena, p);
     return out;

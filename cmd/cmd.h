@@ -192,6 +192,9 @@ void gm_allow(gm_arena *arena, const gm_scores *scores, const char *text,
 
 /* -------------------------------------------------------------- allocate.c */
 
+/* Each module's bits and bytes; no keys. */
+gm_allocation gm_allocation_of(gm_arena *arena, const gm_scores *scores,
+                               const int *choice);
 /* The answer to a built problem, with its certificate as "# key value" lines.
    Bytes depend on the inputs alone (times are left out). */
 gm_allocation gm_allocation_make(gm_arena *arena, const gm_mckp *problem,

@@ -126,7 +126,7 @@ static void write_alloc(comparing *c, const gm_budget *budget,
                         const char *method, const int *choice) {
     gm_call *call = c->call;
     gm_arena *a = &call->arena;
-    const gm_scores *t = c->table;
+    gm_allocation out = gm_allocation_of(a, c->table, choice);
     const char *in = gm_convention_name(budget->convention);
     const bool bits = budget->convention == GM_BITS;
     char recipe[128];
@@ -136,13 +136,6 @@ static void write_alloc(comparing *c, const gm_budget *budget,
         {"method", method}, {"model_hash", call->model.hash},
         {"candidates", recipe}, {"candidates_hash", call->candidates.hash},
         {"asked", budget->text}, {"asked_in", in}};
-    gm_allocation out = {.M = t->M, .name = t->name};
-    out.bits = gm_alloc(a, (size_t)t->M, sizeof *out.bits);
-    out.bytes = gm_alloc(a, (size_t)t->M, sizeof *out.bytes);
-    for (long m = 0; m < t->M; m++) {
-        out.bits[m] = t->bits[choice[m]];
-        out.bytes[m] = t->bytes[m * t->K + choice[m]];
-    }
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         gm_keys_set(a, &out.keys, keys[i][0], "%s", keys[i][1]);
     gm_allocation_write(a, gm_format(a, "%s/alloc-%s-%s%s%s.tsv", call->out,

@@ -16,19 +16,14 @@ typedef struct {
     int *choice;
 } solving;
 
-/* The option that says the budget; call->in: what it counts. */
-static const char *read_mode(gm_call *call) {
-    const char *way = gm_call_way(call, 5);
-    if (gm_given("--in") && !call->budgets && !call->frontier)
+/* The option that says the budget; call->in: what it counts; the solver. */
+static const char *read_options(gm_call *call) {
+    gm_solve_options *o = &call->solve;
+    const char *way = gm_call_way(call, 5), *list = call->budgets;
+    if (gm_given("--in") && !list && !call->frontier)
         gm_fail(GM_EUSAGE, "--in goes with --budgets and --frontier; %s says "
                 "it already", way);
     if (call->frontier && !gm_given("--in")) call->in = GM_BYTES;
-    return way;
-}
-
-static void read_solver(gm_call *call) {
-    gm_solve_options *o = &call->solve;
-    const char *list = call->budgets;
     if (!gm_given("--solver"))
         o->solver = !gm_have_glpk() || (list && gm_count_char(list, ',') >= 32)
                         ? GM_DP : GM_BOTH;
@@ -45,61 +40,44 @@ static void read_solver(gm_call *call) {
             o->solver == GM_BOTH ? "dynamic program and GLPK" :
             o->solver == GM_DP ? "dynamic program" : "GLPK",
             gm_have_glpk() ? "" : " (built without GLPK)", call->solver_mib);
+    return way;
 }
 
-/* -------------------------------------------------------------- one budget */
+/* ------------------------------------------------- one budget, many budgets */
 
 static void build(solving *s, const char *text) {
     gm_call *call = s->call;
-    gm_arena *a = &call->arena;
     s->budget = gm_budget_parse(&s->scores, call->in, text);
-    gm_problem_build(a, &s->scores, &s->budget, (int)call->score_bits,
-                     &s->problem);
-    gm_problem_constrain(a, &call->constraints, &s->problem);
+    gm_problem_build(&call->arena, &s->scores, &s->budget,
+                     (int)call->score_bits, &s->problem);
+    gm_problem_constrain(&call->arena, &call->constraints, &s->problem);
 }
 
-/* Fills s->allocation.  GM_ELIMIT: with an incumbent; certificate.why says what
-   the limit was. */
+/* Fills s->allocation and writes it to --out, with % replaced by one of many
+   budgets.  GM_ELIMIT: with an incumbent; certificate.why says what the limit
+   was. */
 static gm_status solve_budget(solving *s, const char *text) {
     gm_call *call = s->call;
+    gm_arena *a = &call->arena;
+    const char *to = call->out, *hole = to ? strchr(to, '%') : NULL;
     build(s, text);
-    gm_status status = gm_mckp_solve(&call->arena, &s->problem, &call->solve,
-                                     s->choice, &s->certificate);
-    s->allocation = gm_allocation_make(&call->arena, &s->problem, s->choice,
+    gm_status status = gm_mckp_solve(a, &s->problem, &call->solve, s->choice,
+                                     &s->certificate);
+    s->allocation = gm_allocation_make(a, &s->problem, s->choice,
                                        &s->certificate);
+    if (to && call->budgets && !hole)
+        gm_fail(GM_EUSAGE, "--out: with --budgets a %% in the name stands for "
+                "the budget; found none in \"%s\"", to);
+    if (to && call->budgets)
+        to = gm_format(a, "%.*s%s%s", (int)(hole - to), to, text, hole + 1);
+    if (to) gm_allocation_write(a, to, &s->allocation);
     return status;
-}
-
-/* --out FILE, with % replaced by one of many budgets. */
-static void write_answer(solving *s) {
-    gm_arena *a = &s->call->arena;
-    const char *path = s->call->out;
-    if (path && s->call->budgets) {
-        const char *hole = strchr(path, '%');
-        if (!hole)
-            gm_fail(GM_EUSAGE, "--out: with --budgets a %% in the name stands "
-                    "for the budget; found none in \"%s\"", path);
-        path = gm_format(a, "%.*s%s%s", (int)(hole - path), path,
-                         s->budget.text, hole + 1);
-    }
-    if (path) gm_allocation_write(a, path, &s->allocation);
-}
-
-static void print_allocation(const solving *s) {
-    const gm_keys *keys = &s->allocation.keys;
-    const gm_certificate *t = &s->certificate;
-    gm_result_begin("key\tvalue");
-    for (const gm_key *k = keys->key; k < keys->key + keys->count; k++)
-        gm_result_row("%s\t%s", k->name, k->value);
-    gm_result_row("states\t%ld", t->states);
-    gm_result_row("nodes\t%ld", t->nodes);
-    gm_result_row("seconds\t%.3f", t->dp_seconds + t->glpk_seconds);
-    gm_result_end(s->call);
 }
 
 static void solve_one(solving *s, const char *text) {
     gm_call *call = s->call;
     const gm_certificate *t = &s->certificate;
+    const gm_keys *keys = &s->allocation.keys;
     gm_status status = solve_budget(s, text);
     if (t->dp_ran)
         gm_talk(call, "dynamic program: %.3f s, %ld states, %.1f MB",
@@ -107,42 +85,42 @@ static void solve_one(solving *s, const char *text) {
     if (t->glpk_ran)
         gm_talk(call, "GLPK %s: %.3f s, %ld nodes", gm_glpk_version(),
                 t->glpk_seconds, t->nodes);
-    write_answer(s);
-    print_allocation(s);
+    gm_result_begin("key\tvalue");
+    for (const gm_key *k = keys->key; k < keys->key + keys->count; k++)
+        gm_result_row("%s\t%s", k->name, k->value);
+    gm_result_row("states\t%ld", t->states);
+    gm_result_row("nodes\t%ld", t->nodes);
+    gm_result_row("seconds\t%.3f", t->dp_seconds + t->glpk_seconds);
+    gm_result_end(call);
     if (status) gm_fail(status, "%s", t->why);
-}
-
-/* ------------------------------------------------ many budgets, all budgets */
-
-static void many_row(const solving *s) {
-    const gm_certificate *t = &s->certificate;
-    gm_sizes z = gm_sizes_of(&s->scores, s->choice);
-    gm_result_row("%s\t%" PRId64 "\t%" PRId64 "\t%.9g\t%" PRId64
-                  "\t%s\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%" PRId64
-                  "\t%s\t%s", s->budget.text, t->size, t->slack,
-                  (double)z.code_bits / (double)s->scores.N, z.file_bytes,
-                  gm_keys_get(&s->allocation.keys, "objective_real"),
-                  t->objective, t->bound, t->objective - t->bound, t->lp_bound,
-                  t->optimal ? "proven" : "no",
-                  t->agreed ? "yes" : t->glpk_ran ? "no" : "one solver");
 }
 
 static void solve_many(solving *s) {
     gm_call *call = s->call;
+    const gm_certificate *t = &s->certificate;
     gm_certificate limit = {0};     /* of the last that met one */
     char *list = gm_format(&call->arena, "%s", call->budgets);
     gm_result_begin("budget\tsize\tslack\tcode_bits\tfile_bytes\tscore\t"
                     "objective\tbound\tgap\tlp_bound\toptimal\tagreed");
     for (char *text; (text = strsep(&list, ","));) {
         gm_mark mark = gm_arena_mark(&call->arena);
-        if (solve_budget(s, text)) limit = s->certificate;
-        many_row(s);
-        write_answer(s);
+        if (solve_budget(s, text)) limit = *t;
+        gm_sizes z = gm_sizes_of(&s->scores, s->choice);
+        gm_result_row("%s\t%" PRId64 "\t%" PRId64 "\t%.9g\t%" PRId64
+                      "\t%s\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%" PRId64
+                      "\t%s\t%s", text, t->size, t->slack,
+                      (double)z.code_bits / (double)s->scores.N, z.file_bytes,
+                      gm_keys_get(&s->allocation.keys, "objective_real"),
+                      t->objective, t->bound, t->objective - t->bound,
+                      t->lp_bound, t->optimal ? "proven" : "no",
+                      t->agreed ? "yes" : t->glpk_ran ? "no" : "one solver");
         gm_arena_rewind(&call->arena, mark);
     }
     gm_result_end(call);
     if (*limit.why) gm_fail(GM_ELIMIT, "%s", limit.why);
 }
+
+/* -------------------------------------------------------------- all budgets */
 
 static void solve_frontier(solving *s) {
     gm_call *call = s->call;
@@ -176,9 +154,8 @@ static void solve_frontier(solving *s) {
 static void run_solve(gm_call *call) {
     gm_arena *a = &call->arena;
     solving *s = gm_alloc(a, 1, sizeof *s);
-    const char *way = read_mode(call);
+    const char *way = read_options(call);
     s->call = call;
-    read_solver(call);
     gm_scores_read(a, call->operand[0], &s->scores);
     /* scores of gamma refine, at a budget that they were not made for */
     const char *at = gm_keys_get(&s->scores.keys, "refined_at");

@@ -412,7 +412,7 @@ static bool holds(signs *s, char sign, const char **p, double r) {
 static double factor(signs *s) {
     const array r = named(s, "times");
     const array multiple = operation(s, '*', r, s->x);
-    return unexplained(s, multiple, false) < 0.01 ? *r.x : NAN;
+    return r.x && unexplained(s, multiple, false) < 0.01 ? *r.x : NAN;
 }
 
 static void recognise(signs *s) {

@@ -106,10 +106,10 @@ void gm_anneal(gm_arena *arena, const gm_search *s, int *choice) {
     const double reserve = s->share * (MOST_LOWERED + 1);
     const double moves = patience * s->evaluations / s->share;
     gm_draws draws = {s->seed, 1, 0};
-    for (double i = 0; i < moves; i++) {
+    for (long i = 0; (double)i < moves; i++) {
         double used = s->spent(s->objective), f = used / s->evaluations;
         if (used + (reserve < 1 ? reserve : 1) > s->evaluations) break;
-        if (i / moves > f) f = i / moves;
+        if ((double)i / moves > f) f = (double)i / moves;
         if (!propose(p, now, next, &draws)) continue;
         double E_next = s->cost(s->objective, next);
         double t = t0 * gm_expd(-f * gm_logd(cooling));
@@ -213,7 +213,7 @@ void gm_evolve(gm_arena *arena, const gm_search *s, const int *starts,
     for (int i = 0; i <= POPULATION; i++)
         q.member[i] = gm_alloc(arena, M, sizeof *choice);
     settle(&q, starts, given);
-    for (double i = 0; i < children && room(s); i++) {
+    for (long i = 0; (double)i < children && room(s); i++) {
         make_child(&q);
         if (is_member(&q)) continue;
         evaluate(&q, POPULATION);

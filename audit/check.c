@@ -5,8 +5,8 @@
    The bound.  Row 0 limits the size, c_0 = s, by the budget, further rows are
    resources.  For any mu_r >= 0 (mu_0, lambda, of any sign for "=") and any
    assignment x that meets the limits,
-     sum_m u_m,x(m)  >=  sum_m (u + sum_r mu_r c_r)_m,x(m) - sum_r mu_r limit_r
-                     >=  sum_m min_k (u + sum_r mu_r c_r)_mk - sum_r mu_r limit_r
+     sum_m u_m,x(m) >= sum_m (u + sum_r mu_r c_r)_m,x(m) - sum_r mu_r limit_r
+                    >= sum_m min_k (u + sum_r mu_r c_r)_mk - sum_r mu_r limit_r
    because what is subtracted is at least what was added.  u = round(score
    2^score_shift), sizes s in the budget's convention, over one denominator.
 

@@ -805,8 +805,8 @@ static void test_bad_npy(void) {
     write_file(DIR "/t.npy", "\x93NUMPY\1\0\xFF\xFF{}", 12);
     refused(STATUS(t = gm_npy_read(&arena, DIR "/t.npy", &n)), GM_EINPUT,
             DIR "/t.npy: npy header of 65535 bytes does not fit a file of 12");
-    write_file(DIR "/t.npy", "\x93NUMPY\1\0\5\0{'descr':'<i4','shape':(0,),"
-               "'fortran_order':False}", 61);
+    write_file(DIR "/t.npy", "\x93NUMPY\1\0\5\0{'descr': '<i4', "
+               "'fortran_order': False, 'shape': (0,), }", 67);
     refused(STATUS(gm_npy_read(&arena, DIR "/t.npy", &n)), GM_EINPUT,
             DIR "/t.npy: npy header is not a dictionary of descr, "
             "fortran_order and shape");

@@ -348,8 +348,7 @@ static int isa_chosen = -1;     /* -1: not yet */
 
 gm_isa gm_isa_best(void) {
 #ifdef GM_X86
-    if (__builtin_cpu_supports("avx512f"))
-        return GM_AVX512;
+    if (__builtin_cpu_supports("avx512f")) return GM_AVX512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         return GM_AVX2;
 #endif

@@ -4,11 +4,11 @@
    (1) p_m   = softmax(theta_m / tau)                               [K]
    (2) c     = (1/N) sum_m n_m sum_k b_k p_mk - B     (average bits, off target)
    (3) W~_m  = sum_k p_mk Q_mk                           [out, in]  [choice]
-   (4) E_l   = mean_t w_t f(||f_l(h_{l-1}; W~)_t - h_l,t||^2 / D_lt)  [choice]
+   (4) E_l   = mean_t w_t r(||f_l(h_{l-1}; W~)_t - h_lt||^2 / D_lt)   [choice]
    (5) g_mk  = <dE_l/dW~_m, Q_mk> = dE_l/dp_mk
 
    (6) J     = sum_l E_l / E_0 + sum_mk (p_mk - p_mk^2) S_mk
-               - (alpha/M) sum_m H(p_m) + lambda c + rho/2 c^2
+               - (alpha/M) sum_m entropy(p_m) + lambda c + rho/2 c^2
 
    minimised over theta by Adam on
    (7) v_mk  = dJ/dp_mk   = S_mk + (g_mk - 2 p_mk S_mk)
@@ -31,16 +31,16 @@
    `gumbel` mixes a sample instead (Jang, Gu, Poole 2017): in each step, with
    fresh noise G and tau falling from step to step,
      pi_m = softmax(theta_m),   y_m = softmax((theta_m + G_m) / tau),   p = y
-   where c and H are those of pi, the expectation; J is differentiated at the
+   where c and entropy are of pi, the expectation; J is differentiated at the
    sampled noise.  `hard`: p_m = one-hot(argmax_k theta_mk + G_mk), a sample of
    pi_m itself, with the straight-through gradient dE/dtheta = (dy/dtheta)
    dE/dp: as if p moved as y does.
 
-   Norms, D_lt (y = h_l, the mean over the rows of this step), f(x) = x:
-     token   ||y_t||^2            robust  the same, but
-     plain   1                            f(x) = s ln(1 + x/s), s = 0.1
-     energy  mean_t ||y_t||^2     update  mean_t ||y_t - h_{l-1,t}||^2
-   w_t = W at the first position of a sequence, else 1.
+   Norms, D_lt (the mean over the rows of this step), r(x) = x:
+     token   ||h_lt||^2           robust  the same, but r(x) = ln(1 + 10 x) / 10
+     plain   1
+     energy  mean_t ||h_lt||^2    update  mean_t ||h_lt - h_{l-1,t}||^2
+   w_t: --first-weight at the first position of a sequence, else 1.
 
    Every block sees the original model's input h_{l-1} (teacher forcing), so
    blocks are independent given lambda.  One step is one sweep that recomputes
@@ -55,36 +55,35 @@
 /* ------------------------------------------------------- calibration text */
 
 void gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
-                    long S, long T, int32_t **out) {
-    if (count / T < S)
+                    long sequences, long T, int32_t **out) {
+    if (count / T < sequences)
         gm_fail(GM_EINPUT, "calibration text: expected at least %ld tokens "
-                "(%ld sequences of %ld), found %ld", S * T, S, T, count);
-    int32_t *chosen = gm_alloc(arena, (size_t)(S * T), sizeof *chosen);
-    /* sequence i starts at floor(i count/S): spread evenly, and T <= count/S
-       keeps them apart */
-    for (long i = 0; i < S; i++)
-        memcpy(chosen + i * T,
-               tokens + (long)((__int128)i * count / S),
+                "(%ld sequences of %ld), found %ld", sequences * T, sequences,
+                T, count);
+    *out = gm_alloc(arena, (size_t)(sequences * T), sizeof **out);
+    /* sequence i starts at floor(i count / sequences): spread evenly, and
+       T <= count / sequences keeps them apart */
+    for (long i = 0; i < sequences; i++)
+        memcpy(*out + i * T, tokens + (long)((__int128)i * count / sequences),
                (size_t)T * sizeof *tokens);
-    *out = chosen;
 }
 
 /* Which sequences step `step` sees: consecutive places of a permutation of
-   0..S-1 that is drawn anew each time it is used up, so that all sequences
-   are used equally often. */
+   0 .. sequences-1 that is drawn anew each time it is used up, so that all are
+   used equally often. */
 static void pick_sequences(const gm_fit_options *o, long step, long *order,
                            long *picked) {
     for (long i = 0; i < o->batch; i++) {
         long place = step * o->batch + i;
-        uint64_t epoch = (uint64_t)(place / o->S);
-        for (long j = 0; j < o->S; j++) order[j] = j;
-        for (long j = o->S - 1; j > 0; j--) {           /* Fisher, Yates */
+        uint64_t epoch = (uint64_t)(place / o->sequences);
+        for (long j = 0; j < o->sequences; j++) order[j] = j;
+        for (long j = o->sequences - 1; j > 0; j--) {       /* Fisher, Yates */
             uint64_t r = gm_random(o->seed, epoch, (uint64_t)j);
             long other = (long)(r % (uint64_t)(j + 1)), keep = order[j];
             order[j] = order[other];
             order[other] = keep;
         }
-        picked[i] = order[place % o->S];
+        picked[i] = order[place % o->sequences];
     }
 }
 
@@ -223,9 +222,9 @@ static double mean_divisor(const gm_loss *x) {
     return sum / (double)x->R;
 }
 
-/* (4) and its gradient.  With e = y~_t - y_t:
-     x = ||e||^2 / D,   E_t = w_t f(x),   dE/dy~_t = (2/R) w_t f'(x) e / D
-   f(x) = x; robust: f(x) = s ln(1 + x/s), f'(x) = 1 / (1 + x/s). */
+/* (4) and its gradient.  With e the student's error of a row:
+     x = ||e||^2 / D,   E_t = w_t r(x),   dE/de = (2/R) w_t r'(x) e / D
+   r(x) = x; robust: r(x) = ln(1 + 10 x) / 10, r'(x) = 1 / (1 + 10 x). */
 double gm_loss_block(const gm_loss *x) {
     const bool own = x->norm == GM_NORM_TOKEN || x->norm == GM_NORM_ROBUST;
     const double mean = mean_divisor(x);
@@ -269,7 +268,7 @@ static void sweep_alloc(gm_arena *arena, const gm_config *c,
     w->student = gm_alloc(arena, R * d, sizeof *w->student);
     w->d_y = gm_alloc(arena, R * d, sizeof *w->d_y);
     w->row_E = gm_alloc(arena, R, sizeof *w->row_E);
-    w->order = gm_alloc(arena, (size_t)o->S, sizeof *w->order);
+    w->order = gm_alloc(arena, (size_t)o->sequences, sizeof *w->order);
     w->picked = gm_alloc(arena, (size_t)o->batch, sizeof *w->picked);
     w->tokens = gm_alloc(arena, R, sizeof *w->tokens);
 }
@@ -288,7 +287,7 @@ static double block_loss(const gm_fit *fit) {
 static bool measuring(const gm_fit *fit) {
     const gm_fit_options *o = &fit->options;
     return o->relaxation == GM_SOFT_CORRECTED &&
-           (fit->step == 0 || fit->step * o->batch < o->S);
+           (fit->step == 0 || fit->step * o->batch < o->sequences);
 }
 
 /* S_mk: module m of block l alone at candidate k, all else original, in units
@@ -519,7 +518,8 @@ void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
     const gm_model *model = candidates->model;
     const gm_config *c = &model->config;
     *fit = (gm_fit){.options = *options, .candidates = candidates,
-                    .arena = arena, .tokens = tokens, .K = candidates->recipe.count,
+                    .arena = arena, .tokens = tokens,
+                    .K = candidates->recipe.count,
                     .M = c->layers * GM_LINEARS,
                     .beta1_power = 1, .beta2_power = 1};
     for (long m = 0; m < fit->M; m++) fit->N += module_weights(fit, m);
@@ -536,33 +536,37 @@ void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
     gm_sweep *w = fit->sweep;
     sweep_alloc(arena, c, options, w);
     if (gm_rank() == 0) return;
-    w->inputs = gm_alloc(arena, (size_t)(options->S * options->T * c->d),
-                         sizeof *w->inputs);
+    w->inputs = gm_alloc(arena, (size_t)(options->sequences * options->T),
+                         (size_t)c->d * sizeof *w->inputs);
     gm_states_before(model, gm_rank_first(c->layers, gm_rank()),
-                     &(gm_sequences){tokens, options->S, options->T},
+                     &(gm_sequences){tokens, options->sequences, options->T},
                      &w->block, &w->acts, w->inputs);
 }
 
 /* -------------------------------------------------------------- scores (10) */
 
-/* scaled: S_mk f_m.  L_mk is S_mk plus an interaction, the product of e_mk and
-   the others' errors at the budget of learning: linear in e_mk, so for a small
-   e_mk larger than S_mk.  But at a budget where m gets such a candidate the
-   others' errors are small too; if all shrink together the interaction stays in
-   proportion to S_mk.  So it is read where it weighs least against S_mk,
-   between the module's worst candidate w and its best b, and half of it belongs
-   to the others, that the scores add up to the joint error [choice]:
-     f_m = (1 + (L_mw - L_mb) / (S_mw - S_mb)) / 2,  within 1/2 and 2. */
+/* scaled: S_mk factor_m.  loss_mk is S_mk plus an interaction, the product of
+   the candidate's error and the others' at the budget of learning: linear in
+   the former, so for a good candidate larger than S_mk.  But at a budget where
+   m gets such a candidate the others' errors are small too; if all shrink
+   together the interaction stays in proportion to S_mk.  So it is read where it
+   weighs least against S_mk, between the module's worst candidate and its best,
+   and half of it belongs to the others, that the scores add up to the joint
+   error [choice]:
+     factor_m = (1 + (loss_worst - loss_best) / (S_worst - S_best)) / 2,
+   within 1/2 and 2. */
 static double joint_factor(const gm_fit *fit, long m, double n) {
-    long w = -1, b = -1;
+    const double *S = fit->separable, *loss = fit->loss_sum;
+    long worst = -1, best = -1;
     for (long i = m * fit->K; i < (m + 1) * fit->K; i++) {
         if (!gm_allowed(fit->candidates, m, (int)(i - m * fit->K))) continue;
-        if (w < 0 || fit->separable[i] > fit->separable[w]) w = i;
-        if (b < 0 || fit->separable[i] < fit->separable[b]) b = i;
+        if (worst < 0 || S[i] > S[worst]) worst = i;
+        if (best < 0 || S[i] < S[best]) best = i;
     }
-    double S = fit->separable[w] - fit->separable[b];
-    double f = S > 0 ? (fit->loss_sum[w] - fit->loss_sum[b]) / n / S : 1;
-    return fmin(fmax((1 + f) / 2, 0.5), 2);
+    const double apart = S[worst] - S[best];
+    const double ratio =
+        apart > 0 ? (loss[worst] - loss[best]) / n / apart : 1;
+    return fmin(fmax((1 + ratio) / 2, 0.5), 2);
 }
 
 /* loss: the mean of candidate_loss over the tail's steps.

@@ -8,7 +8,7 @@
 
    Letters used everywhere (code, comments, docs, tests):
      L blocks        M = 7 L linear modules     T tokens in one sequence
-     S sequences     d hidden size              n_m weights in module m
+     R rows: tokens  d hidden size              n_m weights in module m
      N = sum_m n_m   K candidates per module    b_k code bits of candidate k
      W_m weight of module m, [out, in]          Q_mk its candidate k, [out, in]
      s_mk stored bytes of module m with candidate k
@@ -29,11 +29,11 @@
 void gm_rope_angles(const gm_config *config, long T, const int32_t *position,
                     gm_real *cos, gm_real *sin);
 
-/* What the backward pass needs from a forward pass over R = S T rows.
-   Allocated once, used for every block; S and T may be set lower. */
+/* What the backward pass needs from a forward pass over R = sequences T rows.
+   Allocated once, used for every block; both may be set lower. */
 typedef struct {
     const gm_config *config;
-    long S, T;
+    long sequences, T;
     long room, threads;             /* T and gm_threads() when allocated      */
     gm_real *cos, *sin;             /* [room, hd/2] of the positions 0 .. T-1 */
     gm_real *x1, *q, *k, *v;        /* [R, d] normed h; [R, heads hd] ...     */
@@ -46,8 +46,8 @@ typedef struct {
     gm_real *d_attn, *d_mid;        /* backward workspace, NULL unless asked  */
     gm_real *d_q, *d_k, *d_v, *d_gate, *d_up, *d_act, *d_x1, *d_x2;
 } gm_acts;
-void gm_acts_alloc(gm_arena *arena, const gm_config *config, long S, long T,
-                   bool backward, gm_acts *acts);
+void gm_acts_alloc(gm_arena *arena, const gm_config *config, long sequences,
+                   long T, bool backward, gm_acts *acts);
 
 /* y = f(h; W): h, y [R, d]; y may be h. */
 void gm_block_forward(gm_acts *acts, const gm_block *block, const gm_real *h,
@@ -66,10 +66,10 @@ void gm_block_backward(gm_acts *acts, const gm_block *block, const gm_real *h,
    a position receives from itself and all later ones, mean over the heads. */
 void gm_attention_mass(const gm_acts *acts, double *mass);
 
-/* A text: S sequences, or windows, of T tokens, [S, T]. */
-typedef struct { const int32_t *tokens; long S, T; } gm_sequences;
-/* h [S, T, d]: the states before block `first` of the original model.  block,
-   acts (its S: sequences that pass at a time): workspace. */
+/* A text: sequences, or windows, of T tokens, [sequences, T]. */
+typedef struct { const int32_t *tokens; long sequences, T; } gm_sequences;
+/* h [R, d]: the states before block `first` of the original model.  block,
+   acts (as many sequences pass at a time as it has): workspace. */
 void gm_states_before(const gm_model *model, long first,
                       const gm_sequences *text, gm_block *block,
                       gm_acts *acts, gm_real *h);
@@ -177,8 +177,8 @@ void gm_mix(const gm_offer *offer, const double *p, gm_real *w);
 void gm_inner(gm_arena *arena, const gm_offer *offer, const gm_real *G,
               double *g);
 
-/* Sequences of S in one pass of GPTQ's inputs: a matter of memory. */
-long gm_at_once(const gm_recipe *recipe, long S);
+/* Sequences in one pass of GPTQ's inputs: a matter of memory. */
+long gm_at_once(const gm_recipe *recipe, long sequences);
 /* The Hessians that GPTQ candidates of that text are made from, as they are
    made: look(context, l, i, n, H) for each block l and input i of its modules
    (q, k, v | o | gate, up | down), H [n, n], lower triangle.  Always those of
@@ -361,7 +361,7 @@ typedef struct {
     gm_real *d_student;                 /* gets dE/d student */
     double *error;                      /* [R] gets E_t */
 } gm_loss;
-/* E = (1/R) sum_t E_t, rows added in order. */
+/* E = (1/R) sum_t E_t, rows added in order: (4). */
 double gm_loss_block(const gm_loss *loss);
 
 /* All of Stage I's settings; the defaults are in the option table of cmd/. */
@@ -369,7 +369,7 @@ typedef struct {
     gm_relaxation relaxation;
     gm_loss_norm norm;
     gm_score score;     /* which is written as the score       */
-    long S, T;          /* calibration: sequences of T tokens             */
+    long sequences, T;  /* of the calibration text                        */
     long batch;         /* sequences in one step                          */
     long steps;
     double alpha;       /* weight of the entropy term, units of E_0       */
@@ -389,10 +389,10 @@ typedef struct {
     gm_block block, grad;       /* W or W~; dE/dW~                            */
     gm_acts acts;
     gm_real *h, *y, *student, *d_y;     /* [R, d] h_{l-1}, h_l, f_l(W~), dE/d */
-    gm_real *inputs;            /* [S, T, d] of this rank's first block; NULL:
+    gm_real *inputs;            /* of all text, this rank's first block; NULL:
                                    the embeddings                             */
     double *row_E;              /* [R] E_t                                    */
-    long R, *order, *picked;    /* [S], [batch]                               */
+    long R, *order, *picked;    /* [sequences], [batch]                       */
     int32_t *tokens;            /* [R]                                        */
 } gm_sweep;
 
@@ -415,7 +415,7 @@ struct gm_fit {
     gm_fit_options options;
     const gm_candidates *candidates;
     gm_arena *arena;                    /* of begin; a step's workspace      */
-    const int32_t *tokens;              /* [S, T]                            */
+    const int32_t *tokens;              /* [sequences, T]                    */
     const gm_watcher *watcher;          /* NULL: nobody looks                */
     long M, step;                       /* step: done so far                 */
     int K;
@@ -431,9 +431,9 @@ struct gm_fit {
     gm_sweep *sweep;
 };
 
-/* S sequences of T tokens from a text, evenly spread over it, no overlap. */
+/* Sequences of T tokens from a text, evenly spread over it, no overlap. */
 void gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
-                    long S, long T, int32_t **out);
+                    long sequences, long T, int32_t **out);
 
 void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
                   const int32_t *tokens, const gm_fit_options *options,

@@ -202,7 +202,7 @@ static void linear_backward(const gm_config *c, const gm_block *block, int j,
 static void rotate(const gm_acts *a, long heads, gm_real sign, gm_real *x) {
     const long half = a->config->head_dim / 2;
 #pragma omp parallel for num_threads(gm_threads())
-    for (long r = 0; r < a->S * a->T; r++) {
+    for (long r = 0; r < a->sequences * a->T; r++) {
         const gm_real *cos_ = a->cos + r % a->T * half;
         const gm_real *sin_ = a->sin + r % a->T * half;
         for (long head = 0; head < heads; head++) {
@@ -286,7 +286,7 @@ static void attention_forward(const gm_acts *a) {
     const long heads = a->config->heads;
 #pragma omp parallel for collapse(3) schedule(dynamic) \
     num_threads(gm_threads())
-    for (long sequence = 0; sequence < a->S; sequence++)
+    for (long sequence = 0; sequence < a->sequences; sequence++)
         for (long head = 0; head < heads; head++)
             for (long first = 0; first < a->T; first += TILE)
                 attention_tile(a, sequence, head, first);
@@ -296,9 +296,9 @@ static void attention_forward(const gm_acts *a) {
    sums to 1, so the mean of mass over a sequence is 1. */
 void gm_attention_mass(const gm_acts *a, double *mass) {
     const long T = a->T, heads = a->config->heads;
-    memset(mass, 0, (size_t)(a->S * T) * sizeof *mass);
+    memset(mass, 0, (size_t)(a->sequences * T) * sizeof *mass);
 #pragma omp parallel for schedule(dynamic) num_threads(gm_threads())
-    for (long sequence = 0; sequence < a->S; sequence++)
+    for (long sequence = 0; sequence < a->sequences; sequence++)
         for (long head = 0; head < heads; head++)
             for (long first = 0; first < T; first += TILE) {
                 const tile x = tile_of(a, sequence, head, first);
@@ -348,13 +348,13 @@ static void attention_tile_backward(const gm_acts *a, long sequence, long head,
 static void attention_backward(const gm_acts *a) {
     const gm_config *c = a->config;
     const long group = c->heads / c->kv_heads;
-    size_t bytes = (size_t)(a->S * a->T * c->kv_heads * c->head_dim) *
+    size_t bytes = (size_t)(a->sequences * a->T * c->kv_heads * c->head_dim) *
                    sizeof(gm_real);
     memset(a->d_k, 0, bytes);
     memset(a->d_v, 0, bytes);
 #pragma omp parallel for collapse(2) schedule(dynamic) \
     num_threads(gm_threads())
-    for (long sequence = 0; sequence < a->S; sequence++)
+    for (long sequence = 0; sequence < a->sequences; sequence++)
         for (long kv = 0; kv < c->kv_heads; kv++)
             for (long head = kv * group; head < (kv + 1) * group; head++)
                 for (long first = 0; first < a->T; first += TILE)
@@ -400,10 +400,10 @@ static void copy(gm_real *to, const gm_real *from, long count) {
     memcpy(to, from, (size_t)count * sizeof *to);
 }
 
-void gm_acts_alloc(gm_arena *arena, const gm_config *c, long S, long T,
+void gm_acts_alloc(gm_arena *arena, const gm_config *c, long sequences, long T,
                    bool backward, gm_acts *a) {
     const long q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    *a = (gm_acts){.config = c, .S = S, .T = T, .room = T,
+    *a = (gm_acts){.config = c, .sequences = sequences, .T = T, .room = T,
                    .threads = gm_threads()};
     const struct { gm_real **place; long n; bool wanted; } row[] = {
         {&a->x1, c->d, true}, {&a->q, q, true}, {&a->k, kv, true},
@@ -418,11 +418,11 @@ void gm_acts_alloc(gm_arena *arena, const gm_config *c, long S, long T,
         {&a->d_x2, c->d, backward}, {&a->d_gate, c->ff, backward},
         {&a->d_up, c->ff, backward}, {&a->d_act, c->ff, backward},
     };
-    if (S < 1 || T < 1 || S > LONG_MAX / T)
+    if (sequences < 1 || T < 1 || sequences > LONG_MAX / T)
         gm_fail(GM_EMEM, "out of memory");
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         if (!row[i].wanted) continue;
-        *row[i].place = gm_alloc(arena, (size_t)(S * T),
+        *row[i].place = gm_alloc(arena, (size_t)(sequences * T),
                                  (size_t)row[i].n * sizeof(gm_real));
     }
     a->scratch = gm_alloc(arena, (size_t)T, (size_t)a->threads * 2 * TILE *
@@ -435,7 +435,7 @@ void gm_acts_alloc(gm_arena *arena, const gm_config *c, long S, long T,
 void gm_block_inputs(gm_acts *a, const gm_block *b, const gm_real *h,
                      int last_input) {
     const gm_config *c = a->config;
-    const long R = a->S * a->T, hd = c->head_dim;
+    const long R = a->sequences * a->T, hd = c->head_dim;
     gm_real *q = c->qk_norm ? a->q_raw : a->q;
     gm_real *k = c->qk_norm ? a->k_raw : a->k;
     assert(a->T <= a->room && gm_threads() <= a->threads);
@@ -466,7 +466,7 @@ void gm_block_inputs(gm_acts *a, const gm_block *b, const gm_real *h,
 void gm_block_forward(gm_acts *a, const gm_block *b, const gm_real *h,
                       gm_real *y) {
     const gm_config *c = a->config;
-    const long R = a->S * a->T;
+    const long R = a->sequences * a->T;
     gm_block_inputs(a, b, h, 3);
     copy(y, a->mid, R * c->d);
     linear_forward(c, b, GM_DOWN, R, a->act, y, true);
@@ -477,7 +477,7 @@ void gm_block_forward(gm_acts *a, const gm_block *b, const gm_real *h,
 static void qk_backward(const gm_acts *a, const gm_block *b,
                         const gm_block *grad) {
     const gm_config *c = a->config;
-    const long R = a->S * a->T, hd = c->head_dim;
+    const long R = a->sequences * a->T, hd = c->head_dim;
     const long q = R * c->heads, k = R * c->kv_heads;
     rotate(a, c->heads, -1, a->d_q);
     rotate(a, c->kv_heads, -1, a->d_k);
@@ -496,7 +496,7 @@ static void qk_backward(const gm_acts *a, const gm_block *b,
 void gm_block_backward(gm_acts *a, const gm_block *b, const gm_real *h,
                        const gm_real *d_y, gm_block *grad, gm_real *d_h) {
     const gm_config *c = a->config;
-    const long R = a->S * a->T;
+    const long R = a->sequences * a->T;
     gm_real *d_x1 = d_h || grad->norm1 ? a->d_x1 : NULL;
     assert(a->T <= a->room && gm_threads() <= a->threads);
     /* y = mid + down(swiglu(norm2(mid))) */
@@ -526,16 +526,16 @@ void gm_block_backward(gm_acts *a, const gm_block *b, const gm_real *h,
 void gm_states_before(const gm_model *model, long first,
                       const gm_sequences *text, gm_block *block,
                       gm_acts *acts, gm_real *h) {
-    const long most = acts->S, row = text->T * model->config.d;
-    gm_embed(model, text->tokens, text->S * text->T, h);
+    const long most = acts->sequences, row = text->T * model->config.d;
+    gm_embed(model, text->tokens, text->sequences * text->T, h);
     for (long l = 0; l < first; l++) {
         gm_block_load(model, l, block);
-        for (long q = 0; q < text->S; q += most) {
-            acts->S = gm_min(text->S - q, most);
+        for (long q = 0; q < text->sequences; q += most) {
+            acts->sequences = gm_min(text->sequences - q, most);
             gm_block_forward(acts, block, h + q * row, h + q * row);
         }
     }
-    acts->S = most;
+    acts->sequences = most;
 }
 
 /* --------------------------------------------------------- (8) output head */

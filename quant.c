@@ -20,7 +20,7 @@
                 i b, in ceil(n b / 8) bytes, the lowest first
    (8) mixture  W~ = sum_k p_k Q_k
    (9) inner    g_k = <G, Q_k>
-   (10) inputs  H = (2 / S T) sum_t w_t^2 x_t x_t^T   over the calibration text
+   (10) inputs  H = (2 / R) sum_t w_t^2 x_t x_t^T     over the calibration text
 
    Row j of U is the column of the inverse Hessian of the columns j.. that
    optimal brain surgeon asks for, divided by the root of its diagonal;
@@ -408,21 +408,21 @@ enum { INPUTS = 4 };
 static const int input_of[GM_LINEARS] = {0, 0, 0, 1, 2, 2, 3};
 
 /* No result depends on it. */
-long gm_at_once(const gm_recipe *recipe, long S) {
-    return gm_min(S, recipe->at_once ? recipe->at_once : 4);
+long gm_at_once(const gm_recipe *recipe, long sequences) {
+    return gm_min(sequences, recipe->at_once ? recipe->at_once : 4);
 }
 
 /* One block and its candidates; for GPTQ what a pass over it needs, too. */
 typedef struct {
     const gm_model *model;
     const gm_recipe *recipe;
-    const gm_sequences *text;   /* GPTQ: S sequences of T tokens             */
+    const gm_sequences *text;   /* of the calibration; RTN: may be NULL      */
     long layer;                 /* of this block                             */
     int made, streams;          /* numbers of bits below 16; of states       */
-    gm_real *h;                 /* [streams, S T, d] inputs of the next block */
+    gm_real *h;                 /* [streams, R, d] inputs of the next block  */
     gm_block block;
     gm_acts acts;
-    double *weight, *mass;      /* [B T], B = gm_at_once                     */
+    double *weight, *mass;      /* [R] of a pass                              */
     double *H[INPUTS];          /* [n, n] of this block, n = inputs[i]       */
     long inputs[INPUTS];
     uint8_t *data;              /* its candidates, as they stand in the file */
@@ -459,7 +459,8 @@ static workshop workshop_open(gm_arena *arena, const gm_model *model,
     shop.data = gm_alloc(arena, shop.bytes, 1);
     gm_block_alloc(arena, c, &shop.block);
     if (recipe->quantizer != GM_GPTQ) return shop;
-    const long R = text->S * text->T, at_once = gm_at_once(recipe, text->S);
+    const long R = text->sequences * text->T;
+    const long at_once = gm_at_once(recipe, text->sequences);
     const size_t rows = (size_t)(at_once * text->T);
     shop.streams = recipe->sequential ? shop.made : 1;
     shop.h = gm_alloc(arena, (size_t)(shop.streams * R),
@@ -493,15 +494,15 @@ static void token_weights(const workshop *shop, int i, long rows,
     }
 }
 
-/* One pass of the states h [S T, d] through the block: (10) for the inputs
+/* One pass of the states h [R, d] through the block: (10) for the inputs
    first..end-1; move: h become the block's outputs, else the pass ends at input
    `first`, the only one. */
 static void pass(workshop *shop, gm_real *h, int first, int end, bool move) {
     static const char *const name[INPUTS] = {
         "input of q, k and v", "input of o", "input of gate and up",
         "input of down"};
-    const long S = shop->text->S, T = shop->text->T, l = shop->layer;
-    const long at_once = gm_at_once(shop->recipe, S), d = shop->model->config.d;
+    const long all = shop->text->sequences, T = shop->text->T, l = shop->layer;
+    const long d = shop->model->config.d, most = gm_at_once(shop->recipe, all);
     gm_acts *a = &shop->acts;
     const gm_real *input[INPUTS] = {a->x1, a->attn, a->x2, a->act};
     const bool mass = shop->recipe->hessian == GM_ATTENTION && first == 0 &&
@@ -509,23 +510,24 @@ static void pass(workshop *shop, gm_real *h, int first, int end, bool move) {
     for (int i = first; i < end; i++)
         memset(shop->H[i], 0, (size_t)(shop->inputs[i] * shop->inputs[i]) *
                                   sizeof *shop->H[i]);
-    for (long s = 0; s < S; s += at_once) {
+    for (long s = 0; s < all; s += most) {
         gm_real *at = h + s * T * d;
-        a->S = gm_min(S - s, at_once);
+        a->sequences = gm_min(all - s, most);
+        const long R = a->sequences * T;
         if (move) gm_block_forward(a, &shop->block, at, at);
         else gm_block_inputs(a, &shop->block, at, mass ? 1 : first);
         if (mass) gm_attention_mass(a, shop->mass);
         for (int i = first; i < end; i++) {
             const long n = shop->inputs[i];
-            gm_states_check(shop->model, l, name[i], input[i], a->S * T, n);
-            token_weights(shop, i, a->S * T, input[i]);
-            gm_gram(a->S * T, n, input[i], shop->weight, shop->H[i]);
+            gm_states_check(shop->model, l, name[i], input[i], R, n);
+            token_weights(shop, i, R, input[i]);
+            gm_gram(R, n, input[i], shop->weight, shop->H[i]);
         }
-        if (move) gm_states_check(shop->model, l, "output", at, a->S * T, d);
+        if (move) gm_states_check(shop->model, l, "output", at, R, d);
     }
     for (int i = first; i < end; i++)
         for (long n = shop->inputs[i] * shop->inputs[i]; n-- > 0;)
-            shop->H[i][n] *= 2 / ((double)S * (double)T);
+            shop->H[i][n] *= 2 / ((double)all * (double)T);
 }
 
 void gm_hessians(gm_arena *arena, const gm_model *model,
@@ -578,7 +580,7 @@ static void make_block(gm_arena *arena, workshop *shop) {
     for (int i = 0; i < INPUTS && !sequential; i++)
         make_input(arena, shop, i, 0, shop->made);
     for (int k = 0; k < shop->made && sequential; k++) {
-        gm_real *h = shop->h + k * shop->text->S * shop->text->T *
+        gm_real *h = shop->h + k * shop->text->sequences * shop->text->T *
                                shop->model->config.d;
         if (k) gm_block_load(shop->model, shop->layer, &shop->block);
         for (int i = 0; i < INPUTS; i++) {

@@ -318,7 +318,8 @@ static void fill_file(dump *d) {
     for (long l = 0; l < c->model->config.layers; l++) candidates(d, l);
     if (any(d, "hessian.") || any(d, "factor."))
         gm_hessians(d->arena, c->model, &c->recipe,
-                    &(gm_sequences){d->fit->tokens, o->S, o->T}, hessian, d);
+                    &(gm_sequences){d->fit->tokens, o->sequences, o->T},
+                    hessian, d);
     for (long i = 0; i < d->count; i++) assert(d->place[i].written);
 }
 

@@ -22,7 +22,7 @@ static void print_row(gm_call *call, const gm_baq_options *o) {
     gm_candidates c;
     char measured[128] = "-\t-\t-\t-";
     gm_baq_report r = gm_call_baq(call, o, &c);
-    if (call->on.text.S) {
+    if (call->on.text.sequences) {
         const int *choice = gm_alloc(&call->arena, (size_t)r.M, sizeof *choice);
         gm_measure m = gm_call_measure(call, &c, choice);
         snprintf(measured, sizeof measured, "%.6f\t%.6f\t%.6f\t%.6f",

@@ -76,13 +76,14 @@ static const char *name_run(const comparing *c) {
     const bool own = t[2]->tokens != t[0]->tokens;      /* --search-text */
     char hash[3][65];
     for (int i = 0; i < 3; i++)
-        gm_sha_tokens(t[i]->tokens, t[i]->S, t[i]->T, hash[i]);
+        gm_sha_tokens(t[i]->tokens, t[i]->sequences, t[i]->T, hash[i]);
     return short_hash(call, gm_format(
         &call->arena, "gamma %s\nmodel %s\ncandidates %s\ncalibration %s\n"
         "sequences %ld %ld\ntext %s\nwindows %ld %ld\nseed %llu\n"
         "evaluations %ld\n%s%s", GM_VERSION, call->model.hash,
-        call->candidates.hash, hash[0], t[0]->S, t[0]->T, hash[1], t[1]->S,
-        t[1]->T, (unsigned long long)c->options.seed, c->options.evaluations,
+        call->candidates.hash, hash[0], t[0]->sequences, t[0]->T, hash[1],
+        t[1]->sequences, t[1]->T, (unsigned long long)c->options.seed,
+        c->options.evaluations,
         own ? "search " : "", own ? hash[2] : ""), 12);
 }
 
@@ -113,8 +114,9 @@ static void prepare_gamma(comparing *c) {
     } else {
         call->resume = true;
         gm_call_learn(call, &c->scores, hash);
-        c->learning = (gm_effort){(double)(o->steps * o->batch) / (double)o->S,
-                                  gm_seconds() - start};
+        c->learning = (gm_effort){
+            (double)(o->steps * o->batch) / (double)o->sequences,
+            gm_seconds() - start};
     }
     gm_sha_of(c->scores.score, (size_t)(c->scores.M * c->scores.K) *
               sizeof *c->scores.score, c->scores_hash);

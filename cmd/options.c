@@ -136,9 +136,9 @@ static const option table[] = {
      "for anything, have only these candidates"},
     {"--cache", "DIR", TEXT, CHOSEN | DUMP | REFINE, &now.cache,
      "of the candidates (beside the allocation, dump, scores)"},
-    {"--sequences", "S", WHOLE, LEARN | CHOSEN | BAQ | REFINE, &now.fit.S,
-     "calibration sequences, spread evenly over the text (16; refine: as many "
-     "as gamma fit had)", NULL, 1, 1 << 20},
+    {"--sequences", "S", WHOLE, LEARN | CHOSEN | BAQ | REFINE,
+     &now.fit.sequences, "calibration sequences, spread evenly over the text "
+     "(16; refine: as many as gamma fit had)", NULL, 1, 1 << 20},
     {"--length", "T", WHOLE, LEARN | CHOSEN | BAQ | REFINE, &now.fit.T,
      "tokens in each (512; refine: as gamma fit had)", NULL, 2, 1 << 20},
 
@@ -356,7 +356,7 @@ static void check_output(const char *name, const char *to) {
 
 gm_call *gm_options_read(const gm_command *c, char **argv) {
     int operands = 0, isa = 0;
-    now = (gm_call){.command = c, .fit.S = 16, .fit.T = 512,
+    now = (gm_call){.command = c, .fit.sequences = 16, .fit.T = 512,
                     .window = c->bit & (EVAL | BAQ) ? 1024 : 512,
                     .evaluations = c->bit & REFINE ? 16 : 200};
     /* a tab in a name would be another cell of a result, a newline a row */

@@ -52,7 +52,7 @@ static double acts_bytes(const gm_config *c, long S, long T, bool backward) {
 
 /* Windows whose states are held at once. */
 static long held(const gm_call *call) {
-    const long group = call->on.group, windows = call->on.text.S;
+    const long group = call->on.group, windows = call->on.text.sequences;
     return group ? gm_min(group, windows) : windows;
 }
 
@@ -73,7 +73,8 @@ static double pass_memory(const gm_call *call, const shapes *w, long count,
 static double rounding_memory(const gm_call *call, const shapes *w) {
     const gm_config *c = &call->model.config;
     const gm_recipe *r = &call->recipe;
-    const long S = call->fit.S, T = call->fit.T, at_once = gm_at_once(r, S);
+    const long S = call->fit.sequences, T = call->fit.T;
+    const long at_once = gm_at_once(r, S);
     const double real = sizeof(gm_real), wide = pow(w->widest, 2);
     const double codes = w->module * (1 + 3 / (double)r->group);
     if (r->quantizer != GM_GPTQ) return codes;
@@ -87,7 +88,7 @@ static double rivals_memory(const gm_call *call, const shapes *w,
                             double *kept) {
     const gm_config *c = &call->model.config;
     const gm_measures measures = call->plan.rivals;
-    const long S = call->fit.S, T = call->fit.T, batch = gm_batch(S, T);
+    const long S = call->fit.sequences, T = call->fit.T, batch = gm_batch(S, T);
     const double real = sizeof(gm_real), states = (double)(S * T * c->d) * real;
     double passes = 0;
     *kept += states * (double)(c->layers + 2) + w->block + w->module * real +
@@ -113,9 +114,9 @@ int gm_plan_memory(const gm_call *call, gm_planned step[GM_PLAN_STEPS]) {
     double kept = 0;            /* by evaluation: states twice, the head */
     int most = 0;
     memset(step, 0, GM_PLAN_STEPS * sizeof *step);
-    if (on->S)
+    if (on->sequences)
         kept = (2 * (double)(held(call) * on->T * c->d) + w.head) * real +
-               (double)on->S * 24 * (1 + p->uniforms + p->budgets);
+               (double)on->sequences * 24 * (1 + p->uniforms + p->budgets);
     if (p->candidates && w.made)
         step[GM_PLAN_CANDIDATES] = (gm_planned){
             w.block + w.packed + rounding_memory(call, &w) + 240 * parts,
@@ -127,7 +128,7 @@ int gm_plan_memory(const gm_call *call, gm_planned step[GM_PLAN_STEPS]) {
             L * GM_LINEARS * call->recipe.count * 15 * 8;
     if (p->rivals > GM_MEASURES_NOTHING)
         step[GM_PLAN_RIVALS].memory = rivals_memory(call, &w, &kept);
-    if (on->S)
+    if (on->sequences)
         step[GM_PLAN_EVAL].memory = kept + pass_memory(call, &w, held(call),
                                                        on->T);
     if (p->models)              /* a module's values, and as it is stored */
@@ -147,7 +148,8 @@ void gm_plan_fit(gm_call *call, double limit) {
     int most;
     while (most = gm_plan_memory(call, step), step[most].memory > limit) {
         const bool made = most == GM_PLAN_CANDIDATES;
-        const long pieces = made ? gptq * gm_at_once(&call->recipe, call->fit.S)
+        const long at_once = gm_at_once(&call->recipe, call->fit.sequences);
+        const long pieces = made ? gptq * at_once
                             : most == GM_PLAN_FIT ? 0 : held(call);
         if (pieces < 2)
             gm_fail(GM_EMEM, "--max-memory: %s needs %.1f MB, expected at most "
@@ -195,10 +197,10 @@ static double products_of(const gm_call *call) {
     const double heads = (double)(c->heads * c->head_dim);
     double sequences = (double)(o->steps * o->batch) * 4;
     if (o->relaxation == GM_SOFT_CORRECTED)
-        sequences += (double)o->S * GM_LINEARS * w.made;
+        sequences += (double)o->sequences * GM_LINEARS * w.made;
     return sequences * (double)o->T * L * (w.n + heads * ((double)o->T + 1)) +
            (1 + call->plan.uniforms + call->plan.budgets) *
-           (double)on->S * window *
+           (double)on->sequences * window *
            (L * (w.n + heads * (window + 1)) + w.head);
 }
 
@@ -232,7 +234,7 @@ static void run_plan(gm_call *call) {
     }
     gm_call_prepare(call);
     /* the texts that `run` would hold, or what they will take */
-    call->on.text.S = call->windows ? call->windows : 16;
+    call->on.text.sequences = call->windows ? call->windows : 16;
     call->on.text.T = call->window;
     if (call->text || call->text_tokens)
         gm_call_windows(call);

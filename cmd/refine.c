@@ -23,15 +23,15 @@ static bool read_origin(gm_call *call, const gm_scores *scores,
     if (call->external)
         gm_external_open(&call->arena, &call->model, call->external, bits,
                          call->recipe.group, &call->recipe);
-    if (S) call->fit.S = gm_parse_long("sequences", S, 1, 1 << 20);
+    if (S) call->fit.sequences = gm_parse_long("sequences", S, 1, 1 << 20);
     if (T) call->fit.T = gm_parse_long("length", T, 2, 1 << 20);
     const gm_fit_options fits = call->fit;
     gm_options_fill();
     gm_call_calibrate(call);
     const gm_sequences *text = &call->calibration;
-    gm_sha_tokens(text->tokens, text->S, text->T, text_hash);
+    gm_sha_tokens(text->tokens, text->sequences, text->T, text_hash);
     return from && strcmp(from, text_hash) == 0 && S && T &&
-           text->S == fits.S && text->T == fits.T;
+           text->sequences == fits.sequences && text->T == fits.T;
 }
 
 /* What the scores lack is not offered. */
@@ -59,7 +59,7 @@ static void write_scores(gm_call *call, gm_scores out, const gm_budget *budget,
     gm_keys_set(a, &out.keys, "refined_at", "%s %s", budget->text,
                 gm_convention_name(budget->convention));
     gm_keys_set(a, &out.keys, "refined_on", "%s", text_hash);
-    gm_keys_set(a, &out.keys, "refined_sequences", "%ld", call->fit.S);
+    gm_keys_set(a, &out.keys, "refined_sequences", "%ld", call->fit.sequences);
     gm_keys_set(a, &out.keys, "refined_length", "%ld", call->fit.T);
     gm_keys_set(a, &out.keys, "refined_evaluations", "%ld", call->evaluations);
     gm_keys_set(a, &out.keys, "refined_seed", "%ld", (long)call->fit.seed);

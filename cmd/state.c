@@ -15,13 +15,13 @@ void gm_fit_hash(const gm_fit *fit, char hash[65]) {
     gm_arena arena = {0};
     char calibration[65];
     gm_sha sha;
-    gm_sha_tokens(fit->tokens, o->S, o->T, calibration);
+    gm_sha_tokens(fit->tokens, o->sequences, o->T, calibration);
     const char *line = gm_format(
         &arena, "gamma-fit 2 %s %s relaxation=%d S=%ld T=%ld batch=%ld "
         "steps=%ld alpha=%a rho=%a eta=%a tau=%a rate=%a tail=%a budget=%a "
         "seed=%llu", fit->candidates->hash, calibration, (int)o->relaxation,
-        o->S, o->T, o->batch, o->steps, o->alpha, o->rho, o->eta, o->tau,
-        o->rate, o->tail, o->budget, (unsigned long long)o->seed);
+        o->sequences, o->T, o->batch, o->steps, o->alpha, o->rho, o->eta,
+        o->tau, o->rate, o->tail, o->budget, (unsigned long long)o->seed);
     /* what came later is added where it is not the default, so that older
        states still match */
     if (o->norm != GM_NORM_TOKEN ||
@@ -137,7 +137,7 @@ void gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out) {
         if (!gm_allowed(fit->candidates, i / fit->K, (int)(i % fit->K)))
             out->bytes[i] = -1;
     char bits[128], calibration[65];
-    gm_sha_tokens(fit->tokens, o->S, o->T, calibration);
+    gm_sha_tokens(fit->tokens, o->sequences, o->T, calibration);
     gm_recipe_text(recipe, bits);
     const struct { const char *key, *text; double number; } keys[] = {
         {"version", GM_VERSION, 0}, {"model", gm_base_name(model->dir), 0},
@@ -146,7 +146,8 @@ void gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out) {
         {"relaxation", gm_relaxation_name(o->relaxation), 0},
         {"norm", gm_loss_norm_name(o->norm), 0},
         {"score", gm_score_name(o->score), 0},
-        {"sequences", NULL, (double)o->S}, {"length", NULL, (double)o->T},
+        {"sequences", NULL, (double)o->sequences},
+        {"length", NULL, (double)o->T},
         {"batch", NULL, (double)o->batch}, {"steps", NULL, (double)o->steps},
         {"seed", NULL, (double)o->seed}, {"alpha", NULL, o->alpha},
         {"rho", NULL, o->rho}, {"eta", NULL, o->eta}, {"tau", NULL, o->tau},

@@ -34,9 +34,9 @@ static int32_t *tokens_of(gm_call *call, const char *text, const char *npy,
 gm_sequences gm_call_sequences(gm_call *call, const char *text,
                                const char *npy) {
     long count;
-    gm_sequences out = {NULL, call->fit.S, call->fit.T};
+    gm_sequences out = {NULL, call->fit.sequences, call->fit.T};
     int32_t *tokens, *all = tokens_of(call, text, npy, &count);
-    gm_calibration(&call->arena, all, count, out.S, out.T, &tokens);
+    gm_calibration(&call->arena, all, count, out.sequences, out.T, &tokens);
     out.tokens = tokens;
     return out;
 }
@@ -71,7 +71,7 @@ gm_measure gm_call_measure(gm_call *call, const gm_candidates *candidates,
                            const int *choice) {
     gm_arena *a = &call->arena;
     gm_measuring *on = &call->on;
-    const long windows = on->text.S, T = on->text.T;
+    const long windows = on->text.sequences, T = on->text.T;
     const long most = on->group ? gm_min(on->group, windows) : windows;
     if (!on->original) {
         const size_t rows = (size_t)(most * T);
@@ -264,7 +264,8 @@ static void fit_options(gm_call *call) {
                 "hard, found %s", gm_relaxation_name(o->relaxation));
     if (!(o->tau > 0)) o->tau = sampled ? 2 : 1;
     if (!(o->tau_last > 0)) o->tau_last = sampled ? 0.5 : o->tau;
-    gm_parse_long("--batch", gm_format(&call->arena, "%ld", o->batch), 1, o->S);
+    gm_parse_long("--batch", gm_format(&call->arena, "%ld", o->batch), 1,
+                  o->sequences);
     /* docs/results.md: what suffices, "Settings of Stage I" */
     if (!o->steps) o->steps = o->score == GM_SCORE_SCALED ? 15 : 60;
     const double least = r->bits[0], most = r->bits[r->count - 1];

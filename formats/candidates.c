@@ -120,8 +120,9 @@ static void hash_of(const gm_candidates *c, const gm_sequences *text,
     gm_sha_add(&sha, c->text, strlen(c->text) + 1);
     gm_sha_add(&sha, c->model->hash, 64);
     if (c->recipe.quantizer == GM_GPTQ) {
-        gm_sha_tokens(text->tokens, text->S, text->T, tokens);
-        int n = snprintf(shape, sizeof shape, "S=%ld T=%ld", text->S, text->T);
+        gm_sha_tokens(text->tokens, text->sequences, text->T, tokens);
+        int n = snprintf(shape, sizeof shape, "S=%ld T=%ld", text->sequences,
+                         text->T);
         gm_sha_add(&sha, tokens, 64);
         gm_sha_add(&sha, shape, (size_t)n);
     }
@@ -160,7 +161,7 @@ static void write_file(gm_arena *arena, const gm_candidates *c,
     const bool gptq = r->quantizer == GM_GPTQ;
     char tokens[65];
     gm_out file = {0};
-    if (gptq) gm_sha_tokens(text->tokens, text->S, text->T, tokens);
+    if (gptq) gm_sha_tokens(text->tokens, text->sequences, text->T, tokens);
     const char *metadata[] = {"gamma_candidates", "1", "recipe", c->text,
                               "model_hash", c->model->hash,
                               gptq ? "calibration_hash" : NULL, tokens, NULL};

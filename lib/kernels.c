@@ -710,7 +710,7 @@ static void block_solve(long n, const double *L, long m) {
 }
 
 /* to = panels of `width` columns of x [.., n], from column `first`; row t
-   times its squared weight when `weight`.  `width` is a constant in each use. */
+   times its squared weight if `weight`.  `width` is a constant in each use. */
 INLINE void gram_panels(long n, const gm_real *x, const double *weight,
                         long depth, long first, const int width, double *to) {
     for (long p = first; p < first + BLOCK; p += width)

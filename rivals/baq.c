@@ -395,11 +395,11 @@ static void prepare(gm_arena *a, gm_model *model, const gm_baq_options *o,
         gm_fail(GM_EUSAGE, "BAQ needs a calibration text: expected one, found "
                 "none");
     if (!*model->hash) gm_model_hash(model);
-    gm_sha_tokens(text->tokens, text->S, text->T, tokens);
+    gm_sha_tokens(text->tokens, text->sequences, text->T, tokens);
     char *words = gm_format(
         a, "rate=%.17g rule=%s hessian=%s damping=%.17g model=%s tokens=%s "
         "S=%ld T=%ld", o->rate, rule[o->rule], gm_hessian_name[o->hessian],
-        o->damping, model->hash, tokens, text->S, text->T);
+        o->damping, model->hash, tokens, text->sequences, text->T);
     gm_sha_of(gm_format(a, "gamma_baq 1%c%s", 0, words), 12 + strlen(words),
               hash);
     *b = (baq){.model = model, .o = o, .arena = a, .r.M = (long)M,

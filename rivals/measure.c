@@ -19,23 +19,23 @@ void gm_final_states(gm_arena *arena, const gm_model *model,
                      const gm_sequences *text, const gm_report *report,
                      gm_real *h) {
     const gm_config *c = &model->config;
-    const long T = text->T, batch = gm_batch(text->S, T);
+    const long T = text->T, batch = gm_batch(text->sequences, T);
     gm_mark mark = gm_arena_mark(arena);
     gm_block block;
     gm_acts acts;
     gm_block_alloc(arena, c, &block);
     gm_acts_alloc(arena, c, batch, T, false, &acts);
-    gm_embed(model, text->tokens, text->S * T, h);
+    gm_embed(model, text->tokens, text->sequences * T, h);
     for (long l = 0; l < c->layers; l++) {
         if (choice)
             gm_chosen_block(arena, candidates, l, choice + l * GM_LINEARS, &block);
         else
             gm_block_load(model, l, &block);
-        for (long s = 0; s < text->S; s += batch) {
+        for (long s = 0; s < text->sequences; s += batch) {
             gm_real *rows = h + s * T * c->d;
-            acts.S = gm_min(batch, text->S - s);
+            acts.sequences = gm_min(batch, text->sequences - s);
             gm_block_forward(&acts, &block, rows, rows);
-            gm_states_check(model, l, "output", rows, acts.S * T, c->d);
+            gm_states_check(model, l, "output", rows, acts.sequences * T, c->d);
         }
         gm_say(report, "forward", l + 1, c->layers);
     }
@@ -144,14 +144,15 @@ void gm_evaluate(gm_arena *arena, const gm_head *head,
                  gm_measure *out) {
     const long T = text->T, d = head->d;
     const double predicted = (double)(T - 1);
-    const size_t n = (size_t)text->S;
+    const size_t n = (size_t)text->sequences;
     double *mean = gm_alloc(arena, 3 * n, sizeof *mean);
-    *out = (gm_measure){.windows = text->S, .window = T,
-                        .predicted = text->S * (T - 1), .window_nll = mean,
-                        .window_kl = mean + n, .window_top1 = mean + 2 * n};
+    *out = (gm_measure){.windows = text->sequences, .window = T,
+                        .predicted = text->sequences * (T - 1),
+                        .window_nll = mean, .window_kl = mean + n,
+                        .window_top1 = mean + 2 * n};
     gm_mark mark = gm_arena_mark(arena);
     chunk c = chunk_alloc(arena, head, T - 1, teacher != NULL);
-    for (long i = 0; i < text->S; i++) {
+    for (long i = 0; i < text->sequences; i++) {
         double nll = 0, kl = 0, same = 0;
         for (long t = 0; t < T - 1; t += c.rows) {
             const long rows = gm_min(c.rows, T - 1 - t), first = i * T + t;
@@ -168,7 +169,7 @@ void gm_evaluate(gm_arena *arena, const gm_head *head,
         out->window_nll[i] = nll / predicted;
         out->window_kl[i] = kl / predicted;
         out->window_top1[i] = same / predicted;
-        gm_say(report, "perplexity", i + 1, text->S);
+        gm_say(report, "perplexity", i + 1, text->sequences);
     }
     gm_arena_rewind(arena, mark);
     gm_measure_means(out);

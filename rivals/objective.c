@@ -42,7 +42,7 @@ static gm_real *state(const gm_objective *o, long l) {
 /* y = f(h_l; o->block) for the batch of sequences that begins with i. */
 static void pass(gm_objective *o, long l, long i, gm_real *y) {
     const long at = i * o->text.T * o->d;
-    o->acts.S = gm_min(o->batch, o->text.S - i);
+    o->acts.sequences = gm_min(o->batch, o->text.sequences - i);
     gm_block_forward(&o->acts, &o->block, state(o, l) + at, y + at);
 }
 
@@ -53,16 +53,16 @@ gm_objective *gm_objective_begin(gm_arena *arena,
     const gm_model *model = candidates->model;
     const gm_config *c = &model->config;
     const size_t row = (size_t)c->d * sizeof(gm_real);
-    if (!text->tokens || text->S < 1 || text->T < 1)
+    if (!text->tokens || text->sequences < 1 || text->T < 1)
         gm_fail(GM_EUSAGE, "expected a calibration text, found %ld sequences "
-                "of %ld tokens", text->S, text->T);
+                "of %ld tokens", text->sequences, text->T);
     gm_objective *o = gm_alloc(arena, 1, sizeof *o);
     *o = (gm_objective){
         .candidates = candidates, .model = model, .arena = arena,
         .report = report, .text = *text,
         .L = c->layers, .d = c->d,
-        .K = candidates->recipe.count, .R = text->S * text->T,
-        .batch = gm_batch(text->S, text->T)};
+        .K = candidates->recipe.count, .R = text->sequences * text->T,
+        .batch = gm_batch(text->sequences, text->T)};
     gm_block_alloc(arena, c, &o->block);
     gm_acts_alloc(arena, c, o->batch, text->T, false, &o->acts);
     o->h = gm_alloc(arena, (size_t)((o->L + 1) * o->R), row);
@@ -71,7 +71,7 @@ gm_objective *gm_objective_begin(gm_arena *arena,
     gm_embed(model, text->tokens, o->R, o->h);
     for (long l = 0; l < o->L; l++) {
         gm_block_load(model, l, &o->block);
-        for (long i = 0; i < text->S; i += o->batch)
+        for (long i = 0; i < text->sequences; i += o->batch)
             pass(o, l, i, state(o, l + 1));
         gm_states_check(model, l, "output", state(o, l + 1), o->R, o->d);
         gm_say(report, "original states", l + 1, o->L);
@@ -80,7 +80,7 @@ gm_objective *gm_objective_begin(gm_arena *arena,
 }
 
 double gm_objective_evaluations(const gm_objective *o) {
-    return (double)o->work / (double)(o->L * GM_LINEARS * o->text.S);
+    return (double)o->work / (double)(o->L * GM_LINEARS * o->text.sequences);
 }
 
 void gm_objective_forget(gm_objective *o) {
@@ -96,9 +96,9 @@ static double block_error(gm_objective *o, long l, const int *choice) {
     const gm_loss loss = {GM_NORM_TOKEN, 1, o->R, o->text.T, o->d, NULL,
                           state(o, l + 1), o->y, o->y, o->row};
     gm_chosen_block(o->arena, o->candidates, l, choice, &o->block);
-    for (long i = 0; i < o->text.S; i += o->batch) pass(o, l, i, o->y);
+    for (long i = 0; i < o->text.sequences; i += o->batch) pass(o, l, i, o->y);
     const double E = gm_loss_block(&loss);
-    o->work += GM_LINEARS * o->text.S;
+    o->work += GM_LINEARS * o->text.sequences;
     if (!(E < HUGE_VAL))
         gm_bad(o->model->dir, "block %ld: the reconstruction error is %g; "
                "expected a finite number", l, E);
@@ -153,7 +153,7 @@ double gm_objective_blocks(gm_objective *o, const int *choice) {
 /* ||X w^T||^2 over the rows of the batch.  y: [rows, out]. */
 static double output_energy(gm_objective *o, const gm_real *x, const gm_real *w,
                             long out, long in, gm_real *y) {
-    const long rows = o->acts.S * o->text.T;
+    const long rows = o->acts.sequences * o->text.T;
     double sum = 0;
     gm_gemm(rows, out, in, x, in, 1, w, 1, in, y, out, false);
 #pragma omp parallel for num_threads(gm_threads())
@@ -173,7 +173,7 @@ static void gram_module(gm_objective *o, long l, int j, double *energy,
     long out, in;
     gm_linear_shape(&o->model->config, j, &out, &in);
     gm_real *w = gm_alloc(o->arena, (size_t)(out * in), sizeof *w);
-    gm_real *y = gm_alloc(o->arena, (size_t)(a->S * o->text.T * out),
+    gm_real *y = gm_alloc(o->arena, (size_t)(a->sequences * o->text.T * out),
                           sizeof *y);
     *energy += output_energy(o, input[j], o->block.w[j], out, in, y);
     for (int k = 0; k < o->K; k++) {
@@ -181,7 +181,7 @@ static void gram_module(gm_objective *o, long l, int j, double *energy,
         gm_candidate_weight(o->arena, o->candidates, l, j, k, w);
         for (long i = 0; i < out * in; i++) w[i] -= o->block.w[j][i];
         D[k] += output_energy(o, input[j], w, out, in, y);
-        o->work += a->S;
+        o->work += a->sequences;
     }
     gm_arena_rewind(o->arena, mark);
 }
@@ -193,7 +193,7 @@ void gm_objective_gram(gm_objective *o, double *D) {
         double energy[GM_LINEARS] = {0};
         double *of_block = D + l * GM_LINEARS * K;
         gm_block_load(o->model, l, &o->block);
-        for (long i = 0; i < o->text.S; i += o->batch) {
+        for (long i = 0; i < o->text.sequences; i += o->batch) {
             pass(o, l, i, o->y);
             for (int j = 0; j < GM_LINEARS; j++)
                 gram_module(o, l, j, energy + j, of_block + j * K);
@@ -226,7 +226,7 @@ double gm_objective_kl(gm_objective *o, const int *choice) {
     gm_evaluate(o->arena, &o->head, &o->text, o->states, state(o, o->L), NULL,
                 &measure);
     gm_arena_rewind(o->arena, mark);
-    o->work += o->L * GM_LINEARS * o->text.S;
+    o->work += o->L * GM_LINEARS * o->text.sequences;
     return measure.kl;
 }
 
@@ -400,7 +400,7 @@ int64_t gm_expand_bytes(const gm_config *c, long T) {
 
 void gm_objective_expand(gm_objective *o, const int *choice, uint64_t seed,
                          double *slope, double *curve) {
-    const double S = (double)o->text.S, T = (double)o->text.T;
+    const double S = (double)o->text.sequences, T = (double)o->text.T;
     const long n = o->L * GM_LINEARS * o->K;
     expansion e = {.o = o, .choice = choice, .seed = seed, .slope = slope,
                    .curve = curve};
@@ -411,12 +411,12 @@ void gm_objective_expand(gm_objective *o, const int *choice, uint64_t seed,
     expansion_alloc(o->arena, &o->model->config, o->text.T, &e);
     memset(slope, 0, (size_t)n * sizeof *slope);
     memset(curve, 0, (size_t)n * sizeof *curve);
-    for (long i = 0; i < o->text.S; i++) {
+    for (long i = 0; i < o->text.sequences; i++) {
         expand_sequence(&e, i);
-        gm_say(o->report, "end-to-end gradients", i + 1, o->text.S);
+        gm_say(o->report, "end-to-end gradients", i + 1, o->text.sequences);
     }
     gm_arena_rewind(o->arena, mark);
-    o->work += gm_expand_evaluations() * o->L * GM_LINEARS * o->text.S;
+    o->work += gm_expand_evaluations() * o->L * GM_LINEARS * o->text.sequences;
     for (long i = 0; i < n; i++) {
         slope[i] /= S * (T - 1);
         curve[i] /= 2 * DRAWS * S * (T - 1);

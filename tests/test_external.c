@@ -135,7 +135,8 @@ static void reads_what_was_written(gm_dtype dtype) {
 /* RTN's own weights handed in as F32: scores and sizes equal to the bit. */
 static void stage_one_cannot_tell(void) {
     enum { S = 2, T = 16 };
-    const gm_fit_options o = {.relaxation = GM_SOFT_CORRECTED, .S = S, .T = T,
+    const gm_fit_options o = {.relaxation = GM_SOFT_CORRECTED,
+                              .sequences = S, .T = T,
                               .batch = 1, .steps = 3, .alpha = 0.1, .rho = 10,
                               .eta = 0.02, .tau = 1, .rate = 0.1, .tail = 1,
                               .budget = 3, .seed = 1};

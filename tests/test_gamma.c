@@ -18,7 +18,7 @@ static const char relax_vec[] = "tests/golden/relax.vec";
 
 /* The settings in the header of stage1.vec. */
 static const gm_fit_options golden_options = {
-    .S = 2, .T = 24, .batch = 2, .steps = 3, .alpha = 0.1, .rho = 10,
+    .sequences = 2, .T = 24, .batch = 2, .steps = 3, .alpha = 0.1, .rho = 10,
     .eta = 0.02, .tau = 0.7, .rate = 0.1, .tail = 0, .budget = 2.5, .seed = 1};
 
 static const char *fixture_bits = "2,3,4";
@@ -186,7 +186,7 @@ static void separable_by_definition(long l, int j, int k) {
     fixture_begin(&f, "qwen3", &o);
     gm_arena *a = &f.arena;
     const gm_config *c = &f.model.config;
-    long R = o.S * o.T, n = R * c->d;
+    long R = o.sequences * o.T, n = R * c->d;
     gm_real *h = gm_alloc(a, (size_t)n, sizeof *h);
     gm_real *y = gm_alloc(a, (size_t)n, sizeof *y);
     gm_real *z = gm_alloc(a, (size_t)n, sizeof *z);
@@ -195,7 +195,7 @@ static void separable_by_definition(long l, int j, int k) {
     gm_packed packed;
     gm_status s = STATUS(gm_fit_step(&f.fit));
     if (!s) s = STATUS(gm_block_alloc(a, c, &block));
-    if (!s) s = STATUS(gm_acts_alloc(a, c, o.S, o.T, false, &acts));
+    if (!s) s = STATUS(gm_acts_alloc(a, c, o.sequences, o.T, false, &acts));
     if (!s) s = STATUS(gm_embed(&f.model, f.tokens, R, h));
     for (long i = 0; i <= l && !s; i++) {
         s = STATUS(gm_block_load(&f.model, i, &block));

@@ -225,7 +225,7 @@ static void keep(const gm_fit *fit, long step, double *theta, double *scalars) {
 
 static void test_stage1(const char *set) {
     const gm_fit_options options = {
-        .relaxation = GM_SOFT_CORRECTED, .score = GM_SCORE_LOSS, .S = 4,
+        .relaxation = GM_SOFT_CORRECTED, .score = GM_SCORE_LOSS, .sequences = 4,
         .T = 24, .batch = 2, .steps = 3, .alpha = 0.1, .rho = 10,
         .eta = 0.02, .tau = 0.7, .rate = 0.1, .tail = 1, .budget = 2.75,
         .seed = 5};

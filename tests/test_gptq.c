@@ -571,7 +571,7 @@ static void compare_module(gm_arena *a, const gm_candidates *c, long layer,
     gm_mark mark = gm_arena_mark(a);
     const gm_real *input[] = {acts->x1, acts->attn, acts->x2, acts->act};
     const gm_real *x = input[input_of(j)];
-    long out, in, R = acts->S * acts->T;
+    long out, in, R = acts->sequences * acts->T;
     gm_linear_shape(&c->model->config, j, &out, &in);
     double *weight = room(a, R, sizeof *weight);
     double *mass = room(a, R, sizeof *weight);
@@ -617,13 +617,15 @@ static void compare_stream(gm_arena *a, const gm_candidates *c,
     const gm_config *config = &c->model->config;
     gm_block block, original;
     gm_acts acts;
-    long R = text->S * text->T;
+    long R = text->sequences * text->T;
     gm_real *h = room(a, R * config->d, sizeof *h);
     gm_real *y = room(a, R * config->d, sizeof *h);
     gm_status s = STATUS(gm_embed(c->model, text->tokens, R, h));
     if (!s) s = STATUS(gm_block_alloc(a, config, &block));
     if (!s) s = STATUS(gm_block_alloc(a, config, &original));
-    if (!s) s = STATUS(gm_acts_alloc(a, config, text->S, text->T, false, &acts));
+    if (!s)
+        s = STATUS(gm_acts_alloc(a, config, text->sequences, text->T, false,
+                                 &acts));
     for (long l = 0; l < config->layers && !s; l++) {
         s = STATUS(gm_block_load(c->model, l, &block));
         if (!s) s = STATUS(gm_block_load(c->model, l, &original));

@@ -72,7 +72,8 @@ static void gradient_is_right(const char *dir, gm_relaxation relaxation,
                               gm_loss_norm norm, double first, bool masked,
                               int every) {
     static fixture f;
-    gm_fit_options o = {.relaxation = relaxation, .norm = norm, .S = 2, .T = 5,
+    gm_fit_options o = {.relaxation = relaxation, .norm = norm,
+                        .sequences = 2, .T = 5,
                         .batch = 2, .steps = 100, .alpha = alpha, .rho = rho,
                         .tau = tau,
                         .tau_last = gm_sampled(relaxation) ? 0.5 : 0,

@@ -27,7 +27,7 @@ typedef struct {
     gm_model model;
     gm_candidates candidates;
     gm_head head;
-    long S, T;
+    long sequences, T;
     int32_t tokens[ROWS];
     int choice[MOST];
     bool allowed[MOST * K];
@@ -50,8 +50,8 @@ static void run(fixture *f, const int *choice, long m, int k, double e,
     gm_block block;
     gm_acts acts;
     must(STATUS(gm_block_alloc(&f->arena, c, &block)));
-    must(STATUS(gm_acts_alloc(&f->arena, c, f->S, f->T, false, &acts)));
-    must(STATUS(gm_embed(&f->model, f->tokens, f->S * f->T, h)));
+    must(STATUS(gm_acts_alloc(&f->arena, c, f->sequences, f->T, false, &acts)));
+    must(STATUS(gm_embed(&f->model, f->tokens, f->sequences * f->T, h)));
     for (long l = 0; l < c->layers; l++) {
         must(STATUS(gm_block_load(&f->model, l, &block)));
         for (int j = 0; j < GM_LINEARS && choice; j++) {
@@ -79,7 +79,7 @@ static double divergence(fixture *f, const gm_real *a, const gm_real *b) {
     gm_real *y = gm_alloc(&f->arena, (size_t)V, sizeof *y);
     gm_real *room = gm_alloc(&f->arena, (size_t)f->d, sizeof *room);
     double sum = 0;
-    for (long r = 0; r < f->S * f->T; r++) {
+    for (long r = 0; r < f->sequences * f->T; r++) {
         double zx = 0, zy = 0, kl = 0;
         if (r % f->T == f->T - 1) continue;
         gm_head_forward(&f->head, a + r * f->d, 1, room, x);
@@ -90,13 +90,13 @@ static double divergence(fixture *f, const gm_real *a, const gm_real *b) {
         sum += kl;
     }
     gm_arena_rewind(&f->arena, mark);
-    return sum / (double)(f->S * (f->T - 1));
+    return sum / (double)(f->sequences * (f->T - 1));
 }
 
 static void begin(fixture *f, const char *dir, long S, long T) {
     gm_recipe recipe;
     memset(f, 0, sizeof *f);
-    f->S = S, f->T = T;
+    f->sequences = S, f->T = T;
     must(STATUS(gm_model_open(&f->arena, dir, &f->model)));
     must(STATUS(gm_recipe_parse("3,4,6", 32, &recipe)));
     must(STATUS(gm_candidates_open(&f->arena, &f->model, &recipe, NULL,
@@ -112,7 +112,7 @@ static void begin(fixture *f, const char *dir, long S, long T) {
     for (long i = 0; i < f->M * K; i++)     /* k = 2: each fourth module's */
         f->allowed[i] = i % K < 2 || i / K % 4 == 0;
     f->candidates.allowed = f->allowed;
-    const size_t n = (size_t)(f->S * f->T * f->d);
+    const size_t n = (size_t)(f->sequences * f->T * f->d);
     f->states = gm_alloc(&f->arena, n, sizeof *f->states);
     f->teacher = gm_alloc(&f->arena, n, sizeof *f->teacher);
     run(f, NULL, -1, 0, 0, f->teacher);
@@ -158,7 +158,7 @@ static void curves(fixture *f, const char *dir) {
     static double slope[MOST * K], curve[MOST * K], drawn[MOST * K][SEEDS];
     const double h = 1e-2;
     double exact_all = 0, all = 0;
-    gm_real *now = gm_alloc(&f->arena, (size_t)(f->S * f->T * f->d),
+    gm_real *now = gm_alloc(&f->arena, (size_t)(f->sequences * f->T * f->d),
                             sizeof *now);
     for (int seed = 0; seed < SEEDS; seed++) {
         expand(f, (uint64_t)seed, slope, curve);

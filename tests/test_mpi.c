@@ -207,12 +207,13 @@ static void stage1(void *context) {
     gm_fit fit;
     int32_t tokens[7 * 24];
     const gm_fit_options *o = &j->options;
-    for (long i = 0; i < o->S * o->T; i++)
+    for (long i = 0; i < o->sequences * o->T; i++)
         tokens[i] = (int32_t)(gm_random(3, 0, (uint64_t)i) % 64);
     gm_model_open(&arena, j->model, &model);
     gm_recipe_read(j->recipe, &recipe);
     gm_candidates_open(&arena, &model, &recipe,
-                       &(gm_sequences){tokens, o->S, o->T}, j->dir, NULL,
+                       &(gm_sequences){tokens, o->sequences, o->T}, j->dir,
+                       NULL,
                        &candidates);
     gm_fit_begin(&arena, &candidates, tokens, o, &fit);
     if (j->fail && gm_rank() == gm_ranks() - 1) gm_fail(GM_EMEM, "no memory");
@@ -261,7 +262,7 @@ static int test_main(void) {
     if (shared == MAP_FAILED) return 1;
     gm_threads_use(1);
     gm_fit_options o = {
-        .relaxation = GM_SOFT_CORRECTED, .score = GM_SCORE_LOSS, .S = 7,
+        .relaxation = GM_SOFT_CORRECTED, .score = GM_SCORE_LOSS, .sequences = 7,
         .T = 24, .batch = 3, .steps = 3, .alpha = 0.1, .rho = 10, .eta = 0.02,
         .tau = 1, .rate = 0.1, .tail = 0.7, .budget = 3, .seed = 1};
     owns_blocks();

@@ -40,7 +40,7 @@ static void check_near(const char *what, double p, size_t found) {
 
 static gm_fit_options fit_options(const gm_recipe *r) {
     return (gm_fit_options){
-        .relaxation = GM_SOFT_CORRECTED, .score = GM_SCORE_LOSS, .S = 5,
+        .relaxation = GM_SOFT_CORRECTED, .score = GM_SCORE_LOSS, .sequences = 5,
         .T = 96, .batch = 3, .steps = 2, .alpha = 0.1, .rho = 10, .eta = 0.02,
         .tau = 1, .tau_last = 1, .first_weight = 1, .rate = 0.1, .tail = 0.5,
         .budget = (r->bits[0] + r->bits[r->count - 1]) / 2., .seed = 1};
@@ -78,7 +78,8 @@ static void test_one_sequence(const char *what, gm_call p,
     gm_arena arena = {0};
     gm_head head;
     char name[256];
-    p.on.text.T = 2, p.on.text.S = 1, p.fit.S = 1, p.fit.T = 5 * 96;
+    p.on.text.T = 2, p.on.text.sequences = 1;
+    p.fit.sequences = 1, p.fit.T = 5 * 96;
     CHECK(STATUS(gm_head_load(&arena, candidates->model, &head)) == GM_OK, "%s",
           err.text);
     snprintf(name, sizeof name, "%.200s, one sequence", what);
@@ -96,9 +97,9 @@ static void test_steps(const char *dir, const char *text) {
     int32_t tokens[5 * 96];
     CHECK(STATUS(gm_model_open(&keep, dir, &model)) == GM_OK, "%s", err.text);
     for (int i = 0; i < 5 * 96; i++) tokens[i] = i * 7 % 500;
-    gm_sequences all = {tokens, o.S, o.T};
+    gm_sequences all = {tokens, o.sequences, o.T};
     gm_call p = plan_of(&model, &r, &o);
-    p.on.text.T = 64, p.on.text.S = 7, p.plan.budgets = 1;
+    p.on.text.T = 64, p.on.text.sequences = 7, p.plan.budgets = 1;
     gm_planned step[GM_PLAN_STEPS];
     gm_plan_memory(&p, step);
     gm_arena arena = {0};
@@ -158,7 +159,7 @@ static void test_limits(void) {
     CHECK(STATUS(gm_model_open(&keep, "data/tiny-llama", &model)) == GM_OK, "%s",
           err.text);
     gm_call p = plan_of(&model, &r, &o);
-    p.on.text.T = 64, p.on.text.S = 1000, p.plan.budgets = 2;
+    p.on.text.T = 64, p.on.text.sequences = 1000, p.plan.budgets = 2;
     double peak = step[gm_plan_memory(&p, step)].memory;
     CHECK(STATUS(gm_plan_fit(&p, peak)) == GM_OK && !p.on.group &&
           !p.recipe.at_once, "pieces were made smaller without need");

@@ -215,7 +215,7 @@ static const int originals[GM_LINEARS] = {-1, -1, -1, -1, -1, -1, -1};
 /* E_l by definition, h the original's input of block l. */
 static double relative_error(fixture *f, long l, const int *choice,
                              const gm_real *h, gm_acts *acts) {
-    const long d = f->model.config.d, R = acts->S * acts->T;
+    const long d = f->model.config.d, R = acts->sequences * acts->T;
     gm_mark mark = gm_arena_mark(&f->arena);
     gm_real *y = gm_alloc(&f->arena, (size_t)(R * d), sizeof *y);
     gm_real *z = gm_alloc(&f->arena, (size_t)(R * d), sizeof *z);

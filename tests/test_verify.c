@@ -20,7 +20,8 @@ static const char *model_dir = "tests/golden/tiny-llama";
 
 /* tail 1: all three steps enter the scores, so that they have an error. */
 static const gm_fit_options options = {
-    .relaxation = GM_SOFT_CORRECTED, .S = 2, .T = 24, .batch = 2, .steps = 3,
+    .relaxation = GM_SOFT_CORRECTED, .sequences = 2, .T = 24, .batch = 2,
+    .steps = 3,
     .alpha = 0.1, .rho = 10, .eta = 0.02, .tau = 0.7, .rate = 0.1, .tail = 1,
     .budget = 2.6, .seed = 1};
 enum { R = 48, D = 48, M = 14, K = 3, L = 2 };
@@ -43,7 +44,7 @@ static void make_dumps(void) {
     int32_t *ids = gm_alloc(&arena, (size_t)tokens.count, sizeof *ids);
     for (long i = 0; i < tokens.count; i++) ids[i] = (int32_t)tokens.i[i];
     vec_free(&tokens);
-    gm_sequences text = {ids, options.S, options.T};
+    gm_sequences text = {ids, options.sequences, options.T};
     const gm_dump_options all = {NULL, true, 1000000000};
     gm_status s = STATUS(gm_model_open(&arena, model_dir, &model));
     if (!s) s = STATUS(gm_recipe_parse("2,3,4", 16, &recipe));

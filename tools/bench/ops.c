@@ -168,7 +168,7 @@ static void step(void) {
         gm_candidates_open(&arena, &model, &recipe, NULL, work, NULL,
                                 &candidates);
     }
-    gm_fit_options o = {.S = S, .T = T, .batch = S, .steps = 1000,
+    gm_fit_options o = {.sequences = S, .T = T, .batch = S, .steps = 1000,
                         .alpha = 0.1, .rho = 10, .eta = 0.02, .tau = 1,
                         .rate = 0.05, .tail = 0.5, .budget = 3, .seed = 1};
     gm_mark mark = gm_arena_mark(&arena);
@@ -187,7 +187,7 @@ static void perplexity(void) {
     gm_mark mark;
     if (!head.w) gm_head_load(&arena, &model, &head);
     mark = gm_arena_mark(&arena);
-    gm_real *states = room((size_t)(text.S * T * model.config.d),
+    gm_real *states = room((size_t)(text.sequences * T * model.config.d),
                            sizeof *states);
     begin();
     gm_final_states(&arena, &model, NULL, NULL, &text, NULL, states);

@@ -438,17 +438,16 @@ static void start_answer(const struct core *c, struct answer *a) {
      - another is no larger and no worse (exact: as large and no worse); of
        equals the one stays that takes the lower candidate in the group just
        visited, which is the earliest in which they differ;
-     - nothing to come brings it to the budget, or (9) of all that it can become
-       is above target.
+     - (9) of all that it can become is above target.
    Neither drops the assignment that (12) asks for: with the same choices in the
    groups to come, what beat it would be better, smaller or earlier.
 
-   A list longer than `cap` keeps those of least excess over (9), first those
-   that one more change can bring to the budget.  What is found then is an
-   incumbent, and the least excess that was dropped bounds the rest; the next
-   pass has the incumbent as target and 8 times the cap. */
+   A list longer than `cap` keeps those of least excess over (9) that one more
+   change can bring to the budget.  What is found then is an incumbent, and the
+   least excess that was dropped bounds the rest; the next pass has the incumbent
+   as target and 8 times the cap. */
 
-enum { FIRST_CAP = 1 << 12, TIES_CAP = 1 << 17, BINS = 4096 };
+enum { FIRST_CAP = 1 << 12, TIES_CAP = 1 << 17 };
 
 struct state { int64_t w, v; uint32_t node; };
 /* A choice that is not the base.  Node 0: none. */
@@ -462,7 +461,6 @@ struct list {
                                    group GM_MAX_CANDIDATES + option; negative:
                                    none                                      */
     long changes, g;            /* g: visited now; those below are to come   */
-    int64_t *grow, *shrink;     /* [G] what those below can add, remove      */
     struct table now, next, node;
     size_t memory, limit;       /* bytes of the tables                       */
     size_t cap;
@@ -484,9 +482,6 @@ static bool enlarge(struct list *d, struct table *t) {
 
 static void find_changes(struct list *d) {
     const struct core *c = d->c;
-    int64_t grow = 0, shrink = 0;
-    d->grow = gm_alloc(c->arena, (size_t)c->G, sizeof *d->grow);
-    d->shrink = gm_alloc(c->arena, (size_t)c->G, sizeof *d->shrink);
     d->change = gm_alloc(c->arena, (size_t)(c->G * c->p->K) + 1,
                          sizeof *d->change);
     d->change[d->changes++].k = -GM_MAX_CANDIDATES;
@@ -494,8 +489,6 @@ static void find_changes(struct list *d) {
         const struct group *group = &c->group[g];
         const struct option *o = group->option, *b = o + group->base;
         const int64_t largest = o[group->options - 1].w;
-        d->grow[g] = grow, d->shrink[g] = shrink;
-        grow += largest - b->w, shrink += b->w;
         if (largest > d->reach) d->reach = largest;
         for (int i = 0; i < group->options; i++)
             if (i != group->base)
@@ -512,13 +505,13 @@ static wide rise(const struct core *c, const struct state *s) {
            (wide)c->lambda.num * (s->w - c->w0);
 }
 
-/* Nothing that is still to come brings it within room and target. */
+/* (9) of all that it can become is above target, or at the end it misses it. */
 static bool is_hopeless(const struct list *d, const struct state *s) {
     const struct core *c = d->c;
     const int64_t over = s->w - c->room;
-    return over > d->shrink[d->g] || (c->p->exact && -over > d->grow[d->g]) ||
-           (d->g == 0 && s->v > d->target) ||
-           c->lp + rise(c, s) > (wide)d->target * c->lambda.den;
+    if (d->g == 0 && (over > 0 || (over && c->p->exact) || s->v > d->target))
+        return true;
+    return c->lp + rise(c, s) > (wide)d->target * c->lambda.den;
 }
 
 /* Puts a state, in order of (w, v), behind those of `next`, or drops it.
@@ -606,32 +599,23 @@ static void close_list(struct list *d) {
     d->target = lower(d->target, d->best->high - 1);
 }
 
-/* The bin of a state; what one change cannot bring to the budget: one up. */
-static size_t bin_of(const struct list *d, const struct state *s, double most) {
-    double share = most > 0 ? (double)rise(d->c, s) / most : 0;
-    return (size_t)(share * (BINS - 1)) +
-           (magnitude(d->c->room - s->w) > d->reach);
-}
-
-/* Keeps `cap` states: the lowest bins, of the last evenly spread ones. */
+/* Keeps at most `cap` states: as often as needed those of at most the mean
+   excess, of those at it every second. */
 static void cut_list(struct list *d) {
-    size_t count[BINS + 1] = {0}, bin = 0, below = 0, fill = 0, seen = 0;
     struct state *s = d->now.data;
-    double most = 0;
-    for (size_t i = 0; i < d->now.fill; i++)
-        most = fmax(most, (double)rise(d->c, &s[i]));
-    for (size_t i = 0; i < d->now.fill; i++) count[bin_of(d, &s[i], most)]++;
-    while (below + count[bin] <= d->cap) below += count[bin++];
-    for (size_t i = 0; i < d->now.fill; i++) {
-        const size_t at = bin_of(d, &s[i], most), some = d->cap - below;
-        seen += at == bin;
-        if (at < bin || (at == bin && seen * some / count[bin] >
-                                          (seen - 1) * some / count[bin]))
-            s[fill++] = s[i];
-        else if (d->dropped < 0 || rise(d->c, &s[i]) < d->dropped)
-            d->dropped = rise(d->c, &s[i]);
+    while (d->now.fill > d->cap) {
+        size_t fill = 0;
+        wide mean = 0;
+        for (size_t i = 0; i < d->now.fill; i++) mean += rise(d->c, &s[i]);
+        mean /= (wide)d->now.fill;
+        for (size_t i = 0; i < d->now.fill; i++) {
+            const wide x = rise(d->c, &s[i]);
+            const bool near = magnitude(d->c->room - s[i].w) <= d->reach;
+            if (near && (x < mean || (x == mean && i % 2))) s[fill++] = s[i];
+            else if (d->dropped < 0 || x < d->dropped) d->dropped = x;
+        }
+        d->now.fill = fill;
     }
-    d->now.fill = fill;
 }
 
 /* One pass over the groups: all of value <= target, but for what cap drops; with
@@ -732,7 +716,6 @@ const char *gm_glpk_version(void) { return glp_version(); }
 struct glpk {
     struct core *c;
     double deadline;
-    const char *lp;             /* the file to write the model to            */
     bool *alive;                /* [G, K] options that GLPK may take         */
     int *index;                 /* a row of the model, from 1 on             */
     double *value;
@@ -855,11 +838,15 @@ static void with_model(struct glpk *q, int64_t room,
 }
 
 static void write_model(struct glpk *q, glp_prob *P) {
-    const int one = add_column(q, P, q->constant,
-                               GLP_CV);
+    const char *path = q->c->options->lp;
+    const int one = add_column(q, P, q->constant, GLP_CV);
+    gm_out out;
     glp_set_col_name(P, one, "one");
     glp_set_col_bnds(P, one, GLP_FX, 1, 1);
-    q->code = glp_write_lp(P, NULL, q->lp);
+    gm_out_open(q->c->arena, path, &out);
+    if (glp_write_lp(P, NULL, out.partial))
+        gm_fail(GM_EIO, "%s: cannot write", path);
+    gm_out_commit(&out);
 }
 
 /* Multipliers of all rows from GLPK's LP, as fractions of a power of two; any
@@ -1031,19 +1018,6 @@ static void glpk_ties(struct glpk *q, struct answer *a) {
     a->rule = proven;
 }
 
-/* The whole model to the file; where the bases fit, without what cannot be
-   better. */
-static void write_lp(struct glpk *q) {
-    const struct core *c = q->c;
-    gm_out out;
-    if (!c->p->exact && !c->p->rows) revive(q, c->v0);
-    gm_out_open(c->arena, c->options->lp, &out);
-    q->lp = out.partial;
-    with_model(q, c->room, write_model);
-    if (q->code) gm_fail(GM_EIO, "%s: cannot write", c->options->lp);
-    gm_out_commit(&out);
-}
-
 /* GLPK's optimum, better than an incumbent in `a` if there is one; with `ties`
    the one that (12) asks for.  true: proven. */
 static bool glpk_solve(struct core *c, bool ties, struct answer *a) {
@@ -1057,7 +1031,9 @@ static bool glpk_solve(struct core *c, bool ties, struct answer *a) {
     q->option = gm_alloc(c->arena, (size_t)c->G, sizeof *q->option);
     revive(q, INT64_MAX);
     if (c->p->rows) with_model(q, c->room, find_multipliers);
-    if (c->options->lp) write_lp(q);
+    if (c->options->lp && !c->p->exact && !c->p->rows)
+        revive(q, c->v0);               /* the bases fit */
+    if (c->options->lp) with_model(q, c->room, write_model);
     start_answer(c, a);
     const bool proven = glpk_optimum(q, a);
     if (proven && a->found && ties) glpk_ties(q, a);

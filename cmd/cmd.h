@@ -33,12 +33,12 @@ extern const gm_command gm_command_info, gm_command_fit, gm_command_solve,
     gm_command_plan, gm_command_refine;
 
 /* What is to be done, for plan.c.  base: bytes held before it; then what is
-   made, and how much is measured beside the original. */
+   made, and how many models. */
 typedef struct {
     double base, model_bytes;
     bool candidates, learns, models;
     gm_measures rivals;
-    int budgets, uniforms;
+    int budgets;
 } gm_plan;
 
 /* An evaluation text in windows; the head and the original's states are there

@@ -53,11 +53,10 @@ static void read_methods(comparing *c) {
         if (measures > call->plan.rivals) call->plan.rivals = measures;
     }
     /* the original's row, and each method's for each budget */
-    call->plan.budgets = c->methods *
-                         (1 + (int)gm_count_char(call->budgets, ','));
-    if (1 + call->plan.budgets > MAX_ROWS)
-        gm_fail(GM_EUSAGE, "compare: expected at most %d rows, found %d",
-                MAX_ROWS, 1 + call->plan.budgets);
+    const long rows = 1 + c->methods * (1 + gm_count_char(call->budgets, ','));
+    if (rows > MAX_ROWS)
+        gm_fail(GM_EUSAGE, "compare: expected at most %d rows, found %ld",
+                MAX_ROWS, rows);
 }
 
 /* ------------------------------------------------------ what rows depend on */

@@ -35,7 +35,7 @@ static void run_eval(gm_call *call) {
     }
     if (call->alloc) gm_call_chosen(call);
     if (text) gm_call_windows(call);
-    call->plan = (gm_plan){.budgets = call->alloc != NULL};
+    call->plan = (gm_plan){0};
     if (text) gm_call_plan(call);
     gm_result_begin(gm_format(
         &call->arena, "model%s%s", !text ? "" : "\tperplexity\tnll\tnll_error\t"

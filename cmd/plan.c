@@ -115,8 +115,7 @@ int gm_plan_memory(const gm_call *call, gm_planned step[GM_PLAN_STEPS]) {
     int most = 0;
     memset(step, 0, GM_PLAN_STEPS * sizeof *step);
     if (on->sequences)
-        kept = (2 * (double)(held(call) * on->T * c->d) + w.head) * real +
-               (double)on->sequences * 24 * (1 + p->uniforms + p->budgets);
+        kept = (2 * (double)(held(call) * on->T * c->d) + w.head) * real;
     if (p->candidates && w.made)
         step[GM_PLAN_CANDIDATES] = (gm_planned){
             w.block + w.packed + rounding_memory(call, &w) + 240 * parts,
@@ -199,8 +198,7 @@ static double products_of(const gm_call *call) {
     if (o->relaxation == GM_SOFT_CORRECTED)
         sequences += (double)o->sequences * GM_LINEARS * w.made;
     return sequences * (double)o->T * L * (w.n + heads * ((double)o->T + 1)) +
-           (1 + call->plan.uniforms + call->plan.budgets) *
-           (double)on->sequences * window *
+           (1 + call->plan.budgets) * (double)on->sequences * window *
            (L * (w.n + heads * (window + 1)) + w.head);
 }
 

@@ -286,7 +286,6 @@ void gm_call_prepare(gm_call *call) {
     if (!(call->command->bit & (RUN | PLAN))) return;
     p->models = !call->no_models;
     p->budgets = 1 + (int)gm_count_char(call->budgets, ',');
-    p->uniforms = (int)gm_min(p->budgets, call->recipe.count);
 }
 
 /* --allow into the candidates; the target B within what is left: the least and

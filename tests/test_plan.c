@@ -99,7 +99,7 @@ static void test_steps(const char *dir, const char *text) {
     for (int i = 0; i < 5 * 96; i++) tokens[i] = i * 7 % 500;
     gm_sequences all = {tokens, o.sequences, o.T};
     gm_call p = plan_of(&model, &r, &o);
-    p.on.text.T = 64, p.on.text.sequences = 7, p.plan.budgets = 1;
+    p.on.text.T = 64, p.on.text.sequences = 7;
     gm_planned step[GM_PLAN_STEPS];
     gm_plan_memory(&p, step);
     gm_arena arena = {0};
@@ -159,7 +159,7 @@ static void test_limits(void) {
     CHECK(STATUS(gm_model_open(&keep, "data/tiny-llama", &model)) == GM_OK, "%s",
           err.text);
     gm_call p = plan_of(&model, &r, &o);
-    p.on.text.T = 64, p.on.text.sequences = 1000, p.plan.budgets = 2;
+    p.on.text.T = 64, p.on.text.sequences = 1000;
     double peak = step[gm_plan_memory(&p, step)].memory;
     CHECK(STATUS(gm_plan_fit(&p, peak)) == GM_OK && !p.on.group &&
           !p.recipe.at_once, "pieces were made smaller without need");

@@ -10,9 +10,7 @@
 #include "../audit/audit.h"
 #include "../show/show.h"
 
-/* ----------------------------------------------------------------- commands
-   Each is one file with one function; its options are rows of options.c. */
-
+/* A command is one file with one function; its options are rows of options.c. */
 enum {
     RUN = 1, INFO = 2, FIT = 4, REFINE = 8, SOLVE = 16, CHECK = 32,
     QUANTIZE = 64, EVAL = 128, DUMP = 256, VERIFY = 512, BAQ = 1024,
@@ -91,9 +89,8 @@ struct gm_call {
     int *choice;                /* [M], --alloc's */
 };
 
-/* --------------------------------------------------------------- options.c */
-
-/* A new call (one at a time): argv, checked, in its fields. */
+/* --------------------------------------------------------------- options.c
+   A new call (one at a time): argv, checked, in its fields. */
 gm_call *gm_options_read(const gm_command *command, char **argv);
 /* The fields again as the options say, where a file filled some of them. */
 void gm_options_fill(void);
@@ -101,7 +98,6 @@ const char *gm_given(const char *name);         /* as written, or NULL */
 void gm_options_help(const gm_command *command);
 
 /* ------------------------------------------------------------------ main.c */
-
 int gm_distance(const char *a, const char *b);  /* Levenshtein's */
 /* A table of tab-separated cells, columns first: printed as TSV, aligned on a
    terminal, or, with --json, as objects in which numbers are numbers. */
@@ -113,9 +109,8 @@ void gm_result_end(const gm_call *call);
 void gm_talk(const gm_call *call, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* ----------------------------------------------------------------- steps.c */
-
-/* What learning starts from: recipe, model, settings of Stage I. */
+/* ----------------------------------------------------------------- steps.c
+   What learning starts from: recipe, model, settings of Stage I. */
 void gm_call_prepare(gm_call *call);
 /* Then texts (run and compare: budgets too, while nothing is spent), memory,
    --out as a directory of ours, the candidates. */
@@ -180,9 +175,8 @@ void gm_plan_fit(gm_call *call, double limit);
 /* Says what the call takes; --max-memory makes it fit, or refuses it. */
 void gm_call_plan(gm_call *call);
 
-/* ------------------------------------------------------------- constrain.c */
-
-/* Adds them to a built problem. */
+/* ------------------------------------------------------------- constrain.c
+   Adds them to a built problem. */
 void gm_problem_constrain(gm_arena *arena, const gm_constraints *c,
                           gm_mckp *problem);
 /* "PATTERN=2,3;PATTERN=4": a module that matches keeps only those bits of what
@@ -190,9 +184,8 @@ void gm_problem_constrain(gm_arena *arena, const gm_constraints *c,
 void gm_allow(gm_arena *arena, const gm_scores *scores, const char *text,
               bool *allowed);
 
-/* -------------------------------------------------------------- allocate.c */
-
-/* Each module's bits and bytes; no keys. */
+/* -------------------------------------------------------------- allocate.c
+   Each module's bits and bytes; no keys. */
 gm_allocation gm_allocation_of(gm_arena *arena, const gm_scores *scores,
                                const int *choice);
 /* The answer to a built problem, with its certificate as "# key value" lines.
@@ -207,9 +200,7 @@ gm_status gm_allocate(gm_arena *arena, const gm_scores *scores,
                       gm_allocation *out);
 
 /* ---------------------------------------------------------------- choice.c
-   Multiple choice as lm-evaluation-harness does it. */
-
-/* Context and one of a question's choices: tokens[0 .. context-1], then the
+   Context and one of a question's choices: tokens[0 .. context-1], then the
    choice's.  size: what ln p is divided by: 1, characters, bytes of it. */
 typedef struct {
     const int32_t *tokens;

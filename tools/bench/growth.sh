@@ -2,7 +2,7 @@
 # growth.sh: how seconds and memory grow with tokens, blocks, width and K:
 # gamma fit of random models, beside gamma plan; one row a setting, seconds of
 # the processor on one thread.
-#   sh bench/growth.sh ./gamma PYTHON DIR
+#   sh tools/bench/growth.sh ./gamma PYTHON DIR
 # SPDX-License-Identifier: GPL-3.0-or-later
 gamma=$1 python=$2 dir=$3
 mkdir -p "$dir"

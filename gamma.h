@@ -323,8 +323,7 @@ gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
                            const gm_solve_options *options, gm_frontier *out);
 
 /* ----------------------------------------------------------------- gamma.c
-   Stage I: learn theta, and from it a score for each module and candidate.  The
-   equations stand at the head of gamma.c. */
+   Stage I: learn theta, from it scores.  Equations: gamma.c. */
 
 typedef enum { GM_SOFT, GM_SOFT_CORRECTED, GM_GUMBEL, GM_HARD,
                GM_RELAXATIONS } gm_relaxation;
@@ -389,8 +388,7 @@ typedef struct {
     gm_block block, grad;       /* W or W~; dE/dW~                            */
     gm_acts acts;
     gm_real *h, *y, *student, *d_y;     /* [R, d] h_{l-1}, h_l, f_l(W~), dE/d */
-    gm_real *inputs;            /* of all text, this rank's first block; NULL:
-                                   the embeddings                             */
+    gm_real *inputs;            /* of this rank's first block; NULL: embeddings  */
     double *row_E;              /* [R] E_t                                    */
     long R, *order, *picked;    /* [sequences], [batch]                       */
     int32_t *tokens;            /* [R]                                        */
@@ -434,14 +432,11 @@ struct gm_fit {
 /* Sequences of T tokens from a text, evenly spread over it, no overlap. */
 void gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
                     long sequences, long T, int32_t **out);
-
 void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
                   const int32_t *tokens, const gm_fit_options *options,
                   gm_fit *out);
-
 /* One sweep over the blocks, one Adam step, one multiplier step. */
 void gm_fit_step(gm_fit *fit);
-
 /* score[M, K]: estimated loss of module m at candidate k, units of E_0,
    smallest of each module 0; error[M, K]: its standard error (see gamma.c);
    a candidate that the module lacks: 0 and -1. */

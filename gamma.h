@@ -388,7 +388,7 @@ typedef struct {
     gm_block block, grad;       /* W or W~; dE/dW~                            */
     gm_acts acts;
     gm_real *h, *y, *student, *d_y;     /* [R, d] h_{l-1}, h_l, f_l(W~), dE/d */
-    gm_real *inputs;            /* of this rank's first block; NULL: embeddings  */
+    gm_real *inputs;            /* its first block's own; NULL: embeddings    */
     double *row_E;              /* [R] E_t                                    */
     long R, *order, *picked;    /* [sequences], [batch]                       */
     int32_t *tokens;            /* [R]                                        */

@@ -91,7 +91,7 @@ static void release(const dump *d, gm_mark mark) {
     if (d->place) gm_arena_rewind(d->arena, mark);
 }
 
-/* ------------------------------------------------------ what a step computes */
+/* ----------------------------------------------------- what a step computes */
 
 /* Scales, zeros and codes of candidate k of linear j of block l, unpacked, and
    the weight that they stand for. */

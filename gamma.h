@@ -311,8 +311,6 @@ typedef struct {
 gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
                         const gm_solve_options *options, int *choice,
                         gm_certificate *out);
-bool gm_have_glpk(void);
-const char *gm_glpk_version(void);          /* "none" without it */
 
 /* Every Pareto-optimal point of the problem (its budget is ignored), ascending
    in size.  GM_ELIMIT: options' seconds or memory did not suffice; the points

@@ -29,7 +29,7 @@
      certificate  (9) in the units of (1) and (3)                        (13)
 
    All decisions are taken on integers.  (4) is GLPK's alone.
-   May touch: memory, the clock, GLPK, the file of --lp.
+   May touch: memory, the clock, the file of --lp.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
 
@@ -39,9 +39,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#ifndef GM_NO_GLPK
-#include <glpk.h>
-#endif
 
 typedef __int128 wide;              /* products of sums below 2^61 */
 
@@ -700,18 +697,12 @@ static bool list_solve(const struct core *c, struct answer *a) {
 
 #ifdef GM_NO_GLPK
 
-bool gm_have_glpk(void) { return false; }
-const char *gm_glpk_version(void) { return "none"; }
-
 static bool glpk_solve(struct core *c, bool ties, struct answer *a) {
     (void)c, (void)ties, (void)a;
     gm_fail(GM_EUSAGE, "this program was built without GLPK (make GLPK=0)");
 }
 
 #else
-
-bool gm_have_glpk(void) { return true; }
-const char *gm_glpk_version(void) { return glp_version(); }
 
 struct glpk {
     struct core *c;
@@ -722,54 +713,46 @@ struct glpk {
     int64_t unit[GM_MAX_ROWS + 1];      /* of row r at r + 1; 0: no row      */
     bool impossible;            /* nothing alive meets some row              */
     double constant, scale;     /* of the objective; its largest number      */
-    int code, status, nodes;    /* GLPK's own                                */
-    double bound;               /* GLPK's, in its floating point             */
     bool found;                 /* an assignment, recomputed                 */
     int *option;                /* [G] of it                                 */
     int64_t v, w, low;          /* low: nothing alive has a smaller v        */
-    char last[160];             /* what GLPK said last                       */
 };
 
-static int add_column(struct glpk *q, glp_prob *P, double cost, int kind) {
-    const int j = glp_add_cols(P, 1);
-    glp_set_col_kind(P, j, kind);
-    if (kind == GLP_CV) glp_set_col_bnds(P, j, GLP_LO, 0, 0);
-    glp_set_obj_coef(P, j, cost);
+static int add_column(struct glpk *q, gm_mip *mip, double cost, bool binary,
+                      const char *name) {
     q->scale = fmax(q->scale, cost);
-    return j;
+    return gm_mip_column(mip, cost, binary, name);
 }
 
 /* (2), with what the names say: module (the first of its group), candidate. */
-static void add_groups(struct glpk *q, glp_prob *P) {
+static void add_groups(struct glpk *q, gm_mip *mip) {
     const struct core *c = q->c;
     const gm_scores *s = c->p->scores;
     char name[256];
     for (long g = 0; g < c->G; g++) {
         const long m = c->group[g].module;
-        int n = 0, row = glp_add_rows(P, 1);
+        int n = 0;
         for (int i = 0; i < c->group[g].options; i++) {
             if (!q->alive[g * c->p->K + i]) continue;
             snprintf(name, sizeof name, "x%ld_%d.%.200s", m,
                      c->group[g].option[i].k, s ? s->name[m] : "");
-            q->index[++n] = add_column(q, P, (double)excess(c, g, i) /
-                                             (double)c->lambda.den, GLP_BV);
+            q->index[++n] = add_column(q, mip, (double)excess(c, g, i) /
+                                       (double)c->lambda.den, true, name);
             q->value[n] = 1;
-            glp_set_col_name(P, q->index[n], name);
         }
-        glp_set_row_bnds(P, row, GLP_FX, 1, 1);
-        glp_set_mat_row(P, row, n, q->index, q->value);
+        gm_mip_row(mip, n, q->index, q->value, true, 1);
     }
 }
 
 /* (3), r = -1, or a row of (4).  What its divisor leaves of the limit is slack
    in any case. */
-static void add_row(struct glpk *q, glp_prob *P, long r, int64_t limit) {
+static void add_row(struct glpk *q, gm_mip *mip, long r, int64_t limit) {
     const struct core *c = q->c;
     const bool equal = r < 0 && c->p->exact;
     const double price = (double)(r < 0 ? c->lambda.num : c->mu[r]) /
                          (double)c->lambda.den;
     int64_t unit = 0;
-    int n = 0, column = 0, row = glp_add_rows(P, 1);
+    int n = 0, column = 0;
     for (long g = 0; g < c->G; g++) {
         const bool *alive = q->alive + g * c->p->K;
         int64_t least = INT64_MAX;
@@ -789,84 +772,56 @@ static void add_row(struct glpk *q, glp_prob *P, long r, int64_t limit) {
     if (limit < 0 || (equal && rest)) q->impossible = true;
     q->constant += price * (double)rest;
     q->unit[r + 1] = unit;
-    if (unit == 0) return;              /* nothing alive differs in cost */
-    for (int i = 1; i <= n; i++) q->value[i] /= (double)unit;
-    if (price > 0 && !equal) {
-        q->index[++n] = add_column(q, P, price * (double)unit, GLP_CV);
-        q->value[n] = 1;
+    if (unit == 0) limit = 0, unit = 1;         /* nothing alive differs */
+    else if (price > 0 && !equal) {
+        q->index[++n] = add_column(q, mip, price * (double)unit, false, NULL);
+        q->value[n] = (double)unit;
     }
-    limit /= unit;
-    glp_set_row_bnds(P, row, equal || price > 0 ? GLP_FX : GLP_UP,
-                     (double)limit, (double)limit);
-    glp_set_mat_row(P, row, n, q->index, q->value);
+    for (int i = 1; i <= n; i++) q->value[i] /= (double)unit;
+    gm_mip_row(mip, n, q->index, q->value, equal || price > 0,
+               (double)(limit / unit));
 }
 
-static int on_output(void *info, const char *text) {
-    struct glpk *q = info;
-    size_t used = strlen(q->last);
-    if (used > sizeof q->last / 2) used = 0;
-    snprintf(q->last + used, sizeof q->last - used, "%s", text);
-    if (q->c->options->verbose) gm_say(q->c->options->report, text, 0, 0);
-    return 1;                           /* GLPK itself prints nothing */
-}
-
-/* GLPK ends the process on misuse or exhausted memory unless this hook jumps
-   away; after that only glp_free_env is defined. */
-static void on_error(void *info) {
-    glp_free_env();
-    gm_fail(GM_EMEM, "GLPK gave up: %s", ((struct glpk *)info)->last);
-}
-
-/* work(the model of what is alive within `room`). */
-static void with_model(struct glpk *q, int64_t room,
-                       void (*work)(struct glpk *q, glp_prob *P)) {
+/* The model of what is alive within `room`. */
+static gm_mip *begin_model(struct glpk *q, int64_t room) {
     const struct core *c = q->c;
-    if (glp_init_env() > 1) gm_fail(GM_EMEM, "out of memory");
-    glp_term_hook(on_output, q);
-    glp_error_hook(on_error, q);
-    glp_prob *P = glp_create_prob();
+    gm_mip *mip = gm_mip_begin(c->arena, c->options->verbose
+                                             ? c->options->report : NULL);
     q->constant = (double)(c->lp + (wide)c->lambda.num * (c->room - room)) /
                   (double)c->lambda.den;
     q->impossible = false, q->scale = 0;
-    add_groups(q, P);
-    add_row(q, P, -1, room);
-    for (long r = 0; r < c->p->rows; r++) add_row(q, P, r, c->p->row[r].limit);
-    work(q, P);
-    glp_delete_prob(P);
-    glp_error_hook(NULL, NULL);
-    glp_term_hook(NULL, NULL);
+    add_groups(q, mip);
+    add_row(q, mip, -1, room);
+    for (long r = 0; r < c->p->rows; r++)
+        add_row(q, mip, r, c->p->row[r].limit);
+    return mip;
 }
 
-static void write_model(struct glpk *q, glp_prob *P) {
-    const char *path = q->c->options->lp;
-    const int one = add_column(q, P, q->constant, GLP_CV);
-    gm_out out;
-    glp_set_col_name(P, one, "one");
-    glp_set_col_bnds(P, one, GLP_FX, 1, 1);
-    gm_out_open(q->c->arena, path, &out);
-    if (glp_write_lp(P, NULL, out.partial))
-        gm_fail(GM_EIO, "%s: cannot write", path);
-    gm_out_commit(&out);
+/* With a column that is 1 and costs the constant. */
+static void write_model(struct glpk *q) {
+    gm_mip *mip = begin_model(q, q->c->room);
+    const int one[2] = {0, gm_mip_column(mip, q->constant, false, "one")};
+    gm_mip_row(mip, 1, one, (double[]){0, 1}, true, 1);
+    gm_mip_write(q->c->arena, mip, q->c->options->lp);
+    gm_mip_end(mip);
 }
 
 /* Multipliers of all rows from GLPK's LP, as fractions of a power of two; any
    non-negative ones give a valid bound (9), these a good one.  The costs carry
    the present multipliers: a dual y means price - y. */
-static void find_multipliers(struct glpk *q, glp_prob *P) {
+static void find_multipliers(struct glpk *q) {
     struct core *c = q->c;
+    double *dual = gm_alloc(c->arena, (size_t)(c->G + c->p->rows) + 2,
+                            sizeof *dual);
     double price[GM_MAX_ROWS + 1] = {(double)c->lambda.num /
                                      (double)c->lambda.den}, most = 0;
     int shift = 0;
-    glp_smcp s;
-    glp_init_smcp(&s);
-    s.msg_lev = GLP_MSG_OFF;
-    glp_scale_prob(P, GLP_SF_AUTO);
-    glp_adv_basis(P, 0);
-    glp_simplex(P, &s);
+    gm_mip *mip = begin_model(q, c->room);
+    gm_mip_duals(mip, dual);
+    gm_mip_end(mip);
     for (int r = 0; r <= c->p->rows; r++) {
         if (q->unit[r])
-            price[r] -= glp_get_row_dual(P, (int)c->G + 1 + r) /
-                        (double)q->unit[r];
+            price[r] -= dual[c->G + 1 + r] / (double)q->unit[r];
         if (!(price[r] > 0) && !(r == 0 && c->p->exact)) price[r] = 0;
         most = fmax(most, fabs(price[r]));
     }
@@ -879,54 +834,29 @@ static void find_multipliers(struct glpk *q, glp_prob *P) {
     find_bound(c);
 }
 
-static void on_node(glp_tree *tree, void *info) {
-    struct glpk *q = info;
-    int total, best = glp_ios_best_node(tree);
-    glp_ios_tree_size(tree, NULL, NULL, &total);
-    if (best) q->bound = glp_ios_node_bound(tree, best);
-    q->nodes = total;
-}
-
-static void branch_and_cut(struct glpk *q, glp_prob *P) {
-    const struct core *c = q->c;
-    const double left = q->deadline - gm_seconds();
-    int column = 0;
-    glp_iocp s;
-    glp_init_iocp(&s);
-    s.msg_lev = c->options->verbose ? GLP_MSG_ALL : GLP_MSG_OFF;
-    s.presolve = s.mir_cuts = GLP_ON;
-    s.mip_gap = 0, s.tol_int = 1e-9, s.tol_obj = 1e-12;
-    s.cb_func = on_node, s.cb_info = q;
-    s.tm_lim = (int)fmin(1000 * left + 1, INT_MAX);
-    q->nodes = 0;
-    if (q->impossible) q->code = GLP_ENOPFS;
-    else if (left <= 0) q->code = GLP_ETMLIM;
-    else q->code = glp_intopt(P, &s);
-    c->t->nodes += q->nodes;
-    q->status = glp_mip_status(P);
-    for (long g = 0; g < c->G; g++)
-        for (int i = 0; i < c->group[g].options; i++)
-            if (q->alive[g * c->p->K + i] &&
-                glp_mip_col_val(P, ++column) > 0.5)
-                q->option[g] = i;
-}
-
 /* min v over what is alive within `room`, recomputed in integers; whether it is
    proven.  GLPK compares doubles: its optimum may lie above the true one by
    2e-10 of the objective it saw and of its largest cost (the worst on 60,000
    instances, GLPK 5.0); that is below 1, hence 0, for scores of 30 bits. */
 static bool minimum(struct glpk *q, int64_t room) {
-    q->found = false, q->low = INT64_MIN, q->bound = -INFINITY;
-    with_model(q, room, branch_and_cut);
-    const bool proven = q->code == 0 && q->status == GLP_OPT;
-    if (q->code == GLP_ENOPFS || (q->code == 0 && q->status == GLP_NOFEAS))
-        return true;
-    const double bound = q->constant + q->bound - 1e-6 * (1 + fabs(q->bound)) -
+    const struct core *c = q->c;
+    int column = 0;
+    gm_mip *mip = begin_model(q, room);
+    gm_mip_answer x = {.proven = true};
+    if (!q->impossible) x = gm_mip_solve(mip, q->deadline - gm_seconds());
+    for (long g = 0; g < c->G && x.found; g++)
+        for (int i = 0; i < c->group[g].options; i++)
+            if (q->alive[g * c->p->K + i] && gm_mip_takes(mip, ++column))
+                q->option[g] = i;
+    gm_mip_end(mip);
+    c->t->nodes += x.nodes;
+    q->found = x.found && is_feasible(c, room, q->option, &q->v, &q->w);
+    q->low = INT64_MIN;
+    if (x.proven && !x.found) return true;
+    const double bound = q->constant + x.bound - 1e-6 * (1 + fabs(x.bound)) -
                          1e-12 * fabs(q->constant);
     if (fabs(bound) < 0x1p61) q->low = (int64_t)ceil(bound);
-    q->found = (q->status == GLP_OPT || q->status == GLP_FEAS) &&
-               is_feasible(q->c, room, q->option, &q->v, &q->w);
-    if (!proven) return false;
+    if (!x.proven) return false;
     if (!q->found)
         gm_fail(GM_EDIFFER, "GLPK's answer does not meet the constraints when "
                 "recomputed in integers");
@@ -1030,10 +960,10 @@ static bool glpk_solve(struct core *c, bool ties, struct answer *a) {
     q->value = gm_alloc(c->arena, cells + 2, sizeof *q->value);
     q->option = gm_alloc(c->arena, (size_t)c->G, sizeof *q->option);
     revive(q, INT64_MAX);
-    if (c->p->rows) with_model(q, c->room, find_multipliers);
+    if (c->p->rows) find_multipliers(q);
     if (c->options->lp && !c->p->exact && !c->p->rows)
         revive(q, c->v0);               /* the bases fit */
-    if (c->options->lp) with_model(q, c->room, write_model);
+    if (c->options->lp) write_model(q);
     start_answer(c, a);
     const bool proven = glpk_optimum(q, a);
     if (proven && a->found && ties) glpk_ties(q, a);

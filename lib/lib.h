@@ -596,6 +596,30 @@ void gm_measure_means(gm_measure *m);
    error, sqrt(sum (d - mean)^2 / (n - 1) / n); 0 for n = 1. */
 double gm_mean_error(long n, const double *x, const double *y, double *error);
 
+/* ------------------------------------------------------------------- mip.c
+   Programs with 0-1 columns, minimised by GLPK, one at a time in a thread.
+   Built with make GLPK=0: the first two alone. */
+bool gm_have_glpk(void);
+const char *gm_glpk_version(void);          /* "none" without it */
+
+typedef struct gm_mip gm_mip;
+/* log: where GLPK's output goes, or NULL.  What GLPK gives up on is GM_EMEM. */
+gm_mip *gm_mip_begin(gm_arena *arena, const gm_report *log);
+void gm_mip_end(gm_mip *mip);
+/* A column of 0 or 1, or of 0 or more; its number, from 1 on. */
+int gm_mip_column(gm_mip *mip, double cost, bool binary, const char *name);
+/* sum_i value[i] x[column[i]], i = 1 .. n, is at most (or equal to) limit. */
+void gm_mip_row(gm_mip *mip, int n, const int *column, const double *value,
+                bool equal, double limit);
+/* dual[r] of row r, from 1 on, where columns need not be whole. */
+void gm_mip_duals(gm_mip *mip, double *dual);
+/* Proven and not found: there is nothing.  bound: of every solution, in floating
+   point; -INFINITY: none. */
+typedef struct { bool proven, found; double bound; long nodes; } gm_mip_answer;
+gm_mip_answer gm_mip_solve(gm_mip *mip, double seconds);
+bool gm_mip_takes(gm_mip *mip, int column);
+void gm_mip_write(gm_arena *arena, gm_mip *mip, const char *path);  /* LP */
+
 /* ----------------------------------------------------------------- ranks.c
    Several processes, ranks, share the blocks: make MPI=1, mpirun.  Without,
    there is one rank and all of these do nothing. */

@@ -234,41 +234,6 @@ void gm_chosen_block(gm_arena *arena, const gm_candidates *candidates,
 /* ---------------------------------------------------------------- solver.c
    Stage II: the integer program, solved exactly (equations: solver.c). */
 
-enum { GM_MAX_ROWS = 16 };
-
-/* sum_mk cost[m K + k] x_mk <= limit.  Costs may have any sign. */
-typedef struct {
-    const char *name;
-    int64_t *cost, limit;       /* cost: [M, K] */
-    int places;                 /* both were multiplied by 10^places */
-} gm_row;
-
-/* The problem.  All sums over modules must stay below 2^61. */
-typedef struct {
-    long M;
-    int K;                      /* <= GM_MAX_CANDIDATES                      */
-    int64_t *size, *score;      /* [M, K] s_mk, u_mk                         */
-    bool *allowed;              /* [M, K] false: the module may not take k   */
-    int64_t budget;
-    bool exact;                 /* sizes must sum to the budget, not below   */
-    long rows;
-    gm_row *row;
-    long *group;                /* [M] or NULL: modules with equal numbers
-                                   take the same candidate; -1: none         */
-    int shift;                  /* u_mk = round(2^shift real score)          */
-    double rounding;            /* two assignments whose real scores differ
-                                   by more are ordered alike                 */
-    const gm_scores *scores;    /* for names and messages, or NULL           */
-    const gm_budget *asked;
-} gm_mckp;
-
-/* A problem with all arrays zeroed and everything allowed; and that of a table
-   and a budget, which must outlive it (score_bits 1..44, 30 is the design's:
-   of the widest module's range). */
-void gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out);
-void gm_problem_build(gm_arena *arena, const gm_scores *scores,
-                      const gm_budget *budget, int score_bits, gm_mckp *out);
-
 typedef enum { GM_BOTH, GM_DP, GM_GLPK } gm_solver;
 typedef struct {
     gm_solver solver;
@@ -292,9 +257,7 @@ typedef struct {
     int64_t objective, size, slack;
     int64_t bound;              /* no assignment has a smaller objective     */
     int64_t lp_bound, lambda_num, lambda_den, mu_num[GM_MAX_ROWS];
-    int64_t smallest, largest;  /* reachable sizes, rows ignored             */
-    int64_t below, above;       /* infeasible: next reachable; -1: none      */
-    bool neighbours_proven;
+    gm_reach reach;             /* when infeasible; rows ignored             */
     bool dp_ran, glpk_ran, agreed;          /* agreed: both ran, same value  */
     bool dp_ended;              /* not stopped by a limit or lack of memory  */
     long states, nodes;         /* of the dynamic program; of GLPK           */
@@ -306,8 +269,7 @@ typedef struct {
 /* choice: [M].  Of the optimal assignments the one smallest in size, then
    lexicographically smallest in module order (lower candidate first).
    GM_ELIMIT: a limit came first; incumbent and bound are there.  Fails where
-   nothing is feasible (smallest .. above are set), nothing was found in time,
-   or (GM_EDIFFER) the solvers disagree. */
+   nothing is feasible (reach is set), nothing was found in time, or (GM_EDIFFER) the solvers disagree. */
 gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
                         const gm_solve_options *options, int *choice,
                         gm_certificate *out);

@@ -7,7 +7,8 @@
                  fused modules take the same candidate                    (5)
 
    In the order of the code:
-     integers     u = round(score 2^shift), s in the budget's unit        (6)
+     integers     u = round(score 2^shift), s in the budget's unit:
+                  gm_problem_build in lib/tables.c                        (6)
      preparation  a group g is one module, or fused ones summed up;
                   w = (s - min s) / unit,  v = u,
                   sum w <= room = floor((B - sum min s) / unit)           (7)
@@ -35,7 +36,6 @@
 
 #include <assert.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +43,6 @@
 typedef __int128 wide;              /* products of sums below 2^61 */
 
 struct option { int64_t w, v; int k; };
-struct rate { int64_t num, den; };  /* den = 0: there is none */
 
 struct group {
     long module;                /* its first                                 */
@@ -58,6 +57,7 @@ struct core {
     gm_arena *arena;
     const gm_solve_options *options;
     gm_certificate *t;
+    double seconds;             /* that a solver may take                    */
     long G;
     struct group *group;        /* [G]                                       */
     long *group_of;             /* [M]                                       */
@@ -66,7 +66,7 @@ struct core {
     int64_t unit, room, most;   /* most: sum of the largest v                */
     bool off;                   /* exact, and no multiple of unit meets it   */
     int64_t w0, v0;
-    struct rate lambda;
+    struct { int64_t num, den; } lambda;
     int64_t mu[GM_MAX_ROWS];    /* over lambda.den                           */
     wide lp;                    /* lambda.den times (9)                      */
 };
@@ -75,60 +75,7 @@ struct core {
    has value high; rule: it is the one that (12) asks for. */
 struct answer { int64_t low, high; bool found, rule; int *option; };
 
-/* ---------------------------------------------------------------- integers */
-
-void gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out) {
-    size_t cells = (size_t)M * (size_t)K;
-    *out = (gm_mckp){.M = M, .K = K};
-    out->size = gm_alloc(arena, cells, sizeof *out->size);
-    out->score = gm_alloc(arena, cells, sizeof *out->score);
-    out->allowed = gm_alloc(arena, cells, sizeof *out->allowed);
-    memset(out->allowed, true, cells);
-}
-
-/* The shift of (6): the widest module's range becomes at most 2^score_bits, and
-   |u| stays below 2^44, so that sums over many modules stay far from 2^61. */
-static int shift_for(double most, double range, int score_bits) {
-    int exponent;                   /* x = f 2^exponent, 1/2 <= f < 1 */
-    frexp(most, &exponent);
-    const int largest = 44 - exponent;
-    const double f = frexp(range, &exponent);
-    const int shift = score_bits - exponent + (f == 0.5);
-    return range > 0 && shift < largest ? shift : largest;
-}
-
-/* (6).  A power of two keeps the product exact, so each score moves by at most
-   1/2, an assignment's sum by M/2, and the order of two assignments can only be
-   wrong when their real scores differ by at most M 2^-shift. */
-void gm_problem_build(gm_arena *arena, const gm_scores *s,
-                      const gm_budget *budget, int score_bits, gm_mckp *out) {
-    const gm_convention in = budget->convention;
-    double most = 0, range = 0;
-    gm_mckp_new(arena, s->M, s->K, out);
-    out->scores = s, out->asked = budget;
-    out->budget = budget->limit - (in == GM_BYTES ? s->overhead : 0);
-    for (long m = 0; m < s->M; m++) {
-        double low = INFINITY, high = -INFINITY;
-        for (long i = m * s->K; i < (m + 1) * s->K; i++) {
-            out->allowed[i] = s->bytes[i] >= 0;
-            if (!out->allowed[i]) continue;
-            out->size[i] = in == GM_BITS
-                               ? s->weights[m] * s->bits[i % s->K]
-                               : (in == GM_EBITS ? 8 : 1) * s->bytes[i];
-            low = fmin(low, s->score[i]), high = fmax(high, s->score[i]);
-            most = fmax(most, fabs(s->score[i]));
-        }
-        range = fmax(range, high - low);
-    }
-    if (!isfinite(range))
-        gm_bad(s->path, "scores span more than the largest double");
-    if (!(most > 0)) return;
-    out->shift = shift_for(most, range, score_bits);
-    out->rounding = ldexp((double)s->M, -out->shift);
-    for (long i = 0; i < s->M * s->K; i++)
-        if (out->allowed[i])
-            out->score[i] = llrint(ldexp(s->score[i], out->shift));
-}
+/* ------------------------------------------------------------- preparation */
 
 static int64_t gcd(int64_t a, int64_t b) {      /* a, b >= 0 */
     while (b) {
@@ -142,50 +89,17 @@ static wide ceil_div(wide a, wide b) { return a / b + (a % b > 0); }
 static wide magnitude(wide a) { return a < 0 ? -a : a; }
 static int64_t lower(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* ------------------------------------------------- what cannot be reached */
-
-/* A size as the reader counts: bits per weight or file bytes. */
-static const char *size_text(const gm_mckp *p, int64_t size, char text[48]) {
-    if (size < 0)
-        snprintf(text, 48, "none");
-    else if (p->asked && p->asked->convention != GM_BYTES)
-        snprintf(text, 48, "%.9g", (double)size / (double)p->scores->N);
-    else
-        snprintf(text, 48, "%" PRId64,
-                 size + (p->asked ? p->scores->overhead : 0));
-    return text;
-}
-
-_Noreturn static void unreachable(const gm_mckp *p, const gm_certificate *t) {
-    char text[5][48];
-    snprintf(text[4], 48, "%" PRId64, p->budget);
-    gm_fail(GM_EINFEASIBLE, "--%s %s: no assignment %s; reachable are %s to %s "
-            "%s, %s below: %s, above: %s",
-            p->asked ? gm_convention_name(p->asked->convention) : "budget",
-            p->asked ? p->asked->text : text[4],
-            p->budget < t->smallest ? "is that small" :
-            p->budget > t->largest ? "is that large" : "meets it exactly",
-            size_text(p, t->smallest, text[0]),
-            size_text(p, t->largest, text[1]), !p->asked ? "units" :
-            p->asked->convention == GM_BYTES ? "file bytes" : "bits per weight",
-            t->neighbours_proven ? "next" : "nearest found",
-            size_text(p, t->below, text[2]), size_text(p, t->above, text[3]));
-}
-
-/* ------------------------------------------------------------- preparation */
-
 /* Sums of |largest| stay below 2^61: no sum and no product with a rate
    overflows. */
 static void check_problem(const gm_mckp *p) {
     const wide limit = (wide)1 << 61;
     wide size = 0, score = 0;
     if (p->M < 1 || p->K < 1 || p->K > GM_MAX_CANDIDATES)
-        gm_fail(GM_EINPUT, "integer program: expected at least 1 module and 1 "
-                "to %d candidates, found %ld and %d", GM_MAX_CANDIDATES, p->M,
-                p->K);
+        gm_bad("integer program", "expected at least 1 module and 1 to %d "
+               "candidates, found %ld and %d", GM_MAX_CANDIDATES, p->M, p->K);
     if (p->rows < 0 || p->rows > GM_MAX_ROWS)
-        gm_fail(GM_EINPUT, "integer program: expected at most %d extra rows, "
-                "found %ld", GM_MAX_ROWS, p->rows);
+        gm_bad("integer program", "expected at most %d extra rows, found %ld",
+               GM_MAX_ROWS, p->rows);
     for (long m = 0; m < p->M; m++) {
         wide s = 0, u = 0;
         for (long i = m * p->K; i < (m + 1) * p->K; i++) {
@@ -198,10 +112,9 @@ static void check_problem(const gm_mckp *p) {
         size += s, score += u;
     }
     if (magnitude(p->budget) > limit)
-        gm_fail(GM_EINPUT, "integer program: budget beyond 2^61");
+        gm_bad("integer program", "budget beyond 2^61");
     if (size >= limit || score >= limit)
-        gm_fail(GM_EINPUT, "integer program: sizes, costs or scores sum to "
-                "2^61 or more");
+        gm_bad("integer program", "sizes, costs or scores sum to 2^61 or more");
 }
 
 static int by_size(const void *a, const void *b) {
@@ -215,6 +128,7 @@ static int by_size(const void *a, const void *b) {
 static void find_groups(struct core *c) {
     const gm_mckp *p = c->p;
     const long M = p->M, K = p->K;
+    gm_reach *reach = &c->t->reach;
     struct option *all = gm_alloc(c->arena, (size_t)(M * K), sizeof *all);
     c->group = gm_alloc(c->arena, (size_t)M, sizeof *c->group);
     c->group_of = gm_alloc(c->arena, (size_t)M, sizeof *c->group_of);
@@ -248,21 +162,9 @@ static void find_groups(struct core *c) {
                     "candidate",
                     p->scores ? p->scores->name[group->module] : "?");
         qsort(o, (size_t)group->options, sizeof *o, by_size);
+        reach->smallest += o[0].w;
+        reach->largest += o[group->options - 1].w;
     }
-}
-
-static void check_range(const struct core *c) {
-    const gm_mckp *p = c->p;
-    gm_certificate *t = c->t;
-    for (long g = 0; g < c->G; g++) {
-        t->smallest += c->group[g].option[0].w;
-        t->largest += c->group[g].option[c->group[g].options - 1].w;
-    }
-    const bool small = p->budget < t->smallest, large = p->budget > t->largest;
-    t->below = large ? t->largest : -1;
-    t->above = small ? t->smallest : -1;
-    t->neighbours_proven = true;
-    if (small || (p->exact && large)) unreachable(p, t);
 }
 
 /* (7).  An option goes when another of its group is no larger and no worse
@@ -376,11 +278,11 @@ static void solve_lp(struct core *c) {
         c->w0 += step[i].dw;
         c->v0 -= step[i].gain;
     }
-    c->lambda = (struct rate){0, 1};
+    c->lambda.den = 1;
     if (i == n && c->p->exact) i = n - 1;   /* any rate up to the last is one */
     if (i >= 0 && i < n) {
         int64_t d = gcd((int64_t)magnitude(step[i].gain), step[i].dw);
-        c->lambda = (struct rate){step[i].gain / d, step[i].dw / d};
+        c->lambda.num = step[i].gain / d, c->lambda.den = step[i].dw / d;
     }
     find_bound(c);
     gm_arena_rewind(c->arena, mark);
@@ -390,10 +292,16 @@ static void solve_lp(struct core *c) {
 static struct core prepare(gm_arena *arena, const gm_mckp *p,
                            const gm_solve_options *options, gm_certificate *t) {
     struct core c = {.p = p, .arena = arena, .options = options, .t = t};
-    *t = (gm_certificate){0};
+    gm_reach *reach = &t->reach;
+    *t = (gm_certificate){.reach = {0, 0, -1, -1, true}};
+    c.seconds = options->seconds > 0 ? options->seconds : INFINITY;
     check_problem(p);
     find_groups(&c);
-    check_range(&c);
+    const bool small = p->budget < reach->smallest;
+    const bool large = p->budget > reach->largest;
+    if (small) reach->above = reach->smallest;
+    if (large) reach->below = reach->largest;
+    if (small || (p->exact && large)) gm_problem_refuse(p, reach);
     reduce(&c);
     solve_lp(&c);
     return c;
@@ -440,9 +348,8 @@ static void start_answer(const struct core *c, struct answer *a) {
    groups to come, what beat it would be better, smaller or earlier.
 
    A list longer than `cap` keeps those of least excess over (9) that one more
-   change can bring to the budget.  What is found then is an incumbent, and the
-   least excess that was dropped bounds the rest; the next pass has the incumbent
-   as target and 8 times the cap. */
+   change can bring to the budget.  The best found is an incumbent, the least
+   excess dropped bounds the rest, and the next pass has 8 times the cap. */
 
 enum { FIRST_CAP = 1 << 12, TIES_CAP = 1 << 17 };
 
@@ -477,86 +384,55 @@ static bool enlarge(struct list *d, struct table *t) {
     return true;
 }
 
-static void find_changes(struct list *d) {
-    const struct core *c = d->c;
-    d->change = gm_alloc(c->arena, (size_t)(c->G * c->p->K) + 1,
-                         sizeof *d->change);
-    d->change[d->changes++].k = -GM_MAX_CANDIDATES;
-    for (long g = 0; g < c->G; g++) {
-        const struct group *group = &c->group[g];
-        const struct option *o = group->option, *b = o + group->base;
-        const int64_t largest = o[group->options - 1].w;
-        if (largest > d->reach) d->reach = largest;
-        for (int i = 0; i < group->options; i++)
-            if (i != group->base)
-                d->change[d->changes++] = (struct option){
-                    o[i].w - b->w, o[i].v - b->v,
-                    (int)g * GM_MAX_CANDIDATES + i};
-    }
-    qsort(d->change, (size_t)d->changes, sizeof *d->change, by_size);
-}
-
 /* How far (9) lies higher for a state than for the bases. */
 static wide rise(const struct core *c, const struct state *s) {
     return (wide)c->lambda.den * (s->v - c->v0) +
            (wide)c->lambda.num * (s->w - c->w0);
 }
 
-/* (9) of all that it can become is above target, or at the end it misses it. */
-static bool is_hopeless(const struct list *d, const struct state *s) {
-    const struct core *c = d->c;
-    const int64_t over = s->w - c->room;
-    if (d->g == 0 && (over > 0 || (over && c->p->exact) || s->v > d->target))
-        return true;
-    return c->lp + rise(c, s) > (wide)d->target * c->lambda.den;
-}
-
-/* Puts a state, in order of (w, v), behind those of `next`, or drops it.
-   false: no memory. */
-static bool add_state(struct list *d, struct state s, int option) {
-    struct table *n = &d->next, *chain = &d->node;
-    if ((n->fill == n->room && !enlarge(d, n)) ||
-        (chain->fill == chain->room && !enlarge(d, chain)))
-        return false;
-    struct state *to = (struct state *)n->data + n->fill;
-    if (n->fill && (d->c->p->exact ? s.w == to[-1].w : s.v >= to[-1].v))
-        return true;
-    if (option != d->c->group[d->g].base && d->best) {
-        ((struct node *)chain->data)[chain->fill] = (struct node){
-            s.node, (uint32_t)d->g & 0xfffffff, (uint32_t)option & 15};
-        s.node = (uint32_t)chain->fill++;
-    }
-    *to = s, n->fill++, d->states++;
-    return true;
-}
-
 /* The list shifted by each option of the group that (9) leaves, merged in order
-   of (w, v, k).  false: no memory. */
+   of (w, v, k), without what a state or (9) excludes.  false: no memory. */
 static bool visit(struct list *d) {
     const struct core *c = d->c;
     const struct group *group = &c->group[d->g];
     const struct option *o = group->option, *b = o + group->base;
     const struct state *now = d->now.data;
+    struct table *next = &d->next, *chain = &d->node;
     struct { int option; size_t at; } cursor[GM_MAX_CANDIDATES];
     int n = 0;
     for (int i = 0; i < group->options; i++)
         if (c->lp + excess(c, d->g, i) <= (wide)d->target * c->lambda.den)
             cursor[n].option = i, cursor[n++].at = 0;
-    d->next.fill = 0;
+    next->fill = 0;
     while (n > 0) {
         struct option least = {INT64_MAX, INT64_MAX, 0};
         int from = 0;
         for (int j = 0; j < n; j++) {
             const struct option *x = &o[cursor[j].option];
-            const struct state *s = &now[cursor[j].at];
-            const struct option sum = {s->w + x->w - b->w, s->v + x->v - b->v,
+            const struct state *y = &now[cursor[j].at];
+            const struct option sum = {y->w + x->w - b->w, y->v + x->v - b->v,
                                        x->k};
             if (by_size(&sum, &least) < 0) least = sum, from = j;
         }
         const int option = cursor[from].option;
-        const struct state s = {least.w, least.v, now[cursor[from].at].node};
+        struct state s = {least.w, least.v, now[cursor[from].at].node};
         if (++cursor[from].at == d->now.fill) cursor[from] = cursor[--n];
-        if (!is_hopeless(d, &s) && !add_state(d, s, option)) return false;
+        if ((next->fill == next->room && !enlarge(d, next)) ||
+            (chain->fill == chain->room && !enlarge(d, chain)))
+            return false;
+        struct state *to = (struct state *)next->data + next->fill;
+        if (c->lp + rise(c, &s) > (wide)d->target * c->lambda.den ||
+            (next->fill && (c->p->exact ? s.w == to[-1].w : s.v >= to[-1].v)))
+            continue;
+        if (d->g == 0 && (s.v > d->target ||
+                          (c->p->exact ? s.w != c->room : s.w > c->room)))
+            continue;                   /* misses it at the end */
+        if (option != group->base && d->best) {
+            ((struct node *)chain->data)[chain->fill] = (struct node){
+                s.node, (uint32_t)d->g & 0xfffffff, (uint32_t)option & 15};
+            s.node = (uint32_t)chain->fill++;
+        }
+        *to = s, next->fill++, d->states++;
     }
     return true;
 }
@@ -615,9 +491,8 @@ static void cut_list(struct list *d) {
     }
 }
 
-/* One pass over the groups: all of value <= target, but for what cap drops; with
-   nothing to improve, as for (12), no cap but an end.  false: memory or time did
-   not suffice. */
+/* One pass over the groups: all of value <= target but for what cap drops; with
+   nothing to improve, as for (12), cap is the end.  false: memory, time. */
 static bool search(struct list *d, int64_t target, size_t cap) {
     d->target = target, d->cap = cap, d->dropped = -1;
     for (struct table *t = &d->now; t <= &d->node; t++)
@@ -640,19 +515,28 @@ static bool search(struct list *d, int64_t target, size_t cap) {
     return true;
 }
 
-static double deadline(const struct core *c) {
-    return c->options->seconds > 0 ? gm_seconds() + c->options->seconds
-                                   : INFINITY;
-}
-
 static void start_list(const struct core *c, struct answer *best,
                        struct list *d) {
+    const size_t cells = (size_t)(c->G * c->p->K);
     *d = (struct list){.c = c, .best = best, .start = gm_seconds()};
     d->now.each = d->next.each = sizeof(struct state);
     d->node.each = sizeof(struct node);
     d->limit = c->options->memory ? c->options->memory : (size_t)1 << 30;
-    d->deadline = deadline(c);
-    find_changes(d);
+    d->deadline = d->start + c->seconds;
+    d->change = gm_alloc(c->arena, cells + 1, sizeof *d->change);
+    d->change[d->changes++].k = -GM_MAX_CANDIDATES;
+    for (long g = 0; g < c->G; g++) {
+        const struct group *group = &c->group[g];
+        const struct option *o = group->option, *b = o + group->base;
+        const int64_t largest = o[group->options - 1].w;
+        if (largest > d->reach) d->reach = largest;
+        for (int i = 0; i < group->options; i++)
+            if (i != group->base)
+                d->change[d->changes++] = (struct option){
+                    o[i].w - b->w, o[i].v - b->v,
+                    (int)g * GM_MAX_CANDIDATES + i};
+    }
+    qsort(d->change, (size_t)d->changes, sizeof *d->change, by_size);
 }
 
 static void free_list(struct list *d) {
@@ -718,12 +602,6 @@ struct glpk {
     int64_t v, w, low;          /* low: nothing alive has a smaller v        */
 };
 
-static int add_column(struct glpk *q, gm_mip *mip, double cost, bool binary,
-                      const char *name) {
-    q->scale = fmax(q->scale, cost);
-    return gm_mip_column(mip, cost, binary, name);
-}
-
 /* (2), with what the names say: module (the first of its group), candidate. */
 static void add_groups(struct glpk *q, gm_mip *mip) {
     const struct core *c = q->c;
@@ -736,8 +614,9 @@ static void add_groups(struct glpk *q, gm_mip *mip) {
             if (!q->alive[g * c->p->K + i]) continue;
             snprintf(name, sizeof name, "x%ld_%d.%.200s", m,
                      c->group[g].option[i].k, s ? s->name[m] : "");
-            q->index[++n] = add_column(q, mip, (double)excess(c, g, i) /
-                                       (double)c->lambda.den, true, name);
+            const double cost = (double)excess(c, g, i) / (double)c->lambda.den;
+            q->scale = fmax(q->scale, cost);
+            q->index[++n] = gm_mip_column(mip, cost, true, name);
             q->value[n] = 1;
         }
         gm_mip_row(mip, n, q->index, q->value, true, 1);
@@ -774,7 +653,8 @@ static void add_row(struct glpk *q, gm_mip *mip, long r, int64_t limit) {
     q->unit[r + 1] = unit;
     if (unit == 0) limit = 0, unit = 1;         /* nothing alive differs */
     else if (price > 0 && !equal) {
-        q->index[++n] = add_column(q, mip, price * (double)unit, false, NULL);
+        q->scale = fmax(q->scale, price * (double)unit);
+        q->index[++n] = gm_mip_column(mip, price * (double)unit, false, NULL);
         q->value[n] = (double)unit;
     }
     for (int i = 1; i <= n; i++) q->value[i] /= (double)unit;
@@ -797,8 +677,18 @@ static gm_mip *begin_model(struct glpk *q, int64_t room) {
     return mip;
 }
 
-/* With a column that is 1 and costs the constant. */
+/* Lets live what an assignment of value <= target may use. */
+static void revive(struct glpk *q, int64_t target) {
+    const struct core *c = q->c;
+    for (long g = 0; g < c->G; g++)
+        for (int i = 0; i < c->group[g].options; i++)
+            q->alive[g * c->p->K + i] =
+                c->lp + excess(c, g, i) <= (wide)target * c->lambda.den;
+}
+
+/* The model with a column that is 1 and costs the constant. */
 static void write_model(struct glpk *q) {
+    if (!q->c->p->exact && !q->c->p->rows) revive(q, q->c->v0); /* bases fit */
     gm_mip *mip = begin_model(q, q->c->room);
     const int one[2] = {0, gm_mip_column(mip, q->constant, false, "one")};
     gm_mip_row(mip, 1, one, (double[]){0, 1}, true, 1);
@@ -865,15 +755,6 @@ static bool minimum(struct glpk *q, int64_t room) {
     return true;
 }
 
-/* Lets live what an assignment of value <= target may use. */
-static void revive(struct glpk *q, int64_t target) {
-    const struct core *c = q->c;
-    for (long g = 0; g < c->G; g++)
-        for (int i = 0; i < c->group[g].options; i++)
-            q->alive[g * c->p->K + i] =
-                c->lp + excess(c, g, i) <= (wide)target * c->lambda.den;
-}
-
 static void take(const struct glpk *q, struct answer *a) {
     a->found = true;
     a->high = q->v;
@@ -905,11 +786,10 @@ static bool glpk_optimum(struct glpk *q, struct answer *a) {
 }
 
 /* Whether what is alive reaches a->high within `room`; then it is the answer.
-   *proven: as long as GLPK proves all that it is asked. */
-static bool reaches(struct glpk *q, int64_t room, struct answer *a,
-                    bool *proven) {
-    *proven = minimum(q, room);
-    if (!*proven || !q->found || q->v > a->high) return false;
+   `rule` stays as long as GLPK proves all that it is asked. */
+static bool reaches(struct glpk *q, int64_t room, struct answer *a) {
+    a->rule = minimum(q, room);
+    if (!a->rule || !q->found || q->v > a->high) return false;
     if (q->v < a->high)
         gm_fail(GM_EDIFFER, "GLPK called %" PRId64 " optimal, then found %"
                 PRId64, a->high, q->v);
@@ -923,29 +803,28 @@ static void glpk_ties(struct glpk *q, struct answer *a) {
     const struct core *c = q->c;
     const int K = c->p->K;
     int64_t v, w, low = -1;
-    bool proven = true;
+    a->rule = true;
     revive(q, a->high);
     is_feasible(c, c->room, a->option, &v, &w);
-    for (int64_t room = w - 1; proven && !c->p->exact && low + 1 < w;
+    for (int64_t room = w - 1; a->rule && !c->p->exact && low + 1 < w;
          room = low + (w - low) / 2) {
-        if (reaches(q, room, a, &proven)) w = q->w;
+        if (reaches(q, room, a)) w = q->w;
         else low = room;
     }
     for (long g = 0; g < c->G; g++) {
         const struct option *o = c->group[g].option;
         bool *alive = q->alive + g * K, was[GM_MAX_CANDIDATES];
         memcpy(was, alive, (size_t)K);
-        for (int k = 0; proven && k < o[a->option[g]].k; k++)
+        for (int k = 0; a->rule && k < o[a->option[g]].k; k++)
             for (int i = 0; i < c->group[g].options; i++) {
                 if (o[i].k != k || !was[i]) continue;
                 memset(alive, false, (size_t)K);
                 alive[i] = true;
-                reaches(q, w, a, &proven);
+                reaches(q, w, a);
             }
         memset(alive, false, (size_t)K);
         alive[a->option[g]] = true;
     }
-    a->rule = proven;
 }
 
 /* GLPK's optimum, better than an incumbent in `a` if there is one; with `ties`
@@ -954,15 +833,13 @@ static bool glpk_solve(struct core *c, bool ties, struct answer *a) {
     const double start = gm_seconds();
     const size_t cells = (size_t)(c->G * c->p->K);
     struct glpk *q = gm_alloc(c->arena, 1, sizeof *q);
-    q->c = c, q->deadline = deadline(c);
+    q->c = c, q->deadline = start + c->seconds;
     q->alive = gm_alloc(c->arena, cells, sizeof *q->alive);
     q->index = gm_alloc(c->arena, cells + 2, sizeof *q->index);
     q->value = gm_alloc(c->arena, cells + 2, sizeof *q->value);
     q->option = gm_alloc(c->arena, (size_t)c->G, sizeof *q->option);
     revive(q, INT64_MAX);
     if (c->p->rows) find_multipliers(q);
-    if (c->options->lp && !c->p->exact && !c->p->rows)
-        revive(q, c->v0);               /* the bases fit */
     if (c->options->lp) write_model(q);
     start_answer(c, a);
     const bool proven = glpk_optimum(q, a);
@@ -1005,6 +882,7 @@ static void certify(const struct core *c, const struct answer *a) {
    smallest and the largest size fit, so there is always one. */
 static void find_neighbours(const struct core *c) {
     const gm_mckp *p = c->p;
+    gm_reach *reach = &c->t->reach;
     gm_certificate near;
     gm_solve_options plain = *c->options;
     gm_mckp q;
@@ -1019,20 +897,20 @@ static void find_neighbours(const struct core *c) {
             q.score[i] = -q.size[i];
         }
         if (gm_mckp_solve(c->arena, &q, &plain, choice, &near))
-            c->t->neighbours_proven = false;
-        *(sign > 0 ? &c->t->below : &c->t->above) = sign * near.size;
+            reach->proven = false;
+        *(sign > 0 ? &reach->below : &reach->above) = sign * near.size;
     }
 }
 
 /* Both, or the one that is asked for; GLPK's answer b is merged into a.  true:
    proven. */
 static bool run_solvers(struct core *c, struct answer *a) {
+    const bool have = gm_have_glpk();
     const bool list = c->options->solver != GM_GLPK && !c->p->rows;
-    const bool glpk = c->options->solver != GM_DP &&
-                      (gm_have_glpk() || (!list && !c->p->rows));
-    if (c->p->rows && !glpk)
-        gm_fail(GM_EUSAGE, "further resources need GLPK%s", gm_have_glpk() ? ""
-                : ", and this program was built without it");
+    const bool glpk = c->options->solver != GM_DP && (have || !list);
+    if (c->p->rows && (!glpk || !have))
+        gm_fail(GM_EUSAGE, "further resources need GLPK%s",
+                have ? "" : ", and this program was built without it");
     const bool first = list && list_solve(c, a);
     if (list && (!glpk || (first && !a->found))) return first;
     struct answer b = *a;       /* an incumbent leaves GLPK few columns */
@@ -1061,12 +939,12 @@ gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *p,
         proven = run_solvers(&c, &a);
         certify(&c, &a);
     }
-    if (proven && !a.found && !p->exact)
-        gm_fail(GM_EINFEASIBLE, "no assignment meets the budget together with "
-                "the other constraints");
     if (proven && !a.found) {
+        if (!p->exact)
+            gm_fail(GM_EINFEASIBLE, "no assignment meets the budget together "
+                    "with the other constraints");
         find_neighbours(&c);
-        unreachable(p, t);
+        gm_problem_refuse(p, &t->reach);
     }
     if (!proven)
         snprintf(t->why, sizeof t->why, "limit reached before a proof: "
@@ -1095,8 +973,7 @@ gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
     if (problem->rows)
         gm_fail(GM_EUSAGE, "the frontier of size and score takes no further "
                 "resources");
-    whole.exact = false;
-    whole.budget = INT64_MAX >> 2;      /* above every sum */
+    whole.exact = false, whole.budget = INT64_MAX >> 2; /* above every sum */
     const struct core c = prepare(arena, &whole, options, &t);
     start_list(&c, NULL, &d);
     const bool all = search(&d, INT64_MAX >> 2, SIZE_MAX);

@@ -492,3 +492,86 @@ void gm_measure_means(gm_measure *m) {
     m->top1 = gm_mean_error(m->windows, m->window_top1, NULL, &m->top1_error);
     m->perplexity = gm_expd(m->nll);
 }
+
+/* ------------------------------------------------------ the integer program */
+
+void gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out) {
+    size_t cells = (size_t)M * (size_t)K;
+    *out = (gm_mckp){.M = M, .K = K};
+    out->size = gm_alloc(arena, cells, sizeof *out->size);
+    out->score = gm_alloc(arena, cells, sizeof *out->score);
+    out->allowed = gm_alloc(arena, cells, sizeof *out->allowed);
+    memset(out->allowed, true, cells);
+}
+
+/* The shift: the widest module's range becomes at most 2^score_bits, and
+   |u| stays below 2^44, so that sums over many modules stay far from 2^61. */
+static int shift_for(double most, double range, int score_bits) {
+    int exponent;                   /* x = f 2^exponent, 1/2 <= f < 1 */
+    frexp(most, &exponent);
+    const int largest = 44 - exponent;
+    const double f = frexp(range, &exponent);
+    const int shift = score_bits - exponent + (f == 0.5);
+    return range > 0 && shift < largest ? shift : largest;
+}
+
+/* (6) of solver.c.  A power of two keeps the product exact, so each score moves by at most
+   1/2, an assignment's sum by M/2, and the order of two assignments can only be
+   wrong when their real scores differ by at most M 2^-shift. */
+void gm_problem_build(gm_arena *arena, const gm_scores *s,
+                      const gm_budget *budget, int score_bits, gm_mckp *out) {
+    const gm_convention in = budget->convention;
+    double most = 0, range = 0;
+    gm_mckp_new(arena, s->M, s->K, out);
+    out->scores = s, out->asked = budget;
+    out->budget = budget->limit - (in == GM_BYTES ? s->overhead : 0);
+    for (long m = 0; m < s->M; m++) {
+        double low = INFINITY, high = -INFINITY;
+        for (long i = m * s->K; i < (m + 1) * s->K; i++) {
+            out->allowed[i] = s->bytes[i] >= 0;
+            if (!out->allowed[i]) continue;
+            out->size[i] = in == GM_BITS
+                               ? s->weights[m] * s->bits[i % s->K]
+                               : (in == GM_EBITS ? 8 : 1) * s->bytes[i];
+            low = fmin(low, s->score[i]), high = fmax(high, s->score[i]);
+            most = fmax(most, fabs(s->score[i]));
+        }
+        range = fmax(range, high - low);
+    }
+    if (!isfinite(range))
+        gm_bad(s->path, "scores span more than the largest double");
+    if (!(most > 0)) return;
+    out->shift = shift_for(most, range, score_bits);
+    out->rounding = ldexp((double)s->M, -out->shift);
+    for (long i = 0; i < s->M * s->K; i++)
+        if (out->allowed[i])
+            out->score[i] = llrint(ldexp(s->score[i], out->shift));
+}
+
+/* A size as the reader counts: bits per weight or file bytes. */
+static const char *size_text(const gm_mckp *p, int64_t size, char text[48]) {
+    if (size < 0)
+        snprintf(text, 48, "none");
+    else if (p->asked && p->asked->convention != GM_BYTES)
+        snprintf(text, 48, "%.9g", (double)size / (double)p->scores->N);
+    else
+        snprintf(text, 48, "%" PRId64,
+                 size + (p->asked ? p->scores->overhead : 0));
+    return text;
+}
+
+void gm_problem_refuse(const gm_mckp *p, const gm_reach *t) {
+    char text[5][48];
+    snprintf(text[4], 48, "%" PRId64, p->budget);
+    gm_fail(GM_EINFEASIBLE, "--%s %s: no assignment %s; reachable are %s to %s "
+            "%s, %s below: %s, above: %s",
+            p->asked ? gm_convention_name(p->asked->convention) : "budget",
+            p->asked ? p->asked->text : text[4],
+            p->budget < t->smallest ? "is that small" :
+            p->budget > t->largest ? "is that large" : "meets it exactly",
+            size_text(p, t->smallest, text[0]),
+            size_text(p, t->largest, text[1]), !p->asked ? "units" :
+            p->asked->convention == GM_BYTES ? "file bytes" : "bits per weight",
+            t->proven ? "next" : "nearest found",
+            size_text(p, t->below, text[2]), size_text(p, t->above, text[3]));
+}

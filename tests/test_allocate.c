@@ -270,8 +270,8 @@ static void refusals(void) {
           "%s", err.text);
     CHECK(SOLVED(gm_allocate(&a, &s, &budget, &o, choice, &c, &allocation), c) ==
           GM_EINFEASIBLE, "below the smallest");
-    CHECK(c.smallest == 600 && c.largest == 1200, "range %lld..%lld",
-          (long long)c.smallest, (long long)c.largest);
+    CHECK(c.reach.smallest == 600 && c.reach.largest == 1200, "range %lld..%lld",
+          (long long)c.reach.smallest, (long long)c.reach.largest);
     CHECK_TEXT(err.text, "--bits 1.99: no assignment is that small; reachable "
                "are 2 to 4 bits per weight, next below: none, above: 2");
     const char *bad[] = {"-1", "0", "x", "2.5M", "nan"};

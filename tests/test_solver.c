@@ -201,13 +201,13 @@ static void compare(gm_arena *arena, const gm_mckp *p, gm_solver solver,
     CHECK(s == (truth->found ? GM_OK : GM_EINFEASIBLE),
           "%s, family %d, seed %" PRIu64 ": status %d, %s", who, family, seed,
           s, err.text);
-    if (s == GM_EINFEASIBLE && p->exact && !coupled && t.largest != t.smallest) {
+    if (s == GM_EINFEASIBLE && p->exact && !coupled && t.reach.largest != t.reach.smallest) {
         int64_t below, above;
         neighbours(arena, p, &below, &above);
-        bool same = t.below == below && t.above == above;
+        bool same = t.reach.below == below && t.reach.above == above;
         CHECK(family == NEGATIVE || same, "seed %" PRIu64 ": neighbours %"
               PRId64 " %" PRId64 ", expected %" PRId64 " %" PRId64, seed,
-              t.below, t.above, below, above);
+              t.reach.below, t.reach.above, below, above);
     }
     if (s != GM_OK || !truth->found) return;
     CHECK(t.objective == truth->score && t.size == truth->size &&
@@ -415,7 +415,7 @@ static void test_unreachable(void) {
                "reachable are 30 to 75 units, next below: 45, above: 60");
     p.budget = 99;
     CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EINFEASIBLE &&
-          t.below == 75 && t.above == -1, "above all: %s", err.text);
+          t.reach.below == 75 && t.reach.above == -1, "above all: %s", err.text);
     CHECK_TEXT(err.text, "--budget 99: no assignment is that large; reachable "
                "are 30 to 75 units, next below: 75, above: none");
     p.allowed[2] = p.allowed[3] = false;

@@ -94,6 +94,8 @@ holds "$w/little.safetensors" '"teacher.8"'
 if [ $? -eq 0 ]; then ok; else bad "itself: $(cat "$w/err")"; fi
 holds "$w/err" 'tensors compared, 0 depart'
 lacks "$w/out" FAIL
+[ -z "$(cut -f 1 "$w/out" | sort | uniq -d)" ] && ok ||
+    bad "a family has two rows: $(cut -f 1 "$w/out")"
 "$gamma" verify "$w/a.safetensors" "$w/some.safetensors" --all >"$w/out" \
     2>"$w/err"
 if [ $? -eq 7 ]; then ok; else bad "other steps agree"; fi

@@ -7,7 +7,7 @@
 
 /* ----------------------------------------------------------------- check.c
    Verifies an assignment and its certificate; shares no code with solver.c,
-   glpk.c or allocate.c. */
+   cmd/allocate.c. */
 
 /* One claim of the file, and what follows from the scores. */
 typedef struct { const char *claim, *stated, *found; bool holds; } gm_claim;

@@ -26,7 +26,6 @@ bad() { failed=$((failed + 1)); echo "FAILED $*"; }
 room_of() {
     case $1 in
     */*) echo "${1%%/*}" ;;
-    dynamic.c | glpk.c | allocate.c | constrain.c | frontier.c) echo solver ;;
     *) echo "${1%.c}" ;;
     esac
 }

@@ -326,6 +326,9 @@ bool gm_json_is(const gm_json *value, const char *text);
 /* For messages: 3, "text", true, a list; of NULL: nothing. */
 typedef struct { char text[256]; } gm_shown;
 gm_shown gm_json_show(const gm_json *value);
+/* "WHERE: KEY: expected EXPECTED, found 3". */
+_Noreturn void gm_expect(const char *where, const char *key,
+                         const char *expected, const gm_json *found);
 char *gm_json_quote(gm_arena *arena, const char *text);
 
 typedef enum {
@@ -572,8 +575,6 @@ typedef struct {
     const char *text;
 } gm_budget;
 const char *gm_convention_name(gm_convention convention); /* "bits" ... */
-/* The size that a budget of this convention limits. */
-int64_t gm_size_in(const gm_sizes *sizes, gm_convention convention);
 /* "50M": 50 * 10^6, at least 1; false: no such number. */
 bool gm_is_bytes(const char *text, int64_t *out);
 gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,

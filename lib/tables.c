@@ -438,11 +438,6 @@ const char *gm_convention_name(gm_convention convention) {
     return convention_name[convention];
 }
 
-int64_t gm_size_in(const gm_sizes *sizes, gm_convention convention) {
-    return convention == GM_BITS ? sizes->code_bits
-         : convention == GM_EBITS ? sizes->effective_bits : sizes->file_bytes;
-}
-
 bool gm_is_bytes(const char *text, int64_t *out) {
     static const struct { const char *suffix; int64_t unit; } table[] = {
         {"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30},

@@ -129,19 +129,16 @@ static int json_escape(struct parser *p, char *to) {
         *to = meant[which - from];
         return 1;
     }
-    int32_t point = json_hex4(p), low = -1;
-    if (point < 0)
-        gm_bad(place(p, start), "expected 4 hexadecimal digits after \\u");
-    if (point >= 0xDC00 && point <= 0xDFFF)
-        gm_bad(place(p, start), "low surrogate \\u%04X without a high one",
-               (unsigned)point);
-    if (point >= 0xD800 && point <= 0xDBFF) {
-        if (take(p, '\\') && take(p, 'u')) low = json_hex4(p);
-        if (low < 0xDC00 || low > 0xDFFF)
-            gm_bad(place(p, start), "high surrogate \\u%04X without a low one",
-                   (unsigned)point);
-        point = 0x10000 + ((point - 0xD800) << 10) + (low - 0xDC00);
+    int32_t point = json_hex4(p), low;
+    bool fine = point >= 0 && point >> 10 != 0xDC00 >> 10;
+    if (fine && point >> 10 == 0xD800 >> 10) {
+        low = take(p, '\\') && take(p, 'u') ? json_hex4(p) : -1;
+        fine = low >> 10 == 0xDC00 >> 10;
+        point = 0x10000 + ((point & 0x3FF) << 10) + (low & 0x3FF);
     }
+    if (!fine)
+        gm_bad(place(p, start), "expected \\u and 4 hexadecimal digits, or two "
+               "such, a high and a low surrogate");
     return gm_utf8_put((uint32_t)point, to);
 }
 
@@ -149,23 +146,18 @@ static int json_escape(struct parser *p, char *to) {
    that with its NUL it fits where one buffer of the text's size is shared by
    all strings. */
 static const char *json_string(struct parser *p, size_t *length) {
-    const char *start = p->at++, *string = p->strings;
+    const char *string = p->strings;
     char *to = p->strings;
+    p->at++;
     while (!take(p, '"')) {
         uint32_t point;
-        if (p->at == p->end)
-            gm_bad(place(p, start), "string without closing quote");
         if (*p->at == '\\') {
             to += json_escape(p, to);
             continue;
         }
         int n = gm_utf8(p->at, p->end, &point);
-        if (n == 0)
-            gm_bad(place(p, p->at), "byte 0x%02X is not valid UTF-8 here",
-                   (uint8_t)*p->at);
-        if (point < ' ')
-            gm_bad(place(p, p->at), "control character 0x%02X in a string",
-                   point);
+        if (n == 0 || point < ' ')
+            json_expected(p, "a quote or UTF-8 that is no control character");
         while (n-- > 0) *to++ = *p->at++;
     }
     *length = (size_t)(to - string);
@@ -198,14 +190,11 @@ static void json_number(struct parser *p, gm_json *v) {
         json_digits(p);
     }
     const int length = (int)(p->at - start);
-    if (length > MAX_NUMBER)
-        gm_bad(place(p, start), "number of %d characters, expected at most %d",
-               length, MAX_NUMBER);
     errno = 0;
     v->integer = real ? 0 : strtoll(start, NULL, 10);
     v->is_integer = !real && errno == 0;
     v->number = v->is_integer ? (double)v->integer : strtod(start, NULL);
-    if (!isfinite(v->number))
+    if (length > MAX_NUMBER || !isfinite(v->number))
         gm_bad(place(p, start), "number %.*s does not fit a double",
                length < 40 ? length : 40, start);
 }
@@ -325,34 +314,34 @@ bool gm_json_is(const gm_json *v, const char *text) {
     return v && v->type == GM_JSON_STRING && strcmp(v->string, text) == 0;
 }
 
+static const char *const kinds[] = {"null", "true or false", "a number",
+                                    "a string", "a list", "an object"};
+
 gm_shown gm_json_show(const gm_json *v) {
-    static const char *const name[] = {"null", "false", "", "", "a list",
-                                       "an object"};
     gm_shown shown = {"nothing"};
     if (v && v->type == GM_JSON_STRING)
         snprintf(shown.text, sizeof shown, "\"%.200s\"", v->string);
     else if (v && v->type == GM_JSON_NUMBER)
         snprintf(shown.text, sizeof shown, "%.10g", v->number);
+    else if (v && v->type == GM_JSON_BOOL)
+        snprintf(shown.text, sizeof shown, v->number != 0 ? "true" : "false");
     else if (v)
-        strcpy(shown.text, v->number != 0 ? "true" : name[v->type]);
+        snprintf(shown.text, sizeof shown, "%s", kinds[v->type]);
     return shown;
 }
 
-static const char *const kinds[] = {"null", "a boolean", "a number",
-                                    "a string", "an array", "an object"};
-
-/* v, after "WHERE: KEY: expected an object, found nothing" where it is not of
-   this type; key: "" for a whole. */
-static const gm_json *need_type(const char *where, const char *key,
-                                const gm_json *v, gm_json_type type) {
-    if (v && v->type == type) return v;
-    gm_bad(where, "%s%sexpected %s, found %s", key, *key ? ": " : "",
-           kinds[type], v ? kinds[v->type] : "nothing");
+void gm_expect(const char *where, const char *key, const char *expected,
+               const gm_json *found) {
+    gm_bad(where, "%s: expected %s, found %s", key, expected,
+           gm_json_show(found).text);
 }
 
+/* The member, which must be there and of this type. */
 static const gm_json *member(const char *where, const gm_json *object,
                              const char *key, gm_json_type type) {
-    return need_type(where, key, gm_json_get(object, key), type);
+    const gm_json *v = gm_json_get(object, key);
+    if (!v || v->type != type) gm_expect(where, key, kinds[type], v);
+    return v;
 }
 
 char *gm_json_quote(gm_arena *arena, const char *text) {
@@ -548,58 +537,46 @@ void gm_name_check(const char *path, const char *what, const char *name) {
         gm_bad(path, "%s " NAME ": part of a path in its name", what, name);
 }
 
-/* The product of the shape and the element size.  An unknown type has element
-   size 0 and only its extent is checked. */
-static long long entry_shape(const char *at, const gm_json *shape,
-                             size_t element, gm_tensor *t) {
-    int64_t bytes = (int64_t)element;
-    if (shape->length > MAX_RANK)
-        gm_bad(at, "shape has %zu dimensions, expected at most %d",
-               shape->length, MAX_RANK);
-    for (const gm_json *c = shape->child; c; c = c->next) {
-        if (!c->is_integer || c->integer < 0)
-            gm_bad(at, "shape[%d]: expected an integer >= 0", t->rank);
-        if (__builtin_mul_overflow(bytes, c->integer, &bytes))
-            gm_bad(at, "shape[%d] = %lld: the product of the shape overflows "
-                   "63 bits", t->rank, (long long)c->integer);
-        t->shape[t->rank++] = c->integer;
-    }
-    return bytes;
-}
-
 /* The tensor of one entry of the header that ends at byte `start`; refuses
-   whatever does not add up. */
+   whatever does not add up.  Of an unknown type, element size 0, only the
+   extent is checked. */
 static gm_tensor entry_read(const gm_input *file, int64_t start,
                             const gm_json *entry) {
-    const long long left = (long long)file->size - start;
+    const int64_t left = (int64_t)file->size - start;
     char at[1024];
     int i = 0;
     snprintf(at, sizeof at, "%s: tensor " NAME, file->path, entry->key);
-    need_type(at, "", entry, GM_JSON_OBJECT);
     gm_name_check(file->path, "tensor", entry->key);
-    const char *dtype = member(at, entry, "dtype", GM_JSON_STRING)->string;
+    const gm_json *dtype = member(at, entry, "dtype", GM_JSON_STRING);
     const gm_json *shape = member(at, entry, "shape", GM_JSON_ARRAY);
     const gm_json *o = member(at, entry, "data_offsets", GM_JSON_ARRAY);
-    if (o->length != 2 || !o->child->is_integer || !o->child->next->is_integer
-        || o->child->integer < 0)
-        gm_bad(at, "data_offsets: expected two integers >= 0");
-    const long long begin = o->child->integer, end = o->child->next->integer;
-    if (end < begin)
-        gm_bad(at, "data_offsets [%lld, %lld] end before they begin", begin,
-               end);
-    if (end > left)
-        gm_bad(at, "data_offsets [%lld, %lld] reach beyond the %lld bytes "
-               "after the header", begin, end, left);
-    while (i < DTYPES && strcmp(dtypes[i].name, dtype) != 0) i++;
+    const gm_json *from = o->child, *to = from ? from->next : NULL;
+    if (o->length != 2 || !from->is_integer || !to->is_integer ||
+        from->integer < 0 || from->integer > to->integer || to->integer > left)
+        gm_bad(at, "data_offsets: expected two integers, 0 <= begin <= end <= "
+               "%" PRId64 ", found %s, %s", left, gm_json_show(from).text,
+               gm_json_show(to).text);
+    while (i < DTYPES && strcmp(dtypes[i].name, dtype->string) != 0) i++;
     if (i == DTYPES || i == GM_OTHER)
-        gm_bad(at, "dtype \"%.40s\" is not known", dtype);
+        gm_expect(at, "dtype", "a known type", dtype);
+    int64_t bytes = to->integer - from->integer;
+    int64_t needed = (int64_t)dtypes[i].bytes;
     gm_tensor t = {.name = entry->key, .dtype = dtypes[i].dtype, .file = file,
-                   .path = file->path, .at = start + begin,
-                   .bytes = (size_t)(end - begin)};
-    const long long bytes = entry_shape(at, shape, dtypes[i].bytes, &t);
-    if (bytes != end - begin)
-        gm_bad(at, "data_offsets [%lld, %lld] hold %lld bytes, shape %s of %s "
-               "needs %lld", begin, end, end - begin, gm_shape_of(&t).text,
+                   .path = file->path, .at = start + from->integer,
+                   .bytes = (size_t)bytes};
+    if (shape->length > MAX_RANK)
+        gm_bad(at, "shape: expected at most %d dimensions, found %zu", MAX_RANK,
+               shape->length);
+    for (const gm_json *c = shape->child; c; c = c->next) {
+        if (!c->is_integer || c->integer < 0 ||
+            __builtin_mul_overflow(needed, c->integer, &needed))
+            gm_expect(at, "shape", "integers >= 0, their product below 2^63",
+                      c);
+        t.shape[t.rank++] = c->integer;
+    }
+    if (needed != bytes)
+        gm_bad(at, "data_offsets: expected %" PRId64 " bytes for shape %s of "
+               "%s, found %" PRId64, needed, gm_shape_of(&t).text,
                dtypes[i].name, bytes);
     return t;
 }
@@ -617,56 +594,36 @@ static int by_name(const void *a, const void *b) {
 
 /* Every byte after the header, which ends at `start`, belongs to exactly one
    tensor. */
-static void check_cover(const gm_input *file, long long start,
+static void check_cover(const gm_input *file, int64_t start,
                         gm_tensor *tensor, long count) {
-    const long long end = (long long)file->size;
-    long long at = start;
+    int64_t at = start;
     qsort(tensor, (size_t)count, sizeof *tensor, by_place);
-    for (long i = 0; i < count; at += (long long)tensor[i++].bytes) {
-        if (tensor[i].at == at) continue;
-        char ends[200] = "";
-        if (i > 0)
-            snprintf(ends, sizeof ends, ", where " NAME " ends",
-                     tensor[i - 1].name);
-        gm_bad(file->path, "tensor " NAME " begins at offset %lld, expected "
-               "%lld%s", tensor[i].name, tensor[i].at - start, at - start,
-               ends);
-    }
-    if (at != end)
-        gm_bad(file->path, "%lld bytes after the last tensor belong to no "
-               "tensor (file of %lld bytes, expected %lld)", end - at, end, at);
-}
-
-/* An object of strings. */
-static void check_metadata(const char *path, const gm_json *metadata) {
-    need_type(path, metadata->key, metadata, GM_JSON_OBJECT);
-    for (const gm_json *c = metadata->child; c; c = c->next) {
-        char at[256];
-        snprintf(at, sizeof at, "%s: " NAME, metadata->key, c->key);
-        need_type(path, at, c, GM_JSON_STRING);
-    }
+    for (long i = 0; i < count; at += (int64_t)tensor[i++].bytes)
+        if (tensor[i].at != at)
+            gm_bad(file->path, "tensor " NAME ": expected to begin at offset %"
+                   PRId64 ", where the one before ends, found %" PRId64,
+                   tensor[i].name, at - start, tensor[i].at - start);
+    if (at != (int64_t)file->size)
+        gm_bad(file->path, "expected %" PRId64 " bytes, all of tensors, found "
+               "%zu", at, file->size);
 }
 
 /* The header as JSON; *start: the byte behind it. */
 static const gm_json *header_read(gm_arena *arena, const gm_input *file,
                                   int64_t *start) {
-    uint64_t n;
-    if (file->size < 8)
-        gm_bad(file->path, "%zu bytes, expected at least the 8 of a "
-               "safetensors header length", file->size);
-    gm_input_read(file, 0, 8, &n);
-    if (n > MAX_HEADER)
-        gm_bad(file->path, "header length %" PRIu64 ", expected at most %d", n,
-               MAX_HEADER);
-    if (n > file->size - 8)
-        gm_bad(file->path, "header of %" PRIu64 " bytes does not fit a file of "
-               "%zu", n, file->size);
+    uint64_t n = 0;
+    if (file->size >= 8) gm_input_read(file, 0, 8, &n);
+    if (file->size < 8 || n > MAX_HEADER || n > file->size - 8)
+        gm_bad(file->path, "expected 8 bytes of header length and at most %d "
+               "of header, found %" PRIu64 " in a file of %zu", MAX_HEADER, n,
+               file->size);
     gm_arena scratch = {0};
     char *text = gm_alloc(&scratch, n + 1, 1);
     char *name = gm_format(&scratch, "%s: header", file->path);
     gm_input_read(file, 8, n, text);
     const gm_json *header = gm_json_parse(arena, name, 1, text, n);
-    need_type(name, "", header, GM_JSON_OBJECT);
+    if (header->type != GM_JSON_OBJECT)
+        gm_expect(file->path, "header", "an object", header);
     gm_arena_free(&scratch);
     *start = 8 + (int64_t)n;
     return header;
@@ -685,7 +642,10 @@ static gm_tensors open_files(gm_arena *arena, const char *const *path,
         const gm_json *header = header_read(arena, file, &start);
         const gm_json *metadata = gm_json_get(header, "__metadata__");
         const long first = all.count;
-        if (metadata) check_metadata(path[i], metadata);
+        if (metadata) member(path[i], header, "__metadata__", GM_JSON_OBJECT);
+        for (const gm_json *c = metadata ? metadata->child : NULL; c;
+             c = c->next)
+            member(path[i], metadata, c->key, GM_JSON_STRING);
         if (i == 0) all.metadata = metadata;
         for (const gm_json *e = header->child; e; e = e->next) {
             if (e == metadata) continue;
@@ -723,18 +683,14 @@ const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name) {
 
 /* A shard is a plain name in the index's own directory. */
 static void check_shard_name(const char *index, const gm_json *entry) {
-    if (entry->type != GM_JSON_STRING)
-        gm_bad(index, "weight_map: " NAME ": expected a file name, found %s",
-               entry->key, kinds[entry->type]);
-    const char *name = entry->string, *bad = gm_control(name);
+    const bool text = entry->type == GM_JSON_STRING;
+    const char *name = text ? entry->string : "";
     size_t n = strlen(name);
-    if (bad)
-        gm_bad(index, "weight_map: " NAME ": file name " NAME ": control "
-               "character 0x%02X", entry->key, name, (uint8_t)*bad);
-    if (n != entry->length || strpbrk(name, "/\\") || n <= 12 ||
+    if (!text || n != entry->length || gm_control(name) ||
+        strpbrk(name, "/\\") || n <= 12 ||
         strcmp(name + n - 12, ".safetensors") != 0)
-        gm_bad(index, "weight_map: " NAME ": file name " NAME ", expected "
-               "NAME.safetensors without a path", entry->key, name);
+        gm_bad(index, "weight_map: " NAME ": expected NAME.safetensors without "
+               "a path, found %s", entry->key, gm_json_show(entry).text);
 }
 
 /* `path` lies in the directory `to` after all links, or beside it in a cache of
@@ -972,83 +928,55 @@ long gm_table_column(const gm_table *table, const char *name) {
 
 /* -------------------------------------------------------------------- npy */
 
-/* What an npy header says; of its shape, how long the first dimension is. */
-struct npy { char descr[8], order[6]; long rank, length; };
-
-/* As numpy writes it, "{'descr': '<i4', 'fortran_order': False, 'shape': (5,),
-   }" on one line.  Its end, or NULL. */
-static const char *npy_header(const char *at, struct npy *npy) {
-    int n = 0;
-    sscanf(at, "{'descr': '%7[^']', 'fortran_order': %5[A-Za-z], 'shape': (%n",
-           npy->descr, npy->order, &n);
-    if (n == 0 || (strcmp(npy->order, "True") && strcmp(npy->order, "False")))
-        return NULL;
-    for (at += n; *at != ')'; at += strspn(at, ", ")) {
-        char *end;
-        errno = 0;
-        const long value = strtol(at, &end, 10);
-        if (*at < '0' || *at > '9' || errno) return NULL;
-        if (npy->rank++ == 0) npy->length = value;
-        at = end;
-    }
-    n = 0;
-    sscanf(at, "), }%n", &n);
-    return n ? at + n : NULL;
-}
-
-/* Where header text and data begin, by format version. */
+/* Where the header text of an npy file begins, after its magic number, version
+   and length, which has 4 bytes from version 2 on; *data: where it ends. */
 static size_t npy_layout(const char *path, const uint8_t *file, size_t size,
                          size_t *data) {
-    if (size < 10 || memcmp(file, "\x93NUMPY", 6) != 0)
-        gm_bad(path, "not an npy file (%zu bytes)", size);
-    const int major = file[6];
-    if (major < 1 || major > 3 || (major > 1 && size < 12))
-        gm_bad(path, "npy version %d.%d, expected 1.0, 2.0 or 3.0", major,
-               file[7]);
-    const size_t start = major == 1 ? 10 : 12;
-    size_t length = (size_t)file[8] | (size_t)file[9] << 8;
-    if (major > 1) length |= (size_t)file[10] << 16 | (size_t)file[11] << 24;
-    if (length > size - start)
-        gm_bad(path, "npy header of %zu bytes does not fit a file of %zu",
-               length, size);
+    const bool npy = size >= 12 && memcmp(file, "\x93NUMPY", 6) == 0;
+    const size_t start = npy && file[6] == 1 ? 10 : 12;
+    size_t length = npy ? (size_t)file[8] | (size_t)file[9] << 8 : 0;
+    if (start == 12 && npy)
+        length |= (size_t)file[10] << 16 | (size_t)file[11] << 24;
+    if (!npy || file[6] < 1 || file[6] > 3 || length > size - start)
+        gm_bad(path, "expected an npy file of version 1.0, 2.0 or 3.0 with its "
+               "header, found %zu bytes", size);
     *data = start + length;
     return start;
 }
 
 int32_t *gm_npy_read(gm_arena *arena, const char *path, long *count) {
-    static const char *const types[] = {"<i4", "<i8", "<u2", "<u4"};
+    static const char types[] = "<i4 <i8 <u2 <u4";
     gm_arena scratch = {0};
-    struct npy npy = {0};
-    size_t size, data, known = 0;
+    size_t size, data;
+    int end = 0;
+    long length;
+    char type[4] = "", digits[21];
     const char *file = gm_file_text(&scratch, path, &size);
     size_t start = npy_layout(path, (const uint8_t *)file, size, &data);
-    const char *end = npy_header(file + start, &npy);
-    if (!end || end > file + data)
-        gm_bad(path, "npy header is not a dictionary of descr, fortran_order "
-               "and shape");
-    while (known < 4 && strcmp(types[known], npy.descr) != 0) known++;
-    if (known == 4)
-        gm_bad(path, "npy type '%s', expected '<i4', '<i8', '<u2' or '<u4'",
-               npy.descr);
-    if (npy.rank != 1)
-        gm_bad(path, "npy array of %ld dimensions, expected 1", npy.rank);
-    if (*npy.order == 'T')
-        gm_bad(path, "npy fortran_order is True, expected False");
-    const size_t each = (size_t)(npy.descr[2] - '0'), left = size - data;
-    if (left % each || (size_t)npy.length != left / each)
-        gm_bad(path, "%zu bytes of data, shape (%ld,) of '%s' needs %zu each",
-               left, npy.length, npy.descr, each);
-    int32_t *tokens = gm_alloc(arena, (size_t)npy.length, sizeof *tokens);
-    for (long i = 0; i < npy.length; i++) {
+    /* as numpy writes it, on one line */
+    sscanf(file + start, "{'descr': '%3[^' ]', 'fortran_order': False, 'shape':"
+           " (%20[0-9],), }%n", type, digits, &end);
+    if (!end || start + (size_t)end > data || strlen(type) != 3 ||
+        !strstr(types, type) || !gm_is_long(digits, 0, LONG_MAX, &length))
+        gm_bad(path, "npy header: expected a descr of %s, fortran_order False "
+               "and shape (COUNT,), found %.*s", types,
+               (int)strnlen(file + start, (size_t)gm_min(
+                   (long)(data - start), 128)), file + start);
+    const size_t each = (size_t)(type[2] - '0'), left = size - data;
+    if (left % each || (size_t)length != left / each)
+        gm_bad(path, "expected %ld elements of %zu bytes each, found %zu bytes "
+               "of data", length, each, left);
+    int32_t *tokens = gm_alloc(arena, (size_t)length, sizeof *tokens);
+    for (long i = 0; i < length; i++) {
         int64_t value = 0;
         memcpy(&value, file + data + (size_t)i * each, each);
-        if (known == 0) value = (int32_t)value;
+        if (strcmp(type, "<i4") == 0) value = (int32_t)value;
         if (value < 0 || value > INT32_MAX)
             gm_bad(path, "element %ld is %lld, expected a token id from 0 to "
                    "%d", i, (long long)value, INT32_MAX);
         tokens[i] = (int32_t)value;
     }
-    *count = npy.length;
+    *count = length;
     gm_arena_free(&scratch);
     return tokens;
 }

@@ -284,15 +284,15 @@ tokens() {      # MESSAGE
         --tokens "$w/t.npy" --out "$w/x"
 }
 npy "$w/t.npy" '<f4' 1 '\0\0\300\177'
-tokens "npy type '<f4', expected '<i4', '<i8', '<u2' or '<u4'"
+tokens "npy header: expected a descr of <i4 <i8 <u2 <u4, fortran_order False and shape (COUNT,), found {'descr': '<f4', 'fortran_order': False, 'shape': (1,), }"
 npy "$w/t.npy" '<i4' 2 '\1\0\0\0\0\0\1\0'
 tokens 'token 1: expected an id below vocab_size 768, found 65536'
 npy "$w/t.npy" '<i8' 1 '\377\377\377\377\377\377\377\377'
 tokens 'element 0 is -1, expected a token id from 0 to 2147483647'
 npy "$w/t.npy" '<i4' 922337203685477580 ''
-tokens "0 bytes of data, shape (922337203685477580,) of '<i4' needs 4 each"
+tokens "expected 922337203685477580 elements of 4 bytes each, found 0 bytes of data"
 npy "$w/t.npy" '<i4' 99999999999999999999 ''
-tokens 'npy header is not a dictionary of descr, fortran_order and shape'
+tokens "npy header: expected a descr of <i4 <i8 <u2 <u4, fortran_order False and shape (COUNT,), found {'descr': '<i4', 'fortran_order': False, 'shape': (99999999999999999999,), }"
 for answer in -1 2 1e300 99999999999999999999; do
     echo "{\"context\":\"a\",\"choices\":[\"b\",\"c\"],\"answer\":$answer}" \
         >"$w/q.jsonl"
@@ -338,9 +338,9 @@ tensors() {     # MESSAGE HEADER DATA
 zero='\0\0\0\0'
 tensors 'header: line 1, column 59: key "a" appears twice in one object' \
     "{\"a\":{$one:[0,4]},\"a\":{$one:[4,8]}}" "$zero$zero"
-tensors 'tensor "b" begins at offset 0, expected 4, where "a" ends' \
+tensors 'tensor "b": expected to begin at offset 4, where the one before ends, found 0' \
     "{\"a\":{$one:[0,4]},\"b\":{$one:[0,4]}}" "$zero"
-tensors 'tensor "b" begins at offset 2, expected 4, where "a" ends' \
+tensors 'tensor "b": expected to begin at offset 4, where the one before ends, found 2' \
     "{\"a\":{$one:[0,4]},\"b\":{$one:[2,6]}}" "$zero$zero"
 for name in ../a /etc/passwd a/../b .. a/b; do
     tensors "tensor \"$name\": part of a path in its name" \
@@ -407,12 +407,12 @@ for name in "../../blobs/$shard" "/etc/$shard"; do
         $q/model.safetensors.index.json >"$index"
     first=$(sed -n "s/ *\"\([^\"]*\)\": \".*$shard\".*/\1/p" "$index" |
         head -n 1)
-    expect 1 "gamma: $index: weight_map: \"$first\": file name \"$name\", expected NAME.safetensors without a path" \
+    expect 1 "gamma: $index: weight_map: \"$first\": expected NAME.safetensors without a path, found \"$name\"" \
         info "$w/hub/snapshots/main"
 done
 sed "s|\"$shard\"|\"\\\\u001b[2J.safetensors\"|" \
     $q/model.safetensors.index.json >"$index"
-expect 1 "gamma: $index: weight_map: \"$first\": file name \"?[2J.safetensors\": control character 0x1B" \
+expect 1 "gamma: $index: weight_map: \"$first\": expected NAME.safetensors without a path, found \"?[2J.safetensors\"" \
     info "$w/hub/snapshots/main"
 
 # ---------------------------------------- no control character on the terminal

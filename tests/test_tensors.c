@@ -212,7 +212,9 @@ static void test_bad_json(void) {
         {"1e+", "line 1, column 4: expected a digit, found the end"},
         {"0x10", "line 1, column 2: expected the end, found 'x'"},
         {"1e999", "line 1, column 1: number 1e999 does not fit a double"},
-        {"\"a", "line 1, column 1: string without closing quote"},
+        {"\"a",
+         "line 1, column 3: expected a quote or UTF-8 that is no control "
+         "character, found the end"},
         {"\"\\x\"",
          "line 1, column 3: expected one of \"\\/bfnrtu after \\, found 'x'"},
         {"\"\\ \"", "line 1, column 3: expected one of \"\\/bfnrtu after \\, "
@@ -220,20 +222,32 @@ static void test_bad_json(void) {
         {"\"\\", "line 1, column 3: expected one of \"\\/bfnrtu after \\, "
          "found the end"},
         {"\"\\u12g4\"",
-         "line 1, column 2: expected 4 hexadecimal digits after \\u"},
-        {"\"\\u12", "line 1, column 2: expected 4 hexadecimal digits after "
-         "\\u"},
+         "line 1, column 2: expected \\u and 4 hexadecimal digits, or two "
+         "such, a high and a low surrogate"},
+        {"\"\\u12",
+         "line 1, column 2: expected \\u and 4 hexadecimal digits, or two "
+         "such, a high and a low surrogate"},
         {"\"\\ud800\"",
-         "line 1, column 2: high surrogate \\uD800 without a low one"},
+         "line 1, column 2: expected \\u and 4 hexadecimal digits, or two "
+         "such, a high and a low surrogate"},
         {"\"\\ud800\\u0041\"",
-         "line 1, column 2: high surrogate \\uD800 without a low one"},
+         "line 1, column 2: expected \\u and 4 hexadecimal digits, or two "
+         "such, a high and a low surrogate"},
         {"\"\\udc00\"",
-         "line 1, column 2: low surrogate \\uDC00 without a high one"},
-        {"\"a\nb\"", "line 1, column 3: control character 0x0A in a string"},
-        {"\"\xFF\"", "line 1, column 2: byte 0xFF is not valid UTF-8 here"},
+         "line 1, column 2: expected \\u and 4 hexadecimal digits, or two "
+         "such, a high and a low surrogate"},
+        {"\"a\nb\"",
+         "line 1, column 3: expected a quote or UTF-8 that is no control "
+         "character, found byte 0x0A"},
+        {"\"\xFF\"",
+         "line 1, column 2: expected a quote or UTF-8 that is no control "
+         "character, found byte 0xFF"},
         {"\"\xED\xA0\x80\"",
-         "line 1, column 2: byte 0xED is not valid UTF-8 here"},
-        {"\"\xC3", "line 1, column 2: byte 0xC3 is not valid UTF-8 here"},
+         "line 1, column 2: expected a quote or UTF-8 that is no control "
+         "character, found byte 0xED"},
+        {"\"\xC3",
+         "line 1, column 2: expected a quote or UTF-8 that is no control "
+         "character, found byte 0xC3"},
         {"\xEF\xBB\xBF{}",
          "line 1, column 1: expected a value, found byte 0xEF"},
     };
@@ -244,12 +258,14 @@ static void test_bad_json(void) {
         refused(parse(bad[i].text, &j), GM_EINPUT, expected);
     }
     refused(STATUS(j = gm_json_parse(&arena, "x.json", 1, "\"\0\"", 3)), GM_EINPUT,
-            "x.json: line 1, column 2: control character 0x00 in a string");
+            "x.json: line 1, column 2: expected a quote or UTF-8 that is no "
+         "control character, found byte 0x00");
     refused(STATUS(j = gm_json_parse(&arena, "x.json", 1, "1\0", 2)), GM_EINPUT,
             "x.json: line 1, column 2: expected the end, found byte 0x00");
     memset(text, '1', 513), text[513] = 0;
-    refused(parse(text, &j), GM_EINPUT, "x.json: line 1, column 1: number of "
-            "513 characters, expected at most 512");
+    refused(parse(text, &j), GM_EINPUT,
+         "x.json: line 1, column 1: number "
+         "1111111111111111111111111111111111111111 does not fit a double");
     memset(text, '[', 64), memset(text + 64, ']', 64), text[128] = 0;
     CHECK(parse(text, &j) == GM_OK, "64 deep: %s", err.text);
     memset(text, '[', 65), text[65] = 0;
@@ -308,82 +324,98 @@ static void test_tensors(void) {
 static void test_bad_tensors(void) {
     static const struct { const char *header; size_t data; const char *says; }
     bad[] = {
-        {"[]", 0, ": header: expected an object, found an array"},
+        {"[]", 0,
+         ": header: expected an object, found a list"},
         {"", 0, ": header: line 1, column 1: expected a value, found the end"},
         {"{", 0, ": header: line 1, column 2: expected a key in quotes, "
          "found the end"},
         {"{" T("a", "F32", "[1]", 0, 4) "," T("a", "F32", "[1]", 4, 8) "}", 8,
          ": header: line 1, column 59: key \"a\" appears twice in one object"},
-        {"{\"a\":3}", 0, ": tensor \"a\": expected an object, found a number"},
+        {"{\"a\":3}", 0,
+         ": tensor \"a\": dtype: expected a string, found nothing"},
         {"{\"a\":{}}", 0,
          ": tensor \"a\": dtype: expected a string, found nothing"},
         {"{\"a\":{\"dtype\":1}}", 0,
-         ": tensor \"a\": dtype: expected a string, found a number"},
+         ": tensor \"a\": dtype: expected a string, found 1"},
         {"{" T("a", "F31", "[1]", 0, 4) "}", 4,
-         ": tensor \"a\": dtype \"F31\" is not known"},
+         ": tensor \"a\": dtype: expected a known type, found \"F31\""},
         {"{" T("a", "OTHER", "[1]", 0, 0) "}", 0,
-         ": tensor \"a\": dtype \"OTHER\" is not known"},
+         ": tensor \"a\": dtype: expected a known type, found \"OTHER\""},
         {"{\"a\":{\"dtype\":\"F32\"}}", 0,
-         ": tensor \"a\": shape: expected an array, found nothing"},
+         ": tensor \"a\": shape: expected a list, found nothing"},
         {"{" T("a", "F32", "6", 0, 24) "}", 24,
-         ": tensor \"a\": shape: expected an array, found a number"},
+         ": tensor \"a\": shape: expected a list, found 6"},
         {"{" T("a", "F32", "[2,-3]", 0, 24) "}", 24,
-         ": tensor \"a\": shape[1]: expected an integer >= 0"},
+         ": tensor \"a\": shape: expected integers >= 0, their product below "
+         "2^63, found -3"},
         {"{" T("a", "F32", "[2.0]", 0, 8) "}", 8,
-         ": tensor \"a\": shape[0]: expected an integer >= 0"},
+         ": tensor \"a\": shape: expected integers >= 0, their product below "
+         "2^63, found 2"},
         {"{" T("a", "F32", "[1,1,1,1,1,1,1,1,1]", 0, 4) "}", 4,
-         ": tensor \"a\": shape has 9 dimensions, expected at most 8"},
+         ": tensor \"a\": shape: expected at most 8 dimensions, found 9"},
         {"{" T("a", "F32", "[4294967296,4294967296]", 0, 0) "}", 0,
-         ": tensor \"a\": shape[1] = 4294967296: the product of the shape "
-         "overflows 63 bits"},
+         ": tensor \"a\": shape: expected integers >= 0, their product below "
+         "2^63, found 4294967296"},
         {"{" T("a", "F32", "[2305843009213693952]", 0, 0) "}", 0,
-         ": tensor \"a\": shape[0] = 2305843009213693952: the product of the "
-         "shape overflows 63 bits"},
+         ": tensor \"a\": shape: expected integers >= 0, their product below "
+         "2^63, found 2.305843009e+18"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[]}}", 4,
-         ": tensor \"a\": data_offsets: expected an array, found nothing"},
+         ": tensor \"a\": data_offsets: expected a list, found nothing"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0]}}", 4,
-         ": tensor \"a\": data_offsets: expected two integers >= 0"},
+         ": tensor \"a\": data_offsets: expected two integers, 0 <= "
+         "begin <= end <= 4, found 0, nothing"},
         {"{" T("a", "F32", "[]", -4, 0) "}", 4,
-         ": tensor \"a\": data_offsets: expected two integers >= 0"},
+         ": tensor \"a\": data_offsets: expected two integers, 0 <= "
+         "begin <= end <= 4, found -4, 0"},
         {"{" T("a", "F32", "[]", 0, 4.0) "}", 4,
-         ": tensor \"a\": data_offsets: expected two integers >= 0"},
+         ": tensor \"a\": data_offsets: expected two integers, 0 <= "
+         "begin <= end <= 4, found 0, 4"},
         {"{" T("a", "F32", "[]", 0, 99999999999999999999) "}", 4,
-         ": tensor \"a\": data_offsets: expected two integers >= 0"},
+         ": tensor \"a\": data_offsets: expected two integers, 0 <= "
+         "begin <= end <= 4, found 0, 1e+20"},
         {"{" T("a", "F32", "[]", 4, 0) "}", 4,
-         ": tensor \"a\": data_offsets [4, 0] end before they begin"},
-        {"{" T("a", "F32", "[]", 1, 5) "}", 4, ": tensor \"a\": data_offsets "
-         "[1, 5] reach beyond the 4 bytes after the header"},
+         ": tensor \"a\": data_offsets: expected two integers, 0 <= begin <= "
+         "end <= 4, found 4, 0"},
+        {"{" T("a", "F32", "[]", 1, 5) "}", 4,
+         ": tensor \"a\": data_offsets: expected two integers, 0 <= begin <= "
+         "end <= 4, found 1, 5"},
         {"{" T("a", "F32", "[1]", 9223372036854775803, 9223372036854775807)
-         "}", 4, ": tensor \"a\": data_offsets [9223372036854775803, "
-         "9223372036854775807] reach beyond the 4 bytes after the header"},
+         "}", 4,
+         ": tensor \"a\": data_offsets: expected two integers, 0 <= begin <= "
+         "end <= 4, found 9.223372037e+18, 9.223372037e+18"},
         {"{" T("a.weight", "F32", "[2, 3]", 0, 20) "}", 24,
-         ": tensor \"a.weight\": data_offsets [0, 20] hold 20 bytes, shape "
-         "[2, 3] of F32 needs 24"},
+         ": tensor \"a.weight\": data_offsets: expected 24 bytes for shape "
+         "[2, 3] of F32, found 20"},
         {"{" T("a", "F32", "[1]", 0, 8) "}", 8,
-         ": tensor \"a\": data_offsets [0, 8] hold 8 bytes, shape [1] of F32 "
-         "needs 4"},
+         ": tensor \"a\": data_offsets: expected 4 bytes for shape [1] of "
+         "F32, found 8"},
         {"{" T("a", "BOOL", "[5]", 0, 4) "}", 4,
-         ": tensor \"a\": data_offsets [0, 4] hold 4 bytes, shape [5] of BOOL "
-         "needs 5"},
+         ": tensor \"a\": data_offsets: expected 5 bytes for shape [5] of "
+         "BOOL, found 4"},
         {"{" T("a", "F32", "[1]", 0, 4) "," T("b", "F32", "[1]", 2, 6) "}", 6,
-         ": tensor \"b\" begins at offset 2, expected 4, where \"a\" ends"},
+         ": tensor \"b\": expected to begin at offset 4, where the one "
+         "before ends, found 2"},
         {"{" T("a", "F32", "[1]", 0, 4) "," T("b", "F32", "[1]", 0, 4) "}", 4,
-         ": tensor \"b\" begins at offset 0, expected 4, where \"a\" ends"},
+         ": tensor \"b\": expected to begin at offset 4, where the one "
+         "before ends, found 0"},
         {"{" T("a", "F32", "[1]", 0, 4) "," T("b", "F32", "[1]", 8, 12) "}",
          12,
-         ": tensor \"b\" begins at offset 8, expected 4, where \"a\" ends"},
+         ": tensor \"b\": expected to begin at offset 4, where the one "
+         "before ends, found 8"},
         {"{" T("a", "F32", "[1]", 4, 8) "}", 8,
-         ": tensor \"a\" begins at offset 4, expected 0"},
-        {"{" T("a", "F32", "[1]", 0, 4) "}", 7, ": 3 bytes after the last "
-         "tensor belong to no tensor (file of 69 bytes, expected 66)"},
-        {"{}", 1, ": 1 bytes after the last tensor belong to no tensor (file "
-         "of 11 bytes, expected 10)"},
+         ": tensor \"a\": expected to begin at offset 0, where the one "
+         "before ends, found 4"},
+        {"{" T("a", "F32", "[1]", 0, 4) "}", 7,
+         ": expected 66 bytes, all of tensors, found 69"},
+        {"{}", 1,
+         ": expected 10 bytes, all of tensors, found 11"},
         {"{\"__metadata__\":[]}", 0,
-         ": __metadata__: expected an object, found an array"},
+         ": __metadata__: expected an object, found a list"},
         {"{\"__metadata__\":{\"a\":1}}", 0,
-         ": __metadata__: \"a\": expected a string, found a number"},
-        {"{\"\xFF\":{}}", 0, ": header: line 1, column 3: byte 0xFF is not "
-         "valid UTF-8 here"},
+         ": a: expected a string, found 1"},
+        {"{\"\xFF\":{}}", 0,
+         ": header: line 1, column 3: expected a quote or UTF-8 that is no "
+         "control character, found byte 0xFF"},
     };
     gm_tensors t = {0};
     char expected[512];
@@ -399,16 +431,21 @@ static void test_bad_tensors(void) {
 static void test_bad_header_length(void) {
     static const struct { const char *file; size_t n; const char *says; }
     bad[] = {
-        {"", 0, ": 0 bytes, expected at least the 8 of a safetensors header "
-         "length"},
-        {"\1\0\0\0\0\0\0", 7, ": 7 bytes, expected at least the 8 of a "
-         "safetensors header length"},
+        {"", 0,
+         ": expected 8 bytes of header length and at most 100000000 of "
+         "header, found 0 in a file of 0"},
+        {"\1\0\0\0\0\0\0", 7,
+         ": expected 8 bytes of header length and at most 100000000 of "
+         "header, found 0 in a file of 7"},
         {"\3\0\0\0\0\0\0\0{}", 10,
-         ": header of 3 bytes does not fit a file of 10"},
+         ": expected 8 bytes of header length and at most 100000000 of "
+         "header, found 3 in a file of 10"},
         {"\0\0\0\0\0\0\0\x80{}", 10,
-         ": header length 9223372036854775808, expected at most 100000000"},
+         ": expected 8 bytes of header length and at most 100000000 of "
+         "header, found 9223372036854775808 in a file of 10"},
         {"\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF{}", 10,
-         ": header length 18446744073709551615, expected at most 100000000"},
+         ": expected 8 bytes of header length and at most 100000000 of "
+         "header, found 18446744073709551615 in a file of 10"},
     };
     gm_tensors t = {0};
     char expected[512];
@@ -607,26 +644,36 @@ static void test_bad_shards(void) {
     static const struct { const char *map; gm_status status; const char *says; }
     bad[] = {
         {"[]", GM_EINPUT,
-         INDEX ": weight_map: expected an object, found an array"},
+         INDEX
+         ": weight_map: expected an object, found a list"},
         {"{\"a\":1}", GM_EINPUT,
-         INDEX ": weight_map: \"a\": expected a file name, found a number"},
-        {"{\"a\":\"../x.safetensors\"}", GM_EINPUT, INDEX ": weight_map: \"a\""
-         ": file name \"../x.safetensors\", expected NAME.safetensors without "
-         "a path"},
-        {"{\"a\":\"/etc/x.safetensors\"}", GM_EINPUT, INDEX ": weight_map: "
-         "\"a\": file name \"/etc/x.safetensors\", expected NAME.safetensors "
-         "without a path"},
-        {"{\"a\":\"b\\\\x.safetensors\"}", GM_EINPUT, INDEX ": weight_map: "
-         "\"a\": file name \"b\\x.safetensors\", expected NAME.safetensors "
-         "without a path"},
-        {"{\"a\":\".safetensors\"}", GM_EINPUT, INDEX ": weight_map: \"a\": "
-         "file name \".safetensors\", expected NAME.safetensors without a "
-         "path"},
-        {"{\"a\":\"2.safetensors\\u0000.safetensors\"}", GM_EINPUT, INDEX
-         ": weight_map: \"a\": file name \"2.safetensors\", expected "
-         "NAME.safetensors without a path"},
-        {"{\"a\":\"..\"}", GM_EINPUT, INDEX ": weight_map: \"a\": file name "
-         "\"..\", expected NAME.safetensors without a path"},
+         INDEX
+         ": weight_map: \"a\": expected NAME.safetensors without a path, "
+         "found 1"},
+        {"{\"a\":\"../x.safetensors\"}", GM_EINPUT,
+         INDEX
+         ": weight_map: \"a\": expected NAME.safetensors without a path, "
+         "found \"../x.safetensors\""},
+        {"{\"a\":\"/etc/x.safetensors\"}", GM_EINPUT,
+         INDEX
+         ": weight_map: \"a\": expected NAME.safetensors without a path, "
+         "found \"/etc/x.safetensors\""},
+        {"{\"a\":\"b\\\\x.safetensors\"}", GM_EINPUT,
+         INDEX
+         ": weight_map: \"a\": expected NAME.safetensors without a path, "
+         "found \"b\\x.safetensors\""},
+        {"{\"a\":\".safetensors\"}", GM_EINPUT,
+         INDEX
+         ": weight_map: \"a\": expected NAME.safetensors without a path, "
+         "found \".safetensors\""},
+        {"{\"a\":\"2.safetensors\\u0000.safetensors\"}", GM_EINPUT,
+         INDEX
+         ": weight_map: \"a\": expected NAME.safetensors without a path, "
+         "found \"2.safetensors\""},
+        {"{\"a\":\"..\"}", GM_EINPUT,
+         INDEX
+         ": weight_map: \"a\": expected NAME.safetensors without a path, "
+         "found \"..\""},
         {"{\"a\":\"9.safetensors\"}", GM_EIO,
          SH "/9.safetensors: cannot open: No such file or directory"},
         {"{\"a\":\"2.safetensors\",\"x\":\"2.safetensors\"}", GM_EINPUT,
@@ -745,52 +792,48 @@ static void test_npy(void) {
     CHECK(status == GM_OK && n == 0, "no tokens: %s", err.text);
 }
 
+#define HEADER "npy header: expected a descr of <i4 <i8 <u2 <u4, fortran_order " \
+    "False and shape (COUNT,), found "
+#define LAYOUT "expected an npy file of version 1.0, 2.0 or 3.0 with its " \
+    "header, found "
+
 static void test_bad_npy(void) {
     static const int32_t i4[2] = {7, -1};
     static const int64_t i8[2] = {7, 1LL << 31};
     static const struct { const char *header; size_t n; const char *says; }
     bad[] = {
-        {NPY(">i4", "False", "(2,)"), 8,
-         "npy type '>i4', expected '<i4', '<i8', '<u2' or '<u4'"},
-        {NPY("<f4", "False", "(2,)"), 8,
-         "npy type '<f4', expected '<i4', '<i8', '<u2' or '<u4'"},
-        {NPY("<i4", "True", "(2,)"), 8,
-         "npy fortran_order is True, expected False"},
-        {NPY("<i4", "False", "(1, 2)"), 8,
-         "npy array of 2 dimensions, expected 1"},
-        {NPY("<i4", "False", "()"), 4, "npy array of 0 dimensions, expected "
-         "1"},
+        {NPY(">i4", "False", "(2,)"), 8, NULL},
+        {NPY("<f4", "False", "(2,)"), 8, NULL},
+        {NPY("<i4", "True", "(2,)"), 8, NULL},
+        {NPY("<i4", "False", "(1, 2)"), 8, NULL},
+        {NPY("<i4", "False", "()"), 4, NULL},
         {NPY("<i4", "False", "(3,)"), 8,
-         "8 bytes of data, shape (3,) of '<i4' needs 4 each"},
+         "expected 3 elements of 4 bytes each, found 8 bytes of data"},
         {NPY("<i4", "False", "(2,)"), 7,
-         "7 bytes of data, shape (2,) of '<i4' needs 4 each"},
-        {NPY("<i4", "False", "(4611686018427387904,)"), 0, "0 bytes of data, "
-         "shape (4611686018427387904,) of '<i4' needs 4 each"},
+         "expected 2 elements of 4 bytes each, found 7 bytes of data"},
+        {NPY("<i4", "False", "(4611686018427387904,)"), 0,
+         "expected 4611686018427387904 elements of 4 bytes each, found 0 "
+         "bytes of data"},
         {NPY("<i4", "False", "(2,)"), 8, "element 1 is -1, expected a token id"
          " from 0 to 2147483647"},
-        {"{'descr': '<i4', 'shape': (2,)}", 8, "npy header is not a "
-         "dictionary of descr, fortran_order and shape"},
-        {"{'descr': '<i4', 'descr': '<i4', 'shape': (2,)}", 8, "npy header is "
-         "not a dictionary of descr, fortran_order and shape"},
-        {NPY("<i4", "False", "(99999999999999999999,)"), 8, "npy header is "
-         "not a dictionary of descr, fortran_order and shape"},
-        {"{'descr': '<i4', 'fortran_order': False, 'shape': (2,), 'x'}", 8,
-         "npy header is not a dictionary of descr, fortran_order and shape"},
+        {"{'descr': '<i4', 'shape': (2,)}", 8, NULL},
+        {"{'descr': '<i4', 'descr': '<i4', 'shape': (2,)}", 8, NULL},
+        {NPY("<i4", "False", "(99999999999999999999,)"), 8, NULL},
+        {"{'descr': '<i4', 'fortran_order': False, 'shape': (2,), 'x'}", 8, NULL},
         {"{'descr': '<i4', 'fortran_order': False, 'shape': (2,), "
-         "'descr': '<i4'}", 8, "npy header is not a dictionary of descr, "
-         "fortran_order and shape"},
-        {NPY("<i4", "False", "(,)"), 8, "npy header is not a dictionary of "
-         "descr, fortran_order and shape"},
-        {NPY("<i4", "Maybe", "(2,)"), 8, "npy header is not a dictionary of "
-         "descr, fortran_order and shape"},
-        {"", 8, "npy header is not a dictionary of descr, fortran_order and "
-         "shape"},
+         "'descr': '<i4'}", 8, NULL},
+        {NPY("<i4", "False", "(,)"), 8, NULL},
+        {NPY("<i4", "Maybe", "(2,)"), 8, NULL},
+        {"", 8, NULL},
     };
     int32_t *t;
     long n;
-    char expected[256];
+    char expected[512];
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        snprintf(expected, sizeof expected, DIR "/t.npy: %s", bad[i].says);
+        snprintf(expected, sizeof expected, DIR "/t.npy: %s%s",
+                 bad[i].says ? bad[i].says : HEADER,
+                 bad[i].says ? "" : bad[i].header);
+        gm_clean(expected, "");
         refused(npy(1, bad[i].header, i4, bad[i].n, &t, &n), GM_EINPUT,
                 expected);
     }
@@ -798,18 +841,17 @@ static void test_bad_npy(void) {
             DIR "/t.npy: element 1 is 2147483648, expected a token id from 0 "
             "to 2147483647");
     refused(npy(4, NPY("<i4", "False", "(2,)"), i4, 8, &t, &n), GM_EINPUT,
-            DIR "/t.npy: npy version 4.0, expected 1.0, 2.0 or 3.0");
+            DIR "/t.npy: " LAYOUT "83 bytes");
     write_file(DIR "/t.npy", "PK\3\4 a zip file", 15);
     refused(STATUS(t = gm_npy_read(&arena, DIR "/t.npy", &n)), GM_EINPUT,
-            DIR "/t.npy: not an npy file (15 bytes)");
+            DIR "/t.npy: " LAYOUT "15 bytes");
     write_file(DIR "/t.npy", "\x93NUMPY\1\0\xFF\xFF{}", 12);
     refused(STATUS(t = gm_npy_read(&arena, DIR "/t.npy", &n)), GM_EINPUT,
-            DIR "/t.npy: npy header of 65535 bytes does not fit a file of 12");
+            DIR "/t.npy: " LAYOUT "12 bytes");
     write_file(DIR "/t.npy", "\x93NUMPY\1\0\5\0{'descr': '<i4', "
                "'fortran_order': False, 'shape': (0,), }", 67);
     refused(STATUS(gm_npy_read(&arena, DIR "/t.npy", &n)), GM_EINPUT,
-            DIR "/t.npy: npy header is not a dictionary of descr, "
-            "fortran_order and shape");
+            DIR "/t.npy: " HEADER "{'des");
 }
 
 /* --------------------------------------------------------------- mutations */

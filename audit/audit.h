@@ -22,8 +22,7 @@ typedef struct {
 } gm_check;
 
 /* resources: "a.tsv,b.tsv", tables of what the certificate limits, or NULL.
-   Without a certificate (files of other tools) sizes are counted and the bound
-   is for the assignment's own code bits.  out->failed: claims that fail. */
+   Without a certificate the bound is for the assignment's own code bits. */
 void gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
                          const gm_scores *scores, const char *resources,
                          gm_check *out);
@@ -38,9 +37,8 @@ typedef struct {
                                when `only` is NULL                            */
 } gm_dump_options;
 
-/* Takes the next step of the fit and writes what it saw to `path` and its
-   scalars to the same name with .tsv.  Memory is one tensor beside the fit's;
-   the size is reported before anything is written. */
+/* Takes the next step of the fit and writes what it saw to `path`, its scalars
+   to the same name with .tsv, with the memory of one tensor. */
 void gm_dump_step(gm_arena *arena, gm_fit *fit,
                   const gm_dump_options *options, const char *path,
                   const gm_report *report);
@@ -86,10 +84,9 @@ const char *gm_index_text(const gm_tensor *tensor, int64_t i, char text[96]);
 long gm_element_count(const gm_tensor *tensor);
 double *gm_elements(gm_arena *arena, const gm_tensor *tensor);
 
-/* ----------------------------------------------------------------- signs.c
-   What usually causes a departure, told from the numbers. */
+/* ----------------------------------------------------------------- signs.c */
 
-/* Fills out->hint for the first verdict that departs. */
+/* Fills out->hint with what usually causes the first departure. */
 void gm_recognise(gm_arena *arena, const gm_tensors *ours,
                   const gm_tensors *theirs, gm_verification *out);
 

@@ -184,15 +184,10 @@ static void match_rows(struct checker *c) {
 /* Candidate k is one, and listed in "2,3,4" if the file lists what is allowed.
    */
 static bool may_take(const struct checker *c, long m, int k) {
-    if (c->s->bytes[m * c->s->K + k] < 0) return false;
-    for (const char *p = c->a->allowed ? c->a->allowed[c->row[m]] : NULL;
-         p && *p;) {
-        char *end;
-        if (strtol(p, &end, 10) == c->s->bits[k]) return true;
-        if (end == p) return false;
-        p = *end == ',' ? end + 1 : end;
-    }
-    return !c->a->allowed;
+    char bits[16];
+    snprintf(bits, sizeof bits, "%d", c->s->bits[k]);
+    return c->s->bytes[m * c->s->K + k] >= 0 &&
+           (!c->a->allowed || gm_name_matches(c->a->allowed[c->row[m]], bits));
 }
 
 static void claim_none(struct checker *c, const char *name, long count,

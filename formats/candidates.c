@@ -16,12 +16,10 @@ void gm_recipe_parse(const char *bits, long group, gm_recipe *out) {
         char *end;
         long b = strtol(c, &end, 10);
         if (end == c || !gm_is_bits(b) || (*end && *end != ',') ||
-            out->count == GM_MAX_CANDIDATES)
-            gm_fail(GM_EUSAGE, "--bits: expected a list of 1..8, 16 or 32 such "
-                    "as 2,3,4, found \"%s\"", bits);
-        if (out->count && b <= out->bits[out->count - 1])
-            gm_fail(GM_EUSAGE, "--bits: expected ascending numbers, found "
-                    "\"%s\"", bits);
+            out->count == GM_MAX_CANDIDATES ||
+            (out->count && b <= out->bits[out->count - 1]))
+            gm_fail(GM_EUSAGE, "--bits: expected an ascending list of 1..8, 16 "
+                    "or 32 such as 2,3,4, found \"%s\"", bits);
         out->bits[out->count++] = (int)b;
         c = end;
         if (!*c) return;
@@ -65,27 +63,25 @@ static const char *after(const char *word, const char *start) {
 /* One word after "bits=... group=...". */
 static void read_word(const char *word, gm_recipe *r) {
     static const char *const scales[] = {"minmax", "mse"};
+    static const char *const expected[] = {
+        [GM_RTN] = "nothing but scales=", [GM_EXTERNAL] = "nothing",
+        [GM_GPTQ] = "hessian=, act-order, damping=, scales= or sequential"};
+    const bool gptq = r->quantizer == GM_GPTQ;
     const char *value;
-    if (r->quantizer == GM_EXTERNAL)
-        gm_fail(GM_EINPUT, "candidates: expected nothing after group=, found "
-                "\"%s\"", word);
-    if ((value = after(word, "scales=")))
+    if (r->quantizer != GM_EXTERNAL && (value = after(word, "scales=")))
         r->scales = (gm_scales)gm_parse_name("--scales", value, scales, 2);
-    else if (r->quantizer == GM_RTN)
-        gm_fail(GM_EINPUT, "candidates: expected nothing but scales= after "
-                "group=, found \"%s\"", word);
-    else if ((value = after(word, "hessian=")))
+    else if (gptq && (value = after(word, "hessian=")))
         r->hessian = (gm_hessian)gm_parse_name("--hessian", value,
                                                gm_hessian_name, 3);
-    else if ((value = after(word, "damping=")))
+    else if (gptq && (value = after(word, "damping=")))
         r->damping = gm_parse_double("damping", value, 1e-9, 1);
-    else if (strcmp(word, "act-order") == 0)
+    else if (gptq && strcmp(word, "act-order") == 0)
         r->act_order = true;
-    else if (strcmp(word, "sequential") == 0)
+    else if (gptq && strcmp(word, "sequential") == 0)
         r->sequential = true;
     else
-        gm_fail(GM_EINPUT, "candidates: expected hessian=, act-order, "
-                "damping=, scales= or sequential, found \"%s\"", word);
+        gm_fail(GM_EINPUT, "candidates: expected %s after group=, found \"%s\"",
+                expected[r->quantizer], word);
 }
 
 void gm_recipe_read(const char *text, gm_recipe *out) {

@@ -6,8 +6,7 @@
 
 #include "../gamma.h"
 
-/* ------------------------------------------------------------ candidates.c
-   Recipes as text; the file of a model's candidates. */
+/* ------------------------------------------------------------ candidates.c */
 
 /* "2,3,4" and a group into a recipe of RTN; and its bits back. */
 void gm_recipe_parse(const char *bits, long group, gm_recipe *out);
@@ -29,8 +28,7 @@ void gm_candidates_find(gm_arena *arena, gm_model *model,
                         const gm_recipe *recipe, const char *hash,
                         const char *dir, gm_candidates *out);
 void gm_candidates_close(gm_candidates *candidates);
-/* The file's bytes are those that were written: its SHA-256 is the one in
-   DIR/sha256-HASH.txt, which was there before the file. */
+/* The file's SHA-256 is the one in DIR/sha256-HASH.txt, written before it. */
 void gm_candidates_verify(gm_arena *arena, const gm_candidates *candidates,
                           const char *dir);
 

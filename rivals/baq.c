@@ -111,10 +111,8 @@ void gm_baq_round(gm_arena *arena, const gm_real *w, long out, long in,
 static double log2_of(double x) { return gm_logd(x) / LN2; }
 
 static int whole_levels(double ln) {
-    if (ln <= 0) return 1;
-    if (ln >= 6) return MOST_LEVELS;
-    double x = rint(gm_expd(ln));
-    return x > MOST_LEVELS ? MOST_LEVELS : (int)x;
+    const double x = rint(gm_expd(ln));
+    return x < 1 ? 1 : x > MOST_LEVELS ? MOST_LEVELS : (int)x;
 }
 
 void gm_baq_levels(long n, const double *loss, double rate, int *levels) {

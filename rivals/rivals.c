@@ -447,13 +447,6 @@ const gm_scores *gm_rivals_table(const gm_rivals *rivals) {
     return &rivals->table;
 }
 
-/* The least sizes fit, or the reachable range in the reader's unit. */
-static void check_feasible(const gm_rivals *r) {
-    const gm_solve_options any = {.solver = GM_DP, .any = true};
-    gm_certificate t;
-    gm_mckp_solve(r->arena, &r->p, &any, r->choice, &t);
-}
-
 /* What outlives the call, made by the first that needs it: the original's
    states, errors of all candidates; its share of the effort. */
 static gm_effort prepare(gm_rivals *r) {
@@ -489,13 +482,15 @@ gm_effort gm_rivals_choose(gm_rivals *r, gm_method method,
                            gm_refined *out) {
     if ((unsigned)method >= GM_METHODS)
         gm_fail(GM_EUSAGE, "no such method: %d", (int)method);
+    const gm_solve_options any = {.solver = GM_DP, .any = true};
+    gm_certificate t;
     r->method = method;
     r->budget = budget;
     r->choice = choice;
     r->refined = out;
     gm_mark mark = gm_arena_mark(r->arena);
     gm_problem_build(r->arena, &r->table, budget, 30, &r->p);
-    check_feasible(r);
+    gm_mckp_solve(r->arena, &r->p, &any, choice, &t);   /* is anything so small? */
     gm_arena_rewind(r->arena, mark);
     gm_effort effort = prepare(r);
     const double start = gm_seconds();

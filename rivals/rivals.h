@@ -6,19 +6,15 @@
 
 #include "../gamma.h"
 
-/* --------------------------------------------------------------- measure.c
-   Perplexity, KL divergence and top-1 agreement over windows of a text. */
+/* --------------------------------------------------------------- measure.c */
 
-/* Windows in one forward pass of a block. */
+/* Windows in one forward pass of a block; rows whose logits exist at once. */
 long gm_batch(long windows, long window);
-
-/* Rows whose logits exist at once, of `rows`: even chunks of at most 512 rows
-   and, above 64 rows, of 2^24 logits. */
 long gm_logit_rows(long vocab, long rows);
 
-/* Hidden states after the last block (before the final norm) for every token,
-   h [S T, d].  choice: candidate of each module, or NULL for the original
-   weights.  Blocks outermost: memory is one block and the states. */
+/* Hidden states h [S T, d] after the last block, before the final norm, in the
+   memory of one block beside them.  choice: candidate of each module, or NULL
+   for the original weights. */
 void gm_final_states(gm_arena *arena, const gm_model *model,
                      const gm_candidates *candidates, const int *choice,
                      const gm_sequences *text, const gm_report *report,
@@ -28,7 +24,8 @@ void gm_final_states(gm_arena *arena, const gm_model *model,
 void gm_token_losses(gm_arena *arena, const gm_head *head, const gm_real *h,
                      const int32_t *next, long rows, double *nll);
 
-/* student and teacher: states as above; teacher may be NULL. */
+/* Perplexity, and KL divergence and top-1 agreement with the teacher: final
+   states like the student's, or NULL. */
 void gm_evaluate(gm_arena *arena, const gm_head *head,
                  const gm_sequences *text, const gm_real *student,
                  const gm_real *teacher, const gm_report *report,
@@ -37,7 +34,6 @@ void gm_evaluate(gm_arena *arena, const gm_head *head,
 /* ------------------------------------------------------------- objective.c
    What an assignment costs on a calibration text: what the rivals minimise. */
 
-/* The original model's states of the whole text, and buffers, in the arena. */
 typedef struct gm_objective gm_objective;
 gm_objective *gm_objective_begin(gm_arena *arena,
                                  const gm_candidates *candidates,
@@ -48,14 +44,12 @@ gm_objective *gm_objective_begin(gm_arena *arena,
 double gm_objective_evaluations(const gm_objective *objective);
 void gm_objective_forget(gm_objective *objective);
 
-/* S_mk = E_l with module m alone at candidate k (gamma.c's E_l); 0 where it has
-   none.  [M, K]. */
+/* [M, K]: E_l with module m alone at candidate k; the error of module m's own
+   output.  0 where there is no candidate. */
 void gm_objective_separable(gm_objective *objective, double *S);
-/* D_mk, the error of module m's own output; 0 where there is no Q_mk. */
 void gm_objective_gram(gm_objective *objective, double *D);
 
-/* sum_l E_l with all seven modules of each block at their candidates.  Blocks
-   are remembered until gm_objective_forget; memory for them: the arena. */
+/* sum_l E_l of a choice; blocks are remembered, in the arena, until forget. */
 double gm_objective_blocks(gm_objective *objective, const int *choice);
 
 /* Mean KL(original || quantized) over the text, nats.  _begin: once before. */
@@ -63,20 +57,18 @@ void gm_objective_kl_begin(gm_objective *objective);
 double gm_objective_kl(gm_objective *objective, const int *choice);
 
 /* KL(choice, but module m at candidate k) ~ KL(choice) + slope_mk + curve_mk,
-   both [M, K], 0 where choice has k or m lacks it.  After _kl_begin; sequences
-   of at least 2 tokens.  seed: of the labels that curve is drawn from. */
+   both [M, K], 0 where choice has k or m lacks it; seed: of curve's labels.
+   Then its work in forward passes of the model over the text, its memory. */
 void gm_objective_expand(gm_objective *objective, const int *choice,
                          uint64_t seed, double *slope, double *curve);
-/* Its work in forward passes of the model over the text, and its memory. */
 long gm_expand_evaluations(void);
 int64_t gm_expand_bytes(const gm_config *config, long T);
 
-/* ---------------------------------------------------------------- search.c
-   From one assignment to the next.  Candidates of a module are ordered by
-   (size, k) among those allowed. */
+/* ---------------------------------------------------------------- search.c */
 
-/* The candidate of module m next above k, if it takes no more than `room` above
-   k's size, or next below; of k = -1: the first, the last.  -1: none. */
+/* The candidate of module m next above k by (size, k), if it takes no more than
+   `room` above k's size, or next below; of k = -1: the first, the last.
+   -1: none. */
 int gm_neighbour(const gm_mckp *problem, long m, int k, bool up, int64_t room);
 /* choice[m] = k; what that adds to the size. */
 int64_t gm_take(const gm_mckp *problem, int *choice, long m, int k);
@@ -86,15 +78,14 @@ int64_t gm_size_of(const gm_mckp *problem, const int *choice);
 typedef struct { uint64_t seed, stream, counter; } gm_draws;
 void gm_fill_random(const gm_mckp *problem, int *choice, gm_draws *draws);
 
-/* What is searched.  spent: evaluations so far; `share`: what a change of one
-   module costs at most, a whole assignment being 1. */
 typedef struct {
     const gm_mckp *problem;
     gm_objective *objective;
     double (*cost)(gm_objective *objective, const int *choice);
-    double (*spent)(const gm_objective *objective);
-    double share, evaluations;          /* the search ends before `spent` is
-                                           above `evaluations` */
+    double (*spent)(const gm_objective *objective);     /* evaluations so far */
+    double share;               /* most that a change of one module costs, a
+                                   whole assignment being 1                  */
+    double evaluations;         /* what is spent stays below                 */
     uint64_t seed;
     const gm_report *report;
 } gm_search;
@@ -109,12 +100,12 @@ void gm_evolve(gm_arena *arena, const gm_search *search, const int *starts,
    The ways themselves: docs/rivals.md.  Every answer is within the budget and
    depends on options, method and budget alone. */
 
-/* What ways to choose bits measure: nothing; errors of single linears' outputs,
-   or of blocks; of blocks and the KL of whole quantized models; the latter and
-   its gradients. */
 typedef enum {
-    GM_MEASURES_NOTHING, GM_MEASURES_LINEARS, GM_MEASURES_BLOCKS,
-    GM_MEASURES_MODELS, GM_MEASURES_GRADIENTS
+    GM_MEASURES_NOTHING,
+    GM_MEASURES_LINEARS,        /* errors of single linears' outputs         */
+    GM_MEASURES_BLOCKS,
+    GM_MEASURES_MODELS,         /* of blocks, and KL of quantized models     */
+    GM_MEASURES_GRADIENTS       /* the latter and its gradients              */
 } gm_measures;
 
 typedef enum {
@@ -136,10 +127,9 @@ typedef enum {
 const char *gm_method_name(gm_method method);   /* "uniform" ... "refined" */
 gm_measures gm_method_measures(gm_method method);
 
-/* What all methods share.  text: calibration, never the evaluation text. */
 typedef struct {
     const gm_candidates *candidates;
-    gm_sequences text;
+    gm_sequences text;          /* calibration, never the evaluation text    */
     const gm_scores *learned;   /* GAMMA's; NULL: GM_LEARNED and GM_REFINED
                                    are refused */
     long evaluations;           /* most evaluations of a search, >= 1        */
@@ -153,9 +143,8 @@ gm_rivals *gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
 /* The table that budgets are parsed against: sizes, scores zero. */
 const gm_scores *gm_rivals_table(const gm_rivals *rivals);
 
-/* evaluations: forward passes of the model, or of all its blocks, over the
-   text; parts of one counted as such.  What a method would spend alone: errors
-   measured for an earlier call are counted again, in both. */
+/* In forward passes of the model, or of all its blocks, over the text: what a
+   method would spend alone; errors measured for an earlier call count again. */
 typedef struct { double evaluations, seconds; } gm_effort;
 
 /* Of GM_REFINED: the scores [M, K] (the caller's) whose optimum it is; its KL
@@ -224,8 +213,7 @@ typedef struct {
 } gm_baq_report;
 
 /* Makes, where not there, DIR/baq-HASH.safetensors of each option (all with the
-   same Hessian and damping): dequantized weights with their stored bytes, and
-   its table baq-HASH.tsv; two sweeps over the blocks for all together.
+   same Hessian and damping) and its table, in two sweeps for all together.
    GM_EINFEASIBLE: rule ebits with a rate that ranges alone exceed. */
 void gm_baq_make(gm_arena *arena, gm_model *model,
                  const gm_baq_options *options, int count,

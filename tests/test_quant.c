@@ -256,13 +256,14 @@ static void recipes(void) {
     const char *bad[] = {"", "9", "2,,3", "2;3", "2,3,", "x"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char expected[160];
-        snprintf(expected, sizeof expected, "--bits: expected a list of 1..8, "
-                 "16 or 32 such as 2,3,4, found \"%s\"", bad[i]);
+        snprintf(expected, sizeof expected, "--bits: expected an ascending list "
+                 "of 1..8, 16 or 32 such as 2,3,4, found \"%s\"", bad[i]);
         CHECK(STATUS(gm_recipe_parse(bad[i], 64, &r)) == GM_EUSAGE, "%s", bad[i]);
         CHECK_TEXT(err.text, expected);
     }
     CHECK(STATUS(gm_recipe_parse("3,2", 64, &r)) == GM_EUSAGE, "descending");
-    CHECK_TEXT(err.text, "--bits: expected ascending numbers, found \"3,2\"");
+    CHECK_TEXT(err.text, "--bits: expected an ascending list of 1..8, 16 or "
+               "32 such as 2,3,4, found \"3,2\"");
     CHECK(STATUS(gm_recipe_read("external bits=2 group=1 x", &r)) == GM_EINPUT,
           "a word after external");
     CHECK_TEXT(err.text, "candidates: expected nothing after group=, found "

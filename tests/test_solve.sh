@@ -146,7 +146,10 @@ GLPK=0)" solve "$s" --bits 4 --solver glpk
 fi
 
 # -------------------------------------------------- GLPK's model, seen by glpsol
-if command -v glpsol >/dev/null; then
+if [ $have_glpk = no ]; then
+    expect 2 "gamma: this program was built without GLPK (make GLPK=0)" \
+        solve "$s" --bits 3 --lp "$w/model.lp"
+elif command -v glpsol >/dev/null; then
     for more in "" "--exact" "--fuse q_proj+k_proj+v_proj"; do
         # shellcheck disable=SC2086
         solve "$s" --bits 3 $more --lp "$w/model.lp"

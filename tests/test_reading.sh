@@ -14,7 +14,7 @@ sed -n 's/^| *\([a-z.]*\) *| *\([0-9]*\)-\([0-9]*\) *| *\([^|]*\) *|.*/\1 \2 \3 
     docs/reading.md | tr -d '`,' >"$rows"
 while read -r file first last names; do
     for name in $names; do
-        at=$(grep -nE "^[A-Za-z_}#].*\b$name[ (;,{]|^$name\(" "$file" |
+        at=$(grep -nE "^[A-Za-z_}#].*\b$name([ (;,{]|$)|^$name\(" "$file" |
             cut -d : -f 1 | awk -v a="$first" -v b="$last" '$1 >= a && $1 <= b' |
             head -n 1)
         if [ "$at" ]; then ok; else

@@ -150,7 +150,7 @@ $(B)/gamma_main.o: cmd/main.c $(HEADERS) Makefile
 	@$(CC) $(CFLAGS) $(OPT) -Dmain=gamma_main -Wno-missing-prototypes -c $< -o $@
 mutants: gamma $(LIB:%=build/double/%.o) $(B)/gamma_main.o
 	@CC="$(CC)" LIB="$(LIB)" MAIN="$(MAIN)" COMMANDS="$(COMMANDS)" LDLIBS="$(LDLIBS)" FLAGS="$(CFLAGS)" \
-	    OBJECTS="$(B)" sh tests/mutants.sh $(MUTANTS)
+	    OBJECTS="$(B)" sh tests/mutants.sh '$(MUTANTS)'
 
 # Lines and branches that the tests run.
 coverage:

@@ -13,7 +13,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 list=tests/mutants.txt dir=build/mutants
 tab=$(printf '\t')
-export ASAN_OPTIONS=allocator_may_return_null=1
+export ASAN_OPTIONS=allocator_may_return_null=1 OMP_WAIT_POLICY=passive
 
 if [ "$1" != --one ]; then
     start=$(date +%s)
@@ -39,13 +39,16 @@ field() { printf '%s\n' "$line" | cut -f "$1"; }
 file=$(field 1) test=$(field 2) name=${file%.c} work=$dir/$2 root=$PWD
 mkdir -p "$work/build/test" "$work/build/double"
 trap 'rm -rf "$work"' EXIT
-for i in data docs tests tools gamma README.md gamma.h; do
+for i in docs tools gamma README.md gamma.h; do
     ln -sfn "$root/$i" "$work/$i"
 done
+# linked file by file: what a mutant removes or replaces there stays here
+cp -rlf "$root/data" "$root/tests" "$work"
 
 # the copy with the change; awk's index() takes the text as it stands
 printf '%s\n' "$line" >"$work/line"
 for header in */*.h; do
+    [ "${header%/*}" = tests ] && continue
     mkdir -p "$work/${header%/*}"
     ln -sf "$root/$header" "$work/$header"
 done

@@ -519,20 +519,29 @@ static void threads_and_instruction_sets(gm_relaxation relaxation,
 }
 
 /* Every sequence is used once before any is used again: with one sequence a
-   step, the blocks' losses of steps 1, 2 and 3, 4 are of both sequences. */
+   step, the blocks' losses of each pair of steps are of both sequences, in an
+   order that is drawn anew. */
 static void every_sequence_equally(void) {
+    enum { STEPS = 16 };
     gm_fit_options o = golden_options;
-    o.batch = 1, o.steps = 4, o.rate = 1e-300;      /* theta stays put */
+    o.batch = 1, o.steps = STEPS, o.rate = 1e-300;  /* theta stays put */
     fixture f;
-    double E[4];
+    double E[STEPS];
+    int turned = 0;
     fixture_begin(&f, "qwen3", &o);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < STEPS; i++) {
         CHECK(STATUS(gm_fit_step(&f.fit)) == GM_OK, "step");
         E[i] = f.fit.E;
     }
-    CHECK(E[0] != E[1] && E[2] != E[3], "two sequences in each pair of steps");
-    CHECK((E[2] == E[0] && E[3] == E[1]) || (E[2] == E[1] && E[3] == E[0]),
-          "the same two again: %g %g, %g %g", E[0], E[1], E[2], E[3]);
+    CHECK(E[0] != E[1], "two sequences");
+    for (int i = 2; i < STEPS; i += 2) {
+        const bool turn = E[i] == E[1] && E[i + 1] == E[0];
+        CHECK(turn || (E[i] == E[0] && E[i + 1] == E[1]),
+              "the same two again: %g %g, %g %g", E[0], E[1], E[i], E[i + 1]);
+        turned += turn;
+    }
+    CHECK(turned > 0 && turned < STEPS / 2 - 1, "%d of %d orders are the "
+          "first's reversed", turned, STEPS / 2 - 1);
     fixture_end(&f);
 }
 
@@ -571,6 +580,41 @@ static void separable_of_an_epoch(void) {
     }
     fixture_end(&one);
     fixture_end(&both);
+}
+
+/* The standard error of a score is that of the mean over the tail's steps, from
+   each step's loss by itself; a module's bytes are those of its candidates. */
+static void errors_and_bytes(void) {
+    enum { STEPS = 4 };
+    gm_fit_options o = golden_options;
+    fixture f;
+    gm_scores table;
+    double score[512], error[512], loss[STEPS][512];
+    o.score = GM_SCORE_LOSS, o.steps = STEPS, o.tail = 1, o.batch = 1;
+    fixture_begin(&f, "qwen3", &o);
+    const long n = f.fit.M * f.fit.K;
+    for (int t = 0; t < STEPS; t++) {
+        CHECK(STATUS(gm_fit_step(&f.fit)) == GM_OK, "%s", err.text);
+        for (long i = 0; i < n; i++) {
+            loss[t][i] = f.fit.loss_sum[i];
+            for (int u = 0; u < t; u++) loss[t][i] -= loss[u][i];
+        }
+    }
+    gm_fit_scores(&f.fit, score, error);
+    gm_module_table(&f.arena, &f.model, &f.candidates.recipe, &table);
+    for (long i = 0; i < n; i++) {
+        double mean = 0, squares = 0;
+        for (int t = 0; t < STEPS; t++) mean += loss[t][i] / STEPS;
+        for (int t = 0; t < STEPS; t++) squares += pow(loss[t][i] - mean, 2);
+        double by_hand = sqrt(squares / (STEPS * (STEPS - 1)));
+        CHECK(fabs(error[i] - by_hand) <= 1e-6 * by_hand,
+              "error of %ld: %g, by hand %g", i, error[i], by_hand);
+        const long m = i / f.fit.K;
+        CHECK(table.bytes[i] == gm_packed_bytes(table.out[m], table.in[m],
+                                                table.bits[i % f.fit.K], 32),
+              "bytes of %ld: %ld", i, (long)table.bytes[i]);
+    }
+    fixture_end(&f);
 }
 
 static void write_text(const char *path, const char *text) {
@@ -693,6 +737,7 @@ static int test_main(void) {
     threads_and_instruction_sets(GM_HARD, GM_NORM_UPDATE);
     every_sequence_equally();
     separable_of_an_epoch();
+    errors_and_bytes();
     calibration_spreads();
     overflow_is_named();
     refusals();

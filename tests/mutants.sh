@@ -45,7 +45,7 @@ done
 
 # the copy with the change; awk's index() takes the text as it stands
 printf '%s\n' "$line" >"$work/line"
-for header in */*.h; do
+for header in [!t]*/*.h; do
     mkdir -p "$work/${header%/*}"
     ln -sf "$root/$header" "$work/$header"
 done

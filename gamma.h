@@ -194,7 +194,7 @@ typedef struct {
     char text[128];             /* of the recipe, as files have it */
     const gm_model *model;
     gm_tensors tensors;
-    char hash[65];              /* of recipe, model and, for GPTQ, calibration */
+    char hash[65];              /* of recipe, model, for GPTQ the calibration */
     const bool *allowed;        /* [M, K] has m a candidate k; NULL: all do */
 } gm_candidates;
 
@@ -258,7 +258,8 @@ typedef struct {
 /* choice: [M].  Of the optimal assignments the one smallest in size, then
    lexicographically smallest in module order (lower candidate first).
    GM_ELIMIT: a limit came first; incumbent and bound are there.  Fails where
-   nothing is feasible (reach is set), nothing was found in time, or (GM_EDIFFER) the solvers disagree. */
+   nothing is feasible (reach is set), nothing was found in time, or the solvers
+   disagree (GM_EDIFFER). */
 gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
                         const gm_solve_options *options, int *choice,
                         gm_certificate *out);

@@ -142,9 +142,10 @@ static void check_infeasible(const char *name, gm_status s,
                              const gm_certificate *t) {
     gm_vec r = record(mckp_vec, name, "reachable");
     CHECK(s == GM_EINFEASIBLE, "%s: status %d", name, s);
-    CHECK(t->smallest == r.i[0] && t->below == r.i[1] && t->above == r.i[2] &&
-          t->largest == r.i[3], "%s: %ld %ld %ld %ld", name,
-          (long)t->smallest, (long)t->below, (long)t->above, (long)t->largest);
+    const gm_reach *x = &t->reach;
+    CHECK(x->smallest == r.i[0] && x->below == r.i[1] && x->above == r.i[2] &&
+          x->largest == r.i[3], "%s: %ld %ld %ld %ld", name,
+          (long)x->smallest, (long)x->below, (long)x->above, (long)x->largest);
     vec_free(&r);
 }
 

@@ -85,11 +85,9 @@ void gm_head_backward(const gm_head *head, const gm_real *h, long rows,
    Rounding of one weight; the candidates of a model.  Equations: quant.c. */
 
 typedef enum { GM_RTN, GM_GPTQ, GM_EXTERNAL } gm_quantizer;
-/* Weight w_t of token t in GPTQ's H = (2/tokens) sum_t w_t^2 x_t x_t^T:
-   token: 1 / ||x_t||, times 4 at the first position of a sequence [choice];
-   plain: 1 (Frantar et al. 2022); attention: for the input of q, k and v
-   sqrt(a_t) / ||x_t||, a_t the attention that t receives (gm_attention_mass),
-   else as token [choice]. */
+/* w_t of (10): token 1 / ||x_t||, times 4 at position 0 of a sequence [choice];
+   plain 1 (Frantar et al. 2022); attention sqrt(a_t) / ||x_t|| for q, k and v,
+   a_t by gm_attention_mass, else as token [choice]. */
 typedef enum { GM_TOKEN, GM_PLAIN, GM_ATTENTION } gm_hessian;
 typedef enum { GM_MINMAX, GM_MSE } gm_scales;   /* (1) or (4) in quant.c */
 extern const char *const gm_quantizer_name[], *const gm_hessian_name[];
@@ -107,25 +105,21 @@ typedef struct gm_external {
 
 /* How candidates are made; what is hashed into every file that uses them. */
 typedef struct {
-    int count;                          /* K                              */
-    int bits[GM_MAX_CANDIDATES];        /* ascending, 1..8; 16 or 32: the
-                                           weight as stored               */
-    long group;                         /* input columns per scale        */
+    int count;                          /* K                                 */
+    int bits[GM_MAX_CANDIDATES];        /* b_k, ascending, 1..8; 16 or 32: the
+                                           weight as stored                  */
+    long group;                         /* input columns per scale           */
     gm_quantizer quantizer;
     gm_scales scales;
-    gm_hessian hessian;                 /* GPTQ only, like all below      */
-    bool act_order;                     /* largest H_jj first             */
-    double damping;                     /* share of mean H_jj added to it */
-    bool sequential;                    /* inputs as the modules before,
-                                           already quantized, give them   */
-    const gm_external *external;        /* GM_EXTERNAL: what its file holds */
+    gm_hessian hessian;                 /* GPTQ only, as the next three      */
+    bool act_order;                     /* largest H_jj first                */
+    double damping;                     /* share of mean H_jj added to it    */
+    bool sequential;                    /* inputs from modules before, already
+                                           quantized                         */
+    const gm_external *external;        /* GM_EXTERNAL: what its file holds  */
     long at_once;                       /* sequences in a pass; 0: 4; no result
-                                           depends on it */
+                                           depends on it                     */
 } gm_recipe;
-
-static inline bool gm_is_bits(long b) {
-    return (b >= 1 && b <= 8) || b == 16 || b == 32;
-}
 
 /* One packed candidate of a weight [out, in], groups = ceil(in/group):
    codes: each row is a bit stream, least significant bit first, padded to a
@@ -137,8 +131,8 @@ typedef struct {
     uint8_t *codes, *scales, *zeros;
     gm_real *original;          /* [out, in] or NULL: the values themselves */
 } gm_packed;
-/* One whose parts follow each other at data [gm_packed_bytes]; and these as
-   tensors STEM.codes, STEM.scales, STEM.zeros of a file. */
+/* Its parts one after the other at data [gm_packed_bytes]; and as tensors
+   STEM.codes, STEM.scales, STEM.zeros of a file. */
 gm_packed gm_packed_at(long out, long in, int bits, long group, uint8_t *data);
 void gm_packed_tensors(gm_arena *arena, const char *stem, const gm_packed *p,
                        gm_tensor out[3]);
@@ -153,8 +147,7 @@ typedef struct {
     bool *dead;                 /* [n] H_jj = 0: the weight becomes 0        */
 } gm_factor;
 /* H [n, n], lower triangle read.  damping: share of the mean H_jj (of columns
-   that are not dead) added to each.  act_order: largest H_jj first, and all
-   groups' scales from the original weights. */
+   that are not dead) added to each. */
 void gm_gptq_factor(gm_arena *arena, long n, const double *H, double damping,
                     bool act_order, gm_factor *out);
 
@@ -165,7 +158,7 @@ void gm_quantize(gm_arena *arena, const gm_real *w, gm_scales rule,
 /* The values of all of the weight, q [out, in]. */
 void gm_dequantize(const gm_packed *packed, gm_real *q);
 
-/* The candidates of one module: their numbers k and weights. */
+/* The candidates that one module has: their numbers k and weights. */
 typedef struct {
     int count, k[GM_MAX_CANDIDATES];
     gm_packed packed[GM_MAX_CANDIDATES];
@@ -179,10 +172,9 @@ void gm_inner(gm_arena *arena, const gm_offer *offer, const gm_real *G,
 
 /* Sequences in one pass of GPTQ's inputs: a matter of memory. */
 long gm_at_once(const gm_recipe *recipe, long sequences);
-/* The Hessians that GPTQ candidates of that text are made from, as they are
-   made: look(context, l, i, n, H) for each block l and input i of its modules
-   (q, k, v | o | gate, up | down), H [n, n], lower triangle.  Always those of
-   the original model's inputs, as without --sequential. */
+/* (10) of the original model: look(context, l, i, n, H) for each block l and
+   input i of its modules (q, k, v | o | gate, up | down), H [n, n], lower
+   triangle. */
 typedef void gm_hessian_look(void *context, long l, int i, long n,
                              const double *H);
 void gm_hessians(gm_arena *arena, const gm_model *model,
@@ -195,18 +187,15 @@ void gm_candidates_make(gm_arena *arena, const gm_model *model,
                         const gm_sequences *calibration,
                         const gm_report *report, gm_out *file);
 
-/* The candidates of a whole model in one safetensors file, block after block:
-   NAME.b3.codes, NAME.b3.scales, NAME.b3.zeros.  Opened by
-   formats/candidates.c. */
+/* The candidates of a whole model in one safetensors file, NAME.b3.codes,
+   NAME.b3.scales, NAME.b3.zeros; opened by formats/candidates.c. */
 typedef struct {
     gm_recipe recipe;
     char text[128];             /* of the recipe, as files have it */
     const gm_model *model;
     gm_tensors tensors;
-    char hash[65];              /* of recipe, model and, for GPTQ, calibration:
-                                   what they depend on */
-    const bool *allowed;        /* [M, K] false: the module has no candidate k;
-                                   NULL: all have all */
+    char hash[65];              /* of recipe, model, for GPTQ the calibration */
+    const bool *allowed;        /* [M, K] has m a candidate k; NULL: all do */
 } gm_candidates;
 
 static inline bool gm_allowed(const gm_candidates *c, long m, int k) {
@@ -269,7 +258,8 @@ typedef struct {
 /* choice: [M].  Of the optimal assignments the one smallest in size, then
    lexicographically smallest in module order (lower candidate first).
    GM_ELIMIT: a limit came first; incumbent and bound are there.  Fails where
-   nothing is feasible (reach is set), nothing was found in time, or (GM_EDIFFER) the solvers disagree. */
+   nothing is feasible (reach is set), nothing was found in time, or the solvers
+   disagree (GM_EDIFFER). */
 gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
                         const gm_solve_options *options, int *choice,
                         gm_certificate *out);

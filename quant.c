@@ -57,7 +57,7 @@ typedef struct {
     long first, end;
 } rounding;
 
-/* ---------------------------------------------------- grids and codes (1)-(4) */
+/* --------------------------------------------------- grids and codes (1)-(4) */
 
 /* (1), from lo <= 0 and hi >= 0. */
 static void grid(float lo, float hi, int bits, uint16_t *scale, uint8_t *zero) {
@@ -126,7 +126,7 @@ static void round_rows(const rounding *r, const gm_real *w) {
         }
 }
 
-/* ------------------------------------------------------ GPTQ: the factor (5) */
+/* ----------------------------------------------------- GPTQ: the factor (5) */
 
 /* Columns by H_jj, largest first; equal ones from left to right.  n^2 steps,
    where the factor takes n^3. */
@@ -180,7 +180,7 @@ void gm_gptq_factor(gm_arena *arena, long n, const double *H, double damping,
     gm_arena_rewind(arena, mark);
 }
 
-/* ----------------------------------------------------- GPTQ: the columns (6) */
+/* ---------------------------------------------------- GPTQ: the columns (6) */
 
 /* Columns between two updates of all that follows, and rows handled side by
    side: every row is rounded by itself, so rows are vector lanes. */
@@ -303,7 +303,8 @@ gm_packed gm_packed_at(long out, long in, int bits, long group, uint8_t *data) {
 /* RTN (1)-(4), or GPTQ (6) with its factor; then (7). */
 void gm_quantize(gm_arena *arena, const gm_real *w, gm_scales rule,
                  const gm_factor *factor, gm_packed *q) {
-    const long out = q->out, in = q->in, groups = (in + q->group - 1) / q->group;
+    const long out = q->out, in = q->in;
+    const long groups = (in + q->group - 1) / q->group;
     const gm_parts row = gm_packed_parts(1, in, q->bits, q->group);
     assert(q->bits >= 1 && q->bits <= 8 && q->group >= 1 &&
            q->group <= GM_MAX_GROUP && (!factor || in == factor->n));
@@ -654,9 +655,9 @@ const gm_tensor *gm_candidate_tensor(const gm_candidates *c, long layer, int j,
     if (!e) return c->recipe.bits[k] < 16 ? NULL : w;
     t = e->tensor[(layer * GM_LINEARS + j) * c->recipe.count + k];
     if (!t)
-        gm_fail(GM_EINPUT, "%s: module %.*s: expected a candidate of %d bits, "
-                "found none", c->tensors.file[0]->path, (int)strlen(w->name) - 7,
-                w->name, c->recipe.bits[k]);
+        gm_bad(c->tensors.file[0]->path, "module %.*s: expected a candidate of "
+               "%d bits, found none", (int)strlen(w->name) - 7, w->name,
+               c->recipe.bits[k]);
     return t;
 }
 
@@ -677,13 +678,13 @@ gm_packed gm_candidate(gm_arena *arena, const gm_candidates *c, long layer,
     for (int i = 0; i < 3; at += part[i++].bytes) {
         t = gm_tensor_find(&c->tensors, part[i].name);
         if (!t || t->bytes != part[i].bytes)
-            gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected %zu bytes, found "
-                    "%zu", c->tensors.file[0]->path, part[i].name, part[i].bytes,
-                    t ? t->bytes : 0);
+            gm_bad(c->tensors.file[0]->path, "tensor \"%s\": expected %zu "
+                   "bytes, found %zu", part[i].name, part[i].bytes,
+                   t ? t->bytes : 0);
         if (t->dtype != part[i].dtype)
-            gm_fail(GM_EINPUT, "%s: tensor \"%s\": expected type %s, found %s",
-                    t->path, t->name, gm_dtype_name(part[i].dtype),
-                    gm_dtype_name(t->dtype));
+            gm_bad(t->path, "tensor \"%s\": expected type %s, found %s",
+                   t->name, gm_dtype_name(part[i].dtype),
+                   gm_dtype_name(t->dtype));
         gm_tensor_bytes(t, 0, t->bytes, at);
         if (t->dtype == GM_F16) gm_tensor_check(t);
     }

@@ -134,7 +134,7 @@ static char *digest_path(gm_arena *arena, const char *dir, const char *hash) {
     return gm_format(arena, "%s/sha256-%.12s.txt", dir, hash);
 }
 
-/* ---------------------------------------------------------------- writing it */
+/* --------------------------------------------------------------- writing it */
 
 /* As sha256sum -c reads it. */
 static void write_digest(gm_arena *arena, const gm_out *file, const char *to) {
@@ -196,7 +196,7 @@ static void ensure_file(gm_arena *arena, const gm_candidates *c,
     gm_arena_rewind(arena, mark);
 }
 
-/* ------------------------------------------------------------- opening a file */
+/* ------------------------------------------------------------ opening a file */
 
 /* Checks that need no file, and the model's hash.  "16" needs a checkpoint of
    16-bit weights, "32" one of F32. */
@@ -283,8 +283,8 @@ void gm_candidates_verify(gm_arena *arena, const gm_candidates *candidates,
     const char *from = digest_path(arena, dir, candidates->hash);
     char hex[65];
     if (!gm_exists(from))
-        gm_bad(path, "expected its SHA-256 in %s, found no such file; remove it "
-               "and it will be made again", from);
+        gm_bad(path, "expected its SHA-256 in %s, found no such file; remove "
+               "it and it will be made again", from);
     const char *said = gm_file_text(arena, from, NULL);
     gm_file_hash(path, hex);
     if (strncmp(said, hex, 64) != 0)

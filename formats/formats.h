@@ -8,6 +8,9 @@
 
 /* ------------------------------------------------------------ candidates.c */
 
+static inline bool gm_is_bits(long b) {
+    return (b >= 1 && b <= 8) || b == 16 || b == 32;
+}
 /* "2,3,4" and a group into a recipe of RTN; and its bits back. */
 void gm_recipe_parse(const char *bits, long group, gm_recipe *out);
 void gm_recipe_bits(const gm_recipe *recipe, char text[64]);

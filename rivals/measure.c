@@ -28,7 +28,8 @@ void gm_final_states(gm_arena *arena, const gm_model *model,
     gm_embed(model, text->tokens, text->sequences * T, h);
     for (long l = 0; l < c->layers; l++) {
         if (choice)
-            gm_chosen_block(arena, candidates, l, choice + l * GM_LINEARS, &block);
+            gm_chosen_block(arena, candidates, l, choice + l * GM_LINEARS,
+                            &block);
         else
             gm_block_load(model, l, &block);
         for (long s = 0; s < text->sequences; s += batch) {

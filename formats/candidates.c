@@ -63,11 +63,10 @@ static const char *after(const char *word, const char *start) {
 /* One word after "bits=... group=...". */
 static void read_word(const char *word, gm_recipe *r) {
     static const char *const scales[] = {"minmax", "mse"};
-    static const char *const expected[] = {
-        [GM_RTN] = "nothing but scales=", [GM_EXTERNAL] = "nothing",
-        [GM_GPTQ] = "hessian=, act-order, damping=, scales= or sequential"};
     const bool gptq = r->quantizer == GM_GPTQ;
-    const char *value;
+    const char *value, *expected = gptq
+        ? "hessian=, act-order, damping=, scales= or sequential"
+        : r->quantizer == GM_EXTERNAL ? "nothing" : "nothing but scales=";
     if (r->quantizer != GM_EXTERNAL && (value = after(word, "scales=")))
         r->scales = (gm_scales)gm_parse_name("--scales", value, scales, 2);
     else if (gptq && (value = after(word, "hessian=")))
@@ -81,7 +80,7 @@ static void read_word(const char *word, gm_recipe *r) {
         r->sequential = true;
     else
         gm_fail(GM_EINPUT, "candidates: expected %s after group=, found \"%s\"",
-                expected[r->quantizer], word);
+                expected, word);
 }
 
 void gm_recipe_read(const char *text, gm_recipe *out) {

@@ -57,7 +57,7 @@ typedef struct {
     long first, end;
 } rounding;
 
-/* --------------------------------------------------- grids and codes (1)-(4) */
+/* -------------------------------------------------- grids and codes (1)-(4) */
 
 /* (1), from lo <= 0 and hi >= 0. */
 static void grid(float lo, float hi, int bits, uint16_t *scale, uint8_t *zero) {

@@ -326,9 +326,6 @@ bool gm_json_is(const gm_json *value, const char *text);
 /* For messages: 3, "text", true, a list; of NULL: nothing. */
 typedef struct { char text[256]; } gm_shown;
 gm_shown gm_json_show(const gm_json *value);
-/* "WHERE: KEY: expected EXPECTED, found 3". */
-_Noreturn void gm_expect(const char *where, const char *key,
-                         const char *expected, const gm_json *found);
 char *gm_json_quote(gm_arena *arena, const char *text);
 
 typedef enum {

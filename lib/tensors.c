@@ -330,8 +330,9 @@ gm_shown gm_json_show(const gm_json *v) {
     return shown;
 }
 
-void gm_expect(const char *where, const char *key, const char *expected,
-               const gm_json *found) {
+/* "WHERE: KEY: expected EXPECTED, found 3". */
+_Noreturn static void refuse(const char *where, const char *key,
+                             const char *expected, const gm_json *found) {
     gm_bad(where, "%s: expected %s, found %s", key, expected,
            gm_json_show(found).text);
 }
@@ -340,7 +341,7 @@ void gm_expect(const char *where, const char *key, const char *expected,
 static const gm_json *member(const char *where, const gm_json *object,
                              const char *key, gm_json_type type) {
     const gm_json *v = gm_json_get(object, key);
-    if (!v || v->type != type) gm_expect(where, key, kinds[type], v);
+    if (!v || v->type != type) refuse(where, key, kinds[type], v);
     return v;
 }
 
@@ -558,7 +559,7 @@ static gm_tensor entry_read(const gm_input *file, int64_t start,
                gm_json_show(to).text);
     while (i < DTYPES && strcmp(dtypes[i].name, dtype->string) != 0) i++;
     if (i == DTYPES || i == GM_OTHER)
-        gm_expect(at, "dtype", "a known type", dtype);
+        refuse(at, "dtype", "a known type", dtype);
     int64_t bytes = to->integer - from->integer;
     int64_t needed = (int64_t)dtypes[i].bytes;
     gm_tensor t = {.name = entry->key, .dtype = dtypes[i].dtype, .file = file,
@@ -570,7 +571,7 @@ static gm_tensor entry_read(const gm_input *file, int64_t start,
     for (const gm_json *c = shape->child; c; c = c->next) {
         if (!c->is_integer || c->integer < 0 ||
             __builtin_mul_overflow(needed, c->integer, &needed))
-            gm_expect(at, "shape", "integers >= 0, their product below 2^63",
+            refuse(at, "shape", "integers >= 0, their product below 2^63",
                       c);
         t.shape[t.rank++] = c->integer;
     }
@@ -623,7 +624,7 @@ static const gm_json *header_read(gm_arena *arena, const gm_input *file,
     gm_input_read(file, 8, n, text);
     const gm_json *header = gm_json_parse(arena, name, 1, text, n);
     if (header->type != GM_JSON_OBJECT)
-        gm_expect(file->path, "header", "an object", header);
+        refuse(file->path, "header", "an object", header);
     gm_arena_free(&scratch);
     *start = 8 + (int64_t)n;
     return header;

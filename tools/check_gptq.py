@@ -17,7 +17,7 @@ between the two (a tie, which float32 activations and updates may break either
 way); torch then goes on with the file's code, so that every column is compared
 on its own.  The same for grids.  Prints ties, the farthest of them in units of
 the scale, and whatever is no tie; exits with 1 if anything is farther than
---near.  Shares no code with gptq.c.
+--near.  Shares no code with quant.c.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import argparse

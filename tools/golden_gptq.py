@@ -14,7 +14,7 @@ with grids as in tools/golden_quant.py, from the weights as they are when the
 group's first column is reached; act-order: columns by falling H_jj, grids from
 the original weights.  x and w are rounded to DIGITS digits first, which keeps
 the file small.  near: w/scale is within NEAR of where the code would change.
-Shares no code with gptq.c.
+Shares no code with quant.c.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import sys

@@ -146,6 +146,10 @@ static void test_rows(void) {
               p.row[0].cost[4 * m + 2] == 1000 &&
               p.row[0].cost[4 * m + 3] == (m == 3 ? 0 : 9000), "costs of %ld",
               m);
+    c.resources = "build/test/constrain.tsv:12";    /* those of the costs */
+    CHECK(apply(&a, &c, &p) == GM_OK, "%s", err.text);
+    CHECK(p.row[0].limit == 1200 && p.row[0].places == 2 &&
+          p.row[0].cost[0] == 25, "two places");
     gm_arena_free(&a);
 }
 

@@ -225,6 +225,13 @@ objective $(value objective), bound $(value bound)\$" "$w/err")" 1
     is "$limit: check" $? 0
 done
 
+if [ $have_glpk = yes ]; then
+    "$gamma" solve "$w/hard.tsv" --bytes 1.9G --memory 1 --time-limit 1 \
+        >"$w/out" 2>"$w/err"
+    is "the list has no room: whose answer it is" "$(value solvers)" \
+        "GLPK; the dynamic program did not finish"
+fi
+
 "$gamma" solve "$w/hard.tsv" --budgets 1.9G,3G --in bytes --time-limit 0.02 \
     --solver dp >"$w/out" 2>"$w/err"
 is "--budgets, one at the limit: exit code" $? 4

@@ -804,6 +804,7 @@ static void test_bad_npy(void) {
     bad[] = {
         {NPY(">i4", "False", "(2,)"), 8, NULL},
         {NPY("<f4", "False", "(2,)"), 8, NULL},
+        {NPY("<i", "False", "(2,)"), 8, NULL},
         {NPY("<i4", "True", "(2,)"), 8, NULL},
         {NPY("<i4", "False", "(1, 2)"), 8, NULL},
         {NPY("<i4", "False", "()"), 4, NULL},

@@ -134,6 +134,23 @@ static void errors(void) {
     CHECK_TEXT(err.text, "a?[31mb?c");
 }
 
+static void count(void *thing) { ++*(int *)thing; }
+
+/* What is owned by a node in an arena goes with the arena, or with the part of
+   it that a rewind gives back. */
+static void owned_by_an_arena(void) {
+    gm_arena a = {0};
+    int kept = 0, gone = 0;
+    gm_owned *node = gm_alloc(&a, 1, sizeof *node);
+    gm_own(node, count, &kept);
+    gm_mark mark = gm_arena_mark(&a);
+    gm_own(gm_alloc(&a, 1, sizeof *node), count, &gone);
+    gm_arena_rewind(&a, mark);
+    CHECK(gone == 1 && kept == 0, "after the rewind: %d, %d", gone, kept);
+    gm_arena_free(&a);
+    CHECK(gone == 1 && kept == 1, "after the end: %d, %d", gone, kept);
+}
+
 static int test_main(void) {
     random_numbers();
     sha256();
@@ -141,6 +158,7 @@ static int test_main(void) {
     decimals();
     numbers();
     errors();
+    owned_by_an_arena();
     return test_end("test_base");
 }
 

@@ -44,7 +44,7 @@ static void make_scores(gm_arena *a, gm_scores *s, long M) {
 /* A table of costs, two decimals: out / 100 milliseconds a bit. */
 static void write_resource(const gm_scores *s, const char *path) {
     FILE *f = fopen(path, "w");
-    fprintf(f, "# resource latency\nmodule\t2\t3\t4\t8\t16\n");
+    fprintf(f, "# resource latency\nmodule\t2\t3\t4\t8\t16.cost\n");
     for (long m = s->M - 1; m >= 0; m--) {          /* any order of rows */
         fprintf(f, "%s", s->name[m]);
         for (int k = 0; k < 5; k++)

@@ -243,6 +243,10 @@ expect 2 "gamma: solve: expected one of --bits, --ebits, --bytes, --budgets, \
 --frontier, found none" solve "$s"
 expect 2 "gamma: solve: expected one of --bits, --ebits, --bytes, --budgets, \
 --frontier, found several" solve "$s" --bits 2 --bytes 1M
+if [ $have_glpk = yes ]; then
+    expect 2 "gamma: --lp is the model that GLPK gets: it goes with --solver \
+both or glpk" solve "$s" --bits 2 --solver dp --lp "$w/no.lp"
+fi
 expect 2 "gamma: --in goes with --budgets and --frontier; --bits says it \
 already" solve "$s" --bits 2 --in bytes
 expect 2 "gamma: --solver: expected both, dp or glpk, found \"cplex\"" \

@@ -110,7 +110,7 @@ $(F)/%.o: %.c $(HEADERS) Makefile
 $(FUZZED:%=$(F)/tests/fuzz/%.o): tests/fuzz/fuzz.h tests/vec.h
 $(F)/fuzz_%: $(LIB:%=$(F)/%.o) $(MAIN:%=$(F)/%.o) \
     $(FUZZED:%=$(F)/tests/fuzz/%.o) tests/fuzz/entry.c
-	@$(FUZZCC) -fsanitize=fuzzer -DTARGET=fuzz_$* $^ $(WRAP) $(LDLIBS) -o $@
+	@$(FUZZCC) -fsanitize=fuzzer -DFUZZ_TARGET=fuzz_$* $^ $(WRAP) $(LDLIBS) -o $@
 .PRECIOUS: $(F)/%.o
 fuzz: gamma $(FUZZ:%=$(F)/fuzz_%)
 	BUILD=$(F) sh tests/fuzz/fuzz.sh $(FUZZ)

@@ -13,7 +13,7 @@ mkdir -p "$out"
 rooms=$(ls ./*.c lib/*.c rivals/*.c audit/*.c show/*.c formats/*.c cmd/*.c)
 ours="$rooms $(ls tests/fuzz/*.c tools/bench/*.c)"
 tests=$(ls tests/*.c tools/*.c 2>/dev/null | grep -v test_grad)
-flags="-std=gnu11 -I. -Itests -Itests/fuzz -DTARGET=fuzz_json -Wno-unknown-pragmas"
+flags="-std=gnu11 -I. -Itests -Itests/fuzz -DFUZZ_TARGET=fuzz_json -Wno-unknown-pragmas"
 warn="-Wall -Wextra -Wconversion -Wshadow -Werror -fsyntax-only"
 
 warnings() {

@@ -405,6 +405,9 @@ void gm_objective_expand(gm_objective *o, const int *choice, uint64_t seed,
     expansion e = {.o = o, .choice = choice, .seed = seed, .slope = slope,
                    .curve = curve};
     gm_mark mark = gm_arena_mark(o->arena);
+    if (o->text.T < 2)
+        gm_fail(GM_EUSAGE, "expected sequences of at least 2 tokens, found "
+                "%ld", o->text.T);
     expansion_alloc(o->arena, &o->model->config, o->text.T, &e);
     memset(slope, 0, (size_t)n * sizeof *slope);
     memset(curve, 0, (size_t)n * sizeof *curve);

@@ -55,7 +55,7 @@ static void begin(fixture *f, const char *dir, const gm_fit_options *o,
     gm_status s = STATUS(gm_model_open(&f->arena, dir, &f->model));
     if (!s) s = STATUS(gm_recipe_parse("2,3,4", 32, &recipe));
     if (!s) s = STATUS(gm_candidates_open(&f->arena, &f->model, &recipe, NULL,
-                                   "build/double/work", NULL, &f->candidates));
+                                   "build/double/fit-work", NULL, &f->candidates));
     if (!s && masked) f->candidates.allowed = f->allowed;
     if (!s) s = STATUS(gm_fit_begin(&f->arena, &f->candidates, f->tokens, o, &f->fit));
     CHECK(s == GM_OK, "%s", err.text);

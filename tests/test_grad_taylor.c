@@ -100,7 +100,7 @@ static void begin(fixture *f, const char *dir, long S, long T) {
     must(STATUS(gm_model_open(&f->arena, dir, &f->model)));
     must(STATUS(gm_recipe_parse("3,4,6", 32, &recipe)));
     must(STATUS(gm_candidates_open(&f->arena, &f->model, &recipe, NULL,
-                            "build/double/work", NULL, &f->candidates)));
+                            "build/double/taylor-work", NULL, &f->candidates)));
     must(STATUS(gm_head_load(&f->arena, &f->model, &f->head)));
     f->M = f->model.config.layers * GM_LINEARS;
     f->d = f->model.config.d;

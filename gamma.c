@@ -134,9 +134,9 @@ void gm_softmax(int K, const bool *allowed, const double *x, double tau,
 }
 
 /* dJ/dx_k = p_k (v_k - sum_j p_j v_j) / tau for p = softmax(x / tau) and
-   v = dJ/dp. */
-void gm_softmax_backward(int K, const double *p, const double *v, double tau,
-                         double *d) {
+   v = dJ/dp; ADDS it to d. */
+static void softmax_backward(int K, const double *p, const double *v,
+                             double tau, double *d) {
     double mean = 0;
     for (int k = 0; k < K; k++) mean += p[k] * v[k];
     for (int k = 0; k < K; k++) d[k] += p[k] * (v[k] - mean) / tau;
@@ -441,10 +441,10 @@ static void theta_gradient(const gm_fit *fit, long m, double *d) {
         charges[k] = with_charges(fit, at + k, 0);
     }
     if (gm_sampled(fit->options.relaxation)) {
-        gm_softmax_backward(K, fit->y + at, loss, fit->tau, d);
-        gm_softmax_backward(K, fit->pi + at, charges, 1, d);
+        softmax_backward(K, fit->y + at, loss, fit->tau, d);
+        softmax_backward(K, fit->pi + at, charges, 1, d);
     } else {
-        gm_softmax_backward(K, fit->p + at, fit->v + at, fit->tau, d);
+        softmax_backward(K, fit->p + at, fit->v + at, fit->tau, d);
     }
 }
 

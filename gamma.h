@@ -294,9 +294,6 @@ double gm_gumbel(uint64_t seed, long step, long i);         /* noise */
 /* p = softmax(x / tau) over the allowed (NULL: all), 0 elsewhere; [K]. */
 void gm_softmax(int K, const bool *allowed, const double *x, double tau,
                 double *p);
-/* ADDS to d = dJ/dx what v = dJ/dp gives. */
-void gm_softmax_backward(int K, const double *p, const double *v, double tau,
-                         double *d);
 /* 1 at the allowed largest x (the first of equals), 0 elsewhere. */
 void gm_one_hot(int K, const bool *allowed, const double *x, double *p);
 

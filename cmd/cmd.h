@@ -10,7 +10,7 @@
 #include "../audit/audit.h"
 #include "../show/show.h"
 
-/* A command is one file with one function; its options are rows of options.c. */
+/* A command is one file with one function, its options rows of options.c. */
 enum {
     RUN = 1, INFO = 2, FIT = 4, REFINE = 8, SOLVE = 16, CHECK = 32,
     QUANTIZE = 64, EVAL = 128, DUMP = 256, VERIFY = 512, BAQ = 1024,
@@ -131,17 +131,12 @@ gm_measure gm_call_measure(gm_call *call, const gm_candidates *candidates,
 void gm_call_claim(gm_call *call);
 /* --cache, or the directory of `path`. */
 const char *gm_call_cache(gm_call *call, const char *path);
-/* The recipe's options over call->recipe; --external with `bits` ("2,3,4";
-   NULL: all its file has). */
-void gm_call_recipe(gm_call *call, const char *bits);
 /* Hashes that the scores name are these (candidates NULL: not known yet). */
 void gm_call_match(const gm_call *call, const gm_scores *scores,
                    const char *candidates);
 /* call->candidates in DIR: those of a known hash, or (NULL) those of recipe
    and calibration, made if need be. */
 void gm_call_open(gm_call *call, const char *dir, const char *hash);
-/* call->table: sizes of model and recipe, with a packed file's overhead. */
-void gm_call_table(gm_call *call);
 /* BAQ's weights as candidates, made if need be.  baq.c */
 gm_baq_report gm_call_baq(gm_call *call, const gm_baq_options *options,
                           gm_candidates *out);

@@ -163,7 +163,7 @@ static int decimals(const char *text) {
     return n > 9 ? 9 : (int)n;
 }
 
-/* The cost of module m at `bits`: a module's row goes by name, *r: where to look
+/* The cost of module m at `bits`: a row goes by its name, *r: where to look
    first; the column of 4 bits is "4" or "4.cost". */
 static const char *cost_text(const gm_table *t, const char *module, int bits,
                              long *r) {

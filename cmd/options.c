@@ -136,11 +136,14 @@ static const option table[] = {
      "for anything, have only these candidates"},
     {"--cache", "DIR", TEXT, CHOSEN | DUMP | REFINE, &now.cache,
      "of the candidates (beside the allocation, dump, scores)"},
-    {"--sequences", "S", WHOLE, LEARN | CHOSEN | BAQ | REFINE,
-     &now.fit.sequences, "calibration sequences, spread evenly over the text "
-     "(16; refine: as many as gamma fit had)", NULL, 1, 1 << 20},
-    {"--length", "T", WHOLE, LEARN | CHOSEN | BAQ | REFINE, &now.fit.T,
-     "tokens in each (512; refine: as gamma fit had)", NULL, 2, 1 << 20},
+    {"--sequences", "S", WHOLE, LEARN | CHOSEN | BAQ, &now.fit.sequences,
+     "calibration sequences, spread evenly over the text", "16", 1, 1 << 20},
+    {"--length", "T", WHOLE, LEARN | CHOSEN | BAQ, &now.fit.T,
+     "tokens in each", "512", 2, 1 << 20},
+    {"--sequences", "S", WHOLE, REFINE, &now.fit.sequences,
+     "calibration sequences (as many as gamma fit had)", NULL, 1, 1 << 20},
+    {"--length", "T", WHOLE, REFINE, &now.fit.T,
+     "tokens in each (as gamma fit had)", NULL, 2, 1 << 20},
 
     /* Stage I: equations in gamma.c */
     {"--batch", "N", WHOLE, LEARN, &now.fit.batch,
@@ -184,8 +187,10 @@ static const option table[] = {
      "fit, run: go on from DIR/fit.state, to the same bits"},
 
     /* what came of it */
-    {"--window", "T", WHOLE, RUNS | COMPARE | EVAL | BAQ, &now.window, "tokens "
-     "in an evaluation window (512; eval, baq: 1024)", NULL, 2, 1 << 20},
+    {"--window", "T", WHOLE, RUNS | COMPARE, &now.window,
+     "tokens in an evaluation window", "512", 2, 1 << 20},
+    {"--window", "T", WHOLE, EVAL | BAQ, &now.window,
+     "tokens in an evaluation window", "1024", 2, 1 << 20},
     {"--windows", "N", WHOLE, RUNS | COMPARE | EVAL | BAQ, &now.windows,
      "from the start of the text; 0: all whole ones", "0", 0, 1 << 30},
     {"--no-models", NULL, FLAG, RUNS, &now.no_models, "no DIR/model-B"},
@@ -193,9 +198,11 @@ static const option table[] = {
      "refined",
      "uniform,random,first-high,last-high,greedy,gram,separable,closed-form,"
      "anneal,evolve,evolve-kl,baq,gamma"},
-    {"--evaluations", "N", WHOLE, COMPARE | REFINE, &now.evaluations, "most "
-     "passes over the text, of a search (200), of refine (16): 1, then at most "
-     "15 a round", NULL, 1, 1000000},
+    {"--evaluations", "N", WHOLE, COMPARE, &now.evaluations,
+     "most passes over the text, of a search", "200", 1, 1000000},
+    {"--evaluations", "N", WHOLE, REFINE, &now.evaluations,
+     "most passes over the text: 1, then at most 15 a round", "16", 1,
+     1000000},
     {"--search-text", "FILE", READ, COMPARE, &now.search, "what rivals measure "
      "errors and search on (--calib): for gptq another text than its "
      "candidates are made from"},
@@ -356,9 +363,7 @@ static void check_output(const char *name, const char *to) {
 
 gm_call *gm_options_read(const gm_command *c, char **argv) {
     int operands = 0, isa = 0;
-    now = (gm_call){.command = c, .fit.sequences = 16, .fit.T = 512,
-                    .window = c->bit & (EVAL | BAQ) ? 1024 : 512,
-                    .evaluations = c->bit & REFINE ? 16 : 200};
+    now = (gm_call){.command = c};
     /* a tab in a name would be another cell of a result, a newline a row */
     for (int i = 0; argv[i]; i++)
         if (gm_control(argv[i]))

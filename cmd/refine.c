@@ -23,8 +23,8 @@ static bool read_origin(gm_call *call, const gm_scores *scores,
     if (call->external)
         gm_external_open(&call->arena, &call->model, call->external, bits,
                          call->recipe.group, &call->recipe);
-    if (S) call->fit.sequences = gm_parse_long("sequences", S, 1, 1 << 20);
-    if (T) call->fit.T = gm_parse_long("length", T, 2, 1 << 20);
+    call->fit.sequences = S ? gm_parse_long("sequences", S, 1, 1 << 20) : 16;
+    call->fit.T = T ? gm_parse_long("length", T, 2, 1 << 20) : 512;
     const gm_fit_options fits = call->fit;
     gm_options_fill();
     gm_call_calibrate(call);

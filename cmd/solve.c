@@ -24,6 +24,9 @@ static const char *read_options(gm_call *call) {
         gm_fail(GM_EUSAGE, "--in goes with --budgets and --frontier; %s says "
                 "it already", way);
     if (call->frontier && !gm_given("--in")) call->in = GM_BYTES;
+    if (list && call->out && !strchr(call->out, '%'))
+        gm_fail(GM_EUSAGE, "--out: with --budgets a %% in the name stands for "
+                "the budget; found none in \"%s\"", call->out);
     if (!gm_given("--solver"))
         o->solver = !gm_have_glpk() || (list && gm_count_char(list, ',') >= 32)
                         ? GM_DP : GM_BOTH;
@@ -65,9 +68,6 @@ static gm_status solve_budget(solving *s, const char *text) {
                                      &s->certificate);
     s->allocation = gm_allocation_make(a, &s->problem, s->choice,
                                        &s->certificate);
-    if (to && call->budgets && !hole)
-        gm_fail(GM_EUSAGE, "--out: with --budgets a %% in the name stands for "
-                "the budget; found none in \"%s\"", to);
     if (to && call->budgets)
         to = gm_format(a, "%.*s%s%s", (int)(hole - to), to, text, hole + 1);
     if (to) gm_allocation_write(a, to, &s->allocation);

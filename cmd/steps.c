@@ -98,9 +98,10 @@ gm_measure gm_call_measure(gm_call *call, const gm_candidates *candidates,
                             &call->report, on->student);
         gm_evaluate(a, &on->head, &text, choice ? on->student : on->original,
                     choice ? on->original : NULL, &call->report, &part);
-        for (int j = 0; j < 3; j++)         /* nll, kl, top1 */
-            memcpy(x + j * windows + i, part.window_nll + j * count,
-                   (size_t)count * sizeof *x);
+        const size_t bytes = (size_t)count * sizeof *x;
+        memcpy(out.window_nll + i, part.window_nll, bytes);
+        memcpy(out.window_kl + i, part.window_kl, bytes);
+        memcpy(out.window_top1 + i, part.window_top1, bytes);
         gm_arena_rewind(a, mark);
     }
     gm_measure_means(&out);
@@ -154,7 +155,9 @@ void gm_call_match(const gm_call *call, const gm_scores *scores,
 
 /* -------------------------------------------------------------- candidates */
 
-void gm_call_recipe(gm_call *call, const char *bits) {
+/* The recipe's options over call->recipe; --external with `bits` ("2,3,4";
+   NULL: all its file has). */
+static void ask_recipe(gm_call *call, const char *bits) {
     static const char *const gptq[] = {"--hessian", "--act-order", "--damping",
                                        "--sequential"};
     gm_options_fill();
@@ -170,7 +173,8 @@ void gm_call_recipe(gm_call *call, const char *bits) {
                      call->recipe.group, &call->recipe);
 }
 
-void gm_call_table(gm_call *call) {
+/* call->table: sizes of model and recipe, with a packed file's overhead. */
+static void make_table(gm_call *call) {
     gm_module_table(&call->arena, &call->model, &call->recipe, &call->table);
     call->table.overhead = gm_packed_overhead(&call->arena, &call->model,
                                               &call->recipe);
@@ -208,7 +212,7 @@ static void recipe_of(gm_call *call, const gm_allocation *allocation) {
         memcpy(r->bits, asked.bits, sizeof asked.bits);
     }
     gm_recipe_bits(r, bits);
-    gm_call_recipe(call, text ? bits : call->bits);
+    ask_recipe(call, text ? bits : call->bits);
 }
 
 /* RTN's are made again when they are not there; GPTQ's are looked for by the
@@ -239,7 +243,7 @@ void gm_call_chosen(gm_call *call) {
         gm_bad(call->alloc, "was made for other candidates: expected "
                "candidates_hash %s (--external %s), found %s",
                call->candidates.hash, call->external, made);
-    gm_call_table(call);
+    make_table(call);
     call->choice = gm_alloc(a, (size_t)call->table.M, sizeof *call->choice);
     gm_allocation_match(&allocation, &call->table, call->choice);
 }
@@ -280,7 +284,7 @@ void gm_call_prepare(gm_call *call) {
     gm_recipe_parse(call->bits ? call->bits : "2,3,4", 128, &call->recipe);
     if (!call->model.dir)               /* gamma plan may have shapes alone */
         gm_model_open(&call->arena, call->operand[0], &call->model);
-    gm_call_recipe(call, call->bits);
+    ask_recipe(call, call->bits);
     fit_options(call);
     p->candidates = p->learns = true;
     if (!(call->command->bit & (RUN | PLAN))) return;
@@ -295,7 +299,7 @@ static void allow(gm_call *call) {
     gm_scores *t = &call->table;
     double *budget = &call->fit.budget, least = 0, most = 0;
     if (!call->allow && !c->allowed) return;
-    gm_call_table(call);
+    make_table(call);
     bool *allowed = gm_alloc(&call->arena, (size_t)(t->M * t->K),
                              sizeof *allowed);
     for (long i = 0; i < t->M * t->K; i++)
@@ -321,7 +325,7 @@ static void allow(gm_call *call) {
 static void check_budgets(gm_call *call) {
     gm_arena *a = &call->arena;
     const gm_solve_options options = {.solver = GM_DP};
-    gm_call_table(call);
+    make_table(call);
     int *choice = gm_alloc(a, (size_t)call->table.M, sizeof *choice);
     char *list = gm_format(a, "%s", call->budgets);
     for (char *item; (item = strsep(&list, ","));) {

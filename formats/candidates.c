@@ -195,7 +195,7 @@ static void ensure_file(gm_arena *arena, const gm_candidates *c,
     gm_arena_rewind(arena, mark);
 }
 
-/* ------------------------------------------------------------ opening a file */
+/* ---------------------------------------------------------- opening a file */
 
 /* Checks that need no file, and the model's hash.  "16" needs a checkpoint of
    16-bit weights, "32" one of F32. */

@@ -656,8 +656,8 @@ void gm_mip_row(gm_mip *mip, int n, const int *column, const double *value,
                 bool equal, double limit);
 /* dual[r] of row r, from 1 on, where columns need not be whole. */
 void gm_mip_duals(gm_mip *mip, double *dual);
-/* Proven and not found: there is nothing.  bound: of every solution, in floating
-   point; -INFINITY: none. */
+/* Proven and not found: there is nothing.  bound: of every solution, in
+   floating point; -INFINITY: none. */
 typedef struct { bool proven, found; double bound; long nodes; } gm_mip_answer;
 gm_mip_answer gm_mip_solve(gm_mip *mip, double seconds);
 bool gm_mip_takes(gm_mip *mip, int column);

@@ -1,5 +1,5 @@
-/* mip.c: linear programs with 0-1 columns, minimised by GLPK.  The only file that
-   knows GLPK; its errors and its output become ours.
+/* mip.c: linear programs with 0-1 columns, minimised by GLPK.  The only file
+   that knows GLPK; its errors and its output become ours.
    Touches memory, the clock, the file of gm_mip_write.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "lib.h"

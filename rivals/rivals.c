@@ -482,15 +482,16 @@ gm_effort gm_rivals_choose(gm_rivals *r, gm_method method,
                            gm_refined *out) {
     if ((unsigned)method >= GM_METHODS)
         gm_fail(GM_EUSAGE, "no such method: %d", (int)method);
-    const gm_solve_options any = {.solver = GM_DP, .any = true};
-    gm_certificate t;
     r->method = method;
     r->budget = budget;
     r->choice = choice;
     r->refined = out;
     gm_mark mark = gm_arena_mark(r->arena);
     gm_problem_build(r->arena, &r->table, budget, 30, &r->p);
-    gm_mckp_solve(r->arena, &r->p, &any, choice, &t);   /* is anything so small? */
+    const int64_t smallest = all(r, true);
+    if (smallest > r->p.budget)
+        gm_problem_refuse(&r->p, &(gm_reach){smallest, all(r, false), -1,
+                                             smallest, true});
     gm_arena_rewind(r->arena, mark);
     gm_effort effort = prepare(r);
     const double start = gm_seconds();

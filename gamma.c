@@ -16,7 +16,7 @@
    (8) dJ/dtheta_mk       = p_mk (v_mk - sum_j p_mj v_mj) / tau
    while
    (9) lambda            += eta rho c                   ascends, slowly;
-   (10) the score of a choice is read off the last steps.
+   (10) the score of a candidate is read off the last steps.
 
    The relaxation, the teacher-forced reconstruction of hidden states and the
    augmented Lagrangian are [GAMMA]; the loss's norm, the entropy term and the

@@ -8,13 +8,13 @@
 
    In the order of the code:
      integers     u = round(score 2^shift), s in the budget's unit:
-                  gm_problem_build in lib/tables.c                        (6)
+                  gm_problem_build                                        (6)
      preparation  a group g is one module, or fused ones summed up;
                   w = (s - min s) / unit,  v = u,
                   sum w <= room = floor((B - sum min s) / unit)           (7)
      LP bound     walk up the lower hulls of the groups' points (w, v),
-                  best rate first, until a step does not fit: its rate is
-                  lambda, the choices made so far are the bases, and
+                  best rate first, until an edge does not fit: its rate is
+                  lambda, the options reached so far are the bases, and
                   their sums w0 and v0                                    (8)
      weak duality for any lambda >= 0 (exact: of any sign), mu_r >= 0,
                     sum_g min_i (v + lambda w + sum_r mu_r c_r)
@@ -39,6 +39,91 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* ------------------------------------------------------------- the problem */
+
+void gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out) {
+    size_t cells = (size_t)M * (size_t)K;
+    *out = (gm_mckp){.M = M, .K = K};
+    out->size = gm_alloc(arena, cells, sizeof *out->size);
+    out->score = gm_alloc(arena, cells, sizeof *out->score);
+    out->allowed = gm_alloc(arena, cells, sizeof *out->allowed);
+    memset(out->allowed, true, cells);
+}
+
+/* The shift: the widest module's range becomes at most 2^score_bits, and
+   |u| stays below 2^44, so that sums over many modules stay far from 2^61. */
+static int shift_for(double most, double range, int score_bits) {
+    int exponent;                   /* x = f 2^exponent, 1/2 <= f < 1 */
+    frexp(most, &exponent);
+    const int largest = 44 - exponent;
+    const double f = frexp(range, &exponent);
+    const int shift = score_bits - exponent + (f == 0.5);
+    return range > 0 && shift < largest ? shift : largest;
+}
+
+/* (6).  A power of two keeps the product exact, so each score moves by at most
+   1/2, an assignment's sum by M/2, and the order of two assignments can only be
+   wrong when their real scores differ by at most M 2^-shift. */
+void gm_problem_build(gm_arena *arena, const gm_scores *s,
+                      const gm_budget *budget, int score_bits, gm_mckp *out) {
+    const gm_convention in = budget->convention;
+    double most = 0, range = 0;
+    gm_mckp_new(arena, s->M, s->K, out);
+    out->scores = s, out->asked = budget;
+    out->budget = budget->limit - (in == GM_BYTES ? s->overhead : 0);
+    for (long m = 0; m < s->M; m++) {
+        double low = INFINITY, high = -INFINITY;
+        for (long i = m * s->K; i < (m + 1) * s->K; i++) {
+            out->allowed[i] = s->bytes[i] >= 0;
+            if (!out->allowed[i]) continue;
+            out->size[i] = in == GM_BITS
+                               ? s->weights[m] * s->bits[i % s->K]
+                               : (in == GM_EBITS ? 8 : 1) * s->bytes[i];
+            low = fmin(low, s->score[i]), high = fmax(high, s->score[i]);
+            most = fmax(most, fabs(s->score[i]));
+        }
+        range = fmax(range, high - low);
+    }
+    if (!isfinite(range))
+        gm_bad(s->path, "scores span more than the largest double");
+    if (!(most > 0)) return;
+    out->shift = shift_for(most, range, score_bits);
+    out->rounding = ldexp((double)s->M, -out->shift);
+    for (long i = 0; i < s->M * s->K; i++)
+        if (out->allowed[i])
+            out->score[i] = llrint(ldexp(s->score[i], out->shift));
+}
+
+/* A size as the reader counts: bits per weight or file bytes. */
+static const char *size_text(const gm_mckp *p, int64_t size, char text[48]) {
+    if (size < 0)
+        snprintf(text, 48, "none");
+    else if (p->asked && p->asked->convention != GM_BYTES)
+        snprintf(text, 48, "%.9g", (double)size / (double)p->scores->N);
+    else
+        snprintf(text, 48, "%" PRId64,
+                 size + (p->asked ? p->scores->overhead : 0));
+    return text;
+}
+
+void gm_problem_refuse(const gm_mckp *p, const gm_reach *t) {
+    char text[5][48];
+    snprintf(text[4], 48, "%" PRId64, p->budget);
+    gm_fail(GM_EINFEASIBLE, "--%s %s: no assignment %s; reachable are %s to %s "
+            "%s, %s below: %s, above: %s",
+            p->asked ? gm_convention_name(p->asked->convention) : "budget",
+            p->asked ? p->asked->text : text[4],
+            p->budget < t->smallest ? "is that small" :
+            p->budget > t->largest ? "is that large" : "meets it exactly",
+            size_text(p, t->smallest, text[0]),
+            size_text(p, t->largest, text[1]), !p->asked ? "units" :
+            p->asked->convention == GM_BYTES ? "file bytes" : "bits per weight",
+            t->proven ? "next" : "nearest found",
+            size_text(p, t->below, text[2]), size_text(p, t->above, text[3]));
+}
+
+/* ------------------------------------------------------------- preparation */
 
 typedef __int128 wide;              /* products of sums below 2^61 */
 
@@ -74,8 +159,6 @@ struct core {
 /* What a solver knows: the optimum lies in low .. high; option [G], if found,
    has value high; rule: it is the one that (12) asks for. */
 struct answer { int64_t low, high; bool found, rule; int *option; };
-
-/* ------------------------------------------------------------- preparation */
 
 static int64_t gcd(int64_t a, int64_t b) {      /* a, b >= 0 */
     while (b) {
@@ -202,37 +285,37 @@ static void reduce(struct core *c) {
 /* ------------------------------------------------------------ the LP bound */
 
 /* Up the hull of a group to option `to`: dw > 0 more size buys `gain`. */
-struct step { long group; int to; int64_t dw, gain; };
+struct edge { long group; int to; int64_t dw, gain; };
 
 static int by_rate(const void *a, const void *b) {
-    const struct step *x = a, *y = b;
+    const struct edge *x = a, *y = b;
     wide l = (wide)x->gain * y->dw, r = (wide)y->gain * x->dw;
     if (l != r) return l > r ? -1 : 1;
     if (x->group != y->group) return x->group < y->group ? -1 : 1;
     return x->to - y->to;
 }
 
-/* The steps of all groups, best rate gain / dw first. */
-static struct step *find_steps(const struct core *c, long *count) {
+/* The edges of all groups, best rate gain / dw first. */
+static struct edge *find_edges(const struct core *c, long *count) {
     const size_t cells = (size_t)(c->G * c->p->K);
-    struct step *step = gm_alloc(c->arena, cells, sizeof *step);
+    struct edge *edge = gm_alloc(c->arena, cells, sizeof *edge);
     *count = 0;
     for (long g = 0; g < c->G; g++) {
         const struct option *o = c->group[g].option;
         int from, at = 0;
         do {                            /* the best rate from `at` upwards */
-            struct step best = {.to = at};
+            struct edge best = {.to = at};
             for (int i = at + 1; i < c->group[g].options; i++) {
-                struct step s = {g, i, o[i].w - o[at].w, o[at].v - o[i].v};
-                if (s.dw == 0 || (!c->p->exact && s.gain <= 0)) continue;
-                if (best.to == at || by_rate(&s, &best) < 0) best = s;
+                struct edge e = {g, i, o[i].w - o[at].w, o[at].v - o[i].v};
+                if (e.dw == 0 || (!c->p->exact && e.gain <= 0)) continue;
+                if (best.to == at || by_rate(&e, &best) < 0) best = e;
             }
             from = at, at = best.to;
-            if (at > from) step[(*count)++] = best;
+            if (at > from) edge[(*count)++] = best;
         } while (at > from);
     }
-    qsort(step, (size_t)*count, sizeof *step, by_rate);
-    return step;
+    qsort(edge, (size_t)*count, sizeof *edge, by_rate);
+    return edge;
 }
 
 /* What option i of group g takes of extra row r; r = -1: of size. */
@@ -271,18 +354,18 @@ static void find_bound(struct core *c) {
 static void solve_lp(struct core *c) {
     gm_mark mark = gm_arena_mark(c->arena);
     long n, i = 0;
-    const struct step *step = find_steps(c, &n);
+    const struct edge *edge = find_edges(c, &n);
     for (long g = 0; g < c->G; g++) c->v0 += c->group[g].option[0].v;
-    for (; i < n && c->w0 + step[i].dw <= c->room; i++) {
-        c->group[step[i].group].base = step[i].to;
-        c->w0 += step[i].dw;
-        c->v0 -= step[i].gain;
+    for (; i < n && c->w0 + edge[i].dw <= c->room; i++) {
+        c->group[edge[i].group].base = edge[i].to;
+        c->w0 += edge[i].dw;
+        c->v0 -= edge[i].gain;
     }
     c->lambda.den = 1;
     if (i == n && c->p->exact) i = n - 1;   /* any rate up to the last is one */
     if (i >= 0 && i < n) {
-        int64_t d = gcd((int64_t)magnitude(step[i].gain), step[i].dw);
-        c->lambda.num = step[i].gain / d, c->lambda.den = step[i].dw / d;
+        int64_t d = gcd((int64_t)magnitude(edge[i].gain), edge[i].dw);
+        c->lambda.num = edge[i].gain / d, c->lambda.den = edge[i].dw / d;
     }
     find_bound(c);
     gm_arena_rewind(c->arena, mark);
@@ -344,7 +427,7 @@ static void start_answer(const struct core *c, struct answer *a) {
        equals the one stays that takes the lower candidate in the group just
        visited, which is the earliest in which they differ;
      - (9) of all that it can become is above target.
-   Neither drops the assignment that (12) asks for: with the same choices in the
+   Neither drops the assignment that (12) asks for: with the same options in the
    groups to come, what beat it would be better, smaller or earlier.
 
    A list longer than `cap` keeps those of least excess over (9) that one more
@@ -354,7 +437,7 @@ static void start_answer(const struct core *c, struct answer *a) {
 enum { FIRST_CAP = 1 << 12, TIES_CAP = 1 << 17 };
 
 struct state { int64_t w, v; uint32_t node; };
-/* A choice that is not the base.  Node 0: none. */
+/* An option that is not the base.  Node 0: none. */
 struct node { uint32_t parent, group : 28, option : 4; };
 struct table { void *data; size_t fill, room, each; };
 
@@ -765,11 +848,11 @@ static void take(const struct glpk *q, struct answer *a) {
    without one a value near the LP bound, raised until the answer is below it.
    true: proven. */
 static bool glpk_optimum(struct glpk *q, struct answer *a) {
-    int64_t step = a->high - a->low;
-    if (!a->found) step = step / 4096 + 1;
-    for (bool last = false; !last; step *= 16) {    /* once in any case */
-        last = step >= a->high - a->low;
-        const int64_t target = last ? a->high : a->low + step;
+    int64_t more = a->high - a->low;
+    if (!a->found) more = more / 4096 + 1;
+    for (bool last = false; !last; more *= 16) {    /* once in any case */
+        last = more >= a->high - a->low;
+        const int64_t target = last ? a->high : a->low + more;
         revive(q, target);
         const bool proven = minimum(q, q->c->room);
         if (proven && !q->found) q->low = target + 1;
@@ -979,18 +1062,18 @@ gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
     const bool all = search(&d, INT64_MAX >> 2, SIZE_MAX);
     *out = (gm_frontier){.count = (long)d.now.fill};
     const struct state *s = d.now.data;
-    const struct step *step = NULL;
+    const struct edge *edge = NULL;
     if (!all) {
         snprintf(out->why, sizeof out->why, "limit reached after %ld of %ld "
                  "groups, at %ld points", c.G - 1 - d.g, c.G, out->count);
-        step = find_steps(&c, &out->count);
+        edge = find_edges(&c, &out->count);
         out->count++;
     }
     out->point = gm_alloc(arena, (size_t)out->count, sizeof *out->point);
     int64_t w = 0, v = 0;
     for (long g = 0; g < c.G; g++) v += c.group[g].option[0].v;
     for (long i = 0; i < out->count; i++) {
-        if (!all && i) w += step[i - 1].dw, v -= step[i - 1].gain;
+        if (!all && i) w += edge[i - 1].dw, v -= edge[i - 1].gain;
         if (all) w = s[i].w, v = s[i].v;
         out->point[i] = (gm_point){c.size0 + w * c.unit, v};
     }

@@ -594,51 +594,6 @@ void gm_measure_means(gm_measure *m);
    error, sqrt(sum (d - mean)^2 / (n - 1) / n); 0 for n = 1. */
 double gm_mean_error(long n, const double *x, const double *y, double *error);
 
-/* The integer program of Stage II: solver.c. */
-enum { GM_MAX_ROWS = 16 };
-
-/* sum_mk cost[m K + k] x_mk <= limit.  Costs may have any sign. */
-typedef struct {
-    const char *name;
-    int64_t *cost, limit;       /* cost: [M, K] */
-    int places;                 /* both were multiplied by 10^places */
-} gm_row;
-
-/* The problem.  All sums over modules must stay below 2^61. */
-typedef struct {
-    long M;
-    int K;                      /* <= GM_MAX_CANDIDATES                      */
-    int64_t *size, *score;      /* [M, K] s_mk, u_mk                         */
-    bool *allowed;              /* [M, K] false: the module may not take k   */
-    int64_t budget;
-    bool exact;                 /* sizes must sum to the budget, not below   */
-    long rows;
-    gm_row *row;
-    long *group;                /* [M] or NULL: modules with equal numbers
-                                   take the same candidate; -1: none         */
-    int shift;                  /* u_mk = round(2^shift real score)          */
-    double rounding;            /* two assignments whose real scores differ
-                                   by more are ordered alike                 */
-    const gm_scores *scores;    /* for names and messages, or NULL           */
-    const gm_budget *asked;
-} gm_mckp;
-
-/* A problem with all arrays zeroed and everything allowed; and that of a table
-   and a budget, which must outlive it (score_bits 1..44, 30 is the design's:
-   of the widest module's range). */
-void gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out);
-void gm_problem_build(gm_arena *arena, const gm_scores *scores,
-                      const gm_budget *budget, int score_bits, gm_mckp *out);
-
-/* Sizes that can be reached; next to a budget that cannot be met, -1: none
-   (`proven`: the next ones, else the nearest that were found). */
-typedef struct {
-    int64_t smallest, largest, below, above;
-    bool proven;
-} gm_reach;
-/* Says so in the reader's units. */
-_Noreturn void gm_problem_refuse(const gm_mckp *problem, const gm_reach *reach);
-
 /* ------------------------------------------------------------------- mip.c
    Programs with 0-1 columns, minimised by GLPK, one at a time in a thread.
    Built with make GLPK=0: the first two alone. */

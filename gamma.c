@@ -3,8 +3,8 @@
 
    (1) p_m   = softmax(theta_m / tau)                               [K]
    (2) c     = (1/N) sum_m n_m sum_k b_k p_mk - B     (average bits, off target)
-   (3) W~_m  = sum_k p_mk Q_mk                           [out, in]  [choice]
-   (4) E_l   = mean_t w_t r(||f_l(h_{l-1}; W~)_t - h_lt||^2 / D_lt)   [choice]
+   (3) W~_m  = sum_k p_mk Q_mk                           [out, in]  [ours]
+   (4) E_l   = mean_t w_t r(||f_l(h_{l-1}; W~)_t - h_lt||^2 / D_lt)   [ours]
    (5) g_mk  = <dE_l/dW~_m, Q_mk> = dE_l/dp_mk
 
    (6) J     = sum_l E_l / E_0 + sum_mk (p_mk - p_mk^2) S_mk
@@ -20,12 +20,12 @@
 
    The relaxation, the teacher-forced reconstruction of hidden states and the
    augmented Lagrangian are [GAMMA]; the loss's norm, the entropy term and the
-   schedule are [choice], measured in docs/results.md.
+   schedule are [ours], measured in docs/results.md.
 
    Relaxations.  Candidates' errors are nearly uncorrelated, so the mixture's
    error falls as sum_k p_mk^2 S_mk, S_mk the separable error of candidate k
    alone: a mixture looks better than any candidate, and theta learns log
-   errors.  `soft-corrected` [choice], written above, measures S_mk in its first
+   errors.  `soft-corrected` [ours], written above, measures S_mk in its first
    steps, on each sequence once: at one-hot p its term adds nothing, elsewhere
    exactly what the mixture hides.  `soft` leaves it out (S = 0 in 6 and 7).
    `gumbel` mixes a sample instead (Jang, Gu, Poole 2017): in each step, with
@@ -552,7 +552,7 @@ void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
    together the interaction stays in proportion to S_mk.  So it is read where it
    weighs least against S_mk, between the module's worst candidate and its best,
    and half of it belongs to the others, that the scores add up to the joint
-   error [choice]:
+   error [ours]:
      factor_m = (1 + (loss_worst - loss_best) / (S_worst - S_best)) / 2,
    within 1/2 and 2. */
 static double joint_factor(const gm_fit *fit, long m, double n) {
@@ -573,7 +573,7 @@ static double joint_factor(const gm_fit *fit, long m, double n) {
    theta: at a stationary point v_mk is the same for all k, so, up to a constant
    of the module,
      loss_mk = -(alpha/M) theta_mk / tau - (lambda + rho c) n_m b_k / N
-   is what choosing k adds, as the joint relaxation saw it [choice]; theta and
+   is what choosing k adds, as the joint relaxation saw it [ours]; theta and
    the multiplier are means over the tail; tau = 1 when sampled, whose entropy
    is that of pi.
    The standard error is that of the mean over the tail's steps, each on other

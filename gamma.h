@@ -85,9 +85,9 @@ void gm_head_backward(const gm_head *head, const gm_real *h, long rows,
    Rounding of one weight; the candidates of a model.  Equations: quant.c. */
 
 typedef enum { GM_RTN, GM_GPTQ, GM_EXTERNAL } gm_quantizer;
-/* w_t of (10): token 1 / ||x_t||, times 4 at position 0 of a sequence [choice];
+/* w_t of (10): token 1 / ||x_t||, times 4 at position 0 of a sequence [ours];
    plain 1 (Frantar et al. 2022); attention sqrt(a_t) / ||x_t|| for q, k and v,
-   a_t by gm_attention_mass, else as token [choice]. */
+   a_t by gm_attention_mass, else as token [ours]. */
 typedef enum { GM_TOKEN, GM_PLAIN, GM_ATTENTION } gm_hessian;
 typedef enum { GM_MINMAX, GM_MSE } gm_scales;   /* (1) or (4) in quant.c */
 extern const char *const gm_quantizer_name[], *const gm_hessian_name[];

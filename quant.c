@@ -25,7 +25,7 @@
    Row j of U is the column of the inverse Hessian of the columns j.. that
    optimal brain surgeon asks for, divided by the root of its diagonal;
    tests/test_gptq.c has that definition.  Where this differs from the published
-   code [choice]: a group's grid comes from the weights as they stand when its
+   code [ours]: a group's grid comes from the weights as they stand when its
    first column is reached (there: from a copy as old as the block when a group
    is smaller than the block); dead columns do not enter the mean that damping
    is a share of; U is computed without forming H^-1; scales are rounded to fp16

@@ -187,7 +187,7 @@ static int64_t order_of(const char *name, int at, long l, int linear, int sub) {
 
 /* The one table of what a dump holds: place in the order of computation
    (hundreds: phases, in each of which block follows block), names, tolerance
-   and where it comes from; `why` shows a number.  [choice] all of it. */
+   and where it comes from; `why` shows a number.  [ours] all of it. */
 static rule rule_of(const facts *f, const char *name) {
     long l;
     int linear;

@@ -253,7 +253,7 @@ double gm_objective_kl(gm_objective *o, const int *choice) {
    of which DRAWS samples a sequence are taken: all M K numbers at once.  The
    gradients by the logits are q - p for KL and e_y - q for ln q(y). */
 
-enum { DRAWS = 4, WAYS = 1 + DRAWS };   /* [choice]; way 0: KL */
+enum { DRAWS = 4, WAYS = 1 + DRAWS };   /* [ours]; way 0: KL */
 
 typedef struct {
     gm_objective *o;

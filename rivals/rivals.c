@@ -283,7 +283,7 @@ static void search(const gm_rivals *r) {
    and x', u' with the least KL on the calibration text, if it is less than that
    of x, are the next round's; else x is the answer.  t says how one module
    alone moves from x, from few tokens and draws; u holds for all budgets: w
-   trusts the one or the other.  [choice] */
+   trusts the one or the other.  [ours] */
 
 static const double trust[] = {0.5, 0.25, 0.75};
 enum { TRUSTS = sizeof trust / sizeof *trust };

@@ -171,7 +171,7 @@ void gm_baq_levels(long n, const double *loss, double rate, int *levels);
 
 /* uniform: pass 1 alone, GPTQ without groups; published: R_ref = rate; bits,
    ebits: all R_j moved alike to the most that keeps the average code bits
-   (log2 of levels), or the effective bits, within the rate [choice]. */
+   (log2 of levels), or the effective bits, within the rate [ours]. */
 typedef enum { GM_BAQ_UNIFORM, GM_BAQ_PUBLISHED, GM_BAQ_BITS, GM_BAQ_EBITS }
 gm_baq_rule;
 typedef struct {

@@ -150,8 +150,17 @@ const char *gm_call_way(gm_call *call, int count);
    Stage I's state as text, exact, tied by `hash` to candidates, tokens and
    options; loading refuses a state of another. */
 void gm_fit_hash(const gm_fit *fit, char hash[65]);
-void gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path);
-void gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path);
+/* What each step found: E, c, lambda, entropy; NAN where it is not known.
+   Begun, it watches the fit, and goes with its state (NULL: no such lines). */
+enum { GM_FOUND = 4 };
+typedef struct { double *at[GM_FOUND]; gm_watcher watcher; } gm_learning;
+void gm_learning_begin(gm_arena *arena, gm_fit *fit, gm_learning *out);
+void gm_fit_save(gm_arena *arena, const gm_fit *fit, const gm_learning *l,
+                 const char *path);
+void gm_fit_load(gm_arena *arena, gm_fit *fit, gm_learning *l,
+                 const char *path);
+void gm_learning_write(gm_arena *arena, const gm_fit *fit,
+                       const gm_learning *l, const char *path); /* .tsv */
 /* gm_module_table with the learned scores and all settings: scores.tsv. */
 void gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out);
 

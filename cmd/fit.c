@@ -67,5 +67,6 @@ const gm_command gm_command_fit = {
     "Minimises  sum_l E_l/E_0 - (alpha/M) sum_m H(p_m) + lambda c + rho/2 c^2\n"
     "over theta, p_m = softmax(theta_m/tau); see gamma.c.  Writes\n"
     "DIR/scores.tsv (reusable for every budget: gamma solve),\n"
+    "DIR/learning.tsv (E, c, lambda, entropy of each step),\n"
     "DIR/candidates-HASH.safetensors and DIR/fit.state.",
     1, FIT, run_fit};

@@ -1,6 +1,6 @@
 /* state.c: Stage I as files: its state, so that a killed run goes on to the
-   bit-identical result, with the hash that ties it to one run; and what it
-   learned, scores.tsv.
+   bit-identical result, with the hash that ties it to one run; how it learned,
+   learning.tsv; and what it learned, scores.tsv.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
@@ -45,6 +45,10 @@ static const char *const number_name[NUMBERS] = {
     /* later: what the last step found; any further step finds it anew, so that
        states written before these three were kept still serve */
     "E", "c", "entropy"};
+/* of each step so far, a line a quantity */
+enum { E, C, LAMBDA, ENTROPY };
+static const char *const found_name[GM_FOUND] = {
+    "steps.E", "steps.c", "steps.lambda", "steps.entropy"};
 static const char column_names[] =
     "theta\tmoment1\tmoment2\tseparable\ttheta_sum\tloss_sum\tloss_squares\n";
 
@@ -60,7 +64,8 @@ static void parts(gm_fit *fit, double *number[NUMBERS],
     memcpy(column, c, sizeof c);
 }
 
-void gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path) {
+void gm_fit_save(gm_arena *arena, const gm_fit *fit, const gm_learning *l,
+                 const char *path) {
     gm_fit copy = *fit;
     double *number[NUMBERS], *column[COLUMNS];
     gm_out out;
@@ -72,6 +77,12 @@ void gm_fit_save(gm_arena *arena, const gm_fit *fit, const char *path) {
                  fit->step);
     for (int i = 0; i < NUMBERS; i++)
         gm_out_print(&out, "# %s %a\n", number_name[i], *number[i]);
+    for (int i = 0; i < GM_FOUND && l && !isnan(l->at[i][0]); i++) {
+        gm_out_print(&out, "# %s", found_name[i]);
+        for (long step = 0; step < fit->step; step++)
+            gm_out_print(&out, " %a", l->at[i][step]);
+        gm_out_print(&out, "\n");
+    }
     gm_out_print(&out, "%s", column_names);
     for (long i = 0; i < fit->M * fit->K; i++)
         for (int j = 0; j < COLUMNS; j++)
@@ -91,7 +102,25 @@ static double state_number(const char *path, const char *what,
     return value;
 }
 
-void gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path) {
+/* What the steps so far found; states that older versions wrote lack it. */
+static void load_found(const gm_table *t, long steps, gm_learning *l) {
+    for (int i = 0; i < GM_FOUND; i++) {
+        const char *text = gm_table_key(t, found_name[i]);
+        char *end = NULL;
+        for (long step = 0; step < steps && text; step++, text = end) {
+            l->at[i][step] = strtod(text, &end);
+            if (end == text || !isfinite(l->at[i][step]))
+                gm_bad(t->path, "%s: expected %ld finite numbers, found %ld",
+                       found_name[i], steps, step);
+        }
+        if (text && *text)
+            gm_bad(t->path, "%s: expected %ld finite numbers, found \"%s\" "
+                   "behind them", found_name[i], steps, text);
+    }
+}
+
+void gm_fit_load(gm_arena *arena, gm_fit *fit, gm_learning *l,
+                 const char *path) {
     double *number[NUMBERS], *column[COLUMNS];
     const long cells = fit->M * fit->K, steps = fit->options.steps;
     gm_table t;
@@ -123,6 +152,60 @@ void gm_fit_load(gm_arena *arena, gm_fit *fit, const char *path) {
         for (int j = 0; j < COLUMNS; j++)
             column[j][i] = state_number(path, t.column[j],
                                         t.cell[i * COLUMNS + j]);
+    if (l) load_found(&t, fit->step, l);
+}
+
+/* ----------------------------------------------------------- learning.tsv */
+
+/* lambda is the one that the step's gradients were charged with: the step
+   itself changes it. */
+static void look(void *context, const gm_fit *fit, gm_moment moment, long l) {
+    gm_learning *to = context;
+    (void)l;
+    if (moment == GM_BEGIN) to->at[LAMBDA][fit->step] = fit->lambda;
+    if (moment != GM_END) return;
+    to->at[E][fit->step - 1] = fit->E;
+    to->at[C][fit->step - 1] = fit->c;
+    to->at[ENTROPY][fit->step - 1] = fit->entropy;
+}
+
+void gm_learning_begin(gm_arena *arena, gm_fit *fit, gm_learning *out) {
+    const long steps = fit->options.steps;
+    for (int i = 0; i < GM_FOUND; i++) {
+        out->at[i] = gm_alloc(arena, (size_t)steps, sizeof *out->at[i]);
+        for (long step = 0; step < steps; step++) out->at[i][step] = NAN;
+    }
+    out->watcher = (gm_watcher){look, out};
+    fit->watcher = &out->watcher;
+}
+
+void gm_learning_write(gm_arena *arena, const gm_fit *fit,
+                       const gm_learning *l, const char *path) {
+    const gm_fit_options *o = &fit->options;
+    const struct { const char *key; double value; } set[] = {
+        {"train_bits", o->budget}, {"alpha", o->alpha}, {"rho", o->rho},
+        {"eta", o->eta}};
+    char text[32];
+    gm_out out;
+    gm_out_open(arena, path, &out);
+    gm_out_print(&out, "# format gamma-learning 1\n");
+    for (size_t i = 0; i < sizeof set / sizeof *set; i++) {
+        gm_double_text(set[i].value, text);
+        gm_out_print(&out, "# %s %s\n", set[i].key, text);
+    }
+    gm_out_print(&out, "step\tE\tc\tlambda\tlambda+rho*c\tentropy\tbits\n");
+    for (long step = 0; step < fit->step; step++) {
+        const double c = l->at[C][step], lambda = l->at[LAMBDA][step];
+        const double x[] = {l->at[E][step], c, lambda, lambda + o->rho * c,
+                            l->at[ENTROPY][step], c + o->budget};
+        gm_out_print(&out, "%ld", step + 1);
+        for (size_t i = 0; i < sizeof x / sizeof *x; i++) {
+            gm_double_text(x[i], text);
+            gm_out_print(&out, "\t%s", isnan(x[i]) ? "-" : text);
+        }
+        gm_out_print(&out, "\n");
+    }
+    gm_out_commit(&out);
 }
 
 /* ------------------------------------------------------------- scores.tsv */

@@ -357,13 +357,16 @@ gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]) {
     gm_arena *a = &call->arena;
     gm_arena learning = {0};        /* as large as evaluation, and before it */
     gm_fit fit;
+    gm_learning steps;
     gm_fit_begin(&learning, &call->candidates, call->calibration.tokens,
                  &call->fit, &fit);
+    gm_learning_begin(&learning, &fit, &steps);
     gm_fit_hash(&fit, hash);
     gm_ranks_same("the run's hash", hash);
     const char *state = gm_format(a, "%s/fit.state", call->out);
+    const char *table = gm_format(a, "%s/learning.tsv", call->out);
     if (call->resume && gm_exists(state)) {
-        gm_fit_load(a, &fit, state);
+        gm_fit_load(a, &fit, &steps, state);
         gm_talk(call, "%s: going on after step %ld", state, fit.step);
     }
     gm_ranks_same("steps done", gm_format(a, "%ld", fit.step));
@@ -372,7 +375,8 @@ gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]) {
         gm_fit_step(&fit);
         if (gm_rank() == 0 && (fit.step == fit.options.steps ||
                                gm_seconds() - saved > SAVE_SECONDS)) {
-            gm_fit_save(&scratch, &fit, state);
+            gm_fit_save(&scratch, &fit, &steps, state);
+            gm_learning_write(&scratch, &fit, &steps, table);
             saved = gm_seconds();
         }
         gm_arena_free(&scratch);
@@ -380,7 +384,12 @@ gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]) {
     }
     gm_talk(call, "learned: E/E0 %.4f  c %+.4f bits  lambda %.4g  mean "
             "entropy %.3f", fit.E, fit.c, fit.lambda, fit.entropy);
+    gm_talk(call, "c need not be 0: an average bit's price is lambda + rho c, "
+            "here %.3g + %.3g, and lambda\ntakes it over slowly; the budget "
+            "is kept by gamma solve, exactly, not by learning", fit.lambda,
+            fit.options.rho * fit.c);
     if (gm_rank() == 0) {
+        gm_learning_write(a, &fit, &steps, table);
         gm_fit_table(a, &fit, scores);
         scores->overhead = gm_packed_overhead(a, &call->model, &call->recipe);
         gm_scores_write(a, gm_format(a, "%s/scores.tsv", call->out), scores);

@@ -19,7 +19,7 @@ static void run_dump(gm_call *call) {
     gm_call_begin(call);
     gm_fit_begin(a, &call->candidates, call->calibration.tokens, &call->fit,
                  &fit);
-    if (call->state) gm_fit_load(a, &fit, call->state);
+    if (call->state) gm_fit_load(a, &fit, NULL, call->state);
     if (fit.step >= step)
         gm_bad(call->state, "is after step %ld; expected one from before step "
                "%ld", fit.step, step);

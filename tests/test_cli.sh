@@ -200,11 +200,12 @@ quick fit $m --calib data/calib.txt --out "$w/less" $less
 # shellcheck disable=SC2086
 quick fit $m --calib data/calib.txt --out "$w/gless" $less --quantizer gptq
 for isa in scalar avx2 avx512; do
-    for threads in 1 3; do
+    for threads in 1 2 3; do
         # shellcheck disable=SC2086
         if "$fast" fit $m --calib data/calib.txt --out "$w/b" $less --quiet \
             --isa $isa --threads $threads >"$w/out" 2>"$w/err"; then
             same "$w/less/scores.tsv" "$w/b/scores.tsv"
+            same "$w/less/learning.tsv" "$w/b/learning.tsv"
         elif ! grep -q "as far as this machine has it" "$w/err"; then
             bad "$isa, $threads threads: $(cat "$w/err")"
         fi

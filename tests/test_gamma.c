@@ -85,8 +85,14 @@ static void equals_torch(const char *set) {
            c = record(set, "c"), entropy = record(set, "entropy"),
            lambda = record(set, "lambda"), theta = record(set, "theta"),
            block = record(set, "block_E");
+    gm_learning l;
+    gm_learning_begin(&f.arena, fit, &l);
     for (int step = 0; step < 3; step++) {
+        const double before = fit->lambda;
         CHECK(STATUS(gm_fit_step(fit)) == GM_OK, "%s", err.text);
+        CHECK(l.at[0][step] == fit->E && l.at[1][step] == fit->c &&
+              l.at[2][step] == before && l.at[3][step] == fit->entropy,
+              "%s step %d: what learning.tsv will say", set, step);
         if (step == 0) {
             CHECK(distance(&fit->E0, E0.f, 1) < 1e-5, "%s: E0 %.9g, torch %.9g",
                   set, fit->E0, E0.f[0]);
@@ -234,12 +240,112 @@ static void run_five(fixture *f, gm_relaxation relaxation, gm_loss_norm norm,
     for (int step = 0; step < 5; step++) {
         CHECK(STATUS(gm_fit_step(&f->fit)) == GM_OK, "%s", err.text);
         if (!interrupt || step != 2) continue;
-        CHECK(STATUS(gm_fit_save(&f->arena, &f->fit, "build/test/gamma-work/state")) == GM_OK, "%s", err.text);
+        CHECK(STATUS(gm_fit_save(&f->arena, &f->fit, NULL, "build/test/gamma-work/state")) == GM_OK, "%s", err.text);
         fixture_end(f);
         fixture_begin(f, "qwen3", &o);
-        CHECK(STATUS(gm_fit_load(&f->arena, &f->fit, "build/test/gamma-work/state")) == GM_OK, "%s", err.text);
+        CHECK(STATUS(gm_fit_load(&f->arena, &f->fit, NULL, "build/test/gamma-work/state")) == GM_OK, "%s", err.text);
         CHECK(f->fit.step == 3, "resumed at step %ld", f->fit.step);
     }
+}
+
+static void write_text(const char *path, const char *text) {
+    FILE *file = fopen(path, "w");
+    CHECK(file && fputs(text, file) >= 0 && fclose(file) == 0, "%s", path);
+}
+
+/* learning.tsv of five steps, seen from its first step and through a state
+   saved after step 2: the same bytes; its rows obey (9) and the definitions. */
+static void learning_table(gm_relaxation relaxation) {
+    static const char *const path[] = {"build/test/gamma-work/learning",
+                                       "build/test/gamma-work/learned"};
+    static const char state[] = "build/test/gamma-work/state";
+    gm_fit_options o = golden_options;
+    o.relaxation = relaxation, o.batch = 1, o.steps = 5;
+    o.score = GM_SCORE_THETA;
+    gm_arena arena = {0};
+    for (int part = 0; part < 2; part++) {
+        fixture f;
+        gm_learning l;
+        fixture_begin(&f, "llama", &o);
+        gm_learning_begin(&f.arena, &f.fit, &l);
+        for (int step = 0; step < 5; step++) {
+            CHECK(STATUS(gm_fit_step(&f.fit)) == GM_OK, "%s", err.text);
+            if (!part || step != 1) continue;
+            gm_fit_save(&f.arena, &f.fit, &l, state);
+            fixture_end(&f);
+            fixture_begin(&f, "llama", &o);
+            gm_learning_begin(&f.arena, &f.fit, &l);
+            CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, &l, state)) == GM_OK,
+                  "%s", err.text);
+        }
+        gm_learning_write(&f.arena, &f.fit, &l, path[part]);
+        gm_table t;
+        gm_table_read(&arena, path[part], &t);
+        CHECK(t.rows == 5 && t.columns == 7, "%ld x %ld", t.rows, t.columns);
+        double lambda = 0, x[7] = {0};
+        for (long r = 0; r < 5; r++) {
+            for (int i = 0; i < 7; i++) x[i] = strtod(t.cell[r * 7 + i], NULL);
+            CHECK(x[0] == (double)(r + 1) && x[3] == lambda &&
+                  x[4] == x[3] + o.rho * x[2] && x[6] == x[2] + o.budget,
+                  "step %ld: lambda %g, after the one before %g", r + 1, x[3],
+                  lambda);
+            lambda += o.eta * o.rho * x[2];
+        }
+        CHECK(lambda == f.fit.lambda && x[1] == f.fit.E && x[2] == f.fit.c &&
+              x[5] == f.fit.entropy, "the last row is not the last step's");
+        fixture_end(&f);
+    }
+    char *text[2];
+    for (int i = 0; i < 2; i++) text[i] = gm_file_text(&arena, path[i], NULL);
+    CHECK_TEXT(text[1], text[0]);
+    gm_arena_free(&arena);
+}
+
+/* Lines of steps in a state: none (an older version's), too few numbers, too
+   many, none that is one. */
+static void learning_of_states(void) {
+    static const char state[] = "build/test/gamma-work/state";
+    static const struct { const char *line, *says; } wrong[] = {
+        {"0x1p+0", "steps.E: expected 2 finite numbers, found 1"},
+        {"1 2 3", "steps.E: expected 2 finite numbers, found \" 3\" behind "
+         "them"},
+        {"1 nan", "steps.E: expected 2 finite numbers, found 1"},
+        {"x", "steps.E: expected 2 finite numbers, found 0"},
+        {"1 2", NULL}};
+    fixture f;
+    gm_learning l, none;
+    char *text, *at, *cells;
+    fixture_begin(&f, "llama", &golden_options);
+    gm_learning_begin(&f.arena, &f.fit, &l);
+    for (int step = 0; step < 2; step++) gm_fit_step(&f.fit);
+    gm_fit_save(&f.arena, &f.fit, &l, state);
+    text = gm_file_text(&f.arena, state, NULL);
+    at = strstr(text, "# steps.E ");
+    cells = strstr(text, "theta");
+    CHECK(at && cells, "no lines of steps in %s", text);
+    for (int i = 0; at && cells && i < 5; i++) {
+        write_text(state, gm_format(&f.arena, "%.*s# steps.E %s\n%s",
+                   (int)(at - text), text, wrong[i].line, cells));
+        gm_learning_begin(&f.arena, &f.fit, &none);
+        gm_status s = STATUS(gm_fit_load(&f.arena, &f.fit, &none, state));
+        CHECK(s == (wrong[i].says ? GM_EINPUT : GM_OK), "%s", wrong[i].line);
+        if (wrong[i].says)
+            CHECK_TEXT(err.text, gm_format(&f.arena, "%s: %s", state,
+                                           wrong[i].says));
+    }
+    CHECK(none.at[0][0] == 1 && none.at[0][1] == 2 && isnan(none.at[1][0]),
+          "E of the two steps");
+    gm_learning_write(&f.arena, &f.fit, &none, state);
+    text = gm_file_text(&f.arena, state, NULL);
+    CHECK(strstr(text, "\n2\t2\t-\t-\t-\t-\t-\n"), "what is not known: %s", text);
+    /* a state that knows nothing of its steps, from here on */
+    gm_fit_save(&f.arena, &f.fit, NULL, state);
+    gm_learning_begin(&f.arena, &f.fit, &none);
+    CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, &none, state)) == GM_OK &&
+          isnan(none.at[0][1]), "%s", err.text);
+    gm_fit_save(&f.arena, &f.fit, &none, state);
+    CHECK(!strstr(gm_file_text(&f.arena, state, NULL), "nan"), "a NaN is saved");
+    fixture_end(&f);
 }
 
 static bool same_bits(const gm_fit *a, const gm_fit *b) {
@@ -261,9 +367,9 @@ static void resume_is_identical(gm_relaxation relaxation, gm_loss_norm norm) {
     /* killed after the last step: what scores.tsv says of it is in the state */
     static const char path[] = "build/test/gamma-work/state";
     gm_fit *a = &whole.fit, *b = &resumed.fit;
-    CHECK(STATUS(gm_fit_save(&whole.arena, a, path)) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_fit_save(&whole.arena, a, NULL, path)) == GM_OK, "%s", err.text);
     b->E = b->c = b->entropy = 0;
-    CHECK(STATUS(gm_fit_load(&resumed.arena, b, path)) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_fit_load(&resumed.arena, b, NULL, path)) == GM_OK, "%s", err.text);
     CHECK(b->E == a->E && b->c == a->c && b->entropy == a->entropy && a->E > 0,
           "E %g, c %g, entropy %g after the last step, resumed %g, %g, %g",
           a->E, a->c, a->entropy, b->E, b->c, b->entropy);
@@ -617,16 +723,11 @@ static void errors_and_bytes(void) {
     fixture_end(&f);
 }
 
-static void write_text(const char *path, const char *text) {
-    FILE *file = fopen(path, "w");
-    CHECK(file && fputs(text, file) >= 0 && fclose(file) == 0, "%s", path);
-}
-
 /* E, c and entropy are what the last step found: a state of a run on its way
    need not have them, for the next step finds them anew. */
 static void states_of_older_versions(fixture *f, const char *path) {
     char *text = NULL, *at;
-    CHECK(!STATUS(gm_fit_save(&f->arena, &f->fit, path)) &&
+    CHECK(!STATUS(gm_fit_save(&f->arena, &f->fit, NULL, path)) &&
           !STATUS(text = gm_file_text(&f->arena, path, NULL)), "%s", err.text);
     for (int i = 0; i < 3; i++) {
         static const char *const key[] = {"# E ", "# c ", "# entropy "};
@@ -635,7 +736,7 @@ static void states_of_older_versions(fixture *f, const char *path) {
                         strlen(strchr(at, '\n') + 1) + 1);
     }
     write_text(path, text);
-    CHECK(STATUS(gm_fit_load(&f->arena, &f->fit, path)) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_fit_load(&f->arena, &f->fit, NULL, path)) == GM_OK, "%s", err.text);
 }
 
 /* Weights that are finite, and so large that activations are not. */
@@ -657,27 +758,27 @@ static void refusals(void) {
     char expected[512];
     fixture_begin(&f, "llama", &golden_options);
     write_text(path, "# format gamma-state 2\na\tb\n1\t2\n");
-    CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, path)) == GM_EINPUT, "format");
+    CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, NULL, path)) == GM_EINPUT, "format");
     CHECK_TEXT(err.text, "build/test/gamma-work/bad-state: expected format "
                "gamma-state 1 with 42 rows of 7, found gamma-state 2 with 1 "
                "rows of 2");
     /* numbers that no run has */
     const double E0 = f.fit.E0;
     f.fit.step = f.fit.options.steps + 1;
-    gm_fit_save(&f.arena, &f.fit, path);
-    CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, path)) == GM_EINPUT, "step");
+    gm_fit_save(&f.arena, &f.fit, NULL, path);
+    CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, NULL, path)) == GM_EINPUT, "step");
     snprintf(expected, sizeof expected, "%s: step: expected 0 to %ld, found "
              "%ld", path, f.fit.options.steps, f.fit.options.steps + 1);
     CHECK_TEXT(err.text, expected);
     f.fit.step = 0, f.fit.E0 = INFINITY;
-    gm_fit_save(&f.arena, &f.fit, path);
-    CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, path)) == GM_EINPUT, "E0");
+    gm_fit_save(&f.arena, &f.fit, NULL, path);
+    CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, NULL, path)) == GM_EINPUT, "E0");
     CHECK(strstr(err.text, ": expected a finite number, found \"inf\""), "%s",
           err.text);
     f.fit.E0 = E0;
     states_of_older_versions(&f, path);
     /* a state of other settings */
-    CHECK(STATUS(gm_fit_save(&f.arena, &f.fit, path)) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_fit_save(&f.arena, &f.fit, NULL, path)) == GM_OK, "%s", err.text);
     gm_fit_options o = golden_options;
     char first[65], own[65];
     gm_fit_hash(&f.fit, first);
@@ -685,7 +786,7 @@ static void refusals(void) {
     o.seed = 2;
     fixture_begin(&f, "llama", &o);
     gm_fit_hash(&f.fit, own);
-    CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, path)) == GM_EINPUT, "hash");
+    CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, NULL, path)) == GM_EINPUT, "hash");
     snprintf(expected, sizeof expected, "%s: belongs to another run (other "
              "model, text, candidates or options): expected hash %s, found %s",
              path, own, first);
@@ -722,6 +823,9 @@ static int test_main(void) {
     separable_by_definition(0, GM_V, 0);
     separable_by_definition(1, GM_GATE, 1);
     separable_by_definition(1, GM_DOWN, 2);
+    learning_table(GM_SOFT);
+    learning_table(GM_GUMBEL);
+    learning_of_states();
     for (int i = 0; i < GM_NORMS; i++)
         resume_is_identical((gm_relaxation)(i % GM_RELAXATIONS),
                             (gm_loss_norm)i);

@@ -111,13 +111,16 @@ timeless() {
     esac
 }
 
-# Whole by its own account: states, and the tables that grow row by row.
+# Whole by its own account: states, and the tables that grow row by row; of
+# learning.tsv all rows so far are those of the undisturbed run.
 whole() {
     rows=$(grep -vc '^#' "$1")
     case $1 in
     */fit.state) [ "$rows" -eq 169 ] && [ "$(tail -n 1 "$1" | tr -cd '\t' |
         wc -c)" -eq 6 ] && [ "$(tail -c 1 "$1" | wc -l)" -eq 1 ] ;;
     */compare.tsv) [ "$((rows - 1))" -eq "$(sed -n 's/^# rows //p' "$1")" ] &&
+        [ "$(tail -c 1 "$1" | wc -l)" -eq 1 ] ;;
+    */learning.tsv) cmp -s -n "$(wc -c <"$1")" "$1" "$w/new-$name/learning.tsv" &&
         [ "$(tail -c 1 "$1" | wc -l)" -eq 1 ] ;;
     */compare.svg) [ "$(tail -n 1 "$1")" = "</svg>" ] ;;
     *) false ;;

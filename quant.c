@@ -3,7 +3,9 @@
    and one grid for each group of input columns of a row:
 
    (1) grid     lo = min(0, min w), hi = max(0, max w)  over the group,
-                scale = fp16((hi - lo) / (2^b - 1))  (1 when that is 0),
+                step = (hi - lo) / (2^b - 1)  (1 when that is 0),
+                scale = fp16(step), but at most 65504, and the next fp16 above
+                        where hi - lo would exceed 2^b - 1/2 steps of it,
                 zero = clamp(round(-lo / scale), 0, 2^b - 1)
    (2) code     clamp(round(w / scale) + zero, 0, 2^b - 1),  ties to even
    (3) value    q = scale (code - zero)
@@ -61,11 +63,11 @@ typedef struct {
 
 /* (1), from lo <= 0 and hi >= 0. */
 static void grid(float lo, float hi, int bits, uint16_t *scale, uint8_t *zero) {
-    const float top = (float)((1 << bits) - 1);
-    /* fp16 ends at 65504: a wider group saturates instead of becoming inf */
-    *scale = gm_f32_to_f16(gm_clamp((hi - lo) / top, 0, 65504));
-    if (*scale == 0) *scale = 0x3c00;                       /* 1.0 */
-    const float s = gm_f16_to_f32(*scale);
+    const float top = (float)((1 << bits) - 1), step = (hi - lo) / top;
+    *scale = step > 0 ? gm_f16_reach(step, step / (2 * top + 1))
+                      : 0x3c00;                             /* 1.0 */
+    /* a group too wide for fp16 loses as many steps below zero as above */
+    const float s = step > 65504 ? step : gm_f16_to_f32(*scale);
     *zero = (uint8_t)gm_clamp(gm_nearest(gm_clamp(-lo / s, 0, 512)), 0, top);
 }
 

@@ -336,6 +336,9 @@ const char *gm_dtype_name(gm_dtype dtype);      /* "F32", "BF16", ... */
 /* To the nearest, ties to even, overflow: infinite. */
 float gm_f16_to_f32(uint16_t h);
 uint16_t gm_f32_to_f16(float x);
+/* x >= 0: the nearest, or the next above where that is less by more than
+   `slack`; the largest finite one, 65504, where x is larger. */
+uint16_t gm_f16_reach(float x, float slack);
 float gm_bf16_to_f32(uint16_t h);
 uint16_t gm_f32_to_bf16(float x);
 /* x as F32, F16 or BF16. */

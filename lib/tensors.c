@@ -416,6 +416,13 @@ uint16_t gm_f32_to_f16(float x) {
     return (uint16_t)(bits >> 16 & 0x8000) | (uint16_t)h;
 }
 
+uint16_t gm_f16_reach(float x, float slack) {
+    const uint16_t most = 0x7BFF;               /* 65504 */
+    uint16_t h = gm_f32_to_f16(gm_clamp(x, 0, 65504));
+    if (h < most && x - gm_f16_to_f32(h) > slack) h++;
+    return h;
+}
+
 float gm_bf16_to_f32(uint16_t h) { return float_of_bits((uint32_t)h << 16); }
 
 uint16_t gm_f32_to_bf16(float x) {

@@ -38,15 +38,17 @@ static const double LN2 = 0.69314718055994530942;
 
 /* ------------------------------------------------------ columns of a weight */
 
-/* lo and hi of a row as stored; a row of zeros has -1 and 1, as published. */
+/* lo and hi of a row as stored, short of it by no more than half a step of the
+   finest columns; a row of zeros has -1 and 1, as published. */
 static void row_range(long n, const gm_real *w, float *lo, float *hi) {
     *lo = *hi = 0;
     for (long j = 0; j < n; j++) {
         *lo = (float)w[j] < *lo ? (float)w[j] : *lo;
         *hi = (float)w[j] > *hi ? (float)w[j] : *hi;
     }
-    *lo = gm_f16_to_f32(gm_f32_to_f16(*lo < -65504 ? -65504 : *lo));
-    *hi = gm_f16_to_f32(gm_f32_to_f16(*hi > 65504 ? 65504 : *hi));
+    const float half = (*hi - *lo) / (2 * (MOST_LEVELS - 1));
+    *lo = -gm_f16_to_f32(gm_f16_reach(-*lo, half));
+    *hi = gm_f16_to_f32(gm_f16_reach(*hi, half));
     if (*lo == 0 && *hi == 0) *lo = -1, *hi = 1;
 }
 

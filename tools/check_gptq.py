@@ -47,12 +47,17 @@ def unpack(stream, n, bits):
 
 
 def grids(part, top, shrink):
-    """Scale and zero of each row of part, its range times shrink."""
+    """Scale and zero of each row of part, its range times shrink: the fp16
+    nearest to the step, the next above where that is half a step short."""
     lo = part.amin(1).clamp(max=0) * shrink
     hi = part.amax(1).clamp(min=0) * shrink
-    scale = ((hi - lo) / top).half().double()
-    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-    return scale, torch.round(-lo / scale).clamp(0, top)
+    step = (hi - lo) / top
+    scale = step.clamp(max=65504).half()
+    short = (step - scale > step / (2 * top + 1)) & (scale < 65504)
+    scale = (scale.view(torch.int16) + short).view(torch.half).double()
+    scale = torch.where(step == 0, torch.ones_like(scale), scale)
+    wide = torch.where(step > 65504, step, scale)
+    return scale, torch.round(-lo / wide).clamp(0, top)
 
 
 def error_of(part, grid, top):

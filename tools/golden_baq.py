@@ -54,6 +54,7 @@ def factor(x, v):
 def ranges(w):
     lo = w.amin(1).clamp(max=0).half().double()
     hi = w.amax(1).clamp(min=0).half().double()
+    assert (hi - lo).min() > 2**-14     # ordinary numbers of fp16
     return lo, hi
 
 

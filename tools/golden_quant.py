@@ -3,8 +3,11 @@
 usage: python tools/golden_quant.py tests/golden/rtn.vec
 
     lo = min(0, min w), hi = max(0, max w)          per group of input columns
-    scale = fp16((hi - lo) / (2^b - 1)), 1 when that is 0
-    zero  = clip(round(-lo / scale), 0, 2^b - 1)
+    step  = (hi - lo) / (2^b - 1)
+    scale = the fp16 nearest to it, at most 65504; the next one above where that
+            is less by more than step / (2^(b+1) - 1); 1 where step is 0
+    zero  = clip(round(-lo / scale), 0, 2^b - 1), with step for a scale that is
+            65504 and less than step
     code  = clip(round(w / scale) + zero, 0, 2^b - 1)
     q     = scale (code - zero)
 All in float32, round to nearest, ties to even.  Shares no code with quant.c.
@@ -25,10 +28,13 @@ def rtn(w, bits, group):
         for first in range(0, w.shape[1], group):
             x = w[i, first:first + group]
             lo, hi = min(f32(0), x.min()), max(f32(0), x.max())
-            s = f32(np.float16(min(f32(hi - lo) / top, f32(65504))))
-            if s == 0:
-                s = f32(1)
-            z = np.clip(np.rint(f32(-lo) / s), 0, top)
+            step = f32(hi - lo) / top
+            h = np.float16(min(step, f32(65504)))
+            if step - f32(h) > step / (2 * top + 1) and h < 65504:
+                h = np.nextafter(h, np.float16(np.inf))
+            s = f32(h) if step > 0 else f32(1)
+            z = np.clip(np.rint(f32(-lo) / max(s, step if step > 65504 else s)),
+                        0, top)
             c = np.clip(np.rint(x / s) + z, 0, top)
             codes[i, first:first + group] = c
             q[i, first:first + group] = s * (c - z).astype(f32)
@@ -44,7 +50,7 @@ def weights(rows, columns, seed):
     w[1] = np.abs(w[1])                                 # all positive
     w[2] = -np.abs(w[2])                                # all negative
     w[3] = 0.125                                        # constant
-    w[4] *= f32(1e-7)                                   # scale rounds to 0
+    w[4] *= f32(1e-7)                               # scale too small for fp16
     w[5] *= f32(1e-4)                                   # fp16-subnormal scale
     w[6] *= f32(1e8)                                    # scale beyond fp16
     w[7, 5] = 3                                         # an outlier

@@ -16,6 +16,7 @@ def rtn(weight, bits, group):
     lo = min(0, min w), hi = max(0, max w), scale = fp16((hi-lo)/(2^b-1)),
     1 when that is 0, zero = clamp(round(-lo/scale)),
     code = clamp(round(w/scale) + zero), q = scale (code - zero).
+    For weights whose scales are ordinary numbers of fp16.
     """
     w = weight.detach().float()
     if bits == 16:
@@ -27,6 +28,7 @@ def rtn(weight, bits, group):
         lo = part.amin(1, keepdim=True).clamp(max=0)
         hi = part.amax(1, keepdim=True).clamp(min=0)
         scale = ((hi - lo) / top).half().float()
+        assert ((scale > 2**-14) | (hi == lo)).all()
         scale = torch.where(scale == 0, torch.ones_like(scale), scale)
         zero = torch.round(-lo / scale).clamp(0, top)
         code = (torch.round(part / scale) + zero).clamp(0, top)

@@ -128,11 +128,17 @@ def forward(model, block, h, seen=None):
 
 # ------------------------------------------------------------ candidates Q_mk
 def grid(part, bits):
-    """Scale (an fp16 number) and zero of each row of a group of weights."""
+    """Scale (an fp16 number) and zero of each row of a group of weights: the
+    next fp16 above where the nearest is half a step short of the range."""
     lo, hi = part.amin(1).clamp(max=0), part.amax(1).clamp(min=0)
-    scale = ((hi - lo) / (2 ** bits - 1)).half().to(part.dtype)
-    scale[scale == 0] = 1
-    return scale, torch.round(-lo / scale).clamp(0, 2 ** bits - 1)
+    top = 2 ** bits - 1
+    step = (hi - lo) / top
+    scale = step.clamp(max=65504).half()
+    short = (step - scale > step / (2 * top + 1)) & (scale < 65504)
+    scale = (scale.view(torch.int16) + short).view(torch.half).to(part.dtype)
+    scale[step == 0] = 1
+    return scale, torch.round(-lo / scale.maximum(
+        torch.where(step > 65504, step, 0))).clamp(0, top)
 
 
 def encode(w, scale, zero, bits):

@@ -14,21 +14,21 @@
 enum {
     RUN = 1, INFO = 2, FIT = 4, REFINE = 8, SOLVE = 16, CHECK = 32,
     QUANTIZE = 64, EVAL = 128, DUMP = 256, VERIFY = 512, BAQ = 1024,
-    COMPARE = 2048, PLAN = 4096, COMMANDS_END = 8192
+    COMPARE = 2048, PLAN = 4096, SHOW = 8192, COMMANDS_END = 16384
 };
 enum { GM_OPTIONS = 128, GM_OPERANDS = 2 };
 
 typedef struct gm_call gm_call;
 typedef struct {
     const char *name, *operands, *summary, *about;
-    int takes;                  /* operands */
+    int takes;                  /* operands; show: at most */
     unsigned bit;               /* of the options it has */
     void (*run)(gm_call *call);
 } gm_command;
 extern const gm_command gm_command_info, gm_command_fit, gm_command_solve,
     gm_command_check, gm_command_quantize, gm_command_eval, gm_command_run,
     gm_command_dump, gm_command_verify, gm_command_baq, gm_command_compare,
-    gm_command_plan, gm_command_refine;
+    gm_command_plan, gm_command_refine, gm_command_show;
 
 /* What is to be done, for plan.c.  base: bytes held before it; then what is
    made, and how many models. */
@@ -68,11 +68,13 @@ struct gm_call {
     const char *calib, *calib_tokens, *text, *text_tokens, *out, *alloc,
         *choices, *delimiter, *bits, *ebits, *bytes, *budgets, *external,
         *allow, *cache, *train_bits, *methods, *search, *scores_from, *rates,
-        *step, *state, *tolerance, *max_memory, *isa;
-    bool frontier, resume, no_models, no_gptq, all, json, quiet, help;
+        *step, *state, *tolerance, *max_memory, *isa, *values;
+    bool frontier, certificate, resume, no_models, no_gptq, all, json, quiet,
+        help;
     int packed, paper, match;           /* which of the row's names */
     gm_convention in;
-    long score_bits, solver_mib, window, windows, evaluations, dump_mb, threads;
+    long score_bits, solver_mib, window, windows, evaluations, dump_mb, threads,
+        row, nth;
     gm_constraints constraints;
     gm_solve_options solve;
     gm_recipe recipe;
@@ -94,7 +96,7 @@ struct gm_call {
 gm_call *gm_options_read(const gm_command *command, char **argv);
 /* The fields again as the options say, where a file filled some of them. */
 void gm_options_fill(void);
-const char *gm_given(const char *name);         /* as written, or NULL */
+const char *gm_given(const char *name);     /* as written; NULL: it is not */
 void gm_options_help(const gm_command *command);
 
 /* ------------------------------------------------------------------ main.c */
@@ -145,6 +147,11 @@ void gm_call_chosen(gm_call *call);
 /* The one option given of the first `count` of --bits, --ebits, --bytes,
    --budgets, --frontier; call->in: what it counts, if it says so. */
 const char *gm_call_way(gm_call *call, int count);
+
+/* ------------------------------------------------------------------ show.c
+   Sensitivities and bits (NULL: not these) as grids, on standard output. */
+void gm_call_grid(gm_call *call, const gm_scores *scores,
+                  const gm_allocation *chosen);
 
 /* ----------------------------------------------------------------- state.c
    Stage I's state as text, exact, tied by `hash` to candidates, tokens and

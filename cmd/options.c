@@ -34,9 +34,10 @@ enum {
 
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 static const option table[] = {
-    {"--calib", "FILE", READ, LEARN | CHOSEN | REFINE | BAQ, &now.calib,
+    {"--calib", "FILE", READ, LEARN | CHOSEN | REFINE | BAQ | SHOW,
+     &now.calib,
      "calibration text, UTF-8 (quantize, eval: for gptq's candidates)"},
-    {"--tokens", "FILE", READ, LEARN | REFINE | BAQ, &now.calib_tokens,
+    {"--tokens", "FILE", READ, LEARN | REFINE | BAQ | SHOW, &now.calib_tokens,
      "instead of --calib: tokens, .npy, int32, 1-D"},
     {"--eval", "FILE", READ, RUNS, &now.text, "evaluation text, another one"},
     {"--eval-tokens", "FILE", READ, RUNS | COMPARE | BAQ, &now.text_tokens,
@@ -106,26 +107,29 @@ static const option table[] = {
      "then incumbent, bound, gap, exit code 4", "60", 1e-3, 1e6},
     {"--memory", "MIB", WHOLE, SOLVE, &now.solver_mib,
      "MiB for the dynamic program's lists", "1024", 1, 1 << 20},
+    {"--certificate", NULL, FLAG, SOLVE, &now.certificate, "every key of the "
+     "answer, as --out FILE has them, instead of a summary and grids"},
     {"--glpk-log", NULL, FLAG, SOLVE, &now.solve.verbose, "GLPK's output"},
 
     /* candidates; quantize and eval take what the allocation was made for */
-    {"--bits", "LIST", TEXT, RECIPE, &now.bits, "candidates b_k, ascending: "
-     "1..8; 16 (32): as stored in a 16-bit (F32) checkpoint (2,3,4)"},
-    {"--group", "N", WHOLE, RECIPE, &now.recipe.group,
+    {"--bits", "LIST", TEXT, RECIPE | SHOW, &now.bits, "candidates b_k, "
+     "ascending: 1..8; 16 (32): as stored in a 16-bit (F32) checkpoint "
+     "(2,3,4)"},
+    {"--group", "N", WHOLE, RECIPE | SHOW, &now.recipe.group,
      "columns that share a scale and zero (128)", NULL, 1, GM_MAX_GROUP},
-    {"--quantizer", "rtn|gptq", NAME, RECIPE, &now.recipe.quantizer, "each "
-     "weight to its nearest code; column by column, w_t -= (w_j - q_j) U_jt / "
-     "U_jj for t > j, U^T U = H^-1 (rtn)"},
-    {"--scales", "minmax|mse", NAME, RECIPE, &now.recipe.scales, "of a group: "
-     "from lo = min(0, w) to hi = max(0, w); from r lo to r hi, r of 1, 0.99, "
-     "..., 0.21 with the least sum (w - q)^2 (minmax)"},
-    {"--hessian", "token|plain|attention", NAME, RECIPE | BAQ,
+    {"--quantizer", "rtn|gptq", NAME, RECIPE | SHOW, &now.recipe.quantizer,
+     "each weight to its nearest code; column by column, w_t -= (w_j - q_j) "
+     "U_jt / U_jj for t > j, U^T U = H^-1 (rtn)"},
+    {"--scales", "minmax|mse", NAME, RECIPE | SHOW, &now.recipe.scales,
+     "of a group: from lo = min(0, w) to hi = max(0, w); from r lo to r hi, r "
+     "of 1, 0.99, ..., 0.21 with the least sum (w - q)^2 (minmax)"},
+    {"--hessian", "token|plain|attention", NAME, RECIPE | BAQ | SHOW,
      &now.recipe.hessian, "w_t in gptq's H = (2/tokens) sum_t w_t^2 x_t x_t^T: "
      "1/||x_t||, times 4 at a sequence's first; 1, as published; for q, k, v "
      "sqrt(a_t)/||x_t||, a_t the mean attention on t, else as token (token)"},
-    {"--damping", "R", REAL, RECIPE, &now.recipe.damping,
+    {"--damping", "R", REAL, RECIPE | SHOW, &now.recipe.damping,
      "gptq: R times the mean of H_jj is added to each (0.01)", NULL, 1e-9, 1},
-    {"--act-order", NULL, FLAG, RECIPE, &now.recipe.act_order,
+    {"--act-order", NULL, FLAG, RECIPE | SHOW, &now.recipe.act_order,
      "gptq: columns by falling H_jj, scales beforehand"},
     {"--sequential", NULL, FLAG, RECIPE, &now.recipe.sequential,
      "gptq: H from inputs that all before, so quantized, give"},
@@ -136,9 +140,9 @@ static const option table[] = {
      "for anything, have only these candidates"},
     {"--cache", "DIR", TEXT, CHOSEN | DUMP | REFINE, &now.cache,
      "of the candidates (beside the allocation, dump, scores)"},
-    {"--sequences", "S", WHOLE, LEARN | CHOSEN | BAQ, &now.fit.sequences,
+    {"--sequences", "S", WHOLE, LEARN | CHOSEN | BAQ | SHOW, &now.fit.sequences,
      "calibration sequences, spread evenly over the text", "16", 1, 1 << 20},
-    {"--length", "T", WHOLE, LEARN | CHOSEN | BAQ, &now.fit.T,
+    {"--length", "T", WHOLE, LEARN | CHOSEN | BAQ | SHOW, &now.fit.T,
      "tokens in each", "512", 2, 1 << 20},
     {"--sequences", "S", WHOLE, REFINE, &now.fit.sequences,
      "calibration sequences (as many as gamma fit had)", NULL, 1, 1 << 20},
@@ -232,6 +236,13 @@ static const option table[] = {
      "1.5GiB: fewer sequences and windows at a time, to the same results, or a "
      "refusal before the start"},
 
+    /* one row, looked at */
+    {"--values", "LIST", TEXT, SHOW, &now.values,
+     "weights a,b,c,..., at most 512: one group"},
+    {"--row", "R", WHOLE, SHOW, &now.row, "row of the module", "0", 0, 1 << 30},
+    {"--nth", "G", WHOLE, SHOW, &now.nth,
+     "only the row's group G, from 0 on (all)", NULL, 0, 1 << 30},
+
     /* of every command */
     {"--threads", "N", WHOLE, ALL, &now.threads,
      "(all cores); no result depends on it", NULL, 1, 1024},
@@ -259,8 +270,8 @@ static int row_of(const char *name, int *nearest) {
 }
 
 const char *gm_given(const char *name) {
-    int nearest;
-    return now.given[row_of(name, &nearest)];
+    int nearest, i = row_of(name, &nearest);
+    return i < 0 ? NULL : now.given[i];
 }
 
 void gm_options_help(const gm_command *command) {
@@ -377,7 +388,7 @@ gm_call *gm_options_read(const gm_command *c, char **argv) {
                     "gamma %s %s)", c->name, argv[i], c->name, c->operands);
         else
             now.operand[operands++] = argv[i];
-    if (operands < c->takes)
+    if (operands < c->takes && c->bit != SHOW)
         gm_fail(GM_EUSAGE, "%s: an argument is missing (usage: gamma %s %s)",
                 c->name, c->name, c->operands);
     gm_options_fill();

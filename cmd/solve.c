@@ -74,6 +74,11 @@ static gm_status solve_budget(solving *s, const char *text) {
     return status;
 }
 
+/* What is said unless all of the certificate is asked for. */
+static const char SUMMARY[] =
+    "convention,budget_asked,average_code_bits,average_effective_bits,"
+    "file_bytes,slack,objective_real,gap,optimal,solvers";
+
 static void solve_one(solving *s, const char *text) {
     gm_call *call = s->call;
     const gm_certificate *t = &s->certificate;
@@ -86,12 +91,15 @@ static void solve_one(solving *s, const char *text) {
         gm_talk(call, "GLPK %s: %.3f s, %ld nodes", gm_glpk_version(),
                 t->glpk_seconds, t->nodes);
     gm_result_begin("key\tvalue");
+    const bool all = call->certificate || call->json;
     for (const gm_key *k = keys->key; k < keys->key + keys->count; k++)
-        gm_result_row("%s\t%s", k->name, k->value);
-    gm_result_row("states\t%ld", t->states);
-    gm_result_row("nodes\t%ld", t->nodes);
-    gm_result_row("seconds\t%.3f", t->dp_seconds + t->glpk_seconds);
+        if (all || gm_name_matches(SUMMARY, k->name))
+            gm_result_row("%s\t%s", k->name, k->value);
+    if (all) gm_result_row("states\t%ld", t->states);
+    if (all) gm_result_row("nodes\t%ld", t->nodes);
+    if (all) gm_result_row("seconds\t%.3f", t->dp_seconds + t->glpk_seconds);
     gm_result_end(call);
+    if (!all) gm_call_grid(call, &s->scores, &s->allocation);
     if (status) gm_fail(status, "%s", t->why);
 }
 
@@ -172,8 +180,9 @@ static void run_solve(gm_call *call) {
 const gm_command gm_command_solve = {
     "solve", "SCORES.tsv", "Bits within a budget, solved exactly",
     "minimise sum_mk u_mk x_mk subject to one candidate for each module and\n"
-    "sum_mk s_mk x_mk <= budget (Stage II).  Prints the certificate: size,\n"
-    "objective, bound, gap, multiplier; among the optimal assignments the\n"
-    "smallest in size, then with the fewest bits in module order.\n"
+    "sum_mk s_mk x_mk <= budget (Stage II); among the optimal assignments the\n"
+    "smallest in size, then with the fewest bits in module order.  Prints a\n"
+    "summary, sensitivities and bits as grids (gamma show); the certificate,\n"
+    "size, objective, bound, gap, multiplier, with --certificate or --json.\n"
     "docs/solver.md says how to check the numbers by hand.",
     1, SOLVE, run_solve};

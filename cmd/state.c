@@ -106,16 +106,15 @@ static double state_number(const char *path, const char *what,
 static void load_found(const gm_table *t, long steps, gm_learning *l) {
     for (int i = 0; i < GM_FOUND; i++) {
         const char *text = gm_table_key(t, found_name[i]);
-        char *end = NULL;
-        for (long step = 0; step < steps && text; step++, text = end) {
-            l->at[i][step] = strtod(text, &end);
-            if (end == text || !isfinite(l->at[i][step]))
-                gm_bad(t->path, "%s: expected %ld finite numbers, found %ld",
-                       found_name[i], steps, step);
+        const char *at = text;
+        long step = 0;
+        for (char *end; at && step < steps; step++, at = end) {
+            l->at[i][step] = strtod(at, &end);
+            if (end == at || !isfinite(l->at[i][step])) break;
         }
-        if (text && *text)
-            gm_bad(t->path, "%s: expected %ld finite numbers, found \"%s\" "
-                   "behind them", found_name[i], steps, text);
+        if (text && (step < steps || *at))
+            gm_bad(t->path, "%s: expected %ld finite numbers, found \"%s\"",
+                   found_name[i], steps, text);
     }
 }
 
@@ -182,18 +181,11 @@ void gm_learning_begin(gm_arena *arena, gm_fit *fit, gm_learning *out) {
 void gm_learning_write(gm_arena *arena, const gm_fit *fit,
                        const gm_learning *l, const char *path) {
     const gm_fit_options *o = &fit->options;
-    const struct { const char *key; double value; } set[] = {
-        {"train_bits", o->budget}, {"alpha", o->alpha}, {"rho", o->rho},
-        {"eta", o->eta}};
     char text[32];
     gm_out out;
     gm_out_open(arena, path, &out);
-    gm_out_print(&out, "# format gamma-learning 1\n");
-    for (size_t i = 0; i < sizeof set / sizeof *set; i++) {
-        gm_double_text(set[i].value, text);
-        gm_out_print(&out, "# %s %s\n", set[i].key, text);
-    }
-    gm_out_print(&out, "step\tE\tc\tlambda\tlambda+rho*c\tentropy\tbits\n");
+    gm_out_print(&out, "# format gamma-learning 1\n"
+                 "step\tE\tc\tlambda\tlambda+rho*c\tentropy\tbits\n");
     for (long step = 0; step < fit->step; step++) {
         const double c = l->at[C][step], lambda = l->at[LAMBDA][step];
         const double x[] = {l->at[E][step], c, lambda, lambda + o->rho * c,

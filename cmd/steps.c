@@ -285,6 +285,7 @@ void gm_call_prepare(gm_call *call) {
     if (!call->model.dir)               /* gamma plan may have shapes alone */
         gm_model_open(&call->arena, call->operand[0], &call->model);
     ask_recipe(call, call->bits);
+    if (call->command->bit == SHOW) return;
     fit_options(call);
     p->candidates = p->learns = true;
     if (!(call->command->bit & (RUN | PLAN))) return;

@@ -1,4 +1,4 @@
-/* show.h: plots and tables of comparison.
+/* show.h: plots, grids of modules, tables of comparison.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #ifndef GM_SHOW_H
 #define GM_SHOW_H
@@ -28,6 +28,23 @@ typedef struct {
 const char *gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
                          long height);
 void gm_plot_svg(gm_arena *arena, const gm_plot *plot, const char *path);
+
+/* ------------------------------------------------------------------ grid.c
+   One character for each module: a line for each kind of module (its name
+   without the block's number), a column for each block. */
+typedef struct {
+    bool utf8, colour;
+    long width;                         /* characters of a line */
+    void (*print)(const char *line);
+} gm_style;
+/* Counts, then digits: bits[M], 1 .. 32. */
+void gm_grid_bits(gm_arena *arena, long M, const char *const *name,
+                  const int *bits, const gm_style *style);
+/* Bars for what modules mind: gm_sensitivity, on a logarithmic scale. */
+void gm_grid_scores(gm_arena *arena, const gm_scores *s,
+                    const gm_style *style);
+/* Score at the fewest bits that module m has, less that at the most. */
+double gm_sensitivity(const gm_scores *s, long m);
 
 /* --------------------------------------------------------------- compare.c
    The table of `gamma compare`, kept in a directory: docs/formats.md. */

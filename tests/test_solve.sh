@@ -9,7 +9,7 @@ w=${WORK:-build/test/solve-work}
 
 # solve ARGS...: succeeds; then value KEY reads the result.
 solve() {
-    if "$gamma" solve "$@" >"$w/out" 2>"$w/err"; then ok; else
+    if "$gamma" solve "$@" --certificate >"$w/out" 2>"$w/err"; then ok; else
         bad "gamma solve $*: exit code $?: $(tail -n 1 "$w/err")"
     fi
 }
@@ -213,7 +213,7 @@ is "--frontier at the limit: from all smallest to all largest" \
 for limit in "--time-limit 0.02 --solver dp" "--memory 1 --solver dp"; do
     # shellcheck disable=SC2086
     "$gamma" solve "$w/hard.tsv" --bytes 1.9G $limit --out "$w/a.tsv" \
-        >"$w/out" 2>"$w/err"
+        --certificate >"$w/out" 2>"$w/err"
     is "$limit: exit code" $? 4
     is "$limit" "$(value optimal)" "not proven"
     is "$limit: gap = objective - bound > 0" "$(awk -F '\t' '{ v[$1] = $2 }
@@ -227,7 +227,7 @@ done
 
 if [ $have_glpk = yes ]; then
     "$gamma" solve "$w/hard.tsv" --bytes 1.9G --memory 1 --time-limit 1 \
-        >"$w/out" 2>"$w/err"
+        --certificate >"$w/out" 2>"$w/err"
     is "the list has no room: whose answer it is" "$(value solvers)" \
         "GLPK; the dynamic program did not finish"
 fi

@@ -37,6 +37,8 @@ make_file rtn.vec "ours: numpy from the formulas; no other has these scales" \
     $python tools/golden_quant.py "$out/rtn.vec"
 make_file gptq.vec "torch's Cholesky, loop from the paper; scales are ours" \
     $python tools/golden_gptq.py data/tiny-llama data/calib.txt "$out/gptq.vec"
+make_file show.tsv "torch's inverse, the surgeon's loop; scales are ours" \
+    $python tools/golden_show.py "$out/show.tsv"
 make_file baq.vec "ours: torch from the equations; BAQ has no public code" \
     $python tools/golden_baq.py "$out/gptq.vec" "$out/baq.vec"
 make_file stage1.vec "torch's autograd over transformers' blocks" \

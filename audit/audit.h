@@ -10,15 +10,20 @@
    cmd/allocate.c. */
 
 /* One claim of the file, and what follows from the scores. */
-typedef struct { const char *claim, *stated, *found; bool holds; } gm_claim;
 typedef struct {
-    gm_claim claim[48];         /* 24 at most beside GM_MAX_ROWS limits      */
+    const char *claim, *stated, *found;
+    bool holds, word;           /* word: fits, but is the file's word alone  */
+} gm_claim;
+typedef struct {
+    gm_claim claim[96];         /* 41 at most beside 2 of each resource      */
     long count, failed;
     gm_sizes sizes;
     double score;               /* sum of the real scores                    */
     double bound;               /* from the multiplier alone, real scores    */
+    double hidden;              /* what the scores' rounding may hide of it  */
     int64_t gap;                /* objective - that bound, integers          */
     bool certified;             /* the file has a certificate                */
+    const char *among;          /* "at most 60 code bits, 2 of 9 modules ..." */
 } gm_check;
 
 /* resources: "a.tsv,b.tsv", tables of what the certificate limits, or NULL.

@@ -10,6 +10,12 @@
    because what is subtracted is at least what was added.  u = round(score
    2^score_shift), sizes s in the budget's convention, over one denominator.
 
+   What rounding hides.  With d_mk = 2^score_shift score_mk - u_mk two
+   assignments differ in their real scores by at most
+     2^-score_shift (difference of u + sum_m (max_k d_mk - min_k d_mk)).
+
+   Every key is compared with what follows from the scores; what nobody can
+   compute again (which solver ran) is taken for the file's word, and said so.
    Reads the tables of further resources, nothing else.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "audit.h"
@@ -24,10 +30,13 @@ struct checker {
     const gm_scores *s;
     gm_check *out;
     int *choice;                    /* [M] */
-    long *row, *leader;             /* [M] of the allocation; first one fused */
+    long *row, *leader;             /* [M] of the allocation; one of its group */
+    const char *by_row;             /* sum of scores in order of the rows */
+    bool *may;                      /* [M, K] a candidate, and allowed */
     bool bytes, ebits, exact;       /* convention (neither: bits), relation */
     int64_t den, shift;
     bool beyond;                    /* a sum was beyond 128 bits */
+    const char *factors;            /* multiplier_num, multiplier_den, ... */
     int rows;
     struct { int64_t *cost, limit, mu; } limits[1 + GM_MAX_ROWS];
 };
@@ -36,29 +45,57 @@ struct checker {
 
 static void claim(struct checker *c, bool holds, const char *name,
                   const char *stated, const char *found) {
-    c->out->claim[c->out->count++] = (gm_claim){name, stated, found, holds};
+    c->out->claim[c->out->count++] = (gm_claim){name, stated, found, holds, 0};
     c->out->failed += !holds;
 }
 
-/* The file's statement under `key`, if it makes one, against what is so. */
-static void claim_text(struct checker *c, const char *key, const char *found) {
-    const char *stated = gm_keys_get(&c->a->keys, key);
-    if (stated && found)
-        claim(c, strcmp(stated, found) == 0, key, stated, found);
+/* What nobody can compute again; `holds`: it fits the rest. */
+static void claim_word(struct checker *c, bool holds, const char *name,
+                       const char *stated, const char *found) {
+    claim(c, holds, name, stated, found);
+    c->out->claim[c->out->count - 1].word = holds;
 }
 
-static void claim_int(struct checker *c, const char *key, int64_t found) {
-    claim_text(c, key, gm_format(c->arena, "%ld", (long)found));
+static const char *get(const struct checker *c, const char *key) {
+    return gm_keys_get(&c->a->keys, key);
 }
 
-/* An integer that the certificate must have. */
+/* What the file states under the first word of `name`, if it does, against what
+   is so. */
+static void claim_text(struct checker *c, const char *name, const char *found) {
+    const char *stated = get(c, gm_format(c->arena, "%.*s",
+                                          (int)strcspn(name, " "), name));
+    if (stated) claim(c, strcmp(stated, found) == 0, name, stated, found);
+}
+
+static void claim_int(struct checker *c, const char *name, int64_t found) {
+    claim_text(c, name, gm_format(c->arena, "%ld", (long)found));
+}
+
+static const char *real_text(const struct checker *c, double x) {
+    char *text = gm_alloc(c->arena, 32, 1);
+    gm_double_text(x, text);
+    return text;
+}
+
+/* An integer that the certificate must have, and nothing behind it. */
 static int64_t need(struct checker *c, const char *key) {
-    const char *text = gm_keys_get(&c->a->keys, key);
+    const char *text = get(c, key);
     long x;
-    if (!text || !gm_is_long(text, INT64_MIN / 2 + 1, INT64_MAX / 2 - 1, &x))
+    if (!text || !gm_is_long(text, INT64_MIN / 2 + 1, INT64_MAX / 2 - 1, &x) ||
+        strcmp(text, gm_format(c->arena, "%ld", x)) != 0)
         gm_bad(c->a->path, "%s: expected a whole number, found \"%s\"", key,
                text ? text : "");
     return x;
+}
+
+_Noreturn static void row_error(const struct checker *c, long m,
+                                const char *column, const char *expected,
+                                const char *found) {
+    const long i = c->row[m];
+    gm_bad(c->a->path, "line %ld: %s: column %s: expected %s, found \"%s\"",
+           c->a->line ? c->a->line[i] : i + 1, c->s->name[m], column, expected,
+           found);
 }
 
 /* *sum += a b; a product of two 64-bit numbers fits, a sum may not. */
@@ -72,6 +109,77 @@ static int64_t narrow(const struct checker *c, const char *what, __int128 sum) {
     if (c->beyond || sum >= INT64_MAX / 2 || sum <= INT64_MIN / 2)
         gm_bad(c->a->path, "%s: sums to 2^62 or more", what);
     return (int64_t)sum;
+}
+
+/* -------------------------------------------------------------------- keys */
+
+static const gm_known_key *known(const char *key) {
+    for (const gm_known_key *k = gm_alloc_keys; k->name; k++) {
+        const size_t n = strlen(k->name);
+        if (strncmp(key, k->name, n) == 0 &&
+            (k->kind == GM_KEY_ROW ? key[n] != 0 : key[n] == 0))
+            return k;
+    }
+    return NULL;
+}
+
+/* One of "this|that". */
+static bool is_word(const char *words, const char *text) {
+    const size_t n = strlen(text);
+    for (const char *at = words; at; at = strchr(at, '|'), at += at != NULL)
+        if (strcspn(at, "|") == n && strncmp(at, text, n) == 0) return true;
+    return false;
+}
+
+/* Whether there is a certificate: it has every key of the list and no other,
+   and the file no other column. */
+static bool check_keys(const struct checker *c) {
+    const gm_keys *keys = &c->a->keys;
+    const gm_key *end = keys->key + keys->count;
+    bool certified = false;
+    for (const gm_key *k = keys->key; k < end; k++) {
+        const gm_known_key *of = known(k->name);
+        certified = certified || (of && of->kind >= GM_KEY_PROOF);
+    }
+    for (const gm_key *k = keys->key; certified && k < end; k++) {
+        const gm_known_key *of = known(k->name);
+        if (!of) gm_bad(c->a->path, "%s: no key of a certificate", k->name);
+        for (const gm_known_key *o = gm_alloc_keys; o->name; o++)
+            if (of->kind == GM_KEY_ROW && o->kind == GM_KEY_ROW &&
+                !get(c, gm_format(c->arena, "%s%s", o->name,
+                                  k->name + strlen(of->name))))
+                gm_bad(c->a->path, "%s: expected %s%s beside it, found none",
+                       k->name, o->name, k->name + strlen(of->name));
+        if (of->words && !is_word(of->words, k->value))
+            gm_bad(c->a->path, "%s: expected %s, found \"%s\"", k->name,
+                   of->words, k->value);
+    }
+    for (const gm_known_key *k = gm_alloc_keys; certified && k->name; k++)
+        if ((k->kind == GM_KEY_FILE || k->kind == GM_KEY_PROOF) &&
+            !get(c, k->name))
+            gm_bad(c->a->path, "%s: the certificate lacks this key", k->name);
+    if (certified && c->a->other)
+        gm_bad(c->a->path, "column %s: none of an allocation with a "
+               "certificate", c->a->other);
+    return certified;
+}
+
+/* What the file says of its origin is what the scores say. */
+static void check_origin(struct checker *c) {
+    for (const gm_known_key *k = gm_alloc_keys; k->name; k++) {
+        const char *stated = get(c, k->name);
+        const char *found = gm_keys_get(&c->s->keys, k->name);
+        if (k->kind != GM_KEY_SCORES || (!stated && !found)) continue;
+        if (!c->out->certified && (!stated || !found)) continue;
+        claim(c, stated && found && strcmp(stated, found) == 0, k->name,
+              stated ? stated : "none", found ? found : "none");
+    }
+    /* this program's, or that of the scores */
+    const char *stated = get(c, "version");
+    const char *version = gm_keys_get(&c->s->keys, "version");
+    if (!version || !stated || strcmp(stated, version) != 0)
+        version = GM_VERSION;
+    if (c->out->certified) claim_text(c, "version", version);
 }
 
 /* -------------------------------------------------------- sizes and scores */
@@ -108,86 +216,120 @@ static int64_t integer_score(const struct checker *c, long i) {
 }
 
 static void check_sizes(struct checker *c) {
-    static const char *const same[] = {"model_hash", "calibration_hash",
-                                       "recipe"};
     const gm_scores *s = c->s;
     gm_sizes *z = &c->out->sizes;
+    double sum = 0, *score = gm_alloc(c->arena, (size_t)s->M, sizeof *score);
     for (long m = 0; m < s->M; m++) {
-        int k = c->choice[m];
+        const int k = c->choice[m];
+        const int64_t bytes = s->bytes[m * s->K + k];
+        const int64_t stated = c->a->bytes[c->row[m]];
+        if (stated != bytes && (stated >= 0 || c->out->certified))
+            row_error(c, m, "bytes", gm_format(c->arena, "%ld", (long)bytes),
+                      stated < 0 ? "-" :
+                      gm_format(c->arena, "%ld", (long)stated));
         z->code_bits += s->weights[m] * s->bits[k];
-        z->file_bytes += s->bytes[m * s->K + k];
+        z->file_bytes += bytes;
         c->out->score += s->score[m * s->K + k];
+        score[c->row[m]] = s->score[m * s->K + k];
     }
+    for (long i = 0; i < s->M; i++) sum += score[i];
+    c->by_row = real_text(c, sum);
     z->effective_bits = 8 * z->file_bytes;
     z->file_bytes += s->overhead;
+    claim(c, true, "modules and bytes", "as in the scores",
+          "as in the scores");
     claim_int(c, "modules", s->M);
     claim_int(c, "weights", s->N);
     claim_int(c, "overhead_bytes", s->overhead);
     claim_int(c, "code_bits", z->code_bits);
     claim_int(c, "effective_bits", z->effective_bits);
     claim_int(c, "file_bytes", z->file_bytes);
-    for (int i = 0; i < 3; i++)
-        claim_text(c, same[i], gm_keys_get(&s->keys, same[i]));
+    claim_text(c, "average_code_bits",
+               real_text(c, (double)z->code_bits / (double)s->N));
+    claim_text(c, "average_effective_bits",
+               real_text(c, (double)z->effective_bits / (double)s->N));
 }
 
-/* floor(budget as asked), from its text alone: "2.5" bits per weight, "50M"
-   bytes. */
-static int64_t asked_budget(const struct checker *c, const char *text) {
+/* floor(budget as asked), from its text alone: "2.5" bits per weight; bytes as
+   "50", "50M", "50MB", "47.5MiB".  false: another text. */
+static bool asked_budget(const struct checker *c, const char *text,
+                         int64_t *out) {
     int64_t unit = c->bytes ? 1 : c->s->N;
     const size_t n = strspn(text, "0123456789.");
-    const char *at = text[n] ? strchr("KMG", text[n]) : NULL;
-    for (const char *power = "KMG"; c->bytes && at; power++) {
-        unit *= text[n + 1] == 'i' ? 1024 : 1000;
-        if (*power == *at) break;
-    }
-    return gm_parse_scaled("budget_asked", gm_format(c->arena, "%.*s", (int)n,
-                                                     text), unit);
+    const char *at = text + n, *power = "KMG";
+    const char *last = c->bytes && *at ? strchr(power, *at) : NULL;
+    const bool binary = last && at[1] == 'i' && at[2] == 'B';
+    for (; last && power <= last; power++) unit *= binary ? 1024 : 1000;
+    at += last ? 1 + binary : 0;
+    if (c->bytes && *at == 'B') at++;
+    return !*at && gm_is_scaled(gm_format(c->arena, "%.*s", (int)n, text),
+                                unit, out);
 }
 
 static void check_budget(struct checker *c) {
-    const gm_keys *keys = &c->a->keys;
-    const char *convention = gm_keys_get(keys, "convention");
-    const char *relation = gm_keys_get(keys, "relation");
-    const char *asked = gm_keys_get(keys, "budget_asked");
+    const char *convention = get(c, "convention");
+    int64_t budget;
     c->bytes = strcmp(convention, "bytes") == 0;
     c->ebits = strcmp(convention, "ebits") == 0;
-    c->exact = relation && strcmp(relation, "=") == 0;
-    if (!c->bytes && !c->ebits && strcmp(convention, "bits") != 0)
-        gm_bad(c->a->path, "convention: expected bits, ebits or bytes, found "
-               "\"%s\"", convention);
-    const int64_t budget = need(c, "budget") - (c->bytes ? c->s->overhead : 0);
-    if (asked) claim_int(c, "budget", asked_budget(c, asked));
+    c->exact = strcmp(get(c, "relation"), "=") == 0;
+    if (asked_budget(c, get(c, "budget_asked"), &budget))
+        claim_int(c, "budget from budget_asked", budget);
+    else
+        claim_text(c, "budget from budget_asked", "no number");
+    budget = need(c, "budget");
+    c->out->among = gm_format(c->arena, "%s %ld %s%s", c->exact ? "exactly" :
+                              "at most", (long)budget, c->bytes ?
+                              "file bytes" : c->ebits ? "effective bits" :
+                              "code bits", c->out->among);
+    if (c->bytes) budget -= c->s->overhead;
     begin_rows(c, budget);
-    const int64_t size = claim_limit(c, 0, "size", "within the budget");
-    claim_int(c, "size", size);
-    claim_int(c, "slack", budget - size);
+    const int64_t size = claim_limit(c, 0, "size", "relation");
+    claim_int(c, "size in convention", size);
+    claim_int(c, "slack = budget - size", budget - size);
 }
 
-/* -------------------------------------------------------- other constraints */
+/* ------------------------------------------------------ other constraints */
 
 /* Row of the allocation of each module (gm_allocation_match has seen to it that
-   names are unique), and the first module that it is fused with, or itself. */
+   names are unique), and one module that it is fused with, or itself. */
 static void match_rows(struct checker *c) {
     const gm_allocation *a = c->a;
-    c->row = gm_alloc(c->arena, (size_t)c->s->M, sizeof *c->row);
-    c->leader = gm_alloc(c->arena, (size_t)c->s->M, sizeof *c->leader);
-    for (long m = 0; m < c->s->M; m++) {
-        long i = m < a->M && strcmp(a->name[m], c->s->name[m]) == 0 ? m : 0, n;
-        while (strcmp(a->name[i], c->s->name[m]) != 0) i++;
-        c->row[m] = i, c->leader[m] = m;
-        if (!a->fused || strcmp(a->fused[i], "-") == 0) continue;
-        for (n = 0; strcmp(a->fused[c->row[n]], a->fused[i]) != 0;) n++;
-        c->leader[m] = n;
+    const long M = c->s->M;
+    const gm_named *rows = gm_names_sort(c->arena, a->name, M);
+    c->row = gm_alloc(c->arena, (size_t)M, sizeof *c->row);
+    c->leader = gm_alloc(c->arena, (size_t)M, sizeof *c->leader);
+    const char **mark = gm_alloc(c->arena, (size_t)M, sizeof *mark);
+    for (long m = 0; m < M; m++) {
+        c->row[m] = gm_names_find(rows, M, c->s->name[m]);
+        c->leader[m] = m;
+        mark[m] = a->fused ? a->fused[c->row[m]] : "-";
     }
+    const gm_named *marks = gm_names_sort(c->arena, mark, M);
+    for (long i = 1; i < M; i++)
+        if (strcmp(marks[i].name, "-") != 0 && strcmp(marks[i].name,
+                                                      marks[i - 1].name) == 0)
+            c->leader[marks[i].at] = c->leader[marks[i - 1].at];
 }
 
-/* Candidate k is one, and listed in "2,3,4" if the file lists what is allowed.
-   */
-static bool may_take(const struct checker *c, long m, int k) {
+/* What module m may take: its candidates; those listed as "2,3,4" if the file
+   lists them. */
+static void read_allowed(struct checker *c, long m) {
+    const gm_scores *s = c->s;
+    const char *text = c->a->allowed ? c->a->allowed[c->row[m]] : NULL;
+    const char *at = text;
     char bits[16];
-    snprintf(bits, sizeof bits, "%d", c->s->bits[k]);
-    return c->s->bytes[m * c->s->K + k] >= 0 &&
-           (!c->a->allowed || gm_name_matches(c->a->allowed[c->row[m]], bits));
+    for (int k = 0; k < s->K; k++) {
+        bool *may = &c->may[m * s->K + k];
+        const int n = snprintf(bits, sizeof bits, "%d", s->bits[k]);
+        *may = s->bytes[m * s->K + k] >= 0;
+        if (!text) continue;
+        *may = *may && strncmp(at, bits, (size_t)n) == 0 &&
+               (at[n] == ',' ? at[n + 1] != 0 : at[n] == 0);
+        if (*may) at += n + (at[n] == ',');
+    }
+    if (text && (*at || !*text))
+        row_error(c, m, "allowed", "bits of its candidates such as 2,3,4",
+                  text);
 }
 
 static void claim_none(struct checker *c, const char *name, long count,
@@ -196,14 +338,31 @@ static void claim_none(struct checker *c, const char *name, long count,
           gm_format(c->arena, "%ld %s", count, where));
 }
 
+/* Also says what the answer is one of. */
 static void check_choices(struct checker *c) {
-    long bad = 0, apart = 0;
-    for (long m = 0; m < c->s->M; m++) {
-        bad += !may_take(c, m, c->choice[m]);
+    const long M = c->s->M, K = c->s->K;
+    long bad = 0, apart = 0, restricted = 0, fused = 0;
+    const char **among = &c->out->among;
+    c->may = gm_alloc(c->arena, (size_t)(M * K), sizeof *c->may);
+    for (long m = 0; m < M; m++) {
+        bool less = false;
+        read_allowed(c, m);
+        for (long i = m * K; i < (m + 1) * K; i++)
+            less = less || c->may[i] != (c->s->bytes[i] >= 0);
+        restricted += less;
+        fused += c->leader[m] != m;
+        bad += !c->may[m * K + c->choice[m]];
         apart += c->choice[m] != c->choice[c->leader[m]];
     }
     if (c->a->allowed) claim_none(c, "allowed bits", bad, "outside");
     if (c->a->fused) claim_none(c, "fused modules", apart, "apart");
+    *among = "";
+    if (restricted)
+        *among = gm_format(c->arena, ", %ld of %ld modules restricted by the "
+                           "allowed column", restricted, M);
+    if (fused)
+        *among = gm_format(c->arena, "%s, %ld modules bound to others by the "
+                           "fused column", *among, fused);
 }
 
 /* The table of resource `name` among "a.tsv,b.tsv". */
@@ -222,73 +381,99 @@ static gm_table find_table(struct checker *c, const char *paths,
             "--resource", c->a->path, name);
 }
 
-/* Decimal cost of candidate i in one resource table, times unit. */
-static int64_t table_cost(const struct checker *c, const gm_table *t,
-                          int64_t unit, long i) {
-    const char *module = c->s->name[i / c->s->K];
-    const int bits = c->s->bits[i % c->s->K];
-    const long name = gm_table_column(t, "module");
-    long r = 0, column = gm_table_column(t, gm_format(c->arena, "%d", bits));
-    if (column < 0)
-        column = gm_table_column(t, gm_format(c->arena, "%d.cost", bits));
-    while (name >= 0 && r < t->rows &&
-           strcmp(t->cell[r * t->columns + name], module) != 0)
-        r++;
-    if (name < 0 || column < 0 || r == t->rows)
-        gm_bad(t->path, "no cost of module %s at %d bits", module, bits);
-    return gm_parse_scaled(t->path, t->cell[r * t->columns + column], unit);
+/* Digits after the point that are not zeros at the end. */
+static int decimals(const char *text) {
+    const char *point = strchr(text, '.');
+    size_t n = point ? strlen(point + 1) : 0;
+    while (n && point[n] == '0') n--;
+    return (int)n;
+}
+
+/* Costs of all candidates times `unit` into limits[r]; the most decimals. */
+static int read_costs(struct checker *c, const gm_table *t, int64_t unit,
+                      int r) {
+    const gm_scores *s = c->s;
+    const long names = gm_table_column(t, "module");
+    const char **name = gm_alloc(c->arena, (size_t)t->rows, sizeof *name);
+    long column[GM_MAX_CANDIDATES];
+    int most = 0;
+    for (long i = 0; i < t->rows && names >= 0; i++)
+        name[i] = t->cell[i * t->columns + names];
+    const gm_named *rows = gm_names_sort(c->arena, name, names < 0 ? 0
+                                                                   : t->rows);
+    for (int k = 0; k < s->K; k++) {
+        const int b = s->bits[k];
+        column[k] = gm_table_column(t, gm_format(c->arena, "%d", b));
+        if (column[k] < 0)
+            column[k] = gm_table_column(t, gm_format(c->arena, "%d.cost", b));
+    }
+    for (long i = 0; i < s->M * s->K; i++) {
+        const char *module = s->name[i / s->K];
+        const long at = gm_names_find(rows, names < 0 ? 0 : t->rows, module);
+        if (s->bytes[i] < 0) continue;
+        if (at < 0 || column[i % s->K] < 0)
+            gm_bad(t->path, "no cost of module %s at %d bits", module,
+                   s->bits[i % s->K]);
+        const char *text = t->cell[at * t->columns + column[i % s->K]];
+        c->limits[r].cost[i] = gm_parse_scaled(t->path, text, unit);
+        if (decimals(text) > most) most = decimals(text);
+    }
+    return most;
 }
 
 static void check_row(struct checker *c, const char *name, const char *paths) {
-    const gm_scores *s = c->s;
-    const char *key = gm_format(c->arena, "limit.%s", name);
+    const size_t cells = (size_t)(c->s->M * c->s->K);
+    const char *places = gm_format(c->arena, "places.%s", name);
+    const char *limit = gm_format(c->arena, "limit.%s", name);
+    const char *mu = gm_format(c->arena, "multiplier_num.%s", name);
     const int r = c->rows++;
     int64_t unit = 1;
     if (r > GM_MAX_ROWS)
         gm_bad(c->a->path, "more than %d limits", GM_MAX_ROWS);
-    const int64_t places = need(c, gm_format(c->arena, "places.%s", name));
-    for (int64_t p = 0; p < places && p < 9; p++) unit *= 10;
-    c->limits[r].mu = need(c, gm_format(c->arena, "multiplier_num.%s", name));
-    c->limits[r].limit = need(c, key);
-    c->limits[r].cost = gm_alloc(c->arena, (size_t)(s->M * s->K),
-                                 sizeof *c->limits[r].cost);
+    const int64_t digits = need(c, places);
+    if (digits < 0 || digits > 9)
+        gm_bad(c->a->path, "%s: expected 0 to 9, found %ld", places,
+               (long)digits);
+    for (int64_t p = 0; p < digits; p++) unit *= 10;
+    c->limits[r].mu = need(c, mu);
+    c->factors = gm_format(c->arena, "%s, %s, %s", c->factors, mu, limit);
+    c->limits[r].limit = need(c, limit);
+    c->limits[r].cost = gm_alloc(c->arena, cells, sizeof *c->limits[r].cost);
     const gm_table table = find_table(c, paths, name);
-    for (long i = 0; i < s->M * s->K; i++)
-        if (s->bytes[i] >= 0)
-            c->limits[r].cost[i] = table_cost(c, &table, unit, i);
-    claim_limit(c, r, name, key);
+    const int most = read_costs(c, &table, unit, r);
+    claim(c, most <= digits, places, gm_format(c->arena, "%d", (int)digits),
+          gm_format(c->arena, "costs of %d decimals", most));
+    claim_limit(c, r, name, gm_format(c->arena, "%s, %s", limit, places));
+    c->out->among = gm_format(c->arena, "%s, resource %s <= %.*Lf",
+        c->out->among, name,
+        (int)digits, (long double)c->limits[r].limit / (long double)unit);
 }
 
 /* ------------------------------------------------------ objective and bound */
 
-/* den u + sum_r mu_r c_r of candidate k of module m and of all that are fused
-   with it; false: one of them may not take it. */
-static bool penalised(struct checker *c, long m, int k, __int128 *sum) {
-    *sum = 0;
-    for (long n = m; n < (c->a->fused ? c->s->M : m + 1); n++) {
-        const long i = n * c->s->K + k;
-        if (c->leader[n] != m) continue;
-        if (!may_take(c, n, k)) return false;
-        add_product(c, sum, c->den, integer_score(c, i));
-        for (int r = 0; r < c->rows; r++)
-            add_product(c, sum, c->limits[r].mu, c->limits[r].cost[i]);
-    }
-    return true;
-}
-
-/* The bound above, rounded up: the objective is an integer. */
+/* The bound above, rounded up: the objective is an integer.  at[m K + k]: den u
+   + sum_r mu_r c_r of candidate k of all that module m leads. */
 static int64_t weak_bound(struct checker *c) {
-    __int128 sum = 0;
+    const long M = c->s->M, K = c->s->K;
+    const size_t cells = (size_t)(M * K);
+    __int128 sum = 0, *at = gm_alloc(c->arena, cells, sizeof *at);
+    bool *barred = gm_alloc(c->arena, cells, sizeof *barred);
     for (int r = 0; r < c->rows; r++)
         add_product(c, &sum, -c->limits[r].mu, c->limits[r].limit);
-    for (long m = 0; m < c->s->M; m++) {
-        __int128 least = 0, value;
-        bool any = false;
-        for (int k = 0; k < c->s->K && c->leader[m] == m; k++) {
-            if (penalised(c, m, k, &value) && (!any || value < least))
-                least = value, any = true;
-        }
-        if (__builtin_add_overflow(sum, least, &sum)) c->beyond = true;
+    for (long i = 0; i < M * K; i++) {
+        const long to = c->leader[i / K] * K + i % K;
+        barred[to] = barred[to] || !c->may[i];
+        if (!c->may[i]) continue;
+        add_product(c, &at[to], c->den, integer_score(c, i));
+        for (int r = 0; r < c->rows; r++)
+            add_product(c, &at[to], c->limits[r].mu, c->limits[r].cost[i]);
+    }
+    for (long m = 0; m < M; m++) {
+        const __int128 *least = NULL;
+        for (long i = m * K; i < (m + 1) * K && c->leader[m] == m; i++)
+            if (!barred[i] && (!least || at[i] < *least)) least = &at[i];
+        if (least && __builtin_add_overflow(sum, *least, &sum))
+            c->beyond = true;
     }
     __int128 below = sum / c->den;
     return narrow(c, "the multipliers' bound",
@@ -312,8 +497,55 @@ static int64_t objective_of(struct checker *c) {
     return narrow(c, "objective", sum);
 }
 
+/* What rounding hides, 2^-score_shift sum_m (max_k d_mk - min_k d_mk); *least:
+   the sum of each module's least score.  A shift that tells scores apart counts
+   the widest module's range as 1 or more, or the largest score as 2^43. */
+static double check_rounding(struct checker *c, double *least) {
+    const gm_scores *s = c->s;
+    const int shift = (int)c->shift;
+    double hidden = 0, range = 0, most = 0;
+    *least = 0;
+    for (long m = 0; m < s->M; m++) {
+        double low = INFINITY, high = -INFINITY, below = 1, above = -1;
+        for (long i = m * s->K; i < (m + 1) * s->K; i++) {
+            if (s->bytes[i] < 0) continue;
+            const double d = ldexp(s->score[i], shift) -
+                             (double)integer_score(c, i);
+            low = fmin(low, s->score[i]), high = fmax(high, s->score[i]);
+            below = fmin(below, d), above = fmax(above, d);
+            most = fmax(most, fabs(s->score[i]));
+        }
+        range = fmax(range, high - low);
+        hidden += above - below;
+        *least += low;
+    }
+    claim(c, ldexp(range, shift) >= 1 || ldexp(most, shift) >= 0x1p43 ||
+             (most <= 0 && shift == 0), "score_shift", get(c, "score_shift"),
+          gm_format(c->arena, "a range of %g", ldexp(range, shift)));
+    claim_text(c, "rounding_error = modules 2^-score_shift",
+               real_text(c, most > 0 ? ldexp((double)s->M, -shift) : 0));
+    return ldexp(hidden, -shift);
+}
+
+/* What nobody can compute again, as far as it fits the rest. */
+static void check_words(struct checker *c, bool proven) {
+    const char *solvers = get(c, "solvers"), *ties = get(c, "ties");
+    const char *version = get(c, "glpk_version"), *gap = proven ? "gap 0"
+                                                                : "gap > 0";
+    const bool glpk = strstr(solvers, "GLPK") != NULL;
+    claim_word(c, proven || !strstr(ties, "proven"), "ties", ties, gap);
+    claim_word(c, (proven || !strstr(solvers, "agree")) &&
+               (c->rows == 1 || strcmp(solvers, "GLPK") == 0), "solvers",
+               solvers, c->rows > 1 ? "resources: GLPK" : gap);
+    if (!glpk && !version) return;
+    if (!version) version = "none";
+    claim_word(c, glpk && (is_word("4.65|5.0", version) ||
+                           strcmp(version, gm_glpk_version()) == 0),
+               "glpk_version", version, glpk ? "4.65, 5.0 or this program's"
+                                             : "none");
+}
+
 static void check_bound(struct checker *c) {
-    const gm_keys *keys = &c->a->keys;
     gm_check *out = c->out;
     c->shift = need(c, "score_shift");
     const int64_t lambda = c->limits[0].mu = need(c, "multiplier_num");
@@ -321,30 +553,27 @@ static void check_bound(struct checker *c) {
     const int64_t bound = need(c, "bound");
     bool signs = c->den > 0 && (lambda >= 0 || c->exact);
     for (int r = 1; r < c->rows; r++) signs = signs && c->limits[r].mu >= 0;
-    claim(c, signs, "signs of the multipliers", ">= 0",
+    claim(c, signs, gm_format(c->arena, "signs of %s", c->factors), ">= 0",
           signs ? ">= 0" : "wrong");
     if (!signs) return;
     const int64_t objective = objective_of(c), weak = weak_bound(c);
     const int64_t gap = objective - bound;
-    out->bound = ldexp((double)weak, -(int)c->shift);
+    double least;
     out->gap = objective - weak;
+    out->hidden = check_rounding(c, &least);
+    out->bound = fmax(least, out->score - out->hidden -
+                             ldexp((double)out->gap, -(int)c->shift));
     claim_int(c, "objective", objective);
-    const char *real = gm_keys_get(keys, "objective_real");
-    char *text = gm_alloc(c->arena, 32, 1);
-    gm_double_text(out->score, text);
-    /* both sum in module order: equal; another order may differ by rounding */
-    if (real)
-        claim(c, fabs(strtod(real, NULL) - out->score) <=
-              1e-12 * fabs(out->score), "objective_real", real, text);
-    claim_int(c, "lp_bound", weak);
-    claim_int(c, "gap", gap);
+    claim_text(c, "objective_real", strcmp(get(c, "objective_real"),
+                                           c->by_row) == 0
+                                        ? c->by_row : real_text(c, out->score));
+    claim_int(c, gm_format(c->arena, "lp_bound from %s", c->factors), weak);
+    claim_int(c, "gap = objective - bound", gap);
     static const char order[] = "lp_bound <= bound <= objective";
     claim(c, weak <= bound && gap >= 0, "order", order, weak > bound
           ? "bound is lower" : gap < 0 ? "bound is higher" : order);
-    const char *proven = gm_keys_get(keys, "optimal");
-    if (proven)
-        claim(c, (strcmp(proven, "proven") == 0) == (gap == 0), "optimal",
-              proven, gap == 0 ? "gap 0" : "gap > 0");
+    claim_text(c, "optimal", gap == 0 ? "proven" : "not proven");
+    check_words(c, gap == 0);
 }
 
 /* Without a certificate: a bound for the assignment's own code bits, lambda by
@@ -382,15 +611,16 @@ void gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
                          const gm_scores *scores, const char *resources,
                          gm_check *out) {
     const gm_keys *keys = &allocation->keys;
-    *out = (gm_check){.certified = gm_keys_get(keys, "convention") != NULL};
-    struct checker c = {.arena = arena, .a = allocation, .s = scores,
-                        .out = out};
+    *out = (gm_check){0};
+    struct checker c = {
+        .arena = arena, .a = allocation, .s = scores, .out = out,
+        .factors = "multiplier_num, multiplier_den"};
+    out->certified = check_keys(&c);
     c.choice = gm_alloc(arena, (size_t)scores->M, sizeof *c.choice);
     gm_allocation_match(allocation, scores, c.choice);
     match_rows(&c);
-    claim(&c, true, "modules and bytes", "as in the scores",
-          "as in the scores");
     check_sizes(&c);
+    check_origin(&c);
     check_choices(&c);
     if (!out->certified) {
         begin_rows(&c, out->sizes.code_bits);

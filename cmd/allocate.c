@@ -23,24 +23,17 @@ static const char *solvers_text(const gm_certificate *t) {
            t->dp_ran ? "dynamic program" : "GLPK";
 }
 
-/* The certificate: what the scores came from, budget, sizes, bounds. */
+/* The certificate: what the scores came from, budget, sizes, bounds; in the
+   order of gm_alloc_keys. */
 static void set_keys(gm_arena *a, const gm_mckp *p, const int *choice,
                      const gm_certificate *t, gm_keys *out) {
     const gm_scores *s = p->scores;
-    const gm_keys *from = &s->keys;
     const gm_sizes z = gm_sizes_of(s, choice);
     const double N = (double)s->N;
     double score = 0;
     for (long m = 0; m < s->M; m++) score += s->score[m * s->K + choice[m]];
-    const struct { const char *key, *text; } before[] = {
+    gm_key own[] = {
         {"format", "gamma-alloc 1"}, {"version", GM_VERSION},
-        {"model", gm_keys_get(from, "model")},
-        {"model_hash", gm_keys_get(from, "model_hash")},
-        {"calibration_hash", gm_keys_get(from, "calibration_hash")},
-        {"candidates", gm_keys_get(from, "candidates")},
-        {"candidates_hash", gm_keys_get(from, "candidates_hash")},
-        {"sizes", gm_keys_get(from, "sizes")},
-        {"refined_at", gm_keys_get(from, "refined_at")},
         {"convention", gm_convention_name(p->asked->convention)},
         {"budget_asked", p->asked->text},
         {"budget", whole(a, p->asked->limit)},
@@ -60,27 +53,28 @@ static void set_keys(gm_arena *a, const gm_mckp *p, const int *choice,
         {"rounding_error", real(a, p->rounding)},
         {"lp_bound", whole(a, t->lp_bound)},
         {"multiplier_num", whole(a, t->lambda_num)},
-        {"multiplier_den", whole(a, t->lambda_den)}}, after[] = {
+        {"multiplier_den", whole(a, t->lambda_den)},
         {"optimal", t->optimal ? "proven" : "not proven"},
         {"ties", t->unique_rule ? "smallest size, then fewest bits in module "
                                   "order: proven" : "any optimum"},
         {"solvers", solvers_text(t)},
         {"glpk_version", t->glpk_ran ? gm_glpk_version() : NULL}};
-    for (size_t i = 0; i < sizeof before / sizeof *before; i++)
-        if (before[i].text)
-            gm_keys_set(a, out, before[i].key, "%s", before[i].text);
-    for (long r = 0; r < p->rows; r++) {
-        const gm_row *row = &p->row[r];
-        gm_keys_set(a, out, gm_format(a, "places.%s", row->name), "%d",
-                    row->places);
-        gm_keys_set(a, out, gm_format(a, "limit.%s", row->name), "%" PRId64,
-                    row->limit);
-        gm_keys_set(a, out, gm_format(a, "multiplier_num.%s", row->name),
-                    "%" PRId64, t->mu_num[r]);
+    const gm_keys keys = {.count = sizeof own / sizeof *own, .key = own};
+    int of_row = 0;
+    for (const gm_known_key *k = gm_alloc_keys; k->name; k++) {
+        const char *text = gm_keys_get(k->kind == GM_KEY_SCORES ? &s->keys
+                                                                : &keys,
+                                       k->name);
+        if (text) gm_keys_set(a, out, k->name, "%s", text);
+        if (k->kind != GM_KEY_ROW) continue;
+        for (long r = 0; r < p->rows; r++) {
+            const gm_row *row = &p->row[r];
+            const int64_t value[] = {row->places, row->limit, t->mu_num[r]};
+            gm_keys_set(a, out, gm_format(a, "%s%s", k->name, row->name),
+                        "%" PRId64, value[of_row]);
+        }
+        of_row++;
     }
-    for (size_t i = 0; i < sizeof after / sizeof *after; i++)
-        if (after[i].text)
-            gm_keys_set(a, out, after[i].key, "%s", after[i].text);
 }
 
 /* "2,3,4" for each module when some may not take all that they have. */

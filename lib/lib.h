@@ -553,10 +553,30 @@ typedef struct {
     int *bits;
     int64_t *bytes;                     /* -1: the file does not say         */
     const char **allowed, **fused;      /* NULL, or "2,3,4"; "-" or a group  */
+    const long *line;                   /* of each row in the file, or NULL  */
+    const char *other;                  /* a column that is none of these    */
 } gm_allocation;
+/* The keys of an alloc.tsv with a certificate, in their order: who writes such
+   a file and who checks one go by this list. */
+typedef enum {
+    GM_KEY_FILE, GM_KEY_SCORES,         /* what file; copied from the scores */
+    GM_KEY_PROOF, GM_KEY_GLPK,          /* certificate; only if GLPK ran     */
+    GM_KEY_ROW                          /* "limit.": limit.NAME of resources */
+} gm_key_kind;
+typedef struct {
+    const char *name;
+    gm_key_kind kind;
+    const char *words;                  /* "one|another", or NULL: any text  */
+} gm_known_key;
+extern const gm_known_key gm_alloc_keys[];      /* ends with a NULL name */
+
 void gm_allocation_write(gm_arena *arena, const char *path,
                          const gm_allocation *allocation);
 void gm_allocation_read(gm_arena *arena, const char *path, gm_allocation *out);
+/* Names in order, each with its place before; the place of one, or -1. */
+typedef struct { const char *name; long at; } gm_named;
+gm_named *gm_names_sort(gm_arena *arena, const char *const *name, long count);
+long gm_names_find(const gm_named *sorted, long count, const char *name);
 /* choice[m]: candidate of scores' module m, matched by name. */
 void gm_allocation_match(const gm_allocation *allocation,
                          const gm_scores *scores, int *choice);

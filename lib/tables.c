@@ -80,20 +80,22 @@ static const char **text_column(gm_arena *arena, const gm_table *table,
     return out;
 }
 
-/* Module names in order, each with its row. */
-struct named { const char *name; long m; };
-
 static int by_name(const void *a, const void *b) {
-    return strcmp(((const struct named *)a)->name,
-                  ((const struct named *)b)->name);
+    return strcmp(((const gm_named *)a)->name, ((const gm_named *)b)->name);
 }
 
-static struct named *sort_names(gm_arena *arena, const char *const *name,
-                                long M) {
-    struct named *list = gm_alloc(arena, (size_t)M, sizeof *list);
-    for (long m = 0; m < M; m++) list[m] = (struct named){name[m], m};
-    qsort(list, (size_t)M, sizeof *list, by_name);
+gm_named *gm_names_sort(gm_arena *arena, const char *const *name, long count) {
+    gm_named *list = gm_alloc(arena, (size_t)count, sizeof *list);
+    for (long i = 0; i < count; i++) list[i] = (gm_named){name[i], i};
+    qsort(list, (size_t)count, sizeof *list, by_name);
     return list;
+}
+
+long gm_names_find(const gm_named *sorted, long count, const char *name) {
+    const gm_named key = {name, 0};
+    const gm_named *found = bsearch(&key, sorted, (size_t)count, sizeof key,
+                                    by_name);
+    return found ? found->at : -1;
 }
 
 /* A table of this format: "format gamma-scores 1" with another name or version
@@ -120,7 +122,7 @@ static const char **module_names(gm_arena *arena, const gm_table *table) {
         if (!*name[m])
             gm_bad(table->path, "line %ld: empty module name", table->line[m]);
     }
-    struct named *sorted = sort_names(&scratch, name, table->rows);
+    gm_named *sorted = gm_names_sort(&scratch, name, table->rows);
     for (long m = 1; m < table->rows; m++)
         if (by_name(&sorted[m - 1], &sorted[m]) == 0)
             gm_bad(table->path, "module %s appears twice", sorted[m].name);
@@ -339,6 +341,38 @@ void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out) {
 
 /* ---------------------------------------------------------------- alloc.tsv */
 
+const gm_known_key gm_alloc_keys[] = {
+    {"format", GM_KEY_FILE, "gamma-alloc 1"}, {"version", GM_KEY_FILE, NULL},
+    {"model", GM_KEY_SCORES, NULL}, {"model_hash", GM_KEY_SCORES, NULL},
+    {"calibration", GM_KEY_SCORES, NULL},
+    {"calibration_hash", GM_KEY_SCORES, NULL},
+    {"candidates", GM_KEY_SCORES, NULL},
+    {"candidates_hash", GM_KEY_SCORES, NULL}, {"sizes", GM_KEY_SCORES, NULL},
+    {"refined_at", GM_KEY_SCORES, NULL},
+    {"convention", GM_KEY_PROOF, "bits|ebits|bytes"},
+    {"budget_asked", GM_KEY_PROOF, NULL}, {"budget", GM_KEY_PROOF, NULL},
+    {"relation", GM_KEY_PROOF, "<=|="}, {"modules", GM_KEY_PROOF, NULL},
+    {"weights", GM_KEY_PROOF, NULL}, {"overhead_bytes", GM_KEY_PROOF, NULL},
+    {"code_bits", GM_KEY_PROOF, NULL}, {"effective_bits", GM_KEY_PROOF, NULL},
+    {"file_bytes", GM_KEY_PROOF, NULL},
+    {"average_code_bits", GM_KEY_PROOF, NULL},
+    {"average_effective_bits", GM_KEY_PROOF, NULL},
+    {"size", GM_KEY_PROOF, NULL}, {"slack", GM_KEY_PROOF, NULL},
+    {"score_shift", GM_KEY_PROOF, NULL}, {"objective", GM_KEY_PROOF, NULL},
+    {"bound", GM_KEY_PROOF, NULL}, {"gap", GM_KEY_PROOF, NULL},
+    {"objective_real", GM_KEY_PROOF, NULL},
+    {"rounding_error", GM_KEY_PROOF, NULL}, {"lp_bound", GM_KEY_PROOF, NULL},
+    {"multiplier_num", GM_KEY_PROOF, NULL},
+    {"multiplier_den", GM_KEY_PROOF, NULL}, {"places.", GM_KEY_ROW, NULL},
+    {"limit.", GM_KEY_ROW, NULL}, {"multiplier_num.", GM_KEY_ROW, NULL},
+    {"optimal", GM_KEY_PROOF, "proven|not proven"},
+    {"ties", GM_KEY_PROOF,
+     "smallest size, then fewest bits in module order: proven|any optimum"},
+    {"solvers", GM_KEY_PROOF,
+     "dynamic program and GLPK agree|dynamic program; GLPK did not finish|"
+     "GLPK; the dynamic program did not finish|dynamic program|GLPK"},
+    {"glpk_version", GM_KEY_GLPK, NULL}, {NULL, GM_KEY_FILE, NULL}};
+
 void gm_allocation_write(gm_arena *arena, const char *path,
                          const gm_allocation *a) {
     gm_out out;
@@ -361,17 +395,23 @@ void gm_allocation_read(gm_arena *arena, const char *path, gm_allocation *out) {
     gm_table table;
     read_table(arena, path, "gamma-alloc 1", &table);
     *out = (gm_allocation){.path = table.path, .M = table.rows,
-                           .keys = table.keys};
+                           .keys = table.keys, .line = table.line};
     out->name = module_names(arena, &table);
     if (!out->name) gm_bad(path, "no column \"module\" or \"name\"");
+    const bool module = gm_table_column(&table, "module") >= 0;
     const long bits = need_column(&table, "bits");
     const long bytes = gm_table_column(&table, "bytes");
+    const long allowed = gm_table_column(&table, "allowed");
+    const long fused = gm_table_column(&table, "fused");
     const size_t n = (size_t)table.rows;
+    for (long i = 0; i < table.columns; i++)
+        if (i != bits && i != bytes && i != allowed && i != fused &&
+            strcmp(table.column[i], module ? "module" : "name") != 0)
+            out->other = table.column[i];
     out->bits = gm_alloc(arena, n, sizeof *out->bits);
     out->bytes = gm_alloc(arena, n, sizeof *out->bytes);
-    out->allowed =
-        text_column(arena, &table, gm_table_column(&table, "allowed"));
-    out->fused = text_column(arena, &table, gm_table_column(&table, "fused"));
+    out->allowed = text_column(arena, &table, allowed);
+    out->fused = text_column(arena, &table, fused);
     for (long m = 0; m < out->M; m++) {
         const struct row r = {&table, m, out->name[m]};
         const int64_t b = cell_count(&r, bits);
@@ -405,8 +445,8 @@ static int match_bits(const gm_allocation *a, const gm_scores *s, long from,
 void gm_allocation_match(const gm_allocation *a, const gm_scores *scores,
                          int *choice) {
     gm_arena arena = {0};
-    struct named *x = sort_names(&arena, a->name, a->M);
-    struct named *y = sort_names(&arena, scores->name, scores->M);
+    gm_named *x = gm_names_sort(&arena, a->name, a->M);
+    gm_named *y = gm_names_sort(&arena, scores->name, scores->M);
     for (long i = 0; i < a->M || i < scores->M; i++) {
         int order = i == a->M ? 1 : i == scores->M ? -1 : by_name(&x[i], &y[i]);
         if (order < 0)
@@ -414,7 +454,7 @@ void gm_allocation_match(const gm_allocation *a, const gm_scores *scores,
         if (order > 0)
             gm_bad(a->path, "module %s of %s is missing", y[i].name,
                    scores->path);
-        choice[y[i].m] = match_bits(a, scores, x[i].m, y[i].m);
+        choice[y[i].at] = match_bits(a, scores, x[i].at, y[i].at);
     }
     gm_arena_free(&arena);
 }

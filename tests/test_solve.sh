@@ -100,6 +100,30 @@ sed 's/^# bound .*/# bound 1/' "$w/a.tsv" >"$w/wrong.tsv"
 "$gamma" check "$w/wrong.tsv" "$s" --quiet >"$w/out" 2>"$w/err"
 is "a wrong bound: exit code" $? 7
 is "a wrong bound" "$(grep -c "^gap.*WRONG" "$w/out")" 1
+expect 7 "gamma: $w/wrong.tsv: 4 of 25 claims do not hold: gap = objective - \
+bound; order; optimal; ties" check "$w/wrong.tsv" "$s"
+
+# one line of a certificate changed, left out, added: refused by its name
+# forged SED-SCRIPT CODE "MESSAGE BEHIND THE FILE'S NAME"
+forged() {
+    sed "$1" "$w/a.tsv" >"$w/forged.tsv"
+    expect "$2" "gamma: $w/forged.tsv: $3" check "$w/forged.tsv" "$s"
+}
+forged '/^# convention/d' 1 'convention: the certificate lacks this key'
+forged 's/^# relation .*/# relation >=/' 1 \
+    'relation: expected <=|=, found ">="'
+forged 's/^# gap .*/# gap 0 of 7/' 7 \
+    '1 of 25 claims do not hold: gap = objective - bound'
+forged 's/^# budget_asked .*/# budget_asked 2.5 or so/' 7 \
+    '1 of 25 claims do not hold: budget from budget_asked'
+forged 's/^# score_shift .*/# score_shift -100/' 7 '8 of 25 claims do not '\
+'hold: score_shift; rounding_error = modules 2^-score_shift; objective; '\
+'lp_bound from multiplier_num, multiplier_den; gap = objective - bound; '\
+'order; optimal; ties'
+forged '1s/^/# recipe rtn\n/' 1 'recipe: no key of a certificate'
+forged '1s/^/# candidates rtn\n/' 7 '1 of 26 claims do not hold: candidates'
+forged 's/^module	bits	bytes$/module	bits	size/' 1 \
+    'column size: none of an allocation with a certificate'
 
 # ------------------------------------------------------------------- couplings
 solve "$s" --bits 3 --pin 'lm_head=16' --pin '*.down_proj>=3' --pin 'q_proj=8' \
@@ -121,6 +145,26 @@ wrong=$(grep -v '^#' "$w/a.tsv" | awk -F '\t' 'NR > 1 {
 is "--fuse" "$wrong" ""
 "$gamma" check "$w/a.tsv" "$s" --quiet >"$w/out" || bad "check of --fuse"
 is "check of --fuse" "$(grep -c 'fused modules.*holds' "$w/out")" 1
+# rows in another order; the verdict says among what the answer is the best
+{ grep '^#' "$w/a.tsv"; grep '^module' "$w/a.tsv"; grep '^model' "$w/a.tsv" |
+    sort -r; } >"$w/sorted.tsv"
+"$gamma" check "$w/sorted.tsv" "$s" >"$w/out" 2>"$w/err"
+is "check of other rows" $? 0
+is "check of --fuse: the verdict" "$(grep -c "among the assignments of at most \
+[0-9]* code bits, 12 modules bound to others by the fused column" "$w/err")" 1
+solve "$s" --bits 4 --max-bits 4 --out "$w/a.tsv" --solver dp
+"$gamma" check "$w/a.tsv" "$s" >"$w/out" 2>"$w/err"
+is "check of --max-bits" "$(sed 's/ (.*//' "$w/err" | head -n 1)" "optimal \
+among the assignments of at most 851968 code bits, 28 of 28 modules restricted \
+by the allowed column: the multiplier alone proves it"
+row=$(grep -n '^model' "$w/a.tsv" | head -n 1 | cut -d: -f 1)
+for list in '*' 2,3, 3,2 2,,3 5 "2,3,4 " "2,3,4,8,16"; do
+    forged "${row}s/2,3,4/$list/" 1 "line $row: model.layers.0.self_attn.\
+q_proj: column allowed: expected bits of its candidates such as 2,3,4, found \
+\"$list\""
+done
+forged "s/2,3,4\$/3,4/;${row}s/3,4\$/2,3/" 7 '3 of 26 claims do not hold: '\
+'allowed bits; lp_bound from multiplier_num, multiplier_den; order'
 
 # a table of latencies: 0.25 for each bit of each module
 awk 'BEGIN { print "# resource latency\nmodule\t2\t3\t4\t8" }
@@ -133,7 +177,7 @@ if [ $have_glpk = yes ]; then
     is "--resource: sum within the limit" "$all" 1
     "$gamma" check "$w/b.tsv" "$s" --resource "$w/latency.tsv" --quiet \
         >"$w/out" || bad "check of --resource"
-    is "check of --resource" "$(grep -c 'limit.latency.*holds' "$w/out")" 1
+    is "check of --resource" "$(grep -c '^limit.latency.*holds' "$w/out")" 1
     expect 2 "gamma: $w/b.tsv limits the resource \"latency\": give its table \
 with --resource" check "$w/b.tsv" "$s"
     expect 3 "gamma: no assignment meets the budget together with the other \

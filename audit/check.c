@@ -295,7 +295,7 @@ static void check_budget(struct checker *c) {
 static void match_rows(struct checker *c) {
     const gm_allocation *a = c->a;
     const long M = c->s->M;
-    const gm_named *rows = gm_names_sort(c->arena, a->name, M);
+    const gm_named *rows = gm_names_sort(c->arena, NULL, a->name, M);
     c->row = gm_alloc(c->arena, (size_t)M, sizeof *c->row);
     c->leader = gm_alloc(c->arena, (size_t)M, sizeof *c->leader);
     const char **mark = gm_alloc(c->arena, (size_t)M, sizeof *mark);
@@ -304,7 +304,7 @@ static void match_rows(struct checker *c) {
         c->leader[m] = m;
         mark[m] = a->fused ? a->fused[c->row[m]] : "-";
     }
-    const gm_named *marks = gm_names_sort(c->arena, mark, M);
+    const gm_named *marks = gm_names_sort(c->arena, NULL, mark, M);
     for (long i = 1; i < M; i++)
         if (strcmp(marks[i].name, "-") != 0 && strcmp(marks[i].name,
                                                       marks[i - 1].name) == 0)
@@ -399,8 +399,8 @@ static int read_costs(struct checker *c, const gm_table *t, int64_t unit,
     int most = 0;
     for (long i = 0; i < t->rows && names >= 0; i++)
         name[i] = t->cell[i * t->columns + names];
-    const gm_named *rows = gm_names_sort(c->arena, name, names < 0 ? 0
-                                                                   : t->rows);
+    const long count = names < 0 ? 0 : t->rows;
+    const gm_named *rows = gm_names_sort(c->arena, t->path, name, count);
     for (int k = 0; k < s->K; k++) {
         const int b = s->bits[k];
         column[k] = gm_table_column(t, gm_format(c->arena, "%d", b));
@@ -409,7 +409,7 @@ static int read_costs(struct checker *c, const gm_table *t, int64_t unit,
     }
     for (long i = 0; i < s->M * s->K; i++) {
         const char *module = s->name[i / s->K];
-        const long at = gm_names_find(rows, names < 0 ? 0 : t->rows, module);
+        const long at = gm_names_find(rows, count, module);
         if (s->bytes[i] < 0) continue;
         if (at < 0 || column[i % s->K] < 0)
             gm_bad(t->path, "no cost of module %s at %d bits", module,

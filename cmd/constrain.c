@@ -62,11 +62,12 @@ static void limit_bits(gm_arena *arena, const char *option, const char *text,
         const long b = gm_parse_long(option, bits, 1, 32);
         const long least = kind == '<' ? 0 : b, most = kind == '>' ? 32 : b;
         long hits = 0;
-        for (long i = 0; i < s->M * s->K; i++) {
-            if (!matches(pattern, s->name[i / s->K])) continue;
+        for (long m = 0; m < s->M; m++) {
+            if (!matches(pattern, s->name[m])) continue;
             hits++;
-            if (s->bits[i % s->K] < least || s->bits[i % s->K] > most)
-                p->allowed[i] = false;
+            for (int k = 0; k < s->K; k++)
+                if (s->bits[k] < least || s->bits[k] > most)
+                    p->allowed[m * s->K + k] = false;
         }
         if (!hits) unmatched(s, option, pattern, least);
     }
@@ -156,46 +157,50 @@ static void fuse(gm_arena *arena, const char *text, gm_mckp *p) {
 
 /* --------------------------------------------------------------- resources */
 
-/* Digits after the point, at most 9. */
-static int decimals(const char *text) {
+/* Digits after the point, at most 9: more would not fit and not be exact. */
+static int decimals(const char *path, const char *text) {
     const char *point = strchr(text, '.');
-    size_t n = point ? strlen(point + 1) : 0;
-    return n > 9 ? 9 : (int)n;
+    const size_t n = point ? strlen(point + 1) : 0;
+    if (n > 9)
+        gm_bad(path, "expected at most 9 digits after the point, found \"%s\"",
+               text);
+    return (int)n;
 }
 
-/* The cost of module m at `bits`: a row goes by its name, *r: where to look
-   first; the column of 4 bits is "4" or "4.cost". */
-static const char *cost_text(const gm_table *t, const char *module, int bits,
-                             long *r) {
-    char column[32];
-    long tries = 0, names = gm_table_column(t, "module");
-    if (names < 0) gm_bad(t->path, "no column \"module\"");
-    for (; tries == t->rows ||
-           strcmp(t->cell[*r * t->columns + names], module) != 0; tries++) {
-        if (tries == t->rows) gm_bad(t->path, "module %s is missing", module);
-        *r = (*r + 1) % t->rows;
-    }
-    snprintf(column, sizeof column, "%d", bits);
-    long c = gm_table_column(t, column);
-    if (c < 0) c = gm_table_column(t, strcat(column, ".cost"));
-    if (c < 0) gm_bad(t->path, "no column \"%d\"", bits);
-    return t->cell[*r * t->columns + c];
+/* The column of costs at `bits`: "4" or "4.cost". */
+static long cost_column(const gm_table *t, int bits) {
+    char name[32];
+    snprintf(name, sizeof name, "%d.cost", bits);
+    long c = gm_table_column(t, name);
+    name[strlen(name) - 5] = 0;
+    if (c < 0) c = gm_table_column(t, name);
+    if (c < 0) gm_bad(t->path, "no column \"%s\"", name);
+    return c;
 }
 
-/* Decimal costs times 10^places, exact. */
+/* Decimal costs times 10^places, exact; rows go by their names. */
 static void read_costs(gm_arena *arena, const gm_table *t, const char *limit,
                        const gm_scores *s, gm_row *row) {
     const size_t cells = (size_t)(s->M * s->K);
+    const long names = gm_table_column(t, "module");
     const char **text = gm_alloc(arena, cells, sizeof *text);
+    const char **name = gm_alloc(arena, (size_t)t->rows, sizeof *name);
     int64_t unit = 1;
-    long r = 0;
-    row->places = decimals(limit);
+    if (names < 0) gm_bad(t->path, "no column \"module\"");
+    for (long r = 0; r < t->rows; r++) name[r] = t->cell[r * t->columns + names];
+    const gm_named *sorted = gm_names_sort(arena, t->path, name,
+                                           t->rows);
+    row->places = decimals("--resource", limit);
     row->cost = gm_alloc(arena, cells, sizeof *row->cost);
     for (size_t i = 0; i < cells; i++) {
+        const char *module = s->name[i / (size_t)s->K];
+        const long r = gm_names_find(sorted, t->rows, module);
         if (s->bytes[i] < 0) continue;
-        text[i] = cost_text(t, s->name[i / (size_t)s->K],
-                            s->bits[i % (size_t)s->K], &r);
-        if (decimals(text[i]) > row->places) row->places = decimals(text[i]);
+        if (r < 0) gm_bad(t->path, "module %s is missing", module);
+        text[i] = t->cell[r * t->columns +
+                          cost_column(t, s->bits[i % (size_t)s->K])];
+        const int places = decimals(t->path, text[i]);
+        if (places > row->places) row->places = places;
     }
     for (int d = 0; d < row->places; d++) unit *= 10;
     for (size_t i = 0; i < cells; i++)
@@ -223,8 +228,16 @@ static void resources(gm_arena *arena, const char *text, gm_mckp *p) {
         gm_row *row = &p->row[p->rows++];
         row->name = gm_table_key(&table, "resource");
         if (!row->name) row->name = gm_base_name(item);
+        if (!*row->name || strpbrk(row->name, " \t"))
+            gm_bad(item, "resource: expected a name without spaces, which "
+                   "stands in keys, found \"%s\"", row->name);
         read_costs(arena, &table, limit, p->scores, row);
     }
+    for (long r = 1; r < p->rows; r++)
+        for (long q = 0; q < r; q++)
+            if (strcmp(p->row[q].name, p->row[r].name) == 0)
+                gm_fail(GM_EUSAGE, "--resource: two are named \"%s\"",
+                        p->row[r].name);
 }
 
 void gm_problem_constrain(gm_arena *arena, const gm_constraints *c,

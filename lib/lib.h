@@ -573,9 +573,11 @@ extern const gm_known_key gm_alloc_keys[];      /* ends with a NULL name */
 void gm_allocation_write(gm_arena *arena, const char *path,
                          const gm_allocation *allocation);
 void gm_allocation_read(gm_arena *arena, const char *path, gm_allocation *out);
-/* Names in order, each with its place before; the place of one, or -1. */
+/* Names in order, each with its place before; path: the file where none may
+   appear twice, or NULL.  The place of one, or -1. */
 typedef struct { const char *name; long at; } gm_named;
-gm_named *gm_names_sort(gm_arena *arena, const char *const *name, long count);
+gm_named *gm_names_sort(gm_arena *arena, const char *path,
+                        const char *const *name, long count);
 long gm_names_find(const gm_named *sorted, long count, const char *name);
 /* choice[m]: candidate of scores' module m, matched by name. */
 void gm_allocation_match(const gm_allocation *allocation,

@@ -84,10 +84,14 @@ static int by_name(const void *a, const void *b) {
     return strcmp(((const gm_named *)a)->name, ((const gm_named *)b)->name);
 }
 
-gm_named *gm_names_sort(gm_arena *arena, const char *const *name, long count) {
+gm_named *gm_names_sort(gm_arena *arena, const char *path,
+                        const char *const *name, long count) {
     gm_named *list = gm_alloc(arena, (size_t)count, sizeof *list);
     for (long i = 0; i < count; i++) list[i] = (gm_named){name[i], i};
     qsort(list, (size_t)count, sizeof *list, by_name);
+    for (long i = 1; i < count && path; i++)
+        if (by_name(&list[i - 1], &list[i]) == 0)
+            gm_bad(path, "module %s appears twice", list[i].name);
     return list;
 }
 
@@ -122,10 +126,7 @@ static const char **module_names(gm_arena *arena, const gm_table *table) {
         if (!*name[m])
             gm_bad(table->path, "line %ld: empty module name", table->line[m]);
     }
-    gm_named *sorted = gm_names_sort(&scratch, name, table->rows);
-    for (long m = 1; m < table->rows; m++)
-        if (by_name(&sorted[m - 1], &sorted[m]) == 0)
-            gm_bad(table->path, "module %s appears twice", sorted[m].name);
+    gm_names_sort(&scratch, table->path, name, table->rows);
     gm_arena_free(&scratch);
     return name;
 }
@@ -445,8 +446,9 @@ static int match_bits(const gm_allocation *a, const gm_scores *s, long from,
 void gm_allocation_match(const gm_allocation *a, const gm_scores *scores,
                          int *choice) {
     gm_arena arena = {0};
-    gm_named *x = gm_names_sort(&arena, a->name, a->M);
-    gm_named *y = gm_names_sort(&arena, scores->name, scores->M);
+    gm_named *x = gm_names_sort(&arena, NULL, a->name, a->M);
+    gm_named *y = gm_names_sort(&arena, NULL, scores->name,
+                                scores->M);
     for (long i = 0; i < a->M || i < scores->M; i++) {
         int order = i == a->M ? 1 : i == scores->M ? -1 : by_name(&x[i], &y[i]);
         if (order < 0)

@@ -233,6 +233,32 @@ static void test_refused(void) {
             "build/test/constrain-16.tsv:1,build/test/constrain-16.tsv:1,"
             "build/test/constrain-16.tsv:1,build/test/constrain-16.tsv:1",
             "at most 16 resources");
+    REFUSED(resources, "build/test/constrain-16.tsv:1,"
+            "build/test/constrain-16.tsv:2",
+            "--resource: two are named \"constrain-16.tsv\"");
+    f = fopen("build/test/constrain-other.tsv", "w");
+    fprintf(f, "# resource my costs\nmodule\t2\nx\t1\n");
+    fclose(f);
+    REFUSED(resources, "build/test/constrain-other.tsv:1",
+            "build/test/constrain-other.tsv: resource: expected a name without "
+            "spaces, which stands in keys, found \"my costs\"");
+    REFUSED(resources, "build/test/constrain-16.tsv:1.0000000001",
+            "--resource: expected at most 9 digits after the point, found "
+            "\"1.0000000001\"");
+    f = fopen("build/test/constrain-other.tsv", "w");
+    fprintf(f, "module\t2\nx\t1\nx\t2\n");
+    fclose(f);
+    REFUSED(resources, "build/test/constrain-other.tsv:1",
+            "build/test/constrain-other.tsv: module x appears twice");
+    f = fopen("build/test/constrain-other.tsv", "w");
+    fprintf(f, "module\t2\t3\t4\t16\n");
+    for (int m = 0; m < 14; m++)
+        fprintf(f, "model.layers.%d.%s\t0.0000000001\t1\t1\t1\n", m / 7,
+                part[m % 7]);
+    fclose(f);
+    REFUSED(resources, "build/test/constrain-other.tsv:1",
+            "build/test/constrain-other.tsv: expected at most 9 digits after "
+            "the point, found \"0.0000000001\"");
     REFUSED(resources, "file", "--resource: expected FILE:LIMIT,..., found "
             "\"file\"");
     REFUSED(resources, "build/test/constrain-bad.tsv:3",

@@ -27,7 +27,10 @@ void gm_call_grid(gm_call *call, const gm_scores *scores,
                         !strncasecmp(set, ".UTF8", 5)),
         .colour = isatty(STDOUT_FILENO) && !(no_colour && *no_colour),
         .width = size.ws_col ? size.ws_col : 80, .print = print_line};
+    const bool both = scores && chosen;
+    if (both) printf("\n");
     if (scores) gm_grid_scores(&call->arena, scores, &style);
+    if (both) printf("\n");
     if (chosen)
         gm_grid_bits(&call->arena, chosen->M, chosen->name, chosen->bits,
                      &style);

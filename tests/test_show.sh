@@ -128,6 +128,25 @@ od -An -v -t u1 -w1 -j $((8 + start + at + 3 * 48)) -N 48 "$w/packed" | awk '
         print bit[i] + 2 * bit[i + 1] + 4 * bit[i + 2] }' >"$w/packed.codes"
 same "$w/codes" "$w/packed.codes"
 
+# an input that is always 0, column 2 of q, k, v in block 0: its weight is taken
+# for 0, which moves nothing on
+f=data/tiny-llama/model.safetensors
+mkdir "$w/dead"
+cp data/tiny-llama/*.json "$w/dead"
+start=$(od -An -t u8 -N 8 $f | tr -d ' ')
+at=$(head -c $((8 + start)) $f | tail -c "$start" | sed \
+    's/.*"model.layers.0.input_layernorm.weight"[^[]*\[[^[]*\[\([0-9]*\),.*/\1/')
+at=$((8 + start + at + 4))      # of BF16
+{ head -c $at $f; printf '\0\0'; tail -c +$((at + 3)) $f; } \
+    >"$w/dead/model.safetensors"
+for order in "" --act-order; do
+    # shellcheck disable=SC2086
+    succeed show "$w/dead" model.layers.0.self_attn.q_proj --bits 2 \
+        --quantizer gptq $order "$@"
+    is "a dead column $order" "$(awk -F '\t' 'NF == 10 && $1 == 2 {
+        print $2 != 0, $6, $8, $9, $10 + 0 }' "$w/out")" "1 0 0 0 0"
+done
+
 # one group of a row is the row's part; JSON has the same cells
 m="data/tiny-llama model.layers.1.mlp.up_proj --row 3 --group 32"
 # shellcheck disable=SC2086
@@ -214,6 +233,18 @@ is "75 blocks, 80 characters" "$(cat "$w/out")" "bits, modules:  2: 11  3: 11  \
 q_proj  2345678234567823456782345678234567823456782345678234567823456782345678
         70
 q_proj  23456"
+succeed show "$w/a.tsv" --json
+is "bits, JSON" "$(head -n 2 "$w/out" | tail -n 1)" \
+    ' {"module": "l.1.q_proj", "bits": 3},'
+# where a module lacks candidates, those that it has
+tabbed >"$w/b.tsv" <<'END'
+module weights 2.bytes 2.score 3.bytes 3.score 4.bytes 4.score
+a.0.q 32 - - 12 5 16 1
+a.1.q 32 8 1 12 .5 - -
+END
+succeed show "$w/b.tsv" --json
+is "candidates that a module lacks" "$(grep -o '[0-9.]*}' "$w/out" |
+    tr '\n' ' ')" "4} 0.5} "
 if command -v script >/dev/null; then
     # terminal COLUMNS ARGS..: what comes out on one
     terminal() {
@@ -226,6 +257,8 @@ if command -v script >/dev/null; then
         --quiet | sed -n 2,3p)" \
         "        0         10        20
 q_proj  234567823456782345678234567823"
+    is "75 blocks, 9 characters" "$(NO_COLOR=1 terminal 9 show "$w/a.tsv" \
+        --quiet | tail -n 1)" "q_proj  23456"
     printf 'module\tbits\na.0.q\t2\na.1.q\t12\n' >"$w/a.tsv"
     esc=$(printf '\033')
     is "in colour" "$(NO_COLOR='' terminal 80 show "$w/a.tsv" --quiet |
@@ -245,12 +278,12 @@ fi
 # -------------------------------------------------------------- gamma solve
 s=$w/s.tsv
 succeed solve "$s" --bits 5 --out "$w/alloc.tsv"
-is "the summary" "$(sed '/^score/,$d' "$w/out" | cut -f 1 | tr '\n' ' ')" \
+is "the summary" "$(sed '/^$/,$d' "$w/out" | cut -f 1 | tr '\n' ' ')" \
     "key convention budget_asked file_bytes average_code_bits \
 average_effective_bits slack gap objective_real optimal solvers "
-sed -n '/^score/,$p' "$w/out" >"$w/grids"
+sed -n '/^$/,$p' "$w/out" >"$w/grids"
 succeed show "$s"
-cp "$w/out" "$w/apart"
+{ echo; cat "$w/out"; echo; } >"$w/apart"
 succeed show "$w/alloc.tsv"
 cat "$w/out" >>"$w/apart"
 same "$w/grids" "$w/apart"

@@ -296,6 +296,18 @@ succeed solve "$s" --bits 5 --json
 is "--json has every key" "$(grep -c '"key"' "$w/out")" \
     "$(($(wc -l <"$w/keys") + 3))"
 
+# ------------------------------------------------ what docs/learn.md shows of it
+awk -v w="$w" '/^    \$ \.\/gamma show/ { n++; sub(/^    \$ /, "")
+        print >(w "/learn-" n); on = 1; next }
+    /^[^ ]/ { on = 0 }
+    on { sub(/^    /, ""); if ($0) print >(w "/learn-" n ".out") }' docs/learn.md
+for shown in "$w"/learn-[0-9]; do
+    sed "s,^./gamma,$gamma," "$shown" >"$w/command"
+    sh "$w/command" 2>"$w/err" | tr '\t' ' ' | grep -v '^$' >"$w/out"
+    same "$shown.out" "$w/out"
+done
+is "commands of docs/learn.md" "$(ls "$w"/learn-[0-9] | wc -l | tr -d ' ')" 4
+
 # ------------------------------------------------------------ what is refused
 expect 2 "gamma: show: expected MODEL MODULE, SCORES.tsv, ALLOC.tsv or \
 --values, found none" show

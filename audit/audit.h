@@ -32,6 +32,55 @@ void gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
                          const gm_scores *scores, const char *resources,
                          gm_check *out);
 
+/* ----------------------------------------------------------------- proof.c
+   The integer program of Stage II with nothing left out, as text that other
+   programs read, and a proof of its bound in VIPR 1.0 (docs/solver.md). */
+
+/* sum value x[index] <= (sense -1), = (0) or >= (1) side. */
+typedef struct {
+    const char *name;
+    int sense;
+    int64_t side;
+    long terms, *index;
+    int64_t *value;
+} gm_line;
+/* Variables x_mk; minimised: sum cost x. */
+typedef struct {
+    gm_arena *arena;
+    const gm_mckp *p;
+    long variables, lines, budget;      /* budget: its line, resources next  */
+    const char **name;                  /* [variables]                       */
+    int64_t *cost;
+    gm_line *line;              /* the first `variables`: x >= 0; then one of
+                                   each module; ...                          */
+    long *variable, *row_of;    /* [M, K] -1: no candidate; what keeps it at 0
+                                   or at its leader's value                  */
+    long *leader;               /* [M] the first module fused with it        */
+    bool *live;                 /* [M, K] of leaders: all members may take it */
+} gm_program;
+/* Of a problem with scores, for the names. */
+void gm_program_build(gm_arena *arena, const gm_mckp *p, gm_program *out);
+void gm_program_print(const gm_program *program, gm_out *out);  /* VER to CON */
+void gm_program_write_lp(const gm_program *program, const char *path);
+
+enum { GM_PROOF_NODES = 1000 };
+/* What a file proves: lower <= optimum <= upper, or `none` is feasible. */
+typedef struct {
+    int64_t lower, upper;
+    long nodes;
+    bool none;
+} gm_proven;
+/* A proof that nothing is better than choice [M], or as near to it as
+   GM_PROOF_NODES nodes come; choice NULL: that nothing is feasible, and where
+   lower stays below upper there is no file. */
+gm_proven gm_proof_write(gm_arena *arena, const gm_mckp *p, const int *choice,
+                         const char *path);
+
+/* ------------------------------------------------------------------ vipr.c
+   The file proves this about this problem, or GM_EDIFFER says in which line it
+   does not. */
+gm_proven gm_proof_check(gm_arena *arena, const char *path, const gm_mckp *p);
+
 /* ------------------------------------------------------------------ dump.c
    What one step of Stage I saw, as a safetensors file; docs/verify.md lists
    every name with its equation and shape. */

@@ -68,7 +68,8 @@ struct gm_call {
     const char *calib, *calib_tokens, *text, *text_tokens, *out, *alloc,
         *choices, *delimiter, *bits, *ebits, *bytes, *budgets, *external,
         *allow, *cache, *train_bits, *methods, *search, *scores_from, *rates,
-        *step, *state, *tolerance, *max_memory, *isa, *values;
+        *step, *state, *tolerance, *max_memory, *isa, *values,
+        *proof, *lp_plain;
     bool frontier, certificate, resume, no_models, no_gptq, all, json, quiet,
         help;
     int packed, paper, match;           /* which of the row's names */

@@ -68,11 +68,11 @@ static const option table[] = {
      "between a context and its choices", " "},
 
     /* budgets, and the exact solver */
-    {"--bits", "B", TEXT, SOLVE | REFINE, &now.bits,
+    {"--bits", "B", TEXT, SOLVE | REFINE | CHECK, &now.bits,
      "budget: sum n_m b_k <= floor(B N), average code bits; B > 0"},
-    {"--ebits", "B", TEXT, SOLVE | REFINE, &now.ebits, "budget: 8 sum s_mk <= "
+    {"--ebits", "B", TEXT, SOLVE | REFINE | CHECK, &now.ebits, "budget: 8 sum s_mk <= "
      "floor(B N), average bits with scales and zeros; B > 0"},
-    {"--bytes", "X", TEXT, SOLVE | REFINE, &now.bytes,
+    {"--bytes", "X", TEXT, SOLVE | REFINE | CHECK, &now.bytes,
      "budget: overhead + sum s_mk <= X file bytes; 50000000, 50M, 47.5MiB"},
     {"--budgets", "LIST", TEXT, SOLVE, &now.budgets,
      "many budgets, a,b,c, in the convention --in; one line each"},
@@ -85,15 +85,23 @@ static const option table[] = {
      "47.5MiB) (bits; --frontier: bytes)"},
     {"--lp", "FILE", WRITE, SOLVE, &now.solve.lp,
      "GLPK's model in CPLEX LP format"},
-    {"--exact", NULL, FLAG, SOLVE, &now.constraints.exact, "sum = budget"},
-    {"--pin", "LIST...", LIST, SOLVE, &now.constraints.pin, "PATTERN=BITS,...: "
+    {"--lp-plain", "FILE", WRITE, SOLVE, &now.lp_plain, "the program as asked, "
+     "nothing reduced, with names, in CPLEX LP format (% as in --out)"},
+    {"--proof", "FILE", WRITE, SOLVE, &now.proof, "that nothing is better, or "
+     "feasible: VIPR 1.0 (% as in --out); beyond 1000 nodes of branch and "
+     "bound, the bound that those prove"},
+    {"--proof", "FILE", READ, CHECK, &now.proof, "verify this proof of gamma "
+     "solve, and that it is of this program.  ALLOC.tsv as -, where nothing is "
+     "feasible: the program that the options of gamma solve give"},
+    {"--exact", NULL, FLAG, SOLVE | CHECK, &now.constraints.exact, "sum = budget"},
+    {"--pin", "LIST...", LIST, SOLVE | CHECK, &now.constraints.pin, "PATTERN=BITS,...: "
      "these modules take BITS (or PATTERN>=BITS, PATTERN<=BITS); a PATTERN is "
      "a module, its last part, or has *"},
-    {"--min-bits", "LIST...", LIST, SOLVE, &now.constraints.min_bits,
+    {"--min-bits", "LIST...", LIST, SOLVE | CHECK, &now.constraints.min_bits,
      "BITS or PATTERN=BITS,...: at least BITS"},
-    {"--max-bits", "LIST...", LIST, SOLVE, &now.constraints.max_bits,
+    {"--max-bits", "LIST...", LIST, SOLVE | CHECK, &now.constraints.max_bits,
      "BITS or PATTERN=BITS,...: at most BITS"},
-    {"--fuse", "LIST...", LIST, SOLVE, &now.constraints.fuse, "a+b+c,...: "
+    {"--fuse", "LIST...", LIST, SOLVE | CHECK, &now.constraints.fuse, "a+b+c,...: "
      "modules of one parent (or whole names) that take the same bits, such as "
      "q_proj+k_proj+v_proj,gate_proj+up_proj"},
     {"--resource", "LIST...", LIST, SOLVE | CHECK, &now.constraints.resources,
@@ -101,7 +109,7 @@ static const option table[] = {
      "for each number of bits (GLPK); check: FILE,..."},
     {"--solver", "both|dp|glpk", NAME, SOLVE, &now.solve.solver,
      "(both; dp for more than 32 budgets)"},
-    {"--score-bits", "N", WHOLE, SOLVE, &now.score_bits,
+    {"--score-bits", "N", WHOLE, SOLVE | CHECK, &now.score_bits,
      "scores enter as round(u 2^shift), range 2^shift <= 2^N", "30", 1, 44},
     {"--time-limit", "S", REAL, SOLVE, &now.solve.seconds, "of each solver; "
      "then incumbent, bound, gap, exit code 4", "60", 1e-3, 1e6},

@@ -14,7 +14,10 @@ typedef struct {
     gm_certificate certificate;
     gm_allocation allocation;
     int *choice;
+    gm_status status;               /* of the solvers: GM_OK or GM_ELIMIT */
 } solving;
+
+_Static_assert(GM_PROOF_NODES == 1000, "as --help says of --proof");
 
 /* The option that says the budget; call->in: what it counts; the solver. */
 static const char *read_options(gm_call *call) {
@@ -24,9 +27,16 @@ static const char *read_options(gm_call *call) {
         gm_fail(GM_EUSAGE, "--in goes with --budgets and --frontier; %s says "
                 "it already", way);
     if (call->frontier && !gm_given("--in")) call->in = GM_BYTES;
-    if (list && call->out && !strchr(call->out, '%'))
-        gm_fail(GM_EUSAGE, "--out: with --budgets a %% in the name stands for "
-                "the budget; found none in \"%s\"", call->out);
+    for (int i = 0; i < 3; i++) {
+        static const char *const option[] = {"--out", "--proof", "--lp-plain"};
+        const char *to = gm_given(option[i]);
+        if (to && list && !strchr(to, '%'))
+            gm_fail(GM_EUSAGE, "%s: with --budgets a %% in the name stands for "
+                    "the budget; found none in \"%s\"", option[i], to);
+        if (to && i > 0 && call->frontier)
+            gm_fail(GM_EUSAGE, "%s goes with one budget or --budgets",
+                    option[i]);
+    }
     if (!gm_given("--solver"))
         o->solver = !gm_have_glpk() || (list && gm_count_char(list, ',') >= 32)
                         ? GM_DP : GM_BOTH;
@@ -56,22 +66,59 @@ static void build(solving *s, const char *text) {
     gm_problem_constrain(&call->arena, &call->constraints, &s->problem);
 }
 
-/* Fills s->allocation and writes it to --out, with % replaced by one of many
-   budgets.  GM_ELIMIT: with an incumbent; certificate.why says what the limit
-   was. */
+/* The file of an option, with % replaced by one of many budgets, or NULL. */
+static const char *file_of(solving *s, const char *option, const char *text) {
+    const char *to = gm_given(option);
+    if (!to || !s->call->budgets) return to;
+    const char *hole = strchr(to, '%');
+    return gm_format(&s->call->arena, "%.*s%s%s", (int)(hole - to), to, text,
+                     hole + 1);
+}
+
+static void solve_problem(void *context) {
+    solving *s = context;
+    s->status = gm_mckp_solve(&s->call->arena, &s->problem, &s->call->solve,
+                              s->choice, &s->certificate);
+}
+
+/* To `path`; choice NULL: that nothing is feasible. */
+static void prove(solving *s, const int *choice, const char *path) {
+    const gm_proven t = gm_proof_write(&s->call->arena, &s->problem, choice,
+                                       path);
+    if (t.none && t.lower < t.upper)
+        gm_talk(s->call, "no proof within %ld nodes that nothing is feasible: "
+                "%s is not written", t.nodes, path);
+    else if (t.none)
+        gm_talk(s->call, "%s: proof that nothing is feasible, %ld nodes", path,
+                t.nodes);
+    else
+        gm_talk(s->call, "%s: proof that the objective is at least %" PRId64
+                ", %ld nodes; %s", path, t.lower, t.nodes, t.lower == t.upper
+                ? "optimal" : "a gap is left");
+}
+
+/* Fills s->allocation and writes it to --out.  GM_ELIMIT: with an incumbent;
+   certificate.why says what the limit was. */
 static gm_status solve_budget(solving *s, const char *text) {
-    gm_call *call = s->call;
-    gm_arena *a = &call->arena;
-    const char *to = call->out, *hole = to ? strchr(to, '%') : NULL;
+    gm_arena *a = &s->call->arena;
+    const char *to = file_of(s, "--out", text);
+    const char *plain = file_of(s, "--lp-plain", text);
+    const char *proof = file_of(s, "--proof", text);
+    gm_error err;
     build(s, text);
-    gm_status status = gm_mckp_solve(a, &s->problem, &call->solve, s->choice,
-                                     &s->certificate);
+    if (plain) {
+        gm_program program;
+        gm_program_build(a, &s->problem, &program);
+        gm_program_write_lp(&program, plain);
+    }
+    const gm_status failed = gm_try(solve_problem, s, &err);
+    if (failed == GM_EINFEASIBLE && proof) prove(s, NULL, proof);
+    if (failed) gm_fail(failed, "%s", err.text);
     s->allocation = gm_allocation_make(a, &s->problem, s->choice,
                                        &s->certificate);
-    if (to && call->budgets)
-        to = gm_format(a, "%.*s%s%s", (int)(hole - to), to, text, hole + 1);
     if (to) gm_allocation_write(a, to, &s->allocation);
-    return status;
+    if (proof) prove(s, s->choice, proof);
+    return s->status;
 }
 
 /* What is said unless all of the certificate is asked for. */

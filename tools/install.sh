@@ -1,13 +1,15 @@
 #!/bin/sh
 # install.sh: installs what building and testing need (Debian, Ubuntu): a C
-# compiler, make, GLPK with its command-line solver.  Does nothing, and needs
-# no rights, when all are there.
+# compiler, make, GLPK with its command-line solver; Python, whose library a
+# test uses (tools/check_vipr.py).  Does nothing, and needs no rights, when all
+# are there.
 # SPDX-License-Identifier: GPL-3.0-or-later
 set -e
 missing=""
 command -v gcc >/dev/null || missing="$missing gcc libc6-dev"
 command -v make >/dev/null || missing="$missing make"
 command -v glpsol >/dev/null || missing="$missing glpk-utils"
+command -v python3 >/dev/null || missing="$missing python3"
 [ -f /usr/include/glpk.h ] || missing="$missing libglpk-dev"
 [ -z "$missing" ] && exit 0
 root=""

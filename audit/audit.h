@@ -23,6 +23,7 @@ typedef struct {
     double hidden;              /* what the scores' rounding may hide of it  */
     int64_t gap;                /* objective - that bound, integers          */
     bool certified;             /* the file has a certificate                */
+    gm_mckp program;            /* certified, nothing failed: what it solves */
     const char *among;          /* "at most 60 code bits, 2 of 9 modules ..." */
 } gm_check;
 

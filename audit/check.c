@@ -576,6 +576,21 @@ static void check_bound(struct checker *c) {
     check_words(c, gap == 0);
 }
 
+/* What a proof must be about. */
+static gm_mckp program_of(const struct checker *c) {
+    const gm_scores *s = c->s;
+    gm_mckp p = {.M = s->M, .K = s->K, .size = c->limits[0].cost,
+                 .allowed = c->may, .budget = c->limits[0].limit,
+                 .exact = c->exact, .rows = c->rows - 1, .group = c->leader,
+                 .shift = (int)c->shift, .scores = s};
+    p.score = gm_alloc(c->arena, (size_t)(s->M * s->K), sizeof *p.score);
+    p.row = gm_alloc(c->arena, (size_t)c->rows, sizeof *p.row);
+    for (long i = 0; i < s->M * s->K; i++) p.score[i] = integer_score(c, i);
+    for (int r = 1; r < c->rows; r++)
+        p.row[r - 1] = (gm_row){"", c->limits[r].cost, c->limits[r].limit, 0};
+    return p;
+}
+
 /* Without a certificate: a bound for the assignment's own code bits, lambda by
    bisection (any lambda >= 0 is valid), in floating point. */
 static double own_bound(const struct checker *c) {
@@ -632,4 +647,5 @@ void gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
         if (strncmp(k->name, "limit.", 6) == 0)
             check_row(&c, k->name + 6, resources);
     check_bound(&c);
+    if (!out->failed) out->program = program_of(&c);
 }

@@ -42,113 +42,22 @@ static const char *wrong_claims(gm_arena *arena, const gm_check *c) {
 
 /* ------------------------------------------------------------------- proofs */
 
-/* "FILE:LIMIT,..." from --resource FILE,... and the keys limit.NAME, whose
-   integers are 10^places times the limit. */
-static const char *resources_of(gm_call *call, const gm_allocation *allocation) {
-    gm_arena *a = &call->arena;
-    const gm_keys *keys = &allocation->keys;
-    const char *out = NULL;
-    for (const gm_key *k = keys->key; k < keys->key + keys->count; k++) {
-        if (strncmp(k->name, "limit.", 6) != 0) continue;
-        const char *places = gm_keys_get(keys, gm_format(a, "places.%s",
-                                                         k->name + 6));
-        const char *path = call->constraints.resources;
-        char *rest = gm_format(a, "%s", path ? path : "");
-        long digits = 0, limit, unit = 1;
-        while ((path = strsep(&rest, ","))) {
-            gm_table table;
-            if (!*path) continue;
-            gm_table_read(a, path, &table);
-            const char *name = gm_table_key(&table, "resource");
-            if (strcmp(name ? name : gm_base_name(path), k->name + 6) == 0)
-                break;
-        }
-        if (!path)
-            gm_fail(GM_EUSAGE, "%s limits the resource \"%s\": give its table "
-                    "with --resource", allocation->path, k->name + 6);
-        if (!gm_is_long(k->value, INT64_MIN / 2, INT64_MAX / 2, &limit) ||
-            (places && !gm_is_long(places, 0, 9, &digits)))
-            gm_bad(allocation->path, "%s: expected a whole number, and places "
-                   "of 0 to 9", k->name);
-        for (long i = 0; i < digits; i++) unit *= 10;
-        out = gm_format(a, "%s%s%s:%s%ld", out ? out : "", out ? "," : "", path,
-                        limit < 0 ? "-" : "", labs(limit / unit));
-        if (digits)
-            out = gm_format(a, "%s.%0*ld", out, (int)digits,
-                            labs(limit % unit));
-    }
-    return out;
-}
-
-/* The program that an allocation states, of these scores. */
-static void state_problem(gm_call *call, const gm_allocation *f,
-                          const gm_scores *s, gm_budget *budget,
-                          gm_mckp *p) {
-    static const char *const name[] = {"bits", "ebits", "bytes"};
-    const gm_keys *keys = &f->keys;
-    const char *way = gm_keys_get(keys, "convention");
-    const char *asked = gm_keys_get(keys, "budget_asked");
-    const char *shift = gm_keys_get(keys, "score_shift");
-    const char *relation = gm_keys_get(keys, "relation");
-    long by = 0, label;
-    if (!way || !asked || !shift || !gm_is_long(shift, -1100, 1100, &by))
-        gm_bad(f->path, "expected a certificate: convention, budget_asked, "
-               "score_shift");
-    *budget = gm_budget_parse(s, (gm_convention)gm_parse_name(
-        "convention", way, name, 3), asked);
-    gm_problem_build(&call->arena, s, budget, 30, p);
-    p->shift = (int)by;
-    p->group = f->fused ? gm_alloc(&call->arena, (size_t)s->M, sizeof(long))
-                        : NULL;
-    for (long i = 0; i < s->M * s->K; i++) {
-        const double x = ldexp(s->score[i], p->shift);
-        if (!(fabs(x) < 0x1p60))
-            gm_bad(f->path, "score_shift: scores overflow at %d", p->shift);
-        p->score[i] = llrint(x);
-    }
-    for (long m = 0; m < s->M; m++) {
-        long row = m;
-        while (strcmp(f->name[row], s->name[m]) != 0) row = (row + 1) % f->M;
-        for (int k = 0; k < s->K && f->allowed; k++)
-            if (!gm_name_matches(f->allowed[row],
-                                 gm_format(&call->arena, "%d", s->bits[k])))
-                p->allowed[m * s->K + k] = false;
-        if (!f->fused) continue;
-        p->group[m] = -1;
-        if (strcmp(f->fused[row], "-") == 0) continue;
-        if (!gm_is_long(f->fused[row], 0, INT64_MAX, &label))
-            gm_bad(f->path, "%s: fused: expected - or a number, found \"%s\"",
-                   s->name[m], f->fused[row]);
-        p->group[m] = label;
-    }
-    const gm_constraints c = {
-        .exact = relation && strcmp(relation, "=") == 0,
-        .resources = resources_of(call, f)};
-    gm_problem_constrain(&call->arena, &c, p);
-}
-
-/* The proof against the assignment, as one more claim. */
+/* The proof of the program that the assignment states, as one more claim. */
 static void check_proof(gm_call *call, const gm_allocation *allocation,
-                        const gm_scores *s, gm_check *c) {
-    gm_arena *a = &call->arena;
-    gm_budget budget;
-    gm_mckp problem;
-    int64_t objective = 0;
-    int *choice = gm_alloc(a, (size_t)s->M, sizeof *choice);
-    state_problem(call, allocation, s, &budget, &problem);
-    gm_allocation_match(allocation, s, choice);
-    for (long m = 0; m < s->M; m++)
-        objective += problem.score[m * s->K + choice[m]];
-    const gm_proven t = gm_proof_check(a, call->proof, &problem);
-    const bool holds = !t.none && objective == t.upper;
-    c->claim[c->count++] = (gm_claim){
-        "proof", t.none ? "nothing is feasible" :
-        gm_format(a, "%" PRId64 " <= optimum <= %" PRId64, t.lower, t.upper),
-        gm_format(a, "%" PRId64, objective), holds};
+                        gm_check *c) {
+    if (!c->certified)
+        gm_bad(allocation->path, "--proof: expected an assignment with its "
+               "certificate");
+    if (c->failed) return;
+    const gm_proven t = gm_proof_check(&call->arena, call->proof, &c->program);
+    const char *stated = t.none ? "nothing is feasible" :
+        gm_format(&call->arena, "%" PRId64 " <= optimum <= %" PRId64, t.lower,
+                  t.upper);
+    const char *found = gm_keys_get(&allocation->keys, "objective");
+    const bool holds = !t.none && strtoll(found, NULL, 10) == t.upper;
+    c->claim[c->count++] = (gm_claim){"proof", stated, found, holds, false};
     c->failed += !holds;
-    gm_talk(call, "%s: each line follows; %s", call->proof, t.none ?
-            "nothing is feasible" : t.lower == t.upper ? "its solution is "
-            "optimal" : "it leaves a gap");
+    gm_talk(call, "%s: each line follows: %s", call->proof, stated);
 }
 
 /* Without an assignment: the program is what the options say. */
@@ -191,7 +100,7 @@ static void run_check(gm_call *call) {
     gm_scores_read(a, call->operand[1], &scores);
     gm_check_allocation(a, &allocation, &scores, call->constraints.resources,
                         &c);
-    if (call->proof) check_proof(call, &allocation, &scores, &c);
+    if (call->proof) check_proof(call, &allocation, &c);
     gm_result_begin("claim\tstated\tfound\tverdict");
     for (long i = 0; i < c.count; i++)
         gm_result_row("%s\t%s\t%s\t%s", c.claim[i].claim, c.claim[i].stated,

@@ -176,9 +176,9 @@ expect 2 "gamma: check: --bits goes with - in place of ALLOC.tsv, which says it 
 already" check "$w/m-3.tsv" "$s" --bits 3
 expect 2 "gamma: check: expected one of --bits, --ebits, --bytes, found none" \
     check - "$s" --proof "$w/none.vipr"
-grep -v '^# convention' "$w/m-3.tsv" >"$w/bare.tsv"
-expect 1 "gamma: $w/bare.tsv: expected a certificate: convention, \
-budget_asked, score_shift" check "$w/bare.tsv" "$s" --proof "$w/many-3.vipr"
+grep -v '^#' "$w/m-3.tsv" >"$w/bare.tsv"
+expect 1 "gamma: $w/bare.tsv: --proof: expected an assignment with its \
+certificate" check "$w/bare.tsv" "$s" --proof "$w/many-3.vipr"
 expect 7 "gamma: $w/s.tsv: line 1: $not expected \"VER\", found \"#\"" \
     check "$w/m-3.tsv" "$s" --proof "$s"
 

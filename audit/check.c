@@ -126,22 +126,25 @@ static const gm_known_key *known(const char *key) {
 /* One of "this|that". */
 static bool is_word(const char *words, const char *text) {
     const size_t n = strlen(text);
-    for (const char *at = words; at; at = strchr(at, '|'), at += at != NULL)
-        if (strcspn(at, "|") == n && strncmp(at, text, n) == 0) return true;
-    return false;
+    size_t length = strcspn(words, "|");
+    while (words[length] && (length != n || strncmp(words, text, n) != 0)) {
+        words += length + 1;
+        length = strcspn(words, "|");
+    }
+    return length == n && strncmp(words, text, n) == 0;
 }
 
 /* Whether there is a certificate: it has every key of the list and no other,
    and the file no other column. */
 static bool check_keys(const struct checker *c) {
     const gm_keys *keys = &c->a->keys;
-    const gm_key *end = keys->key + keys->count;
     bool certified = false;
-    for (const gm_key *k = keys->key; k < end; k++) {
-        const gm_known_key *of = known(k->name);
+    for (size_t i = 0; i < keys->count; i++) {
+        const gm_known_key *of = known(keys->key[i].name);
         certified = certified || (of && of->kind >= GM_KEY_PROOF);
     }
-    for (const gm_key *k = keys->key; certified && k < end; k++) {
+    for (size_t i = 0; certified && i < keys->count; i++) {
+        const gm_key *k = &keys->key[i];
         const gm_known_key *of = known(k->name);
         if (!of) gm_bad(c->a->path, "%s: no key of a certificate", k->name);
         for (const gm_known_key *o = gm_alloc_keys; o->name; o++)
@@ -361,8 +364,8 @@ static void check_choices(struct checker *c) {
         *among = gm_format(c->arena, ", %ld of %ld modules restricted by the "
                            "allowed column", restricted, M);
     if (fused)
-        *among = gm_format(c->arena, "%s, %ld modules bound to others by the "
-                           "fused column", *among, fused);
+        *among = gm_format(c->arena, "%s, %ld of %ld bound to others by the "
+                           "fused column", *among, fused, M);
 }
 
 /* The table of resource `name` among "a.tsv,b.tsv". */

@@ -20,8 +20,8 @@ void gm_double_text(double x, char text[32]) {
 }
 
 static void write_keys(gm_out *out, const gm_keys *keys) {
-    for (const gm_key *k = keys->key; k < keys->key + keys->count; k++)
-        gm_out_print(out, "# %s %s\n", k->name, k->value);
+    for (size_t i = 0; i < keys->count; i++)
+        gm_out_print(out, "# %s %s\n", keys->key[i].name, keys->key[i].value);
 }
 
 /* ------------------------------------------------------------------- cells */

@@ -869,11 +869,13 @@ static void check_text(const char *path, const char *text, size_t bytes) {
     }
 }
 
-/* "# key value": value may be empty and keeps its inner spaces. */
+/* "# key value": value may be empty and keeps its inner spaces; a tab counts as
+   one, for values are cells of tables. */
 static void table_key(gm_arena *arena, gm_table *t, char *line, long number) {
     char *key = line + 1 + strspn(line + 1, " \t");
     char *end = key + strcspn(key, " \t");
-    const char *value = end + strspn(end, " \t");
+    char *value = end + strspn(end, " \t");
+    for (char *at = value; (at = strchr(at, '\t'));) *at = ' ';
     *end = 0;
     if (!*key) gm_bad(t->path, "line %ld: expected \"# key value\"", number);
     if (gm_keys_get(&t->keys, key))

@@ -358,7 +358,7 @@ static void test_forgery(void) {
                "at most 382464 code bits");
     forge_file(&s, GM_EBITS, "3.75", &(gm_constraints){.fuse =
                "q_proj+k_proj+v_proj,gate_proj+up_proj"}, NULL,
-               "at most 478080 effective bits, 6 modules bound to others by "
+               "at most 478080 effective bits, 6 of 14 bound to others by "
                "the fused column");
     forge_file(&s, GM_BYTES, "45K", &(gm_constraints){.pin = "o_proj=4",
                .max_bits = "8"}, NULL, "at most 45000 file bytes, 12 of 14 "
@@ -774,7 +774,7 @@ static void test_many_modules(void) {
     gm_certificate t = {.glpk_ran = true, .lambda_den = 1, .optimal = true};
     x = gm_allocation_make(&a, &p, choice, &t);
     gm_check_allocation(&a, &x, &s, "build/test/check-work/latency.tsv", &c);
-    CHECK_TEXT(c.among, gm_format(&a, "at most %ld code bits, 4286 modules "
+    CHECK_TEXT(c.among, gm_format(&a, "at most %ld code bits, 4286 of 10000 "
         "bound to others by the fused column, resource latency <= 900000.00",
         (long)budget.limit));
     gm_arena_free(&a);

@@ -120,6 +120,8 @@ forged 's/^# score_shift .*/# score_shift -100/' 7 '8 of 25 claims do not '\
 'hold: score_shift; rounding_error = modules 2^-score_shift; objective; '\
 'lp_bound from multiplier_num, multiplier_den; gap = objective - bound; '\
 'order; optimal; ties'
+forged 's/^# objective_real .*/&	7/' 7 \
+    '1 of 25 claims do not hold: objective_real'
 forged '1s/^/# recipe rtn\n/' 1 'recipe: no key of a certificate'
 forged '1s/^/# candidates rtn\n/' 7 '1 of 26 claims do not hold: candidates'
 forged 's/^module	bits	bytes$/module	bits	size/' 1 \
@@ -151,7 +153,7 @@ is "check of --fuse" "$(grep -c 'fused modules.*holds' "$w/out")" 1
 "$gamma" check "$w/sorted.tsv" "$s" >"$w/out" 2>"$w/err"
 is "check of other rows" $? 0
 is "check of --fuse: the verdict" "$(grep -c "among the assignments of at most \
-[0-9]* code bits, 12 modules bound to others by the fused column" "$w/err")" 1
+[0-9]* code bits, 12 of 28 bound to others by the fused column" "$w/err")" 1
 solve "$s" --bits 4 --max-bits 4 --out "$w/a.tsv" --solver dp
 "$gamma" check "$w/a.tsv" "$s" >"$w/out" 2>"$w/err"
 is "check of --max-bits" "$(sed 's/ (.*//' "$w/err" | head -n 1)" "optimal \

@@ -13,6 +13,7 @@ static double percent(const gm_check *c, double x) {
 }
 
 static void print_verdict(gm_call *call, const gm_check *c) {
+    const char *by = call->proof ? "proof shows" : "multiplier alone proves";
     const double lost = percent(c, c->score - c->bound);
     const double hidden = fmin(lost, percent(c, c->hidden));
     if (!c->certified)
@@ -20,14 +21,13 @@ static void print_verdict(gm_call *call, const gm_check *c) {
                 "of its code bits scores below %.9g: within %.3g %% of optimal",
                 c->score, c->bound, lost);
     else if (c->gap == 0 && lost < 1e-3)
-        gm_talk(call, "optimal among the assignments of %s: the multiplier "
-                "alone proves it (within %.2g %%, the scores' rounding)",
-                c->among, lost);
+        gm_talk(call, "optimal among the assignments of %s: the %s it "
+                "(within %.2g %%, the scores' rounding)", c->among, by, lost);
     else
-        gm_talk(call, "all claims hold; among the assignments of %s the "
-                "multiplier alone proves this one within %.3g %% of optimal, "
-                "%.2g %% of it the scores' rounding (the rest of the bound is "
-                "the solvers' word)", c->among, lost, hidden);
+        gm_talk(call, "all claims hold; among the assignments of %s the %s "
+                "this one within %.3g %% of optimal, %.2g %% of it the "
+                "scores' rounding (the rest of the bound is the solvers' word)",
+                c->among, by, lost, hidden);
 }
 
 /* "gap, optimal": what does not hold. */
@@ -54,9 +54,15 @@ static void check_proof(gm_call *call, const gm_allocation *allocation,
         gm_format(&call->arena, "%" PRId64 " <= optimum <= %" PRId64, t.lower,
                   t.upper);
     const char *found = gm_keys_get(&allocation->keys, "objective");
-    const bool holds = !t.none && strtoll(found, NULL, 10) == t.upper;
+    const int64_t objective = strtoll(found, NULL, 10);
+    const bool holds = !t.none && objective == t.upper;
     c->claim[c->count++] = (gm_claim){"proof", stated, found, holds, false};
     c->failed += !holds;
+    if (holds && objective - t.lower < c->gap) {
+        c->gap = objective - t.lower;
+        c->bound = fmax(c->bound, c->score - c->hidden -
+                        ldexp((double)c->gap, -c->program.shift));
+    }
     gm_talk(call, "%s: each line follows: %s", call->proof, stated);
 }
 

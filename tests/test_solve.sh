@@ -103,6 +103,19 @@ is "a wrong bound" "$(grep -c "^gap.*WRONG" "$w/out")" 1
 expect 7 "gamma: $w/wrong.tsv: 4 of 25 claims do not hold: gap = objective - \
 bound; order; optimal; ties" check "$w/wrong.tsv" "$s"
 
+# a proof closes what the multiplier leaves
+solve "$s" --bits 2.5 --out "$w/proven.tsv" --proof "$w/proof.vipr"
+for more in "" "--proof $w/proof.vipr"; do
+    # shellcheck disable=SC2086
+    "$gamma" check "$w/proven.tsv" "$s" $more >"$w/out" 2>"$w/err"
+    is "the verdict, $more" "$? $(grep 'assignments of' "$w/err" | sed \
+        's/, among.*//; s/[0-9.]* % of optimal.*/P/; s/ (within.*//')" \
+        "0 $([ -z "$more" ] && echo "all claims hold; among the assignments of \
+at most 532480 code bits the multiplier alone proves this one within P" ||
+        echo "optimal among the assignments of at most 532480 code bits: the \
+proof shows it")"
+done
+
 # one line of a certificate changed, left out, added: refused by its name
 # forged SED-SCRIPT CODE "MESSAGE BEHIND THE FILE'S NAME"
 forged() {

@@ -285,7 +285,8 @@ typedef struct {
    lp_bound is its ceiling. */
 typedef struct {
     bool found;                 /* choice[] holds a feasible assignment      */
-    bool optimal;               /* objective = bound                         */
+    bool optimal;               /* objective = bound, and not rounded        */
+    bool rounded;               /* rounding may hide a better one: why       */
     bool unique_rule;           /* ties proven resolved by the rule          */
     int64_t objective, size, slack;
     int64_t bound;              /* no assignment has a smaller objective     */
@@ -301,19 +302,22 @@ typedef struct {
 
 /* choice: [M].  Of the optimal assignments the one smallest in size, then
    lexicographically smallest in module order (lower candidate first).
-   GM_ELIMIT: a limit came first; incumbent and bound are there.  Fails where
-   nothing is feasible (reach is set), nothing was found in time, or the solvers
-   disagree (GM_EDIFFER). */
-gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *problem,
+   Scores of a table may be rounded anew.  GM_ELIMIT: a limit came first, or
+   `rounded`; incumbent and bound are there.  Fails where nothing is feasible
+   (reach is set) or found in time, or the solvers disagree (GM_EDIFFER). */
+gm_status gm_mckp_solve(gm_arena *arena, gm_mckp *problem,
                         const gm_solve_options *options, int *choice,
                         gm_certificate *out);
 
 /* Every Pareto-optimal point of the problem (its budget is ignored), ascending
    in size.  GM_ELIMIT: options' seconds or memory did not suffice; the points
-   are those that some multiplier makes optimal, `why` says which limit. */
+   are those that some multiplier makes optimal, `why` says which limit; or, with
+   `all` points, rounding may hide others. */
 typedef struct { int64_t size, score; } gm_point;
-typedef struct { long count; gm_point *point; char why[128]; } gm_frontier;
-gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
+typedef struct {
+    long count; gm_point *point; bool all; char why[128];
+} gm_frontier;
+gm_status gm_frontier_find(gm_arena *arena, gm_mckp *problem,
                            const gm_solve_options *options, gm_frontier *out);
 
 /* ----------------------------------------------------------------- gamma.c

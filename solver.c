@@ -42,6 +42,8 @@
 
 /* ------------------------------------------------------------- the problem */
 
+enum { FINEST = 1074 };             /* every double times 2^1074 is whole */
+
 void gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out) {
     size_t cells = (size_t)M * (size_t)K;
     *out = (gm_mckp){.M = M, .K = K};
@@ -58,17 +60,36 @@ static int shift_for(double most, double range, int score_bits) {
     frexp(most, &exponent);
     const int largest = 44 - exponent;
     const double f = frexp(range, &exponent);
-    const int shift = score_bits - exponent + (f == 0.5);
-    return range > 0 && shift < largest ? shift : largest;
+    int shift = score_bits - exponent + (f == 0.5);
+    if (!(range > 0) || shift > largest) shift = largest;
+    return shift < FINEST ? shift : FINEST;
+}
+
+/* u below 2^bits sum to less than 2^60; never less than shift_for leaves. */
+static int bits_for(long M) {
+    int exponent;
+    frexp((double)M, &exponent);
+    return exponent > 16 ? 44 : 60 - exponent;
 }
 
 /* (6).  A power of two keeps the product exact, so each score moves by at most
    1/2, an assignment's sum by M/2, and the order of two assignments can only be
-   wrong when their real scores differ by at most M 2^-shift. */
+   wrong when their real scores differ by at most M 2^-shift.  A larger u than
+   the sums hold counts as the largest: (1) and any bound of it only fall, so
+   an answer that takes none of those stands. */
+static void round_scores(gm_mckp *p, int shift) {
+    const double most = ldexp(1, bits_for(p->M));
+    p->shift = shift;
+    p->rounding = ldexp((double)p->M, -shift);
+    for (long i = 0; i < p->M * p->K; i++)
+        if (p->allowed[i])
+            p->score[i] = llrint(fmin(ldexp(p->scores->score[i], shift), most));
+}
+
 void gm_problem_build(gm_arena *arena, const gm_scores *s,
                       const gm_budget *budget, int score_bits, gm_mckp *out) {
     const gm_convention in = budget->convention;
-    double most = 0, range = 0;
+    double most = 0, range = 0, sum = 0;
     gm_mckp_new(arena, s->M, s->K, out);
     out->scores = s, out->asked = budget;
     out->budget = budget->limit - (in == GM_BYTES ? s->overhead : 0);
@@ -81,18 +102,71 @@ void gm_problem_build(gm_arena *arena, const gm_scores *s,
                                ? s->weights[m] * s->bits[i % s->K]
                                : (in == GM_EBITS ? 8 : 1) * s->bytes[i];
             low = fmin(low, s->score[i]), high = fmax(high, s->score[i]);
-            most = fmax(most, fabs(s->score[i]));
         }
+        most = fmax(most, fmax(-low, high));
         range = fmax(range, high - low);
+        sum += fabs(low) + fabs(high);
     }
-    if (!isfinite(range))
-        gm_bad(s->path, "scores span more than the largest double");
-    if (!(most > 0)) return;
-    out->shift = shift_for(most, range, score_bits);
-    out->rounding = ldexp((double)s->M, -out->shift);
-    for (long i = 0; i < s->M * s->K; i++)
-        if (out->allowed[i])
-            out->score[i] = llrint(ldexp(s->score[i], out->shift));
+    if (!isfinite(2 * sum))
+        gm_bad(s->path, "scores sum to more than half the largest double");
+    if (most > 0) round_scores(out, shift_for(most, range, score_bits));
+}
+
+/* What the rounding of (6) leaves open, in real scores. */
+struct doubt { double hidden, apart, reach; };
+
+/* hidden  how far the answer may lie above the best: with the exact
+           d = score - u 2^-shift
+           sum_m (d_m,x(m) - min_k d_mk), and no further than
+           over = sum_m (score_m,x(m) - min_k score_mk);
+   apart   the least difference between two scores of one module;
+   reach   max(over, |min_k score_mk|): what u must hold, since no optimum takes
+           a score further above its module's least.
+   choice NULL: of all assignments. */
+static struct doubt find_doubt(const gm_mckp *p, const int *choice) {
+    struct doubt out = {.apart = INFINITY};
+    double over = 0;
+    for (long m = 0; m < p->M; m++) {
+        const double *f = p->scores->score + m * p->K;
+        double low = INFINITY, high = -low, least = low, own = -low;
+        for (int k = 0; k < p->K; k++) {
+            const long i = m * p->K + k;
+            if (!p->allowed[i]) continue;
+            const double d = f[k] - ldexp((double)p->score[i], -p->shift);
+            own = !choice || choice[m] == k ? fmax(own, d) : own;
+            low = fmin(low, f[k]), high = fmax(high, f[k]);
+            least = fmin(least, d);
+            for (int j = 0; j < k; j++)
+                if (p->allowed[m * p->K + j] && f[j] != f[k])
+                    out.apart = fmin(out.apart, fabs(f[j] - f[k]));
+        }
+        over += (choice ? f[choice[m]] : high) - low;
+        out.hidden += own - least;
+        out.reach = fmax(out.reach, fabs(low));
+    }
+    out.hidden = fmin(out.hidden, over);
+    out.reach = fmax(out.reach, over);
+    return out;
+}
+
+/* Rounds anew for what is in doubt: more than half of `apart` is hidden.
+   false: no, or finer integers there are none. */
+static bool round_finer(gm_mckp *p, const struct doubt *d) {
+    int exponent;
+    frexp(d->reach, &exponent);
+    int shift = bits_for(p->M) - 1 - exponent;
+    if (shift > FINEST) shift = FINEST;
+    if (!(2 * d->hidden > d->apart) || shift <= p->shift) return false;
+    round_scores(p, shift);
+    return true;
+}
+
+/* GM_ELIMIT where doubt remains; why [128] says so. */
+static gm_status say_doubt(const gm_mckp *p, const struct doubt *d, char *why) {
+    if (!(2 * d->hidden > d->apart)) return GM_OK;
+    snprintf(why, 128, "not proven: rounding: scores as integers, times 2^%d, "
+             "may hide a loss of %.3g", p->shift, 1.005 * d->hidden);
+    return GM_ELIMIT;
 }
 
 /* A size as the reader counts: bits per weight or file bytes. */
@@ -1010,9 +1084,10 @@ static bool run_solvers(struct core *c, struct answer *a) {
     return second;
 }
 
-gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *p,
-                        const gm_solve_options *options, int *choice,
-                        gm_certificate *t) {
+/* The program in its integers. */
+static gm_status solve(gm_arena *arena, const gm_mckp *p,
+                       const gm_solve_options *options, int *choice,
+                       gm_certificate *t) {
     struct answer a = {.low = INT64_MIN};
     bool proven = true;
     gm_mark mark = gm_arena_mark(arena);
@@ -1043,24 +1118,47 @@ gm_status gm_mckp_solve(gm_arena *arena, const gm_mckp *p,
     return proven ? GM_OK : GM_ELIMIT;
 }
 
+/* Where rounding leaves the answer in doubt, again in finer integers: a score
+   further above its module's least than the answer is above all leasts needs
+   none. */
+gm_status gm_mckp_solve(gm_arena *arena, gm_mckp *p,
+                        const gm_solve_options *options, int *choice,
+                        gm_certificate *t) {
+    gm_status status;
+    struct doubt d = {0};
+    do {
+        status = solve(arena, p, options, choice, t);
+        if (p->rounding > 0) d = find_doubt(p, choice);
+    } while (!status && round_finer(p, &d));
+    if (status) return status;
+    status = say_doubt(p, &d, t->why);
+    t->rounded = status != GM_OK;
+    if (t->rounded) t->optimal = t->unique_rule = false;
+    return status;
+}
+
 /* ---------------------------------------------------------------- frontier */
 
 /* The list (10) with nothing to reach and nothing to keep within.  Where it
    outgrows the memory: the points at which (8) would stop for some room, which
    minimise v + lambda w and so are Pareto-optimal whatever else there is. */
-gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
+gm_status gm_frontier_find(gm_arena *arena, gm_mckp *problem,
                            const gm_solve_options *options, gm_frontier *out) {
     struct list d;
+    struct doubt doubt = {0};
     gm_certificate t;
-    gm_mckp whole = *problem;
     if (problem->rows)
         gm_fail(GM_EUSAGE, "the frontier of size and score takes no further "
                 "resources");
+    do {
+        if (problem->rounding > 0) doubt = find_doubt(problem, NULL);
+    } while (round_finer(problem, &doubt));
+    gm_mckp whole = *problem;
     whole.exact = false, whole.budget = INT64_MAX >> 2; /* above every sum */
     const struct core c = prepare(arena, &whole, options, &t);
     start_list(&c, NULL, &d);
     const bool all = search(&d, INT64_MAX >> 2, SIZE_MAX);
-    *out = (gm_frontier){.count = (long)d.now.fill};
+    *out = (gm_frontier){.count = (long)d.now.fill, .all = all};
     const struct state *s = d.now.data;
     const struct edge *edge = NULL;
     if (!all) {
@@ -1078,5 +1176,5 @@ gm_status gm_frontier_find(gm_arena *arena, const gm_mckp *problem,
         out->point[i] = (gm_point){c.size0 + w * c.unit, v};
     }
     free_list(&d);
-    return all ? GM_OK : GM_ELIMIT;
+    return all ? say_doubt(problem, &doubt, out->why) : GM_ELIMIT;
 }

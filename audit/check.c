@@ -10,9 +10,13 @@
    because what is subtracted is at least what was added.  u = round(score
    2^score_shift), sizes s in the budget's convention, over one denominator.
 
-   What rounding hides.  With d_mk = 2^score_shift score_mk - u_mk two
-   assignments differ in their real scores by at most
-     2^-score_shift (difference of u + sum_m (max_k d_mk - min_k d_mk)).
+   What rounding hides.  A score above 2^b / 2^score_shift counts as that much
+   (b = 60 less the bits of the number of modules, at least 44), which lowers
+   the bound only.  With d_mk = score_mk - u_mk / 2^score_shift the answer x
+   lies above any other assignment by at most
+     2^-score_shift gap + sum_m (d_m,x(m) - min_k d_mk).
+   That is proof enough where the sum is at most half of the least difference
+   between two scores of one module.
 
    Every key is compared with what follows from the scores; what nobody can
    compute again (which solver ran) is taken for the file's word, and said so.
@@ -215,7 +219,10 @@ static int64_t claim_limit(struct checker *c, int r, const char *what,
 }
 
 static int64_t integer_score(const struct checker *c, long i) {
-    return llrint(ldexp(c->s->score[i], (int)c->shift));
+    int bits;
+    frexp((double)c->s->M, &bits);
+    return llrint(fmin(ldexp(c->s->score[i], (int)c->shift),
+                       ldexp(1, bits > 16 ? 44 : 60 - bits)));
 }
 
 static void check_sizes(struct checker *c) {
@@ -491,8 +498,7 @@ static int64_t objective_of(struct checker *c) {
         gm_bad(c->a->path, "score_shift: expected -1100 to 1100, found %ld",
                (long)c->shift);
     for (long i = 0; i < s->M * s->K; i++)
-        if (s->bytes[i] >= 0 &&
-            !(fabs(ldexp(s->score[i], (int)c->shift)) < 0x1p60))
+        if (c->may[i] && ldexp(s->score[i], (int)c->shift) < -0x1p60)
             gm_bad(c->a->path, "score_shift: scores overflow at %ld",
                    (long)c->shift);
     for (long m = 0; m < s->M; m++)
@@ -500,43 +506,52 @@ static int64_t objective_of(struct checker *c) {
     return narrow(c, "objective", sum);
 }
 
-/* What rounding hides, 2^-score_shift sum_m (max_k d_mk - min_k d_mk); *least:
-   the sum of each module's least score.  A shift that tells scores apart counts
-   the widest module's range as 1 or more, or the largest score as 2^43. */
-static double check_rounding(struct checker *c, double *least) {
+/* What rounding hides, sum_m (d_m,x(m) - min_k d_mk); *least: the sum of each
+   module's least score; *apart: the least difference between two of one module.
+   A shift that tells scores apart counts the widest module's range as 1 or
+   more, or the largest score as 2^43. */
+static double check_rounding(struct checker *c, double *least, double *apart) {
     const gm_scores *s = c->s;
     const int shift = (int)c->shift;
-    double hidden = 0, range = 0, most = 0;
-    *least = 0;
+    double hidden = 0, over = 0, range = 0, most = 0;
+    *least = 0, *apart = INFINITY;
     for (long m = 0; m < s->M; m++) {
-        double low = INFINITY, high = -INFINITY, below = 1, above = -1;
+        double low = INFINITY, high = -INFINITY, below = INFINITY, own = 0,
+               smallest = INFINITY;
         for (long i = m * s->K; i < (m + 1) * s->K; i++) {
+            const double score = s->score[i];
             if (s->bytes[i] < 0) continue;
-            const double d = ldexp(s->score[i], shift) -
-                             (double)integer_score(c, i);
-            low = fmin(low, s->score[i]), high = fmax(high, s->score[i]);
-            below = fmin(below, d), above = fmax(above, d);
-            most = fmax(most, fabs(s->score[i]));
+            low = fmin(low, score), high = fmax(high, score);
+            if (!c->may[i]) continue;
+            const double d = score - ldexp((double)integer_score(c, i), -shift);
+            for (long j = m * s->K; j < i; j++)
+                if (c->may[j] && s->score[j] != score)
+                    *apart = fmin(*apart, fabs(s->score[j] - score));
+            smallest = fmin(smallest, score), below = fmin(below, d);
+            if (i == m * s->K + c->choice[m]) own = d;
         }
-        range = fmax(range, high - low);
-        hidden += above - below;
-        *least += low;
+        range = fmax(range, high - low), most = fmax(most, fmax(-low, high));
+        if (below < own) hidden += own - below;
+        if (smallest < INFINITY) *least += smallest;
+        over += s->score[m * s->K + c->choice[m]] - smallest;
     }
+    hidden = fmin(hidden, over);
     claim(c, ldexp(range, shift) >= 1 || ldexp(most, shift) >= 0x1p43 ||
              (most <= 0 && shift == 0), "score_shift", get(c, "score_shift"),
           gm_format(c->arena, "a range of %g", ldexp(range, shift)));
     claim_text(c, "rounding_error = modules 2^-score_shift",
                real_text(c, most > 0 ? ldexp((double)s->M, -shift) : 0));
-    return ldexp(hidden, -shift);
+    return hidden;
 }
 
 /* What nobody can compute again, as far as it fits the rest. */
-static void check_words(struct checker *c, bool proven) {
+static void check_words(struct checker *c, bool proven, bool rounded) {
     const char *solvers = get(c, "solvers"), *ties = get(c, "ties");
     const char *version = get(c, "glpk_version"), *gap = proven ? "gap 0"
                                                                 : "gap > 0";
     const bool glpk = strstr(solvers, "GLPK") != NULL;
-    claim_word(c, proven || !strstr(ties, "proven"), "ties", ties, gap);
+    claim_word(c, (proven && !rounded) || !strstr(ties, "proven"), "ties",
+               ties, rounded ? "rounding" : gap);
     claim_word(c, (proven || !strstr(solvers, "agree")) &&
                (c->rows == 1 || strcmp(solvers, "GLPK") == 0), "solvers",
                solvers, c->rows > 1 ? "resources: GLPK" : gap);
@@ -561,9 +576,10 @@ static void check_bound(struct checker *c) {
     if (!signs) return;
     const int64_t objective = objective_of(c), weak = weak_bound(c);
     const int64_t gap = objective - bound;
-    double least;
+    double least, apart;
     out->gap = objective - weak;
-    out->hidden = check_rounding(c, &least);
+    out->hidden = check_rounding(c, &least, &apart);
+    const bool rounded = 2 * out->hidden > apart;
     out->bound = fmax(least, out->score - out->hidden -
                              ldexp((double)out->gap, -(int)c->shift));
     claim_int(c, "objective", objective);
@@ -575,8 +591,9 @@ static void check_bound(struct checker *c) {
     static const char order[] = "lp_bound <= bound <= objective";
     claim(c, weak <= bound && gap >= 0, "order", order, weak > bound
           ? "bound is lower" : gap < 0 ? "bound is higher" : order);
-    claim_text(c, "optimal", gap == 0 ? "proven" : "not proven");
-    check_words(c, gap == 0);
+    claim_text(c, "optimal", gap ? "not proven" :
+               rounded ? "not proven: rounding" : "proven");
+    check_words(c, gap == 0, rounded);
 }
 
 /* What a proof must be about. */

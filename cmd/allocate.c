@@ -54,7 +54,8 @@ static void set_keys(gm_arena *a, const gm_mckp *p, const int *choice,
         {"lp_bound", whole(a, t->lp_bound)},
         {"multiplier_num", whole(a, t->lambda_num)},
         {"multiplier_den", whole(a, t->lambda_den)},
-        {"optimal", t->optimal ? "proven" : "not proven"},
+        {"optimal", t->optimal ? "proven" :
+                    t->rounded ? "not proven: rounding" : "not proven"},
         {"ties", t->unique_rule ? "smallest size, then fewest bits in module "
                                   "order: proven" : "any optimum"},
         {"solvers", solvers_text(t)},

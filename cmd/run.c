@@ -44,6 +44,7 @@ static void run_budget(running *r, const char *text) {
                   r->uniform[k].perplexity, (long long)u.file_bytes,
                   (double)z.code_bits / (double)scores->N, gamma.perplexity,
                   (long long)z.file_bytes, gamma.kl,
+                  certificate.rounded ? "not proven: rounding" :
                   !certificate.optimal ? "not proven: gap in its file" :
                   certificate.agreed ? "optimal, both solvers agree"
                                      : "optimal");

@@ -200,8 +200,8 @@ static void solve_frontier(solving *s) {
     }
     gm_result_end(call);
     gm_talk(call, "%ld points, %s; score = objective 2^-%d, off by at most %g",
-            f.count, status ? "only the supported ones: those that some "
-            "multiplier makes optimal" : "all there are", s->problem.shift,
+            f.count, f.all ? "all there are" : "only the supported ones: those "
+            "that some multiplier makes optimal", s->problem.shift,
             s->problem.rounding / 2);
     if (status) gm_fail(status, "%s", f.why);
 }

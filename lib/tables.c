@@ -366,7 +366,7 @@ const gm_known_key gm_alloc_keys[] = {
     {"multiplier_num", GM_KEY_PROOF, NULL},
     {"multiplier_den", GM_KEY_PROOF, NULL}, {"places.", GM_KEY_ROW, NULL},
     {"limit.", GM_KEY_ROW, NULL}, {"multiplier_num.", GM_KEY_ROW, NULL},
-    {"optimal", GM_KEY_PROOF, "proven|not proven"},
+    {"optimal", GM_KEY_PROOF, "proven|not proven|not proven: rounding"},
     {"ties", GM_KEY_PROOF,
      "smallest size, then fewest bits in module order: proven|any optimum"},
     {"solvers", GM_KEY_PROOF,

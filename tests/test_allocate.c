@@ -297,7 +297,7 @@ static void refusals(void) {
     s.path = "s.tsv", s.score[0] = 1e308, s.score[2] = -1e308;
     CHECK(SOLVED(gm_allocate(&a, &s, &budget, &o, choice, &c, &allocation), c) ==
           GM_EINPUT, "2e308");
-    CHECK_TEXT(err.text, "s.tsv: scores span more than the largest double");
+    CHECK_TEXT(err.text, "s.tsv: scores sum to more than half the largest double");
     gm_arena_free(&a);
 }
 

@@ -674,14 +674,17 @@ static void test_consistent(void) {
     /* every u rounds to 0 */
     set_all(&a, &x, "score_shift -100 objective 0 bound 0 lp_bound 0 "
             "multiplier_num 0 rounding_error 2.535301200456459e+30");
+    gm_keys_set(&a, &x.keys, "optimal", "not proven: rounding");
+    gm_keys_set(&a, &x.keys, "ties", "any optimum");
     looks(&x, &s, "score_shift", false);
-    /* one unit: u = 1 and 0, 1 and 0 for 8 and 0, 6 and 2; what is left is
-       0, 0, 0.25, 0.25 of a unit of 8 */
+    gm_keys_set(&a, &x.keys, "optimal", "proven");
+    /* one unit: u = 1 and 0, 1 and 0 for 8 and 0, 6 and 2; what is left, 0, 0,
+       -2, 2, hides nothing below 0 + 6 */
     set_all(&a, &x, "score_shift -3 objective 1 bound 1 lp_bound 1 "
             "multiplier_num 1 multiplier_den 20 rounding_error 16");
     CHECK(!checked(STATUS(gm_check_allocation(&a, &x, &s, NULL, &c)), &c),
           "%s", err.text);
-    CHECK(c.gap == 0 && c.hidden == 4 && c.bound == 2, "%g hidden, bound %g",
+    CHECK(c.gap == 0 && c.hidden == 0 && c.bound == 6, "%g hidden, bound %g",
           c.hidden, c.bound);
     /* bytes of ones */
     make_hand(&a, &s, &x);
@@ -713,6 +716,10 @@ static void test_consistent(void) {
     looks(&x, &s, "score_shift", true);
     set_all(&a, &x, "score_shift 1");
     looks(&x, &s, "score_shift", false);
+    s.score[0] = -8;                    /* -8 2^57 = -2^60, the last that fits */
+    set_all(&a, &x, "score_shift 58");
+    CHECK(STATUS(gm_check_allocation(&a, &x, &s, NULL, &c)) == GM_EINPUT, "58");
+    CHECK_TEXT(err.text, "hand: score_shift: scores overflow at 58");
     gm_arena_free(&a);
 }
 
@@ -852,8 +859,6 @@ static void test_messages(void) {
             "10");
     refuses("score_shift", "1101", NULL, "hand: score_shift: expected -1100 to "
             "1100, found 1101");
-    refuses("score_shift", "57", NULL, "hand: score_shift: scores overflow at "
-            "57");                          /* 8 2^57 = 2^60 */
     refuses("limit.ms", "3", both, "build/test/check-work/ms.tsv: no cost of "
             "module b at 2 bits");
     f = fopen(table, "a");

@@ -150,7 +150,7 @@ static void check_infeasible(const char *name, gm_status s,
 }
 
 /* The optimum's value, and the first of all optima: the tie rule's. */
-static void solve_one(gm_arena *arena, const char *name, const gm_mckp *p,
+static void solve_one(gm_arena *arena, const char *name, gm_mckp *p,
                       gm_solver solver) {
     gm_solve_options options = {.solver = solver};
     gm_certificate t = {0};

@@ -181,7 +181,7 @@ static void neighbours(gm_arena *arena, const gm_mckp *p, int64_t *below,
 static const char *const solver_name[] = {"both", "dp", "glpk"};
 
 /* One instance, one way to solve it, against the truth. */
-static void compare(gm_arena *arena, const gm_mckp *p, gm_solver solver,
+static void compare(gm_arena *arena, gm_mckp *p, gm_solver solver,
                     int family, const answer *truth) {
     gm_certificate t;
     gm_solve_options options = {.solver = solver};
@@ -449,7 +449,7 @@ static void correlated_instance(gm_arena *arena, gm_mckp *p) {
 }
 
 /* One hard instance on the dynamic program: proven, and in integers right. */
-static void prove(const gm_mckp *p, gm_arena *arena, const char *what) {
+static void prove(gm_mckp *p, gm_arena *arena, const char *what) {
     gm_certificate t;
     gm_solve_options options = {.solver = GM_DP};
     int *x = gm_alloc(arena, (size_t)p->M, sizeof *x);

@@ -40,7 +40,8 @@
      token   ||h_lt||^2           robust  the same, but r(x) = ln(1 + 10 x) / 10
      plain   1
      energy  mean_t ||h_lt||^2    update  mean_t ||h_lt - h_{l-1,t}||^2
-   w_t: --first-weight at the first position of a sequence, else 1.
+   w_t: --first-weight at the first position of a sequence, else 1; but 0 where
+   ||h_lt||^2 is 0 (an untrained token comes first), subnormal or infinite.
 
    Every block sees the original model's input h_{l-1} (teacher forcing), so
    blocks are independent given lambda.  One step is one sweep that recomputes
@@ -68,9 +69,8 @@ void gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
                (size_t)T * sizeof *tokens);
 }
 
-/* Which sequences step `step` sees: consecutive places of a permutation of
-   0 .. sequences-1 that is drawn anew each time it is used up, so that all are
-   used equally often. */
+/* Which sequences step `step` sees: the next places of a permutation of
+   0 .. sequences-1, drawn anew each time it is used up. */
 static void pick_sequences(const gm_fit_options *o, long step, long *order,
                            long *picked) {
     for (long i = 0; i < o->batch; i++) {
@@ -216,7 +216,7 @@ static double mean_divisor(const gm_loss *x) {
         gm_real *e = x->d_student + t * x->d;
         for (long i = 0; i < x->d && update; i++) e[i] = y[i] - h[i];
         const gm_real *of = update ? e : y;
-        x->error[t] = gm_dot(x->d, of, of);
+        x->error[t] = gm_weighs(x->d, y) ? gm_dot(x->d, of, of) : 0;
     }
     for (long t = 0; t < x->R; t++) sum += x->error[t];
     return sum / (double)x->R;
@@ -232,8 +232,10 @@ double gm_loss_block(const gm_loss *x) {
     for (long t = 0; t < x->R; t++) {
         const gm_real *y = x->y + t * x->d, *student = x->student + t * x->d;
         gm_real *e = x->d_student + t * x->d;
-        for (long i = 0; i < x->d; i++) e[i] = student[i] - y[i];
         double D = own ? gm_dot(x->d, y, y) : mean;
+        const bool counts = gm_weighs(x->d, y) && isnormal((gm_real)D);
+        for (long i = 0; i < x->d; i++) e[i] = counts ? student[i] - y[i] : 0;
+        if (!counts) D = 1;
         double weight = t % x->T == 0 ? x->first_weight : 1;
         double relative = gm_dot(x->d, e, e) / D, slope = 1;
         if (x->norm == GM_NORM_ROBUST) {
@@ -380,8 +382,8 @@ static void check_sweep(const gm_fit *fit) {
     }
 }
 
-/* This rank's blocks in order, on this step's sequences; then every rank has
-   all of block_E, g and S: E in units of E_0, that of the first step. */
+/* This rank's blocks in order; then every rank has all of block_E, g and S: E
+   in units of E_0, that of the first step. */
 static void sweep(gm_fit *fit) {
     const gm_model *model = fit->candidates->model;
     const long L = model->config.layers, each = GM_LINEARS * fit->K;
@@ -395,7 +397,7 @@ static void sweep(gm_fit *fit) {
     check_sweep(fit);
     fit->E = 0;
     for (long l = 0; l < L; l++) fit->E += fit->block_E[l];
-    if (!(fit->E > 0))
+    if (fit->step == 0 && !(fit->E > 0))
         gm_fail(GM_EINPUT, "%s: the reconstruction error of step %ld is %g; "
                 "expected a positive finite number", model->dir, fit->step + 1,
                 fit->E);
@@ -489,8 +491,8 @@ static void accumulate_tail(gm_fit *fit) {
         for (int k = 0; k < fit->K; k++) {
             long i = m * fit->K + k;
             if (!gm_allowed(fit->candidates, m, k)) continue;
-            double loss = candidate_loss(fit, i) - mean;    /* only differences
-                                                               decide */
+            /* only differences decide */
+            double loss = candidate_loss(fit, i) - mean;
             fit->theta_sum[i] += fit->theta[i];
             fit->loss_sum[i] += loss;
             fit->loss_squares[i] += loss * loss;
@@ -546,13 +548,11 @@ void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
 /* -------------------------------------------------------------- scores (10) */
 
 /* scaled: S_mk factor_m.  loss_mk is S_mk plus an interaction, the product of
-   the candidate's error and the others' at the budget of learning: linear in
-   the former, so for a good candidate larger than S_mk.  But at a budget where
-   m gets such a candidate the others' errors are small too; if all shrink
-   together the interaction stays in proportion to S_mk.  So it is read where it
-   weighs least against S_mk, between the module's worst candidate and its best,
-   and half of it belongs to the others, that the scores add up to the joint
-   error [ours]:
+   the candidate's error and the others' at the budget of learning: for a good
+   candidate larger than S_mk.  But at a budget where m gets such a candidate
+   the others' errors are small too: the interaction keeps its proportion.  So
+   it is read where it weighs least, between the module's worst candidate and
+   its best, and half of it belongs to the others, so that scores add up [ours]:
      factor_m = (1 + (loss_worst - loss_best) / (S_worst - S_best)) / 2,
    within 1/2 and 2. */
 static double joint_factor(const gm_fit *fit, long m, double n) {
@@ -574,11 +574,9 @@ static double joint_factor(const gm_fit *fit, long m, double n) {
    of the module,
      loss_mk = -(alpha/M) theta_mk / tau - (lambda + rho c) n_m b_k / N
    is what choosing k adds, as the joint relaxation saw it [ours]; theta and
-   the multiplier are means over the tail; tau = 1 when sampled, whose entropy
-   is that of pi.
-   The standard error is that of the mean over the tail's steps, each on other
-   sequences, of candidate_loss less its mean over the module's candidates (only
-   differences decide); -1, unknown, when the tail is a single step. */
+   the multiplier are means over the tail; tau = 1 when sampled: entropy of pi.
+   The standard error is of the mean over the tail's steps, each on other
+   sequences, of what accumulate_tail adds; -1, unknown, of a single step. */
 static double raw_score(const gm_fit *fit, long m, int k, double n) {
     const gm_fit_options *o = &fit->options;
     const double tau = gm_sampled(o->relaxation) ? 1 : o->tau;

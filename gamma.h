@@ -117,8 +117,8 @@ typedef struct {
     bool sequential;                    /* inputs from modules before, already
                                            quantized                         */
     const gm_external *external;        /* GM_EXTERNAL: what its file holds  */
-    long at_once;                       /* sequences in a pass; 0: 4; no result
-                                           depends on it                     */
+    long at_once;                       /* sequences in a pass; 0: 4         */
+    bool *weightless;                   /* NULL, or [S, T]: gets w_t = 0     */
 } gm_recipe;
 
 /* One packed candidate of a weight [out, in], groups = ceil(in/group):

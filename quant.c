@@ -22,21 +22,20 @@
                 i b, in ceil(n b / 8) bytes, the lowest first
    (8) mixture  W~ = sum_k p_k Q_k
    (9) inner    g_k = <G, Q_k>
-   (10) inputs  H = (2 / R) sum_t w_t^2 x_t x_t^T     over the calibration text
+   (10) inputs  H = (2 / R) sum_t w_t^2 x_t x_t^T     over the calibration text,
+                w_t = 0 where ||x_t|| is 0, subnormal or infinite
 
    Row j of U is the column of the inverse Hessian of the columns j.. that
    optimal brain surgeon asks for, divided by the root of its diagonal;
    tests/test_gptq.c has that definition.  Where this differs from the published
    code [ours]: a group's grid comes from the weights as they stand when its
-   first column is reached (there: from a copy as old as the block when a group
-   is smaller than the block); dead columns do not enter the mean that damping
-   is a share of; U is computed without forming H^-1; scales are rounded to fp16
-   before use, also while they are searched.  Which H, and which order, grids
-   and inputs gain how much: docs/results.md.
+   first column is reached (there: as they stood when the block began); dead
+   columns do not enter the mean that damping is a share of; U is computed
+   without forming H^-1; scales are rounded to fp16 before use, also in (4).
+   Which H, order, grids and inputs gain how much: docs/results.md.
 
-   The candidates of a model are made block after block (11) and read one by one
-   from the file that holds them (12), which formats/candidates.c names, finds
-   and checks.
+   The candidates of a model are made block after block (11) and read from their
+   file (12), which formats/candidates.c names, finds and checks.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
 
@@ -130,8 +129,7 @@ static void round_rows(const rounding *r, const gm_real *w) {
 
 /* ----------------------------------------------------- GPTQ: the factor (5) */
 
-/* Columns by H_jj, largest first; equal ones from left to right.  n^2 steps,
-   where the factor takes n^3. */
+/* Columns by H_jj, largest first; equal ones from left to right. */
 static void choose_order(long n, const double *H, long *order) {
     for (long j = 0; j < n; j++) {
         const double own = H[j * n + j];
@@ -328,8 +326,7 @@ void gm_quantize(gm_arena *arena, const gm_real *w, gm_scales rule,
 
 /* -------------------------------------- back to real numbers (3), (8), (9) */
 
-/* Columns handled at once.  A multiple of 8, so that a strip of codes begins
-   at a whole byte for every number of bits. */
+/* Columns at once.  A multiple of 8: strips of codes begin at whole bytes. */
 enum { STRIP = 512 };
 
 /* Columns first .. first + n-1 of a row, n <= STRIP, first a multiple of it:
@@ -400,17 +397,14 @@ void gm_dequantize(const gm_packed *packed, gm_real *q) {
 
 /* ---------------------------------------------------- what modules see (10)
 
-   The seven modules of a block have four inputs: q, k, v | o | gate, up |
-   down.  They are those of the original model, block after block over all
-   calibration sequences, a few at a time, so memory is one block, its
-   activations for one batch, and the states.  --sequential: a stream of states
-   for each number of bits instead, which goes through the blocks quantized to
-   these bits. */
+   The modules of a block have four inputs: q, k, v | o | gate, up | down.  They
+   are the original model's, block after block, a few sequences at a time: in
+   memory are a block, a batch's activations, the states.  --sequential: states
+   for each number of bits, through blocks quantized to these bits. */
 
 enum { INPUTS = 4 };
 static const int input_of[GM_LINEARS] = {0, 0, 0, 1, 2, 2, 3};
 
-/* No result depends on it. */
 long gm_at_once(const gm_recipe *recipe, long sequences) {
     return gm_min(sequences, recipe->at_once ? recipe->at_once : 4);
 }
@@ -482,18 +476,22 @@ static workshop workshop_open(gm_arena *arena, const gm_model *model,
 /* w_t of the rows of a batch, x [rows, n] = input i.  One token in 512 hardly
    weighs in a plain H, but the first of a sequence, which all later ones
    attend to, is ruined by that: SmolLM2-135M, 3 bits, groups of 64, has
-   perplexity 98 by RTN, 304 with position 0 left out of H, 75 with
-   w = 1/||x||, and 61 with that times 4 at position 0 (8 windows;
-   docs/results.md). */
-static void token_weights(const workshop *shop, int i, long rows,
+   perplexity 98 by RTN, 304 with position 0 left out of H, 75 with w = 1/||x||,
+   61 with that times 4 at position 0 (8 windows; docs/results.md).  `first`: the
+   batch's first row of the text. */
+static void token_weights(const workshop *shop, int i, long first, long rows,
                           const gm_real *x) {
     const long n = shop->inputs[i];
     const gm_hessian hessian = shop->recipe->hessian;
+    bool *none = shop->recipe->weightless;
     for (long t = 0; t < rows; t++) {
         double norm = sqrt(gm_dot(n, x + t * n, x + t * n));
         double size = t % shop->text->T == 0 ? 4 : 1;
+        const bool weighs = isnormal((gm_real)norm);
         if (hessian == GM_ATTENTION && i == 0) size = sqrt(shop->mass[t]);
-        shop->weight[t] = hessian == GM_PLAIN ? 1 : norm > 0 ? size / norm : 0;
+        if (hessian == GM_PLAIN) size = norm;
+        shop->weight[t] = weighs ? size / norm : 0;
+        if (none && !weighs) none[first + t] = true;
     }
 }
 
@@ -523,7 +521,7 @@ static void pass(workshop *shop, gm_real *h, int first, int end, bool move) {
         for (int i = first; i < end; i++) {
             const long n = shop->inputs[i];
             gm_states_check(shop->model, l, name[i], input[i], R, n);
-            token_weights(shop, i, R, input[i]);
+            token_weights(shop, i, s * T, R, input[i]);
             gm_gram(R, n, input[i], shop->weight, shop->H[i]);
         }
         if (move) gm_states_check(shop->model, l, "output", at, R, d);

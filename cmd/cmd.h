@@ -125,6 +125,8 @@ gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]);
 gm_sequences gm_call_sequences(gm_call *call, const char *text,
                                const char *npy);
 void gm_call_calibrate(gm_call *call);
+/* Says which of its tokens were found to weigh nothing, if any. */
+void gm_call_weightless(const gm_call *call);
 /* --text, cut by --window and --windows, into call->on; and what a choice among
    the candidates (NULL: the original) is there. */
 void gm_call_windows(gm_call *call);

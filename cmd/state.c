@@ -156,11 +156,22 @@ void gm_fit_load(gm_arena *arena, gm_fit *fit, gm_learning *l,
 
 /* ----------------------------------------------------------- learning.tsv */
 
+/* The tokens that have no part in the block's loss, as gm_loss_block says. */
+static void mark_weightless(const gm_fit *fit, long l) {
+    const gm_sweep *w = fit->sweep;
+    const long d = fit->candidates->model->config.d, T = fit->options.T;
+    bool *mark = fit->candidates->recipe.weightless;
+    gm_states_weigh(fit->candidates->model, l, w->y, w->R, d);
+    for (long t = 0; t < w->R && mark; t++)
+        if (!gm_weighs(d, w->y + t * d))
+            mark[w->picked[t / T] * T + t % T] = true;
+}
+
 /* lambda is the one that the step's gradients were charged with: the step
    itself changes it. */
 static void look(void *context, const gm_fit *fit, gm_moment moment, long l) {
     gm_learning *to = context;
-    (void)l;
+    if (moment == GM_TEACHER) mark_weightless(fit, l);
     if (moment == GM_BEGIN) to->at[LAMBDA][fit->step] = fit->lambda;
     if (moment != GM_END) return;
     to->at[E][fit->step - 1] = fit->E;

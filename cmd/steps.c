@@ -42,8 +42,28 @@ gm_sequences gm_call_sequences(gm_call *call, const char *text,
 }
 
 void gm_call_calibrate(gm_call *call) {
+    const gm_sequences *text = &call->calibration;
     call->calibration = gm_call_sequences(call, call->calib,
                                           call->calib_tokens);
+    call->recipe.weightless = gm_alloc(&call->arena, (size_t)text->sequences,
+                                       (size_t)text->T * sizeof(bool));
+}
+
+void gm_call_weightless(const gm_call *call) {
+    const gm_sequences *text = &call->calibration;
+    const long rows = text->sequences * text->T, SHOWN = 5;
+    char list[512] = "";
+    long count = 0;
+    if (!call->recipe.weightless) return;
+    for (long i = 0; i < rows; i++)
+        if (call->recipe.weightless[i] && count++ < SHOWN)
+            sprintf(list + strlen(list), "%s sequence %ld, position %ld (token "
+                    "%d)", count > 1 ? ";" : "", i / text->T, i % text->T,
+                    text->tokens[i]);
+    if (count)
+        gm_talk(call, "%ld of %ld calibration tokens weigh nothing where the "
+                "norm of their state is 0, subnormal or infinite:%s%s", count,
+                rows, list, count > SHOWN ? "; ..." : "");
 }
 
 void gm_call_windows(gm_call *call) {

@@ -497,6 +497,22 @@ void gm_states_check(const gm_model *model, long layer, const char *what,
                    i % columns, isnan(x[i]) ? "NaN" : "infinite");
 }
 
+bool gm_weighs(long n, const gm_real *x) {
+    return isnormal((gm_real)gm_dot(n, x, x));
+}
+
+void gm_states_weigh(const gm_model *model, long layer, const gm_real *x,
+                     long rows, long columns) {
+    bool zero = true;
+    for (long t = 0; t < rows; t++, x += columns) {
+        if (gm_weighs(columns, x)) return;
+        for (long i = 0; i < columns; i++) zero = zero && x[i] == 0;
+    }
+    if (!zero)
+        gm_bad(model->dir, "block %ld, output: expected tokens whose squared "
+               "norm is an ordinary number, found none", layer);
+}
+
 void gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out) {
     const gm_config *c = &model->config;
     const gm_tensors *all = &model->tensors;

@@ -503,6 +503,12 @@ void gm_embed(const gm_model *model, const int32_t *tokens, long count,
    finite: large weights can overflow together. */
 void gm_states_check(const gm_model *model, long layer, const char *what,
                      const gm_real *x, long rows, long columns);
+/* Whether ||x||^2, x [n], is an ordinary number of gm_real, which errors can be
+   divided by: neither 0 nor subnormal nor infinite; of a block's outputs some
+   row's must be, unless all are 0. */
+bool gm_weighs(long n, const gm_real *x);
+void gm_states_weigh(const gm_model *model, long layer, const gm_real *x,
+                     long rows, long columns);
 
 /* The final norm and output head, loaded once. */
 typedef struct { gm_real *norm, *w; long d, vocab; double eps; } gm_head;

@@ -430,7 +430,8 @@ void gm_baq_make(gm_arena *arena, gm_model *model,
     batch all = {gm_alloc(arena, (size_t)count, sizeof(baq)), count, false,
                  report};
     const gm_recipe recipe = {.quantizer = GM_GPTQ,
-                              .hessian = options->hessian};
+                              .hessian = options->hessian,
+                              .weightless = options->weightless};
     gm_make_dir(dir);
     for (int k = 0; k < count; k++) {
         assert(options[k].hessian == options->hessian &&

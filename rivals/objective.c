@@ -74,6 +74,7 @@ gm_objective *gm_objective_begin(gm_arena *arena,
         for (long i = 0; i < text->sequences; i += o->batch)
             pass(o, l, i, state(o, l + 1));
         gm_states_check(model, l, "output", state(o, l + 1), o->R, o->d);
+        gm_states_weigh(model, l, state(o, l + 1), o->R, o->d);
         gm_say(report, "original states", l + 1, o->L);
     }
     return o;

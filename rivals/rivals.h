@@ -179,6 +179,7 @@ typedef struct {
     gm_baq_rule rule;
     gm_hessian hessian;
     double damping;             /* GM_DAMPING                                */
+    bool *weightless;           /* as a recipe's                             */
 } gm_baq_options;
 
 /* How unequal the columns of a module are: largest over smallest loss, and the

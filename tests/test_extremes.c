@@ -1,5 +1,6 @@
 /* test_extremes.c: numbers at the ends of their formats.  Weights times 2^k,
-   which is exact, until fp16 has no scale for them.
+   which is exact, until fp16 has no scale for them; tokens whose states have no
+   norm to divide by.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "formats/formats.h"
 #include "rivals/rivals.h"
@@ -278,7 +279,171 @@ static void same_function(void) {
     }
 }
 
+/* ------------------------------------------------------- norms of tokens
+
+   A row of y whose squared norm is no ordinary float: 0, too small, too large.
+   Such a row weighs nothing, whatever the student makes of it. */
+
+enum { ROWS = 12, D = 16, T = 4 };
+
+static gm_loss_norm norm_now;
+
+/* (4) in double from its definition, in `row` each row's part. */
+static double loss_by_hand(const gm_real *h, const gm_real *y,
+                           const gm_real *student, const bool *weightless,
+                           double *row) {
+    const bool update = norm_now == GM_NORM_UPDATE;
+    double sum = 0, mean = 0;
+    for (int t = 0; t < ROWS; t++)
+        for (int i = 0; i < D && !weightless[t]; i++) {
+            const double from = update ? (double)h[t * D + i] : 0;
+            mean += pow((double)y[t * D + i] - from, 2) / ROWS;
+        }
+    for (int t = 0; t < ROWS; t++) {
+        double own = 0, e = 0;
+        for (int i = 0; i < D; i++) {
+            own += pow((double)y[t * D + i], 2);
+            e += pow((double)student[t * D + i] - (double)y[t * D + i], 2);
+        }
+        double x = e / (norm_now <= GM_NORM_ROBUST ? own
+                        : norm_now == GM_NORM_PLAIN ? 1 : mean);
+        if (norm_now == GM_NORM_ROBUST) x = log(1 + 10 * x) / 10;
+        row[t] = weightless[t] ? 0 : t % T == 0 ? 3 * x : x;
+        sum += row[t];
+    }
+    return sum / ROWS;
+}
+
+static double loss_of(const gm_real *h, const gm_real *y, const gm_real *s,
+                      gm_real *d, double *row) {
+    return gm_loss_block(&(gm_loss){norm_now, 3, ROWS, T, D, h, y, s, d, row});
+}
+
+/* Rows 0, 5 and 7 have such a norm: y = value everywhere; the student's error
+   there is as large as y.  E, its parts and its gradient, by differences. */
+static void weightless_rows(double value) {
+    static gm_real h[ROWS * D], y[ROWS * D], s[ROWS * D], d[ROWS * D];
+    static gm_real other[ROWS * D];
+    double row[ROWS], expected[ROWS];
+    bool weightless[ROWS] = {false};
+    long far = 0, wrong = 0, moved = 0;
+    for (int i = 0; i < ROWS * D; i++) {
+        const int t = i / D;
+        const bool at = t == 0 || t == 5 || t == 7;
+        y[i] = (gm_real)(gm_uniform(7, 0, (uint64_t)i) - 0.5);
+        h[i] = (gm_real)(gm_uniform(7, 1, (uint64_t)i) - 0.5);
+        s[i] = y[i] + (gm_real)((gm_uniform(7, 2, (uint64_t)i) - 0.5) / 4);
+        if (at) y[i] = (gm_real)value, s[i] = (gm_real)(2 * value);
+        if (at && value == 0) s[i] = (gm_real)(i % 2);
+        weightless[t] = at;
+    }
+    const double E = loss_of(h, y, s, d, row);
+    const double sure = loss_by_hand(h, y, s, weightless, expected);
+    CHECK(fabs(E - sure) <= 1e-6 * sure, "norm %d, %g: E %.9g, by hand %.9g",
+          (int)norm_now, value, E, sure);
+    for (int t = 0; t < ROWS; t++)
+        wrong += fabs(row[t] - expected[t]) > 1e-6 * expected[t];
+    for (int i = 0; i < ROWS * D; i++) {
+        const gm_real keep = s[i], step = (gm_real)0x1p-8;
+        double slope;
+        if (weightless[i / D]) {
+            moved += d[i] != 0;
+            continue;
+        }
+        s[i] = keep + step;
+        slope = loss_of(h, y, s, other, row);
+        const double up = (double)s[i];
+        s[i] = keep - step;
+        slope -= loss_of(h, y, s, other, row);
+        slope /= up - (double)s[i];
+        s[i] = keep;
+        /* robust's third derivative, with steps of 2^-8: 1e-3 of the largest */
+        far += fabs(slope - (double)d[i]) > 1e-3 * fabs(slope) + 1e-4 * E;
+    }
+    CHECK(wrong == 0, "norm %d, %g: %ld rows", (int)norm_now, value, wrong);
+    CHECK(moved == 0, "norm %d, %g: %ld gradients of such rows are not 0",
+          (int)norm_now, value, moved);
+    CHECK(far == 0, "norm %d, %g: %ld gradients depart from differences",
+          (int)norm_now, value, far);
+}
+
+/* A block that changes nothing: D of `update` is 0 for every token. */
+static void idle_block(void) {
+    static gm_real y[ROWS * D], s[ROWS * D], d[ROWS * D];
+    double row[ROWS];
+    long wrong = 0;
+    for (int i = 0; i < ROWS * D; i++) {
+        y[i] = (gm_real)(gm_uniform(7, 3, (uint64_t)i) - 0.5);
+        s[i] = y[i] + (gm_real)(i % 3);
+    }
+    norm_now = GM_NORM_UPDATE;
+    const double E = loss_of(y, y, s, d, row);
+    for (int i = 0; i < ROWS * D; i++) wrong += d[i] != 0;
+    CHECK(E == 0 && wrong == 0, "E %g, %ld gradients", E, wrong);
+}
+
+static void seen(void *context, long l, int i, long n, const double *H) {
+    long *bad = context, dead = 0;
+    for (long a = 0; a < n; a++) {
+        for (long b = 0; b <= a; b++) *bad += !isfinite(H[a * n + b]);
+        dead += H[a * n + a] == 0;
+    }
+    CHECK(dead < n, "block %ld, input %d: nothing weighs", l, i);
+}
+
+/* GPTQ's inputs, where token 767 is that value in every dimension: marked are
+   those that begin a sequence, alone or after others of their kind (of 1e-38
+   the product that is down's input is 0); later in a sequence a zero is one in
+   the first block's input. */
+static void weightless_inputs(gm_hessian hessian, double value) {
+    enum { S = 2, LONG = 12 };
+    int32_t tokens[S * LONG];
+    bool mark[S * LONG] = {false};
+    gm_arena a = {0};
+    gm_model model;
+    long bad = 0;
+    for (int i = 0; i < S * LONG; i++) tokens[i] = 20 + 7 * i;
+    tokens[0] = tokens[1] = tokens[LONG] = tokens[LONG + 5] = 767;
+    gm_model_open(&a, "data/tiny-llama", &model);
+    const gm_tensor *e = gm_tensor_find(&model.tensors,
+                                        "model.embed_tokens.weight");
+    gm_tensor *t = model.tensors.tensor + (e - model.tensors.tensor);
+    gm_real *x = gm_alloc(&a, t->bytes / 2, sizeof *x);
+    uint8_t *data = gm_alloc(&a, t->bytes, 1);
+    gm_tensor_read(t, 0, (long)t->bytes / 2, x);
+    for (long i = 0; i < 128; i++) x[767 * 128 + i] = (gm_real)value;
+    gm_store(GM_BF16, x, (long)t->bytes / 2, data);
+    t->data = data;
+    t->file = NULL;
+    const gm_recipe recipe = {.quantizer = GM_GPTQ, .hessian = hessian,
+                              .at_once = 1, .weightless = mark};
+    gm_hessians(&a, &model, &recipe, &(gm_sequences){tokens, S, LONG}, seen,
+                &bad);
+    CHECK(bad == 0, "hessian %d, %g: %ld are not finite", (int)hessian, value,
+          bad);
+    for (int i = 0; i < S * LONG; i++)
+        CHECK(mark[i] == (tokens[i] == 767 && value < 1 &&
+                          (value == 0 || i != LONG + 5)),
+              "hessian %d, %g: token %d", (int)hessian, value, i);
+    gm_model_close(&model);
+    gm_arena_free(&a);
+}
+
+static void tokens(void) {
+    const double value[] = {0, 1e-44, 1e-40, 1e-22, 1e20, 1e30, 1e38};
+    for (norm_now = 0; norm_now < GM_NORMS; norm_now++)
+        for (size_t i = 0; i < sizeof value / sizeof *value; i++)
+            weightless_rows(value[i]);
+    idle_block();
+    for (gm_hessian hessian = 0; hessian <= GM_ATTENTION; hessian++) {
+        weightless_inputs(hessian, 0);
+        weightless_inputs(hessian, 1);
+        weightless_inputs(hessian, 1e-38);
+    }
+}
+
 static int test_main(void) {
+    tokens();
     scales();
     same_function();
     return test_end("test_extremes");

@@ -82,6 +82,27 @@ ls "$w"/out-*/*.safetensors "$w"/out-*/scores.tsv "$w"/out-*.safetensors \
 if grep -vq '/candidates-' "$w/made"; then
     bad "made of a model with a NaN: $(cat "$w/made")"; else ok; fi
 
+# ------------------- an untrained token first: its states are 0 in every block
+model model.embed_tokens.weight $((767 * 256)) \
+    "$(printf '\\000%.0s' $(seq 256))"
+for half in 1 2; do         # each is a sequence's beginning
+    printf '<|end_of_text|><|end_of_text|>' && cat data/calib.txt
+done >"$w/zero.txt"
+zero="$(echo "$learn" | sed "s:data/calib.txt:$w/zero.txt:;s:--steps 1:--steps 2:")"
+for options in '' '--norm robust' '--norm plain' '--norm energy' \
+    '--norm update' '--quantizer gptq' '--quantizer gptq --hessian plain'; do
+    rm -rf "$w/new"
+    # shellcheck disable=SC2086
+    "$fast" fit "$w/model" $zero $options \
+        --out "$w/new" >"$w/out.txt" 2>"$w/err"
+    code=$?
+    if [ $code -eq 0 ] && grep -qx "4 of 64 calibration tokens weigh nothing \
+where the norm of their state is 0, subnormal or infinite: sequence 0, position \
+0 (token 767); sequence 0, position 1 (token 767); sequence 1, position 0 \
+(token 767); sequence 1, position 1 (token 767)" "$w/err"; then ok; else
+        bad "zero states, $options: $code, $(cat "$w/err")"; fi
+done
+
 # ------------------------------- finite weights whose products are not: 2^127
 row=$(printf '\\177\\177%.0s' $(seq 128))
 model $up 0 "$row"
@@ -117,21 +138,29 @@ expect 1 "gamma: logits of window 0: expected finite numbers, found an overflow 
 expect 1 "gamma: logits of position 0: expected finite numbers, found an overflow (final norm, lm_head)" \
     eval "$w/model" --choices data/choices.jsonl
 
-# every activation is finite, an error of a candidate is not: a row of 2^124
+# every activation is finite, no squared norm is: a row of 2^124
+none="gamma: $w/model: block 2, output: expected tokens whose squared norm is an ordinary number, found none"
 model model.layers.2.mlp.down_proj.weight 0 "$(printf '\\175%.0s' $(seq 512))"
 # shellcheck disable=SC2086
 {
-    expect 1 "gamma: $w/model: block 2: the separable error of step 1 is not finite" \
-        fit "$w/model" $learn --out "$w/new"
-    expect 1 "gamma: $w/model: block 2: the reconstruction error is inf; expected a finite number" \
-        compare "$w/model" $learn $window --budgets 3 --methods separable \
+    expect 1 "$none" fit "$w/model" $learn --out "$w/new"
+    expect 1 "$none" compare "$w/model" $learn $window --budgets 3 --methods separable \
         --out "$w/new"
 }
-# nor is a gradient where all states are 3e-23: it is relative to their squares
+# or too small, all states being 3e-23
 model model.embed_tokens.weight 0 "$(printf '\\032%.0s' $(seq 196608))"
+none="$(echo "$none" | sed 's/block 2/block 0/')"
+# shellcheck disable=SC2086
+expect 1 "$none" fit "$w/model" $learn --out "$w/new"
+# norms are ordinary, a gradient is not: states of 2^-60, o's inputs of 2^55
+model model.embed_tokens.weight 0 "$(printf '\\200\\041%.0s' $(seq 98304))"
+poke "$w/model/model.safetensors" model.layers.0.input_layernorm.weight 0 \
+    "$(printf '\\200\\165%.0s' $(seq 128))"
+poke "$w/model/model.safetensors" model.layers.0.self_attn.o_proj.weight 0 \
+    "$(printf '\\200\\000%.0s' $(seq 16384))"
 # shellcheck disable=SC2086
 expect 1 "gamma: $w/model: block 0: the gradient of step 1 is not finite" \
-    fit "$w/model" $learn --out "$w/new"
+    fit "$w/model" $learn --first-weight 1e9 --out "$w/new"
 
 # a weight of 65504, the largest of float16, that a candidate rounds up
 model "$up" 0 '\377\173'

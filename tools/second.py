@@ -166,6 +166,7 @@ def hessian(x, kind):
     x = x.double()
     if kind == "token":
         weight = 1 / x.norm(dim=-1, keepdim=True)
+        weight[weight == torch.inf] = 0         # a token of norm 0
         weight[:, 0] *= 4
         x = x * weight
     x = x.flatten(0, 1)
@@ -253,7 +254,9 @@ def make_candidates(model, tokens, o, dump):
 def relative_error(y, target):
     """Of each token: ||y_t - target_t||^2 / ||target_t||^2, [S T] in double."""
     y, target = y.double().flatten(0, 1), target.double().flatten(0, 1)
-    return (y - target).square().sum(1) / target.square().sum(1)
+    size = target.square().sum(1)
+    size[size == 0] = torch.inf                 # a token of norm 0
+    return (y - target).square().sum(1) / size
 
 
 def pick(o, step):

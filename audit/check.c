@@ -34,7 +34,7 @@ struct checker {
     const gm_scores *s;
     gm_check *out;
     int *choice;                    /* [M] */
-    long *row, *leader;             /* [M] of the allocation; one of its group */
+    long *row, *leader;             /* [M] in the file; one of its group */
     const char *by_row;             /* sum of scores in order of the rows */
     bool *may;                      /* [M, K] a candidate, and allowed */
     bool bytes, ebits, exact;       /* convention (neither: bits), relation */
@@ -407,10 +407,10 @@ static int read_costs(struct checker *c, const gm_table *t, int64_t unit,
     const char **name = gm_alloc(c->arena, (size_t)t->rows, sizeof *name);
     long column[GM_MAX_CANDIDATES];
     int most = 0;
-    for (long i = 0; i < t->rows && names >= 0; i++)
+    if (names < 0) gm_bad(t->path, "no column \"module\"");
+    for (long i = 0; i < t->rows; i++)
         name[i] = t->cell[i * t->columns + names];
-    const long count = names < 0 ? 0 : t->rows;
-    const gm_named *rows = gm_names_sort(c->arena, t->path, name, count);
+    const gm_named *rows = gm_names_sort(c->arena, t->path, name, t->rows);
     for (int k = 0; k < s->K; k++) {
         const int b = s->bits[k];
         column[k] = gm_table_column(t, gm_format(c->arena, "%d", b));
@@ -419,7 +419,7 @@ static int read_costs(struct checker *c, const gm_table *t, int64_t unit,
     }
     for (long i = 0; i < s->M * s->K; i++) {
         const char *module = s->name[i / s->K];
-        const long at = gm_names_find(rows, count, module);
+        const long at = gm_names_find(rows, t->rows, module);
         if (s->bytes[i] < 0) continue;
         if (at < 0 || column[i % s->K] < 0)
             gm_bad(t->path, "no cost of module %s at %d bits", module,

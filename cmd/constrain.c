@@ -187,7 +187,8 @@ static void read_costs(gm_arena *arena, const gm_table *t, const char *limit,
     const char **name = gm_alloc(arena, (size_t)t->rows, sizeof *name);
     int64_t unit = 1;
     if (names < 0) gm_bad(t->path, "no column \"module\"");
-    for (long r = 0; r < t->rows; r++) name[r] = t->cell[r * t->columns + names];
+    for (long r = 0; r < t->rows; r++)
+        name[r] = t->cell[r * t->columns + names];
     const gm_named *sorted = gm_names_sort(arena, t->path, name,
                                            t->rows);
     row->places = decimals("--resource", limit);

@@ -515,6 +515,11 @@ static void test_lies(void) {
         gm_allocation x = gm_allocation_make(&a, &p, choice, &t);
         gm_status status = checked(STATUS(gm_check_allocation(
             &a, &x, &s, resource, &c)), &c);
+        if (status) {                   /* the word for what is too coarse */
+            gm_keys_set(&a, &x.keys, "optimal", "not proven: rounding");
+            status = checked(STATUS(gm_check_allocation(&a, &x, &s, resource,
+                                                        &c)), &c);
+        }
         CHECK(is_within(&p, choice) || status, "seed %d: not within", i);
         if (!status) {
             accepted++;
@@ -524,7 +529,7 @@ static void test_lies(void) {
         }
         gm_arena_free(&a);
     }
-    CHECK(accepted > 300, "%ld accepted", accepted);
+    CHECK(accepted > 800, "%ld accepted", accepted);
     CHECK(proven > 20, "%ld proven", proven);
 }
 

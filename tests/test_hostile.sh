@@ -257,9 +257,7 @@ changed() {     # KEY VALUE MESSAGE
     sed "s/^# $1 .*/# $1 $2/" "$w/alloc.tsv" >"$t"
     expect 1 "gamma: $t: $3" check "$t" "$s"
 }
-shift=$(sed -n 's/^# score_shift //p' "$w/alloc.tsv")
 changed score_shift 2000 'score_shift: expected -1100 to 1100, found 2000'
-changed score_shift $((shift + 40)) "score_shift: scores overflow at $((shift + 40))"
 changed multiplier_num 4611686018427387903 \
     'multiplier_num: expected a whole number, found "4611686018427387903"'
 sed 's/^# multiplier_den .*/# multiplier_den 1/' "$w/alloc.tsv" >"$w/den.tsv"
@@ -267,12 +265,16 @@ sed 's/^# multiplier_num .*/# multiplier_num 4611686018427387902/' \
     "$w/den.tsv" >"$t"
 expect 1 "gamma: $t: the multipliers' bound: sums to 2^62 or more" \
     check "$t" "$s"
-table 'module|weights|2.score|3.score' 'a|1|1|0' 'b|1|1|0' 'c|1|1|0' 'd|1|1|0' \
-    'e|1|1|0' 'f|1|1|0' 'g|1|1|0' 'h|1|1|0'
+# what is above counts as the largest that fits; what is below must fit
+table 'module|weights|2.score|3.score' 'a|1|-1|0' 'b|1|-1|0' 'c|1|-1|0' \
+    'd|1|-1|0' 'e|1|-1|0' 'f|1|-1|0' 'g|1|-1|0' 'h|1|-1|0'
 cp "$t" "$w/eight.tsv"
 quick solve "$w/eight.tsv" --bits 2 --out "$w/two.tsv"
 sed 's/^# score_shift .*/# score_shift 59/' "$w/two.tsv" >"$t"
 expect 1 "gamma: $t: objective: sums to 2^62 or more" check "$t" "$w/eight.tsv"
+sed 's/^# score_shift .*/# score_shift 61/' "$w/two.tsv" >"$t"
+expect 1 "gamma: $t: score_shift: scores overflow at 61" \
+    check "$t" "$w/eight.tsv"
 sed 's/^# candidates .*/# candidates rtn bits=2,3,4 group=99999999999999999999/' \
     "$w/alloc.tsv" >"$t"
 expect 1 "gamma: candidates: expected a text such as \"rtn bits=2,3,4 group=128\", found \"rtn bits=2,3,4 group=99999999999999999999\"" \

@@ -87,9 +87,7 @@ class Check:
             w.word()
         w.expect("INT")
         self.whole = {w.index(self.n) for _ in range(w.index(self.n + 1))}
-        w.expect("OBJ")
-        w.expect("min")
-        self.objective = w.pairs(w.index(self.n + 1), self.n)
+        self.objective = w.expect("OBJ") and w.expect("min") and w.pairs(w.index(self.n + 1), self.n)
         w.expect("CON")
         count, _ = w.index(MANY), w.index(MANY)
         self.lines = [self.line() for _ in range(count)]

@@ -391,31 +391,34 @@ static wide least_of(const struct proof *d, const struct group *g) {
     return least;
 }
 
-/* The ceiling of (2), at most upper, by d->mu: 0, or as fractions of 2^shift,
-   the coarsest that reach `target` or else the best. */
+/* d->mu: the node's as fractions of 2^j, or 0; false: a sum might overflow. */
+static bool set_multipliers(struct proof *d, const struct node *n, int j) {
+    d->shift = j < 0 ? 0 : j;
+    for (int r = 0; r < d->rows; r++) {
+        const double x = j < 0 ? 0 : ldexp(n->mu[r], j);
+        if (!(fabs(x) < 0x1p62 && fabs(x) * d->most[r] < 0x1p120)) return false;
+        d->mu[r] = llround(x);
+    }
+    return true;
+}
+
+/* The ceiling of (2), at most upper, by the coarsest multipliers that reach
+   `target`, or else the best. */
 static int64_t find_bound(struct proof *d, const struct node *n,
                           int64_t target) {
     int64_t best = INT64_MIN;
-    struct proof at = *d;
+    int at = -1;
     for (int j = -1; j <= FINEST && best < target; j += j < 0 ? 1 : 4) {
         wide sum = 0;
-        at.shift = j < 0 ? 0 : j;
-        for (int r = 0; r < d->rows; r++) {
-            const double x = j < 0 ? 0 : ldexp(n->mu[r], j);
-            if (!(fabs(x) < 0x1p62 && fabs(x) * d->most[r] < 0x1p120))
-                return best;            /* a sum might overflow */
-            at.mu[r] = llround(x);
-            sum -= (wide)at.mu[r] * d->room[r];
-        }
-        for (long g = 0; g < d->G; g++) sum += least_of(&at, d->group + g);
-        const wide one = (wide)1 << at.shift;
+        if (!set_multipliers(d, n, j)) break;
+        for (int r = 0; r < d->rows; r++) sum -= (wide)d->mu[r] * d->room[r];
+        for (long g = 0; g < d->G; g++) sum += least_of(d, d->group + g);
+        const wide one = (wide)1 << d->shift;
         sum = sum / one + (sum % one > 0);
         if (sum > d->upper) sum = d->upper;
-        if (sum <= best) continue;
-        best = (int64_t)sum;
-        d->shift = at.shift;
-        memcpy(d->mu, at.mu, sizeof d->mu);
+        if (sum > best) best = (int64_t)sum, at = j;
     }
+    set_multipliers(d, n, at);
     return best;
 }
 

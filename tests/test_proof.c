@@ -71,6 +71,24 @@ static void make_problem(gm_arena *a, long M, int K, long rows, bool exact,
     p->budget = least - 2 + below((long)(most - least) + 3);
 }
 
+/* Every byte of a name can be read back from its spelling; no two are one. */
+static void test_names(void) {
+    static const char *const expected[] = {
+        "x_model.layers.0.mlp.up_proj_2", "x_a~20b_2", "x_a_b_2", "x_a~7E20b_2",
+        "x_caf~C3~A9_2", "x_a_2", "x_a_2_2", "x_e5_2", "x_x~2By~3Az_2",
+        "x_~~9_2"};
+    gm_arena a = {0};
+    gm_scores s;
+    gm_mckp p;
+    gm_program q;
+    seed = drawn = 0;
+    make_problem(&a, 10, 2, 0, false, &s, &p);
+    gm_program_build(&a, &p, &q);
+    for (int m = 0; m < 10; m++)
+        CHECK_TEXT(q.name[q.variable[2 * m]], expected[m]);
+    gm_arena_free(&a);
+}
+
 /* The least objective and a choice that has it; false: nothing is feasible. */
 static bool enumerate(const gm_mckp *p, int *best, int64_t *value) {
     int choice[16] = {0};
@@ -344,6 +362,72 @@ static void test_damaged(void) {
     gm_arena_free(&a);
 }
 
+/* Derivations by hand, one for each rule that only a forger breaks.  5 x0 + 3 x1
+   is least; lines 0, 1: x >= 0; 2: x0 + x1 = 1; 3: x0 + 2 x1 <= 3. */
+static void test_forged(void) {
+    static const struct { const char *text, *why; } forged[] = {
+        {"RTP range 3 3\nSOL 1\na 1 1 1\nDER 1\n"
+         "f G 3 OBJ { lin 2 2 3 0 2 } -1\n", NULL},
+        {"RTP range 3 3\nSOL 1\na 1 1 1\nDER 2\n"
+         "f G 2 OBJ { lin 2 2 5/2 0 5/2 } -1\n"
+         "f G 3 OBJ { rnd 3 4 1/2 2 3/2 0 1 } -1\n",
+         "f does not follow from its multipliers"},
+        {"RTP range 3 3\nSOL 1\na 1 1 1\nDER 1\n"
+         "f G 3 OBJ { rnd 4 2 5/2 0 5/2 1 1/2 3 0 } -1\n", NULL},
+        {"RTP range 4 5\nSOL 1\na 1 0 1\nDER 1\n"
+         "f G 4 OBJ { lin 3 3 1 2 1 0 3 } -1\n",
+         "the multiplier of b0 has the wrong sign"},
+        {"RTP range 4 5\nSOL 1\na 1 0 1\nDER 1\n"
+         "f G 4 OBJ { lin 3 0 3 2 1 3 1 } -1\n",
+         "the multiplier of budget has the wrong sign"},
+        {"RTP range 3 3\nSOL 1\na 1 1 1\nDER 2\n"
+         "e E 1 2 0 1 1 1 { rnd 1 2 1 } -1\n"
+         "f G 3 OBJ { lin 2 2 3 0 2 } -1\n", "an equation is not rounded"},
+        {"RTP range 3 3\nSOL 1\na 1 1 1\nDER 1\n"
+         "f G 3 OBJ { lin 3 2 1 2 2 0 2 } -1\n", "2 stands there twice"},
+        {"RTP range 4 5\nSOL 1\na 1 0 1\nDER 2\n"
+         "e G 4 2 1 4 1 2 { asm } -1\n"
+         "f G 3 OBJ { lin 2 2 3 0 2 } -1\n", "1 stands there twice"},
+        {"RTP infeas\nSOL 0\nDER 1\nf G 1 0 { lin 1 4 1 } -1\n",
+         "expected a whole number from 0 to 3, found \"4\""},
+        {"RTP infeas\nSOL 0\nDER 1\nf G 1 0 { lin 1 2 1/0 } -1\n",
+         "expected a multiplier such as -3 or 5/8, found \"1/0\""},
+        {"RTP infeas\nSOL 0\nDER 1\nf G 1 0 { asm } -1\n",
+         "the last line still assumes f"},
+        {"RTP infeas\nSOL 0\nDER 1\nf G 1 0 { lin 0 } -1\n",
+         "f does not follow from its multipliers"},
+        {"RTP infeas\nSOL 0\nDER 1\nf E 0 0 { lin 0 } -1\n",
+         "the last line, f, does not give what is to be proven"},
+        {"RTP range 3 3\nSOL 1\na 1 1 1\nDER 3\n"
+         "a L 0 1 0 1 { asm } -1\nb G 1 1 1 1 { asm } -1\n"
+         "f G 3 OBJ { uns 4 4 5 5 } -1\n", "a does not give f"},
+        {"RTP range 3 3\nSOL 1\na 1 1 1\nDER 1\n"
+         "f G 3 OBJ { lin 2 2 3 0 2 } 4\n", "expected \"-1\", found \"4\""},
+        {"RTP range 3 3\nSOL 1\na 1 1 1\nDER 1\n"
+         "f G 3 OBJ { lin 2 2 3 0 2 } -1 2\n", "text behind the last line"}};
+    gm_arena a = {0};
+    gm_scores s;
+    gm_mckp p;
+    gm_proven t;
+    static const int bits[2] = {2, 3};
+    gm_scores_new(&a, 1, 2, bits, &s);
+    gm_mckp_new(&a, 1, 2, &p);
+    s.name[0] = "m", p.scores = &s, p.budget = 3;
+    p.size[0] = 1, p.size[1] = 2, p.score[0] = 5, p.score[1] = 3;
+    STATUS(gm_proof_write(&a, &p, (int[]){1}, WORK "/rich.vipr"));
+    char *text = gm_file_text(&a, WORK "/rich.vipr", NULL);
+    *(strstr(text, "\nRTP") + 1) = 0;
+    for (size_t i = 0; i < sizeof forged / sizeof *forged; i++) {
+        const char *why = forged[i].why;
+        const struct proof *f = judge(&a, why ? "bad" : "ok", gm_format(
+            &a, "%s%s", text, forged[i].text), &p, &t);
+        if (why) CHECK(!f->good && strstr(f->why, why), "%s", f->why);
+        else CHECK(f->good, "%s", f->why);
+        if (why && strstr(why, "\"-1\"")) proofs--;     /* ours alone */
+    }
+    gm_arena_free(&a);
+}
+
 /* A proof of one program is none of another. */
 static void test_other(void) {
     gm_arena a = {0};
@@ -415,9 +499,11 @@ static void test_python(void) {
 
 static int test_main(void) {
     if (system("rm -rf " WORK) || STATUS(gm_make_dir(WORK))) return 1;
+    test_names();
     test_random();
     test_worse();
     test_tampered();
+    test_forged();
     test_other();
     test_damaged();
     test_python();

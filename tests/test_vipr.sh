@@ -118,6 +118,12 @@ line=$(grep -n '^RTP' "$w/bad.vipr" | cut -d: -f1)
 expect 7 "gamma: $w/bad.vipr: line $line: expected a whole number from \
 1$best to 9223372036854775807, found \"$best\"" \
     check "$w/m-3.tsv" "$s" --proof "$w/bad.vipr"
+# right, but of less than the assignment has
+sed "s/^RTP range $best $best/RTP range $best ${best}0/" "$w/many-3.vipr" \
+    >"$w/weak.vipr"
+expect 7 "gamma: $w/m-3.tsv: 1 of $("$gamma" check "$w/m-3.tsv" "$s" --proof \
+    "$w/many-3.vipr" --quiet | grep -vc '^claim') claims do not hold: proof" \
+    check "$w/m-3.tsv" "$s" --proof "$w/weak.vipr"
 # an assignment within the budget that is not the one of the proof
 succeed solve "$s" --bits 3 --out "$w/worse.tsv" --score-bits 29
 expect 7 "gamma: $w/many-3.vipr: line $(awk '/^OBJ/ { print NR + 1 }' \

@@ -139,6 +139,41 @@ const char *gm_index_text(const gm_tensor *tensor, int64_t i, char text[96]);
 long gm_element_count(const gm_tensor *tensor);
 double *gm_elements(gm_arena *arena, const gm_tensor *tensor);
 
+/* --------------------------------------------------------------- pattern.c */
+
+/* Whether a regular expression matches from the start of the name on, or
+   anywhere in it.  steps: what is left to spend.  GM_EINPUT, naming `path`:
+   an expression that dialects read differently, or one that takes too long. */
+bool gm_pattern_matches(const char *path, const char *pattern,
+                        const char *name, bool anywhere, long *steps);
+
+/* --------------------------------------------------------------- foreign.c
+   Allocations that other tools made: docs/audit.md. */
+
+/* What a module gets, as the tool calls it.  bits: of a code, 0: of none of a
+   whole number; codes: bits of all codes; bytes: with scales and zeros as the
+   tool stores them, -1: the file does not say.  from: the line of the file that
+   decided, NULL: none, what the tool does then. */
+typedef struct {
+    const char *type, *from;
+    int bits;
+    int64_t codes, bytes;
+} gm_gets;
+typedef struct {
+    const char *path, *format;
+    gm_gets *module;            /* [M], in the order of the scores           */
+    const char **unmatched;     /* lines that match no module                */
+    size_t unmatched_count;
+    const char *target;         /* budget that the file states, or NULL      */
+    gm_convention in;           /* what that counts                          */
+} gm_foreign;
+
+/* Whichever of the formats it is.  otherwise: the type of modules that the file
+   does not name (NULL: as its tool does, which llama.cpp's does not say). */
+void gm_foreign_read(gm_arena *arena, const char *path,
+                     const gm_scores *scores, const char *otherwise,
+                     gm_foreign *out);
+
 /* ----------------------------------------------------------------- signs.c */
 
 /* Fills out->hint with what usually causes the first departure. */

@@ -14,7 +14,8 @@
 enum {
     RUN = 1, INFO = 2, FIT = 4, REFINE = 8, SOLVE = 16, CHECK = 32,
     QUANTIZE = 64, EVAL = 128, DUMP = 256, VERIFY = 512, BAQ = 1024,
-    COMPARE = 2048, PLAN = 4096, SHOW = 8192, COMMANDS_END = 16384
+    COMPARE = 2048, PLAN = 4096, SHOW = 8192, AUDIT = 16384,
+    COMMANDS_END = 32768
 };
 enum { GM_OPTIONS = 128, GM_OPERANDS = 2 };
 
@@ -28,7 +29,8 @@ typedef struct {
 extern const gm_command gm_command_info, gm_command_fit, gm_command_solve,
     gm_command_check, gm_command_quantize, gm_command_eval, gm_command_run,
     gm_command_dump, gm_command_verify, gm_command_baq, gm_command_compare,
-    gm_command_plan, gm_command_refine, gm_command_show;
+    gm_command_plan, gm_command_refine, gm_command_show,
+    gm_command_audit;
 
 /* What is to be done, for plan.c.  base: bytes held before it; then what is
    made, and how many models. */
@@ -68,7 +70,7 @@ struct gm_call {
     const char *calib, *calib_tokens, *text, *text_tokens, *out, *alloc,
         *choices, *delimiter, *bits, *ebits, *bytes, *budgets, *external,
         *allow, *cache, *train_bits, *methods, *search, *scores_from, *rates,
-        *step, *state, *tolerance, *max_memory, *isa, *values,
+        *step, *state, *tolerance, *max_memory, *isa, *values, *otherwise,
         *proof, *lp_plain;
     bool frontier, certificate, resume, no_models, no_gptq, all, json, quiet,
         help;

@@ -68,12 +68,15 @@ static const option table[] = {
      "between a context and its choices", " "},
 
     /* budgets, and the exact solver */
-    {"--bits", "B", TEXT, SOLVE | REFINE | CHECK, &now.bits,
+    {"--bits", "B", TEXT, SOLVE | REFINE | CHECK | AUDIT, &now.bits,
      "budget: sum n_m b_k <= floor(B N), average code bits; B > 0"},
-    {"--ebits", "B", TEXT, SOLVE | REFINE | CHECK, &now.ebits, "budget: 8 sum s_mk <= "
-     "floor(B N), average bits with scales and zeros; B > 0"},
-    {"--bytes", "X", TEXT, SOLVE | REFINE | CHECK, &now.bytes,
+    {"--ebits", "B", TEXT, SOLVE | REFINE | CHECK | AUDIT, &now.ebits,
+     "budget: 8 sum s_mk <= floor(B N), average bits with scales and zeros; "
+     "B > 0"},
+    {"--bytes", "X", TEXT, SOLVE | REFINE | CHECK | AUDIT, &now.bytes,
      "budget: overhead + sum s_mk <= X file bytes; 50000000, 50M, 47.5MiB"},
+    {"--default", "TYPE", TEXT, AUDIT, &now.otherwise, "llama.cpp's type of "
+     "tensors that the list does not name, such as q4_K"},
     {"--budgets", "LIST", TEXT, SOLVE, &now.budgets,
      "many budgets, a,b,c, in the convention --in; one line each"},
     {"--budgets", "LIST", TEXT, RUNS | COMPARE, &now.budgets,
@@ -111,8 +114,8 @@ static const option table[] = {
      "(both; dp for more than 32 budgets)"},
     {"--score-bits", "N", WHOLE, SOLVE | CHECK, &now.score_bits,
      "scores enter as round(u 2^shift), range 2^shift <= 2^N", "30", 1, 44},
-    {"--time-limit", "S", REAL, SOLVE, &now.solve.seconds, "of each solver; "
-     "then incumbent, bound, gap, exit code 4", "60", 1e-3, 1e6},
+    {"--time-limit", "S", REAL, SOLVE | AUDIT, &now.solve.seconds, "of each "
+     "solver; then incumbent, bound, gap, exit code 4", "60", 1e-3, 1e6},
     {"--memory", "MIB", WHOLE, SOLVE, &now.solver_mib,
      "MiB for the dynamic program's lists", "1024", 1, 1 << 20},
     {"--certificate", NULL, FLAG, SOLVE, &now.certificate, "every key of the "

@@ -14,7 +14,8 @@ static const struct { const char *name; void (*run)(const uint8_t *, size_t); }
                 {"config", fuzz_config}, {"npy", fuzz_npy},
                 {"scores", fuzz_scores}, {"alloc", fuzz_alloc},
                 {"vec", fuzz_vec}, {"compare", fuzz_compare},
-                {"choices", fuzz_choices}, {"command", fuzz_command}};
+                {"choices", fuzz_choices}, {"foreign", fuzz_foreign},
+                {"command", fuzz_command}};
 
 /* Exact blocks, so that a read beyond the input is seen. */
 static void replay(void (*run)(const uint8_t *, size_t), const char *path) {

@@ -51,6 +51,9 @@ seeds() {
         printf '# format gamma-scores 1\nmodule\tout\tin\tweights\t2.bytes\t2.score\t2.stderr\t4.bytes\t4.score\t4.stderr\na\t8\t16\t128\t40\t1\t-\t72\t0.25\t0.1\nb\t16\t16\t256\t-\t-\t-\t144\t0.5\t-\n' >"$to/two"
         printf 'name\tweights\t2.score\t3.score\nx\t64\t1e-3\t0\n' \
             >"$to/hand" ;;
+    foreign) for f in tests/golden/foreign/*; do
+            case $f in *.tsv) ;; *) cp "$f" "$to/$(basename "$f")" ;; esac
+        done ;;
     alloc)
         printf '# format gamma-alloc 1\n# budget 2.5\nmodule\tbits\tbytes\tallowed\tfused\na\t2\t40\t2,4\tg\nb\t4\t144\t2,4\t-\n' \
             >"$to/two"

@@ -25,7 +25,7 @@ typedef struct {
     const gm_json *mixed;       /* ExLlamaV2: bits in shares of the columns  */
 } kind;
 
-typedef enum { EXACT, START, ANYWHERE, GLOB } manner;
+typedef enum { EXACT, START, ANYWHERE } manner;
 typedef struct {
     const char *name, *pattern; /* as the file has it; as it is matched      */
     manner how;
@@ -157,6 +157,17 @@ static bool is_module(const reading *r, const char *name) {
     return false;
 }
 
+/* The pattern of a name in which * stands for any characters. */
+static const char *starred(const reading *r, const char *name) {
+    char *out = gm_alloc(r->arena, 2 * strlen(name) + 1, 1), *to = out;
+    for (; *name; name++) {
+        if (ispunct((unsigned char)*name) && *name != '_')
+            *to++ = *name == '*' ? '.' : '\\';
+        *to++ = *name;
+    }
+    return out;
+}
+
 /* The budget that the file states, an average. */
 static void state(reading *r, const char *key, gm_convention in) {
     const gm_json *v = gm_json_get(r->root, key);
@@ -236,9 +247,10 @@ static void read_modelopt(reading *r, const gm_json *at) {
     v = gm_json_get(at, "exclude_modules");
     if (!v) v = gm_json_get(at, "ignore");
     for (v = v ? v->child : NULL; v; v = v->next) {
-        if (v->type != GM_JSON_STRING || strchr(v->string, ','))
+        if (v->type != GM_JSON_STRING)
             wrong(r, "exclude_modules", "name", "a text", v);
-        add(r, v->string, GLOB, as_stored(r));
+        rule *new = add(r, v->string, START, as_stored(r));
+        new->pattern = gm_format(r->arena, "%s$", starred(r, v->string));
     }
 }
 
@@ -318,7 +330,8 @@ static const char *standard(const reading *r, const char *name) {
     for (size_t i = 0; i < sizeof special / sizeof *special; i++)
         regex = regex || strstr(name, special[i]);
     for (const char *c = name; *c; c++) {
-        if (regex ? *c == '.' && c[1] != '*' : ispunct(*c) && *c != '_')
+        if (regex ? *c == '.' && c[1] != '*' : ispunct((unsigned char)*c) &&
+            *c != '_')
             *to++ = '\\';
         *to++ = *c;
     }
@@ -526,7 +539,6 @@ static gm_gets resolve(const reading *r, long m, const rule *by) {
 static bool matches(const reading *r, const rule *x, long m, long *steps) {
     const char *name = r->tensor ? r->tensor[m] : r->s->name[m];
     return x->how == EXACT ? strcmp(x->pattern, name) == 0
-         : x->how == GLOB ? gm_name_matches(x->pattern, name)
          : gm_pattern_matches(r->path, x->pattern, name, x->how == ANYWHERE,
                               steps);
 }

@@ -221,8 +221,11 @@ static bool matches(const char *p, const char *name) {
 
 int gm_name_which(const char *patterns, const char *name) {
     int i = 0;
-    for (const char *p = patterns; p; p = strchr(p, ','), p += p != NULL, i++)
+    for (const char *p = patterns; p; i++) {
         if (matches(p, name)) return i;
+        p = strchr(p, ',');
+        if (p) p++;
+    }
     return -1;
 }
 

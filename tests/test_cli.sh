@@ -32,7 +32,7 @@ for help in '' help --help; do
     "$gamma" $help >"$w/out" 2>"$w/err"
     code=$?
     for command in info fit refine solve check quantize eval run compare baq \
-        plan dump verify show; do
+        plan dump verify show audit; do
         grep -q "^  $command  *[A-Z]" "$w/out" || code="$code, no $command"
     done
     expected=0

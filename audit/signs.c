@@ -116,14 +116,20 @@ static long length_of(signs *s) {
    An equation holds numbers, + - * / < (1 or 0), names, functions of an array.
    An array is [rows, columns]; in operations a side with one row or column
    stands for as many as the other has.  What cannot be told, a name that is
-   missing or shapes that do not fit, makes the whole missing. */
+   missing or shapes that do not fit, makes the whole missing; so does a column
+   with a row that is larger than the tensor that departs: anyone may have
+   written the shapes. */
 
 static array operation(signs *s, char op, array a, array b) {
     if (!a.x || !b.x || (a.rows != b.rows && a.rows != 1 && b.rows != 1) ||
         (a.columns != b.columns && a.columns != 1 && b.columns != 1))
         return missing;
-    array c = make(s, a.rows == 1 ? b.rows : a.rows,
-                   a.columns == 1 ? b.columns : a.columns);
+    const long rows = a.rows == 1 ? b.rows : a.rows;
+    const long columns = a.columns == 1 ? b.columns : a.columns;
+    if (rows > a.rows * a.columns / columns &&
+        rows > b.rows * b.columns / columns &&
+        rows > s->x.rows * s->x.columns / columns) return missing;
+    array c = make(s, rows, columns);
     for (long k = 0; k < c.rows * c.columns; k++) {
         const long i = k / c.columns, j = k % c.columns;
         double x = a.x[(a.rows == 1 ? 0 : i * a.columns) +
@@ -163,9 +169,14 @@ static array rearranged(signs *s, const char *function, array a) {
         const double *row = a.x + i * (pairs ? hd : a.columns);
         c.x[k] = pairs ? square(row[j]) + square(row[j + hd / 2])
                : spread ? row[j / group]
-               : turned ? a.x[j * a.columns + i] : 1;
-        for (long m = 0; is(function, "top") && m < a.columns; m++)
-            if (row[m] > row[j] || (row[m] == row[j] && m < j)) c.x[k] = 0;
+               : turned ? a.x[j * a.columns + i] : 0;
+    }
+    for (long i = 0; i < a.rows && is(function, "top"); i++) {
+        const double *row = a.x + i * a.columns;
+        long first = 0;
+        for (long j = 1; j < a.columns; j++)
+            if (row[j] > row[first]) first = j;
+        c.x[i * c.columns + first] = 1;
     }
     return c;
 }
@@ -226,18 +237,21 @@ static bool same(long n, const double *x, const double *y, double error) {
     return e <= error * error * norm;
 }
 
-/* How many rows of theirs stand elsewhere in ours; 0: not all are there. */
+/* How many rows of theirs stand elsewhere in ours; 0: not all are there.  Each
+   is looked for in its place, then behind the one before, then further: whole
+   sequences move.  Where that takes 64 looks a row, nobody waits for it. */
 static long moved_rows(const signs *s) {
     const long R = s->x.rows, n = s->x.columns;
-    long moved = 0;
-    if (R < 2 || R > 4096 || n < 2) return 0;
+    long moved = 0, shift = 0, looks = 64 * R;
+    if (R < 2 || n < 2) return 0;
     for (long i = 0; i < R; i++) {
-        long k = 0;
-        while (k < R &&
-               !same(n, s->x.x + (i + k) % R * n, s->y.x + i * n, 1e-5))
-            k++;
-        if (k == R) return 0;
+        long at = i, k = 0;
+        while (k <= R && looks-- > 0 &&
+               !same(n, s->x.x + at * n, s->y.x + i * n, 1e-5))
+            at = (i + shift + k++) % R;
+        if (k > R || looks < 0) return 0;
         moved += k > 0;
+        if (k > 0) shift = (at - i + R) % R;
     }
     return moved;
 }
@@ -256,7 +270,7 @@ static int bits_of_theirs(signs *s) {
 static array weights_of_modules(signs *s) {
     const array w = listed(s, "weights");
     array n = make(s, tensor(s, "p").rows, 1);
-    if (w.columns < GM_LINEARS) return missing;
+    if (w.columns < GM_LINEARS || n.rows == 0) return missing;
     for (long m = 0; m < n.rows; m++) n.x[m] = w.x[m % GM_LINEARS];
     return n;
 }
@@ -360,7 +374,7 @@ static bool heads_misread(signs *s) {
     const char *seen = "";
     long wrong = 0;
     if (length_of(s) == 0 || heads * hd != s->x.columns || kv < 2 ||
-        heads < kv || v.columns != kv * hd) return false;
+        heads < kv || heads > 512 || v.columns != kv * hd) return false;
     for (long h = 0; h < heads; h++) {
         long k = 0;
         while (k < kv && !same(hd, v.x + k * hd, s->y.x + h * hd, 1e-3)) k++;
@@ -444,6 +458,7 @@ static void recognise(signs *s) {
 }
 
 static void shape_signs(signs *s, const gm_tensor *a, const gm_tensor *b) {
+    if (is(gm_shape_of(a).text, gm_shape_of(b).text)) return;   /* the type */
     if (a->rank == 2 && b->rank == 2 && a->shape[0] == b->shape[1] &&
         a->shape[1] == b->shape[0])
         hint(s, "the shapes are each other's transpose: weights are [out, in], "

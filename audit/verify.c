@@ -49,8 +49,8 @@ static int precision(gm_dtype dtype) {
 
 /* Distance from |x| to the next larger number of p significant bits. */
 static double ulp_of(double x, int p) {
-    int e, least = p == 24 ? -149 : p == 11 ? -24 : p == 8 ? -133 : -1074;
-    frexp(x, &e);
+    int e = 0, least = p == 24 ? -149 : p == 11 ? -24 : p == 8 ? -133 : -1074;
+    if (isfinite(x)) frexp(x, &e);
     return ldexp(1, e - p > least ? e - p : least);
 }
 
@@ -77,10 +77,13 @@ const char *gm_index_text(const gm_tensor *t, int64_t i, char text[96]) {
 typedef struct {
     gm_arena *arena;
     const gm_tensors *ours;
-    double d;
+    double d, g, separable, scores;     /* the last three: rms of the tensor */
     long blocks;
     /* seen so far; p: absolute, -1: not yet */
     double p, theta, mixed, lambda;
+    /* over all blocks, from what was seen: max G(l), error of sum_l E_l */
+    double G, of_sum;
+    bool summed;
 } facts;
 
 static const double unit = 0x1p-24;
@@ -117,7 +120,8 @@ static double state_error(const facts *f, long l) {                 /* D(l) */
 /* E_l of ours, or what is likely. */
 static double block_loss(const facts *f, long l) {
     const double all = scalar(f, "E0", 0.01) * scalar(f, "E", 1);
-    const char *name = gm_format(f->arena, "E.%ld", l);
+    char name[32];
+    snprintf(name, sizeof name, "E.%ld", l);
     return fmax(1e-12, scalar(f, name, all / (double)f->blocks / 4));
 }
 
@@ -134,6 +138,21 @@ static double loss_error(const facts *f, long l) {
    gradients. */
 static double gradient_error(const facts *f, long l) {
     return loss_error(f, l) / sqrt(block_loss(f, l));
+}
+
+/* Once for each change of what was seen, not for each name. */
+static void sum_blocks(facts *f) {
+    double sum = 0;
+    if (f->summed) return;
+    f->summed = true;
+    f->G = f->of_sum = 0;
+    for (long b = 1; b <= f->blocks; b++) {
+        const double E = block_loss(f, b), X = loss_error(f, b);
+        sum += E;
+        f->of_sum += 2 * sqrt(E) * X;
+        f->G = fmax(f->G, X / sqrt(E));
+    }
+    f->of_sum = f->of_sum / sum + 1e-12;            /* relative */
 }
 
 /* -------------------------------------- order of computation and tolerances */
@@ -154,6 +173,9 @@ typedef struct {
     const char *why;
 } rule;
 
+/* Anyone may have written the name: sums over blocks end. */
+enum { MAX_BLOCK = 10000 };
+
 /* The block that a name is of: "teacher.3", "grad.model.layers.3.mlp.up_proj";
    a name without a dot is of none.  false: not a name of ours. */
 static bool block_of(const char *name, long *block, int *linear) {
@@ -164,7 +186,7 @@ static bool block_of(const char *name, long *block, int *linear) {
     *linear = layers
         ? gm_name_which("*q_proj*,*k_proj*,*v_proj*,*o_proj*,*gate_proj*,"
                         "*up_proj*,*down_proj*", layers) : 0;
-    bool ours = end != at && *at >= '0' && *at <= '9' && *block <= 1000000 &&
+    bool ours = end != at && *at >= '0' && *at <= '9' && *block <= MAX_BLOCK &&
                 (!*end || *end == '.') && *linear >= 0;
     if (!ours) *block = 0;
     return ours;
@@ -178,7 +200,8 @@ static const int64_t foreign = (int64_t)9 << 40;
 static int64_t order_of(const char *name, int at, long l, int linear, int sub) {
     static const int input_of[GM_LINEARS] = {0, 0, 0, 1, 2, 2, 3};
     const char *b = strstr(name, "_proj.b");
-    const long bits = b ? gm_min(labs(strtol(b + 7, NULL, 10)), 63) : 0;
+    const long number = b ? strtol(b + 7, NULL, 10) : 0;
+    const long bits = number < 0 || number > 63 ? 63 : number;
     const int input = b ? input_of[linear] : at / 100 == 3 ? sub : 0;
     const int64_t block = (int64_t)(at / 100) << 21 | l;
     const int64_t within = (input << 4 | at % 100) << 3 | linear;
@@ -188,11 +211,12 @@ static int64_t order_of(const char *name, int at, long l, int linear, int sub) {
 /* The one table of what a dump holds: place in the order of computation
    (hundreds: phases, in each of which block follows block), names, tolerance
    and where it comes from; `why` shows a number.  [ours] all of it. */
-static rule rule_of(const facts *f, const char *name) {
+static rule rule_of(facts *f, const char *name) {
     long l;
     int linear;
-    const bool ours = block_of(name, &l, &linear), whole = gm_name_matches(
-        "separable,theta_*,E0,E,g,v,moment*,scores*", name);
+    const bool ours = block_of(name, &l, &linear);
+    if (gm_name_matches("separable,theta_*,E0,E,g,v,moment*,scores*", name))
+        sum_blocks(f);
     const double D = state_error(f, l), D1 = state_error(f, l + 1);
     const double step = scalar(f, "step", 1), tau = scalar(f, "tau", 1);
     const double rate = scalar(f, "rate", 0.1), E0 = scalar(f, "E0", 0.01);
@@ -205,16 +229,9 @@ static rule rule_of(const facts *f, const char *name) {
     const double guess = fmax(step - 1, 0) * rate * 1e-3 / tau;
     const double dp = f->p < 0 ? guess : f->p;
     const double dl = 8 * scalar(f, "eta", 0.02) * scalar(f, "rho", 10);
-    double G = 0, sum = 0, of_sum = 0;
-    for (long b = 1; whole && b <= f->blocks; b++) {
-        sum += block_loss(f, b);
-        of_sum += 2 * sqrt(block_loss(f, b)) * loss_error(f, b);
-        G = fmax(G, gradient_error(f, b));
-    }
-    of_sum = whole ? of_sum / sum + 1e-12 : 0;      /* relative, of sum_l E_l */
-    const double dv = whole ? G * (rms_of(f, "g") + rms_of(f, "separable")) +
-                              64 * fmax(f->p, 0) : 0, V = dv / tau;
-    const double scores = whole ? rms_of(f, "scores") : 0;
+    const double G = f->G, of_sum = f->of_sum;
+    const double dv = G * (f->g + f->separable) + 64 * fmax(f->p, 0);
+    const double V = dv / tau;
     const bool product = strstr(name, ".dequantized") != NULL;
     const char *discrete = gm_format(
         f->arena, "discrete: equal (--tolerance %.20s=N allows N others)",
@@ -290,7 +307,7 @@ static rule rule_of(const facts *f, const char *name) {
     {806, 0, "lambda_after", ELEMENT, dl * dp + (f->lambda < 0
      ? dl * (step - 1) * guess : f->lambda), 1e-12, 0,
      "lambda_before's + eta rho 8 |dp|", 0},
-    {807, 0, "scores,scores_error", ALL, (G + 1e-8) * scores + dv, G, 0,
+    {807, 0, "scores,scores_error", ALL, (G + 1e-8) * f->scores + dv, G, 0,
      "dv + G (|x| + rms + rms of the scores), dv = %.1e", dv},
     {900, 0, "*", ROW, 0, 1e-5, 0, "a name that is not ours: 1e-5 of |x| + its "
      "row's rms; integers equal", 0}};
@@ -312,11 +329,14 @@ static facts facts_of(gm_arena *arena, const gm_tensors *ours) {
         const gm_tensor *t = ours->tensor + i;
         long l;
         int linear;
-        if (!gm_name_matches("teacher.*,student.*,E.*", t->name) ||
+        if (!gm_name_matches("teacher.*,student.*,E.*", t->name) || !t->bytes ||
             !block_of(t->name, &l, &linear)) continue;
         f.blocks = l > f.blocks ? l : f.blocks;
         if (t->rank == 2) f.d = (double)t->shape[1];
     }
+    f.g = rms_of(&f, "g");
+    f.separable = rms_of(&f, "separable");
+    f.scores = rms_of(&f, "scores");
     return f;
 }
 
@@ -392,7 +412,7 @@ static void measure(pair *p, gm_verdict *v) {
             row = rms(p->columns, p->x + k);
         double d = fabs(p->x[k] - p->y[k]), scale = scale_at(p, k, row);
         double t = tolerance_at(p, k, scale);
-        double excess = d == 0 ? 0 : t > 0 ? d / t : HUGE_VAL;
+        double excess = d == 0 ? 0 : t > 0 && t < HUGE_VAL ? d / t : HUGE_VAL;
         if (!(d < HUGE_VAL)) excess = HUGE_VAL;             /* NaN, infinity */
         v->differing += excess > 1;
         bool worse = excess > v->excess ||
@@ -425,6 +445,7 @@ static const char *problem_of(gm_arena *arena, const gm_tensor *a,
 /* What was accepted in p, theta, lambda and W~ is passed on. */
 static void remember(facts *f, const char *name, const pair *p) {
     double worst = 0, difference = 0, size = 0;
+    f->summed &= !gm_name_matches("p,mixed.*", name);
     for (long i = 0; i < p->n; i++) {
         double d = p->x[i] - p->y[i];
         worst = fmax(worst, fabs(d));
@@ -487,7 +508,7 @@ static int by_order(const void *x, const void *y) {
 }
 
 /* All names of both, in order. */
-static void collect(const facts *f, const gm_tensors *theirs,
+static void collect(facts *f, const gm_tensors *theirs,
                     gm_verification *out) {
     const long ours = f->ours->count, all = ours + theirs->count;
     out->verdict = gm_alloc(f->arena, (size_t)all + 1, sizeof *out->verdict);

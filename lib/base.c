@@ -213,10 +213,15 @@ char *gm_format(gm_arena *arena, const char *format, ...) {
 
 /* '*' stands for any characters; the pattern ends at a comma. */
 static bool matches(const char *p, const char *name) {
-    if (*p == '*')
-        return matches(p + 1, name) || (*name && matches(p, name + 1));
-    if (!*p || *p == ',') return !*name;
-    return *p == *name && matches(p + 1, name + 1);
+    const char *star = NULL, *from = name;  /* the last '*', what it leaves */
+    for (;;) {
+        const bool end = !*p || *p == ',';
+        if (*p == '*') star = ++p, from = name;
+        else if (!end && *p == *name) p++, name++;
+        else if (end && !*name) return true;
+        else if (star && *name) p = star, name = ++from;
+        else return false;
+    }
 }
 
 int gm_name_which(const char *patterns, const char *name) {

@@ -653,7 +653,8 @@ static gm_tensors open_files(gm_arena *arena, const char *const *path,
         if (metadata) member(path[i], header, "__metadata__", GM_JSON_OBJECT);
         for (const gm_json *c = metadata ? metadata->child : NULL; c;
              c = c->next)
-            member(path[i], metadata, c->key, GM_JSON_STRING);
+            if (c->type != GM_JSON_STRING)
+                refuse(path[i], c->key, kinds[GM_JSON_STRING], c);
         if (i == 0) all.metadata = metadata;
         for (const gm_json *e = header->child; e; e = e->next) {
             if (e == metadata) continue;

@@ -151,6 +151,39 @@ static void owned_by_an_arena(void) {
     CHECK(gone == 1 && kept == 1, "after the end: %d, %d", gone, kept);
 }
 
+/* '*' as the definition has it, on texts of few letters; recursive, so only for
+   short ones. */
+static bool matches(const char *p, const char *name) {
+    if (*p == '*')
+        return matches(p + 1, name) || (*name && matches(p, name + 1));
+    return *p ? *p == *name && matches(p + 1, name + 1) : !*name;
+}
+
+static void patterns(void) {
+    enum { LONG = 1 << 23 };
+    long seen[2] = {0};
+    for (uint64_t i = 0; i < 20000; i++) {
+        char p[9] = "", name[9] = "", list[32];
+        for (uint64_t k = 0; k < gm_random(1, i, 0) % 7; k++)
+            p[k] = "ab*"[gm_random(2, i, k) % 3];
+        for (uint64_t k = 0; k < gm_random(3, i, 0) % 9; k++)
+            name[k] = "ab"[gm_random(4, i, k) % 2];
+        const bool expected = matches(p, name);
+        seen[expected]++;
+        snprintf(list, sizeof list, "c,%s,*c", p);
+        CHECK(gm_name_matches(p, name) == expected &&
+              gm_name_which(list, name) == (expected ? 1 : -1),
+              "\"%s\" and \"%s\": %d", p, name, expected);
+    }
+    CHECK(seen[0] > 2000 && seen[1] > 2000, "%ld, %ld", seen[0], seen[1]);
+    char *name = malloc(LONG + 1);          /* anyone may have written it */
+    memset(name, 'a', LONG);
+    name[LONG] = 0;
+    CHECK(gm_name_matches("*.b,*a", name) && !gm_name_matches("*.*,b*", name),
+          "a name of %d letters", LONG);
+    free(name);
+}
+
 static int test_main(void) {
     random_numbers();
     sha256();
@@ -159,6 +192,7 @@ static int test_main(void) {
     numbers();
     errors();
     owned_by_an_arena();
+    patterns();
     return test_end("test_base");
 }
 

@@ -15,7 +15,7 @@ static const struct { const char *name; void (*run)(const uint8_t *, size_t); }
                 {"scores", fuzz_scores}, {"alloc", fuzz_alloc},
                 {"vec", fuzz_vec}, {"compare", fuzz_compare},
                 {"choices", fuzz_choices}, {"foreign", fuzz_foreign},
-                {"command", fuzz_command}};
+                {"command", fuzz_command}, {"verify", fuzz_verify}};
 
 /* Exact blocks, so that a read beyond the input is seen. */
 static void replay(void (*run)(const uint8_t *, size_t), const char *path) {
@@ -45,7 +45,7 @@ static long replay_all(int i) {
     return count;
 }
 
-/* What gamma prints under the target `command` is not for the test's log. */
+/* What gamma prints under the targets `command` and `verify` is not for the test's log. */
 static long quietly(int i) {
     fflush(stdout);
     int out = dup(STDOUT_FILENO);

@@ -387,6 +387,7 @@ static void other_types(void) {
     CHECK(v->status == GM_EDIFFER && v->r.failed == 1, "%s", err.text);
     CHECK_TEXT(err.text, "g departs: theirs has a type that cannot be "
                "compared; expected F16, BF16, F32, F64, U8, I8, I32 or I64");
+    CHECK(v->r.hints == 0, "the shapes agree: %s", v->r.hint[0]);
     run_end(v);
 }
 
@@ -451,6 +452,46 @@ static void partial_dumps(void) {
     CHECK_TEXT(err.text, expected);
     run_end(v);
     copy_close(&c);
+}
+
+/* A tolerance that is infinite, here for eta rho of ours, allows nothing. */
+static void infinite_tolerances(void) {
+    copy c;
+    copy_open(&c, path_of("ours3"));
+    filter(&c, "step,eta,rho,lambda_before", true);
+    put(&c, place(&c, "eta"), 0, 1e300);
+    put(&c, place(&c, "rho"), 0, 1e300);
+    copy_write(&c, path_of("huge"));
+    change(&c, "lambda_before", 1, 1);
+    run *v = verify_copy(&c, "huge", NULL);
+    CHECK(v->status == GM_EDIFFER && v->r.failed == 1, "%s", err.text);
+    CHECK_TEXT(v->r.verdict[v->r.first].name, "lambda_before");
+    run_end(v);
+    copy_close(&c);
+}
+
+/* Numbers in names that no model has are names that are not ours: nothing is
+   done a number of times that a name says, whatever it is. */
+static void numbers_in_names(void) {
+    static const struct { const char *name; bool ours; } cases[] = {
+        {"E.1", true}, {"E.10000", true}, {"E.10001", false}, {"E.-1", false},
+        {"E.9223372036854775808", false}, {"theta_before", true},
+        {"candidates.layers.0.q_proj.b-9223372036854775808.codes", true},
+        {"candidates.layers.0.q_proj.b9223372036854775808.codes", true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        copy c;
+        copy_open(&c, path_of("ours1"));
+        filter(&c, "g", true);
+        c.t[0].name = cases[i].name;
+        copy_write(&c, path_of("numbered"));
+        change(&c, cases[i].name, 3, 1);
+        run *v = verify_copy(&c, "numbered", NULL);
+        CHECK(v->status == GM_EDIFFER && v->r.failed == 1 &&
+              !strstr(v->r.verdict[0].why, "not ours") == cases[i].ours,
+              "%s: %s", cases[i].name, v->r.verdict[0].why);
+        run_end(v);
+        copy_close(&c);
+    }
 }
 
 /* Names that we do not have are compared too: to 1e-5 of |x| + rms, and those
@@ -1234,6 +1275,8 @@ static int test_main(void) {
     narrow_elements();
     narrow_dumps();
     partial_dumps();
+    infinite_tolerances();
+    numbers_in_names();
     foreign_names();
     factors_of_tolerances();
     units_and_factors();

@@ -17,6 +17,19 @@ committed=$PWD/tests/fuzz/corpus
 export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1:\
 quarantine_size_mb=8:malloc_context_size=3
 
+# A line each: what departs, with what its signs read.
+seeds_verify() {
+    printf 'teacher.1 f 8,1000000000,0 1\nstudent.1 f 8,1000000000,0 1\nloss.1 d 8 1 *2\n' >"$1/zero"
+    printf '# weights 1,2,3,4,5,6,7\n# bits 2,3,4\np o 70,3 1 -\ntrain_bits d . 3\nc d . 1 +1\n' >"$1/bool-p"
+    s=candidates.model.layers.0.self_attn.q_proj.b4
+    printf '# bits 4\n# group 32\n%s.scales o 4,2 1\n%s.zeros o 4,2 1\n%s.codes u 4,64 1r1\n%s.dequantized f 4,64 1r1 *2\n' $s $s $s $s >"$1/bool-scales"
+    printf '# bits 2,3,4\nE.1000000 d . 1\ng d 7,3 1r1\nseparable d 7,3 1\ntheta_before d 7,3 1r1\np d 7,3 0.3\nv d 7,3 1r1 +1\n' >"$1/blocks"
+    printf '# length 4\n# head_dim 4\n# heads 2\n# kv_heads 2\n# norm_eps 1e-5\nteacher.0 f 8,8 1r1\ndetail.0.norm1 f 8,8 1r2\ndetail.0.q f 8,8 1r3\ndetail.0.v f 8,8 1r3\ndetail.0.attention f 8,8 1r5 m8\n' >"$1/detail"
+    printf 'hessian.0.qkv f 4,4 1r1\nfactor.0.qkv f 4,4 1r1 *2\nloss.1 d 8 1r1\nloss.2 d 8 1r1 n3\nE.1 d . 1\nE0 d . 1\nE d . 1 *2\n' >"$1/hessian"
+    printf 'moment1 d 7,3 0.1r1\nmoment2 d 7,3 0.1r1\nstep d . 2\ntau d . 1\ntheta_after d 7,3 1 +1\nlambda_after d . 1 *2\nscores d 7,3 0r1 +1\nscores_error d 7,3 1 *2\nx l 3 1 = f 3,1\n' >"$1/adam"
+    printf 'mixed.layers.0.q_proj f 4,4 1r1 +1\ntokens i 2,8 1r1 m8\nstudent.1 h 16,4 1r1 i3\ngrad.layers.0.q_proj b 4,4 1r1 *2\nentropy d . 1 *-1\n' >"$1/mixed"
+}
+
 # Seeds: real files, shaped as each target takes them.
 seeds() {
     name=$1 to=$2
@@ -66,6 +79,7 @@ seeds() {
         printf 'method\tquantizer\tbudget\tconvention\tcode_bits\teffective_bits\tfile_bytes\tperplexity\tnll\tnll_error\tkl\tkl_error\ttop1\ttop1_error\tkl_above_gamma\tkl_above_gamma_error\tevaluations\tseconds\trun\tkey\ngamma\trtn\t3\tbits\t3\t3.5\t4000\t20\t3\t0.1\t0.5\t0.1\t0.9\t0.1\t-\t-\t1\t2\tr\tk\n\000# format gamma-windows 1\nwindow\tnll\tkl\ttop1\n0\t3\t0.25\t1\n1\t3\t0.75\t0.8\n' \
             >"$to/row" ;;
     choices) cp data/choices.jsonl "$to/choices" ;;
+    verify) seeds_verify "$to" ;;
     command)
         printf 'solve\nscores.tsv\n--bits\n3' >"$to/solve"
         printf 'solve\nscores.tsv\n--bytes=150K\n--json\n--out\nx.tsv' \
@@ -82,6 +96,7 @@ dictionary() {
     json|safetensors|tokenizer|config|choices) echo tests/fuzz/json.dict ;;
     scores|alloc|compare|vec|npy) echo tests/fuzz/table.dict ;;
     command) echo tests/fuzz/command.dict ;;
+    verify) echo tests/fuzz/verify.dict ;;
     text) echo tests/fuzz/text.dict ;;
     esac
 }
@@ -111,7 +126,7 @@ for name in "$@"; do
     *) length=2048 ;;
     esac
     mask=1                          # what the program prints
-    [ "$name" = command ] && mask=3
+    case $name in command|verify) mask=3 ;; esac
     status=0
     nice -n 15 "$build/fuzz_$name" -runs="$runs" -max_total_time="$seconds" \
         -max_len=$length -timeout=600 -rss_limit_mb=2048 -malloc_limit_mb=256 \

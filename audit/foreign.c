@@ -589,7 +589,8 @@ void gm_foreign_read(gm_arena *arena, const char *path,
         read_json(&r);
     } else {
         while (*line == '#') line += strcspn(line, "\n"), line += *line == '\n';
-        if (memchr(line, '=', strcspn(line, "\n"))) {
+        if (memchr(line, '=', strcspn(line, "\n")) ||
+            strncmp(line, "--tensor-type", 13) == 0) {
             out->format = "llama.cpp tensor types";
             read_llama(&r, line, otherwise);
         } else {
@@ -598,4 +599,11 @@ void gm_foreign_read(gm_arena *arena, const char *path,
         }
     }
     resolve_all(&r);
+    int64_t limit = 0;
+    if (out->target && (!(out->in == GM_BYTES ? gm_is_bytes(out->target, &limit)
+                        : gm_is_scaled(out->target, scores->N, &limit)) ||
+                        limit <= 0))
+        gm_bad(path, "budget: expected %s, found \"%.60s\"", out->in == GM_BYTES
+               ? "bytes, such as 50M" : "bits a weight, such as 2.5",
+               out->target);
 }

@@ -15,6 +15,7 @@ typedef struct {
     gm_sizes sizes, scored;     /* as the tool stores them; as the scores do */
     long resized;               /* modules for which these differ            */
     gm_convention in;           /* what the budget counts                    */
+    gm_status status;           /* of the solvers                            */
 } auditing;
 
 static int find(const gm_scores *s, long m, int bits) {
@@ -144,7 +145,7 @@ static void print_score(auditing *x) {
     o->solver = gm_have_glpk() ? GM_BOTH : GM_DP;
     o->report = &call->report;
     gm_problem_build(&call->arena, s, &b, 30, &p);
-    gm_mckp_solve(&call->arena, &p, o, x->best, &t);
+    x->status = gm_mckp_solve(&call->arena, &p, o, x->best, &t);
     const double own = score_of(s, x->has), best = score_of(s, x->best);
     const double bound = t.optimal ? fmin(best, own)
                                    : ldexp((double)t.bound, -p.shift);
@@ -199,6 +200,8 @@ static void run_audit(gm_call *call) {
     if (over)
         gm_fail(GM_EDIFFER, "%s: over its budget by %" PRId64, x->file.path,
                 over);
+    if (x->status)
+        gm_fail(x->status, "the optimum is not proven: raise --time-limit");
 }
 
 const gm_command gm_command_audit = {
@@ -207,7 +210,8 @@ const gm_command gm_command_audit = {
     "FILE: a table of modules and bits, GPTQModel's quantize_config.json,\n"
     "AutoRound's config or layer_config, ModelOpt's hf_quant_config.json,\n"
     "MLX' config.json, a list of llama.cpp's tensor types, RCO's\n"
-    "assignment.json, ExLlamaV2's job, ExLlamaV3's quantization_config.json (docs/audit.md).\n"
+    "assignment.json, ExLlamaV2's job, ExLlamaV3's quantization_config.json\n"
+    "(docs/audit.md).\n"
     "Sizes are as that tool stores them; the score, by the candidates of the\n"
     "same bits, stands against the proven optimum of the same size, and which\n"
     "modules would move.  Exit code 7 when FILE is over its budget.",

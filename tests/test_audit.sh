@@ -52,6 +52,7 @@ audit 0 "$w/a.tsv" "$s"
 is "own table" "$(row gap | cut -d '|' -f 1)" 0
 is "own budget" "$(row within_budget | cut -d ',' -f 1)" \
     "$(awk -F '[ \t]' '$2 == "slack" { print $3 }' "$w/a.tsv")|stated in the file: 3.2 ebits"
+is "sizes are the scores'" "$(row file_bytes_as_scored)" ""
 is "no moves" "$(grep -c '^move' "$w/out")" 0
 audit 7 "$w/a.tsv" "$s" --bytes 1000
 is "over comes first" "$(sed -n 2p "$w/out" | cut -f 1)" OVER_BUDGET

@@ -155,6 +155,12 @@ static void refused(const char *text, const char *otherwise,
 }
 
 static void test_refused_files(void) {
+    refused("# convention ebits\n# budget_asked x\nmodule\tbits\na\t3\n",
+            NULL, "budget: expected bits a weight, such as 2.5, found \"x\"");
+    refused("# convention bytes\n# budget_asked 0\nmodule\tbits\na\t3\n",
+            NULL, "budget: expected bytes, such as 50M, found \"0\"");
+    refused("{\"assignment\": {}, \"target_avg_bits\": 1e-9}", NULL, "budget: "
+            "expected bits a weight, such as 2.5, found \"0.000000001\"");
     refused("{\"x\": 1}", NULL, "expected an allocation (docs/audit.md), found "
             "JSON without strategy, tensor_storage, assignment, quantization, "
             "extra_config, dynamic, bits or layers with bits");
@@ -215,6 +221,31 @@ static void test_refused_files(void) {
             "and out, in of the scores, found a list");
 }
 
+/* Ways to write what the examples write otherwise. */
+static void test_spellings(void) {
+    const char *const list = "--tensor-type\nffn=q4_K --tensor-type attn=Q8_0";
+    FILE *f = fopen(path, "w");
+    fputs(list, f);
+    fclose(f);
+    CHECK(STATUS(gm_foreign_read(&arena, path, &scores, NULL, &file)) == GM_OK,
+          "%s", err.text);
+    CHECK_TEXT(file.module[0].type, "q8_0");
+    CHECK_TEXT(file.module[0].from, "attn=Q8_0");
+    CHECK_TEXT(file.module[5].type, "q4_K -> q5_0");
+    f = fopen(path, "w");
+    fputs("{\"q_proj\": \"W3A16\", \"up_proj\": {\"bits\": 16}}", f);
+    fclose(f);
+    CHECK(STATUS(gm_foreign_read(&arena, path, &scores, NULL, &file)) == GM_OK,
+          "%s", err.text);
+    CHECK(file.module[0].bits == 3 && file.module[5].bits == 16 &&
+          file.module[6].bits == 4, "%d, %d, %d bits", file.module[0].bits,
+          file.module[5].bits, file.module[6].bits);
+    CHECK_TEXT(file.module[5].type, "as stored");
+    /* 128 scales of 16 and zeros of 3 bits */
+    CHECK(file.module[0].bytes == 128 * 128 * 3 / 8 + 128 * 19 / 8,
+          "%lld bytes", (long long)file.module[0].bytes);
+}
+
 static int test_main(void) {
     const char *from = gm_format(&arena, "%s/scores.tsv", golden);
     if (STATUS(gm_scores_read(&arena, from, &scores))) return 1;
@@ -222,6 +253,7 @@ static int test_main(void) {
     test_patterns();
     test_refused_patterns();
     test_refused_files();
+    test_spellings();
     gm_arena_free(&arena);
     return test_end("test_foreign");
 }

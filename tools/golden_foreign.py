@@ -93,6 +93,7 @@ GPTQ = {
         r"+:model\.layers\.1\.self_attn\.(?!q_proj|k_proj)": {"bits": 2},
         r"^model\.layers\.10\.self_attn\.o_proj$": {"group_size": -1},
         r"^model\.layers\.10\.self_attn\.\w+": {"bits": 5},
+        r"-:.*\.10\.mlp\.up": {},      # before all that stands above
         r"+:lm_head": {"bits": 8}}},
     "gptq-lookahead.json": {"bits": 2, "group_size": 128, "dynamic": {
         r"-:^(?!model\.layers\.1\.).*down_proj$": {},
@@ -371,7 +372,8 @@ TRY = [r"", r"mlp", r"^mlp", r"proj$", r"a|b", r"(a|)b", r"model\.layers\.\d+\."
        r"layers.1.", r"o{2}", r"o{1,2}d", r"(o|d){3,}", r"x*y?z*$", r"(x*)*$",
        r"\bup_proj\b", r"attn\.\w_proj", r"\D\.\d\.", r"(?:q|k|v)_proj$", r"[a-c]t+n",
        r".*?proj", r"[-.]m", r"[m-]lp", r"(l.*){4}", r"((a.?)+n)+", r"^.{20}\.",
-       r"^.{5,21}\.s", r"a{0}model", r"(?!x)", r"\S+\s", r"[\w.]+$", r"[^\d]{6}\."]
+       r"^.{5,21}\.s", r"a{0}model", r"(?!x)", r"\S+\s", r"[\w.]+$", r"[^\d]{6}\.",
+       r"a\Bt", r"\Battn"]
 NAMED = ["model.layers.0.mlp.down_proj", "model.layers.11.self_attn.k_proj", "ood",
          "a", "model.layers.1.mlp.up_proj", "-x.[y]"]
 with open(f"{out}/patterns.tsv", "w") as f:

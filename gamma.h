@@ -293,6 +293,7 @@ typedef struct {
     int64_t lp_bound, lambda_num, lambda_den, mu_num[GM_MAX_ROWS];
     gm_reach reach;             /* when infeasible; rows ignored             */
     bool dp_ran, glpk_ran, agreed;          /* agreed: both ran, same value  */
+    bool enumerated;            /* all assignments, for they were few        */
     bool dp_ended;              /* not stopped by a limit or lack of memory  */
     long states, nodes;         /* of the dynamic program; of GLPK           */
     size_t memory;              /* of the dynamic program's tables           */
@@ -310,13 +311,11 @@ gm_status gm_mckp_solve(gm_arena *arena, gm_mckp *problem,
                         gm_certificate *out);
 
 /* Every Pareto-optimal point of the problem (its budget is ignored), ascending
-   in size.  GM_ELIMIT: options' seconds or memory did not suffice; the points
-   are those that some multiplier makes optimal, `why` says which limit; or, with
-   `all` points, rounding may hide others. */
+   in size.  GM_ELIMIT, `why` says it: rounding may hide some; or, not `all`,
+   seconds or memory did not suffice: those that some multiplier makes optimal. */
 typedef struct { int64_t size, score; } gm_point;
 typedef struct {
-    long count; gm_point *point; bool all; char why[128];
-} gm_frontier;
+    long count; gm_point *point; bool all; char why[128]; } gm_frontier;
 gm_status gm_frontier_find(gm_arena *arena, gm_mckp *problem,
                            const gm_solve_options *options, gm_frontier *out);
 

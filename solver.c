@@ -58,11 +58,10 @@ void gm_mckp_new(gm_arena *arena, long M, int K, gm_mckp *out) {
 static int shift_for(double most, double range, int score_bits) {
     int exponent;                   /* x = f 2^exponent, 1/2 <= f < 1 */
     frexp(most, &exponent);
-    const int largest = 44 - exponent;
+    const int largest = exponent > 44 - FINEST ? 44 - exponent : FINEST;
     const double f = frexp(range, &exponent);
-    int shift = score_bits - exponent + (f == 0.5);
-    if (!(range > 0) || shift > largest) shift = largest;
-    return shift < FINEST ? shift : FINEST;
+    const int shift = score_bits - exponent + (f == 0.5);
+    return range > 0 && shift < largest ? shift : largest;
 }
 
 /* u below 2^bits sum to less than 2^60; never less than shift_for leaves. */
@@ -112,21 +111,16 @@ void gm_problem_build(gm_arena *arena, const gm_scores *s,
     if (most > 0) round_scores(out, shift_for(most, range, score_bits));
 }
 
-/* What the rounding of (6) leaves open, in real scores. */
-struct doubt { double hidden, apart, reach; };
-
-/* hidden  how far the answer may lie above the best: with the exact
-           d = score - u 2^-shift
-           sum_m (d_m,x(m) - min_k d_mk), and no further than
-           over = sum_m (score_m,x(m) - min_k score_mk);
-   apart   the least difference between two scores of one module;
-   reach   max(over, |min_k score_mk|): what u must hold, since no optimum takes
-           a score further above its module's least.
-   choice NULL: of all assignments. */
-static struct doubt find_doubt(const gm_mckp *p, const int *choice) {
-    struct doubt out = {.apart = INFINITY};
-    double over = 0;
-    for (long m = 0; m < p->M; m++) {
+/* What (6) leaves open of a choice (NULL: of all), in real scores: it lies above
+   the best by no more than `hidden`, the lesser of, with d = score - u 2^-shift,
+     sum_m (d_m,x(m) - min_k d_mk)  and  over = sum_m (score_m,x(m) - min_k ..)
+   which is in doubt when it is more than half of `apart`, the least difference
+   between two scores of one module.  true: now rounded finer, to hold `over`,
+   for no optimum takes more above a module's least; else `why` [128] has it. */
+static bool round_finer(gm_mckp *p, const int *choice, char *why) {
+    double apart = INFINITY, hidden = 0, over = 0, reach = 0;
+    int exponent;
+    for (long m = 0; p->rounding > 0 && m < p->M; m++) {
         const double *f = p->scores->score + m * p->K;
         double low = INFINITY, high = -low, least = low, own = -low;
         for (int k = 0; k < p->K; k++) {
@@ -138,47 +132,31 @@ static struct doubt find_doubt(const gm_mckp *p, const int *choice) {
             least = fmin(least, d);
             for (int j = 0; j < k; j++)
                 if (p->allowed[m * p->K + j] && f[j] != f[k])
-                    out.apart = fmin(out.apart, fabs(f[j] - f[k]));
+                    apart = fmin(apart, fabs(f[j] - f[k]));
         }
         over += (choice ? f[choice[m]] : high) - low;
-        out.hidden += own - least;
-        out.reach = fmax(out.reach, fabs(low));
+        hidden += own - least;
+        reach = fmax(reach, fabs(low));
     }
-    out.hidden = fmin(out.hidden, over);
-    out.reach = fmax(out.reach, over);
-    return out;
-}
-
-/* Rounds anew for what is in doubt: more than half of `apart` is hidden.
-   false: no, or finer integers there are none. */
-static bool round_finer(gm_mckp *p, const struct doubt *d) {
-    int exponent;
-    frexp(d->reach, &exponent);
-    int shift = bits_for(p->M) - 1 - exponent;
-    if (shift > FINEST) shift = FINEST;
-    if (!(2 * d->hidden > d->apart) || shift <= p->shift) return false;
-    round_scores(p, shift);
-    return true;
-}
-
-/* GM_ELIMIT where doubt remains; why [128] says so. */
-static gm_status say_doubt(const gm_mckp *p, const struct doubt *d, char *why) {
-    if (!(2 * d->hidden > d->apart)) return GM_OK;
-    snprintf(why, 128, "not proven: rounding: scores as integers, times 2^%d, "
-             "may hide a loss of %.3g", p->shift, 1.005 * d->hidden);
-    return GM_ELIMIT;
+    hidden = fmin(hidden, over);
+    frexp(fmax(reach, over), &exponent);
+    const int finer = bits_for(p->M) - 1 - exponent;
+    const int shift = finer < FINEST ? finer : FINEST;
+    const bool doubt = 2 * hidden > apart, more = doubt && shift > p->shift;
+    if (more) round_scores(p, shift);
+    else if (doubt)
+        snprintf(why, 128, "not proven: rounding: scores as integers, times "
+                 "2^%d, may hide a loss of %.3g", p->shift, 1.005 * hidden);
+    return more;
 }
 
 /* A size as the reader counts: bits per weight or file bytes. */
 static const char *size_text(const gm_mckp *p, int64_t size, char text[48]) {
-    if (size < 0)
-        snprintf(text, 48, "none");
-    else if (p->asked && p->asked->convention != GM_BYTES)
+    if (p->asked && p->asked->convention != GM_BYTES)
         snprintf(text, 48, "%.9g", (double)size / (double)p->scores->N);
-    else
-        snprintf(text, 48, "%" PRId64,
-                 size + (p->asked ? p->scores->overhead : 0));
-    return text;
+    else snprintf(text, 48, "%" PRId64,
+                  size + (p->asked ? p->scores->overhead : 0));
+    return size < 0 ? "none" : text;
 }
 
 void gm_problem_refuse(const gm_mckp *p, const gm_reach *t) {
@@ -1084,6 +1062,36 @@ static bool run_solvers(struct core *c, struct answer *a) {
     return second;
 }
 
+enum { FEW = 1 << 20 };
+
+/* All assignments, where they are few: GLPK's tolerances can leave a gap, or an
+   answer that it proves but not its tie.  true: done. */
+static bool enumerate(const struct core *c, struct answer *a) {
+    int64_t count = 1, v, w, size = 0;
+    int *x = gm_alloc(c->arena, (size_t)c->G, sizeof *x);
+    for (long g = 0; g < c->G && count <= FEW; g++)
+        count *= c->group[g].options;
+    if (count > FEW) return false;
+    a->found = false;
+    for (int64_t n = 0; n < count; n++) {
+        int64_t rest = n;
+        long differ = -1;
+        for (long g = c->G - 1; g >= 0; rest /= c->group[g--].options) {
+            x[g] = (int)(rest % c->group[g].options);
+            if (x[g] != a->option[g]) differ = g;
+        }
+        if (!is_feasible(c, c->room, x, &v, &w) ||
+            (a->found && (v != a->high ? v > a->high : w != size ? w > size :
+                          c->group[differ].option[x[differ]].k >
+                          c->group[differ].option[a->option[differ]].k)))
+            continue;
+        a->found = true, a->high = v, size = w;
+        memcpy(a->option, x, (size_t)c->G * sizeof *x);
+    }
+    a->low = a->high;
+    return a->rule = c->t->enumerated = true;
+}
+
 /* The program in its integers. */
 static gm_status solve(gm_arena *arena, const gm_mckp *p,
                        const gm_solve_options *options, int *choice,
@@ -1094,7 +1102,8 @@ static gm_status solve(gm_arena *arena, const gm_mckp *p,
     struct core c = prepare(arena, p, options, t);
     if (!c.off) {
         a.option = gm_alloc(arena, (size_t)c.G, sizeof *a.option);
-        proven = run_solvers(&c, &a);
+        proven = run_solvers(&c, &a) && (a.rule || !a.found || options->any);
+        proven = proven || enumerate(&c, &a) || (a.found && a.low == a.high);
         certify(&c, &a);
     }
     if (proven && !a.found) {
@@ -1118,23 +1127,16 @@ static gm_status solve(gm_arena *arena, const gm_mckp *p,
     return proven ? GM_OK : GM_ELIMIT;
 }
 
-/* Where rounding leaves the answer in doubt, again in finer integers: a score
-   further above its module's least than the answer is above all leasts needs
-   none. */
+/* Where rounding leaves the answer in doubt, again in finer integers. */
 gm_status gm_mckp_solve(gm_arena *arena, gm_mckp *p,
                         const gm_solve_options *options, int *choice,
                         gm_certificate *t) {
     gm_status status;
-    struct doubt d = {0};
-    do {
-        status = solve(arena, p, options, choice, t);
-        if (p->rounding > 0) d = find_doubt(p, choice);
-    } while (!status && round_finer(p, &d));
-    if (status) return status;
-    status = say_doubt(p, &d, t->why);
-    t->rounded = status != GM_OK;
-    if (t->rounded) t->optimal = t->unique_rule = false;
-    return status;
+    do status = solve(arena, p, options, choice, t);
+    while (!status && round_finer(p, choice, t->why));
+    if (status || !*t->why) return status;
+    t->rounded = true, t->optimal = t->unique_rule = false;
+    return GM_ELIMIT;
 }
 
 /* ---------------------------------------------------------------- frontier */
@@ -1145,20 +1147,18 @@ gm_status gm_mckp_solve(gm_arena *arena, gm_mckp *p,
 gm_status gm_frontier_find(gm_arena *arena, gm_mckp *problem,
                            const gm_solve_options *options, gm_frontier *out) {
     struct list d;
-    struct doubt doubt = {0};
     gm_certificate t;
     if (problem->rows)
         gm_fail(GM_EUSAGE, "the frontier of size and score takes no further "
                 "resources");
-    do {
-        if (problem->rounding > 0) doubt = find_doubt(problem, NULL);
-    } while (round_finer(problem, &doubt));
+    *out = (gm_frontier){0};
+    while (round_finer(problem, NULL, out->why)) continue;
     gm_mckp whole = *problem;
     whole.exact = false, whole.budget = INT64_MAX >> 2; /* above every sum */
     const struct core c = prepare(arena, &whole, options, &t);
     start_list(&c, NULL, &d);
     const bool all = search(&d, INT64_MAX >> 2, SIZE_MAX);
-    *out = (gm_frontier){.count = (long)d.now.fill, .all = all};
+    out->count = (long)d.now.fill, out->all = all;
     const struct state *s = d.now.data;
     const struct edge *edge = NULL;
     if (!all) {
@@ -1176,5 +1176,5 @@ gm_status gm_frontier_find(gm_arena *arena, gm_mckp *problem,
         out->point[i] = (gm_point){c.size0 + w * c.unit, v};
     }
     free_list(&d);
-    return all ? say_doubt(problem, &doubt, out->why) : GM_ELIMIT;
+    return *out->why ? GM_ELIMIT : GM_OK;
 }

@@ -17,7 +17,9 @@ static const char *real(gm_arena *arena, double value) {
 
 static const char *solvers_text(const gm_certificate *t) {
     const bool both = t->dp_ran && t->glpk_ran;
-    return t->agreed ? "dynamic program and GLPK agree" :
+    return t->enumerated ? t->glpk_ran ? "enumeration after GLPK"
+                                       : "enumeration" :
+           t->agreed ? "dynamic program and GLPK agree" :
            both && t->dp_ended ? "dynamic program; GLPK did not finish" :
            both ? "GLPK; the dynamic program did not finish" :
            t->dp_ran ? "dynamic program" : "GLPK";

@@ -371,7 +371,8 @@ const gm_known_key gm_alloc_keys[] = {
      "smallest size, then fewest bits in module order: proven|any optimum"},
     {"solvers", GM_KEY_PROOF,
      "dynamic program and GLPK agree|dynamic program; GLPK did not finish|"
-     "GLPK; the dynamic program did not finish|dynamic program|GLPK"},
+     "GLPK; the dynamic program did not finish|dynamic program|GLPK|"
+     "enumeration|enumeration after GLPK"},
     {"glpk_version", GM_KEY_GLPK, NULL}, {NULL, GM_KEY_FILE, NULL}};
 
 void gm_allocation_write(gm_arena *arena, const char *path,

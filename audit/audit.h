@@ -92,8 +92,10 @@ typedef struct {
                                when `only` is NULL                            */
 } gm_dump_options;
 
-/* Takes the next step of the fit and writes what it saw to `path`, its scalars
-   to the same name with .tsv, with the memory of one tensor. */
+/* The table of scalars beside a dump: the same name with .tsv. */
+const char *gm_dump_scalars(gm_arena *arena, const char *path);
+/* Takes the next step of the fit and writes what it saw to `path`, with the
+   memory of one tensor; its scalars beside it, if `path` is a file. */
 void gm_dump_step(gm_arena *arena, gm_fit *fit,
                   const gm_dump_options *options, const char *path,
                   const gm_report *report);

@@ -350,17 +350,21 @@ static void begin_file(dump *d, const char *path) {
     gm_safetensors_begin(a, path, d->tensor, d->count, metadata, 0, &d->out);
     d->place = gm_alloc(a, (size_t)d->count, sizeof *d->place);
     int64_t at = d->out.bytes;
+    gm_out_write_at(&d->out, at, "", 0);        /* a pipe has no places */
     for (long i = 0; i < d->count; i++) {
         d->place[i].at = at;
         at += (int64_t)d->tensor[i].bytes;
     }
 }
 
-/* The scalars as a table, name and value. */
-static void write_scalars(const dump *d, const char *path) {
+const char *gm_dump_scalars(gm_arena *arena, const char *path) {
     size_t n = strlen(path), end = strlen(".safetensors");
     if (n > end && strcmp(path + n - end, ".safetensors") == 0) n -= end;
-    const char *name = gm_format(d->arena, "%.*s.tsv", (int)n, path);
+    return gm_format(arena, "%.*s.tsv", (int)n, path);
+}
+
+/* The scalars as a table, name and value. */
+static void write_scalars(const dump *d, const char *name) {
     gm_out out;
     gm_out_open(d->arena, name, &out);
     gm_out_print(&out, "name\tvalue\n");
@@ -379,6 +383,9 @@ void gm_dump_step(gm_arena *arena, gm_fit *fit, const gm_dump_options *options,
     choose(&d, report);
     begin_file(&d, path);
     fill_file(&d);
-    write_scalars(&d, path);
+    const char *scalars = d.out.partial ? gm_dump_scalars(arena, path) : NULL;
+    /* never a table beside tensors of another run */
+    if (scalars) gm_remove_file(arena, scalars);
     gm_out_commit(&d.out);
+    if (scalars) write_scalars(&d, scalars);
 }

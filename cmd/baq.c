@@ -55,6 +55,7 @@ static void run_baq(gm_call *call) {
     gm_call_calibrate(call);
     for (int i = 0; i < rows; i++) row[i].weightless = call->recipe.weightless;
     if (call->text || call->text_tokens) gm_call_windows(call);
+    gm_check_names(call->out, "baq-*.tsv");
     gm_call_claim(call);
     gm_baq_make(&call->arena, &call->model, row, rows, &call->calibration,
                 call->out, &call->report);

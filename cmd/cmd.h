@@ -100,10 +100,17 @@ gm_call *gm_options_read(const gm_command *command, char **argv);
 /* The fields again as the options say, where a file filled some of them. */
 void gm_options_fill(void);
 const char *gm_given(const char *name);     /* as written; NULL: it is not */
+/* What will be written, for the option `name`, is no input of the command and no
+   file of its model; nor are the files of a directory whose names match
+   "NAME,PATTERN*,...". */
+void gm_check_output(const char *name, const char *to);
+void gm_check_names(const char *dir, const char *names);
 void gm_options_help(const gm_command *command);
 
 /* ------------------------------------------------------------------ main.c */
 int gm_distance(const char *a, const char *b);  /* Levenshtein's */
+/* Standard output, or, where a file of the command is that, error. */
+FILE *gm_results(void);
 /* A table of tab-separated cells, columns first: printed as TSV, aligned on a
    terminal, or, with --json, as objects in which numbers are numbers. */
 void gm_result_begin(const char *columns);
@@ -136,7 +143,7 @@ gm_measure gm_call_measure(gm_call *call, const gm_candidates *candidates,
                            const int *choice);
 /* --out, a directory: not the model's own, ours alone until the end. */
 void gm_call_claim(gm_call *call);
-/* --cache, or the directory of `path`. */
+/* --cache, or the directory of `path`, but none of devices. */
 const char *gm_call_cache(gm_call *call, const char *path);
 /* Hashes that the scores name are these (candidates NULL: not known yet). */
 void gm_call_match(const gm_call *call, const gm_scores *scores,

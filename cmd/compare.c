@@ -255,6 +255,8 @@ static void begin(comparing *c) {
                                      .seed = call->fit.seed};
     if (call->search)
         c->options.text = gm_call_sequences(call, call->search, NULL);
+    gm_check_names(call->out, "compare.tsv,compare.svg,windows-*.tsv,"
+                   "alloc-*.tsv,baq-*.tsv");
     gm_call_begin(call);
     if (!c->options.text.tokens) c->options.text = call->calibration;
     c->options.overhead = call->table.overhead;

@@ -4,6 +4,7 @@
 #include "cmd.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -110,19 +111,19 @@ static bool is_number(const char *s) {
     return !*s;
 }
 
-static void print_json(void) {
+static void print_json(FILE *to) {
     const char *before = "[{";
     for (const row *r = table.first->next; r; r = r->next, before = ",\n {")
         for (long i = 0; i < table.columns; i++)
-            printf("%s%s: %s%s", i ? ", " : before,
-                   gm_json_quote(&table.arena, table.first->cell[i]),
-                   is_number(r->cell[i]) ? r->cell[i]
-                   : gm_json_quote(&table.arena, r->cell[i]),
-                   i + 1 == table.columns ? "}" : "");
-    printf("%s]\n", table.first->next ? "" : "[");
+            fprintf(to, "%s%s: %s%s", i ? ", " : before,
+                    gm_json_quote(&table.arena, table.first->cell[i]),
+                    is_number(r->cell[i]) ? r->cell[i]
+                    : gm_json_quote(&table.arena, r->cell[i]),
+                    i + 1 == table.columns ? "}" : "");
+    fprintf(to, "%s]\n", table.first->next ? "" : "[");
 }
 
-static void print_text(bool aligned) {
+static void print_text(FILE *to, bool aligned) {
     size_t *width = gm_alloc(&table.arena, (size_t)table.columns,
                              sizeof *width);
     for (const row *r = table.first; r && aligned; r = r->next)
@@ -130,16 +131,19 @@ static void print_text(bool aligned) {
             if (strlen(r->cell[i]) > width[i]) width[i] = strlen(r->cell[i]);
     for (const row *r = table.first; r; r = r->next)
         for (long i = 0; i < table.columns; i++)
-            printf("%-*s%s", (int)width[i], r->cell[i], i + 1 == table.columns
-                   ? "\n" : aligned ? "  " : "\t");
+            fprintf(to, "%-*s%s", (int)width[i], r->cell[i],
+                    i + 1 == table.columns ? "\n" : aligned ? "  " : "\t");
 }
 
+FILE *gm_results(void) { return gm_stdout_taken ? stderr : stdout; }
+
 void gm_result_end(const gm_call *call) {
+    FILE *to = gm_results();
     /* mpirun puts a terminal between us and a file */
-    if (call->json) print_json();
-    else print_text(isatty(STDOUT_FILENO) && gm_ranks() == 1);
+    if (call->json) print_json(to);
+    else print_text(to, isatty(fileno(to)) && gm_ranks() == 1);
     gm_arena_free(&table.arena);
-    fflush(stdout);
+    fflush(to);
 }
 
 /* -------------------------------------------------------------------- talk */
@@ -196,6 +200,14 @@ static void catch_signals(void) {
 }
 
 /* -------------------------------------------------------------------- main */
+
+/* A descriptor that the caller closed must not become a file of ours, into
+   which our messages would go: it stays as good as closed. */
+static void hold_closed(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
 
 #if defined(_OPENMP) && !defined(main)      /* main: renamed by a fuzzer */
 enum { MAY_SPIN = 1 };
@@ -254,6 +266,7 @@ static void do_command(void *context) {
 
 int main(int argc, char **argv) {
     gm_error err;
+    hold_closed();
     if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "help")) {
         print_help();
         return argc < 2 ? GM_EUSAGE : GM_OK;

@@ -4,6 +4,7 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
+#include <dirent.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -11,12 +12,12 @@
 static gm_call now;
 
 /* FLAG: bool.  TEXT: const char *; READ, WRITE: that names an input, an output;
-   LIST: of several parts, joined by commas.  WHOLE: long.  REAL: double.  NAME:
-   the place among the names of `value`, int or an enum.  A fallback of NULL
-   leaves the field. */
+   LIST: of several parts, joined by commas; FILES: inputs, FILE or FILE:LIMIT.
+   WHOLE: long.  REAL: double.  NAME: the place among the names of `value`, int
+   or an enum.  A fallback of NULL leaves the field. */
 typedef struct {
     const char *name, *value;
-    enum { FLAG, TEXT, READ, WRITE, LIST, WHOLE, REAL, NAME } kind;
+    enum { FLAG, TEXT, READ, WRITE, LIST, FILES, WHOLE, REAL, NAME } kind;
     unsigned commands;
     void *field;
     const char *help, *fallback;
@@ -54,7 +55,8 @@ static const option table[] = {
     {"--out", "FILE", WRITE, DUMP | REFINE, &now.out,
      "the dump, safetensors (scalars beside it); the scores", REQUIRED},
     {"--out", "FILE", WRITE, SOLVE, &now.out,
-     "the assignment; with --budgets, % stands for the budget"},
+     "the assignment (-: standard output, results go to standard error); with "
+     "--budgets, % stands for the budget"},
     {"--alloc", "FILE", READ, QUANTIZE, &now.alloc,
      "of gamma solve, or any table of module and bits", REQUIRED},
     {"--alloc", "FILE", READ, EVAL, &now.alloc,
@@ -107,7 +109,7 @@ static const option table[] = {
     {"--fuse", "LIST...", LIST, SOLVE | CHECK, &now.constraints.fuse, "a+b+c,...: "
      "modules of one parent (or whole names) that take the same bits, such as "
      "q_proj+k_proj+v_proj,gate_proj+up_proj"},
-    {"--resource", "LIST...", LIST, SOLVE | CHECK, &now.constraints.resources,
+    {"--resource", "LIST...", FILES, SOLVE | CHECK, &now.constraints.resources,
      "FILE:LIMIT,...: sum of costs <= LIMIT; FILE has columns module and one "
      "for each number of bits (GLPK); check: FILE,..."},
     {"--solver", "both|dp|glpk", NAME, SOLVE, &now.solve.solver,
@@ -149,7 +151,7 @@ static const option table[] = {
     {"--allow", "LIST", TEXT, FIT | DUMP, &now.allow,
      "PATTERN=2,3;PATTERN=4;...: modules (or their last parts) that match, '*' "
      "for anything, have only these candidates"},
-    {"--cache", "DIR", TEXT, CHOSEN | DUMP | REFINE, &now.cache,
+    {"--cache", "DIR", WRITE, CHOSEN | DUMP | REFINE, &now.cache,
      "of the candidates (beside the allocation, dump, scores)"},
     {"--sequences", "S", WHOLE, LEARN | CHOSEN | BAQ | SHOW, &now.fit.sequences,
      "calibration sequences, spread evenly over the text", "16", 1, 1 << 20},
@@ -328,7 +330,7 @@ static void take_option(char **argv, int *at) {
     if (!flag && (!value || strncmp(value, "--", 2) == 0))
         gm_fail(GM_EUSAGE, "%s: expected %s after it, found %s", name, o->value,
                 value ? value : "the end of the line");
-    if (now.given[i] && o->kind == LIST)
+    if (now.given[i] && (o->kind == LIST || o->kind == FILES))
         value = gm_format(&now.arena, "%s,%s", now.given[i], value);
     else if (now.given[i] && o->commands != ALL)
         gm_fail(GM_EUSAGE, "%s is given twice", name);
@@ -341,7 +343,7 @@ static void fill(const option *o, const char *text) {
     int count = 0;
     char *list = gm_format(&now.arena, "%s", o->value ? o->value : "");
     if (o->kind == FLAG) *(bool *)o->field = true;
-    if (o->kind >= TEXT && o->kind <= LIST) *(const char **)o->field = text;
+    if (o->kind >= TEXT && o->kind <= FILES) *(const char **)o->field = text;
     if (o->kind == WHOLE)
         *(long *)o->field = gm_parse_long(o->name, text, (long)o->least,
                                           (long)o->most);
@@ -364,33 +366,72 @@ void gm_options_fill(void) {
     }
 }
 
-/* An output that is there is no input of the same command, and no file of its
-   model. */
-static void check_output(const char *name, const char *to) {
-    struct stat info;
-    bool input = false;
-    if (stat(to, &info) != 0 || !S_ISREG(info.st_mode)) return;
+/* ----------------------------------------------------- inputs and outputs */
+
+typedef struct { const char **path; size_t count, room; } paths;
+static paths inputs;            /* all that the command reads ...          */
+static size_t named;            /* ... and, from here, the model's files   */
+
+static void add(paths *list, const char *path) {
+    list->path = gm_grow(&now.arena, list->path, list->count, &list->room,
+                         sizeof *list->path);
+    list->path[list->count++] = strcmp(path, GM_STANDARD) ? path : "/dev/stdin";
+}
+
+/* The files of a directory whose names match. */
+static void add_files(paths *list, const char *dir, const char *patterns) {
+    DIR *all = opendir(dir);
+    for (const struct dirent *e; all && (e = readdir(all));)
+        if (gm_name_matches(patterns, e->d_name))
+            add(list, gm_format(&now.arena, "%s/%s", dir, e->d_name));
+    if (all) closedir(all);
+}
+
+static void list_inputs(void) {
+    inputs = (paths){0};
     for (int i = 0; i < GM_OPERANDS && now.operand[i]; i++)
-        input = input || gm_same_file(to, now.operand[i]);
-    for (int i = 0; i < ROWS; i++)
-        input = input || (now.given[i] && table[i].kind == READ &&
-                          gm_same_file(to, now.given[i]));
-    if (input)
-        gm_fail(GM_EUSAGE, "%s: %s is also an input; expected another file",
-                name, to);
-    if (gm_same_file(gm_parent(&now.arena, to), now.operand[0]))
-        gm_fail(GM_EUSAGE, "%s: %s is a file of the model; expected another",
-                name, to);
+        add(&inputs, now.operand[i]);
+    for (int i = 0; i < ROWS; i++) {
+        if (!now.given[i]) continue;
+        if (table[i].kind == READ) add(&inputs, now.given[i]);
+        char *list = gm_format(&now.arena, "%s", now.given[i]), *limit;
+        for (char *item; table[i].kind == FILES && (item = strsep(&list, ","));
+             add(&inputs, item))
+            if ((limit = strrchr(item, ':'))) *limit = 0;
+    }
+    named = inputs.count;
+    add_files(&inputs, now.operand[0], "*");
+}
+
+void gm_check_output(const char *name, const char *to) {
+    struct stat info;
+    if (stat(to, &info) != 0 || !S_ISREG(info.st_mode)) return;
+    for (size_t i = 0; i < inputs.count; i++)
+        if (gm_same_file(inputs.path[i], to))
+            gm_fail(GM_EUSAGE, "%s: %s is %s", name, to, i < named ? "also an "
+                    "input; expected another file" : "a file of the model; "
+                    "expected another");
+}
+
+void gm_check_names(const char *dir, const char *names) {
+    paths found = {0};
+    add_files(&found, dir, names);
+    for (size_t i = 0; i < found.count; i++)
+        gm_check_output("--out", found.path[i]);
 }
 
 gm_call *gm_options_read(const gm_command *c, char **argv) {
     int operands = 0, isa = 0;
     now = (gm_call){.command = c};
-    /* a tab in a name would be another cell of a result, a newline a row */
-    for (int i = 0; argv[i]; i++)
-        if (gm_control(argv[i]))
-            gm_fail(GM_EUSAGE, "argument \"%.160s\": control character 0x%02X",
-                    argv[i], (unsigned char)*gm_control(argv[i]));
+    /* a tab in a name would be another cell of a result, a newline a row, and
+       what is no UTF-8 could not be read back */
+    for (int i = 0; argv[i]; i++) {
+        const uint8_t *at = (const uint8_t *)gm_control(argv[i]);
+        if (at)
+            gm_fail(GM_EUSAGE, "argument \"%.160s\": %s 0x%02X", argv[i],
+                    *at < 0xA0 || *at == 0xC2 ? "control character"
+                                              : "expected UTF-8, found", *at);
+    }
     for (int i = 0; argv[i]; i++)
         if (argv[i][0] == '-' && argv[i][1])
             take_option(argv, &i);
@@ -410,8 +451,15 @@ gm_call *gm_options_read(const gm_command *c, char **argv) {
     if (now.isa && (isa == GM_ISA_COUNT || !gm_isa_use((gm_isa)isa)))
         gm_fail(GM_EUSAGE, "--isa: expected scalar, avx2 or avx512, as far as "
                 "this machine has it; found \"%s\"", now.isa);
+    list_inputs();
     for (int i = 0; i < ROWS; i++)
-        if (now.given[i] && table[i].kind == WRITE)
-            check_output(table[i].name, now.given[i]);
+        if (now.given[i] && table[i].kind == WRITE) {
+            const char kind = *table[i].value;  /* DIR, FILE; PATH of either */
+            if (strcmp(now.given[i], GM_STANDARD) == 0 &&
+                (kind == 'D' || (kind == 'P' && !now.packed)))
+                gm_fail(GM_EUSAGE, "%s: expected a directory, found - (standard "
+                        "output)", table[i].name);
+            gm_check_output(table[i].name, now.given[i]);
+        }
     return &now;
 }

@@ -5,6 +5,8 @@
 static void run_quantize(gm_call *call) {
     gm_arena *a = &call->arena;
     gm_model_open(a, call->operand[0], &call->model);
+    if (!call->packed && !gm_same_file(call->out, call->operand[0]))
+        gm_check_names(call->out, gm_export_names(a, &call->model));
     gm_call_chosen(call);
     int64_t bytes = (call->packed ? gm_export_packed : gm_export_dequantized)(
         a, &call->candidates, call->choice, call->out, &call->report);

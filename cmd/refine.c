@@ -86,8 +86,10 @@ static void run_refine(gm_call *call) {
     gm_call_match(call, &scores, NULL);
     const bool made_from_it = read_origin(call, &scores, text_hash);
     const bool find = call->recipe.quantizer == GM_GPTQ && !made_from_it;
-    gm_out_open(a, call->out, &out);
-    gm_out_abandon(&out);
+    if (gm_is_file(call->out)) {        /* who reads a pipe would see an end */
+        gm_out_open(a, call->out, &out);
+        gm_out_abandon(&out);
+    }
     call->plan = (gm_plan){.rivals = GM_MEASURES_GRADIENTS,
                            .candidates = !call->external && !find};
     gm_call_plan(call);

@@ -26,12 +26,14 @@ static void run_budget(running *r, const char *text) {
     gm_budget budget = gm_budget_parse(scores, call->in, text);
     gm_allocate(a, scores, &budget, &options, choice, &certificate,
                 &allocation);           /* GM_ELIMIT: the row says so */
-    gm_allocation_write(a, gm_format(a, "%s/alloc-%s.tsv", call->out, text),
-                        &allocation);
-    if (!call->no_models)
+    const char *alloc = gm_format(a, "%s/alloc-%s.tsv", call->out, text);
+    if (!call->no_models) {         /* never beside another one's model */
+        gm_remove_file(a, alloc);
         gm_export_dequantized(a, &call->candidates, choice,
                               gm_format(a, "%s/model-%s", call->out, text),
                               &call->report);
+    }
+    gm_allocation_write(a, alloc, &allocation);
     gm_rivals_choose(r->rivals, GM_UNIFORM, &budget, same, NULL);
     for (long m = 0; m < scores->M; m++)        /* some may have less */
         if (same[m] > k) k = same[m];
@@ -55,6 +57,11 @@ static void run_run(gm_call *call) {
     gm_arena *a = &call->arena;
     char hash[65];
     gm_call_prepare(call);
+    gm_check_names(call->out, "alloc-*.tsv");
+    const char *names = gm_export_names(a, &call->model);
+    char *list = gm_format(a, "%s", call->budgets);
+    for (char *item; (item = strsep(&list, ","));)
+        gm_check_names(gm_format(a, "%s/model-%s", call->out, item), names);
     gm_call_begin(call);
     gm_call_learn(call, &r.scores, hash);
     if (gm_rank() > 0) return;      /* the rest is done by one process */
@@ -66,7 +73,7 @@ static void run_run(gm_call *call) {
     gm_result_begin("budget\toriginal_ppl\tuniform_bits\tuniform_ppl\t"
                     "uniform_bytes\tgamma_bits\tgamma_ppl\tgamma_bytes\t"
                     "gamma_kl\tproof");
-    char *list = gm_format(a, "%s", call->budgets);
+    list = gm_format(a, "%s", call->budgets);
     for (char *item; (item = strsep(&list, ","));) run_budget(&r, item);
     gm_result_end(call);
     gm_talk(call, "%s: scores.tsv (reusable: gamma solve), alloc-BUDGET.tsv "

@@ -12,7 +12,9 @@
 
 /* ------------------------------------------------------------------- grids */
 
-static void print_line(const char *line) { printf("%s\n", line); }
+static void print_line(const char *line) {
+    fprintf(gm_results(), "%s\n", line);
+}
 
 void gm_call_grid(gm_call *call, const gm_scores *scores,
                   const gm_allocation *chosen) {
@@ -21,11 +23,11 @@ void gm_call_grid(gm_call *call, const gm_scores *scores,
     if (!set || !*set) set = getenv("LC_CTYPE");
     if (!set || !*set) set = getenv("LANG");
     set = set ? strchr(set, '.') : NULL;
-    ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
+    ioctl(fileno(gm_results()), TIOCGWINSZ, &size);
     const gm_style style = {
         .utf8 = set && (!strncasecmp(set, ".UTF-8", 6) ||
                         !strncasecmp(set, ".UTF8", 5)),
-        .colour = isatty(STDOUT_FILENO) && !(no_colour && *no_colour),
+        .colour = isatty(fileno(gm_results())) && !(no_colour && *no_colour),
         .width = size.ws_col ? size.ws_col : 80, .print = print_line};
     const bool both = scores && chosen;
     if (both) printf("\n");
@@ -42,8 +44,8 @@ static void show_table(gm_call *call) {
     gm_allocation chosen;
     gm_table_read(&call->arena, call->operand[0], &t);
     const bool bits = gm_table_column(&t, "bits") >= 0;
-    if (bits) gm_allocation_read(&call->arena, t.path, &chosen);
-    else gm_scores_read(&call->arena, t.path, &scores);
+    if (bits) gm_allocation_read(&call->arena, call->operand[0], &chosen);
+    else gm_scores_read(&call->arena, call->operand[0], &scores);
     if (!call->json) {
         gm_call_grid(call, bits ? NULL : &scores, bits ? &chosen : NULL);
         return;

@@ -155,6 +155,12 @@ static void solve_many(solving *s) {
     const gm_certificate *t = &s->certificate;
     gm_certificate limit = {0};     /* of the last that met one */
     char *list = gm_format(&call->arena, "%s", call->budgets);
+    static const char *const files[] = {"--out", "--lp-plain", "--proof"};
+    char *names = gm_format(&call->arena, "%s", call->budgets);
+    for (char *text; (text = strsep(&names, ","));)
+        for (int i = 0; i < 3; i++)
+            if (gm_given(files[i]))
+                gm_check_output(files[i], file_of(s, files[i], text));
     gm_result_begin("budget\tsize\tslack\tcode_bits\tfile_bytes\tscore\t"
                     "objective\tbound\tgap\tlp_bound\toptimal\tagreed");
     for (char *text; (text = strsep(&list, ","));) {

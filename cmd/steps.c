@@ -134,13 +134,17 @@ void gm_call_claim(gm_call *call) {
     if (gm_same_file(call->operand[0], call->out))
         gm_fail(GM_EUSAGE, "%s: the output directory is the model's own; "
                 "expected another", call->out);
+    if (call->plan.learns)
+        gm_check_names(call->out, "scores.tsv,fit.state,learning.tsv");
     if (gm_rank() > 0) return;
     gm_make_dir(call->out);
     call->claim = gm_dir_lock(&call->arena, call->out); /* for all ranks */
 }
 
 const char *gm_call_cache(gm_call *call, const char *path) {
-    return call->cache ? call->cache : gm_parent(&call->arena, path);
+    if (call->cache) return call->cache;
+    return gm_is_file(path) && strncmp(path, "/dev/", 5) != 0
+         ? gm_parent(&call->arena, path) : ".";
 }
 
 const char *gm_call_way(gm_call *call, int count) {
@@ -202,6 +206,7 @@ static void make_table(gm_call *call) {
 
 void gm_call_open(gm_call *call, const char *dir, const char *hash) {
     gm_arena *a = &call->arena;
+    gm_check_names(dir, "sha256-*.txt");
     if (hash)
         gm_candidates_find(a, &call->model, &call->recipe, hash, dir,
                            &call->candidates);
@@ -253,7 +258,7 @@ void gm_call_chosen(gm_call *call) {
     if (find && !made)
         gm_fail(GM_EUSAGE, "%s has no candidates_hash and GPTQ candidates are "
                 "made from a calibration text: --calib FILE is missing",
-                call->alloc);
+                allocation.path);
     if (gptq && !find) gm_call_calibrate(call);
     gm_call_open(call, gm_call_cache(call, call->alloc), find ? made : NULL);
     if (hash && strcmp(hash, call->model.hash) != 0)

@@ -15,6 +15,7 @@ static void run_dump(gm_call *call) {
         gm_fail(GM_EUSAGE, "dump: --resume belongs to gamma fit; expected "
                 "--state FILE");
     gm_call_prepare(call);
+    gm_check_output("--out", gm_dump_scalars(a, call->out));
     const long step = gm_parse_long("--step", call->step, 1, call->fit.steps);
     call->dump.limit = call->dump_mb * 1000000;
     gm_call_begin(call);

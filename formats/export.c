@@ -4,10 +4,8 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "formats.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* module[i]: 7 layer + linear whose weight is tensor i of the model, or -1. */
 static long *modules_of(gm_arena *arena, const gm_model *model) {
@@ -33,11 +31,13 @@ static void write_stored(gm_out *out, const gm_tensor *t) {
 
 /* -------------------------------------------------- Hugging Face directory */
 
-/* What makes a directory loadable, besides the weights. */
+/* What makes a directory loadable, besides the weights; config.json last: a
+   directory without it is visibly unfinished. */
 static const char *const companions[] = {
     "tokenizer.json", "tokenizer_config.json", "generation_config.json",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
     "chat_template.jinja", "model.safetensors.index.json", "config.json"};
+enum { COMPANIONS = sizeof companions / sizeof *companions };
 
 /* Candidate k of module m, dequantized, in the dtype of its weight t; or t. */
 static void write_weight(gm_arena *arena, const gm_candidates *candidates,
@@ -89,12 +89,34 @@ static int64_t write_shard(gm_arena *arena, const gm_candidates *candidates,
     return bytes;
 }
 
+const char *gm_export_names(gm_arena *arena, const gm_model *model) {
+    const char *names = "";
+    for (long i = 0; i < model->tensors.files; i++)
+        names = gm_format(arena, "%s%s,", names,
+                          gm_base_name(model->tensors.file[i]->path));
+    for (size_t i = 0; i < COMPANIONS; i++)
+        names = gm_format(arena, "%s%s%s", names, i ? "," : "", companions[i]);
+    return names;
+}
+
+/* Before the first weight goes where an older model was: without config.json
+   nobody takes a mixture of both for a model.  What only the older one has
+   would be taken for this one's. */
+static void remove_older(gm_arena *arena, const gm_model *model,
+                         const char *dir) {
+    char *names = gm_format(arena, "%s,model.safetensors",
+                            gm_export_names(arena, model));
+    gm_remove_file(arena, gm_format(arena, "%s/config.json", dir));
+    for (char *name; (name = strsep(&names, ","));)
+        if (!gm_exists(gm_format(arena, "%s/%s", model->dir, name)))
+            gm_remove_file(arena, gm_format(arena, "%s/%s", dir, name));
+}
+
 int64_t gm_export_dequantized(gm_arena *arena, const gm_candidates *candidates,
                               const int *choice, const char *dir,
                               const gm_report *report) {
     const gm_model *model = candidates->model;
     const long files = model->tensors.files;
-    const char *config = gm_format(arena, "%s/config.json", dir);
     int64_t bytes = 0;
     if (gm_same_file(model->dir, dir))
         gm_fail(GM_EUSAGE, "%s: the output directory is the model's own; "
@@ -102,10 +124,7 @@ int64_t gm_export_dequantized(gm_arena *arena, const gm_candidates *candidates,
     gm_make_dir(dir);
     gm_lock *lock = gm_dir_lock(arena, dir);
     const long *module = modules_of(arena, model);
-    /* several shards in place of an older model's: without config.json nobody
-       takes a mixture of both for a model */
-    if (files > 1 && unlink(config) != 0 && errno != ENOENT)
-        gm_fail(GM_EIO, "%s: cannot remove: %s", config, strerror(errno));
+    remove_older(arena, model, dir);
     for (long i = 0; i < files; i++) {
         const char *path = model->tensors.file[i]->path;
         bytes += write_shard(arena, candidates, choice, module, path,
@@ -113,8 +132,7 @@ int64_t gm_export_dequantized(gm_arena *arena, const gm_candidates *candidates,
                                        gm_base_name(path)));
         gm_say(report, "writing shards", i + 1, files);
     }
-    /* config.json last: a directory without it is visibly unfinished */
-    for (size_t i = 0; i < sizeof companions / sizeof *companions; i++) {
+    for (size_t i = 0; i < COMPANIONS; i++) {
         const char *from = gm_format(arena, "%s/%s", model->dir, companions[i]);
         const char *to = gm_format(arena, "%s/%s", dir, companions[i]);
         if (gm_exists(from)) gm_copy_file(arena, from, to);

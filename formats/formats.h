@@ -49,9 +49,12 @@ void gm_external_open(gm_arena *arena, const gm_model *model,
 /* ---------------------------------------------------------------- export.c
    Writes quantized models; the bytes of the weight files written. */
 
+/* The names of the files that it may hold, joined by commas. */
+const char *gm_export_names(gm_arena *arena, const gm_model *model);
 /* A Hugging Face directory like the model's own, the chosen modules replaced
    by their dequantized candidates, in the checkpoint's dtypes and shards.
-   Loads in transformers unchanged. */
+   Loads in transformers unchanged.  Of an older model there, config.json goes
+   first and comes last; what only that had goes too. */
 int64_t gm_export_dequantized(gm_arena *arena, const gm_candidates *candidates,
                               const int *choice, const char *dir,
                               const gm_report *report);

@@ -1,5 +1,5 @@
 /* base.c: errors, arenas, random numbers, SHA-256, numbers written by people.
-   Uses libc only; everything else stands on this file.
+   Uses libc and gm_utf8; everything else stands on this file.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "lib.h"
 
@@ -14,19 +14,22 @@
 
 /* ------------------------------------------------------------------ errors */
 
-/* U+0080 to U+009F, in UTF-8 two bytes: some terminals obey them too. */
+/* U+0080 to U+009F, as two bytes or as one: some terminals obey them too. */
 char *gm_control(const char *text) {
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++)
-        if (*c < ' ' || *c == 0x7f ||
-            (*c == 0xC2 && c[1] >= 0x80 && c[1] <= 0x9F))
-            return (char *)(uintptr_t)c;
+    const char *end = text + strlen(text);
+    uint32_t point = 0;
+    for (int n; text < end; text += n) {
+        n = gm_utf8(text, end, &point);
+        if (!n || point < ' ' || (point >= 0x7F && point < 0xA0))
+            return (char *)(uintptr_t)text;
+    }
     return NULL;
 }
 
 void gm_clean(char *text, const char *keep) {
     for (char *c = text; (c = gm_control(c)); c++) {
         if (strchr(keep, (unsigned char)*c)) continue;
-        if (*c == (char)0xC2) *c++ = '?';
+        if (*c == (char)0xC2 && (c[1] & 0xC0) == 0x80) *c++ = '?';
         *c = '?';
     }
 }
@@ -99,7 +102,8 @@ void gm_bad(const char *where, const char *format, ...) {
     va_start(list, format);
     vsnprintf(error.text, sizeof error.text, format, list);
     va_end(list);
-    gm_fail(GM_EINPUT, "%s: %s", where, error.text);
+    gm_fail(GM_EINPUT, "%s: %s", strcmp(where, GM_STANDARD) ? where
+            : "standard input", error.text);
 }
 
 static _Noreturn void out_of_memory(void) {

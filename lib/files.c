@@ -1,5 +1,5 @@
-/* files.c: whole files in, files read piece by piece, atomic files out,
-   directories, locks.
+/* files.c: whole files in, pipes in, files read piece by piece, atomic files
+   out, directories, locks.
 
    May touch: the file system and base.c.  Nothing is mapped: a file that is
    cut or changed while it is read is an error with its name.
@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,18 +38,28 @@ bool gm_exists(const char *path) {
 
 static void input_release(void *input) { close(((gm_input *)input)->fd); }
 
-gm_input *gm_input_open(gm_arena *arena, const char *path) {
+/* `-` is standard input.  A pipe or device has no size, and is waited for
+   unless `flags` say not to (O_NONBLOCK). */
+static gm_input *input_open(gm_arena *arena, const char *path, int flags) {
+    const bool standard = strcmp(path, GM_STANDARD) == 0;
     gm_input *in = gm_alloc(arena, 1, sizeof *in);
     struct stat info;
-    in->path = gm_format(arena, "%s", path);
-    in->fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (in->fd < 0) refused(path, "open");
+    in->path = gm_format(arena, "%s", standard ? "standard input" : path);
+    in->fd = standard ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0)
+                      : open(path, O_RDONLY | O_CLOEXEC | flags);
+    if (in->fd < 0) refused(in->path, "open");
     gm_own(&in->owned, input_release, in);
-    if (fstat(in->fd, &info) != 0) refused(path, "stat");
-    if (!S_ISREG(info.st_mode)) gm_bad(path, "not a regular file");
-    in->size = (size_t)info.st_size;
+    if (fstat(in->fd, &info) != 0) refused(in->path, "stat");
+    in->stream = standard || !S_ISREG(info.st_mode);
+    if (S_ISDIR(info.st_mode) || (in->stream && flags & O_NONBLOCK))
+        gm_bad(in->path, "not a regular file");
+    in->size = in->stream ? 0 : (size_t)info.st_size;
     in->changed = info.st_mtim;
     return in;
+}
+
+gm_input *gm_input_open(gm_arena *arena, const char *path) {
+    return input_open(arena, path, O_NONBLOCK);
 }
 
 void gm_input_read(const gm_input *in, int64_t from, size_t count, void *to) {
@@ -69,6 +80,7 @@ void gm_input_read(const gm_input *in, int64_t from, size_t count, void *to) {
    the old one. */
 static void input_check(const gm_input *in) {
     struct stat now;
+    if (in->stream) return;
     if (fstat(in->fd, &now) != 0) refused(in->path, "stat");
     if ((size_t)now.st_size == in->size &&
         now.st_mtim.tv_sec == in->changed.tv_sec &&
@@ -88,12 +100,44 @@ void gm_inputs_check(void) {
         if (o->release == input_release) input_check(o->thing);
 }
 
+/* What pipes gave: they are read once, but may be asked for again. */
+static gm_arena kept;
+static struct stream {
+    struct stream *next;
+    const char *path, *text;
+    size_t bytes;
+} *streams;
+
+static const struct stream *stream_read(const gm_input *in, const char *path) {
+    const size_t MOST = 1 << 28;        /* of what may never end */
+    struct stream *s = gm_alloc(&kept, 1, sizeof *s);
+    size_t room = 0, n = 0;
+    char *text = NULL;
+    for (ssize_t got = 1; got; n += (size_t)got) {
+        text = gm_grow(&kept, text, n, &room, 1);
+        got = read(in->fd, text + n, room - n);
+        if (got < 0) refused(in->path, "read");
+        if (n + (size_t)got > MOST)
+            gm_bad(in->path, "expected at most %zu bytes of what is no regular "
+                   "file, found more", MOST);
+    }
+    *s = (struct stream){streams, gm_format(&kept, "%s", path), text, n};
+    return streams = s;
+}
+
 char *gm_file_text(gm_arena *arena, const char *path, size_t *bytes) {
-    gm_input *in = gm_input_open(arena, path);
-    char *text = gm_alloc(arena, in->size + 1, 1);
-    gm_input_read(in, 0, in->size, text);
-    if (bytes) *bytes = in->size;
-    gm_input_close(in);
+    gm_input *in = NULL;
+    if (!kept.chunk) streams = NULL;    /* a failing frame gave it back */
+    const struct stream *s = streams;
+    while (s && strcmp(s->path, path) != 0) s = s->next;
+    if (!s) in = input_open(arena, path, 0);
+    if (in && in->stream) s = stream_read(in, path);
+    const size_t n = s ? s->bytes : in->size;
+    char *text = gm_alloc(arena, n + 1, 1);
+    if (s && n) memcpy(text, s->text, n);
+    if (!s) gm_input_read(in, 0, n, text);
+    if (bytes) *bytes = n;
+    if (in) gm_input_close(in);
     return text;
 }
 
@@ -114,17 +158,19 @@ void gm_file_hash(const char *path, char hex[65]) {
 }
 
 void gm_copy_file(gm_arena *arena, const char *from, const char *to) {
+    gm_mark mark = gm_arena_mark(arena);
     gm_out out;
     size_t bytes;
     const char *text = gm_file_text(arena, from, &bytes);
     gm_out_open(arena, to, &out);
     gm_out_write(&out, text, bytes);
     gm_out_commit(&out);
+    gm_arena_rewind(arena, mark);
 }
 
 /* ----------------------------------------------------------------- outputs */
 
-/* Unfinished ones.  A handler of signals walks this list: it is whole after
+/* Unfinished files.  A handler of signals walks this list: it is whole after
    each single store, and a path outlives its place in the list. */
 static gm_out *unfinished;
 
@@ -136,18 +182,19 @@ void gm_out_remove_all(void) {
 /* It is over: no name to remove, nothing open. */
 static void out_end(gm_out *out) {
     gm_out **at = &unfinished;
-    while (*at != out) at = &(*at)->next;
-    *at = out->next;
+    while (*at && *at != out) at = &(*at)->next;
+    if (*at) *at = out->next;
     gm_disown(&out->owned);
     if (out->file) fclose(out->file);
     if (out->hold >= 0) close(out->hold);
     out->file = NULL;
+    out->hold = -1;
     out->partial = NULL;
 }
 
 void gm_out_abandon(gm_out *out) {
-    if (!out->partial) return;
-    unlink(out->partial);
+    if (!out->file && out->hold < 0) return;
+    if (out->partial) unlink(out->partial);
     out_end(out);
 }
 
@@ -174,10 +221,10 @@ static int partial_take(int fd, const char *path) {
    name, or the process ends however it may.  One that a killed process left is
    taken over.  Links are not followed: what they point to is not ours.  -1:
    errno says why, EWOULDBLOCK: another process is writing it. */
-static int partial_open(const char *path) {
+static int partial_open(const char *path, mode_t mode) {
     for (;;) {
         int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC |
-                      O_NONBLOCK, 0666);
+                      O_NONBLOCK, mode);
         if (fd < 0) return -1;
         bool mine = flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
         int why = mine ? partial_take(fd, path) : EWOULDBLOCK;
@@ -188,33 +235,92 @@ static int partial_open(const char *path) {
     }
 }
 
-void gm_out_open(gm_arena *arena, const char *path, gm_out *out) {
-    *out = (gm_out){.path = gm_format(arena, "%s", path), .hold = -1};
-    char *partial = gm_format(arena, "%s.partial", path);
-    int fd = partial_open(partial);
+const char *gm_link_end(gm_arena *arena, const char *path) {
+    const char *end = path;
+    char to[PATH_MAX];
+    for (int links = 0; links < 40; links++) {
+        const int n = (int)readlink(end, to, sizeof to);
+        if (n < 0) return end;
+        end = *to == '/' ? gm_format(arena, "%.*s", n, to)
+            : gm_format(arena, "%s/%.*s", gm_parent(arena, end), n, to);
+    }
+    errno = ELOOP;
+    refused(path, "follow");
+}
+
+bool gm_is_file(const char *path) {
+    struct stat info;
+    return strcmp(path, GM_STANDARD) != 0 &&
+           (stat(path, &info) != 0 || S_ISREG(info.st_mode));
+}
+
+void gm_remove_file(gm_arena *arena, const char *path) {
+    const char *end = gm_link_end(arena, path);
+    struct stat info;
+    if (lstat(end, &info) == 0 &&       /* no device, no pipe */
+        (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode)) && unlink(end) != 0)
+        refused(path, "remove");
+}
+
+/* PATH.partial beside the file that all links lead to.  Of one that it will
+   replace (`was`) it keeps owner and permissions, where we may give them. */
+static int open_partial(gm_arena *arena, gm_out *out, const struct stat *was) {
+    const mode_t mode = was->st_mode ? (was->st_mode & 0666) | 0200 : 0666;
+    const char *partial = gm_format(arena, "%s.partial", out->end);
+    int fd = partial_open(partial, mode);
     if (fd < 0 && errno == EWOULDBLOCK)
         gm_fail(GM_EIO, "%s: another gamma is writing this file", partial);
     if (fd < 0) refused(partial, "create");     /* not ours to remove */
-    out->partial = partial;
+    out->mode = was->st_mode;
+    if (out->mode && fchown(fd, was->st_uid, was->st_gid) != 0 &&
+        fchown(fd, (uid_t)-1, was->st_gid) != 0)
+        errno = 0;
+    out->partial = out->now = partial;
     out->next = unfinished;
     __atomic_store_n(&unfinished, out, __ATOMIC_RELEASE);
+    return fd;
+}
+
+bool gm_stdout_taken;
+
+/* Written to at once: what is no regular file, or has no name any more; what is
+   standard output already, but no device, which may be /dev/null. */
+void gm_out_open(gm_arena *arena, const char *path, gm_out *out) {
+    struct stat was = {0}, other;
+    bool standard = strcmp(path, GM_STANDARD) == 0;
+    const bool there = !standard && stat(path, &was) == 0;
+    int fd;
+    path = gm_format(arena, "%s", standard ? "standard output" : path);
+    *out = (gm_out){.path = path, .now = path, .hold = -1,
+                    .end = gm_link_end(arena, path)};
+    if (there && !S_ISCHR(was.st_mode) && fstat(STDOUT_FILENO, &other) == 0)
+        standard = same_file(&other, &was);
+    if (standard)
+        fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    else if (there && !(S_ISREG(was.st_mode) && lstat(out->end, &other) == 0 &&
+                        same_file(&other, &was)))
+        fd = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+    else
+        fd = open_partial(arena, out, &was);
+    if (fd < 0) refused(path, "create");
+    gm_stdout_taken = gm_stdout_taken || standard;
     gm_own(&out->owned, out_release, out);
     out->file = fdopen(fd, "wb");
     if (out->file) return;
     out->hold = fd;
-    refused(partial, "create");
+    refused(out->now, "create");
 }
 
 void gm_out_write(gm_out *out, const void *data, size_t bytes) {
     if (bytes && fwrite(data, 1, bytes, out->file) != bytes)
-        refused(out->partial, "write");
+        refused(out->now, "write");
     out->bytes += (int64_t)bytes;
 }
 
 void gm_out_write_at(gm_out *out, int64_t at, const void *data,
                      size_t bytes) {
     if (fseeko(out->file, (off_t)at, SEEK_SET) != 0)
-        refused(out->partial, "seek");
+        refused(out->now, "seek");
     gm_out_write(out, data, bytes);
 }
 
@@ -224,7 +330,7 @@ void gm_out_print(gm_out *out, const char *format, ...) {
     int bytes = out->file ? vfprintf(out->file, format, args)
                           : vsnprintf(NULL, 0, format, args);
     va_end(args);
-    if (bytes < 0) refused(out->partial, "write");
+    if (bytes < 0) refused(out->now, "write");
     out->bytes += bytes;
 }
 
@@ -243,20 +349,24 @@ static void sync_parent(const char *path) {
 }
 
 /* The lock is held through `hold` while the file gets its name.  Nothing made
-   from a file that changed gets it. */
+   from a file that changed gets it.  A device or pipe may have no sync. */
 void gm_out_commit(gm_out *out) {
-    if (fflush(out->file) != 0) refused(out->partial, "write");
-    if (fsync(fileno(out->file)) != 0) refused(out->partial, "sync");
-    out->hold = fcntl(fileno(out->file), F_DUPFD_CLOEXEC, 0);
-    if (out->hold < 0) refused(out->partial, "close");
     FILE *file = out->file;
+    if (fflush(file) != 0) refused(out->now, "write");
+    if (out->mode) fchmod(fileno(file), out->mode & 0777);
+    if (fsync(fileno(file)) != 0 &&
+        (out->partial || (errno != EINVAL && errno != EROFS)))
+        refused(out->now, "sync");
+    out->hold = fcntl(fileno(file), F_DUPFD_CLOEXEC, 0);
+    if (out->hold < 0) refused(out->now, "close");
     out->file = NULL;
-    if (fclose(file) != 0) refused(out->partial, "close");
+    if (fclose(file) != 0) refused(out->now, "close");
     gm_inputs_check();
-    if (rename(out->partial, out->path) != 0)
+    const bool named = out->partial;
+    if (named && rename(out->partial, out->end) != 0)
         refused(out->partial, "rename to its final name");
     out_end(out);
-    sync_parent(out->path);
+    if (named) sync_parent(out->end);
 }
 
 /* ------------------------------------------------------------- directories */

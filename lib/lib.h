@@ -18,6 +18,9 @@ _Static_assert(sizeof(long) == 8, "long has 64 bits");
 #define GM_VERSION "0.1"
 #define GM_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
+/* The path that stands for standard input and output. */
+#define GM_STANDARD "-"
+
 /* The scalar type of weights and activations.  -DGM_DOUBLE builds the same
    sources in double: only for comparing gradients with finite differences. */
 #ifdef GM_DOUBLE
@@ -48,7 +51,7 @@ typedef struct { char text[1024]; } gm_error;
    goes on behind its gm_try.  Never across a parallel region. */
 _Noreturn void gm_fail(gm_status status, const char *format, ...)
     GM_PRINTF(2, 3);
-/* GM_EINPUT, "WHERE: MESSAGE". */
+/* GM_EINPUT, "WHERE: MESSAGE"; `-` is called standard input. */
 _Noreturn void gm_bad(const char *where, const char *format, ...)
     GM_PRINTF(2, 3);
 /* body(context) in a frame of its own; how it ended.  err: may be NULL. */
@@ -76,8 +79,9 @@ typedef struct gm_frame {
 void gm_frame_open(gm_frame *frame);
 void gm_frame_close(gm_frame *frame);
 
-/* The first control character, or NULL.  gm_clean replaces all but those in
-   `keep` by '?': no escape sequence of a file may reach a terminal. */
+/* The first control character or byte that is no UTF-8, or NULL.  gm_clean
+   replaces all but those in `keep` by '?': no escape sequence of a file may
+   reach a terminal. */
 char *gm_control(const char *text);
 void gm_clean(char *text, const char *keep);
 
@@ -232,18 +236,20 @@ void gm_lower_inverse(long n, const double *L, double *X);
    Files in, atomic files out, directories.  What cannot be opened, read or
    written: GM_EIO. */
 
-/* The whole of a regular file, a NUL behind it; bytes: may be NULL. */
+/* The whole of a file, or of a pipe, a device, `-`, up to 256 MiB (the same
+   again when asked again); a NUL behind it; bytes: may be NULL. */
 char *gm_file_text(gm_arena *arena, const char *path, size_t *bytes);
 void gm_file_hash(const char *path, char hex[65]);
 void gm_copy_file(gm_arena *arena, const char *from, const char *to);
 
-/* A file that stays open to be read piece by piece.  GM_EIO when it ends
+/* A regular file that stays open to be read piece by piece.  GM_EIO when it ends
    early, and, when it is closed or gm_inputs_check asks of all that are open,
    when its size or time of change is another one. */
 typedef struct {
     const char *path;
     size_t size;
     struct timespec changed;    /* when, as it was opened */
+    bool stream;                /* no file: without size and time of change */
     int fd;
     gm_owned owned;
 } gm_input;
@@ -254,10 +260,14 @@ void gm_inputs_check(void);
 
 /* A file that appears whole or not at all: PATH.partial, which one process at
    a time may write, gets its name at the end, unless an open input has changed,
-   and is removed when the frame fails. */
+   and is removed when the frame fails.  A link keeps pointing: what it leads to
+   is replaced.  A device, a pipe, `-` (standard output) is written to at once,
+   and partial is NULL. */
 typedef struct gm_out {
     FILE *file;
     const char *path, *partial;
+    const char *end, *now;      /* what `path` leads to; what is open, as said */
+    unsigned mode;              /* of the file that it replaces; 0: of none */
     int64_t bytes;
     int hold;                   /* a second descriptor, keeps the lock */
     struct gm_out *next;
@@ -271,6 +281,12 @@ void gm_out_print(gm_out *out, const char *format, ...) GM_PRINTF(2, 3);
 void gm_out_commit(gm_out *out);
 void gm_out_abandon(gm_out *out);
 void gm_out_remove_all(void);       /* for handlers of signals */
+extern bool gm_stdout_taken;        /* an output was standard output */
+const char *gm_link_end(gm_arena *arena, const char *path);
+/* A regular file, or nothing there yet. */
+bool gm_is_file(const char *path);
+/* Removes what a path leads to, if that is a file. */
+void gm_remove_file(gm_arena *arena, const char *path);
 
 void gm_make_dir(const char *path); /* and its parents */
 

@@ -118,8 +118,17 @@ bool gm_mip_takes(gm_mip *mip, int column) {
 void gm_mip_write(gm_arena *arena, gm_mip *mip, const char *path) {
     gm_out out;
     gm_out_open(arena, path, &out);
-    if (glp_write_lp(mip->P, NULL, out.partial))
-        gm_fail(GM_EIO, "%s: cannot write", path);
+    /* GLPK wants a name; what has none, or is none to open again, gets a copy
+       of a file without one */
+    FILE *copy = out.partial ? NULL : tmpfile();
+    const char *to = copy ? gm_format(arena, "/proc/self/fd/%d", fileno(copy))
+                          : out.partial;
+    const bool written = to && glp_write_lp(mip->P, NULL, to) == 0;
+    char piece[4096];
+    for (size_t n = 1; written && copy && n; gm_out_write(&out, piece, n))
+        n = fread(piece, 1, sizeof piece, copy);
+    if (copy) fclose(copy);
+    if (!written) gm_fail(GM_EIO, "%s: cannot write", out.path);
     gm_out_commit(&out);
 }
 

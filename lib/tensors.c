@@ -296,8 +296,11 @@ const gm_json *gm_json_parse(gm_arena *arena, const char *path, long line,
 
 const gm_json *gm_json_read(gm_arena *arena, const char *path) {
     gm_arena scratch = {0};
-    size_t bytes;
-    const char *text = gm_file_text(&scratch, path, &bytes);
+    gm_input *in = gm_input_open(&scratch, path);
+    const size_t bytes = in->size;
+    char *text = gm_alloc(&scratch, bytes + 1, 1);
+    gm_input_read(in, 0, bytes, text);
+    gm_input_close(in);
     const gm_json *root = gm_json_parse(arena, path, 1, text, bytes);
     gm_arena_free(&scratch);
     return root;
@@ -912,7 +915,8 @@ void gm_table_read(gm_arena *arena, const char *path, gm_table *out) {
     check_text(path, text, bytes);
     const long lines = gm_count_char(text, '\n') + 1;
     const long cells = lines + gm_count_char(text, '\t');
-    gm_table t = {.path = gm_format(arena, "%s", path)};
+    gm_table t = {.path = gm_format(arena, "%s", strcmp(path, GM_STANDARD)
+                                    ? path : "standard input")};
     t.line = gm_alloc(arena, (size_t)lines, sizeof *t.line);
     t.column = gm_alloc(arena, (size_t)cells, sizeof *t.column);
     t.cell = gm_alloc(arena, (size_t)cells, sizeof *t.cell);

@@ -98,9 +98,8 @@ static void test_write_errors(void) {
     CHECK_TEXT(contents(DIR "/o"), "new 7 0.500");
     /* The target is a directory. */
     CHECK(STATUS(gm_make_dir(DIR "/target")) == GM_OK, "%s", err.text);
-    refused(STATUS((gm_out_open(&arena, DIR "/target", &out),
-                    gm_out_commit(&out))), GM_EIO, DIR "/target.partial: cannot "
-            "rename to its final name: Is a directory");
+    refused(STATUS(gm_out_open(&arena, DIR "/target", &out)), GM_EIO,
+            DIR "/target: cannot create: Is a directory");
     CHECK(access(DIR "/target.partial", F_OK) != 0, "removed");
 }
 
@@ -195,10 +194,97 @@ static void test_input(void) {
     CHECK(!STATUS(gm_input_close(in)), "%s", err.text);
 }
 
+/* Written and committed, or (abandon) given up. */
+static void write_out(const char *path, const char *text, bool abandon) {
+    gm_out out;
+    gm_out_open(&arena, path, &out);
+    gm_out_print(&out, "%s", text);
+    if (abandon) gm_out_abandon(&out);
+    else gm_out_commit(&out);
+}
+
+static bool is(const char *path, mode_t kind) {
+    struct stat info;
+    return lstat(path, &info) == 0 && (info.st_mode & S_IFMT) == kind;
+}
+
+/* Links keep pointing, what they lead to is replaced with its permissions; a
+   pipe stays one, also when the output is given up. */
+static void test_places(void) {
+    struct stat info;
+    char read_back[8] = "";
+    write_file(DIR "/place", "old", 3);
+    CHECK(!chmod(DIR "/place", 0640), "private");
+    unlink(DIR "/l1"), unlink(DIR "/l2"), unlink(DIR "/l3");
+    unlink(DIR "/nothing");
+    CHECK(!symlink("place", DIR "/l1") && !symlink("p/../l1", DIR "/l2") &&
+          !symlink("nothing", DIR "/l3"), "links");
+    CHECK(!STATUS(write_out(DIR "/l2", "new", false)), "%s", err.text);
+    CHECK_TEXT(contents(DIR "/place"), "new");
+    CHECK(is(DIR "/l1", S_IFLNK) && is(DIR "/l2", S_IFLNK), "still links");
+    CHECK(!stat(DIR "/place", &info) && (info.st_mode & 0777) == 0640,
+          "mode %o", (unsigned)info.st_mode);
+    CHECK(!STATUS(write_out(DIR "/l3", "made", false)), "%s", err.text);
+    CHECK_TEXT(contents(DIR "/nothing"), "made");
+    CHECK(!STATUS(gm_remove_file(&arena, DIR "/l3")) && is(DIR "/l3", S_IFLNK),
+          "%s", err.text);
+    CHECK(access(DIR "/nothing", F_OK) != 0, "what the link led to is gone");
+    unlink(DIR "/fifo");
+    CHECK(!mkfifo(DIR "/fifo", 0600), "a pipe");
+    int fd = open(DIR "/fifo", O_RDWR);
+    CHECK(!STATUS(write_out(DIR "/fifo", "one", false)), "%s", err.text);
+    CHECK(!STATUS(write_out(DIR "/fifo", "two", true)), "%s", err.text);
+    CHECK(!STATUS(gm_remove_file(&arena, DIR "/fifo")), "%s", err.text);
+    CHECK(read(fd, read_back, 6) == 6 && !strcmp(read_back, "onetwo"), "%s",
+          read_back);
+    CHECK(is(DIR "/fifo", S_IFIFO) && !gm_is_file(DIR "/fifo"), "still a pipe");
+    close(fd);
+    CHECK(gm_is_file(DIR "/none") && gm_is_file(DIR "/l1") && !gm_is_file("-") &&
+          !gm_is_file(DIR), "files, or to be ones");
+}
+
+/* A pipe is read to its end, longer than any buffer, and once; a copy leaves
+   the caller's memory as it was. */
+static void test_streams(void) {
+    static char long_text[300000];
+    char *text = NULL, *again = NULL;
+    size_t bytes = 0;
+    memset(long_text, 'x', sizeof long_text);
+    write_file(DIR "/long", long_text, sizeof long_text);
+    FILE *pipe = popen("cat " DIR "/long", "r");
+    CHECK(pipe, "a pipe");
+    const char *path = gm_format(&arena, "/dev/fd/%d", fileno(pipe));
+    CHECK(!STATUS(text = gm_file_text(&arena, path, &bytes)), "%s", err.text);
+    CHECK(bytes == sizeof long_text && !memcmp(text, long_text, bytes) &&
+          !text[bytes], "%zu bytes", bytes);
+    text[0] = 'y';                      /* the caller's own */
+    pclose(pipe);
+    CHECK(!STATUS(again = gm_file_text(&arena, path, &bytes)), "%s", err.text);
+    CHECK(bytes == sizeof long_text && again[0] == 'x', "the same again");
+    refused(STATUS(gm_input_open(&arena, DIR "/fifo")), GM_EINPUT,
+            DIR "/fifo: not a regular file");
+    refused(STATUS(gm_file_text(&arena, DIR, NULL)), GM_EINPUT,
+            DIR ": not a regular file");
+    const size_t used = arena.used;
+    CHECK(!STATUS(gm_copy_file(&arena, DIR "/long", DIR "/copy")), "%s",
+          err.text);
+    CHECK(arena.used == used, "%zu bytes kept", arena.used - used);
+}
+
+/* What is no UTF-8 counts as a control character: one byte may be one. */
+static void test_clean(void) {
+    char text[] = "a\x9b" "b\xc2\x9b" "c\xff\xc3\xa9\xc2";
+    CHECK(gm_control(text) == text + 1, "0x9B");
+    CHECK(!gm_control("caf\xc3\xa9"), "text");
+    gm_clean(text, "");
+    CHECK_TEXT(text, "a?b??c?\xc3\xa9?");
+}
+
 static int test_main(void) {
     CHECK(STATUS(gm_make_dir(DIR)) == GM_OK, "%s", err.text);
     test_atomic(), test_write_errors(), test_remove_all();
     test_directories(), test_input();
+    test_places(), test_streams(), test_clean();
     gm_arena_free(&arena);
     return test_end("test_files");
 }

@@ -1,7 +1,10 @@
 #!/bin/sh
-# test_kill.sh: SIGKILL at random moments of fit, quantize (hf, packed), compare
-# and run.  Claims: after each kill every file is the whole old one or the whole
-# new one, apart from PATH.partial, which later runs take over; the same command
+# test_kill.sh: SIGKILL at random moments of fit, quantize (hf, one file and
+# shards, each also over a directory of the other; packed), compare, refine and
+# run.  Claims: after each kill every file is the whole old one or the whole
+# new one, apart from PATH.partial, which later runs take over; a directory with
+# a config.json is all old or all new, and so is a model with its alloc.tsv; the
+# same command
 # given again ends in the bytes of a run that nobody disturbed, with no partial
 # file left.  Every other kill comes at a random time, the others before a
 # random one of the program's file operations (tests/faults.c).
@@ -44,11 +47,14 @@ run() {
     # shellcheck disable=SC2086
     case $name in
     fit) set -- fit $m $learn --steps 40 $resume --out "$dir" ;;
-    hf) set -- quantize $m --alloc "$w/new.tsv" $at --out "$dir" ;;
-    shards) set -- quantize data/tiny-qwen2 --alloc "$w/qwen2.tsv" \
+    hf | over-shards) set -- quantize $m --alloc "$w/new.tsv" $at --out "$dir" ;;
+    shards | over-hf) set -- quantize data/tiny-qwen2 --alloc "$w/qwen2.tsv" \
         --cache "$w/qwen2" --out "$dir" ;;
     packed) set -- quantize $m --alloc "$w/new.tsv" $at --format packed \
         --out "$dir/model" ;;
+    refine) set -- refine $m "$w/new-fit/scores.tsv" --calib data/calib.txt \
+        --sequences 4 --length 32 --bits 2.5 --evaluations 3 \
+        --out "$dir/scores.tsv" ;;
     compare) set -- compare $m $learn --steps 9 --text data/test.txt $window \
         --budgets 2.5,3 --methods uniform,random,greedy,gamma --out "$dir" ;;
     run) set -- run $m $learn --steps 9 --eval data/test.txt $window \
@@ -80,18 +86,23 @@ must() {
         [ $bits = 3.5 ] && must $gamma quantize data/tiny-qwen2 --alloc \
             "$w/qwen2.tsv" --cache "$w/qwen2" --out "$w/old-shards"
     done
+    cp -r "$w/old-hf" "$w/old-over-hf"
+    cp -r "$w/old-shards" "$w/old-over-shards"
+    mkdir "$w/old-refine"
+    cp "$w/old-fit/scores.tsv" "$w/old-refine"
     must $gamma compare $m $learn --steps 9 --text data/test.txt $window \
         --budgets 3 --methods uniform,random --quiet --out "$w/old-compare"
     must $gamma run $m $learn --steps 2 --seed 2 --eval data/test.txt $window \
         --budgets 2.5,3 --quiet --out "$w/old-run"
 }
 hash=none
-for name in fit hf shards packed compare run; do
+for name in fit hf shards over-hf over-shards packed compare refine run; do
     rm -rf "$w/new-$name"
     cp -r "$w/old-$name" "$w/new-$name"
     began=$(date +%s%N)
     must run $name "$w/new-$name"
-    eval "time_$name=$((($(date +%s%N) - began) / 1000000))"
+    id=$(echo $name | tr - _)
+    eval "time_$id=$((($(date +%s%N) - began) / 1000000))"
     rm -rf "$w/now"
     cp -r "$w/old-$name" "$w/now"
     export FAULT=kill FAULT_AT=0 FAULT_COUNT="$w/count"
@@ -99,7 +110,15 @@ for name in fit hf shards packed compare run; do
     must run $name "$w/now"
     before=
     unset FAULT FAULT_AT FAULT_COUNT
-    eval "calls_$name=$(cat "$w/count")"
+    eval "calls_$id=$(cat "$w/count")"
+done
+# no weights of the older model are left to be taken for the new one's
+for name in hf shards; do
+    other=shards
+    [ $name = shards ] && other=hf
+    "$gamma" info "$w/new-$name" >"$w/info" 2>"$w/err"
+    "$gamma" info "$w/new-over-$other" 2>"$w/err" | cmp -s - "$w/info" && ok ||
+        bad "$name over $other is another model: $(cat "$w/err")"
 done
 
 # ----------------------------------------------------------------- the verdict
@@ -138,8 +157,31 @@ judge() {
             cmp -s "$w/now/$file" "$w/old-$1/$file" ||
             whole "$w/now/$file" || wrong="$wrong $file"
     done <"$w/list"
+    (cd "$w/now" && find . -name config.json) >"$w/list"
+    while read -r config; do
+        one_age "$1" "${config%/config.json}" || wrong="$wrong $config"
+    done <"$w/list"
     if [ -z "$wrong" ]; then ok; else
         bad "$1, kill $killed: neither old nor new:$wrong"; fi
+}
+
+# one_age NAME DIR: a model in $w/now/DIR that has a config.json is the old one
+# or the new one with all its files, its alloc-BUDGET.tsv included
+one_age() {
+    beside=$(echo "$2" | sed -n 's|model-\(.*\)|alloc-\1.tsv|p')
+    [ -n "$beside" ] && [ ! -e "$w/now/$beside" ] && beside=
+    for age in old new; do
+        differ=
+        (cd "$w/$age-$1/$2" 2>/dev/null && find . -type f) >"$w/files"
+        [ -s "$w/files" ] || continue
+        while read -r file; do
+            cmp -s "$w/$age-$1/$2/$file" "$w/now/$2/$file" || differ=yes
+        done <"$w/files"
+        [ -z "$beside" ] || cmp -s "$w/$age-$1/$beside" "$w/now/$beside" ||
+            differ=yes
+        [ -n "$differ" ] || return 0
+    done
+    return 1
 }
 
 # settled NAME: $w/now is what an undisturbed run makes
@@ -161,7 +203,8 @@ settled() {
 
 # One run of NAME that is killed at a random moment, or was too fast for it.
 strike() {
-    eval "calls=\$calls_$1 time=\$time_$1"
+    id=$(echo "$1" | tr - _)
+    eval "calls=\$calls_$id time=\$time_$id"
     if [ $((tries % 2)) -eq 0 ]; then
         draw "$((time + time / 8))"
         delay=$(printf '%d.%03d' $((drawn / 1000)) $((drawn % 1000)))
@@ -219,10 +262,31 @@ kill_all() {
         bad "$1: $killed of $2 runs were killed, the others too fast"; fi
 }
 
+# between the weights and config.json, at each other operation: by chance a
+# kill seldom comes there
+for name in hf over-hf over-shards; do
+    id=$(echo $name | tr - _)
+    eval "n=\$((calls_$id - 40)) calls=\$calls_$id"
+    while [ $n -lt "$calls" ]; do
+        rm -rf "$w/now"
+        cp -r "$w/old-$name" "$w/now"
+        export FAULT=kill FAULT_AT=$n
+        before="env LD_PRELOAD=$so"
+        run $name "$w/now" 2>"$w/shell"
+        unset FAULT FAULT_AT
+        before=
+        killed="before operation $n of $calls"
+        judge $name
+        n=$((n + 2))
+    done
+done
 kill_all fit $((kills * 6 / 20))
-kill_all hf $((kills * 2 / 20))
+kill_all hf $((kills * 3 / 20))
 kill_all shards $((kills * 2 / 20))
+kill_all over-hf $((kills * 2 / 20))
+kill_all over-shards $((kills * 2 / 20))
 kill_all packed $((kills * 2 / 20))
+kill_all refine $((kills / 20))
 kill_all compare $((kills * 5 / 20))
 kill_all run $((kills * 3 / 20))
 

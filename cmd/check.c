@@ -71,8 +71,6 @@ static void run_proof(gm_call *call) {
     gm_arena *a = &call->arena;
     gm_scores scores;
     gm_mckp problem;
-    if (!call->proof)
-        gm_fail(GM_EUSAGE, "check: - in place of ALLOC.tsv goes with --proof");
     gm_scores_read(a, call->operand[1], &scores);
     const char *text = gm_given(gm_call_way(call, 3));
     const gm_budget budget = gm_budget_parse(&scores, call->in, text);
@@ -94,14 +92,15 @@ static void run_check(gm_call *call) {
     gm_scores scores;
     gm_check c;
     gm_arena *a = &call->arena;
-    if (strcmp(call->operand[0], "-") == 0) {
+    /* else standard input */
+    if (call->proof && strcmp(call->operand[0], GM_STANDARD) == 0) {
         run_proof(call);
         return;
     }
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (gm_given(others[i]))
-            gm_fail(GM_EUSAGE, "check: %s goes with - in place of ALLOC.tsv, "
-                    "which says it already", others[i]);
+            gm_fail(GM_EUSAGE, "check: %s goes with --proof and - in place of "
+                    "ALLOC.tsv, which says it already", others[i]);
     gm_allocation_read(a, call->operand[0], &allocation);
     gm_scores_read(a, call->operand[1], &scores);
     gm_check_allocation(a, &allocation, &scores, call->constraints.resources,

@@ -400,7 +400,7 @@ static void list_inputs(void) {
             if ((limit = strrchr(item, ':'))) *limit = 0;
     }
     named = inputs.count;
-    add_files(&inputs, now.operand[0], "*");
+    if (now.operand[0]) add_files(&inputs, now.operand[0], "*");
 }
 
 void gm_check_output(const char *name, const char *to) {

@@ -58,6 +58,7 @@ printf 'A+B=%d!' $(seq 100) >"$text"
     must "$gamma" fit "$m" --tokens $npy $learn --out "$w/fit"
     s=$w/fit/scores.tsv
     must "$gamma" solve "$s" --bits 2.5 --out "$w/alloc.tsv"
+    must "$gamma" solve "$s" --bits 2.5 --proof "$w/proof.vipr"
     must "$gamma" fit "$m" --tokens $npy $learn --quantizer gptq --out "$w/gptq"
 }
 
@@ -66,6 +67,8 @@ put() {
     # shellcheck disable=SC2086
     case "$1 $2" in
     'solve --out') set -- solve "$s" --bits 2.5 --out "$3" ;;
+    'solve --lp-plain' | 'solve --proof') set -- solve "$s" --bits 2.5 "$2" \
+        "$3" ;;
     'solve --lp') set -- solve "$s" --bits 2.5 --lp "$3" ;;
     'dump --out') set -- dump "$m" --tokens $npy $learn --out "$3" \
         --cache "$w/fit" ;;
@@ -306,6 +309,7 @@ example() {
     '--alloc '*) echo "$w/alloc.tsv" ;;
     '--choices '*) echo "$w/choices.jsonl" ;;
     '--scores '*) echo "$s" ;;
+    '--proof '*) echo "$w/proof.vipr" ;;
     '--state '*) echo "$w/fit/fit.state" ;;
     '--external '*) echo "$w/external.safetensors" ;;
     *) echo "$w/none" ;;
@@ -471,6 +475,7 @@ while read -r command option value; do
         [ "$option" = --state ] && fails=1 && set -- "$@" --tokens $npy ;;
     'refine --calib' | 'refine --tokens') set -- "$s" $short --bits 2.5 \
         $cache --out "$now/a" ;;
+    check*) set -- "$s" ;;
     'quantize --alloc') set -- $cache --out "$now/q" ;;
     'quantize --calib') set -- --alloc "$w/alloc.tsv" --quantizer gptq $short \
         --group 16 --out "$now/q" --cache "$w/gptq" ;;
@@ -483,7 +488,9 @@ while read -r command option value; do
     baq*) set -- $short $window --rate 2 --tokens $npy --out "$now" ;;
     *) bad "no case for $command $option"; continue ;;
     esac
-    streamed "$file" "$command" "$m" "$@" "$option" @
+    model=$m
+    [ "$command" != check ] || model=$w/alloc.tsv
+    streamed "$file" "$command" "$model" "$@" "$option" @
     fails=
 done <"$w/reads"
 what="a checkpoint from a pipe"

@@ -176,10 +176,10 @@ budget; found none in \"$w/p.vipr\"" \
     solve "$s" --budgets 2,3 --proof "$w/p.vipr"
 expect 2 "gamma: --lp-plain goes with one budget or --budgets" \
     solve "$s" --frontier --lp-plain "$w/p.lp"
-expect 2 "gamma: check: - in place of ALLOC.tsv goes with --proof" \
-    check - "$s" --bits 3
-expect 2 "gamma: check: --bits goes with - in place of ALLOC.tsv, which says it \
-already" check "$w/m-3.tsv" "$s" --bits 3
+for alloc in - "$w/m-3.tsv"; do
+    expect 2 "gamma: check: --bits goes with --proof and - in place of \
+ALLOC.tsv, which says it already" check $alloc "$s" --bits 3
+done
 expect 2 "gamma: check: expected one of --bits, --ebits, --bytes, found none" \
     check - "$s" --proof "$w/none.vipr"
 grep -v '^#' "$w/m-3.tsv" >"$w/bare.tsv"

@@ -30,9 +30,9 @@ void gm_call_grid(gm_call *call, const gm_scores *scores,
         .colour = isatty(fileno(gm_results())) && !(no_colour && *no_colour),
         .width = size.ws_col ? size.ws_col : 80, .print = print_line};
     const bool both = scores && chosen;
-    if (both) printf("\n");
+    if (both) print_line("");
     if (scores) gm_grid_scores(&call->arena, scores, &style);
-    if (both) printf("\n");
+    if (both) print_line("");
     if (chosen)
         gm_grid_bits(&call->arena, chosen->M, chosen->name, chosen->bits,
                      &style);

@@ -125,6 +125,7 @@ const gm_command gm_command_check = {
     "repeat with a pocket calculator: for lambda = multiplier_num /\n"
     "multiplier_den and u = round(score 2^score_shift),\n"
     "  sum_m min_k (u_mk + lambda s_mk) - lambda B  <=  every objective.\n"
+    "--proof: the whole proof, line by line (docs/solver.md).\n"
     "Says among what the answer is the best, and within what.  Exit code 7\n"
     "when a claim does not hold, 1 for keys that are missing or unknown.",
     2, CHECK, run_check};

@@ -1,8 +1,8 @@
 #!/bin/sh
 # test_vipr.sh: `gamma solve --proof` and `--lp-plain`, `gamma check --proof` as
 # a user gives them: every constraint, infeasible budgets, many budgets, a tree
-# that ends too early; proofs of another budget, another table; what glpsol makes
-# of the plain program.  Each proof is also judged by tools/check_vipr.py
+# that ends too early; proofs of another budget, another table; what glpsol
+# makes of the plain program.  Each proof is also judged by tools/check_vipr.py
 # (python3).  GAMMA: the program to test; one without GLPK has no resources.
 # SPDX-License-Identifier: GPL-3.0-or-later
 w=${WORK:-build/test/vipr-work}
@@ -14,7 +14,7 @@ python() {
         "$1: accepted: $2"
 }
 
-# ------------------------------------------------------------------ instances
+# ------------------------------------------------------------------- instances
 # four blocks, a name that needs spelling, a candidate that is missing
 awk 'BEGIN {
     split("q_proj k_proj v_proj o_proj gate_proj up_proj down_proj", part, " ")
@@ -47,7 +47,7 @@ resource="--resource $w/latency.tsv:20.5"
 "$gamma" solve "$s" --bits 3 $resource --quiet 2>&1 |
     grep -q 'built without it' && resource=
 
-# ---------------------------------------------------------- optima, with checks
+# --------------------------------------------------------- optima, with checks
 for more in "--bits 3" "--bits 2" "--bits 8" "--ebits 3.3" "--bytes 150K" \
     "--bits 3 --exact" "--bits 3 --score-bits 44" \
     "--bits 3.5 --fuse q_proj+k_proj+v_proj,gate_proj+up_proj" \
@@ -69,7 +69,7 @@ for more in "--bits 3" "--bits 2" "--bits 8" "--ebits 3.3" "--bytes 150K" \
         "optimum $best $best"
 done
 
-# ----------------------------------------------------------- nothing is feasible
+# --------------------------------------------------------- nothing is feasible
 while read -r more; do
     rm -f "$w/p.vipr"
     # shellcheck disable=SC2086
@@ -93,14 +93,14 @@ ${resource:+--bits 2.5 --resource $w/latency.tsv:21 --fuse q_proj+k_proj}
 END
 cp "$w/p.vipr" "$w/none.vipr"
 
-# ------------------------------------------------------------------ many budgets
+# ---------------------------------------------------------------- many budgets
 succeed solve "$s" --budgets 2.25,3 --proof "$w/many-%.vipr" --out "$w/m-%.tsv"
 succeed check "$w/m-2.25.tsv" "$s" --proof "$w/many-2.25.vipr"
 succeed check "$w/m-3.tsv" "$s" --proof "$w/many-3.vipr"
 succeed solve "$s" --bits 3 --proof "$w/p.vipr"
 same "$w/p.vipr" "$w/many-3.vipr"
 
-# ------------------------------------------------- proofs of something else
+# ---------------------------------------------------- proofs of something else
 not="not the program that the scores, the budget and the constraints give:"
 grep -n '^budget' "$w/many-3.vipr" | cut -d: -f1 >"$w/line"
 sed -n 's/^budget L \([0-9]*\) .*/\1/p' "$w/many-3.vipr" >"$w/three"
@@ -151,7 +151,7 @@ succeed check "$w/a.tsv" "$w/hard.tsv" --proof "$w/p.vipr"
 is "hard: check" "$(grep '^proof' "$w/out" | tr '\t' ' ')" \
     "proof ${bounds% *} <= optimum <= $best $best holds"
 
-# ------------------------------------------------------------ the plain program
+# ----------------------------------------------------------- the plain program
 if command -v glpsol >/dev/null; then
     for more in "--bits 3" "--bits 3 --exact" "--ebits 3.3 --pin o_proj=3" \
         "--bytes 150K --fuse q_proj+k_proj+v_proj"; do
@@ -170,7 +170,14 @@ else
     bad "missing: glpsol"
 fi
 
-# --------------------------------------------------------------------- refusals
+# -------------------------------------------------------------------- refusals
+{ cat "$w/many-3.vipr"; printf '\000'; } >"$w/nul.vipr"
+expect 7 "gamma: $w/nul.vipr: line 1: a NUL byte" \
+    check "$w/m-3.tsv" "$s" --proof "$w/nul.vipr"
+sed '$d' "$w/many-3.vipr" >"$w/short.vipr"
+last=$(($(wc -l <"$w/short.vipr") + 1))
+expect 7 "gamma: $w/short.vipr: line $last: the file ends early" \
+    check "$w/m-3.tsv" "$s" --proof "$w/short.vipr"
 expect 2 "gamma: --proof: with --budgets a % in the name stands for the \
 budget; found none in \"$w/p.vipr\"" \
     solve "$s" --budgets 2,3 --proof "$w/p.vipr"

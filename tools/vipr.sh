@@ -1,12 +1,12 @@
 #!/bin/sh
-# vipr.sh SOURCE: runs viprchk, the public checker of VIPR certificates, on every
-# proof of tests/test_proof.c: it must accept the good ones and refuse the
-# tampered ones.  SOURCE: viprchk.cpp, or a git URL of the repository that has it
-# as code/viprchk.cpp (ambros-gleixner/VIPR).  Needs a C++ compiler, GMP with its
-# C++ header (libgmp-dev), and `make build/test/test_proof`.  Two kinds of
-# tampering it cannot see, as its text of 2025 stands: it compares a solution with
-# one constraint alone (constraint[i] in the loop over j), and does not read on
-# behind the last derivation.
+# vipr.sh SOURCE: runs viprchk, the public checker of VIPR certificates, on
+# every proof of tests/test_proof.c: it must accept the good ones and refuse the
+# tampered ones.  SOURCE: viprchk.cpp, or a git URL of the repository that has
+# it as code/viprchk.cpp (ambros-gleixner/VIPR).  Needs a C++ compiler, GMP with
+# its C++ header (libgmp-dev), python3, and `make build/test/test_proof`.  Two
+# kinds of tampering it cannot see, as its text stood in 2026: it compares a
+# solution with one constraint alone (constraint[i] in the loop over j), and
+# does not read on behind the last derivation.
 # SPDX-License-Identifier: GPL-3.0-or-later
 set -eu
 out=build/vipr

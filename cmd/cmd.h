@@ -72,7 +72,7 @@ struct gm_call {
         *allow, *cache, *train_bits, *methods, *search, *scores_from, *rates,
         *step, *state, *tolerance, *max_memory, *isa, *values, *otherwise,
         *proof, *lp_plain;
-    bool frontier, certificate, resume, no_models, no_gptq, all, json, quiet,
+    bool frontier, force, certificate, resume, no_models, no_gptq, all, json, quiet,
         help;
     int packed, paper, match;           /* which of the row's names */
     gm_convention in;

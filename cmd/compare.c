@@ -261,7 +261,6 @@ static void begin(comparing *c) {
     if (!c->options.text.tokens) c->options.text = call->calibration;
     c->options.overhead = call->table.overhead;
     c->all = gm_comparison_open(a, call->out);
-    gm_candidates_verify(a, &call->candidates, call->out);
     c->run = name_run(c);
     if (c->learned) prepare_gamma(c);
     c->rivals = gm_rivals_begin(a, &c->options, &call->report);

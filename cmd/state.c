@@ -65,6 +65,26 @@ static void parts(gm_fit *fit, double *number[NUMBERS],
     memcpy(column, c, sizeof c);
 }
 
+/* The file's own hash, over all of it with 64 zeros in the hash's place. */
+static const char own_hash[] = "# sha256 ";
+
+/* States that older versions wrote have none. */
+static void check_own_hash(gm_arena *arena, const char *path) {
+    char stated[65] = "", found[65];
+    size_t bytes;
+    char *text = gm_file_text(arena, path, &bytes);
+    char *at = strstr(text, own_hash);
+    if (!at) return;
+    at += strlen(own_hash);
+    const size_t n = strcspn(at, "\n");
+    memcpy(stated, at, n < 64 ? n : 64);
+    memset(at, '0', n);
+    gm_sha_of(text, bytes, found);
+    if (n != 64 || strcmp(stated, found) != 0)
+        gm_bad(path, "damaged or edited: expected sha256 %s, found \"%s\"; "
+               "without --resume, learning begins anew", found, stated);
+}
+
 void gm_fit_save(gm_arena *arena, const gm_fit *fit, const gm_learning *l,
                  const char *path) {
     gm_fit copy = *fit;
@@ -74,8 +94,10 @@ void gm_fit_save(gm_arena *arena, const gm_fit *fit, const gm_learning *l,
     parts(&copy, number, column);
     gm_fit_hash(fit, hash);
     gm_out_open(arena, path, &out);
-    gm_out_print(&out, "# format gamma-state 1\n# hash %s\n# step %ld\n", hash,
-                 fit->step);
+    gm_out_print(&out, "# format gamma-state 1\n# hash %s\n# step %ld\n%s",
+                 hash, fit->step, own_hash);
+    const int64_t at = out.bytes;
+    gm_out_print(&out, "%064d\n", 0);
     for (int i = 0; i < NUMBERS; i++)
         gm_out_print(&out, "# %s %a\n", number_name[i], *number[i]);
     for (int i = 0; i < GM_FOUND && l && !isnan(l->at[i][0]); i++) {
@@ -89,6 +111,10 @@ void gm_fit_save(gm_arena *arena, const gm_fit *fit, const gm_learning *l,
         for (int j = 0; j < COLUMNS; j++)
             gm_out_print(&out, "%a%c", column[j][i],
                          j + 1 < COLUMNS ? '\t' : '\n');
+    if (fflush(out.file) != 0)
+        gm_fail(GM_EIO, "%s: cannot write", out.partial);
+    gm_file_hash(out.partial, hash);
+    gm_out_write_at(&out, at, hash, 64);
     gm_out_commit(&out);
 }
 
@@ -153,6 +179,7 @@ void gm_fit_load(gm_arena *arena, gm_fit *fit, gm_learning *l,
             column[j][i] = state_number(path, t.column[j],
                                         t.cell[i * COLUMNS + j]);
     if (l) load_found(&t, fit->step, l);
+    check_own_hash(arena, path);
 }
 
 /* ----------------------------------------------------------- learning.tsv */

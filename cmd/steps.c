@@ -240,6 +240,38 @@ static void recipe_of(gm_call *call, const gm_allocation *allocation) {
     ask_recipe(call, text ? bits : call->bits);
 }
 
+/* What the command line makes of the candidates, for a message. */
+static const char *candidates_of(gm_call *call) {
+    if (call->external)
+        return gm_format(&call->arena, "--external %s", call->external);
+    if (call->recipe.quantizer != GM_GPTQ)
+        return gm_format(&call->arena, "%s; --force takes them",
+                         call->candidates.text);
+    return gm_format(&call->arena, "%s of %ld sequences of %ld of --calib %s; "
+                     "--force takes them", call->candidates.text,
+                     call->calibration.sequences, call->calibration.T,
+                     call->calib);
+}
+
+/* The candidates are those that were scored, but for --bits: each is made
+   without regard to the others. */
+static void check_made(gm_call *call, const gm_allocation *allocation,
+                       const char *made) {
+    const char *text = gm_keys_get(&allocation->keys, "candidates");
+    gm_recipe scored, recipe = call->recipe;
+    if (text && !call->external) {
+        gm_recipe_read(text, &scored);
+        recipe.count = scored.count;
+        memcpy(recipe.bits, scored.bits, sizeof scored.bits);
+    }
+    gm_candidates_name(&call->model, &recipe, &call->calibration,
+                       &call->candidates);
+    if (strcmp(made, call->candidates.hash) != 0)
+        gm_bad(call->alloc, "was made for other candidates: expected "
+               "candidates_hash %s (%s), found %s", call->candidates.hash,
+               candidates_of(call), made);
+}
+
 /* RTN's are made again when they are not there; GPTQ's are looked for by the
    hash in the allocation, or made from --calib. */
 void gm_call_chosen(gm_call *call) {
@@ -260,14 +292,12 @@ void gm_call_chosen(gm_call *call) {
                 "made from a calibration text: --calib FILE is missing",
                 allocation.path);
     if (gptq && !find) gm_call_calibrate(call);
-    gm_call_open(call, gm_call_cache(call, call->alloc), find ? made : NULL);
+    if (!*call->model.hash) gm_model_hash(&call->model);
     if (hash && strcmp(hash, call->model.hash) != 0)
         gm_bad(call->alloc, "was made for another model: expected model_hash "
                "%s (%s), found %s", call->model.hash, call->model.dir, hash);
-    if (made && call->external && strcmp(made, call->candidates.hash) != 0)
-        gm_bad(call->alloc, "was made for other candidates: expected "
-               "candidates_hash %s (--external %s), found %s",
-               call->candidates.hash, call->external, made);
+    if (!find && made && !call->force) check_made(call, &allocation, made);
+    gm_call_open(call, gm_call_cache(call, call->alloc), find ? made : NULL);
     make_table(call);
     call->choice = gm_alloc(a, (size_t)call->table.M, sizeof *call->choice);
     gm_allocation_match(&allocation, &call->table, call->choice);

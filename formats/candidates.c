@@ -147,6 +147,21 @@ static void write_digest(gm_arena *arena, const gm_out *file, const char *to) {
     gm_out_commit(&out);
 }
 
+/* The file is what was written. */
+static void check_digest(gm_arena *arena, const char *path, const char *hash,
+                         const char *dir) {
+    const char *from = digest_path(arena, dir, hash);
+    char hex[65];
+    if (!gm_exists(from))
+        gm_bad(path, "expected its SHA-256 in %s, found no such file; remove "
+               "it and it will be made again", from);
+    const char *said = gm_file_text(arena, from, NULL);
+    gm_file_hash(path, hex);
+    if (strncmp(said, hex, 64) != 0)
+        gm_bad(path, "damaged: expected SHA-256 %.64s (%s), found %s; remove "
+               "it and it will be made again", said, from, hex);
+}
+
 /* All ranks make, rank 0 writes. */
 static void write_file(gm_arena *arena, const gm_candidates *c,
                        const gm_sequences *text, const char *path,
@@ -174,8 +189,8 @@ static void write_file(gm_arena *arena, const gm_candidates *c,
     gm_out_commit(&file);
 }
 
-/* Rank 0 looks whether the file is there, and holds the directory while all
-   make it. */
+/* Rank 0 looks whether the file is there, as it was made, and if not holds the
+   directory while all make it. */
 static void ensure_file(gm_arena *arena, const gm_candidates *c,
                         const gm_sequences *text, const char *path,
                         const char *dir, const gm_report *report) {
@@ -183,7 +198,11 @@ static void ensure_file(gm_arena *arena, const gm_candidates *c,
     bool missing = first && !gm_exists(path);
     gm_lock *lock = NULL;
     gm_ranks_tell(&missing, sizeof missing);
-    if (!missing) return;
+    if (!missing) {
+        if (first) check_digest(arena, path, c->hash, dir);
+        gm_ranks_check();
+        return;
+    }
     gm_mark mark = gm_arena_mark(arena);
     if (first) gm_make_dir(dir);
     if (first) lock = gm_dir_lock(arena, dir);
@@ -220,10 +239,8 @@ static void begin(gm_model *model, const gm_recipe *recipe,
     if (!*model->hash) gm_model_hash(model);
 }
 
-void gm_candidates_open(gm_arena *arena, gm_model *model,
-                        const gm_recipe *recipe,
-                        const gm_sequences *calibration, const char *dir,
-                        const gm_report *report, gm_candidates *out) {
+void gm_candidates_name(gm_model *model, const gm_recipe *recipe,
+                        const gm_sequences *calibration, gm_candidates *out) {
     begin(model, recipe, out);
     if (recipe->quantizer == GM_EXTERNAL && !recipe->external)
         gm_fail(GM_EUSAGE, "the candidates are another tool's: expected its "
@@ -233,6 +250,13 @@ void gm_candidates_open(gm_arena *arena, gm_model *model,
                 "expected one, found none");
     hash_of(out, calibration, out->hash);
     gm_ranks_same("the candidates' hash", out->hash);
+}
+
+void gm_candidates_open(gm_arena *arena, gm_model *model,
+                        const gm_recipe *recipe,
+                        const gm_sequences *calibration, const char *dir,
+                        const gm_report *report, gm_candidates *out) {
+    gm_candidates_name(model, recipe, calibration, out);
     if (recipe->quantizer == GM_EXTERNAL) {
         out->tensors = recipe->external->tensors;
         out->allowed = recipe->external->allowed;
@@ -266,6 +290,7 @@ void gm_candidates_find(gm_arena *arena, gm_model *model,
                "calibration text: expected the directory that gamma fit wrote "
                "to (--cache DIR), or that text (--calib FILE)");
     memcpy(out->hash, hash, 65);
+    check_digest(arena, path, hash, dir);
     gm_safetensors_open(arena, path, &out->tensors);
     check_key(out, path, "recipe", out->text);
     check_key(out, path, "model_hash", model->hash);
@@ -273,20 +298,4 @@ void gm_candidates_find(gm_arena *arena, gm_model *model,
 
 void gm_candidates_close(gm_candidates *candidates) {
     gm_tensors_close(&candidates->tensors);
-}
-
-void gm_candidates_verify(gm_arena *arena, const gm_candidates *candidates,
-                          const char *dir) {
-    if (candidates->recipe.quantizer == GM_EXTERNAL) return;
-    const char *path = candidates->tensors.file[0]->path;
-    const char *from = digest_path(arena, dir, candidates->hash);
-    char hex[65];
-    if (!gm_exists(from))
-        gm_bad(path, "expected its SHA-256 in %s, found no such file; remove "
-               "it and it will be made again", from);
-    const char *said = gm_file_text(arena, from, NULL);
-    gm_file_hash(path, hex);
-    if (strncmp(said, hex, 64) != 0)
-        gm_bad(path, "damaged: expected SHA-256 %.64s (%s), found %s; remove "
-               "it and it will be made again", said, from, hex);
 }

@@ -20,20 +20,21 @@ void gm_recipe_bits(const gm_recipe *recipe, char text[64]);
 void gm_recipe_text(const gm_recipe *recipe, char text[128]);
 void gm_recipe_read(const char *text, gm_recipe *out);
 
-/* Opens DIR/candidates-HASH.safetensors, making it first when it is not there.
-   calibration: read for GPTQ only, may be NULL for RTN. */
+/* out->hash, before anything is made; DIR/candidates-HASH.safetensors, made
+   when not there, else checked against the SHA-256 in DIR/sha256-HASH.txt,
+   which was written before it.  calibration: for GPTQ, may be NULL for RTN. */
+void gm_candidates_name(gm_model *model, const gm_recipe *recipe,
+                        const gm_sequences *calibration, gm_candidates *out);
 void gm_candidates_open(gm_arena *arena, gm_model *model,
                         const gm_recipe *recipe,
                         const gm_sequences *calibration, const char *dir,
                         const gm_report *report, gm_candidates *out);
-/* Opens the file of a known hash, which must be of this model and recipe. */
+/* Opens the file of a known hash, which must be of this model and recipe, and
+   checks it likewise. */
 void gm_candidates_find(gm_arena *arena, gm_model *model,
                         const gm_recipe *recipe, const char *hash,
                         const char *dir, gm_candidates *out);
 void gm_candidates_close(gm_candidates *candidates);
-/* The file's SHA-256 is the one in DIR/sha256-HASH.txt, written before it. */
-void gm_candidates_verify(gm_arena *arena, const gm_candidates *candidates,
-                          const char *dir);
 
 /* -------------------------------------------------------------- external.c
    Candidates that another tool made, dequantized, in one safetensors file:

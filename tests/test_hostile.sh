@@ -186,10 +186,13 @@ cp -r "$w/fit" "$w/cache"
 file=$(ls "$w"/cache/candidates-*)
 bits=$(sed -n 's/^model.layers.1.mlp.up_proj	\([0-9]*\).*/\1/p' "$w/alloc.tsv")
 scales=model.layers.1.mlp.up_proj.b$bits.scales
+digest=$(ls "$w"/cache/sha256-*)
 poke "$file" "$scales" 2 '\0\174'
+sha256sum "$file" >"$digest"    # as if it had been made so
 expect 1 "gamma: $file: tensor \"$scales\": element 1 of shape [256, 2] is infinite, expected a finite number" \
     quantize $m --alloc "$w/alloc.tsv" --cache "$w/cache" --out "$w/x"
 LC_ALL=C sed -i '1s/"F16"/"I16"/g' "$file"
+sha256sum "$file" >"$digest"
 expect 1 "gamma: $file: tensor \"model.layers.0.mlp.down_proj.b4.scales\": expected type F16, found OTHER" \
     quantize $m --alloc "$w/alloc.tsv" --cache "$w/cache" --out "$w/x"
 long=$(printf 'x%.0s' $(seq 300))
@@ -503,4 +506,28 @@ cp -r $m "$w/$raw"
 shows "$gamma" info "$w/$raw"
 # else the texts were never said, and nothing was shown
 if [ $shown -ge 12 ]; then ok; else bad "$shown messages with a '?'"; fi
+
+# ------- GPTQ candidates of another text than the scored ones: not without a word
+# shellcheck disable=SC2086
+{
+    quick fit $m $learn --quantizer gptq --out "$w/scored"
+    quick solve "$w/scored/scores.tsv" --bits 2.5 --out "$w/scored/alloc.tsv"
+    for other in "--calib data/test.txt --sequences 2 --length 32" \
+        "--calib data/calib.txt --sequences 3 --length 32" \
+        "--calib data/calib.txt --sequences 2 --length 33"; do
+        "$fast" quantize $m --alloc "$w/scored/alloc.tsv" $other \
+            --out "$w/forced" --quiet >"$w/out.txt" 2>"$w/err"
+        if [ $? -eq 1 ] && grep -q "alloc.tsv: was made for other candidates: \
+expected candidates_hash .* of --calib .*; --force takes them), found" \
+            "$w/err" && [ ! -e "$w/forced" ]; then ok; else
+            bad "candidates of $other: $(cat "$w/err")"; fi
+    done
+    quick quantize $m --alloc "$w/scored/alloc.tsv" $other --force \
+        --out "$w/forced"
+    quick quantize $m --alloc "$w/scored/alloc.tsv" --calib data/calib.txt \
+        --sequences 2 --length 32 --out "$w/unforced"
+    if cmp -s "$w/forced/model.safetensors" "$w/unforced/model.safetensors"
+    then bad "the other text's candidates are the same"; else ok; fi
+}
+
 finish

@@ -249,9 +249,11 @@ kill_all() {
         settled "$1"
         chain=0
         rm -rf "$w/now"
-        # the rows of a comparison stand in the order they were measured in
-        [ $((settled % 2)) -eq 0 ] && [ "$1" != compare ] ||
-            cp -r "$w/old-$1" "$w/now"
+        # the rows of a comparison stand in the order they were measured in;
+        # shards of an older model that the new one has not stay there
+        case $1$((settled % 2)) in
+        compare* | over-* | *1) cp -r "$w/old-$1" "$w/now" ;;
+        esac
         mkdir -p "$w/now"
     done
     run "$1" "$w/now" ||

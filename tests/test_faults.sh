@@ -312,7 +312,7 @@ expect 5 "$busy" quantize $m --alloc "$w/alloc.tsv" \
 must quantize $m --alloc "$w/alloc.tsv" --cache "$w/busy" \
     --out "$w/beside"
 expect 5 "$busy" quantize $m --alloc "$w/alloc.tsv" \
-    --cache "$w/busy" --group 32 --out "$w/beside"
+    --cache "$w/busy" --group 32 --force --out "$w/beside"
 kill -KILL $holder
 wait $holder 2>/dev/null
 # a lock does not outlive its process, however it ended

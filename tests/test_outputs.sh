@@ -481,10 +481,10 @@ while read -r command option value; do
     check*) set -- "$s" ;;
     'quantize --alloc') set -- $cache --out "$now/q" ;;
     'quantize --calib') set -- --alloc "$w/alloc.tsv" --quantizer gptq $short \
-        --group 16 --out "$now/q" --cache "$w/gptq" ;;
+        --group 16 --force --out "$now/q" --cache "$w/gptq" ;;
     'eval --alloc') set -- --tokens $npy $window $cache ;;
     'eval --calib') set -- --alloc "$w/alloc.tsv" --quantizer gptq $short \
-        --group 16 --tokens $npy $window --cache "$w/gptq" ;;
+        --group 16 --force --tokens $npy $window --cache "$w/gptq" ;;
     'eval --text' | 'eval --tokens') set -- $window ;;
     'eval --choices') set -- --delimiter=+ ;;
     'baq --calib' | 'baq --tokens') set -- $short --rate 2 --out "$now" ;;

@@ -15,7 +15,8 @@ typedef struct {
     gm_sizes sizes, scored;     /* as the tool stores them; as the scores do */
     long resized;               /* modules for which these differ            */
     gm_convention in;           /* what the budget counts                    */
-    gm_status status;           /* of the solvers                            */
+    gm_certificate proof;
+    gm_status status;           /* of the solvers: proof.why                 */
 } auditing;
 
 static int find(const gm_scores *s, long m, int bits) {
@@ -133,7 +134,7 @@ static void print_score(auditing *x) {
     const gm_convention in = x->in;
     const char *note = s->M == x->all.M ? "" :
         gm_format(&call->arena, ", %ld of %ld modules", s->M, x->all.M);
-    gm_certificate t;
+    gm_certificate *t = &x->proof;
     gm_mckp p;
     if (!s->M) {
         gm_result_row("score\t-\t-\tthe scores have none of these bits");
@@ -145,13 +146,13 @@ static void print_score(auditing *x) {
     o->solver = gm_have_glpk() ? GM_BOTH : GM_DP;
     o->report = &call->report;
     gm_problem_build(&call->arena, s, &b, 30, &p);
-    x->status = gm_mckp_solve(&call->arena, &p, o, x->best, &t);
+    x->status = gm_mckp_solve(&call->arena, &p, o, x->best, t);
     const double own = score_of(s, x->has), best = score_of(s, x->best);
-    const double bound = t.optimal ? fmin(best, own)
-                                   : ldexp((double)t.bound, -p.shift);
+    const double bound = t->optimal ? fmin(best, own)
+                                   : ldexp((double)t->bound, -p.shift);
     gm_result_row("score\t-\t%.9g\tsum of the scores%s", own, note);
     gm_result_row("optimum\t-\t%.9g\t%s, at most %" PRId64 " %s%s", best,
-                  t.optimal ? "proven" : t.why, b.limit,
+                  t->optimal ? "proven" : t->why, b.limit,
                   in == GM_BYTES ? "bytes" : in == GM_BITS ? "bits of code"
                   : "bits with scales and zeros", note);
     gm_result_row("gap\t-\t%.9g\t%.4g %% of the score is the most to be "
@@ -201,7 +202,7 @@ static void run_audit(gm_call *call) {
         gm_fail(GM_EDIFFER, "%s: over its budget by %" PRId64, x->file.path,
                 over);
     if (x->status)
-        gm_fail(x->status, "the optimum is not proven: raise --time-limit");
+        gm_fail(x->status, "the optimum is not proven: %s", x->proof.why);
 }
 
 const gm_command gm_command_audit = {

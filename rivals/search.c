@@ -77,7 +77,7 @@ void gm_fill_random(const gm_mckp *p, int *choice, gm_draws *draws) {
    module by a step and lowers others, one at a time, until the budget holds;
    it is accepted when cost falls or with probability exp(-rise / t).
    t = t0 (t1/t0)^f, f the share of the evaluations that is used up; t0: a tenth
-   of the start's cost per module, t1 = t0 / 100 [choice: ten to a hundred times
+   of the start's cost per module, t1 = t0 / 100 [ours: ten to a hundred times
    colder or hotter changed no result by more than 1.1 %; docs/rivals.md]. */
 
 enum { MOST_LOWERED = 7 };

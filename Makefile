@@ -148,7 +148,7 @@ check: gamma build/test/gamma build/test/faults.so
 # Each change of one line in tests/mutants.txt must make a test fail.
 $(B)/gamma_main.o: cmd/main.c $(HEADERS) Makefile
 	@$(CC) $(CFLAGS) $(OPT) -Dmain=gamma_main -Wno-missing-prototypes -c $< -o $@
-mutants: gamma $(LIB:%=build/double/%.o) $(B)/gamma_main.o
+mutants: gamma $(LIB:%=build/double/%.o) $(B)/gamma_main.o build/test/faults.so
 	@CC="$(CC)" LIB="$(LIB)" MAIN="$(MAIN)" COMMANDS="$(COMMANDS)" LDLIBS="$(LDLIBS)" FLAGS="$(CFLAGS)" \
 	    OBJECTS="$(B)" sh tests/mutants.sh '$(MUTANTS)'
 

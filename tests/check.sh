@@ -21,12 +21,14 @@ part() {
     variants) sh tests/variants.sh ;;
     mpi) sh tests/mpi.sh ;;
     arm) sh tests/arm.sh ;;
+    proofs) $make build/test/test_proof &&
+        sh tools/vipr.sh "${VIPRCHK:-https://github.com/ambros-gleixner/VIPR}" ;;
     *) echo "check.sh: no part $1"; return 2 ;;
     esac
 }
 
 for name in ${*:-test mutants gcc clang cppcheck tidy thread memory valgrind \
-    faults kills contract variants mpi arm}; do
+    faults kills contract variants mpi arm proofs}; do
     began=$(date +%s) verdict=passed
     part "$name" >"$out/$name.log" 2>&1 || { verdict=FAILED failed=1; }
     line="$name $verdict in $(($(date +%s) - began)) s"

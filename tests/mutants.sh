@@ -47,11 +47,12 @@ cp -rlf "$root/data" "$root/tests" "$work"
 
 # the copy with the change; awk's index() takes the text as it stands
 printf '%s\n' "$line" >"$work/line"
-for header in */*.h; do
-    [ "${header%/*}" = tests ] && continue
-    mkdir -p "$work/${header%/*}"
-    ln -sf "$root/$header" "$work/$header"
+for source in */*.[ch]; do
+    case $source in tests/* | tools/* | "$file") continue ;; esac
+    mkdir -p "$work/${source%/*}"
+    ln -sf "$root/$source" "$work/$source"
 done
+ln -sf "$root/build/test/faults.so" "$work/build/test"
 [ -z "$file" ] || awk -F "$tab" 'NR == FNR { from = $3; to = $4; next }
     { line = $0
       if ((at = index(line, from))) {

@@ -26,7 +26,7 @@ _Noreturn static void refuse(const matching *m, const char *what) {
 }
 
 static bool any(const matching *m, const places *set) {
-    return memchr(set->in, true, (size_t)m->length + 1) != NULL;
+    return memchr(set->in, 1, (size_t)m->length + 1) != NULL;
 }
 
 static bool is_word(unsigned char c) {

@@ -467,9 +467,9 @@ static void grow(struct proof *d) {
     d->node = gm_alloc(d->q->arena, GM_PROOF_NODES, sizeof *d->node);
     add_node(d, (struct node){0});
     for (;;) {
-        struct node *n = NULL, part = {0};
-        for (struct node *i = d->node; i < d->node + d->nodes; i++)
-            if (!i->child && (!n || i->bound < n->bound)) n = i;
+        struct node *n = d->node, part = {0};
+        for (struct node *i = n; i < d->node + d->nodes; i++)
+            if (!i->child && (n->child || i->bound < n->bound)) n = i;
         d->target = n->bound;
         if (n->bound >= d->upper || d->nodes + 2 > GM_PROOF_NODES ||
             !find_split(d, n, &part))

@@ -32,8 +32,8 @@ static struct proof *new_proof(const char *kind) {
 
 static const char *const odd_name[] = {
     "model.layers.0.mlp.up_proj", "a b", "a_b", "a~20b", "caf\xC3\xA9", "a",
-    "a_2", "e5", "x+y:z", "a-name-that-is-far-too-long-for-some-readers-of-the-"
-    "LP-format-and-so-becomes-a-number-alone"};
+    "a_2", "e5", "x+y:z", ("a-name-that-is-far-too-long-for-some-readers-of-"
+    "the-LP-format-and-so-becomes-a-number-alone")};
 
 /* M modules, K candidates, some missing or not allowed, some fused, rows. */
 static void make_problem(gm_arena *a, long M, int K, long rows, bool exact,

@@ -120,11 +120,12 @@ int gm_plan_memory(const gm_call *call, gm_planned step[GM_PLAN_STEPS]) {
         step[GM_PLAN_CANDIDATES] = (gm_planned){
             w.block + w.packed + rounding_memory(call, &w) + 240 * parts,
             L * w.packed + 112 * parts + 300};
-    if (p->learns)              /* W~, its gradient; 15 numbers a candidate */
+    if (p->learns)  /* W~, its gradient; 15 numbers a candidate, some a step */
         step[GM_PLAN_FIT].memory =
             2 * w.block + w.packed + R * ((double)c->d * 4 * real + 12) +
             acts_bytes(c, call->fit.batch, call->fit.T, true) +
-            L * GM_LINEARS * call->recipe.count * 15 * 8;
+            L * GM_LINEARS * call->recipe.count * 15 * 8 +
+            (double)call->fit.steps * GM_FOUND * 8;
     if (p->rivals > GM_MEASURES_NOTHING)
         step[GM_PLAN_RIVALS].memory = rivals_memory(call, &w, &kept);
     if (on->sequences)

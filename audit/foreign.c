@@ -254,6 +254,50 @@ static void read_modelopt(reading *r, const gm_json *at) {
     }
 }
 
+/* ModelOpt's print_quant_summary, a line a quantizer.  (2, 1) bit: exponent
+   and mantissa beside a sign.  A block's scale: 16 bits, or 8 by scale_bits. */
+static kind quantizer(const reading *r, long line, const char *text) {
+    static const char form[] =
+        "(disabled|(unsigned )?([1-9]|[12]\\d|3[0-2]|\\(\\d, \\d\\)) bit)\\b"
+        "(?!.*block_sizes=\\{(?!(?=[^}]*-1: )((-1: [1-9]\\d{0,4}|'type': '\\w+'"
+        "|'scale_bits': \\((4, 3|8, 0)\\)|'four_over_six': True)(, |(?=\\})))+"
+        "\\})).*\\)\\s*$";
+    const char *at = text + strcspn(text, "(0123456789");
+    const char *sizes = strstr(text, "block_sizes={");
+    long bits = 0, low = 0, steps = 1 << 24;
+    if (!gm_pattern_matches(r->path, form, text, false, &steps))
+        gm_bad(r->path, "line %ld: expected disabled, 4 bit or (2, 1) bit, in "
+               "blocks such as {-1: 128}, found \"%.80s\"", line, text);
+    if (sscanf(at, "(%ld, %ld", &bits, &low) == 2) bits += 1 + low;
+    else sscanf(at, "%ld", &bits);
+    if (*text == 'd' || bits >= 16) return as_stored(r);
+    if (!sizes) return plain(r, bits);
+    sscanf(strstr(sizes, "-1: "), "-1: %ld", &low);
+    return (kind){gm_format(r->arena, "%ld bits, group %ld", bits, low),
+                  (int)(8 * bits), low, strstr(sizes, "'scale_") ? 8 : 16};
+}
+
+/* Of quantizers that a weight passes one after another .0 makes its codes. */
+static void read_summary(reading *r, char *text) {
+    long found = 0, said = -1, n = 1;
+    for (char *line; (line = strsep(&text, "\n")); n++) {
+        const char *what = strstr(line, "Quantizer(");
+        char *end = strstr(line, ".weight_quantizer");
+        found += what != NULL;
+        if (!what) sscanf(line, "%9ld TensorQuantizers found", &said);
+        if (!what || !end || (end[17] != ' ' && strncmp(end + 17, ".0 ", 3)))
+            continue;
+        *end = 0;
+        add(r, line, EXACT, quantizer(r, n, what + 10));
+    }
+    if (found != said)
+        gm_bad(r->path, "expected the %ld quantizers of its last line, found "
+               "%ld", said, found);
+    const char **name = gm_alloc(r->arena, r->count, sizeof *name);
+    for (size_t i = 0; i < r->count; i++) name[i] = r->rules[i].name;
+    gm_names_sort(r->arena, r->path, name, (long)r->count);
+}
+
 /* MLX: {"bits", "group_size", NAME: {"bits", "group_size"} or false or true} */
 static void read_mlx(reading *r, const gm_json *at) {
     const kind none = plain(r, 4), mlx = {"", 32, 64, 0};
@@ -589,8 +633,11 @@ void gm_foreign_read(gm_arena *arena, const char *path,
         read_json(&r);
     } else {
         while (*line == '#') line += strcspn(line, "\n"), line += *line == '\n';
-        if (memchr(line, '=', strcspn(line, "\n")) ||
-            strncmp(line, "--tensor-type", 13) == 0) {
+        if (strstr(line, "TensorQuantizers found in model")) {
+            out->format = "ModelOpt summary";
+            read_summary(&r, gm_format(arena, "%s", text));
+        } else if (memchr(line, '=', strcspn(line, "\n")) ||
+                   strncmp(line, "--tensor-type", 13) == 0) {
             out->format = "llama.cpp tensor types";
             read_llama(&r, line, otherwise);
         } else {

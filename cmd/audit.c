@@ -209,10 +209,10 @@ const gm_command gm_command_audit = {
     "audit", "FILE SCORES.tsv",
     "Another tool's allocation: its sizes, and how far from the optimum it is",
     "FILE: a table of modules and bits, GPTQModel's quantize_config.json,\n"
-    "AutoRound's config or layer_config, ModelOpt's hf_quant_config.json,\n"
-    "MLX' config.json, a list of llama.cpp's tensor types, RCO's\n"
-    "assignment.json, ExLlamaV2's job, ExLlamaV3's quantization_config.json\n"
-    "(docs/audit.md).\n"
+    "AutoRound's config or layer_config, ModelOpt's hf_quant_config.json or\n"
+    "printed summary, MLX' config.json, a list of llama.cpp's tensor types,\n"
+    "RCO's assignment.json, ExLlamaV2's job, ExLlamaV3's\n"
+    "quantization_config.json (docs/audit.md).\n"
     "Sizes are as that tool stores them; the score, by the candidates of the\n"
     "same bits, stands against the proven optimum of the same size, and which\n"
     "modules would move.  Exit code 7 when FILE is over its budget.",

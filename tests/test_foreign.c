@@ -69,6 +69,8 @@ static void test_formats(void) {
     same_as("modelopt-mixed.json", "ModelOpt");
     same_as("modelopt-one.json", "ModelOpt");
     unmatched("lm_head model.layers.1");
+    same_as("modelopt-summary.txt", "ModelOpt summary");
+    unmatched("lm_head");
     same_as("exl2-job.json", "ExLlamaV2 job");
     target("4", GM_EBITS);
     same_as("exl3.json", "ExLlamaV3 quantization_config");
@@ -221,6 +223,69 @@ static void test_refused_files(void) {
             "and out, in of the scores, found a list");
 }
 
+#define UP "model.layers.0.mlp.up_proj.weight_quantizer "
+#define END "\n1 TensorQuantizers found in model\n"
+
+/* A line of ModelOpt's summary that says of a weight what none there says. */
+static void test_refused_summary(void) {
+    static const char *const lines[] = {
+        "", ")", "4)", "bit)", "0 bit per-tensor)", "33 bit per-tensor)",
+        "-4 bit per-tensor)", "4.5 bit per-tensor)", "444 bit per-tensor)",
+        "(2, 1 bit fake)", "(2) bit fake)", "(-2, 1) bit fake)",
+        "(22, 1) bit fake)", "(2, -1) bit fake)", "unsigned disabled)",
+        "4 bit fake per-tensor", "disabled", "4 bit block_sizes={})",
+        "4 bit block_sizes={-1: 128)", "4 bit block_sizes={-1: 0})",
+        "4 bit block_sizes={-1: -128})", "4 bit block_sizes={-1: None})",
+        "4 bit block_sizes={-1: 128000})", "4 bit block_sizes={-1: 1.5})",
+        "4 bit block_sizes={'type': 'static'})",
+        "4 bit block_sizes={-1: 128'type': 'static'})",
+        "4 bit block_sizes={-1: 128, -2: 128})",
+        "4 bit block_sizes={-1: 64, 'scale_bits': 8})",
+        "4 bit block_sizes={-1: 64, 'scale_bits': (4, 3), "
+        "'scale_block_sizes': {-1: 256}})"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        refused(gm_format(&arena, "Inserted\n" UP "TensorQuantizer(%s" END,
+                          lines[i]), NULL,
+                gm_format(&arena, "line 2: expected disabled, 4 bit or (2, 1) "
+                          "bit, in blocks such as {-1: 128}, found \"%.80s\"",
+                          lines[i]));
+    refused(UP "TensorQuantizer(disabled)\n2 TensorQuantizers found in model",
+            NULL, "expected the 2 quantizers of its last line, found 1");
+    refused("x TensorQuantizers found in model", NULL,
+            "expected the -1 quantizers of its last line, found 0");
+    refused(UP "TensorQuantizer(disabled)\n" UP "TensorQuantizer(disabled)\n2 "
+            "TensorQuantizers found in model", NULL,
+            "module model.layers.0.mlp.up_proj appears twice");
+}
+
+/* What the summary may say otherwise: bits and bytes of a 256 x 128 weight. */
+static void test_summary_spellings(void) {
+    static const struct { const char *text; int bits; long bytes; } says[] = {
+        {"unsigned 4 bit narrow fake axis=0 amax=dynamic quant)", 4, -1},
+        {"16 bit fake per-tensor amax=None)\r", 16, 65536},
+        {"(5, 2) bit fake axis=0 amax=meta)", 8, -1},
+        {"(8, 7) bit fake block_sizes={-1: 32}, amax=None)", 16, 65536},
+        {"disabled pre_quant_scale=1.00e+00 rotated)", 16, 65536},
+        {"4 bit block_sizes={'type': 'dynamic', -1: 48}, amax=None)", 4,
+         16384 + 256 * 3 * 2},
+        {"(2, 1) bit fake block_sizes={'scale_bits': (4, 3), -1: 16, 'type': "
+         "'static', 'four_over_six': True}, amax=None)", 4, 16384 + 256 * 8}};
+    for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
+        FILE *f = fopen(path, "w");
+        fprintf(f, "Inserted 1\n" UP " NVFP4StaticQuantizer(%s" END,
+                says[i].text);
+        fclose(f);
+        CHECK(STATUS(gm_foreign_read(&arena, path, &scores, NULL, &file)) ==
+              GM_OK, "%s: %s", says[i].text, err.text);
+        CHECK(file.module[5].bits == says[i].bits && file.module[5].from &&
+              file.module[5].bytes == says[i].bytes, "%s: %d bits, %lld bytes",
+              says[i].text, file.module[5].bits,
+              (long long)file.module[5].bytes);
+        CHECK(!file.module[4].from && file.module[4].bits == 16,
+              "what no line names stays as stored");
+    }
+}
+
 /* Ways to write what the examples write otherwise. */
 static void test_spellings(void) {
     const char *const list = "--tensor-type\nffn=q4_K --tensor-type attn=Q8_0";
@@ -253,6 +318,8 @@ static int test_main(void) {
     test_patterns();
     test_refused_patterns();
     test_refused_files();
+    test_refused_summary();
+    test_summary_spellings();
     test_spellings();
     gm_arena_free(&arena);
     return test_end("test_foreign");

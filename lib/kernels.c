@@ -40,13 +40,14 @@
 
 #ifdef _OPENMP
 
-static int threads_now;         /* 0: as many as OpenMP would take */
+static int threads_now;         /* 0: as many as OpenMP would take, and no more
+                                   than there are processors */
 
 void gm_threads_use(int count) { threads_now = count < 1 ? 1 : count; }
 
 int gm_threads(void) {
-    return omp_in_parallel() ? 1
-         : threads_now ? threads_now : omp_get_max_threads();
+    return omp_in_parallel() ? 1 : threads_now ? threads_now
+         : (int)gm_min(omp_get_max_threads(), omp_get_num_procs());
 }
 
 int gm_thread(void) { return omp_get_thread_num(); }

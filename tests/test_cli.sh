@@ -63,6 +63,14 @@ for wait in '-u OMP_WAIT_POLICY' OMP_WAIT_POLICY=active; do
     same "$w/out" "$w/info"
 done
 
+# more threads than there are processors are not begun: each has its workspace
+for threads in 2 50000 100000 9999999999 4,2 none; do
+    OMP_NUM_THREADS=$threads "$gamma" eval $m --text data/test.txt --windows 2 \
+        --window 64 >"$w/out" 2>"$w/err" || bad "$threads threads: $(cat "$w/err")"
+    [ $threads != 2 ] || cp "$w/out" "$w/eval"
+    same "$w/out" "$w/eval"
+done
+
 # ---------------------------------------------------------------- whole path
 # shellcheck disable=SC2086
 succeed fit $m --calib data/calib.txt --out "$w/a" $small

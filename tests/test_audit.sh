@@ -86,6 +86,11 @@ is "bytes of blocks" "$(row file_bytes | cut -d '|' -f 1)" 348136
 printf 'attn=q5_K ffn=f16' >"$w/l.txt"
 audit 0 "$w/l.txt" "$s"
 is "none scored" "$(row score)" "-|the scores have none of these bits"
+# ExLlamaV3's overrides (its examples/overrides.yaml) name folders, no bits
+printf 'sources:\n  - id: A\n    model_dir: /m/3.0bpw/\noverrides:\n%s\n%s\n' \
+    '  - key: "*.self_attn.*"' '    source: A' >"$w/o.yaml"
+expect 1 "gamma: $w/o.yaml: no column \"module\" or \"name\"" audit "$w/o.yaml" "$s"
+is "one line" "$(wc -l <"$w/err" | tr -d ' ')" 1
 expect 2 "gamma: audit: expected one of --bits, --ebits, --bytes, found several" \
     audit "$w/l.txt" "$s" --bits 3 --bytes 40000
 # JSON: numbers are numbers

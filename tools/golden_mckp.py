@@ -1,22 +1,28 @@
 #!/usr/bin/env python3
-"""Golden vectors of the integer program: nine instances with ALL optima.
+"""Instances of the integer program for anybody's solver, with ALL optima.
 
-usage: python tools/golden_mckp.py tests/golden/mckp.vec
+usage: python tools/golden_mckp.py tests/golden/mckp.json
 
-    minimise sum_m score[m, k_m]  over k in allowed, subject to
-    sum_m size[m, k_m] <= budget (= budget when exact),
-    sum_m cost[r, m, k_m] <= limit[r], k equal within a group
+    minimise sum_m score[m][k_m]  subject to
+    sum_m size[m][k_m] <= budget (or = budget, as relation says),
+    sum_m cost[m][k_m] <= limit of each row, k_m equal within a group
 
-By enumeration of all K^M assignments with numpy; the optimum's value again by
-scipy.optimize.milp (HiGHS).  Optima are sorted by size, then by k, so the first
-is the one that gamma's tie rule asks for.  Shares no code with solver.c.
+tests/golden/mckp.schema.json says what each member is; the file is validated
+against it here.  By enumeration of all K^M assignments with numpy;
+the optimum's value again by scipy.optimize.milp (HiGHS); the long case by a
+dynamic program over the total size.  Optima are sorted by size, then by k, so
+the first is the one that gamma's tie rule asks for.  Shares no code with
+solver.c.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import itertools
+import json
+import pathlib
 import sys
+from importlib.metadata import version
 
+import jsonschema
 import numpy as np
-import scipy
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 
@@ -58,7 +64,51 @@ def make():
     p["nothing"] = instance(rng, 6, 3, 0.5, exact=1)
     p["nothing"]["size"] *= 2
     p["nothing"]["budget"] = int(p["nothing"]["size"][:, 1].sum()) + 1
+    p["correlated"] = instance(rng, 8, 3, 0.5)
+    p["correlated"]["score"] = (1000 - 10 * p["correlated"]["size"] +
+                                rng.integers(0, 3, (8, 3)))
+    p["subset-sum"] = instance(rng, 8, 3, 0.4)
+    p["subset-sum"]["size"] += rng.integers(0, 1000, (8, 3)).cumsum(1)
+    p["subset-sum"]["score"] = -p["subset-sum"]["size"]
+    p["subset-sum"]["budget"] = int(p["subset-sum"]["size"].mean(1).sum())
+    p["huge"] = instance(rng, 8, 3, 0.5, unit=2**50 + 1, worth=2**50)
+    p["short-by-one"] = instance(rng, 7, 3, 0.5)
+    p["short-by-one"]["budget"] = int(p["short-by-one"]["size"].min(1).sum()) - 1
+    p["just-enough"] = p["short-by-one"] | {
+        "budget": p["short-by-one"]["budget"] + 1}
+    p["no-limit"] = instance(rng, 6, 3, 2.0, **few)
+    p["one-module"] = instance(rng, 1, 4, 0.5)
+    p["no-choice"] = instance(rng, 6, 1, 0.5)
+    cost = rng.integers(-20, 20, (1, 7, 3))
+    p["negative-row"] = instance(rng, 7, 3, 0.9, cost=cost, limit=np.array(
+        [int(cost.min(2).sum()) // 2]))
+    p["rows-none"] = instance(rng, 6, 3, 0.9,
+                              cost=rng.integers(5, 20, (1, 6, 3)),
+                              limit=np.array([29]))
+    p["fused-rows"] = instance(rng, 8, 3, 0.6, group=np.array(
+        [0, 0, 1, 1, -1, -1, 0, -1]), cost=rng.integers(0, 20, (1, 8, 3)),
+        limit=np.array([60]), **few)
     return p
+
+
+WHAT = {
+    "plain": "nothing special", "ties": "many optima: the tie rule",
+    "equal": "equal modules: the tie rule prefers the last ones for size",
+    "exact": "sizes must sum to the budget, ties",
+    "fused": "modules that take the same candidate",
+    "allowed": "modules that lack candidates",
+    "rows": "two further rows, one of them counting a candidate",
+    "large": "scores below zero, sizes with a common factor 2^20",
+    "nothing": "exact, infeasible by one: all sizes are even",
+    "correlated": "scores that fall with the size, but for noise",
+    "subset-sum": "scores that are the sizes: only the sum counts",
+    "huge": "sizes near 2^55: beyond a double's 53 bits",
+    "short-by-one": "infeasible by one", "just-enough": "feasible by nothing",
+    "no-limit": "a budget above every size", "one-module": "a single module",
+    "no-choice": "one candidate each", "negative-row": "a row with costs of "
+    "both signs", "rows-none": "infeasible by a further row alone",
+    "fused-rows": "groups and a row at once",
+    "long": "40 modules: too many to enumerate"}
 
 
 def enumerate_all(p):
@@ -118,37 +168,121 @@ def by_scipy(p):
     return int(p["score"][np.arange(M), k].sum())
 
 
-def put(f, name, value):
-    value = np.asarray(value)
-    f.write(f"@ {name} i {' '.join(map(str, value.shape)) or 1}\n")
-    columns = max(1, value.shape[-1]) if value.ndim else 1
-    for row in value.reshape(-1, columns):
-        f.write(" ".join(map(str, row)) + "\n")
+def plain(array, allowed=None):
+    """Nested lists; null: no such candidate."""
+    return [[int(x) if ok else None for x, ok in zip(*row)]
+            for row in zip(array, np.ones_like(array) if allowed is None
+                           else allowed)]
+
+
+def case(name, p):
+    out = {"name": name, "tests": WHAT[name],
+           "size": plain(p["size"], p["allowed"]),
+           "score": plain(p["score"], p["allowed"]),
+           "budget": int(p["budget"]), "relation": "=" if p["exact"] else "<="}
+    if (p["group"] >= 0).any():
+        out["group"] = [int(g) for g in p["group"]]
+    if len(p["limit"]):
+        out["rows"] = [{"cost": plain(c), "limit": int(b)}
+                       for c, b in zip(p["cost"], p["limit"])]
+    return out
+
+
+def solved(name, p):
+    out = case(name, p)
+    objective, optima, reachable = enumerate_all(p)
+    if name != "huge":              # beyond HiGHS' doubles
+        assert objective == by_scipy(p), name
+    if objective is not None:
+        return out | {"status": "optimal", "objective": objective,
+                      "optima": optima.tolist()}
+    below = reachable[reachable < p["budget"]].max(initial=-1)
+    above = reachable[reachable > p["budget"]].min(initial=2**62)
+    out["status"] = "infeasible"
+    if not len(p["limit"]):
+        out["reachable"] = {"smallest": int(reachable[0]), "below": int(below),
+                            "above": int(above), "largest": int(reachable[-1])}
+    return out
+
+
+def long_case(rng):
+    """least[m][b]: the least score of modules m.. with sizes that sum to b."""
+    p = instance(rng, 40, 4, 0.35, worth=20)
+    M, B, far = 40, p["budget"], 10**9
+    least = np.full((M + 1, B + 1), far)
+    least[M, 0] = 0
+    for m in reversed(range(M)):
+        for s, u in zip(p["size"][m], p["score"][m]):
+            least[m, s:] = np.minimum(least[m, s:],
+                                      u + least[m + 1, :B + 1 - s])
+    objective = least[0].min()
+    b, answer = int(least[0].argmin()), []
+    left = int(objective)
+    for m in range(M):
+        k = next(k for k in range(4) if p["size"][m, k] <= b and left ==
+                 p["score"][m, k] + least[m + 1, b - p["size"][m, k]])
+        answer.append(k)
+        left -= int(p["score"][m, k])
+        b -= int(p["size"][m, k])
+    assert objective == by_scipy(p)
+    return case("long", p) | {"status": "optimal", "objective": int(objective),
+                              "answer": answer}
+
+
+def invalid():
+    """What a solver must refuse, not answer."""
+    good = {"size": [[1, 2], [1, 2]], "score": [[3, 1], [3, 1]], "budget": 3,
+            "relation": "<=", "status": "invalid"}
+    big = 2**60
+    for name, tests, more in [
+            ("bad-sizes", "sizes that sum to 2^61 or more",
+             {"size": [[1, big], [1, big]]}),
+            ("bad-scores", "scores that sum to 2^61 or more",
+             {"score": [[-big, 1], [-big, 1]]}),
+            ("bad-budget", "a budget beyond 2^61", {"budget": 2**62}),
+            ("bad-costs", "costs that sum to 2^61 or more",
+             {"rows": [{"cost": [[0, big], [0, big]], "limit": 1}]}),
+            ("bad-module", "a module without a candidate",
+             {"size": [[1, 2], [None, None]], "score": [[3, 1], [None, None]]}),
+            ("bad-group", "a group whose members share no candidate",
+             {"size": [[1, None], [None, 2]], "score": [[3, None], [None, 1]],
+              "group": [0, 0]}),
+            ("bad-empty", "no module", {"size": [], "score": []}),
+            ("bad-shape", "a module with fewer scores than sizes",
+             {"score": [[3, 1], [3]]}),
+            ("bad-row", "a row that lacks a module",
+             {"rows": [{"cost": [[0, 1]], "limit": 1}]}),
+            ("bad-members", "a list of groups that lacks a module",
+             {"group": [0]}),
+            ("bad-number", "a size that is not whole",
+             {"size": [[1, 2], [1, 2.5]]}),
+            ("bad-null", "a size without a score",
+             {"score": [[3, 1], [3, None]]})]:
+        yield {"name": name, "tests": tests} | good | more
 
 
 def main():
-    problems = make()
-    with open(sys.argv[1], "w", encoding="ascii") as f:
-        f.write("# Multiple-choice knapsacks with all optima: "
-                "tools/golden_mckp.py with\n"
-                f"# numpy {np.__version__} (enumeration), scipy "
-                f"{scipy.__version__} (milp, the same value)\n"
-                "@ names s\n" + " ".join(problems) + "\n")
-        for name, p in problems.items():
-            objective, optima, reachable = enumerate_all(p)
-            assert objective == by_scipy(p), name
-            for key, value in p.items():
-                put(f, f"{name}.{key}", value)
-            put(f, f"{name}.optima", optima)
-            if objective is not None:
-                put(f, f"{name}.objective", objective)
-                print(f"{name}: {objective}, {len(optima)} optima")
-                continue
-            below = reachable[reachable < p["budget"]].max(initial=-1)
-            above = reachable[reachable > p["budget"]].min()
-            put(f, f"{name}.reachable",
-                [reachable[0], below, above, reachable[-1]])
-            print(f"{name}: infeasible, next {below} and {above}")
+    path = pathlib.Path(sys.argv[1])
+    golden = pathlib.Path(__file__).parent.parent / "tests" / "golden"
+    schema = json.loads((golden / "mckp.schema.json").read_text("ascii"))
+    cases = [solved(name, p) for name, p in make().items()]
+    cases.append(long_case(np.random.default_rng(40)))
+    cases += invalid()
+    whole = {"about": "Multiple-choice knapsacks with all optima; docs/golden.md",
+             "made": "tools/golden_mckp.py with numpy " + version("numpy") +
+             " (enumeration), scipy " + version("scipy") + " (milp, the same "
+             "value)", "cases": cases}
+    jsonschema.validate(whole, schema)
+    with open(path, "w", encoding="ascii") as f:
+        f.write('{"about": %s,\n "made": %s,\n "cases": [\n' %
+                (json.dumps(whole["about"]), json.dumps(whole["made"])))
+        f.write(",\n".join("  {" + ",\n   ".join(
+            f"{json.dumps(k)}: {json.dumps(v)}" for k, v in c.items()) + "}"
+            for c in cases))
+        f.write("\n]}\n")
+    assert json.loads(path.read_text("ascii")) == whole
+    for c in cases:
+        print(c["name"], c["status"], len(c.get("optima", [])))
 
 
 main()

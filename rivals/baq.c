@@ -275,9 +275,12 @@ enum { LINES = sizeof line_name / sizeof *line_name,
        COLUMNS = sizeof column_name / sizeof *column_name };
 
 static void write_table(baq *b) {
+    char hex[65];
     gm_out out;
+    gm_file_hash(b->path, hex);
     gm_out_open(b->arena, b->table, &out);
-    gm_out_print(&out, "# format gamma-baq 1\n# baq %s\n", b->words);
+    gm_out_print(&out, "# format gamma-baq 1\n# baq %s\n# weights_sha256 %s\n",
+                 b->words, hex);
     for (int i = 0; i < LINES; i++)
         gm_out_print(&out, "# %s %.17g\n", line_name[i], b->r.number[i]);
     gm_out_print(&out, "module");
@@ -299,10 +302,11 @@ static void read_number(const gm_table *t, const char *name, const char *text,
                text ? text : "nothing");
 }
 
-/* The report of a file made before. */
+/* The report of a file made before, which is still what was written. */
 static void read_table(baq *b) {
     gm_baq_report *r = &b->r;
     gm_table t;
+    char hex[65];
     gm_table_read(b->arena, b->table, &t);
     if (t.rows != r->M)
         gm_bad(b->table, "expected %ld modules, found %ld", r->M, t.rows);
@@ -317,6 +321,12 @@ static void read_table(baq *b) {
                         r->module[m].number + i);
     }
     for (long m = 0; m < r->M; m++) r->bytes += (int64_t)r->module[m].bytes;
+    const char *said = gm_table_key(&t, "weights_sha256");
+    gm_file_hash(b->path, hex);
+    if (!said || strcmp(said, hex) != 0)
+        gm_bad(b->path, "damaged: expected SHA-256 %s (weights_sha256 of %s), "
+               "found %s; remove it and it will be made again",
+               said ? said : "none", b->table, hex);
 }
 
 /* ----------------------------------------------------------- the two passes */

@@ -29,6 +29,22 @@ cp "$w/out" "$w/first"
 # shellcheck disable=SC2086
 succeed baq $m $small $measure --rate 2.5,3 --match bits
 if cmp -s "$w/out" "$w/first"; then ok; else bad "another result"; fi
+# one byte of the weights changed: seen; removed: made again
+file=$(awk -F '\t' '$1 == "baq" && $2 == 3 { print $11 }' "$w/out")
+cp "$file" "$w/kept"
+size=$(wc -c <"$file")
+printf 'x' | dd of="$file" bs=1 seek=$((size - 7)) conv=notrunc 2>/dev/null
+# shellcheck disable=SC2086
+expect 1 "gamma: $file: damaged: expected SHA-256 $(sha256sum <"$w/kept" |
+    cut -d ' ' -f 1) (weights_sha256 of ${file%.safetensors}.tsv), found $(
+    sha256sum <"$file" | cut -d ' ' -f 1); remove it and it will be made again" \
+    baq $m $small --rate 3 --match bits --no-gptq
+rm "$file"
+# shellcheck disable=SC2086
+succeed baq $m $small --rate 3 --match bits --no-gptq
+if cmp -s "$file" "$w/kept"; then ok; else bad "other weights"; fi
+# shellcheck disable=SC2086
+succeed baq $m $small $measure --rate 2.5,3 --match bits
 # one of them as candidates, all 3 bits by name
 file=$(awk -F '\t' '$1 == "baq" && $2 == 3 { print $11 }' "$w/out")
 kl=$(awk -F '\t' '$1 == "baq" && $2 == 3 { print $8 }' "$w/out")

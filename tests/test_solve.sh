@@ -297,6 +297,18 @@ is "--budgets, one at the limit: exit code" $? 4
 is "--budgets, one at the limit: both are there" "$(awk -F '\t' 'NR > 1 {
     print $1, $11 }' "$w/out" | tr '\n' ' ')" "1.9G no 3G proven "
 
+# scores at the ends of a double come back through solve and check
+for score in 0 5e-324 1e-323 1e-320 1e-310 3e-308 1e-300 1 1e300; do
+    for other in 0 $score; do       # all equal: a range of 0
+        { printf 'module\tweights\t2.bytes\t2.score\t3.bytes\t3.score\n'
+          for m in a b c; do
+              printf "$m\t1000\t250\t$score\t375\t$other\n"
+          done; } >"$w/ends.tsv"
+        succeed solve "$w/ends.tsv" --bits 2.5 --out "$w/ends-alloc.tsv"
+        succeed check "$w/ends-alloc.tsv" "$w/ends.tsv"
+    done
+done
+
 # ------------------------------------------------------------------- bad input
 expect 2 "gamma: solve: expected one of --bits, --ebits, --bytes, --budgets, \
 --frontier, found none" solve "$s"

@@ -38,7 +38,7 @@ struct checker {
     const char *by_row;             /* sum of scores in order of the rows */
     bool *may;                      /* [M, K] a candidate, and allowed */
     bool bytes, ebits, exact;       /* convention (neither: bits), relation */
-    int64_t den, shift;
+    int64_t den, shift, *u;         /* u: [M, K], what score_shift makes */
     bool beyond;                    /* a sum was beyond 128 bits */
     const char *factors;            /* multiplier_num, multiplier_den, ... */
     int rows;
@@ -216,13 +216,6 @@ static int64_t claim_limit(struct checker *c, int r, const char *what,
           gm_format(c->arena, "%s%s %ld", r ? "" : "size ", exact ? "=" : "<=",
                     (long)limit), gm_format(c->arena, "%ld", (long)found));
     return found;
-}
-
-static int64_t integer_score(const struct checker *c, long i) {
-    int bits;
-    frexp((double)c->s->M, &bits);
-    return llrint(fmin(ldexp(c->s->score[i], (int)c->shift),
-                       ldexp(1, bits > 16 ? 44 : 60 - bits)));
 }
 
 static void check_sizes(struct checker *c) {
@@ -474,7 +467,7 @@ static int64_t weak_bound(struct checker *c) {
         const long to = c->leader[i / K] * K + i % K;
         barred[to] = barred[to] || !c->may[i];
         if (!c->may[i]) continue;
-        add_product(c, &at[to], c->den, integer_score(c, i));
+        add_product(c, &at[to], c->den, c->u[i]);
         for (int r = 0; r < c->rows; r++)
             add_product(c, &at[to], c->limits[r].mu, c->limits[r].cost[i]);
     }
@@ -490,19 +483,26 @@ static int64_t weak_bound(struct checker *c) {
                   below + (sum > below * c->den));
 }
 
-/* The scores as integers, if score_shift makes them fit. */
+/* The scores as integers, if score_shift makes them fit; the choice's sum. */
 static int64_t objective_of(struct checker *c) {
     const gm_scores *s = c->s;
+    const size_t cells = (size_t)(s->M * s->K);
     __int128 sum = 0;
+    int bits;
+    frexp((double)s->M, &bits);
+    const double most = ldexp(1, bits > 16 ? 44 : 60 - bits);
+    c->u = gm_alloc(c->arena, cells, sizeof *c->u);
     if (c->shift < -1100 || c->shift > 1100)
         gm_bad(c->a->path, "score_shift: expected -1100 to 1100, found %ld",
                (long)c->shift);
-    for (long i = 0; i < s->M * s->K; i++)
-        if (c->may[i] && ldexp(s->score[i], (int)c->shift) < -0x1p60)
+    for (long i = 0; i < s->M * s->K; i++) {
+        const double u = ldexp(s->score[i], (int)c->shift);
+        if (c->may[i] && u < -0x1p60)
             gm_bad(c->a->path, "score_shift: scores overflow at %ld",
                    (long)c->shift);
-    for (long m = 0; m < s->M; m++)
-        sum += integer_score(c, m * s->K + c->choice[m]);
+        c->u[i] = llrint(fmin(u, most));
+    }
+    for (long m = 0; m < s->M; m++) sum += c->u[m * s->K + c->choice[m]];
     return narrow(c, "objective", sum);
 }
 
@@ -523,7 +523,7 @@ static double check_rounding(struct checker *c, double *least, double *apart) {
             if (s->bytes[i] < 0) continue;
             low = fmin(low, score), high = fmax(high, score);
             if (!c->may[i]) continue;
-            const double d = score - ldexp((double)integer_score(c, i), -shift);
+            const double d = score - ldexp((double)c->u[i], -shift);
             for (long j = m * s->K; j < i; j++)
                 if (c->may[j] && s->score[j] != score)
                     *apart = fmin(*apart, fabs(s->score[j] - score));
@@ -604,10 +604,8 @@ static gm_mckp program_of(const struct checker *c) {
     gm_mckp p = {.M = s->M, .K = s->K, .size = c->limits[0].cost,
                  .allowed = c->may, .budget = c->limits[0].limit,
                  .exact = c->exact, .rows = c->rows - 1, .group = c->leader,
-                 .shift = (int)c->shift, .scores = s};
-    p.score = gm_alloc(c->arena, (size_t)(s->M * s->K), sizeof *p.score);
+                 .score = c->u, .shift = (int)c->shift, .scores = s};
     p.row = gm_alloc(c->arena, (size_t)c->rows, sizeof *p.row);
-    for (long i = 0; i < s->M * s->K; i++) p.score[i] = integer_score(c, i);
     for (int r = 1; r < c->rows; r++)
         p.row[r - 1] = (gm_row){"", c->limits[r].cost, c->limits[r].limit, 0};
     return p;

@@ -30,7 +30,7 @@ typedef struct {
     const char *name, *pattern; /* as the file has it; as it is matched      */
     manner how;
     kind gives;
-    long hits;
+    long module, hits;          /* module: of the name, or -1                */
 } rule;
 
 typedef struct {
@@ -45,6 +45,7 @@ typedef struct {
     bool *outside;              /* [M] not in the blocks that are quantized  */
     kind otherwise;
     const char **tensor;        /* [M] names that patterns see               */
+    const gm_named *names;      /* [M] of the modules, in order              */
 } reading;
 
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
@@ -139,6 +140,10 @@ static kind grouped(const reading *r, const char *name, const gm_json *v,
 
 /* -------------------------------------------------------------------- rules */
 
+static long module_of(const reading *r, const char *name) {
+    return gm_names_find(r->names, r->s->M, name);
+}
+
 static rule *add(reading *r, const char *name, manner how, kind gives) {
     if (r->count == r->room || !r->rules)
         r->rules = gm_grow(r->arena, r->rules, r->count, &r->room,
@@ -147,14 +152,8 @@ static rule *add(reading *r, const char *name, manner how, kind gives) {
         gm_bad(r->path, "a name with control character 0x%02X",
                (unsigned char)*gm_control(name));
     rule *at = r->rules + r->count++;
-    *at = (rule){name, name, how, gives, 0};
+    *at = (rule){name, name, how, gives, module_of(r, name), 0};
     return at;
-}
-
-static bool is_module(const reading *r, const char *name) {
-    for (long m = 0; m < r->s->M; m++)
-        if (strcmp(r->s->name[m], name) == 0) return true;
-    return false;
 }
 
 /* The pattern of a name in which * stands for any characters. */
@@ -347,7 +346,7 @@ static void read_autoround(reading *r, const gm_json *at) {
     r->otherwise = grouped(r, "bits", at, &base, false);
     for (int whole = 1; whole >= 0; whole--)
         for (const gm_json *v = all ? all->child : NULL; v; v = v->next)
-            if (is_module(r, v->key) == (whole == 1) &&
+            if ((module_of(r, v->key) >= 0) == (whole == 1) &&
                 (whole || v->type != GM_JSON_OBJECT || v->length))
                 add(r, v->key, whole ? EXACT : ANYWHERE,
                     grouped(r, v->key, v, &r->otherwise, false));
@@ -390,7 +389,7 @@ static void read_layers(reading *r, const gm_json *at) {
     for (int whole = 1; whole >= 0; whole--)
         for (const gm_json *v = at->child; v; v = v->next) {
             long b = 0, act = 0;
-            if (is_module(r, v->key) != (whole == 1)) continue;
+            if ((module_of(r, v->key) >= 0) != (whole == 1)) continue;
             kind k = r->otherwise;
             if (v->type == GM_JSON_STRING) {
                 if (sscanf(v->string, "W%2ldA%2ld", &b, &act) != 2 || b < 1 ||
@@ -407,13 +406,12 @@ static void read_layers(reading *r, const gm_json *at) {
 }
 
 /* llama.cpp: REGEX=TYPE ..., in lower case, anywhere in the tensor's name. */
-static void read_llama(reading *r, const char *all, const char *otherwise) {
+static void read_llama(reading *r, char *text, const char *otherwise) {
     static const char *const part[GM_LINEARS][2] = {
         {"self_attn.q_proj", "attn_q"}, {"self_attn.k_proj", "attn_k"},
         {"self_attn.v_proj", "attn_v"}, {"self_attn.o_proj", "attn_output"},
         {"mlp.gate_proj", "ffn_gate"}, {"mlp.up_proj", "ffn_up"},
         {"mlp.down_proj", "ffn_down"}};
-    char *text = gm_format(r->arena, "%s", all);
     for (char *word; (word = strsep(&text, " \t\r\n"));) {
         char *type = strchr(word, '=');
         if (!*word || strcmp(word, "--tensor-type") == 0) continue;
@@ -479,8 +477,8 @@ static const struct {
     {"AutoRound", "autoround_version", TOP | CONFIG, false, read_autoround},
     {"GPTQModel", "bits", TOP | CONFIG, false, read_gptqmodel}};
 
-static void read_json(reading *r) {
-    const gm_json *root = r->root = gm_json_read(r->arena, r->path);
+static void read_json(reading *r, const gm_json *root) {
+    r->root = root;
     bool layers = root->child != NULL;
     for (size_t i = 0; i < 3 * sizeof formats / sizeof *formats; i++) {
         const int part = (int)(i % 3);
@@ -582,7 +580,7 @@ static gm_gets resolve(const reading *r, long m, const rule *by) {
    matched none inside. */
 static bool matches(const reading *r, const rule *x, long m, long *steps) {
     const char *name = r->tensor ? r->tensor[m] : r->s->name[m];
-    return x->how == EXACT ? strcmp(x->pattern, name) == 0
+    return x->how == EXACT ? x->module == m
          : gm_pattern_matches(r->path, x->pattern, name, x->how == ANYWHERE,
                               steps);
 }
@@ -627,15 +625,17 @@ void gm_foreign_read(gm_arena *arena, const char *path,
     out->module = gm_alloc(arena, M, sizeof *out->module);
     r.outside = gm_alloc(arena, M, sizeof *r.outside);
     r.otherwise = as_stored(&r);
-    const char *text = gm_file_text(arena, path, NULL);
-    const char *line = text + strspn(text, " \t\r\n");
+    r.names = gm_names_sort(arena, NULL, scores->name, scores->M);
+    size_t bytes;
+    char *text = gm_file_text(arena, path, &bytes);
+    char *line = text + strspn(text, " \t\r\n");
     if (*line == '{') {
-        read_json(&r);
+        read_json(&r, gm_json_parse(arena, path, 1, text, bytes));
     } else {
         while (*line == '#') line += strcspn(line, "\n"), line += *line == '\n';
         if (strstr(line, "TensorQuantizers found in model")) {
             out->format = "ModelOpt summary";
-            read_summary(&r, gm_format(arena, "%s", text));
+            read_summary(&r, text);
         } else if (memchr(line, '=', strcspn(line, "\n")) ||
                    strncmp(line, "--tensor-type", 13) == 0) {
             out->format = "llama.cpp tensor types";

@@ -22,7 +22,11 @@ audit() {
 # every example: code bits and bytes are the sums of what its tool gives, and the
 # allocation is no better than the optimum
 for f in "$g"/*.json "$g"/*.txt; do
+    # shellcheck disable=SC2002
+    cat "$f" | "$gamma" audit - "$s" --quiet >"$w/piped" 2>"$w/err"
     "$gamma" audit "$f" "$s" --quiet >"$w/out" 2>"$w/err"
+    is "$f: from a pipe" "$(grep -v '^format' "$w/piped")" \
+        "$(grep -v '^format' "$w/out")"
     is "$f: average code bits" "$(row average_code_bits | cut -d '|' -f 2)" \
         "$(awk -F '\t' '!/^#/ { t += $3 } END { print t " bits" }' "$f.tsv")"
     is "$f: file bytes" "$(row file_bytes | cut -d '|' -f 1)" \

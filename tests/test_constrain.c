@@ -153,6 +153,17 @@ static void test_rows(void) {
     gm_arena_free(&a);
 }
 
+/* A table of costs: `head`, then `cells` for modules first .. 13 (cells NULL:
+   none). */
+static void write_costs(const char *path, const char *mode, const char *head,
+                        int first, const char *cells) {
+    FILE *f = fopen(path, mode);
+    fprintf(f, "%s", head);
+    for (int m = first; cells && m < 14; m++)
+        fprintf(f, "model.layers.%d.%s\t%s\n", m / 7, part[m % 7], cells);
+    fclose(f);
+}
+
 /* The solved answer obeys all at once (GLPK for the rows). */
 static void test_obeyed(void) {
     gm_arena a = {0};
@@ -160,11 +171,8 @@ static void test_obeyed(void) {
     gm_certificate t;
     gm_constraints c = {.fuse = "q_proj+k_proj+v_proj", .pin = "o_proj=4",
                         .min_bits = "down_proj=3"};
-    FILE *f = fopen("build/test/constrain-16.tsv", "w");
-    fprintf(f, "module\t2\t3\t4\t16\n");        /* how many are at 16 bits */
-    for (int m = 0; m < 14; m++)
-        fprintf(f, "model.layers.%d.%s\t0\t0\t0\t1\n", m / 7, part[m % 7]);
-    fclose(f);
+    write_costs("build/test/constrain-16.tsv", "w",
+                "module\t2\t3\t4\t16\n", 0, "0\t0\t0\t1");  /* how many at 16 */
     if (gm_have_glpk()) c.resources = "build/test/constrain-16.tsv:1";
     int x[14];
     gm_solve_options options = {.solver = GM_BOTH};
@@ -194,10 +202,9 @@ static void refused(const gm_constraints *c, const char *message) {
 
 static void test_refused(void) {
     static const char path[] = "build/test/constrain-bad.tsv";
-    FILE *f = fopen(path, "w");
-    fprintf(f, "module\t2\t3\t4\t16\nmodel.layers.0.self_attn.q_proj\t1\t1\t-1"
-            "\t1\n");
-    fclose(f);
+    static const char other[] = "build/test/constrain-other.tsv";
+    write_costs(path, "w", "module\t2\t3\t4\t16\n"
+                "model.layers.0.self_attn.q_proj\t1\t1\t-1\t1\n", 0, NULL);
     REFUSED(pin, "q_proj=", "--pin: expected a whole number from 1 to 32, found"
             " \"\"");
     REFUSED(pin, "lm_head=8", "--pin: \"lm_head\" is none of the modules of "
@@ -211,16 +218,10 @@ static void test_refused(void) {
     REFUSED(fuse, "q_proj+x", "--fuse: no module of s.tsv matches \"x\"");
     REFUSED(fuse, "q_proj+k_proj,v_proj+q_proj", "--fuse: module "
             "model.layers.0.self_attn.q_proj appears twice");
-    f = fopen("build/test/constrain-other.tsv", "w");
-    fprintf(f, "name\t2\nx\t1\n");
-    fclose(f);
+    write_costs(other, "w", "name\t2\nx\t1\n", 0, NULL);
     REFUSED(resources, "build/test/constrain-other.tsv:1",
             "build/test/constrain-other.tsv: no column \"module\"");
-    f = fopen("build/test/constrain-other.tsv", "w");
-    fprintf(f, "module\t2\t3\t4\n");
-    for (int m = 0; m < 14; m++)
-        fprintf(f, "model.layers.%d.%s\t1\t1\t1\n", m / 7, part[m % 7]);
-    fclose(f);
+    write_costs(other, "w", "module\t2\t3\t4\n", 0, "1\t1\t1");
     REFUSED(resources, "build/test/constrain-other.tsv:1",
             "build/test/constrain-other.tsv: no column \"16\"");
     REFUSED(resources, "build/test/constrain-16.tsv:1,"
@@ -236,26 +237,18 @@ static void test_refused(void) {
     REFUSED(resources, "build/test/constrain-16.tsv:1,"
             "build/test/constrain-16.tsv:2",
             "--resource: two are named \"constrain-16.tsv\"");
-    f = fopen("build/test/constrain-other.tsv", "w");
-    fprintf(f, "# resource my costs\nmodule\t2\nx\t1\n");
-    fclose(f);
+    write_costs(other, "w", "# resource my costs\nmodule\t2\nx\t1\n", 0, NULL);
     REFUSED(resources, "build/test/constrain-other.tsv:1",
             "build/test/constrain-other.tsv: resource: expected a name without "
             "spaces, which stands in keys, found \"my costs\"");
     REFUSED(resources, "build/test/constrain-16.tsv:1.0000000001",
             "--resource: expected at most 9 digits after the point, found "
             "\"1.0000000001\"");
-    f = fopen("build/test/constrain-other.tsv", "w");
-    fprintf(f, "module\t2\nx\t1\nx\t2\n");
-    fclose(f);
+    write_costs(other, "w", "module\t2\nx\t1\nx\t2\n", 0, NULL);
     REFUSED(resources, "build/test/constrain-other.tsv:1",
             "build/test/constrain-other.tsv: module x appears twice");
-    f = fopen("build/test/constrain-other.tsv", "w");
-    fprintf(f, "module\t2\t3\t4\t16\n");
-    for (int m = 0; m < 14; m++)
-        fprintf(f, "model.layers.%d.%s\t0.0000000001\t1\t1\t1\n", m / 7,
-                part[m % 7]);
-    fclose(f);
+    write_costs(other, "w", "module\t2\t3\t4\t16\n", 0,
+                "0.0000000001\t1\t1\t1");
     REFUSED(resources, "build/test/constrain-other.tsv:1",
             "build/test/constrain-other.tsv: expected at most 9 digits after "
             "the point, found \"0.0000000001\"");
@@ -264,10 +257,7 @@ static void test_refused(void) {
     REFUSED(resources, "build/test/constrain-bad.tsv:3",
             "build/test/constrain-bad.tsv: module "
             "model.layers.0.self_attn.k_proj is missing");
-    f = fopen(path, "a");
-    for (int m = 1; m < 14; m++)
-        fprintf(f, "model.layers.%d.%s\t1\t1\t1\t1\n", m / 7, part[m % 7]);
-    fclose(f);
+    write_costs(path, "a", "", 1, "1\t1\t1\t1");
     REFUSED(resources, "build/test/constrain-bad.tsv:3",
             "build/test/constrain-bad.tsv: module "
             "model.layers.0.self_attn.q_proj: expected a cost such as 0.25, "

@@ -18,12 +18,10 @@ import torch
 from modelopt.torch.quantization.nn import SequentialQuantizer
 from torch import nn
 
-PARTS = [("self_attn.q_proj", 128, 128), ("self_attn.k_proj", 64, 128),
-         ("self_attn.v_proj", 64, 128), ("self_attn.o_proj", 128, 128),
-         ("mlp.gate_proj", 256, 128), ("mlp.up_proj", 256, 128),
-         ("mlp.down_proj", 128, 256)]
-MODULES = [(f"model.layers.{l}.{p}", o, i) for l in (0, 1, 10)
-           for p, o, i in PARTS]
+out = sys.argv[1]
+with open(f"{out}/scores.tsv") as f:
+    rows = [line.split("\t") for line in f if line.startswith("model.")]
+MODULES = [(name, int(o), int(i)) for name, o, i, *_ in rows]
 MX = {"type": "dynamic", "scale_bits": (8, 0)}
 GIVES = [   # each configuration's weight quantizer, some as in mtq's own
     {"num_bits": 4, "block_sizes": {-1: 128, "type": "static"}},
@@ -54,7 +52,6 @@ torch.manual_seed(0)
 mtq.quantize(model, {"quant_cfg": quantizers, "algorithm": "max"},
              lambda m: [m.get_submodule(n)(torch.randn(4, i))
                         for n, _, i in MODULES])
-out = sys.argv[1]
 with tempfile.TemporaryDirectory() as d:
     mtq.print_quant_summary(model, d)
     text = open(f"{d}/.quant_summary.txt").read()

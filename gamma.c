@@ -232,8 +232,9 @@ double gm_loss_block(const gm_loss *x) {
     for (long t = 0; t < x->R; t++) {
         const gm_real *y = x->y + t * x->d, *student = x->student + t * x->d;
         gm_real *e = x->d_student + t * x->d;
-        double D = own ? gm_dot(x->d, y, y) : mean;
-        const bool counts = gm_weighs(x->d, y) && isnormal((gm_real)D);
+        const double norm = gm_dot(x->d, y, y);
+        double D = own ? norm : mean;
+        const bool counts = isnormal((gm_real)norm) && isnormal((gm_real)D);
         for (long i = 0; i < x->d; i++) e[i] = counts ? student[i] - y[i] : 0;
         if (!counts) D = 1;
         double weight = t % x->T == 0 ? x->first_weight : 1;

@@ -175,6 +175,7 @@ long gm_at_once(const gm_recipe *recipe, long sequences);
 /* (10) of the original model: look(context, l, i, n, H) for each block l and
    input i of its modules (q, k, v | o | gate, up | down), H [n, n], lower
    triangle. */
+extern const int gm_input_of[GM_LINEARS];
 typedef void gm_hessian_look(void *context, long l, int i, long n,
                              const double *H);
 void gm_hessians(gm_arena *arena, const gm_model *model,
@@ -312,7 +313,7 @@ gm_status gm_mckp_solve(gm_arena *arena, gm_mckp *problem,
 
 /* Every Pareto-optimal point of the problem (its budget is ignored), ascending
    in size.  GM_ELIMIT, `why` says it: rounding may hide some; or, not `all`,
-   seconds or memory did not suffice: those that some multiplier makes optimal. */
+   seconds or memory ended: those that some multiplier makes optimal. */
 typedef struct { int64_t size, score; } gm_point;
 typedef struct {
     long count; gm_point *point; bool all; char why[128]; } gm_frontier;

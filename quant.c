@@ -403,7 +403,7 @@ void gm_dequantize(const gm_packed *packed, gm_real *q) {
    for each number of bits, through blocks quantized to these bits. */
 
 enum { INPUTS = 4 };
-static const int input_of[GM_LINEARS] = {0, 0, 0, 1, 2, 2, 3};
+const int gm_input_of[GM_LINEARS] = {0, 0, 0, 1, 2, 2, 3};
 
 long gm_at_once(const gm_recipe *recipe, long sequences) {
     return gm_min(sequences, recipe->at_once ? recipe->at_once : 4);
@@ -447,7 +447,7 @@ static workshop workshop_open(gm_arena *arena, const gm_model *model,
     while (shop.made < recipe->count && recipe->bits[shop.made] < 16)
         shop.made++;
     for (int j = 0; j < GM_LINEARS; j++) {
-        long out, *in = &shop.inputs[input_of[j]];
+        long out, *in = &shop.inputs[gm_input_of[j]];
         gm_linear_shape(c, j, &out, in);
         for (int k = 0; k < shop.made; k++)
             shop.bytes += (size_t)gm_packed_bytes(out, *in, recipe->bits[k],
@@ -477,8 +477,8 @@ static workshop workshop_open(gm_arena *arena, const gm_model *model,
    weighs in a plain H, but the first of a sequence, which all later ones
    attend to, is ruined by that: SmolLM2-135M, 3 bits, groups of 64, has
    perplexity 98 by RTN, 304 with position 0 left out of H, 75 with w = 1/||x||,
-   61 with that times 4 at position 0 (8 windows; docs/results.md).  `first`: the
-   batch's first row of the text. */
+   61 with that times 4 at position 0 (8 windows; docs/results.md).  `first`:
+   the batch's first row of the text. */
 static void token_weights(const workshop *shop, int i, long first, long rows,
                           const gm_real *x) {
     const long n = shop->inputs[i];
@@ -563,7 +563,7 @@ static void make_input(gm_arena *arena, workshop *shop, int i, int first,
         for (int k = 0; k < shop->made; k++) {
             gm_packed q = shape_of(&shop->model->config, recipe, j, k, at);
             at += size_of(&q);
-            if (input_of[j] != i || k < first || k >= end) continue;
+            if (gm_input_of[j] != i || k < first || k >= end) continue;
             gm_quantize(arena, shop->block.w[j], recipe->scales,
                         gptq ? &factor : NULL, &q);
             if (recipe->sequential) gm_dequantize(&q, shop->block.w[j]);

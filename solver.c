@@ -111,8 +111,8 @@ void gm_problem_build(gm_arena *arena, const gm_scores *s,
     if (most > 0) round_scores(out, shift_for(most, range, score_bits));
 }
 
-/* What (6) leaves open of a choice (NULL: of all), in real scores: it lies above
-   the best by no more than `hidden`, the lesser of, with d = score - u 2^-shift,
+/* What (6) leaves open of a choice (NULL: of all), in real scores: it lies no
+   more above the best than `hidden`, with d = score - u 2^-shift the lesser of
      sum_m (d_m,x(m) - min_k d_mk)  and  over = sum_m (score_m,x(m) - min_k ..)
    which is in doubt when it is more than half of `apart`, the least difference
    between two scores of one module.  true: now rounded finer, to hold `over`,

@@ -198,11 +198,10 @@ static const int64_t foreign = (int64_t)9 << 40;
 /* A phase, in it the blocks, in them what at most one input of linears has (of
    candidates alone), and so on.  l starts at `first`. */
 static int64_t order_of(const char *name, int at, long l, int linear, int sub) {
-    static const int input_of[GM_LINEARS] = {0, 0, 0, 1, 2, 2, 3};
     const char *b = strstr(name, "_proj.b");
     const long number = b ? strtol(b + 7, NULL, 10) : 0;
     const long bits = number < 0 || number > 63 ? 63 : number;
-    const int input = b ? input_of[linear] : at / 100 == 3 ? sub : 0;
+    const int input = b ? gm_input_of[linear] : at / 100 == 3 ? sub : 0;
     const int64_t block = (int64_t)(at / 100) << 21 | l;
     const int64_t within = (input << 4 | at % 100) << 3 | linear;
     return block << 19 | within << 10 | bits << 4 | sub;

@@ -10,7 +10,6 @@ typedef struct {
     gm_call *call;
     gm_scores all, some;        /* as read; the modules whose bits they have */
     gm_foreign file;
-    long *of;                   /* [some.M] their place in `all`             */
     int *has, *best;            /* [some.M] candidates                       */
     gm_sizes sizes, scored;     /* as the tool stores them; as the scores do */
     long resized;               /* modules for which these differ            */
@@ -34,7 +33,6 @@ static void measure(auditing *x) {
     t->path = s->path;
     t->overhead = s->overhead;
     t->M = 0;
-    x->of = gm_alloc(a, (size_t)s->M, sizeof *x->of);
     x->has = gm_alloc(a, (size_t)s->M, sizeof *x->has);
     x->best = gm_alloc(a, (size_t)s->M, sizeof *x->best);
     x->sizes.file_bytes = x->scored.file_bytes = s->overhead;
@@ -50,7 +48,6 @@ static void measure(auditing *x) {
         x->resized += k >= 0 && bytes != theirs;
         if (k < 0) continue;
         const long n = t->M++;
-        x->of[n] = m;
         x->has[n] = k;
         t->name[n] = s->name[m];
         t->out[n] = s->out[m], t->in[n] = s->in[m];

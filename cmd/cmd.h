@@ -72,8 +72,8 @@ struct gm_call {
         *allow, *cache, *train_bits, *methods, *search, *scores_from, *rates,
         *step, *state, *tolerance, *max_memory, *isa, *values, *otherwise,
         *proof, *lp_plain;
-    bool frontier, force, certificate, resume, no_models, no_gptq, all, json, quiet,
-        help;
+    bool frontier, force, certificate, resume, no_models, no_gptq, all, json,
+        quiet, help;
     int packed, paper, match;           /* which of the row's names */
     gm_convention in;
     long score_bits, solver_mib, window, windows, evaluations, dump_mb, threads,
@@ -100,8 +100,8 @@ gm_call *gm_options_read(const gm_command *command, char **argv);
 /* The fields again as the options say, where a file filled some of them. */
 void gm_options_fill(void);
 const char *gm_given(const char *name);     /* as written; NULL: it is not */
-/* What will be written, for the option `name`, is no input of the command and no
-   file of its model; nor are the files of a directory whose names match
+/* What will be written, for the option `name`, is no input of the command and
+   no file of its model; nor are the files of a directory whose names match
    "NAME,PATTERN*,...". */
 void gm_check_output(const char *name, const char *to);
 void gm_check_names(const char *dir, const char *names);

@@ -98,17 +98,18 @@ static const option table[] = {
     {"--proof", "FILE", READ, CHECK, &now.proof, "verify this proof of gamma "
      "solve, and that it is of this program.  ALLOC.tsv as -, where nothing is "
      "feasible: the program that the options of gamma solve give"},
-    {"--exact", NULL, FLAG, SOLVE | CHECK, &now.constraints.exact, "sum = budget"},
-    {"--pin", "LIST...", LIST, SOLVE | CHECK, &now.constraints.pin, "PATTERN=BITS,...: "
-     "these modules take BITS (or PATTERN>=BITS, PATTERN<=BITS); a PATTERN is "
-     "a module, its last part, or has *"},
+    {"--exact", NULL, FLAG, SOLVE | CHECK, &now.constraints.exact,
+     "sum = budget"},
+    {"--pin", "LIST...", LIST, SOLVE | CHECK, &now.constraints.pin,
+     "PATTERN=BITS,...: these modules take BITS (or PATTERN>=BITS, "
+     "PATTERN<=BITS); a PATTERN is a module, its last part, or has *"},
     {"--min-bits", "LIST...", LIST, SOLVE | CHECK, &now.constraints.min_bits,
      "BITS or PATTERN=BITS,...: at least BITS"},
     {"--max-bits", "LIST...", LIST, SOLVE | CHECK, &now.constraints.max_bits,
      "BITS or PATTERN=BITS,...: at most BITS"},
-    {"--fuse", "LIST...", LIST, SOLVE | CHECK, &now.constraints.fuse, "a+b+c,...: "
-     "modules of one parent (or whole names) that take the same bits, such as "
-     "q_proj+k_proj+v_proj,gate_proj+up_proj"},
+    {"--fuse", "LIST...", LIST, SOLVE | CHECK, &now.constraints.fuse,
+     "a+b+c,...: modules of one parent (or whole names) that take the same "
+     "bits, such as q_proj+k_proj+v_proj,gate_proj+up_proj"},
     {"--resource", "LIST...", FILES, SOLVE | CHECK, &now.constraints.resources,
      "FILE:LIMIT,...: sum of costs <= LIMIT; FILE has columns module and one "
      "for each number of bits (GLPK); check: FILE,..."},
@@ -459,8 +460,8 @@ gm_call *gm_options_read(const gm_command *c, char **argv) {
             const char kind = *table[i].value;  /* DIR, FILE; PATH of either */
             if (strcmp(now.given[i], GM_STANDARD) == 0 &&
                 (kind == 'D' || (kind == 'P' && !now.packed)))
-                gm_fail(GM_EUSAGE, "%s: expected a directory, found - (standard "
-                        "output)", table[i].name);
+                gm_fail(GM_EUSAGE, "%s: expected a directory, found - "
+                        "(standard output)", table[i].name);
             gm_check_output(table[i].name, now.given[i]);
         }
     return &now;

@@ -248,7 +248,6 @@ static void take(void *context, long l, int i, long n, const double *H) {
 }
 
 static void show_module(gm_call *call) {
-    static const int input_of[GM_LINEARS] = {0, 0, 0, 1, 2, 2, 3};
     gm_arena *a = &call->arena;
     showing s = {.call = call};
     gm_call_prepare(call);
@@ -276,7 +275,7 @@ static void show_module(gm_call *call) {
         first.config.layers = layer + 1;
         gm_call_calibrate(call);
         gm_hessians(a, &first, &call->recipe, &call->calibration, take,
-                    &(wanted){layer, input_of[j], s.H});
+                    &(wanted){layer, gm_input_of[j], s.H});
         gm_gptq_factor(a, s.n, s.H, call->recipe.damping,
                        call->recipe.act_order, &s.factor);
     }

@@ -19,6 +19,10 @@ typedef struct {
 
 _Static_assert(GM_PROOF_NODES == 1000, "as --help says of --proof");
 
+/* The options whose names have a % for one of many budgets. */
+static const char *const files[] = {"--out", "--proof", "--lp-plain"};
+enum { FILES = sizeof files / sizeof *files };
+
 /* The option that says the budget; call->in: what it counts; the solver. */
 static const char *read_options(gm_call *call) {
     gm_solve_options *o = &call->solve;
@@ -27,15 +31,14 @@ static const char *read_options(gm_call *call) {
         gm_fail(GM_EUSAGE, "--in goes with --budgets and --frontier; %s says "
                 "it already", way);
     if (call->frontier && !gm_given("--in")) call->in = GM_BYTES;
-    for (int i = 0; i < 3; i++) {
-        static const char *const option[] = {"--out", "--proof", "--lp-plain"};
-        const char *to = gm_given(option[i]);
+    for (int i = 0; i < FILES; i++) {
+        const char *to = gm_given(files[i]);
         if (to && list && !strchr(to, '%'))
             gm_fail(GM_EUSAGE, "%s: with --budgets a %% in the name stands for "
-                    "the budget; found none in \"%s\"", option[i], to);
+                    "the budget; found none in \"%s\"", files[i], to);
         if (to && i > 0 && call->frontier)
             gm_fail(GM_EUSAGE, "%s goes with one budget or --budgets",
-                    option[i]);
+                    files[i]);
     }
     if (!gm_given("--solver"))
         o->solver = !gm_have_glpk() || (list && gm_count_char(list, ',') >= 32)
@@ -155,10 +158,9 @@ static void solve_many(solving *s) {
     const gm_certificate *t = &s->certificate;
     gm_certificate limit = {0};     /* of the last that met one */
     char *list = gm_format(&call->arena, "%s", call->budgets);
-    static const char *const files[] = {"--out", "--lp-plain", "--proof"};
     char *names = gm_format(&call->arena, "%s", call->budgets);
     for (char *text; (text = strsep(&names, ","));)
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < FILES; i++)
             if (gm_given(files[i]))
                 gm_check_output(files[i], file_of(s, files[i], text));
     gm_result_begin("budget\tsize\tslack\tcode_bits\tfile_bytes\tscore\t"

@@ -441,8 +441,8 @@ gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]) {
     gm_talk(call, "learned: E/E0 %.4f  c %+.4f bits  lambda %.4g  mean "
             "entropy %.3f", fit.E, fit.c, fit.lambda, fit.entropy);
     gm_talk(call, "c need not be 0: a bit's price is lambda + rho c, here %.3g "
-            "+ %.3g; lambda takes\nit over slowly, and gamma solve, not learning, "
-            "keeps the budget", fit.lambda, fit.options.rho * fit.c);
+            "+ %.3g; lambda takes\nit over slowly, and gamma solve, not "
+            "learning, keeps the budget", fit.lambda, fit.options.rho * fit.c);
     if (gm_rank() == 0) {
         gm_learning_write(a, &fit, &steps, table);
         gm_fit_table(a, &fit, scores);

@@ -242,9 +242,9 @@ char *gm_file_text(gm_arena *arena, const char *path, size_t *bytes);
 void gm_file_hash(const char *path, char hex[65]);
 void gm_copy_file(gm_arena *arena, const char *from, const char *to);
 
-/* A regular file that stays open to be read piece by piece.  GM_EIO when it ends
-   early, and, when it is closed or gm_inputs_check asks of all that are open,
-   when its size or time of change is another one. */
+/* A regular file that stays open to be read piece by piece.  GM_EIO when it
+   ends early, and, when it is closed or gm_inputs_check asks of all that are
+   open, when its size or time of change is another one. */
 typedef struct {
     const char *path;
     size_t size;
@@ -266,7 +266,7 @@ void gm_inputs_check(void);
 typedef struct gm_out {
     FILE *file;
     const char *path, *partial;
-    const char *end, *now;      /* what `path` leads to; what is open, as said */
+    const char *end, *now;      /* what `path` leads to; what is open */
     unsigned mode;              /* of the file that it replaces; 0: of none */
     int64_t bytes;
     int hold;                   /* a second descriptor, keeps the lock */

@@ -70,6 +70,8 @@ COMMANDS := $(filter-out cmd/main,$(MAIN))
 build/test/test_%: build/test/test_%.o $(LIB:%=build/test/%.o) \
     $(COMMANDS:%=build/test/%.o) build/test/fuzz/main.o
 	@$(CC) $(CFLAGS) $(SAN) $^ $(LDLIBS) -o $@
+build/test/encode: build/test/encode.o $(LIB:%=build/test/%.o)
+	@$(CC) $(CFLAGS) $(SAN) $^ $(LDLIBS) -o $@
 .PRECIOUS: build/test/%.o build/double/%.o
 
 # Fuzzing: the targets of tests/fuzz see files in memory (memory.c).  `make

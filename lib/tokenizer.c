@@ -468,8 +468,9 @@ static const struct added *added_at(const gm_tokenizer *t, int pass,
 }
 
 /* Finds added tokens, leftmost and longest; what lies between goes to the next
-   pass, then to the pre-tokenizers.  lstrip and rstrip take the white space
-   around along, as far as it is not yet taken. */
+   pass, then to the pre-tokenizers.  As in the library, lstrip takes the white
+   space before a token along as far as none has it yet, rstrip that after it,
+   be it other tokens; one that is left nothing of its own gives no id. */
 static void find(struct work *w, int pass, const char *text, const char *end) {
     if (text >= end) return;
     if (pass == 1) normalize(w, &text, &end);
@@ -487,10 +488,12 @@ static void find(struct work *w, int pass, const char *text, const char *end) {
             ((start > text && take(back(start), start, WORD, 1) == start) ||
              take(stop, end, WORD, 1) > stop))
             continue;
-        while (a->lstrip && start > text &&
+        while (a->lstrip && start > done &&
                take(back(start), start, SPACE, 1) == start)
             start = back(start);
+        if (a->lstrip && start < done) start = done;
         if (a->rstrip) stop = take(stop, end, SPACE, ALL);
+        if (start >= stop) continue;
         find(w, pass + 1, done, start);
         push_id(w, a->id);
         done = stop;
@@ -734,15 +737,18 @@ static void load_merges(struct load *l) {
 
 /* ------------------------------------------------------------ added tokens */
 
-/* The library numbers added tokens itself: a token of the vocabulary keeps its
-   id, others continue from the vocabulary's size.  A file that says otherwise
-   would silently get other ids there, so it is refused here. */
-static struct added load_added_token(const struct load *l, const gm_json *v,
-                                     int32_t *next) {
+/* The library numbers added tokens itself: a token of the vocabulary, or one
+   that stands before, keeps its id, others continue from the vocabulary's
+   size.  A file that says otherwise would silently get other ids there, so it
+   is refused here.  Of two tokens with one id the later one's flags count. */
+static void load_added_token(const struct load *l, const gm_json *v,
+                             const struct table *seen, struct added *list,
+                             long *n, int32_t *next) {
     const gm_json *content = gm_json_get(v, "content");
-    if (!is_plain(content) || !content->length)
+    if (!is_plain(content))
         refuse(l, "added_tokens[].content", content,
-               "a string, not empty, without \\u0000");
+               "a string without \\u0000");
+    if (!content->length) return;           /* ignored there too */
     const int32_t id = load_id(l, gm_json_get(v, "id"), content->string);
     const struct added a = {
         .content = gm_format(l->arena, "%s", content->string),
@@ -753,13 +759,19 @@ static struct added load_added_token(const struct load *l, const gm_json *v,
         .single_word = flag(l, v, "added_tokens[].single_word", -1),
         .normalized = flag(l, v, "added_tokens[].normalized", -1),
     };
-    const int32_t known = token_id(l->t, a.content);
-    const int32_t given = known >= 0 ? known : (*next)++;
+    const uint64_t key = text_key(a.content);
+    struct slot *s = slot_of(seen, key, a.content);
+    if (!s->order) *s = (struct slot){a.content, key, 1, (int32_t)*n};
+    const int32_t i = s->id, known = token_id(l->t, a.content);
+    const int32_t given = known >= 0 ? known : i < *n ? list[i].id : *next;
     if (given != id)
         gm_bad(l->t->path, "added_tokens: \"%.160s\" has id %d, expected %d "
                "(%s)", a.content, id, given,
-               known >= 0 ? "its id in model.vocab" : "the next free one");
-    return a;
+               known >= 0 ? "its id in model.vocab" :
+               i < *n ? "its id where it stands first" : "the next free one");
+    *next += known < 0 && i == *n;
+    *n += i == *n;
+    list[i] = a;
 }
 
 /* A token that matches normalized text is searched in its normal form. */
@@ -780,30 +792,24 @@ static int by_text(const void *a, const void *b) {
     return order ? order : x->normalized - y->normalized;
 }
 
-/* Two tokens of the same text could not be told apart: any two as loaded, two
-   of one pass when some are normalized. */
-static void sort_added(const struct load *l, struct added *a, long n,
-                       bool loaded) {
-    qsort(a, (size_t)n, sizeof *a, by_text);
-    for (long i = 1; i < n; i++)
-        if (strcmp(a[i - 1].content, a[i].content) == 0 &&
-            (loaded || a[i - 1].normalized == a[i].normalized))
-            gm_bad(l->t->path, "added_tokens: \"%.160s\" appears twice",
-                   a[i].content);
-}
-
-static void load_added(const struct load *l, const gm_json *root) {
+static void load_added(struct load *l, const gm_json *root) {
     int32_t next = (int32_t)gm_json_get(l->model, "vocab")->length;
     if (is_null(gm_json_get(root, "added_tokens"))) return;
     const gm_json *list = parts(l, root, "added_tokens", GM_JSON_ARRAY);
     struct added *a = gm_alloc(l->arena, list->length, sizeof *a);
+    const struct table seen = new_table(&l->scratch, list->length);
     long n = 0, at = 0;
     for (const gm_json *v = list->child; v; v = v->next)
-        a[n++] = load_added_token(l, v, &next);
-    sort_added(l, a, n, true);
+        load_added_token(l, v, &seen, a, &n, &next);
     for (long i = 0; i < n; i++)
         if (a[i].normalized) normalize_added(l, &a[i]);
-    sort_added(l, a, n, false);
+    qsort(a, (size_t)n, sizeof *a, by_text);
+    for (long i = 1; i < n; i++)
+        if (strcmp(a[i - 1].content, a[i].content) == 0 &&
+            a[i - 1].normalized == a[i].normalized)
+            gm_bad(l->t->path, "added_tokens: ids %d and %d are both "
+                   "\"%.160s\" when normalized, which of them a text means is "
+                   "open", a[i - 1].id, a[i].id, a[i].content);
     for (int b = 256; b >= 0; l->t->first[b--] = at)
         while (at < n && (uint8_t)a[at].content[0] >= b) at++;
     l->t->added = a;

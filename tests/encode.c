@@ -1,33 +1,56 @@
-/* encode.c: prints the token ids of a file, one a line: the C side of
-   tools/check_tokenizer.py.      build/test/encode MODEL_DIR TEXT_FILE
+/* encode.c: prints the token ids of files, the C side of
+   tools/check_tokenizer.py.   build/test/encode MODEL_DIR TEXT_FILE ...
+   A file holds texts with the byte FF between them, which no UTF-8 has; a line
+   each, ids or "! message".
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
 
-typedef struct { char **argv; gm_arena arena; } job;
+typedef struct {
+    const char *dir, *path, *text;
+    const gm_tokenizer *t;
+    size_t bytes;
+    gm_arena arena, call;
+} job;
+
+static void open_all(void *context) {
+    job *j = context;
+    double begin = gm_seconds();
+    j->t = gm_tokenizer_open(&j->arena, j->dir);
+    j->text = gm_file_text(&j->arena, j->path, &j->bytes);
+    fprintf(stderr, "open %.3f s\n", gm_seconds() - begin);
+}
 
 static void encode(void *context) {
     job *j = context;
-    gm_tokenizer *t;
-    const char *text;
-    size_t bytes;
-    int32_t *id;
     long count;
     double begin = gm_seconds();
-    t = gm_tokenizer_open(&j->arena, j->argv[1]);
-    double opened = gm_seconds();
-    text = gm_file_text(&j->arena, j->argv[2], &bytes);
-    id = gm_tokenize(t, &j->arena, text, bytes, &count);
-    fprintf(stderr, "open %.3f s, encode %.3f s\n", opened - begin,
-            gm_seconds() - opened);
-    for (long i = 0; i < count; i++) printf("%d\n", id[i]);
+    int32_t *id = gm_tokenize(j->t, &j->call, j->text, j->bytes, &count);
+    if (j->bytes > 100000)
+        fprintf(stderr, "encode %.3f s\n", gm_seconds() - begin);
+    for (long i = 0; i < count; i++) printf("%d ", id[i]);
+    putchar('\n');
 }
 
 int main(int argc, char **argv) {
     gm_error err;
-    job j = {argv, {0}};
-    if (argc != 3) return fprintf(stderr, "encode MODEL_DIR TEXT_FILE\n"), 2;
-    gm_status status = gm_try(encode, &j, &err);
-    if (status) fprintf(stderr, "%s\n", err.text);
-    gm_arena_free(&j.arena);
-    return (int)status;
+    if (argc < 3 || argc % 2 == 0)
+        return fprintf(stderr, "encode MODEL_DIR TEXT_FILE ...\n"), 2;
+    for (int i = 1; i < argc; i += 2) {
+        job j = {.dir = argv[i], .path = argv[i + 1]};
+        if (gm_try(open_all, &j, &err)) {
+            printf("! %s\n", err.text);
+            continue;
+        }
+        const char *at = j.text, *end = at + j.bytes;
+        for (const char *stop; at <= end; at = stop + 1) {
+            stop = memchr(at, 0xFF, (size_t)(end - at));
+            if (!stop) stop = end;
+            j.text = at;
+            j.bytes = (size_t)(stop - at);
+            if (gm_try(encode, &j, &err)) printf("! %s\n", err.text);
+            gm_arena_free(&j.call);
+        }
+        gm_arena_free(&j.arena);
+    }
+    return 0;
 }

@@ -310,10 +310,17 @@ static const struct { const char *from, *to, *message; } refused[] = {
      "(its id in model.vocab)"},
     {"\"id\":3", "\"id\":null",
      "id of \"<s>\": expected an integer from 0 to 2147483646"},
-    {"\"content\":\"b\"", "\"content\":\"\"", "added_tokens[].content: \"\", "
-     "expected a string, not empty, without \\u0000"},
+    {"\"content\":\"b\"", "\"content\":\"\\u0000\"",
+     "added_tokens[].content: \"\", expected a string without \\u0000"},
     {"\"id\":1,\"content\":\"b\"", "\"id\":4,\"content\":\"<s>\"",
-     "added_tokens: \"<s>\" appears twice"},
+     "added_tokens: \"<s>\" has id 4, expected 3 (its id where it stands "
+     "first)"},
+    {"<s>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":true,"
+     "\"normalized\":false", "\xC3\xA9\",\"single_word\":false,\"lstrip\":"
+     "false,\"rstrip\":true,\"normalized\":true,\"special\":true},{\"id\":4,"
+     "\"content\":\"e\xCC\x81\",\"single_word\":false,\"lstrip\":false,"
+     "\"rstrip\":true,\"normalized\":true", "added_tokens: ids 3 and 4 are "
+     "both \"\xC3\xA9\" when normalized, which of them a text means is open"},
     {"\"rstrip\":true", "\"rstrip\":0",
      "added_tokens[].rstrip: 0, expected true or false"},
     {"\"normalized\":true", "\"n\":true",
@@ -371,6 +378,35 @@ static void test_refused(void) {
                "No such file or directory");
     gm_arena_free(&arena);
     free(t.data);
+}
+
+/* Small tokenizers with their texts and the ids that the library gives. */
+static void test_small(void) {
+    gm_arena arena = {0};
+    const gm_json *all = NULL;
+    gm_status status = STATUS(all = gm_json_read(&arena, GOLDEN "-small.json"));
+    long texts = 0;
+    CHECK(status == GM_OK, "%s", err.text);
+    for (const gm_json *c = all->child; c; c = c->next) {
+        const gm_json *json = c->child, *text = json->next->child;
+        const gm_json *ids = json->next->next->child;
+        gm_tokenizer *t = NULL;
+        status = open_text(&arena, json->string, json->length, &t);
+        CHECK(status == GM_OK, "%s: %s", json->string, err.text);
+        for (; !status && text; text = text->next, ids = ids->next, texts++) {
+            int32_t *id = NULL;
+            long n = -1, k = 0;
+            status = tokenize(t, &arena, text->string, text->length, &id, &n);
+            CHECK(status == GM_OK, "%s: %s", text->string, err.text);
+            for (const gm_json *e = ids->child; e; e = e->next, k++)
+                CHECK(k < n && id[k] == e->integer, "%s \"%s\": id %ld",
+                      json->string, text->string, k);
+            CHECK(k == n, "%s \"%s\": %ld ids, expected %ld", json->string,
+                  text->string, n, k);
+        }
+    }
+    CHECK(texts > 100, "only %ld texts", texts);
+    gm_arena_free(&arena);
 }
 
 /* A text that is not UTF-8 is refused at its first wrong byte. */
@@ -508,6 +544,7 @@ int main(void) {
     for (int i = 0; i < NAMES; i++) test_golden(names[i]);
     test_tables();
     test_refused();
+    test_small();
     test_bad_text();
     test_digits();
     test_mutations();

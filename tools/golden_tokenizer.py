@@ -9,6 +9,7 @@ pre-tokenizer that tokenizer.c knows, and writes
     tests/golden/tokenizer-NAME/tokenizer.json
     tests/golden/tokenizer-cases.json       hard strings
     tests/golden/tokenizer.vec              ids, or their count and hash
+    tests/golden/tokenizer-small.json       [tokenizer.json, texts, ids] each
 
 for tests/test_tokenizer.c.  tests/golden/tokenizer-text.txt is written by hand
 and only read.  Every tokenizer has, after its trained merges, one of "a", "1"
@@ -26,6 +27,7 @@ import tokenizers
 from tokenizers import (AddedToken, Regex, Tokenizer, models, normalizers,
                         pre_tokenizers, trainers)
 
+import check_tokenizer
 import make_unicode
 
 GPT2 = (r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+"
@@ -265,6 +267,30 @@ def check_removed(source, cases):
         assert a.encode(text).ids == b.encode(text).ids, text
 
 
+def small():
+    """Tokenizers that fit in a line: random sets of added tokens, those that
+    found faults first."""
+    rng, out = random.Random(2), []
+    newline = {"id": 27, "content": "\n", "single_word": False,
+               "lstrip": True, "rstrip": True, "normalized": False,
+               "special": False}
+    for i in range(40):
+        data = check_tokenizer.random_added(rng)
+        if i == 0:
+            newline["id"] = data["model"]["vocab"]["\n"]
+            data["added_tokens"] = [newline]
+        texts = check_tokenizer.added_texts(rng, data, 4)
+        texts += ["a\n\n\nb"] if i == 0 else []
+        out.append((data, texts))
+    for i, (data, texts) in enumerate(out):
+        source = json.dumps(data, separators=(",", ":"))
+        tokenizer = Tokenizer.from_str(source)
+        ids = [check_tokenizer.library_ids(tokenizer, t) for t in texts]
+        fine = [k for k, found in enumerate(ids) if found is not None]
+        out[i] = [source, [texts[k] for k in fine], [ids[k] for k in fine]]
+    return out
+
+
 def main():
     golden, paths = sys.argv[1], sys.argv[2:]
     if not paths:
@@ -307,6 +333,9 @@ def main():
                 ("nfc", nfc_sweep(composing)), ("word", long_word(100000))):
             found = ids(string)
             record(out, f"{name}.{what}", [len(found), fold(found)])
+    with open(f"{golden}/tokenizer-small.json", "w", encoding="ascii") as file:
+        rows = (json.dumps(row, separators=(",", ":")) for row in small())
+        file.write("[" + ",\n".join(rows) + "]\n")
     with open(f"{golden}/tokenizer.vec", "w", encoding="ascii") as file:
         file.write("\n".join(out) + "\n")
 

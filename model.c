@@ -73,15 +73,15 @@ static float llama3_frequency(const gm_rope *r, float omega) {
 /* omega_i in the float32 arithmetic of transformers: at position 2000 a unit
    in the last place of omega_1 turns the angle by 1e-4, so the checkpoint means
    these floats and no better ones. */
-static float inverse_frequency(const gm_config *c, long i) {
+static float inverse_frequency(const gm_config *c, long T, long i) {
     const float exponent = (float)(2 * i) / (float)c->head_dim;
     const float power = (float)gm_expd((double)exponent *
-                                       gm_logd(c->rope.theta));
+                                       gm_logd(gm_rope_theta(c, T)));
     switch (c->rope.kind) {
     case GM_ROPE_LINEAR: return 1.0f / power / (float)c->rope.factor;
     case GM_ROPE_LLAMA3: return llama3_frequency(&c->rope, 1.0f / power);
     case GM_ROPE_YARN: return yarn_frequency(c, i, power);
-    case GM_ROPE_DEFAULT: break;
+    case GM_ROPE_DEFAULT: case GM_ROPE_DYNAMIC: break;
     }
     return 1.0f / power;
 }
@@ -90,7 +90,7 @@ void gm_rope_angles(const gm_config *c, long T, const int32_t *position,
                     gm_real *cos, gm_real *sin) {
     const long half = c->head_dim / 2;
     for (long i = 0; i < half; i++) {
-        float omega = inverse_frequency(c, i);
+        float omega = inverse_frequency(c, T, i);
         for (long t = 0; t < T; t++) {
             float angle = (float)(position ? position[t] : t) * omega;
             double sine, cosine;

@@ -73,7 +73,7 @@ struct gm_call {
         *step, *state, *tolerance, *max_memory, *isa, *values, *otherwise,
         *proof, *lp_plain;
     bool frontier, force, certificate, resume, no_models, no_gptq, all, json,
-        quiet, help;
+        quiet, verbose, help;
     int packed, paper, match;           /* which of the row's names */
     gm_convention in;
     long score_bits, solver_mib, window, windows, evaluations, dump_mb, threads,
@@ -135,7 +135,7 @@ gm_sequences gm_call_sequences(gm_call *call, const char *text,
                                const char *npy);
 void gm_call_calibrate(gm_call *call);
 /* Says which of its tokens were found to weigh nothing, if any. */
-void gm_call_weightless(const gm_call *call);
+void gm_call_notes(const gm_call *call);
 /* --text, cut by --window and --windows, into call->on; and what a choice among
    the candidates (NULL: the original) is there. */
 void gm_call_windows(gm_call *call);

@@ -4,7 +4,8 @@
 
 static void run_info(gm_call *call) {
     static const char *const arch[] = {"llama", "qwen2", "qwen3"};
-    static const char *const rope[] = {"default", "linear", "llama3", "yarn"};
+    static const char *const rope[] = {"default", "linear", "llama3", "yarn",
+                                       "dynamic"};
     const gm_model *model = &call->model;
     const gm_config *c = &model->config;
     int64_t linear = 0, all = 0, bytes = 0;
@@ -12,7 +13,8 @@ static void run_info(gm_call *call) {
     gm_model_hash(&call->model);
     for (long i = 0; i < model->tensors.count; i++) {
         const gm_tensor *t = model->tensors.tensor + i;
-        all += (int64_t)(t->bytes / gm_dtype_bytes(t->dtype));
+        if (model->used[i])
+            all += (int64_t)(t->bytes / gm_dtype_bytes(t->dtype));
         bytes += (int64_t)t->bytes;
     }
     for (int j = 0; j < GM_LINEARS; j++) {

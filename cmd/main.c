@@ -246,7 +246,7 @@ static void do_command(void *context) {
                 "the blocks among several), found %d", command->name,
                 gm_ranks());
     command->run(call);
-    gm_call_weightless(call);
+    gm_call_notes(call);
     gm_inputs_check();          /* have they changed meanwhile? */
     gm_candidates_close(&call->candidates);
     gm_model_close(&call->model);

@@ -267,6 +267,8 @@ static const option table[] = {
     {"--json", NULL, FLAG, ALL, &now.json,
      "results as JSON instead of tab-separated lines"},
     {"--quiet", NULL, FLAG, ALL, &now.quiet, "no talk or progress on stderr"},
+    {"--verbose", NULL, FLAG, INFO | RECIPE | REFINE | BAQ, &now.verbose,
+     "names the tensors that the model does not need"},
     {"--help", NULL, FLAG, ALL, &now.help, "this text"}};
 
 enum { ROWS = sizeof table / sizeof *table };
@@ -446,6 +448,8 @@ gm_call *gm_options_read(const gm_command *c, char **argv) {
     if (operands < c->takes && c->bit != SHOW)
         gm_fail(GM_EUSAGE, "%s: an argument is missing (usage: gamma %s %s)",
                 c->name, c->name, c->operands);
+    if (now.operand[0])
+        now.operand[0] = gm_model_dir(&now.arena, now.operand[0]);
     gm_options_fill();
     if (now.threads) gm_threads_use((int)now.threads);
     while (now.isa && isa < GM_ISA_COUNT &&

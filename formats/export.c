@@ -18,9 +18,10 @@ static long *modules_of(gm_arena *arena, const gm_model *model) {
     return module;
 }
 
-/* A tensor as it is stored.  What is no finite number goes into no model. */
-static void write_stored(gm_out *out, const gm_tensor *t) {
-    if (t->dtype <= GM_F64) gm_tensor_check(t);
+/* A tensor as it is stored.  What is no finite number goes into no model; what
+   the model does not use is nobody's number. */
+static void write_stored(gm_out *out, const gm_tensor *t, bool used) {
+    if (used) gm_tensor_check(t);
     uint8_t piece[1 << 16];
     for (size_t at = 0; at < t->bytes; at += sizeof piece) {
         size_t n = t->bytes - at < sizeof piece ? t->bytes - at : sizeof piece;
@@ -46,7 +47,7 @@ static void write_weight(gm_arena *arena, const gm_candidates *candidates,
     const int j = (int)(m % GM_LINEARS);
     if (gm_candidate_tensor(candidates, l, j, k) ==
         gm_linear_tensor(candidates->model, l, j)) {
-        write_stored(out, t);
+        write_stored(out, t, true);
         return;
     }
     gm_mark mark = gm_arena_mark(arena);
@@ -64,24 +65,30 @@ static void write_weight(gm_arena *arena, const gm_candidates *candidates,
     gm_arena_rewind(arena, mark);
 }
 
-/* One shard: the tensors that lie in file `path`, in name order.  Its bytes. */
+static int by_place(const void *a, const void *b) {
+    const gm_tensor *x = a, *y = b;
+    return x->at != y->at ? (x->at > y->at) - (x->at < y->at)
+                          : (x->bytes > y->bytes) - (x->bytes < y->bytes);
+}
+
+/* One shard: the tensors that lie in file `path`, in its order, so that each is
+   as aligned as it was there (torch refuses others).  Its bytes. */
 static int64_t write_shard(gm_arena *arena, const gm_candidates *candidates,
                            const int *choice, const long *module,
                            const char *path, const char *to) {
     static const char *const metadata[] = {"format", "pt", NULL};
     const gm_tensors *all = &candidates->model->tensors;
     gm_tensor *t = gm_alloc(arena, (size_t)all->count, sizeof *t);
-    long *from = gm_alloc(arena, (size_t)all->count, sizeof *from), count = 0;
+    long count = 0;
     for (long i = 0; i < all->count; i++)
-        if (strcmp(all->tensor[i].path, path) == 0) {
-            t[count] = all->tensor[i];
-            from[count++] = module[i];
-        }
+        if (strcmp(all->tensor[i].path, path) == 0) t[count++] = all->tensor[i];
+    qsort(t, (size_t)count, sizeof *t, by_place);
     gm_out out = {0};
     gm_safetensors_begin(arena, to, t, count, metadata, 0, &out);
     for (long i = 0; i < count; i++) {
-        const long m = from[i];
-        if (m < 0) write_stored(&out, t + i);
+        const long at = gm_tensor_find(all, t[i].name) - all->tensor;
+        const long m = module[at];
+        if (m < 0) write_stored(&out, t + i, candidates->model->used[at]);
         else write_weight(arena, candidates, t + i, m, choice[m], &out);
     }
     const int64_t bytes = out.bytes;
@@ -211,7 +218,7 @@ static void write_packed(gm_arena *arena, const gm_candidates *candidates,
     const int j = (int)(m % GM_LINEARS);
     const gm_tensor *whole = gm_candidate_tensor(candidates, l, j, k);
     if (whole) {
-        write_stored(out, whole);
+        write_stored(out, whole, true);
         return;
     }
     gm_mark mark = gm_arena_mark(arena);
@@ -241,7 +248,8 @@ int64_t gm_export_packed(gm_arena *arena, const gm_candidates *candidates,
                          header_bytes(arena, model, recipe, module), &out);
     for (long i = 0; i < n; i++) {
         const long m = module[i];
-        if (m < 0) write_stored(&out, model->tensors.tensor + i);
+        if (m < 0)
+            write_stored(&out, model->tensors.tensor + i, model->used[i]);
         else write_packed(arena, candidates, m, choice[m], &out);
         gm_say(report, "writing packed", i + 1, n);
     }

@@ -25,20 +25,21 @@ struct draft {
    of a kind of rotary table (in the order of gm_rope_kind); MUST be there. */
 enum {
     ARCH = 1, MODEL = 2, WINDOW = 4, WINDOW_FROM = 8, DEFAULT = 16,
-    LINEAR = 32, LLAMA3 = 64, YARN = 128, SCALED = LINEAR | LLAMA3 | YARN,
-    ROPE = DEFAULT | SCALED, MUST = 256
+    LINEAR = 32, LLAMA3 = 64, YARN = 128, DYNAMIC = 256,
+    SCALED = LINEAR | LLAMA3 | YARN | DYNAMIC, ROPE = DEFAULT | SCALED,
+    OUTSIDE = 512, THETA = 1024, MUST = 2048
 };
 
 /* What a field may hold, as messages say it: an integer (long) or a number
    (double) in a range, true or false (bool), nothing but 0, false or null, or
    one of some words (int, which). */
-enum kind { COUNT, NUMBER, FLAG, UNQUANTIZED, NO_EXPERTS, SILU, ARCHS, ROPES };
+enum kind { COUNT, NUMBER, FLAG, NO_EXPERTS, SILU, ARCHS, ROPES };
 static const char *const holds[] = {
     [COUNT] = "an integer in %g..%.0f", [NUMBER] = "a number in %g..%g",
-    [FLAG] = "true or false", [UNQUANTIZED] = "none (unquantized weights)",
-    [NO_EXPERTS] = "none (no experts)", [SILU] = "\"silu\"",
+    [FLAG] = "true or false", [NO_EXPERTS] = "none (no experts)",
+    [SILU] = "\"silu\" or \"swish\"",
     [ARCHS] = "\"llama\", \"qwen2\" or \"qwen3\"",
-    [ROPES] = "\"default\", \"linear\", \"llama3\" or \"yarn\"",
+    [ROPES] = "\"default\", \"linear\", \"llama3\", \"yarn\" or \"dynamic\"",
 };
 
 #define AT(member) offsetof(struct draft, member)
@@ -52,7 +53,6 @@ static const struct field {
 } fields[] = {
     {ARCH | MUST, ARCHS, "model_type", AT(c.arch), 0, 0},
     {MODEL, SILU, "hidden_act", AT(unused), 0, 0},
-    {MODEL, UNQUANTIZED, "quantization_config", AT(unused), 0, 0},
     {MODEL, NO_EXPERTS, "num_experts", AT(unused), 0, 0},
     {MODEL, NO_EXPERTS, "num_local_experts", AT(unused), 0, 0},
     {MODEL, NO_EXPERTS, "n_routed_experts", AT(unused), 0, 0},
@@ -70,12 +70,14 @@ static const struct field {
     {MODEL, FLAG, "attention_bias", AT(c.qkv_bias), 0, 0},
     {MODEL, FLAG, "tie_word_embeddings", AT(c.tied), 0, 0},
     {MODEL, FLAG, "mlp_bias", AT(c.mlp_bias), 0, 0},
-    {MODEL | ROPE, NUMBER, "rope_theta", AT(c.rope.theta), 1.0001, 1e12},
+    {THETA | ROPE, NUMBER, "rope_theta", AT(c.rope.theta), 1.0001, 1e12},
     {MODEL | ROPE, NUMBER, "partial_rotary_factor", AT(rotary), 1, 1},
     {WINDOW, FLAG, "use_sliding_window", AT(window), 0, 0},
-    {WINDOW_FROM, COUNT, "max_window_layers", AT(full_layers), 1, 10000},
+    {WINDOW_FROM, COUNT, "max_window_layers", AT(full_layers), -1e15, 1e15},
     {SCALED | MUST, NUMBER, "factor", AT(c.rope.factor), 1, 1e6},
-    {SCALED, COUNT, "original_max_position_embeddings",
+    {LLAMA3 | YARN, COUNT, "original_max_position_embeddings",
+     AT(c.rope.original_max_position), 1, 1 << 30},
+    {OUTSIDE | MUST, COUNT, "original_max_position_embeddings",
      AT(c.rope.original_max_position), 1, 1 << 30},
     {LLAMA3 | MUST, NUMBER, "low_freq_factor", AT(c.rope.low_freq_factor),
      1e-6, 1e6},
@@ -99,10 +101,6 @@ static const gm_config defaults[] = {
     [GM_QWEN3] = {.arch = GM_QWEN3, .layers = 32, .d = 4096, .ff = 22016,
                   .heads = 32, .kv_heads = 32, .head_dim = 128,
                   .vocab = 151936, .max_position = 32768, .qk_norm = true},
-};
-static const char *const class_name[] = {
-    [GM_LLAMA] = "\"LlamaForCausalLM\"", [GM_QWEN2] = "\"Qwen2ForCausalLM\"",
-    [GM_QWEN3] = "\"Qwen3ForCausalLM\""
 };
 
 /* An object of config.json being read. */
@@ -161,7 +159,7 @@ static void read_field(const struct source *s, const struct field *row,
         *(bool *)to = v->number != 0;
     else if (row->kind >= SILU)
         *(int *)to = read_word(s, row->key, v, expected);
-    else if (row->kind < UNQUANTIZED || v->type == GM_JSON_OBJECT ||
+    else if (row->kind < NO_EXPERTS || v->type == GM_JSON_OBJECT ||
              v->number != 0)
         refuse(s, row->key, expected, v);
 }
@@ -171,17 +169,30 @@ static void read_fields(const struct source *s, int when, struct draft *d) {
         if (fields[i].when & when) read_field(s, &fields[i], d);
 }
 
-/* How the fields of a model fit together.  Which biases a block has: Qwen2's
-   are fixed by its class, an attention_bias that says otherwise is a different
-   model. */
+/* What to do where weights are found in another form than a checkpoint's. */
+#define INSTEAD "give the checkpoint in F16, BF16 or F32 that it was made from"
+
+/* Under whatever key a tool says that it has quantized the weights. */
+static void refuse_quantized(const struct source *s) {
+    static const char *const keys[] = {"quantization_config", "quantization",
+                                       "compression_config"};
+    for (int i = 0; i < 3; i++) {
+        const gm_json *v = given(s, keys[i]);
+        if (!v || (v->type == GM_JSON_BOOL && v->number == 0)) continue;
+        const gm_json *by = gm_json_get(v, "quant_method");
+        gm_bad(s->path, "%s: expected none, found %s: this checkpoint is "
+               "quantized already; " INSTEAD, keys[i],
+               gm_json_show(by ? by : v).text);
+    }
+}
+
+/* How the fields of a model fit together.  As in transformers model_type alone
+   says which class it is, whatever `architectures` names, and the class which
+   biases there may be, whatever else the file says. */
 static void read_model(const struct source *s, struct draft *d) {
     gm_config *c = &d->c;
-    const gm_json *class = given(s, "architectures");
     const gm_json *kv = gm_json_get(s->object, "num_key_value_heads");
-    require(s, !class || (class->type == GM_JSON_ARRAY && class->child),
-            "architectures", "a list of one class name");
-    if (class)
-        read_word(s, "architectures", class->child, class_name[c->arch]);
+    refuse_quantized(s);
     read_fields(s, MODEL, d);
     if (!c->kv_heads || (kv && kv->type == GM_JSON_NULL))
         c->kv_heads = c->heads;
@@ -191,11 +202,9 @@ static void read_model(const struct source *s, struct draft *d) {
             "a divisor of num_attention_heads");
     if (!c->head_dim) c->head_dim = c->d / c->heads;
     require(s, c->head_dim % 2 == 0, "head_dim", "an even number");
-    require(s, c->qkv_bias || c->arch != GM_QWEN2, "attention_bias",
-            "true (qwen2)");
     c->o_bias = c->qkv_bias && c->arch != GM_QWEN2;
-    require(s, !c->mlp_bias || c->arch == GM_LLAMA, "mlp_bias",
-            "false (not llama)");
+    c->qkv_bias |= c->arch == GM_QWEN2;
+    c->mlp_bias &= c->arch == GM_LLAMA;
 }
 
 /* Would some layer attend to a window only?  Qwen: the layers from
@@ -260,6 +269,7 @@ static void read_rope(const struct source *s, struct draft *d) {
     if (r->kind != GM_ROPE_DEFAULT)
         r->original_max_position = d->c.max_position;
     r->truncate = r->kind == GM_ROPE_YARN;
+    if (!given(&in, "rope_theta")) read_fields(s, THETA, d);
     read_fields(&in, DEFAULT << r->kind, d);
     require(&in, r->kind != GM_ROPE_LLAMA3 ||
             r->high_freq_factor > r->low_freq_factor, "high_freq_factor",
@@ -269,16 +279,26 @@ static void read_rope(const struct source *s, struct draft *d) {
         if (r->beta_slow <= 0) r->beta_slow = 1;
         r->attention_factor = yarn_attention(d);
     }
-    /* transformers reads this one in two places that can disagree */
-    key = "original_max_position_embeddings";
-    require(s, r->kind < GM_ROPE_LLAMA3 || !given(s, key), key,
-            "it inside the rope parameters only");
+    /* where it stands outside as well, that one counts */
+    if ((r->kind == GM_ROPE_LLAMA3 || r->kind == GM_ROPE_YARN) &&
+        gm_json_get(s->object, "original_max_position_embeddings"))
+        read_fields(s, OUTSIDE, d);
+    require(&in, r->kind != GM_ROPE_DYNAMIC || d->c.head_dim > 2, key,
+            "another type for a head_dim of 2");
+}
+
+double gm_rope_theta(const gm_config *c, long T) {
+    const gm_rope *r = &c->rope;
+    const double n = (double)c->head_dim;
+    if (r->kind != GM_ROPE_DYNAMIC || T <= c->max_position) return r->theta;
+    double stretch = r->factor * (double)T / (double)c->max_position;
+    return r->theta * gm_expd(gm_logd(stretch - (r->factor - 1)) * n / (n - 2));
 }
 
 void gm_config_read(gm_arena *arena, const char *dir, gm_config *out) {
     struct draft d = {.full_layers = 28, .attention_factor = -1};
     struct source s = {gm_format(arena, "%s/config.json", dir), "", NULL};
-    s.object = gm_json_read(arena, s.path);
+    s.object = gm_json_python(arena, s.path);
     if (s.object->type != GM_JSON_OBJECT)
         gm_bad(s.path, "expected an object");
     read_fields(&s, ARCH, &d);
@@ -356,23 +376,47 @@ static gm_real **place(const gm_config *c, const struct part *p, gm_block *b) {
     return has ? (gm_real **)((char *)b + p->at) : NULL;
 }
 
+/* A tensor by its name, or without "model.": a model without head is stored so
+   (Qwen3-Embedding). */
+static const gm_tensor *find(const gm_model *model, const char *name) {
+    const gm_tensor *t = gm_tensor_find(&model->tensors, name);
+    const size_t n = strlen("model.");
+    if (t || strncmp(name, "model.", n) != 0) return t;
+    return gm_tensor_find(&model->tensors, name + n);
+}
+
 /* "model.layers.3.mlp.up_proj.weight" */
 static const gm_tensor *part_tensor(const gm_model *model, long layer,
                                     const struct part *p, char name[NAME]) {
     snprintf(name, NAME, "model.layers.%ld.%s", layer, p->name);
-    return gm_tensor_find(&model->tensors, name);
+    return find(model, name);
 }
 
-/* `name` must be there, as floats of shape [rows, columns], or [rows] when
-   columns is 0. */
-static void check_tensor(const gm_model *model, const char *name, long rows,
-                         long columns) {
-    const gm_tensor *t = gm_tensor_find(&model->tensors, name);
+/* Where NAME.weight is missing, what else of NAME is there: every tool that
+   changes weights leaves something. */
+_Noreturn static void missing(const gm_model *model, const char *name) {
+    const size_t n = (size_t)(strrchr(name, '.') + 1 - name);
+    const gm_tensor *t = model->tensors.tensor, *end = t + model->tensors.count;
+    while (t < end && (strncmp(t->name, name, n) != 0 ||
+                       gm_name_matches("weight,bias", t->name + n)))
+        t++;
+    if (t < end)
+        gm_bad(model->dir, "tensor %s is missing, but %s is there: weights "
+               "that are quantized or changed already; " INSTEAD, name,
+               t->name);
+    gm_bad(model->dir, "tensor %s is missing", name);
+}
+
+/* t, of this name, must be there, as floats of shape [rows, columns], or [rows]
+   when columns is 0.  It is used. */
+static void check_tensor(const gm_model *model, const char *name,
+                         const gm_tensor *t, long rows, long columns) {
     char expected[64];
-    if (!t) gm_bad(model->dir, "tensor %s is missing", name);
-    if (t->dtype != GM_F32 && t->dtype != GM_F16 && t->dtype != GM_BF16)
-        gm_bad(name, "expected F32, F16 or BF16, found %s in %s",
-               gm_dtype_name(t->dtype), t->path);
+    if (!t) missing(model, name);
+    if (t->dtype > GM_F64)
+        gm_bad(name, "expected F32, F16, BF16 or F64, found %s in %s: weights "
+               "that are quantized already; " INSTEAD, gm_type_of(t), t->path);
+    model->used[t - model->tensors.tensor] = true;
     snprintf(expected, sizeof expected, columns ? "[%ld, %ld]" : "[%ld]", rows,
              columns);
     if (strcmp(expected, gm_shape_of(t).text) != 0)
@@ -389,7 +433,7 @@ static void check_block(const gm_model *model, long layer) {
     for (const struct part *p = parts; p < parts + PARTS; p++) {
         const gm_tensor *t = part_tensor(model, layer, p, name);
         if (place(c, p, &none))
-            check_tensor(model, name, size_of(c, p->rows),
+            check_tensor(model, name, t, size_of(c, p->rows),
                          p->columns ? size_of(c, p->columns) : 0);
         else if (t)
             gm_bad(model->dir, "tensor %s is there, but not in the model that "
@@ -397,39 +441,39 @@ static void check_block(const gm_model *model, long layer) {
     }
 }
 
-/* A tied head is the embedding.  Some checkpoints store it twice; two that
-   differ contradict config.json. */
-static void check_tied(const gm_model *model) {
-    const gm_tensor *e = gm_tensor_find(&model->tensors, embedding_name);
-    const gm_tensor *w = gm_tensor_find(&model->tensors, head_name);
-    uint8_t a[1 << 14], b[sizeof a];
-    if (!w) return;
-    bool same = w->dtype == e->dtype && w->bytes == e->bytes;
-    for (size_t at = 0, n; same && at < w->bytes; at += n) {
-        n = (size_t)gm_min((long)(w->bytes - at), sizeof a);
-        gm_tensor_bytes(w, (int64_t)at, n, a);
-        gm_tensor_bytes(e, (int64_t)at, n, b);
-        same = memcmp(a, b, n) == 0;
-    }
-    if (!same)
-        gm_bad(model->dir, "tensor %s differs from %s, but config.json says "
-               "tie_word_embeddings true", head_name, embedding_name);
-}
-
+/* A tied head is the embedding, whichever of the two is stored; where both are,
+   they may differ, and each is what it is. */
 void gm_model_open(gm_arena *arena, const char *dir, gm_model *out) {
     *out = (gm_model){.dir = gm_format(arena, "%s", dir)};
-    const gm_config *c = &out->config;
+    gm_config *c = &out->config;
     char name[NAME];
-    gm_config_read(arena, dir, &out->config);
+    gm_config_read(arena, dir, c);
     gm_checkpoint_open(arena, dir, &out->tensors);
-    check_tensor(out, embedding_name, c->vocab, c->d);
-    check_tensor(out, final_norm_name, c->d, 0);
-    if (c->tied) check_tied(out);
-    else check_tensor(out, head_name, c->vocab, c->d);
+    out->used = gm_alloc(arena, (size_t)out->tensors.count, sizeof *out->used);
+    out->embedding = find(out, embedding_name);
+    out->head = find(out, head_name);
+    if (c->tied && !out->embedding) out->embedding = out->head;
+    if (c->tied && !out->head) out->head = out->embedding;
+    c->tied = out->head == out->embedding;
+    check_tensor(out, embedding_name, out->embedding, c->vocab, c->d);
+    check_tensor(out, final_norm_name, find(out, final_norm_name), c->d, 0);
+    check_tensor(out, head_name, out->head, c->vocab, c->d);
     for (long l = 0; l < c->layers; l++) check_block(out, l);
     if (part_tensor(out, c->layers, parts, name))
         gm_bad(dir, "tensor %s is there, but config.json says "
                "num_hidden_layers %ld", name, c->layers);
+}
+
+const char *gm_model_dir(gm_arena *arena, const char *path) {
+    const char *ref = gm_format(arena, "%s/refs/main", path);
+    if (!gm_exists(gm_format(arena, "%s/snapshots", path))) return path;
+    if (!gm_exists(ref))
+        gm_bad(path, "a cache of the hub without refs/main; give a directory "
+               "of its snapshots");
+    char *revision = gm_file_text(arena, ref, NULL);
+    revision[strcspn(revision, "\r\n")] = 0;
+    gm_name_check(ref, "snapshot", revision);
+    return gm_format(arena, "%s/snapshots/%s", path, revision);
 }
 
 void gm_model_hash(gm_model *model) {
@@ -478,13 +522,12 @@ void gm_block_load(const gm_model *model, long layer, gm_block *out) {
 
 void gm_embed(const gm_model *model, const int32_t *tokens, long count,
               gm_real *h) {
-    const gm_tensor *e = gm_tensor_find(&model->tensors, embedding_name);
     const long d = model->config.d;
     for (long r = 0; r < count; r++) {
         if (tokens[r] < 0 || tokens[r] >= model->config.vocab)
             gm_fail(GM_EINPUT, "token %ld is %d, expected 0..%ld", r,
                     tokens[r], model->config.vocab - 1);
-        gm_tensor_read(e, tokens[r] * d, d, h + r * d);
+        gm_tensor_read(model->embedding, tokens[r] * d, d, h + r * d);
     }
 }
 
@@ -515,11 +558,9 @@ void gm_states_weigh(const gm_model *model, long layer, const gm_real *x,
 
 void gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out) {
     const gm_config *c = &model->config;
-    const gm_tensors *all = &model->tensors;
     gm_real *norm = gm_alloc(arena, (size_t)c->d, sizeof *norm);
     gm_real *w = gm_alloc(arena, (size_t)c->vocab, (size_t)c->d * sizeof *w);
-    gm_tensor_read(gm_tensor_find(all, final_norm_name), 0, c->d, norm);
-    gm_tensor_read(gm_tensor_find(all, c->tied ? embedding_name : head_name),
-                   0, c->vocab * c->d, w);
+    gm_tensor_read(find(model, final_norm_name), 0, c->d, norm);
+    gm_tensor_read(model->head, 0, c->vocab * c->d, w);
     *out = (gm_head){norm, w, c->d, c->vocab, c->norm_eps};
 }

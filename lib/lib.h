@@ -336,6 +336,9 @@ typedef struct gm_json {
 const gm_json *gm_json_parse(gm_arena *arena, const char *path, long line,
                              const char *text, size_t bytes);
 const gm_json *gm_json_read(gm_arena *arena, const char *path);
+/* What Python's json reads: NaN, Infinity and 1e999 too; a key that is there
+   twice is the last one for gm_json_get. */
+const gm_json *gm_json_python(gm_arena *arena, const char *path);
 /* The member, or NULL, also of what is no object. */
 const gm_json *gm_json_get(const gm_json *object, const char *key);
 bool gm_json_is(const gm_json *value, const char *text);
@@ -357,15 +360,17 @@ uint16_t gm_f32_to_f16(float x);
 uint16_t gm_f16_reach(float x, float slack);
 float gm_bf16_to_f32(uint16_t h);
 uint16_t gm_f32_to_bf16(float x);
-/* x as F32, F16 or BF16. */
+/* x as F32, F16, BF16 or F64. */
 void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out);
 
 /* One tensor, little endian, row-major: bytes in memory, or in a file. */
+enum { GM_MAX_RANK = 64 };     /* torch's and numpy's */
 typedef struct {
     const char *name;
     gm_dtype dtype;
+    const char *type;           /* of GM_OTHER: its name in the file */
     int rank;
-    int64_t shape[8];
+    int64_t shape[GM_MAX_RANK];
     size_t bytes;
     const uint8_t *data;        /* in memory; NULL: */
     const gm_input *file;       /* it begins at byte `at` of this file */
@@ -373,6 +378,7 @@ typedef struct {
     const char *path;           /* for messages */
 } gm_tensor;
 gm_shown gm_shape_of(const gm_tensor *tensor);      /* "[2, 3]" */
+const char *gm_type_of(const gm_tensor *tensor);    /* "F16", "BOOL" */
 
 /* All tensors of one file or of a checkpoint's shards, sorted by name. */
 typedef struct {
@@ -453,7 +459,7 @@ long gm_tokenizer_size(const gm_tokenizer *tokenizer);  /* largest id + 1 */
 
 typedef enum { GM_LLAMA, GM_QWEN2, GM_QWEN3 } gm_arch;
 typedef enum { GM_ROPE_DEFAULT, GM_ROPE_LINEAR, GM_ROPE_LLAMA3,
-               GM_ROPE_YARN } gm_rope_kind;
+               GM_ROPE_YARN, GM_ROPE_DYNAMIC } gm_rope_kind;
 
 typedef struct {
     gm_rope_kind kind;
@@ -478,6 +484,9 @@ enum { GM_Q, GM_K, GM_V, GM_O, GM_GATE, GM_UP, GM_DOWN, GM_LINEARS };
 
 /* DIR/config.json; what is not supported is refused by field and value. */
 void gm_config_read(gm_arena *arena, const char *dir, gm_config *out);
+/* Rotary base in a text of T tokens: theta; dynamic, T > max_position:
+   theta (factor T / max_position - factor + 1)^(head_dim / (head_dim - 2)). */
+double gm_rope_theta(const gm_config *config, long T);
 
 void gm_linear_shape(const gm_config *config, int j, long *out, long *in);
 long gm_tallest(const gm_config *config);   /* the most outputs of a linear */
@@ -487,9 +496,14 @@ typedef struct {
     const char *dir;
     gm_config config;
     gm_tensors tensors;
+    const gm_tensor *embedding, *head;      /* one and the same if tied */
+    bool *used;                 /* which tensors the model needs */
     char hash[65];              /* of the tensors; filled by gm_model_hash */
 } gm_model;
 
+/* The path, or, of a cache of the Hugging Face hub, models--ORG--NAME, that of
+   the snapshot which its refs/main names. */
+const char *gm_model_dir(gm_arena *arena, const char *path);
 /* Checks that every tensor is there and has its shape. */
 void gm_model_open(gm_arena *arena, const char *dir, gm_model *out);
 void gm_model_hash(gm_model *model);

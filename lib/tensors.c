@@ -26,7 +26,6 @@ enum {
     MAX_DEPTH = 64,             /* of JSON: bounds our recursion            */
     MAX_NUMBER = 512,           /* characters of one JSON number            */
     MAX_HEADER = 100000000,     /* safetensors' own limit on header bytes   */
-    MAX_RANK = 8,
     STRIP = 4096                /* elements converted at once               */
 };
 
@@ -69,6 +68,7 @@ struct parser {
     const char *path, *text, *at, *end;
     long line;              /* of the first byte of the text      */
     char *strings;          /* where the next decoded string goes */
+    bool python;            /* what Python's json takes, too      */
 };
 
 /* "PATH: line L, column C" of a byte of the text; columns from 1, in bytes. */
@@ -194,19 +194,21 @@ static void json_number(struct parser *p, gm_json *v) {
     v->integer = real ? 0 : strtoll(start, NULL, 10);
     v->is_integer = !real && errno == 0;
     v->number = v->is_integer ? (double)v->integer : strtod(start, NULL);
-    if (length > MAX_NUMBER || !isfinite(v->number))
+    if (length > MAX_NUMBER || (!isfinite(v->number) && !p->python))
         gm_bad(place(p, start), "number %.*s does not fit a double",
                length < 40 ? length : 40, start);
 }
 
 static void json_word(struct parser *p, gm_json *v) {
-    static const char *const word[] = {"null", "false", "true"};
+    static const char *const word[] = {"null", "false", "true",
+                                       "NaN", "Infinity", "-Infinity"};
+    const int known = p->python ? 6 : 3;
     int i = 0;
-    while (i < 3 && strncmp(p->at, word[i], strlen(word[i])) != 0) i++;
-    if (i == 3) json_expected(p, "a value");
+    while (i < known && strncmp(p->at, word[i], strlen(word[i])) != 0) i++;
+    if (i == known) json_expected(p, "a value");
     p->at += strlen(word[i]);
-    v->type = i ? GM_JSON_BOOL : GM_JSON_NULL;
-    v->number = i == 2;
+    v->type = i == 0 ? GM_JSON_NULL : i < 3 ? GM_JSON_BOOL : GM_JSON_NUMBER;
+    v->number = i < 3 ? i == 2 : strtod(word[i], NULL);
     v->integer = i == 2;
 }
 
@@ -263,7 +265,7 @@ static void json_list(struct parser *p, int depth, gm_json *v) {
         skip_space(p);
     } while (take(p, ','));
     need(p, close, object ? "',' or '}'" : "',' or ']'");
-    if (object) json_unique(p, v);
+    if (object && !p->python) json_unique(p, v);
 }
 
 static void json_value(struct parser *p, int depth, gm_json *v) {
@@ -275,17 +277,18 @@ static void json_value(struct parser *p, int depth, gm_json *v) {
     } else if (c == '"') {
         v->type = GM_JSON_STRING;
         v->string = json_string(p, &v->length);
-    } else if (c == '-' || (c >= '0' && c <= '9')) {
+    } else if ((c == '-' && !(p->python && p->at[1] == 'I')) ||
+               (c >= '0' && c <= '9')) {
         json_number(p, v);
     } else {
         json_word(p, v);
     }
 }
 
-const gm_json *gm_json_parse(gm_arena *arena, const char *path, long line,
-                             const char *text, size_t bytes) {
+static const gm_json *parse(gm_arena *arena, const char *path, long line,
+                            const char *text, size_t bytes, bool python) {
     struct parser p = {arena, path, text, text, text + bytes, line,
-                       gm_alloc(arena, bytes + 1, 1)};
+                       gm_alloc(arena, bytes + 1, 1), python};
     gm_json *root = gm_alloc(arena, 1, sizeof *root);
     assert(!*p.end);
     json_value(&p, 0, root);
@@ -294,23 +297,38 @@ const gm_json *gm_json_parse(gm_arena *arena, const char *path, long line,
     return root;
 }
 
-const gm_json *gm_json_read(gm_arena *arena, const char *path) {
+const gm_json *gm_json_parse(gm_arena *arena, const char *path, long line,
+                             const char *text, size_t bytes) {
+    return parse(arena, path, line, text, bytes, false);
+}
+
+static const gm_json *read_whole(gm_arena *arena, const char *path,
+                                 bool python) {
     gm_arena scratch = {0};
     gm_input *in = gm_input_open(&scratch, path);
     const size_t bytes = in->size;
     char *text = gm_alloc(&scratch, bytes + 1, 1);
     gm_input_read(in, 0, bytes, text);
     gm_input_close(in);
-    const gm_json *root = gm_json_parse(arena, path, 1, text, bytes);
+    const gm_json *root = parse(arena, path, 1, text, bytes, python);
     gm_arena_free(&scratch);
     return root;
 }
 
+const gm_json *gm_json_read(gm_arena *arena, const char *path) {
+    return read_whole(arena, path, false);
+}
+
+const gm_json *gm_json_python(gm_arena *arena, const char *path) {
+    return read_whole(arena, path, true);
+}
+
 const gm_json *gm_json_get(const gm_json *object, const char *key) {
     if (!object || object->type != GM_JSON_OBJECT) return NULL;
+    const gm_json *last = NULL;
     for (const gm_json *c = object->child; c; c = c->next)
-        if (strcmp(c->key, key) == 0) return c;
-    return NULL;
+        if (strcmp(c->key, key) == 0) last = c;
+    return last;
 }
 
 bool gm_json_is(const gm_json *v, const char *text) {
@@ -362,20 +380,29 @@ char *gm_json_quote(gm_arena *arena, const char *text) {
 
 /* ----------------------------------------------------- numbers of a tensor */
 
-static const struct { const char *name; size_t bytes; gm_dtype dtype; }
+static const struct { const char *name; int bits; gm_dtype dtype; }
 dtypes[] = {
-    {"F32", 4, GM_F32}, {"F16", 2, GM_F16}, {"BF16", 2, GM_BF16},
-    {"F64", 8, GM_F64}, {"U8", 1, GM_U8}, {"I8", 1, GM_I8},
-    {"I32", 4, GM_I32}, {"I64", 8, GM_I64},
-    /* Known, sized and never read: they only need to be skipped safely. */
-    {"OTHER", 0, GM_OTHER}, {"BOOL", 1, GM_OTHER}, {"I16", 2, GM_OTHER},
-    {"U16", 2, GM_OTHER}, {"U32", 4, GM_OTHER}, {"U64", 8, GM_OTHER},
-    {"F8_E4M3", 1, GM_OTHER}, {"F8_E5M2", 1, GM_OTHER},
+    {"F32", 32, GM_F32}, {"F16", 16, GM_F16}, {"BF16", 16, GM_BF16},
+    {"F64", 64, GM_F64}, {"U8", 8, GM_U8}, {"I8", 8, GM_I8},
+    {"I32", 32, GM_I32}, {"I64", 64, GM_I64},
+    /* Never read, only skipped and copied: types that are not known here, of
+       any size, and those whose size can be checked. */
+    {"OTHER", 0, GM_OTHER}, {"BOOL", 8, GM_OTHER}, {"I16", 16, GM_OTHER},
+    {"U16", 16, GM_OTHER}, {"U32", 32, GM_OTHER}, {"U64", 64, GM_OTHER},
+    {"F8_E4M3", 8, GM_OTHER}, {"F8_E5M2", 8, GM_OTHER},
+    {"F8_E8M0", 8, GM_OTHER}, {"C64", 64, GM_OTHER}, {"F4", 4, GM_OTHER},
+    {"F6_E2M3", 6, GM_OTHER}, {"F6_E3M2", 6, GM_OTHER},
 };
 enum { DTYPES = sizeof dtypes / sizeof dtypes[0] };
 
-size_t gm_dtype_bytes(gm_dtype dtype) { return dtypes[dtype].bytes; }
+size_t gm_dtype_bytes(gm_dtype dtype) {
+    return (size_t)dtypes[dtype].bits / 8;
+}
 const char *gm_dtype_name(gm_dtype dtype) { return dtypes[dtype].name; }
+
+const char *gm_type_of(const gm_tensor *t) {
+    return t->type ? t->type : gm_dtype_name(t->dtype);
+}
 
 union single { uint32_t bits; float x; };
 
@@ -453,17 +480,20 @@ static void convert(gm_dtype dtype, const void *from, long n, gm_real *out) {
 void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out) {
     for (long i = 0; i < count; i++) {
         float f = (float)x[i];
+        double d = (double)x[i];
         uint16_t h = dtype == GM_F16 ? gm_f32_to_f16(f) : gm_f32_to_bf16(f);
-        if (dtype == GM_F32) memcpy(out + 4 * i, &f, 4);
+        if (dtype == GM_F64) memcpy(out + 8 * i, &d, 8);
+        else if (dtype == GM_F32) memcpy(out + 4 * i, &f, 4);
         else memcpy(out + 2 * i, &h, 2);
     }
 }
 
 gm_shown gm_shape_of(const gm_tensor *t) {
     gm_shown shape = {"["};
-    for (int i = 0; i < t->rank; i++)       /* at most 8 times 22 characters */
-        sprintf(shape.text + strlen(shape.text), "%s%lld", i ? ", " : "",
-                (long long)t->shape[i]);
+    size_t n = 1;               /* a number and its comma: 22 characters */
+    for (int i = 0; i < t->rank && n < sizeof shape.text - 24; i++)
+        n += (size_t)sprintf(shape.text + n, "%s%lld", i ? ", " : "",
+                             (long long)t->shape[i]);
     strcat(shape.text, "]");
     return shape;
 }
@@ -482,7 +512,7 @@ void gm_tensor_read(const gm_tensor *t, int64_t first, int64_t count,
     gm_real strip[STRIP];
     if (t->dtype > GM_F64)      /* integers and GM_OTHER come after */
         gm_bad(t->path, "tensor " NAME ": type %s, expected F32, F16, BF16 or "
-               "F64", t->name, gm_dtype_name(t->dtype));
+               "F64", t->name, gm_type_of(t));
     const int64_t total = (int64_t)t->bytes / size;
     if (first < 0 || count < 0 || first > total || count > total - first)
         gm_bad(t->path, "tensor " NAME ": elements %lld to %lld asked for, it "
@@ -517,11 +547,7 @@ void gm_tensors_hash(const gm_tensors *tensors, char hex[65]) {
     gm_sha_begin(&sha);
     for (long i = 0; i < tensors->count; i++) {
         const gm_tensor *t = &tensors->tensor[i];
-        if (t->dtype == GM_OTHER)
-            gm_bad(t->path, "tensor " NAME ": a type that is not supported",
-                   t->name);
-        char *line = gm_format(&scratch, "%s\n%s\n", t->name,
-                               gm_dtype_name(t->dtype));
+        char *line = gm_format(&scratch, "%s\n%s\n", t->name, gm_type_of(t));
         for (int j = 0; j < t->rank; j++)
             line = gm_format(&scratch, "%s%s%lld", line, j ? "," : "",
                              (long long)t->shape[j]);
@@ -549,8 +575,8 @@ void gm_name_check(const char *path, const char *what, const char *name) {
 }
 
 /* The tensor of one entry of the header that ends at byte `start`; refuses
-   whatever does not add up.  Of an unknown type, element size 0, only the
-   extent is checked. */
+   whatever does not add up.  Of an unknown type, of 0 bits, only the extent is
+   checked: what needs no such tensor may still be read. */
 static gm_tensor entry_read(const gm_input *file, int64_t start,
                             const gm_json *entry) {
     const int64_t left = (int64_t)file->size - start;
@@ -568,24 +594,26 @@ static gm_tensor entry_read(const gm_input *file, int64_t start,
                "%" PRId64 ", found %s, %s", left, gm_json_show(from).text,
                gm_json_show(to).text);
     while (i < DTYPES && strcmp(dtypes[i].name, dtype->string) != 0) i++;
-    if (i == DTYPES || i == GM_OTHER)
-        refuse(at, "dtype", "a known type", dtype);
-    int64_t bytes = to->integer - from->integer;
-    int64_t needed = (int64_t)dtypes[i].bytes;
+    if (i == DTYPES) i = GM_OTHER;
+    if (!dtype->length || gm_control(dtype->string) || dtype->length > 40 ||
+        dtype->length != strlen(dtype->string))
+        refuse(at, "dtype", "a type", dtype);
+    int64_t bytes = to->integer - from->integer, needed = dtypes[i].bits;
     gm_tensor t = {.name = entry->key, .dtype = dtypes[i].dtype, .file = file,
                    .path = file->path, .at = start + from->integer,
                    .bytes = (size_t)bytes};
-    if (shape->length > MAX_RANK)
-        gm_bad(at, "shape: expected at most %d dimensions, found %zu", MAX_RANK,
-               shape->length);
+    if (i >= GM_OTHER) t.type = dtype->string;
+    if (shape->length > GM_MAX_RANK)
+        gm_bad(at, "shape: expected at most %d dimensions, found %zu",
+               GM_MAX_RANK, shape->length);
     for (const gm_json *c = shape->child; c; c = c->next) {
         if (!c->is_integer || c->integer < 0 ||
             __builtin_mul_overflow(needed, c->integer, &needed))
-            refuse(at, "shape", "integers >= 0, their product below 2^63",
-                      c);
+            refuse(at, "shape", "integers >= 0, of less than 2^63 bits", c);
         t.shape[t.rank++] = c->integer;
     }
-    if (needed != bytes)
+    needed = needed / 8 + (needed % 8 > 0);
+    if (i != GM_OTHER && needed != bytes)
         gm_bad(at, "data_offsets: expected %" PRId64 " bytes for shape %s of "
                "%s, found %" PRId64, needed, gm_shape_of(&t).text,
                dtypes[i].name, bytes);
@@ -653,7 +681,8 @@ static gm_tensors open_files(gm_arena *arena, const char *const *path,
         const gm_json *header = header_read(arena, file, &start);
         const gm_json *metadata = gm_json_get(header, "__metadata__");
         const long first = all.count;
-        if (metadata) member(path[i], header, "__metadata__", GM_JSON_OBJECT);
+        if (metadata && metadata->type != GM_JSON_NULL)
+            member(path[i], header, "__metadata__", GM_JSON_OBJECT);
         for (const gm_json *c = metadata ? metadata->child : NULL; c;
              c = c->next)
             if (c->type != GM_JSON_STRING)
@@ -705,32 +734,15 @@ static void check_shard_name(const char *index, const gm_json *entry) {
                "a path, found %s", entry->key, gm_json_show(entry).text);
 }
 
-/* `path` lies in the directory `to` after all links, or beside it in a cache of
-   the Hugging Face hub, snapshots/REVISION/FILE -> ../../blobs/HASH. */
-static bool lies_in(const char *path, const char *to) {
-    char file[PATH_MAX], dir[PATH_MAX];
-    if (!realpath(path, file) || !realpath(to, dir)) return false;
-    *strrchr(file, '/') = 0;
-    return strcmp(file, dir) == 0;
-}
-
-/* A shard that is a link leads to a file of the model, not of the user's. */
-static void check_link(gm_arena *arena, const char *dir, const char *path) {
-    struct stat info;
-    const char *blobs = gm_format(arena, "%s/../../blobs", dir);
-    if (lstat(path, &info) == 0 && S_ISLNK(info.st_mode) && gm_exists(path) &&
-        !lies_in(path, dir) && !lies_in(path, blobs))
-        gm_bad(path, "weight_map: a link that leads out of the directory");
-}
-
 static int by_string(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Each tensor of the index must be in the shard that the index names. */
+/* The shards that the index names, for which it is read: what they hold says
+   which tensors there are, as in transformers. */
 static gm_tensors index_open(gm_arena *arena, const char *dir,
                              const char *index) {
-    const gm_json *map = member(index, gm_json_read(arena, index),
+    const gm_json *map = member(index, gm_json_python(arena, index),
                                 "weight_map", GM_JSON_OBJECT);
     long n = 0, kept = 0;
     const char **path = gm_alloc(arena, map->length, sizeof *path);
@@ -742,19 +754,9 @@ static gm_tensors index_open(gm_arena *arena, const char *dir,
     for (long i = 0; i < n; i++)
         if (i == 0 || strcmp(path[kept - 1], path[i]) != 0)
             path[kept++] = path[i];
-    for (long i = 0; i < kept; i++) {
+    for (long i = 0; i < kept; i++)
         path[i] = gm_format(arena, "%s/%s", dir, path[i]);
-        check_link(arena, dir, path[i]);
-    }
-    const gm_tensors all = open_files(arena, path, kept);
-    for (const gm_json *c = map->child; c; c = c->next) {
-        const gm_tensor *t = gm_tensor_find(&all, c->key);
-        const char *shard = t ? gm_base_name(t->path) : "no shard";
-        if (!t || strcmp(shard, c->string) != 0)
-            gm_bad(index, "tensor " NAME ": expected in %s, found in %s",
-                   c->key, c->string, shard);
-    }
-    return all;
+    return open_files(arena, path, kept);
 }
 
 void gm_checkpoint_open(gm_arena *arena, const char *dir, gm_tensors *out) {
@@ -783,14 +785,17 @@ static void header_write(gm_out *out, const char *path,
                      gm_json_quote(&scratch, metadata[i + 1]));
     if (metadata) gm_out_print(out, "}");
     for (const gm_tensor *t = tensor; t < tensor + count; t++, begin = end) {
-        int64_t bytes = (int64_t)gm_dtype_bytes(t->dtype);
-        bool fits = bytes > 0 && t->rank >= 0 && t->rank <= MAX_RANK;
-        gm_out_print(out, "%s%s:{\"dtype\":\"%s\",\"shape\":[",
+        const bool other = t->dtype == GM_OTHER;    /* copied, of its size */
+        int64_t bytes = (int64_t)(other ? t->bytes : gm_dtype_bytes(t->dtype));
+        bool fits = (t->type || !other) && t->rank >= 0 &&
+                    t->rank <= GM_MAX_RANK;
+        gm_out_print(out, "%s%s:{\"dtype\":%s,\"shape\":[",
                      t > tensor || metadata ? "," : "",
-                     gm_json_quote(&scratch, t->name), gm_dtype_name(t->dtype));
+                     gm_json_quote(&scratch, t->name),
+                     gm_json_quote(&scratch, gm_type_of(t)));
         for (int j = 0; fits && j < t->rank; j++) {
-            fits = t->shape[j] >= 0 &&
-                   !__builtin_mul_overflow(bytes, t->shape[j], &bytes);
+            fits = t->shape[j] >= 0 && (other || !__builtin_mul_overflow(
+                bytes, t->shape[j], &bytes));
             gm_out_print(out, "%s%" PRId64, j ? "," : "", t->shape[j]);
         }
         if (!fits || __builtin_add_overflow(begin, bytes, &end))

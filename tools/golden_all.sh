@@ -33,6 +33,8 @@ make_file kernels.vec "not ours: Python's fractions and decimal" \
     $python tools/golden_kernels.py "$out/kernels.vec"
 make_file "model grad rope full, tiny-*/" "not ours: transformers" \
     $python tools/golden_model.py "$out" --full
+make_file spellings.tsv "not ours: transformers" \
+    $python tools/golden_spellings.py "$out/spellings.tsv"
 make_file rtn.vec "ours: numpy from the formulas; no other has these scales" \
     $python tools/golden_quant.py "$out/rtn.vec"
 make_file gptq.vec "torch's Cholesky, loop from the paper; scales are ours" \

@@ -200,7 +200,7 @@ static void copy_qwen2(const char *dir, bool links) {
 }
 
 /* Claim: what the shards hold counts, not what the index says of it; a shard
-   may be a link to anywhere; what transformers reads of each is the same nll. */
+   may be a link to anywhere: transformers finds the same nll for all of these. */
 static void test_shards(void) {
     static const double expected = 30.8768271;  /* the golden nll of qwen2 */
     static const char *const edits[][2] = {
@@ -258,8 +258,8 @@ static void test_hub(void) {
                "file or directory");
     write_text(HUB "/refs/main", "../../..");
     CHECK(STATUS(nll(HUB)) == GM_EINPUT, "no name");
-    CHECK_TEXT(err.text, HUB "/refs/main: snapshot \"../../..\": part of a path "
-               "in its name");
+    CHECK_TEXT(err.text, HUB "/refs/main: snapshot \"../../..\": part of a "
+               "path in its name");
     unlink(HUB "/refs/main");
     CHECK(STATUS(nll(HUB)) == GM_EINPUT, "no refs/main");
     CHECK_TEXT(err.text, HUB ": a cache of the hub without refs/main; give a "

@@ -27,7 +27,6 @@ static uint8_t *shard(const uint8_t **at, const uint8_t *end, size_t bytes,
 static void check_tensors(const gm_tensors *all) {
     gm_real x[64];
     char hex[65];
-    bool known = true;          /* all types are; others have no hash */
     for (long i = 0; i < all->count; i++) {
         const gm_tensor *t = &all->tensor[i];
         uint64_t elements = 1;
@@ -35,7 +34,6 @@ static void check_tensors(const gm_tensors *all) {
             FUZZ_CHECK(t->shape[r] >= 0);
             elements *= (uint64_t)t->shape[r];
         }
-        known &= t->dtype != GM_OTHER;
         if (t->dtype != GM_OTHER)
             FUZZ_CHECK(elements * gm_dtype_bytes(t->dtype) == t->bytes);
         FUZZ_CHECK(gm_tensor_find(all, t->name) == t);
@@ -48,7 +46,7 @@ static void check_tensors(const gm_tensors *all) {
                        t->at + (int64_t)t->bytes <= u->at);
         STATUS(gm_tensor_read(t, 0, elements < 64 ? (int64_t)elements : 64, x));
     }
-    FUZZ_CHECK((STATUS(gm_tensors_hash(all, hex)) == GM_OK) == known);
+    FUZZ_CHECK(STATUS(gm_tensors_hash(all, hex)) == GM_OK);
 }
 
 void fuzz_safetensors(const uint8_t *data, size_t size) {
@@ -77,7 +75,7 @@ void fuzz_safetensors(const uint8_t *data, size_t size) {
     gm_tensors all = {0};
     gm_status s = STATUS(gm_checkpoint_open(&arena, "/fuzz", &all));
     if (s == GM_OK) check_tensors(&all), gm_tensors_close(&all);
-    fuzz_end(192, 16384);
+    fuzz_end(192, 65536);
     gm_arena_free(&arena);
     free(file[0]), free(file[1]);
 }

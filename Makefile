@@ -36,7 +36,7 @@ B    := build/$(CC)-o$(OPENMP)g$(GLPK)$(if $(filter 1,$(MPI)),m1)
 ROOMS := lib formats rivals audit show
 LIB   := $(basename $(wildcard *.c $(ROOMS:%=%/*.c)))
 MAIN  := $(basename $(wildcard cmd/*.c))
-HEADERS := gamma.h $(wildcard */*.h tests/*.h)
+HEADERS := gamma.h $(filter-out course/%,$(wildcard */*.h tests/*.h))
 SAN  := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
         -fno-omit-frame-pointer -U_FORTIFY_SOURCE
 
@@ -167,6 +167,9 @@ crosscheck: gamma
 demo: gamma
 	sh tests/demo.sh
 
+# The library for the programs of course/.
+build/libgamma.a: $(LIB:%=$(B)/%.o) build/variant
+	@rm -f $@ && ar rcsD $@ $(filter %.o,$^)
 build/bench/%: tools/bench/%.c $(LIB:%=$(B)/%.o) $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(OPT) -I. $< $(LIB:%=$(B)/%.o) $(LDLIBS) -ldl -o $@

@@ -1,0 +1,88 @@
+#!/bin/sh
+# test_course.sh: the course keeps what it says: every command quoted in a
+# handout (4 spaces and "$ ") prints what stands below it; the reference
+# solutions and the lessons' own answers get all points; every wrong solution is
+# told what is wrong; so are solutions changed here, which the checker has never
+# seen; results.json has the keys that Gradescope reads.
+# SPDX-License-Identifier: GPL-3.0-or-later
+w=build/test/course
+. tests/shell.sh
+is() { if [ "$2" = "$3" ]; then ok; else bad "$1: found $2, expected $3"; fi; }
+root=$PWD
+
+# ------------------------------------------------------- quoted commands
+# Blank lines and the width of blanks do not count; stderr is not quoted.
+squeeze() { tr -s ' \t' ' ' | sed 's/^ //; s/ $//' | grep -v '^$'; }
+for file in course/[0-9]-*/README.md; do
+    d=$w/$(basename "$(dirname "$file")")
+    mkdir -p "$d"
+    ln -sf "$root/data" "$root/gamma" "$root/course" "$d/"
+    awk -v d="$d/" '
+        more { sub(/^    /, ""); print >(d n ".sh"); more = /\\$/; next }
+        /^    \$ / { n++; sub(/^    \$ /, ""); print >(d n ".sh")
+                     printf "" >(d n ".quoted"); more = /\\$/; on = 1; next }
+        /^[^ ]/ { on = 0 }
+        on { print >(d n ".quoted") }' "$file"
+    n=1
+    while [ -f "$d/$n.sh" ]; do
+        (cd "$d" && NO_COLOR=1 LC_ALL=C sh "$n.sh" 2>"$n.err") | squeeze >"$d/$n.out"
+        squeeze <"$d/$n.quoted" >"$d/$n.expected"
+        same "$d/$n.expected" "$d/$n.out"
+        n=$((n + 1))
+    done
+    if [ "$n" -gt 2 ]; then ok; else bad "$file quotes $((n - 1)) commands"; fi
+done
+
+# ------------------------------------------ solutions, wrong ones, skeletons
+course() { make -s --no-print-directory -C course "$@" >"$w/out" 2>&1; }
+numbers=$(ls -d course/[0-9]-* | sed 's,course/\([0-9]\).*,\1,')
+for k in $numbers; do
+    course solution-"$k"
+    is "lesson $k" "$(cat "$w/out")" "lesson $k: 10 of 10 points"
+    course wrong-"$k"
+    is "lesson $k" "$(sed 's/.* solutions, //' "$w/out")" "0 not told so"
+    if [ "$(sed -n 's/.*: \([0-9]*\) wrong solutions.*/\1/p' "$w/out")" -ge 5 ]
+    then ok; else bad "lesson $k has few wrong solutions: $(cat "$w/out")"; fi
+    if course check-"$k"; then bad "the skeleton of lesson $k passes"; else ok; fi
+    is "lesson $k, not written" "$(grep points "$w/out")" "0 of 10 points"
+    for part in README.md slides.md; do
+        if [ -s course/"$k"-*/$part ]; then ok; else bad "$k: no $part"; fi
+    done
+done
+
+# told N WORDS SED: solution N, changed by SED, is refused with WORDS
+told() {
+    sed "$3" course/solutions/"$1".c >"$w/changed.c"
+    if cmp -s "$w/changed.c" course/solutions/"$1".c; then
+        bad "\"$3\" changes nothing in solution $1"
+    fi
+    if course check-"$1" FILE="$root/$w/changed.c"; then
+        bad "lesson $1 accepts \"$3\""
+    elif grep -qF "$2" "$w/out"; then ok; else
+        bad "lesson $1, \"$3\": expected \"$2\" in
+$(grep -v ' right' "$w/out")"
+    fi
+}
+told 1 "2^b - 1 steps lie between" 's/(1 << bits) - 1/1 << bits/'
+told 1 "drops the fraction" 's/rint(w/trunc(w/'
+told 1 "crashed" 's/double sum = 0;/double sum = *(volatile double *)8;/'
+told 1 "a loop without end" 's/double sum = 0;/double sum = 0; while (n);/'
+told 1 "not a number" 's/double sum = 0;/double sum = NAN;/'
+told 1 "there is no function encode" 's/encode/encodes/'
+told 1 "does not compile" 's/double sum = 0;/double sum = 0/'
+told 1 "ended the program" 's/double sum = 0;/& exit(0);/'
+told 1 "writes into \`w\`" 's/const double e = w/((double *)w)[0] = 1; &/'
+told 1 "nothing was written into \`zero\`" '/\*zero = /d'
+
+# ------------------------------------------------------------------ grading
+if course check-1 FILE=solutions/1.c SEED=5 JSON="$root/$w/results.json"; then
+    ok; else bad "seed 5: $(cat "$w/out")"; fi
+is "results.json" "$(sed 's/"[^"]*": */&\n/g' "$w/results.json" |
+    sed -n 's/.*"\(.*\)": *$/\1/p' | sort -u | tr '\n' ' ')" \
+    "max_score name output score tests visibility "
+for v in visible after_published; do
+    if grep -q "\"visibility\": \"$v\"" "$w/results.json"; then ok; else
+        bad "results.json: nothing is $v"; fi
+done
+
+finish

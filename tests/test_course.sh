@@ -73,6 +73,12 @@ told 1 "does not compile" 's/double sum = 0;/double sum = 0/'
 told 1 "ended the program" 's/double sum = 0;/& exit(0);/'
 told 1 "writes into \`w\`" 's/const double e = w/((double *)w)[0] = 1; &/'
 told 1 "nothing was written into \`zero\`" '/\*zero = /d'
+told 2 "divide by T" 's,sum / (double)T,sum,'
+told 2 "a last group that is not full" 's/(in + group - 1) /in /'
+told 2 "beyond the ends of" 's/in - j < group ? in - j : group/group/'
+told 3 "must be that of the weight as it has become" 's/e = (v\[j\]/e = (w[j]/'
+told 3 "second derivative" 's/= 2 \* sum/= sum/'
+told 3 "the wrong way: w_t" 's/v\[t\] -= e/v[t] += e/'
 
 # ------------------------------------------------------------------ grading
 if course check-1 FILE=solutions/1.c SEED=5 JSON="$root/$w/results.json"; then

@@ -79,6 +79,9 @@ told 2 "beyond the ends of" 's/in - j < group ? in - j : group/group/'
 told 3 "must be that of the weight as it has become" 's/e = (v\[j\]/e = (w[j]/'
 told 3 "second derivative" 's/= 2 \* sum/= sum/'
 told 3 "the wrong way: w_t" 's/v\[t\] -= e/v[t] += e/'
+told 4 "the product rule has a second term" 's/ + g\[i\] \* s \* (1 - s)//'
+told 4 "depends on every x_k" 's/ - x\[i\] \* inner.*;/;/'
+told 4 "lie 2 h apart" 's,(2 \* h),h,'
 
 # ------------------------------------------------------------------ grading
 if course check-1 FILE=solutions/1.c SEED=5 JSON="$root/$w/results.json"; then

@@ -79,21 +79,32 @@ static void fill_random(const gm_rivals *r) {
 }
 
 /* Uniform's level u; then, block after block (from the first or the last),
-   q k v o gate up down within it, each module that still fits goes to u + 1. */
-static void ends_high(const gm_rivals *r) {
+   q k v o gate up down within it, each module that still fits goes to u + 1.
+   mix, before that: each that its share of the slack pays, in which the slack
+   is what all of them would take times slack / (what all would take). */
+static void next_level(const gm_rivals *r) {
     const gm_mckp *p = &r->p;
     const long L = p->M / GM_LINEARS;
     const int u = level(p);
     uniform(r);
-    int64_t slack = p->budget - gm_size_of(p, r->choice);
-    for (long i = 0; i < p->M && u + 1 < p->K; i++) {
-        long m = r->method == GM_FIRST_HIGH ? i :
-                 (L - 1 - i / GM_LINEARS) * GM_LINEARS + i % GM_LINEARS;
-        int k = at_level(p, m, u + 1);
-        const int64_t *size = p->size + m * p->K;
-        if (size[k] - size[r->choice[m]] <= slack)
+    const int64_t size = gm_size_of(p, r->choice), room = p->budget - size;
+    if (u + 1 == p->K) return;
+    const int64_t all = level_size(p, u + 1) - size;
+    int64_t slack = room;
+    __int128 due = 0;               /* times `all` */
+    for (int pass = r->method != GM_MIX; pass < 2; pass++)
+        for (long i = 0; i < p->M; i++) {
+            const long m = r->method == GM_LAST_HIGH ? (L - 1 - i / GM_LINEARS)
+                         * GM_LINEARS + i % GM_LINEARS : i;
+            const int k = at_level(p, m, u + 1);
+            const int64_t more = p->size[m * p->K + k] -
+                                 p->size[m * p->K + r->choice[m]];
+            due += (__int128)room * more;
+            if (more > slack || (pass == 0 && (__int128)all * more > due))
+                continue;
             slack -= gm_take(p, r->choice, m, k);
-    }
+            due -= (__int128)all * more;
+        }
 }
 
 /* -------------------------------------------------------- scores and solver */
@@ -400,9 +411,10 @@ static const struct {
     void (*choose)(const gm_rivals *r);
 } methods[GM_METHODS] = {
     [GM_UNIFORM] = {"uniform", GM_MEASURES_NOTHING, uniform},
+    [GM_MIX] = {"mix", GM_MEASURES_NOTHING, next_level},
     [GM_RANDOM] = {"random", GM_MEASURES_NOTHING, fill_random},
-    [GM_FIRST_HIGH] = {"first-high", GM_MEASURES_NOTHING, ends_high},
-    [GM_LAST_HIGH] = {"last-high", GM_MEASURES_NOTHING, ends_high},
+    [GM_FIRST_HIGH] = {"first-high", GM_MEASURES_NOTHING, next_level},
+    [GM_LAST_HIGH] = {"last-high", GM_MEASURES_NOTHING, next_level},
     [GM_GREEDY] = {"greedy", GM_MEASURES_BLOCKS, greedy},
     [GM_GRAM] = {"gram", GM_MEASURES_LINEARS, least_error},
     [GM_SEPARABLE] = {"separable", GM_MEASURES_BLOCKS, least_error},

@@ -110,6 +110,7 @@ typedef enum {
 
 typedef enum {
     GM_UNIFORM,         /* the most bits that fit everywhere                 */
+    GM_MIX,             /* that, and the next bits evenly as far as they fit */
     GM_RANDOM,          /* seeded                                            */
     GM_FIRST_HIGH,      /* more bits to the first blocks                     */
     GM_LAST_HIGH,

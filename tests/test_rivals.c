@@ -177,6 +177,28 @@ static void simple_methods(fixture *f) {
             }
         }
     }
+    /* mix, by hand: tests/test_report.sh; here, that none more fits, that only
+       the two neighbours are taken, and that no prefix of the modules has more
+       than its share by a whole module */
+    for (int i = 0; i < 6; i++) {
+        gm_budget b = {GM_BITS, (int64_t)(bits[i] * (double)t->N), "x"};
+        const int step = t->bits[level[i] + 1] - t->bits[level[i]];
+        double share = bits[i] - t->bits[level[i]], least = HUGE_VAL;
+        double ahead = 0, size = (double)t->N * t->bits[level[i]];
+        choose(f, GM_MIX, &b, f->choice);
+        for (long m = 0; m < t->M; m++) {
+            const int up = f->choice[m] - level[i];
+            const double n = (double)t->weights[m];
+            CHECK(up == 0 || up == 1, "mix at %g: module %ld", bits[i], m);
+            size += n * step * up;
+            ahead += n * step * up - n * share;
+            if (!up && n * step < least) least = n * step;
+            CHECK(fabs(ahead) <= 2 * 32768. * step, "mix at %g: %g ahead by "
+                  "module %ld", bits[i], ahead, m);
+        }
+        CHECK(size <= (double)b.limit && size + least > (double)b.limit,
+              "mix at %g: size %g, budget %ld", bits[i], size, (long)b.limit);
+    }
     gm_budget b = {GM_BITS, 3 * t->N, "x"};
     gm_rivals_options o = f->options;
     gm_rivals *r;
@@ -1084,8 +1106,8 @@ static void steps(void) {
 
 static int test_main(void) {
     static const struct { gm_method method; bool full; int steps; } all[] = {
-        {GM_UNIFORM, false, 7}, {GM_RANDOM, true, 7}, {GM_FIRST_HIGH, false, 7},
-        {GM_LAST_HIGH, false, 7}, {GM_GREEDY, true, 7}, {GM_GRAM, false, 7},
+        {GM_UNIFORM, false, 7}, {GM_MIX, false, 7}, {GM_RANDOM, true, 7},
+        {GM_FIRST_HIGH, false, 7}, {GM_LAST_HIGH, false, 7}, {GM_GREEDY, true, 7}, {GM_GRAM, false, 7},
         {GM_SEPARABLE, false, 7}, {GM_CLOSED_FORM, true, 7},
         {GM_ANNEAL, false, 1}, {GM_EVOLVE, true, 1}, {GM_EVOLVE_KL, true, 1}};
     fixture f;

@@ -15,7 +15,7 @@ enum {
     RUN = 1, INFO = 2, FIT = 4, REFINE = 8, SOLVE = 16, CHECK = 32,
     QUANTIZE = 64, EVAL = 128, DUMP = 256, VERIFY = 512, BAQ = 1024,
     COMPARE = 2048, PLAN = 4096, SHOW = 8192, AUDIT = 16384,
-    COMMANDS_END = 32768
+    REPORT = 32768, COMMANDS_END = 65536
 };
 enum { GM_OPTIONS = 128, GM_OPERANDS = 2 };
 
@@ -30,7 +30,7 @@ extern const gm_command gm_command_info, gm_command_fit, gm_command_solve,
     gm_command_check, gm_command_quantize, gm_command_eval, gm_command_run,
     gm_command_dump, gm_command_verify, gm_command_baq, gm_command_compare,
     gm_command_plan, gm_command_refine, gm_command_show,
-    gm_command_audit;
+    gm_command_audit, gm_command_report;
 
 /* What is to be done, for plan.c.  base: bytes held before it; then what is
    made, and how many models. */
@@ -106,6 +106,9 @@ const char *gm_given(const char *name);     /* as written; NULL: it is not */
 void gm_check_output(const char *name, const char *to);
 void gm_check_names(const char *dir, const char *names);
 void gm_options_help(const gm_command *command);
+/* The command as it was typed, for a shell; the output is DIR, what no result
+   depends on is left out. */
+const char *gm_options_text(const gm_call *call);
 
 /* ------------------------------------------------------------------ main.c */
 int gm_distance(const char *a, const char *b);  /* Levenshtein's */
@@ -164,6 +167,13 @@ const char *gm_call_way(gm_call *call, int count);
    Sensitivities and bits (NULL: not these) as grids, on standard output. */
 void gm_call_grid(gm_call *call, const gm_scores *scores,
                   const gm_allocation *chosen);
+
+/* ---------------------------------------------------------------- report.c
+   The original's row; DIR/table.tsv of these rows, DIR/report.html and what
+   goes with them, whose names are: */
+#define GM_PAGE "table.tsv,report.html,report-*.svg,frontier.tsv"
+void gm_call_original(gm_call *call, gm_compared *row);
+void gm_call_page(gm_call *call, gm_compared *row, long count);
 
 /* ----------------------------------------------------------------- state.c
    Stage I's state as text, exact, tied by `hash` to candidates, tokens and

@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-enum { BAQ_ROW = GM_METHODS, METHODS, ORIGINAL = METHODS, MAX_ROWS = 1024 };
+enum { BAQ_ROW = GM_METHODS, METHODS, ORIGINAL = METHODS,
+       MAX_ROWS = GM_MAX_ROWS_COMPARED };
 
 static const char *name_of(int method) {
     return method == ORIGINAL ? "original" : method == BAQ_ROW ? "baq"
@@ -166,7 +167,7 @@ static void measure_method(comparing *c, int method, const gm_budget *budget,
                                        choice, NULL);
     row->measure = measure_choice(c, choice);
     write_alloc(c, budget, row->method, choice);
-    gm_sizes z = gm_sizes_of(t, choice);
+    gm_compared_sizes(row, t, choice);
     row->quantizer = gm_quantizer_name[c->call->recipe.quantizer];
     row->evaluations = spent.evaluations;
     row->seconds = spent.seconds;
@@ -174,9 +175,6 @@ static void measure_method(comparing *c, int method, const gm_budget *budget,
         row->evaluations += c->learning.evaluations;
         row->seconds += c->learning.seconds;
     }
-    row->code_bits = (double)z.code_bits / (double)t->N;
-    row->effective_bits = (double)z.effective_bits / (double)t->N;
-    row->bytes = (double)z.file_bytes;
 }
 
 /* BAQ makes weights of its own; its rate is the budget in bits a weight, and
@@ -206,21 +204,6 @@ static void measure_baq(comparing *c, const gm_budget *budget,
     gm_candidates_close(&made);
 }
 
-/* The stored model: its weight files, its linear modules' bits. */
-static void measure_original(comparing *c, gm_compared *row) {
-    const gm_model *model = &c->call->model;
-    double bytes = 0;
-    for (long i = 0; i < c->table->M; i++)
-        bytes += (double)gm_linear_tensor(model, i / GM_LINEARS,
-                                          (int)(i % GM_LINEARS))->bytes;
-    for (long i = 0; i < model->tensors.files; i++)
-        row->bytes += (double)model->tensors.file[i]->size;
-    row->quantizer = row->budget = row->convention = "-";
-    row->code_bits = row->effective_bits = 8 * bytes / (double)c->table->N;
-    row->measure = gm_call_measure(c->call, NULL, NULL);
-    row->measure.top1 = 1;
-}
-
 /* Measured, unless a row of that key is there. */
 static void one_row(comparing *c, int method, const gm_budget *budget) {
     gm_compared row = {.method = name_of(method), .run = c->run,
@@ -232,7 +215,7 @@ static void one_row(comparing *c, int method, const gm_budget *budget) {
         row.convention = gm_convention_name(budget->convention);
         gm_talk(c->call, "%s %s", row.method, row.budget);
     }
-    if (method == ORIGINAL) measure_original(c, &row);
+    if (method == ORIGINAL) gm_call_original(c->call, &row);
     else if (method == BAQ_ROW) measure_baq(c, budget, &row);
     else measure_method(c, method, budget, &row);
     gm_comparison_add(&c->call->arena, &c->all, &row);
@@ -256,7 +239,7 @@ static void begin(comparing *c) {
     if (call->search)
         c->options.text = gm_call_sequences(call, call->search, NULL);
     gm_check_names(call->out, "compare.tsv,compare.svg,windows-*.tsv,"
-                   "alloc-*.tsv,baq-*.tsv");
+                   "alloc-*.tsv,baq-*.tsv," GM_PAGE);
     gm_call_begin(call);
     if (!c->options.text.tokens) c->options.text = call->calibration;
     c->options.overhead = call->table.overhead;
@@ -288,13 +271,18 @@ static void run_compare(gm_call *call) {
         gm_result_row("%s\t%.1f", text, rows[i]->seconds);
     }
     gm_result_end(call);
-    gm_plot plot = gm_comparison_series(a, rows, c.rows, call->in);
+    gm_plot plot = gm_comparison_series(a, rows, c.rows, call->in, 0, NULL);
     if (plot.count) {
-        gm_plot_svg(a, &plot, gm_format(a, "%s/compare.svg", call->out));
         gm_talk(call, "\n%s", gm_plot_text(a, &plot, 78, 22));
+        plot = gm_comparison_series(a, rows, c.rows, call->in, c.rows, NULL);
+        gm_figure_file(a, gm_plot_svg, &plot,
+                       gm_format(a, "%s/compare.svg", call->out));
     }
     if (c.wanted[GM_LEARNED])
         gm_talk(call, "%s", gm_comparison_verdict(a, rows, c.rows));
+    gm_compared *table = gm_alloc(a, (size_t)c.rows, sizeof *table);
+    for (long i = 0; i < c.rows; i++) table[i] = *rows[i];
+    gm_call_page(call, table, c.rows);
 }
 
 const gm_command gm_command_compare = {

@@ -17,7 +17,8 @@ static const gm_command *const commands[] = {
     &gm_command_refine,   &gm_command_solve,  &gm_command_check,
     &gm_command_quantize, &gm_command_eval,   &gm_command_dump,
     &gm_command_verify,   &gm_command_baq,    &gm_command_compare,
-    &gm_command_plan,     &gm_command_show,   &gm_command_audit};
+    &gm_command_plan,     &gm_command_show,   &gm_command_audit,
+    &gm_command_report};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_help(void) {

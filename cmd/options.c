@@ -315,6 +315,33 @@ void gm_options_help(const gm_command *command) {
     }
 }
 
+static const char *quoted(const char *text) {
+    if (*text && !text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP"
+                              "QRSTUVWXYZ0123456789-_./,:=+%@")])
+        return text;
+    char *out = gm_format(&now.arena, "'"), *copy, *part;
+    copy = gm_format(&now.arena, "%s", text);
+    for (const char *quote = ""; (part = strsep(&copy, "'")); quote = "'\\''")
+        out = gm_format(&now.arena, "%s%s%s", out, quote, part);
+    return gm_format(&now.arena, "%s'", out);
+}
+
+const char *gm_options_text(const gm_call *call) {
+    static const char idle[] = "--resume,--max-memory,--cache";
+    const char *text = gm_format(&now.arena, "gamma %s", call->command->name);
+    for (int i = 0; i < GM_OPERANDS && call->operand[i]; i++)
+        text = gm_format(&now.arena, "%s %s", text, quoted(call->operand[i]));
+    for (int i = 0; i < ROWS; i++)
+        if (call->given[i] && table[i].commands != ALL &&
+            !gm_name_matches(idle, table[i].name))
+            text = gm_format(&now.arena, "%s %s%s%s", text, table[i].name,
+                             table[i].kind == FLAG ? "" : " ",
+                             table[i].kind == FLAG ? "" :
+                             table[i].kind == WRITE ? "DIR"
+                             : quoted(call->given[i]));
+    return text;
+}
+
 /* ---------------------------------------------------------------- parsing */
 
 /* Takes argv[*at] and its value into now.given. */

@@ -8,11 +8,41 @@ typedef struct {
     gm_call *call;
     gm_scores scores;
     gm_rivals *rivals;
-    gm_measure original, *uniform;      /* [K], windows 0: not yet */
+    gm_compared *row;                   /* of table.tsv */
+    long rows;
+    const int **choice;                 /* of each row, NULL: the original */
 } running;
 
+/* A row of what a method chose; another one that chose the same is not
+   measured again. */
+static const gm_compared *add_row(running *r, const char *method,
+                                  const gm_budget *budget, const int *choice) {
+    gm_call *call = r->call;
+    const size_t bytes = (size_t)r->scores.M * sizeof *choice;
+    gm_compared *row = r->row + r->rows;
+    long i = 1;
+    while (i < r->rows && memcmp(r->choice[i], choice, bytes) != 0) i++;
+    *row = (gm_compared){
+        .method = method, .run = "", .budget = budget->text,
+        .convention = gm_convention_name(budget->convention),
+        .quantizer = gm_quantizer_name[call->recipe.quantizer],
+        .measure = i < r->rows ? r->row[i].measure
+                               : gm_call_measure(call, &call->candidates,
+                                                 choice)};
+    gm_compared_sizes(row, &r->scores, choice);
+    r->choice[r->rows++] = choice;
+    return row;
+}
+
+static int *choose(running *r, gm_method method, const gm_budget *budget) {
+    int *choice = gm_alloc(&r->call->arena, (size_t)r->scores.M,
+                           sizeof *choice);
+    gm_rivals_choose(r->rivals, method, budget, choice, NULL);
+    return choice;
+}
+
 /* One budget: solve, write, measure GAMMA and the largest uniform choice that
-   fits; append its row. */
+   fits; append its row.  Where more would fit than that, the mix too. */
 static void run_budget(running *r, const char *text) {
     gm_call *call = r->call;
     gm_arena *a = &call->arena;
@@ -22,7 +52,6 @@ static void run_budget(running *r, const char *text) {
     gm_solve_options options = {.solver = gm_have_glpk() ? GM_BOTH : GM_DP,
                                 .seconds = 60, .report = &call->report};
     int *choice = gm_alloc(a, (size_t)scores->M, sizeof *choice), k = 0;
-    int *same = gm_alloc(a, (size_t)scores->M, sizeof *same);
     gm_budget budget = gm_budget_parse(scores, call->in, text);
     gm_allocate(a, scores, &budget, &options, choice, &certificate,
                 &allocation);           /* GM_ELIMIT: the row says so */
@@ -34,18 +63,18 @@ static void run_budget(running *r, const char *text) {
                               &call->report);
     }
     gm_allocation_write(a, alloc, &allocation);
-    gm_rivals_choose(r->rivals, GM_UNIFORM, &budget, same, NULL);
+    const int *same = choose(r, GM_UNIFORM, &budget);
+    const int *mix = choose(r, GM_MIX, &budget);
     for (long m = 0; m < scores->M; m++)        /* some may have less */
         if (same[m] > k) k = same[m];
-    if (!r->uniform[k].windows)
-        r->uniform[k] = gm_call_measure(call, &call->candidates, same);
-    gm_measure gamma = gm_call_measure(call, &call->candidates, choice);
-    gm_sizes z = gm_sizes_of(scores, choice), u = gm_sizes_of(scores, same);
-    gm_result_row("%s\t%.3f\t%d\t%.3f\t%lld\t%.4f\t%.3f\t%lld\t%.5f\t%s", text,
-                  r->original.perplexity, scores->bits[k],
-                  r->uniform[k].perplexity, (long long)u.file_bytes,
-                  (double)z.code_bits / (double)scores->N, gamma.perplexity,
-                  (long long)z.file_bytes, gamma.kl,
+    const gm_compared *u = add_row(r, "uniform", &budget, same);
+    if (memcmp(mix, same, (size_t)scores->M * sizeof *mix) != 0)
+        add_row(r, "mix", &budget, mix);
+    const gm_compared *gamma = add_row(r, "gamma", &budget, choice);
+    gm_result_row("%s\t%.3f\t%d\t%.3f\t%.0f\t%.4f\t%.3f\t%.0f\t%.5f\t%s", text,
+                  r->row->measure.perplexity, scores->bits[k],
+                  u->measure.perplexity, u->bytes, gamma->code_bits,
+                  gamma->measure.perplexity, gamma->bytes, gamma->measure.kl,
                   certificate.rounded ? "not proven: rounding" :
                   !certificate.optimal ? "not proven: gap in its file" :
                   certificate.agreed ? "optimal, both solvers agree"
@@ -57,7 +86,7 @@ static void run_run(gm_call *call) {
     gm_arena *a = &call->arena;
     char hash[65];
     gm_call_prepare(call);
-    gm_check_names(call->out, "alloc-*.tsv");
+    gm_check_names(call->out, "alloc-*.tsv," GM_PAGE);
     const char *names = gm_export_names(a, &call->model);
     char *list = gm_format(a, "%s", call->budgets);
     for (char *item; (item = strsep(&list, ","));)
@@ -68,16 +97,20 @@ static void run_run(gm_call *call) {
     r.rivals = gm_rivals_begin(a, &(gm_rivals_options){
         .candidates = &call->candidates, .evaluations = 1,
         .overhead = call->table.overhead}, &call->report);
-    r.uniform = gm_alloc(a, (size_t)r.scores.K, sizeof *r.uniform);
-    r.original = gm_call_measure(call, NULL, NULL);
+    const size_t rows = 1 + 3 * (size_t)call->plan.budgets;
+    r.row = gm_alloc(a, rows, sizeof *r.row);
+    r.choice = gm_alloc(a, rows, sizeof *r.choice);
+    r.row[r.rows++] = (gm_compared){.method = "original", .run = ""};
+    gm_call_original(call, r.row);
     gm_result_begin("budget\toriginal_ppl\tuniform_bits\tuniform_ppl\t"
                     "uniform_bytes\tgamma_bits\tgamma_ppl\tgamma_bytes\t"
                     "gamma_kl\tproof");
     list = gm_format(a, "%s", call->budgets);
     for (char *item; (item = strsep(&list, ","));) run_budget(&r, item);
     gm_result_end(call);
-    gm_talk(call, "%s: scores.tsv (reusable: gamma solve), alloc-BUDGET.tsv "
-            "(the bits and their certificates)%s", call->out, call->no_models
+    gm_call_page(call, r.row, r.rows);
+    gm_talk(call, "%s: report.html, scores.tsv (reusable: gamma solve), "
+            "alloc-BUDGET.tsv (the bits and their certificates)%s", call->out, call->no_models
             ? "" : ", model-BUDGET (quantized, Hugging Face format)");
 }
 

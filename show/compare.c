@@ -184,38 +184,44 @@ static void write_rows(gm_arena *arena, const gm_comparison *c) {
    may be beyond a double.  Anything else that is no number makes the hash
    differ. */
 static void read_row(const gm_table *t, long i, gm_compared *r) {
-    for (int c = 0; c < COLUMNS; c++) {
-        const char *text = t->cell[i * COLUMNS + c];
+    for (int c = 0; c < t->columns; c++) {
+        const char *text = t->cell[i * t->columns + c];
         if (column[c].kind == WORD) *(const char **)place(r, c) = text;
         else *(double *)place(r, c) = strtod(text, NULL);
         if (column[c].kind == PAIRED) r->paired = strcmp(text, "-") != 0;
     }
-    size_t n = strspn(r->key, "0123456789abcdef");
-    if (n == 0 || r->key[n])
+    size_t n = r->key ? strspn(r->key, "0123456789abcdef") : 0;
+    if (r->key && (n == 0 || r->key[n]))
         gm_bad(t->path, "line %ld: key: expected hexadecimal digits, found "
                "\"%.160s\"", t->line[i], r->key);
-    for (int c = 0; c < COLUMNS; c++)
+    for (int c = 0; c < t->columns; c++)
         if ((column[c].kind == NUMBER || column[c].kind == PAIRED) &&
             !isfinite(number(r, c)))
             gm_bad(t->path, "line %ld: expected finite numbers, found %g",
                    t->line[i], number(r, c));
 }
 
+/* A table of this format and the first `columns` of ours. */
+static void read_table(gm_arena *arena, const char *path, const char *expected,
+                       int columns, gm_table *t) {
+    gm_table_read(arena, path, t);
+    const char *format = gm_table_key(t, "format");
+    if (!format || strcmp(format, expected) != 0)
+        gm_bad(t->path, "format: expected \"%s\", found \"%s\"", expected,
+               format ? format : "none");
+    if (t->columns != columns)
+        gm_bad(t->path, "expected the columns of gamma compare, found %ld",
+               t->columns);
+    for (int i = 0; i < columns; i++)
+        if (strcmp(t->column[i], column[i].name) != 0)
+            gm_bad(t->path, "column %d: expected the columns of gamma compare, "
+                   "found \"%s\"", i + 1, t->column[i]);
+}
+
 static void read_rows(gm_arena *arena, gm_comparison *c) {
     gm_table t;
     char hash[65];
-    gm_table_read(arena, c->path, &t);
-    const char *format = gm_table_key(&t, "format");
-    if (!format || strcmp(format, format_name) != 0)
-        gm_bad(t.path, "format: expected \"%s\", found \"%s\"", format_name,
-               format ? format : "none");
-    if (t.columns != COLUMNS)
-        gm_bad(t.path, "expected the columns of gamma compare, found %ld",
-               t.columns);
-    for (int i = 0; i < COLUMNS; i++)
-        if (strcmp(t.column[i], column[i].name) != 0)
-            gm_bad(t.path, "column %d: expected the columns of gamma compare, "
-                   "found \"%s\"", i + 1, t.column[i]);
+    read_table(arena, c->path, format_name, COLUMNS, &t);
     c->count = t.rows;
     c->room = (size_t)t.rows;
     c->row = gm_alloc(arena, c->room, sizeof *c->row);
@@ -255,6 +261,51 @@ void gm_comparison_add(gm_arena *arena, gm_comparison *c,
     write_rows(arena, c);
 }
 
+/* ---------------------------------------------------------------- table.tsv */
+
+static const char table_format[] = "gamma-table 1";
+
+void gm_compared_write(gm_arena *arena, const char *path, const gm_keys *keys,
+                       gm_compared *row, long count) {
+    gm_comparison c = {.row = row, .count = count};
+    char text[GM_ROW_TEXT];
+    gm_out out;
+    pair_rows(&c);
+    gm_out_open(arena, path, &out);
+    gm_out_print(&out, "# format %s\n# version %s\n", table_format, GM_VERSION);
+    for (size_t i = 0; i < keys->count; i++)
+        gm_out_print(&out, "# %s %s\n", keys->key[i].name, keys->key[i].value);
+    gm_compared_text(NULL, text);
+    for (long i = -1; i < count; i++) {
+        if (i >= 0) gm_compared_text(&row[i], text);
+        gm_out_print(&out, "%s\n", text);
+    }
+    gm_out_commit(&out);
+}
+
+const gm_compared **gm_compared_read(gm_arena *arena, const char *path,
+                                     gm_table *t) {
+    read_table(arena, path, table_format, RESULTS, t);
+    if (t->rows > GM_MAX_ROWS_COMPARED)
+        gm_bad(path, "expected at most %d rows, found %ld",
+               GM_MAX_ROWS_COMPARED, t->rows);
+    const gm_compared **row = gm_alloc(arena, (size_t)t->rows, sizeof *row);
+    for (long i = 0; i < t->rows; i++) {
+        gm_compared *r = gm_alloc(arena, 1, sizeof *r);
+        read_row(t, i, r);
+        row[i] = r;
+    }
+    return row;
+}
+
+void gm_compared_sizes(gm_compared *row, const gm_scores *s,
+                       const int *choice) {
+    const gm_sizes z = gm_sizes_of(s, choice);
+    row->code_bits = (double)z.code_bits / (double)s->N;
+    row->effective_bits = (double)z.effective_bits / (double)s->N;
+    row->bytes = (double)z.file_bytes;
+}
+
 /* -------------------------------------------------------------------- the plot
 
    One series a method, points in order of size; a KL of 0 has no place on a
@@ -262,7 +313,7 @@ void gm_comparison_add(gm_arena *arena, gm_comparison *c,
 
 static char letter_of(const char *method) {
     static const struct { const char *method; char letter; } table[] = {
-        {"uniform", 'u'}, {"random", 'r'}, {"first-high", 'f'},
+        {"uniform", 'u'}, {"mix", 'x'}, {"random", 'r'}, {"first-high", 'f'},
         {"last-high", 'l'}, {"greedy", 'y'}, {"gram", 'm'}, {"separable", 's'},
         {"closed-form", 'c'}, {"anneal", 'a'}, {"evolve", 'e'},
         {"evolve-kl", 'k'}, {"gamma", 'G'}, {"refined", 'R'}, {"baq", 'B'}};
@@ -271,15 +322,62 @@ static char letter_of(const char *method) {
     return 0;
 }
 
+static bool same_points(const gm_series *a, const gm_series *b) {
+    const size_t bytes = (size_t)a->count * sizeof **a->at;
+    return a->count == b->count && memcmp(a->at[0], b->at[0], bytes) == 0 &&
+           memcmp(a->at[1], b->at[1], bytes) == 0;
+}
+
+/* Series of the same points become one, with the names of all. */
+static void merge(gm_arena *arena, gm_series *s, long *count) {
+    long kept = 0;
+    for (long i = 0; i < *count; i++) {
+        long j = 0;
+        while (j < kept && !same_points(s + j, s + i)) j++;
+        if (j == kept) {
+            s[kept++] = s[i];
+            continue;
+        }
+        const bool better = s[i].line > s[j].line;      /* GM_STRONG first */
+        s[j].name = gm_format(arena, "%s\n= %s", s[better ? i : j].name,
+                              s[better ? j : i].name);
+        if (better) s[j].line = s[i].line;
+    }
+    *count = kept;
+}
+
+/* Those of largest mean ln KL go, until `most` are left; their names. */
+static const char *thin(gm_arena *arena, gm_series *s, long *count, long most) {
+    const char *left = "";
+    while (*count > most) {
+        double highest = -HUGE_VAL;
+        long at = 0;
+        for (long i = 0; i < *count; i++) {
+            double mean = 0;
+            for (long j = 0; j < s[i].count; j++)
+                mean += gm_logd(s[i].at[1][j]) / (double)s[i].count;
+            if (s[i].line == GM_STRONG || s[i].letter == 'u' ||
+                s[i].letter == 'x' || mean <= highest)
+                continue;
+            highest = mean, at = i;
+        }
+        left = gm_format(arena, "%s%s%s", left, *left ? ", " : "", s[at].name);
+        memmove(s + at, s + at + 1, (size_t)(--*count - at) * sizeof *s);
+    }
+    return left;
+}
+
 gm_plot gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
-                             long count, gm_convention in) {
+                             long count, gm_convention in, long most,
+                             const char **left) {
     static const char *const label[] = {
         "average code bits", "average effective bits (scales and zeros too)",
         "file size in MB (10^6 bytes)"};
     gm_series *series = gm_alloc(arena, (size_t)count, sizeof *series);
-    double *xy = gm_alloc(arena, 2 * (size_t)count, (size_t)count * sizeof *xy);
+    double *xy = gm_alloc(arena, 3 * (size_t)count, (size_t)count * sizeof *xy);
     gm_plot plot = {"KL divergence from the original, lower is better",
-                    {label[in], "mean KL in nats"}, {false, true}, series, 0};
+                    {label[in], "mean KL in nats", NULL}, {false, true}, series,
+                    0};
     for (long i = 0; i < count; i++) {
         const gm_compared *r = rows[i];
         const double all[] = {r->code_bits, r->effective_bits, r->bytes / 1e6};
@@ -287,18 +385,26 @@ gm_plot gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
         if (!(kl > 0) || !isfinite(kl) || !isfinite(size)) continue;
         long j = 0;
         while (j < plot.count && strcmp(series[j].name, r->method) != 0) j++;
-        double *x = xy + 2 * j * count, *y = x + count;
-        if (j == plot.count)
+        double *x = xy + 3 * j * count, *y = x + count, *error = y + count;
+        const char letter = letter_of(r->method);
+        const bool apart = letter == 'u' || letter == 'x';
+        if (j == plot.count)    /* no uniform lies between two, nor its mix */
             series[plot.count++] = (gm_series){
-                r->method, letter_of(r->method), true, 0, {x, y}};
+                r->method, letter, apart ? GM_POINTS : letter == 'G' ? GM_STRONG
+                : GM_LINE, 0, {x, y, error}};
         long at = series[j].count++;
         for (; at > 0 && x[at - 1] > size; at--) {
             x[at] = x[at - 1];
             y[at] = y[at - 1];
+            error[at] = error[at - 1];
         }
         x[at] = size;
         y[at] = kl;
+        error[at] = r->measure.kl_error;
     }
+    if (most) merge(arena, series, &plot.count);
+    const char *out = most ? thin(arena, series, &plot.count, most) : "";
+    if (left) *left = out;
     return plot;
 }
 

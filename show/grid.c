@@ -133,3 +133,59 @@ void gm_grid_scores(gm_arena *arena, const gm_scores *s,
                            most));
     draw(arena, s->M, s->name, glyph, NULL, style);
 }
+
+/* -------------------------------------------------------------------- maps */
+
+/* What stands at (line, column), or -1. */
+static long module_at(const layout *p, const gm_map *map, long line, long c) {
+    const long m = p->at[line][c] - 1;
+    return m >= 0 && map->shade[m] < 0 ? -1 : m;
+}
+
+void gm_map_svg(gm_arena *arena, gm_out *out, bool alone, const void *what) {
+    const gm_map *map = what;
+    const double CELL = 20, TOP = 62;
+    layout *p = gm_alloc(arena, 1, sizeof *p);
+    for (long m = 0; m < map->M; m++) place(arena, map->name[m], m, p);
+    const double left = 20 + 7.5 * (double)p->label;
+    const double bottom = TOP + CELL * (double)p->lines;
+    gm_svg_begin(out, alone, fmax(left + CELL * (double)p->columns + 10, 20 +
+                 7.5 * fmax((double)strlen(map->title),
+                            (double)strlen(map->note))), bottom + 30,
+                 map->title, map->note);
+    for (long line = 0; line < p->lines; line++) {
+        gm_print_escaped(out, gm_format(arena, ". %s:", p->name[line]));
+        for (long c = 0; c < p->columns; c++) {
+            const long m = module_at(p, map, line, c);
+            gm_out_print(out, " ");
+            gm_print_escaped(out, m < 0 ? "-" : map->text[m]);
+        }
+    }
+    gm_svg_said(out, alone);
+    gm_svg_text(out, 10, 16, " class=\"t\"", map->title);
+    gm_svg_text(out, 10, 34, "", map->note);
+    for (long c = 0; c < p->columns; c += 5)
+        gm_svg_text(out, left + CELL * ((double)c + 0.5), TOP - 6,
+                    " text-anchor=\"middle\"", gm_format(arena, "%ld", c));
+    for (long line = 0; line < p->lines; line++) {
+        const double y = TOP + CELL * (double)line;
+        gm_svg_text(out, 10, y + 15, "", p->name[line]);
+        for (long c = 0; c < p->columns; c++) {
+            const long m = module_at(p, map, line, c);
+            const double x = left + CELL * (double)c;
+            if (m < 0) continue;
+            gm_out_print(out, "<g><title>");
+            gm_print_escaped(out, map->says[m]);
+            gm_out_print(out, "</title><rect x=\"%.1f\" y=\"%.1f\" "
+                         "width=\"%.0f\" height=\"%.0f\" class=\"s%d\"/>", x, y,
+                         CELL - 1, CELL - 1, map->shade[m]);
+            gm_svg_text(out, x + CELL / 2 - 0.5, y + 14.5, map->shade[m] > 5 ?
+                        " class=\"k x\"" : " class=\"k\"", map->text[m]);
+            gm_out_print(out, "</g>\n");
+        }
+    }
+    gm_svg_text(out, 10, bottom + 20, "", gm_format(arena, p->left_out ?
+                "columns are blocks; not shown: %ld" : "columns are blocks",
+                p->left_out));
+    gm_out_print(out, "</svg>\n");
+}

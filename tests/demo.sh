@@ -7,8 +7,6 @@ out=${1:-demo-out}
 ./gamma run data/tiny-llama --calib data/calib.txt --eval data/test.txt \
     --out "$out" --bits 2,3,4 --group 64 --length 256 --sequences 32 \
     --batch 8 --window 256 --budgets 2.25,2.5,3,3.5 >"$out.tsv.partial"
-mkdir -p "$out"
-mv "$out.tsv.partial" "$out/table.tsv"
 awk -F '\t' '
 NR == 2 {
     printf "\nPerplexity on data/test.txt, lower is better; the original model has %s.\n\n", $2
@@ -22,11 +20,13 @@ NR > 1 {
 END {
     printf "\n\"uniform\" gives every module the most bits that fit the budget.\n"
     printf "How close to optimal for the learned scores each answer is proven to be:\n%s", proof
-}' "$out/table.tsv"
+}' "$out.tsv.partial"
+rm "$out.tsv.partial"
 cat <<END
 
 Written to $out/:
-  table.tsv        this table, with KL divergences
+  report.html      all of it as a page: tables, curves, maps of bits
+  table.tsv        methods at equal sizes, with KL divergences and errors
   scores.tsv       the learned scores, reusable for any budget:
                    ./gamma solve $out/scores.tsv --bits 2.75 --out my-alloc.tsv
   alloc-*.tsv      the bits of each module, with certificates

@@ -122,7 +122,8 @@ static void series(void) {
     gm_plot plot;
     for (int i = 0; i < 7; i++) rows[i] = &c.row[i];
     for (int in = 0; in < 3; in++) {
-        plot = gm_comparison_series(&arena, rows, 7, (gm_convention)in);
+        plot = gm_comparison_series(&arena, rows, 7, (gm_convention)in, 0,
+                                    NULL);
         CHECK(plot.count == 2 && plot.series[0].count == 2 &&
               plot.series[1].count == 4, "%ld series", plot.count);
         const gm_series *u = &plot.series[0], *g = &plot.series[1];

@@ -1,0 +1,577 @@
+/* report.c: what a directory holds, as one page that needs nothing else, and
+   its figures as files.  Cells of tables are those of the files named beside
+   them; nothing here is of the clock.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "show.h"
+
+#include <dirent.h>
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROWS = 400, DRAWN = 6 };     /* of a table; methods of a figure */
+
+/* A table that is not there has no columns; path: as the page names it. */
+typedef struct {
+    gm_arena *arena;
+    const char *dir;
+    gm_out out;
+    gm_table table, learning, scored, frontier;
+    const gm_compared **row;
+    gm_scores scores;
+    gm_allocation *alloc;           /* those drawn, in order of their bytes */
+    const char **alloc_file;
+    long allocs, methods;           /* methods: other files, of rivals */
+    const char *apart;              /* files of other candidates */
+    const char *model, *on;         /* the model; and the text */
+    int drawn;
+} page;
+
+static const char *in_dir(const page *p, const char *file) {
+    return gm_format(p->arena, "%s/%s", p->dir, file);
+}
+
+/* ------------------------------------------------------------- what is read */
+
+static bool read_one(page *p, const char *file, gm_table *t) {
+    const char *path = in_dir(p, file);
+    if (!gm_exists(path)) return false;
+    gm_table_read(p->arena, path, t);
+    t->path = file;
+    return true;
+}
+
+/* Candidates that this file speaks of are those of the scores. */
+static bool belongs(page *p, const char *file, const gm_keys *keys) {
+    const char *ours = gm_keys_get(&p->scores.keys, "candidates_hash");
+    const char *its = gm_keys_get(keys, "candidates_hash");
+    if (!ours || !its || strcmp(ours, its) == 0) return true;
+    p->apart = gm_format(p->arena, "%s%s%s", p->apart, *p->apart ? ", " : "",
+                         file);
+    return false;
+}
+
+static double stored(const gm_allocation *a) {
+    double sum = 0;
+    for (long m = 0; m < a->M; m++)
+        sum += a->bytes[m] < 0 ? a->bits[m] : (double)a->bytes[m];
+    return sum;
+}
+
+/* In order of bytes, then of names. */
+static void read_alloc(page *p, const char *file, long room) {
+    gm_allocation a;
+    gm_allocation_read(p->arena, in_dir(p, file), &a);
+    const char *method = gm_keys_get(&a.keys, "method");
+    if (method && strcmp(method, "gamma") != 0) {
+        p->methods++;
+        return;
+    }
+    if (!belongs(p, file, &a.keys) || p->allocs == room) return;
+    long at = p->allocs++;
+    for (; at > 0 && (stored(&p->alloc[at - 1]) > stored(&a) ||
+                      (stored(&p->alloc[at - 1]) == stored(&a) &&
+                       strcmp(p->alloc_file[at - 1], file) > 0)); at--) {
+        p->alloc[at] = p->alloc[at - 1];
+        p->alloc_file[at] = p->alloc_file[at - 1];
+    }
+    p->alloc[at] = a;
+    p->alloc_file[at] = file;
+}
+
+/* Figures of a report before this one go; a failure in the middle of the list
+   leaves the directory open no longer than the program. */
+static void read_allocs(page *p) {
+    const char **name = NULL;
+    size_t count = 0, room = 0;
+    DIR *all = opendir(p->dir);
+    if (!all) gm_fail(GM_EIO, "%s: cannot open this directory", p->dir);
+    for (const struct dirent *e; (e = readdir(all));) {
+        if (gm_name_matches("report-*.svg", e->d_name))
+            gm_remove_file(p->arena, in_dir(p, e->d_name));
+        if (!gm_name_matches("alloc*.tsv", e->d_name)) continue;
+        name = gm_grow(p->arena, name, count, &room, sizeof *name);
+        name[count++] = gm_format(p->arena, "%s", e->d_name);
+    }
+    closedir(all);
+    p->alloc = gm_alloc(p->arena, count, sizeof *p->alloc);
+    p->alloc_file = gm_alloc(p->arena, count, sizeof *p->alloc_file);
+    for (size_t i = 0; i < count; i++) read_alloc(p, name[i], (long)count);
+}
+
+/* DIR/frontier.tsv, of the scores: as gamma solve --frontier, within 64 MiB and
+   without a clock. */
+static void make_frontier(page *p) {
+    const gm_solve_options o = {.solver = GM_DP, .memory = (size_t)64 << 20};
+    const gm_budget budget = {GM_BYTES, 1, "1"};
+    gm_mckp problem;
+    gm_frontier f;
+    gm_out out;
+    char text[32];
+    gm_problem_build(p->arena, &p->scores, &budget, 30, &problem);
+    gm_frontier_find(p->arena, &problem, &o, &f);
+    gm_out_open(p->arena, in_dir(p, "frontier.tsv"), &out);
+    gm_out_print(&out, "# format gamma-frontier 1\n# points %s\nfile_bytes\t"
+                 "score\n", *f.why ? f.why : "all");
+    for (long i = 0; i < f.count; i++) {
+        gm_double_text(ldexp((double)f.point[i].score, -problem.shift), text);
+        gm_out_print(&out, "%ld\t%s\n", (long)(f.point[i].size +
+                                               p->scores.overhead), text);
+    }
+    gm_out_commit(&out);
+    read_one(p, "frontier.tsv", &p->frontier);
+}
+
+static void read_all(page *p) {
+    gm_arena *a = p->arena;
+    if (read_one(p, "scores.tsv", &p->scored)) {
+        gm_scores_read(a, in_dir(p, "scores.tsv"), &p->scores);
+        make_frontier(p);
+    }
+    read_one(p, "learning.tsv", &p->learning);
+    if (read_one(p, "table.tsv", &p->table)) {
+        p->row = gm_compared_read(a, in_dir(p, "table.tsv"), &p->table);
+        p->table.path = "table.tsv";
+        belongs(p, "table.tsv", &p->table.keys);
+    }
+    read_allocs(p);
+    if (!p->scored.columns && !p->table.columns && !p->learning.columns &&
+        !p->allocs)
+        gm_bad(p->dir, "expected table.tsv, scores.tsv, learning.tsv or "
+               "alloc*.tsv, as gamma run, compare, fit and solve write them, "
+               "found none");
+    const char *text = gm_table_key(&p->table, "text");
+    p->model = gm_keys_get(&p->scores.keys, "model");
+    if (!p->model) p->model = gm_table_key(&p->table, "model");
+    if (!p->model && p->allocs)
+        p->model = gm_keys_get(&p->alloc->keys, "model");
+    if (!p->model) p->model = "a model without a name";
+    p->on = text ? gm_format(a, "%s, %s (%s windows of %s tokens)", p->model,
+                             text, gm_table_key(&p->table, "windows"),
+                             gm_table_key(&p->table, "window")) : p->model;
+}
+
+/* A column as numbers. */
+static double *numbers(const page *p, const gm_table *t, const char *name) {
+    const long c = gm_table_column(t, name);
+    double *x = gm_alloc(p->arena, (size_t)t->rows, sizeof *x);
+    if (c < 0) gm_bad(in_dir(p, t->path), "no column \"%s\"", name);
+    for (long i = 0; i < t->rows; i++) {
+        const char *text = t->cell[i * t->columns + c];
+        if (!gm_is_double(text, -DBL_MAX, DBL_MAX, &x[i]))
+            gm_bad(in_dir(p, t->path), "line %ld: column %s: expected a finite "
+                   "number, found \"%.160s\"", t->line[i], name, text);
+    }
+    return x;
+}
+
+/* ------------------------------------------------------------ how it is written
+
+   %s, the only directive: a text, escaped. */
+
+static void say(page *p, const char *format, ...) GM_PRINTF(2, 3);
+static void say(page *p, const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    for (const char *at; (at = strstr(format, "%s")); format = at + 2) {
+        gm_out_print(&p->out, "%.*s", (int)(at - format), format);
+        gm_print_escaped(&p->out, va_arg(list, const char *));
+    }
+    va_end(list);
+    gm_out_print(&p->out, "%s", format);
+}
+
+/* As its file has it; of a number of many digits five, and all as its value. */
+static void write_cell(page *p, const char *text) {
+    double x;
+    const bool number = gm_is_double(text, -DBL_MAX, DBL_MAX, &x);
+    say(p, number ? "<td class=\"n\">" : "<td>");
+    if (number && strlen(text) > 9 && strpbrk(text, ".e"))
+        say(p, "<data value=\"%s\">%s</data></td>", text,
+            gm_format(p->arena, "%.5g", x));
+    else
+        say(p, "%s</td>", text);
+}
+
+/* The columns whose names match, in the table's order; rows of gamma stand
+   out. */
+static void write_table(page *p, const gm_table *t, const char *columns) {
+    const long method = gm_table_column(t, "method");
+    const long rows = gm_min(t->rows, ROWS);
+    say(p, "<div class=\"box\"><table data-from=\"%s\">\n<caption>%s", t->path,
+        t->path);
+    if (rows < t->rows)
+        say(p, ", the first %s of %s rows", gm_format(p->arena, "%ld", rows),
+            gm_format(p->arena, "%ld", t->rows));
+    say(p, "</caption>\n<thead><tr>");
+    for (long c = 0; c < t->columns; c++)
+        if (gm_name_matches(columns, t->column[c]))
+            say(p, "<th scope=\"col\">%s</th>", t->column[c]);
+    say(p, "</tr></thead>\n<tbody>\n");
+    for (long i = 0; i < rows; i++) {
+        const char **cell = t->cell + i * t->columns;
+        say(p, method >= 0 && strcmp(cell[method], "gamma") == 0
+            ? "<tr class=\"own\">" : "<tr>");
+        for (long c = 0; c < t->columns; c++)
+            if (gm_name_matches(columns, t->column[c])) write_cell(p, cell[c]);
+        say(p, "</tr>\n");
+    }
+    say(p, "</tbody></table></div>\n");
+}
+
+/* To be opened, for who wants the numbers. */
+static void fold_table(page *p, const gm_table *t, const char *columns) {
+    say(p, "<details><summary>the numbers</summary>\n");
+    write_table(p, t, columns);
+    say(p, "</details>\n");
+}
+
+/* In the page, and as DIR/report-NAME.svg. */
+static void figure(page *p, const char *name, gm_figure *draw,
+                   const void *what) {
+    const char *file = gm_format(p->arena, "report-%s.svg", name);
+    gm_figure_file(p->arena, draw, what, in_dir(p, file));
+    say(p, "<figure><div class=\"box\">\n");
+    draw(p->arena, &p->out, false, what);
+    say(p, "</div><figcaption>%s</figcaption></figure>\n", file);
+}
+
+/* ---------------------------------------------------------------- sections */
+
+static void write_sizes(page *p) {
+    say(p, "<p>Every method stays within the budget. uniform: the same bits "
+        "everywhere, the most that fit; its bytes say what it leaves unused. "
+        "mix, where it leaves something: the next bits to as many modules as "
+        "fit, spread evenly. kl: mean KL divergence from the original model in "
+        "nats a token, kl_error its standard error over windows. "
+        "kl_above_gamma: mean over windows of KL less gamma&#39;s in the same "
+        "window, with its own error.</p>\n");
+    write_table(p, &p->table, "budget,method,code_bits,effective_bits,"
+                "file_bytes,perplexity,kl,kl_error,kl_above_gamma,"
+                "kl_above_gamma_error,top1");
+    char *lines = gm_format(p->arena, "%s", gm_comparison_verdict(
+        p->arena, p->row, p->table.rows));
+    for (char *line; (line = strsep(&lines, "\n"));)
+        say(p, "<p>%s</p>\n", line);
+}
+
+static void write_curve(page *p) {
+    const char *left, *in = p->table.rows ? p->row[p->table.rows - 1]->convention
+                                          : "bits";
+    gm_convention axis = GM_BITS;
+    for (int c = GM_BITS; c <= GM_BYTES; c++)
+        if (strcmp(in, gm_convention_name((gm_convention)c)) == 0)
+            axis = (gm_convention)c;
+    gm_plot plot = gm_comparison_series(p->arena, p->row, p->table.rows, axis,
+                                        DRAWN, &left);
+    plot.label[2] = p->on;
+    if (!plot.count) {
+        say(p, "<p>No row has a KL above 0.</p>\n");
+        return;
+    }
+    figure(p, "curve", gm_plot_svg, &plot);
+    say(p, "<p>Bars: two standard errors up and down. Methods whose points are "
+        "all the same are drawn once (=). No line joins the points of uniform, "
+        "between which no model has the same bits everywhere, nor those of "
+        "mix, which is uniform where that fills the budget.");
+    if (*left) say(p, " Not drawn, for their KL is higher: %s.", left);
+    say(p, "</p>\n");
+}
+
+static const char *key_of(const page *p, long i, const char *name) {
+    const char *text = gm_keys_get(&p->alloc[i].keys, name);
+    return text ? text : "-";
+}
+
+static const char *budget_of(const page *p, long i) {
+    const char *text = gm_keys_get(&p->alloc[i].keys, "budget_asked"), *in;
+    in = gm_keys_get(&p->alloc[i].keys, "convention");
+    if (!text) {
+        text = gm_keys_get(&p->alloc[i].keys, "asked");
+        in = gm_keys_get(&p->alloc[i].keys, "asked_in");
+    }
+    return text && in ? gm_format(p->arena, "%s %s", text, in) : "no budget";
+}
+
+static void write_maps(page *p) {
+    int least = 32, most = 1;
+    for (long i = 0; i < p->allocs; i++)
+        for (long m = 0; m < p->alloc[i].M; m++) {
+            least = (int)gm_min(least, p->alloc[i].bits[m]);
+            most = (int)-gm_min(-most, -p->alloc[i].bits[m]);
+        }
+    for (long i = 0; i < p->allocs; i++) {
+        const gm_allocation *a = &p->alloc[i];
+        const size_t M = (size_t)a->M;
+        int *shade = gm_alloc(p->arena, M, sizeof *shade);
+        const char **text = gm_alloc(p->arena, M, sizeof *text);
+        const char **says = gm_alloc(p->arena, M, sizeof *says);
+        for (long m = 0; m < a->M; m++) {
+            shade[m] = most > least ? 1 + 7 * (a->bits[m] - least) /
+                                          (most - least) : 4;
+            text[m] = gm_format(p->arena, "%d", a->bits[m]);
+            says[m] = gm_format(p->arena, "%s: %d bits", a->name[m],
+                                a->bits[m]);
+        }
+        const gm_map map = {
+            gm_format(p->arena, "Bits of each module: %s", budget_of(p, i)),
+            gm_format(p->arena, "%s, %s", p->model, p->alloc_file[i]), a->M,
+            a->name, shade, text, says};
+        figure(p, gm_format(p->arena, "bits-%ld", i + 1), gm_map_svg, &map);
+    }
+    if (p->methods)
+        say(p, "<p>Files of other methods, not drawn: %s.</p>\n",
+            gm_format(p->arena, "%ld", p->methods));
+}
+
+static void write_learning(page *p) {
+    static const char *const of[][3] = {
+        {"E", "E", "Loss of all blocks, in units of the first step's"},
+        {"c", "c in bits", "Average bits above the target"},
+        {"lambda", "lambda", "Multiplier: the price of a bit"},
+        {"entropy", "mean entropy in nats", "How undecided modules are"}};
+    const double *step = numbers(p, &p->learning, "step");
+    for (int i = 0; i < 4; i++) {
+        const gm_series s = {"", 0, GM_STRONG, p->learning.rows,
+                             {step, numbers(p, &p->learning, of[i][0]), NULL}};
+        const gm_plot plot = {of[i][2], {"step", of[i][1], p->model},
+                              {false, false}, &s, 1};
+        if (s.count)
+            figure(p, gm_format(p->arena, "learning-%s", of[i][0]), gm_plot_svg,
+                   &plot);
+    }
+    fold_table(p, &p->learning, "*");
+    say(p, "<p>c need not be 0 in the end: gamma solve, not learning, keeps the "
+        "budget.</p>\n");
+}
+
+/* Shades 1 .. 8 of scores above 0 in steps of equal ratio, over all
+   candidates. */
+static void write_sensitivities(page *p) {
+    const gm_scores *s = &p->scores;
+    const size_t M = (size_t)s->M;
+    double least = HUGE_VAL, most = 0;
+    for (long i = 0; i < s->M * s->K; i++)
+        if (s->bytes[i] >= 0 && s->score[i] > 0) {
+            least = fmin(least, s->score[i]);
+            most = fmax(most, s->score[i]);
+        }
+    const double octave = log(most / least) / 8;
+    for (int k = 0; k < s->K && most > 0; k++) {
+        int *shade = gm_alloc(p->arena, M, sizeof *shade), darkest = 0;
+        const char **text = gm_alloc(p->arena, M, sizeof *text);
+        const char **says = gm_alloc(p->arena, M, sizeof *says);
+        const long c = gm_table_column(&p->scored, gm_format(
+            p->arena, "%d.score", s->bits[k]));
+        for (long m = 0; m < s->M; m++) {
+            const double u = s->score[m * s->K + k];
+            shade[m] = s->bytes[m * s->K + k] < 0 ? -1 : !(u > 0) ? 0 : 1 +
+                       (octave > 0 ? (int)fmin(7, log(u / least) / octave) : 7);
+            text[m] = gm_format(p->arena, "%d", shade[m]);
+            says[m] = gm_format(p->arena, "%s at %d bits: %s", s->name[m],
+                                s->bits[k], p->scored.cell
+                                [m * p->scored.columns + c]);
+            if (shade[m] > darkest) darkest = shade[m];
+        }
+        const gm_map map = {
+            gm_format(p->arena, "Score of each module at %d bits", s->bits[k]),
+            gm_format(p->arena, "%s; 1 to 8: %.3g to %.3g in equal ratios; 0: "
+                      "none", p->model, least, most), s->M, s->name, shade,
+            text, says};
+        if (darkest)
+            figure(p, gm_format(p->arena, "scores-%d", s->bits[k]), gm_map_svg,
+                   &map);
+    }
+    fold_table(p, &p->scored, "module,name,weights,*.score,*.stderr");
+}
+
+static void write_frontier(page *p) {
+    const gm_table *t = &p->frontier;
+    double *x = numbers(p, t, "file_bytes"), *y = numbers(p, t, "score");
+    const size_t most = (size_t)p->allocs + 1;
+    double *at = gm_alloc(p->arena, most, 2 * sizeof *at), *u = at + most;
+    long n = 0, solved = 0;
+    for (long i = 0; i < t->rows; i++)
+        if (y[i] > 0) x[n] = x[i] / 1e6, y[n++] = y[i];
+    for (long i = 0; i < p->allocs; i++)
+        if (gm_is_double(key_of(p, i, "file_bytes"), 1, DBL_MAX, at + solved) &&
+            gm_is_double(key_of(p, i, "objective_real"), DBL_MIN, DBL_MAX,
+                         u + solved))
+            at[solved++] /= 1e6;
+    const gm_series s[] = {{"any budget", 0, GM_STEPS, n, {x, y, NULL}},
+                           {"solved here", 0, GM_POINTS, solved, {at, u, NULL}}};
+    const gm_plot plot = {"The least sum of scores within any size",
+                          {"file size in MB (10^6 bytes)", "sum of scores",
+                           p->model}, {false, true}, s, solved ? 2 : 1};
+    if (n) figure(p, "frontier", gm_plot_svg, &plot);
+    say(p, "<p>Points: %s, %s. A sum of 0 has no place in the figure.</p>\n",
+        gm_format(p->arena, "%ld", t->rows), gm_table_key(t, "points"));
+    fold_table(p, t, "*");
+}
+
+static void write_certificates(page *p) {
+    for (long i = 0; i < p->allocs; i++) {
+        const char *in = key_of(p, i, "convention"), *is = key_of(p, i, "optimal");
+        const bool bits = strcmp(in, "bits") == 0, bytes = !strcmp(in, "bytes");
+        say(p, "<p data-from=\"%s\"><b>%s</b> ", p->alloc_file[i],
+            p->alloc_file[i]);
+        if (*is == '-') {
+            say(p, "has no certificate: gamma solve writes one.</p>\n");
+            continue;
+        }
+        say(p, "for %s: %s of %s %s are taken, %s left. ", budget_of(p, i),
+            key_of(p, i, bits ? "code_bits" : bytes ? "file_bytes"
+                                                    : "effective_bits"),
+            key_of(p, i, "budget"), bits ? "bits of codes" : bytes ?
+            "bytes of the file" : "bits with scales and zeros",
+            key_of(p, i, "slack"));
+        say(p, "Scores times 2 to the power %s, rounded, add up to %s; ",
+            key_of(p, i, "score_shift"), key_of(p, i, "objective"));
+        say(p, "no choice within the budget has less than %s, ",
+            key_of(p, i, "bound"));
+        if (strcmp(is, "proven") == 0)
+            say(p, "so this one is optimal: proven (%s). ",
+                key_of(p, i, "solvers"));
+        else
+            say(p, "a gap of %s: %s (%s). ", key_of(p, i, "gap"), is,
+                key_of(p, i, "solvers"));
+        say(p, "By hand: with the multiplier %s / %s every module takes its "
+            "best candidate for itself, which bounds the sum by %s from below. "
+            "Two choices whose sums of scores differ by more than %s are in "
+            "the order of the rounded ones. gamma check verifies all "
+            "this.</p>\n", key_of(p, i, "multiplier_num"),
+            key_of(p, i, "multiplier_den"), key_of(p, i, "lp_bound"),
+            key_of(p, i, "rounding_error"));
+    }
+}
+
+/* Keys of a file that match, as rows of three. */
+static void add_keys(page *p, gm_table *t, const char *file,
+                     const gm_keys *keys, const char *which) {
+    const long old = t->rows;
+    const char **cell = gm_alloc(p->arena, (size_t)old + keys->count,
+                                 3 * sizeof *cell);
+    if (old) memcpy(cell, t->cell, (size_t)old * 3 * sizeof *cell);
+    for (const gm_key *k = keys->key; k < keys->key + keys->count; k++) {
+        if (!gm_name_matches(which, k->name)) continue;
+        const char *const row[] = {file, k->name, k->value};
+        memcpy(cell + 3 * t->rows++, row, sizeof row);
+    }
+    t->cell = cell;
+}
+
+static void write_settings(page *p) {
+    const char *column[] = {"file", "key", "value"};
+    gm_table t = {.path = "keys", .columns = 3, .column = column};
+    if (p->scored.columns)
+        add_keys(p, &t, "scores.tsv", &p->scored.keys, "*");
+    if (p->table.columns) add_keys(p, &t, "table.tsv", &p->table.keys, "*");
+    for (long i = 0; i < p->allocs; i++)
+        add_keys(p, &t, p->alloc_file[i], &p->alloc[i].keys,
+                 "version,candidates_hash,glpk_version");
+    write_table(p, &t, "*");
+    if (*p->apart)
+        say(p, "<p>Of other candidates than scores.tsv, not of this run: "
+            "%s.</p>\n", p->apart);
+}
+
+/* gamma fit as the keys of scores.tsv have it. */
+static void write_fit(page *p) {
+    static const char *const keys[] = {
+        "relaxation", "norm", "score", "sequences", "length", "batch", "steps",
+        "seed", "alpha", "rho", "eta", "tau", "first_weight", "rate", "tail",
+        "train_bits"};
+    const gm_keys *k = &p->scores.keys;
+    const char *text = gm_keys_get(k, "candidates"), *value;
+    char *words = gm_format(p->arena, "quantizer=%s", text ? text : "-"), *word;
+    say(p, "gamma fit %s --calib TEXT --out DIR", p->model);
+    while ((word = strsep(&words, " "))) {
+        char *equals = strchr(word, '=');
+        if (equals) *equals = ' ';
+        say(p, " --%s", word);
+    }
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char *name = gm_format(p->arena, "%s", keys[i]), *low;
+        while ((low = strchr(name, '_'))) *low = '-';
+        if ((value = gm_keys_get(k, keys[i]))) say(p, " --%s %s", name, value);
+    }
+    say(p, "\n");
+}
+
+static void write_commands(page *p) {
+    const char *command = gm_table_key(&p->table, "command");
+    say(p, "<div class=\"box\"><pre>");
+    if (command) say(p, "%s\n", command);
+    else if (p->scored.columns) write_fit(p);
+    for (long i = 0; i < p->allocs; i++) {
+        const char *in = gm_keys_get(&p->alloc[i].keys, "convention");
+        if (!in) continue;
+        say(p, "gamma solve DIR/scores.tsv --%s %s --out DIR/%s\n", in,
+            key_of(p, i, "budget_asked"), p->alloc_file[i]);
+        say(p, "gamma check DIR/%s DIR/scores.tsv\n", p->alloc_file[i]);
+    }
+    say(p, "gamma report DIR\n</pre></div>\n");
+}
+
+/* The page, section by section; one whose file is not there says so. */
+static const struct {
+    const char *title, *file;
+    void (*write)(page *p);
+} sections[] = {
+    {"Methods at equal sizes", "table.tsv", write_sizes},
+    {"KL against size", "table.tsv", write_curve},
+    {"Bits of each module", "alloc*.tsv", write_maps},
+    {"How it was learned", "learning.tsv", write_learning},
+    {"What each module minds", "scores.tsv", write_sensitivities},
+    {"All budgets", "scores.tsv", write_frontier},
+    {"Certificates", "alloc*.tsv", write_certificates},
+    {"Settings, hashes, versions", "", write_settings},
+    {"To make it again", "", write_commands}};
+
+static const char style[] =
+    "body{margin:0 auto;max-width:60rem;"
+    "padding:0 12px 3rem;font:16px/1.5 sans-serif;color:#222;background:#fff}"
+    "h1{font-size:1.5rem}h2{font-size:1.2rem;margin-top:2.5rem;border-bottom:"
+    "1px solid #999}.box{overflow-x:auto}figure{display:inline-block;max-width:100%;margin:8px 16px 8px 0;vertical-align:top}"
+    "figcaption,caption{font-size:13px;color:#555;text-align:left}"
+    "h1,p{overflow-wrap:anywhere}svg{display:block}"
+    "table{border-collapse:collapse;font-size:13px}"
+    "th,td{padding:3px 8px;text-align:left;border-bottom:1px solid #ccc;"
+    "white-space:nowrap}td.n{text-align:right;font-variant-numeric:"
+    "tabular-nums}table[data-from=keys] td{text-align:left}tr.own{font-weight:bold;background:#e9f1fa}pre{font-size:13px}"
+    "@media screen and (prefers-color-scheme:dark){body{color:#ddd;"
+    "background:#1b1b1b}figcaption,caption{color:#aaa}tr.own{background:"
+    "#1d3144}th,td{border-color:#444}}"
+    "@media print{body{max-width:none;font-size:11pt}figure,tr{break-inside:"
+    "avoid}h2{break-after:avoid}.box{overflow:visible}pre{white-space:"
+    "pre-wrap}svg{max-width:100%;height:auto}}\n";
+
+void gm_page_write(gm_arena *arena, const char *dir) {
+    page *p = gm_alloc(arena, 1, sizeof *p);
+    *p = (page){.arena = arena, .dir = dir, .apart = ""};
+    read_all(p);
+    gm_out_open(arena, in_dir(p, "report.html"), &p->out);
+    say(p, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8"
+        "\">\n<meta name=\"viewport\" content=\"width=device-width, "
+        "initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark"
+        "\">\n<title>gamma: %s</title>\n<style>\n", p->model);
+    gm_out_print(&p->out, "%s%s</style>\n</head>\n<body>\n", style,
+                 gm_svg_style);
+    say(p, "<h1>gamma: %s</h1>\n<p>Bits of each module, learned once, chosen for "
+        "each budget (GAMMA, arXiv 2605.18475). On %s. Every number stands in "
+        "a file beside this one; the file is named with it.</p>\n", p->model,
+        p->on);
+    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
+        const char *file = sections[i].file;
+        const bool there = !*file || (*file == 'a' ? p->allocs : *file == 't'
+            ? p->table.columns : *file == 'l' ? p->learning.columns
+            : p->scored.columns) > 0;
+        say(p, "<section>\n<h2>%s</h2>\n", sections[i].title);
+        if (there) sections[i].write(p);
+        else say(p, "<p>%s is not here.</p>\n", file);
+        say(p, "</section>\n");
+    }
+    say(p, "</body>\n</html>\n");
+    gm_out_commit(&p->out);
+}

@@ -190,6 +190,8 @@ void gm_fit_load(gm_arena *arena, gm_fit *fit, gm_learning *l,
                  const char *path);
 void gm_learning_write(gm_arena *arena, const gm_fit *fit,
                        const gm_learning *l, const char *path); /* .tsv */
+/* The last part of its path, the same by whatever path. */
+const char *gm_model_name(gm_arena *arena, const gm_model *model);
 /* gm_module_table with the learned scores and all settings: scores.tsv. */
 void gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out);
 

@@ -36,10 +36,8 @@ void gm_call_page(gm_call *call, gm_compared *row, long count) {
     char hash[65];
     gm_sha_tokens(text->tokens, text->sequences, text->T, hash);
     const char *from = call->text ? call->text : call->text_tokens;
-    char *dir = gm_format(a, "%s", gm_base_name(call->model.dir));
-    gm_clean(dir, "");
     const struct { const char *key, *value; } is[] = {
-        {"command", gm_options_text(call)}, {"model", dir},
+        {"command", gm_options_text(call)}, {"model", gm_model_name(a, &call->model)},
         {"model_hash", call->model.hash}, {"candidates", call->candidates.text},
         {"candidates_hash", call->candidates.hash},
         {"text", gm_base_name(from)}, {"text_hash", hash},

@@ -241,6 +241,14 @@ void gm_learning_write(gm_arena *arena, const gm_fit *fit,
 
 /* ------------------------------------------------------------- scores.tsv */
 
+const char *gm_model_name(gm_arena *arena, const gm_model *model) {
+    char path[PATH_MAX];
+    const char *dir = realpath(model->dir, path) ? path : model->dir;
+    char *name = gm_format(arena, "%s", gm_base_name(dir));
+    gm_clean(name, "");
+    return name;
+}
+
 void gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out) {
     const gm_fit_options *o = &fit->options;
     const gm_recipe *recipe = &fit->candidates->recipe;
@@ -250,15 +258,11 @@ void gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out) {
     for (long i = 0; i < fit->M * fit->K; i++)
         if (!gm_allowed(fit->candidates, i / fit->K, (int)(i % fit->K)))
             out->bytes[i] = -1;
-    char bits[128], calibration[65], path[PATH_MAX];
-    /* the same by whatever path the directory was given */
-    const char *dir = realpath(model->dir, path) ? path : model->dir;
-    char *name = gm_format(arena, "%s", gm_base_name(dir));
-    gm_clean(name, "");
+    char bits[128], calibration[65];
     gm_sha_tokens(fit->tokens, o->sequences, o->T, calibration);
     gm_recipe_text(recipe, bits);
     const struct { const char *key, *text; double number; } keys[] = {
-        {"version", GM_VERSION, 0}, {"model", name, 0},
+        {"version", GM_VERSION, 0}, {"model", gm_model_name(arena, model), 0},
         {"model_hash", model->hash, 0}, {"calibration_hash", calibration, 0},
         {"candidates", bits, 0}, {"candidates_hash", fit->candidates->hash, 0},
         {"relaxation", gm_relaxation_name(o->relaxation), 0},

@@ -434,7 +434,10 @@ streamed() {
         [ $code -eq "${fails:-0}" ] && ok || bad "$what: $code, $(cat "$w/err")"
         sed 's/	[0-9.]*$//; /^seconds/d' "$w/out" >"$now/results"
         sed "s|$path: |standard input: |" "$w/err" >"$now/said"
-        rm -f "$now"/compare.* "$now"/baq-*.tsv
+        rm -f "$now"/compare.* "$now"/baq-*.tsv "$now"/report*
+        if [ -f "$now/table.tsv" ]; then    # which names the inputs as typed
+            sed -i '/^# \(command\|text\) /d' "$now/table.tsv"
+        fi
         if [ $from = file ]; then
             rm -rf "$w/ref"
             cp -r "$now" "$w/ref"

@@ -265,8 +265,7 @@ static bool asked_budget(const struct checker *c, const char *text,
     for (; last && power <= last; power++) unit *= binary ? 1024 : 1000;
     at += last ? 1 + binary : 0;
     if (c->bytes && *at == 'B') at++;
-    return !*at && gm_is_scaled(gm_format(c->arena, "%.*s", (int)n, text),
-                                unit, out);
+    return !*at && gm_is_scaled(text, n, unit, out);
 }
 
 static void check_budget(struct checker *c) {
@@ -396,14 +395,10 @@ static int decimals(const char *text) {
 static int read_costs(struct checker *c, const gm_table *t, int64_t unit,
                       int r) {
     const gm_scores *s = c->s;
-    const long names = gm_table_column(t, "module");
-    const char **name = gm_alloc(c->arena, (size_t)t->rows, sizeof *name);
+    const char **name = gm_table_modules(c->arena, t);
     long column[GM_MAX_CANDIDATES];
     int most = 0;
-    if (names < 0) gm_bad(t->path, "no column \"module\"");
-    for (long i = 0; i < t->rows; i++)
-        name[i] = t->cell[i * t->columns + names];
-    const gm_named *rows = gm_names_sort(c->arena, t->path, name, t->rows);
+    const gm_named *rows = gm_names_sort(c->arena, NULL, name, t->rows);
     for (int k = 0; k < s->K; k++) {
         const int b = s->bits[k];
         column[k] = gm_table_column(t, gm_format(c->arena, "%d", b));

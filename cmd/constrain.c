@@ -182,15 +182,10 @@ static long cost_column(const gm_table *t, int bits) {
 static void read_costs(gm_arena *arena, const gm_table *t, const char *limit,
                        const gm_scores *s, gm_row *row) {
     const size_t cells = (size_t)(s->M * s->K);
-    const long names = gm_table_column(t, "module");
     const char **text = gm_alloc(arena, cells, sizeof *text);
-    const char **name = gm_alloc(arena, (size_t)t->rows, sizeof *name);
+    const char **name = gm_table_modules(arena, t);
     int64_t unit = 1;
-    if (names < 0) gm_bad(t->path, "no column \"module\"");
-    for (long r = 0; r < t->rows; r++)
-        name[r] = t->cell[r * t->columns + names];
-    const gm_named *sorted = gm_names_sort(arena, t->path, name,
-                                           t->rows);
+    const gm_named *sorted = gm_names_sort(arena, NULL, name, t->rows);
     row->places = decimals("--resource", limit);
     row->cost = gm_alloc(arena, cells, sizeof *row->cost);
     for (size_t i = 0; i < cells; i++) {
@@ -200,14 +195,15 @@ static void read_costs(gm_arena *arena, const gm_table *t, const char *limit,
         if (r < 0) gm_bad(t->path, "module %s is missing", module);
         text[i] = t->cell[r * t->columns +
                           cost_column(t, s->bits[i % (size_t)s->K])];
+        if (!gm_is_scaled(text[i], strlen(text[i]), 1, &row->cost[i]))
+            gm_bad(t->path, "line %ld: module %s: expected a cost such as "
+                   "0.25, found \"%s\"", t->line[r], module, text[i]);
         const int places = decimals(t->path, text[i]);
         if (places > row->places) row->places = places;
     }
     for (int d = 0; d < row->places; d++) unit *= 10;
     for (size_t i = 0; i < cells; i++)
-        if (text[i] && !gm_is_scaled(text[i], unit, &row->cost[i]))
-            gm_bad(t->path, "module %s: expected a cost such as 0.25, found "
-                   "\"%s\"", s->name[i / (size_t)s->K], text[i]);
+        if (text[i]) row->cost[i] = gm_parse_scaled(t->path, text[i], unit);
     row->limit = gm_parse_scaled("--resource", limit, unit);
 }
 

@@ -410,32 +410,33 @@ int gm_parse_name(const char *what, const char *text, const char *const *name,
     gm_fail(GM_EUSAGE, "%s: expected %s, found \"%s\"", what, list, text);
 }
 
-bool gm_is_scaled(const char *text, int64_t unit, int64_t *out) {
-    __int128 value = 0, scale = 1;
-    int digits = 0, places = -1;    /* places: digits after the point */
-    for (const char *c = text; *c; c++) {
-        if (*c == '.' && places < 0) {
-            places = 0;
-        } else if (*c >= '0' && *c <= '9' && digits < 18 && places < 12) {
-            value = value * 10 + (*c - '0');
-            digits++;
-            if (places >= 0) places++, scale *= 10;
-        } else {
-            return false;
-        }
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* The digits after the point from the last on: of whole numbers a and any x,
+   floor((a + x) / 10) = floor((a + floor(x)) / 10), so that nothing is lost. */
+bool gm_is_scaled(const char *text, size_t n, int64_t unit, int64_t *out) {
+    __int128 value = 0, rest = 0;
+    size_t point = 0;
+    for (; point < n && is_digit(text[point]); point++) {
+        value = value * 10 + (text[point] - '0');
+        if (value > INT64_MAX) return false;
     }
-    /* value < 1e18, unit < 2^63: the product fits in 127 bits */
-    value = value * unit / scale;
-    if (!digits || value > INT64_MAX) return false;
+    if (point < n && text[point] != '.') return false;
+    for (size_t i = n; i > point + 1; i--) {
+        if (!is_digit(text[i - 1])) return false;
+        rest = ((text[i - 1] - '0') * (__int128)unit + rest) / 10;
+    }
+    value = value * unit + rest;        /* below 2^126 + 2^63 */
+    if (n == 0 || (n == 1 && point == 0) || value > INT64_MAX) return false;
     *out = (int64_t)value;
     return true;
 }
 
 int64_t gm_parse_scaled(const char *what, const char *text, int64_t unit) {
     int64_t value;
-    if (!gm_is_scaled(text, unit, &value))
-        gm_fail(GM_EUSAGE, "%s: expected a decimal number such as 2.5 (at most "
-                "12 places), found \"%s\"", what, text);
+    if (!gm_is_scaled(text, strlen(text), unit, &value))
+        gm_fail(GM_EUSAGE, "%s: expected a decimal number such as 2.5, found "
+                "\"%s\"", what, text);
     return value;
 }
 

@@ -130,8 +130,8 @@ void gm_sha_of(const void *data, size_t bytes, char hex[65]);   /* in one */
 void gm_sha_tokens(const int32_t *tokens, long S, long T, char hex[65]);
 
 /* Numbers written by people: the whole of `text`, or GM_EUSAGE naming `what`;
-   which of `count` names it is; floor(decimal * unit), exactly, with at most 12
-   digits after the point. */
+   which of `count` names it is; floor(decimal * unit), exactly, of any number of
+   digits. */
 long gm_parse_long(const char *what, const char *text, long least, long most);
 double gm_parse_double(const char *what, const char *text, double least,
                        double most);
@@ -141,7 +141,8 @@ int64_t gm_parse_scaled(const char *what, const char *text, int64_t unit);
 /* The same as answers: false, *out untouched, where those fail. */
 bool gm_is_long(const char *text, long least, long most, long *out);
 bool gm_is_double(const char *text, double least, double most, double *out);
-bool gm_is_scaled(const char *text, int64_t unit, int64_t *out);
+/* Of the first n characters. */
+bool gm_is_scaled(const char *text, size_t n, int64_t unit, int64_t *out);
 
 /* Progress of the library; NULL: none.  `total` = 0: a plain message. */
 typedef struct {
@@ -424,7 +425,8 @@ void gm_keys_set(gm_arena *arena, gm_keys *keys, const char *name,
 const char *gm_keys_get(const gm_keys *keys, const char *name); /* or NULL */
 
 /* A file of tab-separated lines: `# key value` lines, column names, rows; empty
-   lines are skipped.  cell[r * columns + c]. */
+   lines are skipped.  Also as spreadsheets save it: a byte order mark, CRLF,
+   lines and cells in quotes, tabs at the ends.  cell[r * columns + c]. */
 typedef struct {
     const char *path;
     gm_keys keys;
@@ -578,6 +580,10 @@ void gm_scores_new(gm_arena *arena, long M, int K, const int *bits,
                    gm_scores *out);
 void gm_scores_write(gm_arena *arena, const char *path, const gm_scores *s);
 void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out);
+
+/* Column module (or name) of a table: names that differ, without the ".weight"
+   of tensors. */
+const char **gm_table_modules(gm_arena *arena, const gm_table *table);
 
 /* Which bits each module gets.  Files of other tools need only the columns
    module (or name) and bits. */

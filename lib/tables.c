@@ -35,16 +35,20 @@ static const char *cell(const struct row *r, long column) {
 
 _Noreturn static void cell_error(const struct row *r, long column,
                                  const char *expected) {
-    gm_bad(r->table->path, "line %ld: %s: column %s: expected %s, found "
+    const char *found = cell(r, column);
+    gm_bad(r->table->path, "line %ld: %s: column %s: expected %s%s, found "
            "\"%s\"", r->table->line[r->m], r->module,
-           r->table->column[column], expected, cell(r, column));
+           r->table->column[column], expected,
+           strchr(found, ',') ? " with a point, not a comma" : "", found);
 }
 
-/* 0 .. 2^53: so large a file or matrix is a mistake, and sums stay exact. */
+/* 0 .. 2^53: so large a file or matrix is a mistake, and sums stay exact.  "3.0"
+   is how pandas writes a column of whole numbers. */
 static int64_t cell_count(const struct row *r, long column) {
     const char *text = cell(r, column);
-    size_t n = strlen(text);
-    if (n == 0 || n > 16 || strspn(text, "0123456789") != n)
+    size_t n = strspn(text, "0123456789"), end = n;
+    if (text[n] == '.') end += 1 + strspn(text + n + 1, "0");
+    if (n == 0 || n > 16 || text[end])
         cell_error(r, column, "a whole number");
     int64_t value = strtoll(text, NULL, 10);
     if (value > MOST) cell_error(r, column, "a number up to 2^53");
@@ -112,19 +116,21 @@ static void read_table(gm_arena *arena, const char *path, const char *format,
         gm_bad(path, "format: expected \"%s\", found \"%s\"", format, found);
 }
 
-/* The names of the modules, in column module or name, which must differ; NULL:
-   there is no such column. */
-static const char **module_names(gm_arena *arena, const gm_table *table) {
+const char **gm_table_modules(gm_arena *arena, const gm_table *table) {
+    const size_t tail = strlen(".weight");
     long column = gm_table_column(table, "module");
     if (column < 0) column = gm_table_column(table, "name");
     const char **name = text_column(arena, table, column);
     gm_arena scratch = {0};
-    if (!name) return NULL;
+    if (!name) gm_bad(table->path, "no column \"module\" or \"name\"");
     if (table->rows == 0) gm_bad(table->path, "no modules");
     for (long m = 0; m < table->rows; m++) {
         gm_name_check(table->path, "module", name[m]);
         if (!*name[m])
             gm_bad(table->path, "line %ld: empty module name", table->line[m]);
+        const size_t n = strlen(name[m]);
+        if (n > tail && strcmp(name[m] + n - tail, ".weight") == 0)
+            name[m] = gm_format(arena, "%.*s", (int)(n - tail), name[m]);
     }
     gm_names_sort(&scratch, table->path, name, table->rows);
     gm_arena_free(&scratch);
@@ -312,8 +318,7 @@ void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out) {
     struct columns columns[GM_MAX_CANDIDATES];
     read_table(arena, path, "gamma-scores 1", &table);
     const int K = find_candidates(&table, bits);
-    const char **name = module_names(arena, &table);
-    if (!name) need_column(&table, "module");
+    const char **name = gm_table_modules(arena, &table);
     bool shaped = gm_table_column(&table, "out") >= 0 &&
                   gm_table_column(&table, "in") >= 0;
     if (!shaped) need_column(&table, "weights");
@@ -398,8 +403,7 @@ void gm_allocation_read(gm_arena *arena, const char *path, gm_allocation *out) {
     read_table(arena, path, "gamma-alloc 1", &table);
     *out = (gm_allocation){.path = table.path, .M = table.rows,
                            .keys = table.keys, .line = table.line};
-    out->name = module_names(arena, &table);
-    if (!out->name) gm_bad(path, "no column \"module\" or \"name\"");
+    out->name = gm_table_modules(arena, &table);
     const bool module = gm_table_column(&table, "module") >= 0;
     const long bits = need_column(&table, "bits");
     const long bytes = gm_table_column(&table, "bytes");
@@ -423,6 +427,13 @@ void gm_allocation_read(gm_arena *arena, const char *path, gm_allocation *out) {
     }
 }
 
+/* "line 5: " of a row of a file, else "". */
+static gm_shown line_of(const gm_allocation *a, long row) {
+    gm_shown text = {""};
+    if (a->line) snprintf(text.text, sizeof text, "line %ld: ", a->line[row]);
+    return text;
+}
+
 /* The candidate of scores' module m with the bits of row `from`. */
 static int match_bits(const gm_allocation *a, const gm_scores *s, long from,
                       long m) {
@@ -432,14 +443,14 @@ static int match_bits(const gm_allocation *a, const gm_scores *s, long from,
                         s->bytes[m * s->K + k] < 0))
         k++;
     if (k == s->K)
-        gm_bad(a->path, "module %s: %s has no candidate of %d bits for it",
-               s->name[m], s->path, a->bits[from]);
+        gm_bad(a->path, "%smodule %s: %s has no candidate of %d bits for it",
+               line_of(a, from).text, s->name[m], s->path, a->bits[from]);
     const int64_t bytes = s->bytes[m * s->K + k];
     if (a->bytes[from] >= 0 && a->bytes[from] != bytes &&
         !(sizes && strcmp(sizes, "codes") == 0))
-        gm_bad(a->path, "module %s at %d bits: %" PRId64 " bytes, but %s says %"
-               PRId64, s->name[m], a->bits[from], a->bytes[from], s->path,
-               bytes);
+        gm_bad(a->path, "%smodule %s at %d bits: %" PRId64 " bytes, but %s says "
+               "%" PRId64, line_of(a, from).text, s->name[m], a->bits[from],
+               a->bytes[from], s->path, bytes);
     return k;
 }
 
@@ -453,7 +464,8 @@ void gm_allocation_match(const gm_allocation *a, const gm_scores *scores,
     for (long i = 0; i < a->M || i < scores->M; i++) {
         int order = i == a->M ? 1 : i == scores->M ? -1 : by_name(&x[i], &y[i]);
         if (order < 0)
-            gm_bad(a->path, "module %s is not in %s", x[i].name, scores->path);
+            gm_bad(a->path, "%smodule %s is not in %s",
+                   line_of(a, x[i].at).text, x[i].name, scores->path);
         if (order > 0)
             gm_bad(a->path, "module %s of %s is missing", y[i].name,
                    scores->path);
@@ -487,12 +499,9 @@ bool gm_is_bytes(const char *text, int64_t *out) {
         {"KB", 1000}, {"MB", 1000000}, {"GB", 1000000000},
         {"K", 1000}, {"M", 1000000}, {"G", 1000000000}, {"B", 1}, {"", 1}};
     const size_t n = strcspn(text, "KMGB");
-    char digits[32] = "";           /* gm_is_scaled takes 18 of them */
-    if (n >= sizeof digits) return false;
-    memcpy(digits, text, n);
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strcmp(text + n, table[i].suffix) == 0)
-            return gm_is_scaled(digits, table[i].unit, out) && *out > 0;
+            return gm_is_scaled(text, n, table[i].unit, out) && *out > 0;
     return false;
 }
 
@@ -501,7 +510,7 @@ gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
     gm_budget budget = {convention, 0, text};
     bool good = convention == GM_BYTES
               ? gm_is_bytes(text, &budget.limit)
-              : gm_is_scaled(text, scores->N, &budget.limit);
+              : gm_is_scaled(text, strlen(text), scores->N, &budget.limit);
     if (!good || budget.limit <= 0)
         gm_fail(GM_EUSAGE, "--%s: expected a positive decimal number%s, found "
                 "\"%s\"", convention_name[convention],

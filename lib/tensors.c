@@ -866,6 +866,9 @@ const char *gm_keys_get(const gm_keys *keys, const char *name) {
 static void check_text(const char *path, const char *text, size_t bytes) {
     const char *at = text, *end = text + bytes;
     uint32_t point = 0;
+    if (bytes > 1 && (!memcmp(at, "\xFF\xFE", 2) || !memcmp(at, "\xFE\xFF", 2)))
+        gm_bad(path, "expected UTF-8, found UTF-16, as a spreadsheet's "
+               "\"Unicode text\"");
     for (long line = 1; at < end;) {
         int n = gm_utf8(at, end, &point);
         bool end_of_line = point == '\r' && (at + 1 == end || at[1] == '\n');
@@ -876,6 +879,23 @@ static void check_text(const char *path, const char *text, size_t bytes) {
         line += point == '\n';
         at += n;
     }
+}
+
+/* A whole cell or line that a spreadsheet has put into quotes, those inside it
+   doubled. */
+static char *unquoted(const char *path, char *text, long number) {
+    char *to = text, *at = text + 1;
+    if (*text != '"') return text;
+    while (*at && (*at != '"' || at[1] == '"')) {
+        at += *at == '"';
+        *to++ = *at++;
+    }
+    /* nor may what was inside begin with one: it would be taken off again */
+    if (*at != '"' || at[1] || (to > text && *text == '"'))
+        gm_bad(path, "line %ld: expected a whole cell between the quotes that "
+               "it begins with", number);
+    *to = 0;
+    return text;
 }
 
 /* "# key value": value may be empty and keeps its inner spaces; a tab counts as
@@ -895,17 +915,24 @@ static void table_key(gm_arena *arena, gm_table *t, char *line, long number) {
 /* The cells of a line: column names, when there are none yet, or a row. */
 static void table_line(gm_table *t, char *line, long number) {
     const char **cell = t->columns ? t->cell + t->rows * t->columns : t->column;
-    const long found = gm_count_char(line, '\t') + 1;
+    long found = 0, i = 0;          /* cells; empty ones behind do not count */
+    for (char *at; (at = strsep(&line, "\t")); i++) {
+        at = unquoted(t->path, at, number);
+        if (i < t->columns || *at || !t->columns) found = i + 1;
+        if (i < t->columns || !t->columns) cell[i] = at;
+    }
     if (t->columns && found != t->columns)
         gm_bad(t->path, "line %ld: expected %ld cells, found %ld", number,
                t->columns, found);
-    for (char *at; (at = strsep(&line, "\t"));) *cell++ = at;
     if (t->columns) {
         t->line[t->rows++] = number;
         return;
     }
     t->columns = found;
-    for (long i = 0; i < found; i++)
+    if (found == 1 && strpbrk(*cell, ",;"))
+        gm_bad(t->path, "line %ld: expected cells separated by tabs, found "
+               NAME, number, *cell);
+    for (i = 0; i < found; i++)
         if (!*t->column[i] || gm_table_column(t, t->column[i]) != i)
             gm_bad(t->path, "line %ld: column %ld has the %s name " NAME,
                    number, i + 1, *t->column[i] ? "repeated" : "empty",
@@ -917,6 +944,8 @@ static void table_line(gm_table *t, char *line, long number) {
 void gm_table_read(gm_arena *arena, const char *path, gm_table *out) {
     size_t bytes;
     char *text = gm_file_text(arena, path, &bytes);
+    const size_t mark = strncmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+    text += mark, bytes -= mark;
     check_text(path, text, bytes);
     const long lines = gm_count_char(text, '\n') + 1;
     const long cells = lines + gm_count_char(text, '\t');
@@ -928,9 +957,16 @@ void gm_table_read(gm_arena *arena, const char *path, gm_table *out) {
     long number = 1;
     for (char *line; (line = strsep(&text, "\n")); number++) {
         size_t n = strlen(line);
-        if (n && line[n - 1] == '\r') line[n - 1] = 0;
-        if (*line && *line != '#') table_line(&t, line, number);
-        if (*line != '#') continue;
+        if (n && line[n - 1] == '\r') line[--n] = 0;
+        while (n && line[n - 1] == '\t') n--;
+        if (n == 0) continue;
+        if (!t.columns || *line == '#') line[n] = 0;
+        if (!t.columns && strncmp(line, "\"#", 2) == 0)
+            line = unquoted(path, line, number);
+        if (*line != '#') {
+            table_line(&t, line, number);
+            continue;
+        }
         if (t.columns)
             gm_bad(path, "line %ld: \"# key value\" lines come before the "
                    "column names", number);

@@ -204,7 +204,7 @@ static void test_refused(void) {
     static const char path[] = "build/test/constrain-bad.tsv";
     static const char other[] = "build/test/constrain-other.tsv";
     write_costs(path, "w", "module\t2\t3\t4\t16\n"
-                "model.layers.0.self_attn.q_proj\t1\t1\t-1\t1\n", 0, NULL);
+                "model.layers.0.self_attn.q_proj\t1\t1\t0.5\t1\n", 0, NULL);
     REFUSED(pin, "q_proj=", "--pin: expected a whole number from 1 to 32, found"
             " \"\"");
     REFUSED(pin, "lm_head=8", "--pin: \"lm_head\" is none of the modules of "
@@ -218,9 +218,9 @@ static void test_refused(void) {
     REFUSED(fuse, "q_proj+x", "--fuse: no module of s.tsv matches \"x\"");
     REFUSED(fuse, "q_proj+k_proj,v_proj+q_proj", "--fuse: module "
             "model.layers.0.self_attn.q_proj appears twice");
-    write_costs(other, "w", "name\t2\nx\t1\n", 0, NULL);
+    write_costs(other, "w", "layer\t2\nx\t1\n", 0, NULL);
     REFUSED(resources, "build/test/constrain-other.tsv:1",
-            "build/test/constrain-other.tsv: no column \"module\"");
+            "build/test/constrain-other.tsv: no column \"module\" or \"name\"");
     write_costs(other, "w", "module\t2\t3\t4\n", 0, "1\t1\t1");
     REFUSED(resources, "build/test/constrain-other.tsv:1",
             "build/test/constrain-other.tsv: no column \"16\"");
@@ -257,13 +257,13 @@ static void test_refused(void) {
     REFUSED(resources, "build/test/constrain-bad.tsv:3",
             "build/test/constrain-bad.tsv: module "
             "model.layers.0.self_attn.k_proj is missing");
-    write_costs(path, "a", "", 1, "1\t1\t1\t1");
+    write_costs(path, "w", "module\t2\t3\t4\t16\n", 0, "1\t1\t-1\t1");
     REFUSED(resources, "build/test/constrain-bad.tsv:3",
-            "build/test/constrain-bad.tsv: module "
+            "build/test/constrain-bad.tsv: line 2: module "
             "model.layers.0.self_attn.q_proj: expected a cost such as 0.25, "
             "found \"-1\"");
     REFUSED(resources, "build/test/constrain-bad.tsv:x", "build/test/"
-            "constrain-bad.tsv: module model.layers.0.self_attn.q_proj: "
+            "constrain-bad.tsv: line 2: module model.layers.0.self_attn.q_proj: "
             "expected a cost such as 0.25, found \"-1\"");
 }
 

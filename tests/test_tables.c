@@ -105,12 +105,12 @@ static void test_foreign(void) {
     static const struct { const char *text, *message; } bad[] = {
         {"module\tbits\na\t3\n", "build/test/tables.tsv: module b of s.tsv is "
                                  "missing"},
-        {"module\tbits\na\t3\nb\t3\nc\t3\n", "build/test/tables.tsv: module c "
-                                             "is not in s.tsv"},
-        {"module\tbits\na\t3\nb\t8\n", "build/test/tables.tsv: module b: s.tsv "
-                                       "has no candidate of 8 bits for it"},
+        {"module\tbits\na\t3\nb\t3\nc\t3\n", "build/test/tables.tsv: line 4: "
+                                             "module c is not in s.tsv"},
+        {"module\tbits\na\t3\nb\t8\n", "build/test/tables.tsv: line 3: module "
+                                       "b: s.tsv has no candidate of 8 bits for it"},
         {"module\tbits\tbytes\na\t3\t5\nb\t3\t0\n", "build/test/tables.tsv: "
-         "module a at 3 bits: 5 bytes, but s.tsv says 0"}};
+         "line 2: module a at 3 bits: 5 bytes, but s.tsv says 0"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_text(bad[i].text);
         CHECK(STATUS(gm_allocation_read(&a, path, &x)) == GM_OK, "%s", err.text);
@@ -185,7 +185,7 @@ static void test_refused(void) {
         {false, "module\tweights\t2.score\na\t8\t-\n", T "line 2: a: no "
          "candidate at all"},
         {false, "weights\t2.bytes\t2.score\n1\t1\t1\n", T "no column "
-         "\"module\""},
+         "\"module\" or \"name\""},
         {false, "module\t2.bytes\t2.score\na\t1\t1\n", T "no column "
          "\"weights\""},
         {false, "module\tweights\t2.bytes\na\t1\t1\n", T "no column "
@@ -224,7 +224,22 @@ static void test_refused(void) {
          "to 32, found \"0\""},
         {true, "module\tbits\na\t2.5\n", T "line 2: a: column bits: expected a "
          "whole number, found \"2.5\""},
-        {true, "module\tbits\na\t2\na\t3\n", T "module a appears twice"}};
+        {true, "module\tbits\na\t2\na\t3\n", T "module a appears twice"},
+        {true, "module\tbits\na\t2\na.weight\t3\n", T "module a appears "
+         "twice"},
+        {true, "module\tbits\na\t3,0\n", T "line 2: a: column bits: expected "
+         "a whole number with a point, not a comma, found \"3,0\""},
+        {true, "module\tbits\na\t3.01\n", T "line 2: a: column bits: expected "
+         "a whole number, found \"3.01\""},
+        {true, "module\tbits\na\t.0\n", T "line 2: a: column bits: expected "
+         "a whole number, found \".0\""},
+        {true, "module\tbits\na\t\n", T "line 2: a: column bits: expected "
+         "a whole number, found \"\""},
+        {true, "module,bits\na,3\n", T "line 1: expected cells separated by "
+         "tabs, found \"module,bits\""},
+        {false, HEAD "a\t1\t8\t8\t2\t0,5\t-\n", T "line 2: a: column 2.score: "
+         "expected a finite number with a point, not a comma, found "
+         "\"0,5\""}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         gm_arena a = {0};
         gm_scores s;
@@ -247,7 +262,9 @@ static void test_budgets(void) {
                   {GM_BYTES, "1.5KB", 1500}, {GM_BYTES, "1.5KiB", 1536},
                   {GM_BYTES, "2M", 2000000}, {GM_BYTES, "0.5GiB", 536870912},
                   {GM_BYTES, "3G", INT64_C(3000000000)}, {GM_BYTES, "7B", 7},
-                  {GM_BYTES, "1.9999", 1}};
+                  {GM_BYTES, "1.9999", 1},
+                  {GM_BYTES, "1.00000000000000000000000000000000000000001K",
+                   1000}, {GM_BITS, "0.19999999999999999999", 1}};
     static const char *const bad[] = {"", "-1", "0", "0.0000001", "1e3", "M",
                                       "1 M", "2T", "1KKB", "inf",
                                       "99999999999999999999"};
@@ -271,6 +288,29 @@ static void test_budgets(void) {
     gm_arena_free(&a);
 }
 
+/* Claim: as pandas and torch write them: whole numbers with a point, the
+   names of weights; with a spreadsheet's mark, line ends, quotes and padding. */
+static void test_pandas(void) {
+    gm_arena a = {0};
+    gm_scores s;
+    gm_allocation x;
+    int choice[2] = {-1, -1};
+    write_text("\xEF\xBB\xBF\"# model \"\"m\"\", a\"\t\t\r\n\t\t\t\r\nmodule\t"
+               "weights\t2.bytes\t2.score\t3.bytes\t3.score\t\r\n"
+               "\"a.weight\"\t8.0\t1.0\t1e0\t3.00\t\"0.5\"\r\n"
+               "b\t8.\t1\t1\t3\t0.5\t\t\t\r\n");
+    CHECK(STATUS(gm_scores_read(&a, path, &s)) == GM_OK, "%s", err.text);
+    CHECK(s.M == 2 && s.weights[0] == 8 && s.bytes[1] == 3 &&
+          s.score[1] == 0.5, "its numbers");
+    CHECK_TEXT(s.name[0], "a");
+    CHECK_TEXT(gm_keys_get(&s.keys, "model"), "\"m\", a");
+    write_text("name\tbits\r\nb.weight\t2.0\r\na.weight\t3.0\r\n");
+    CHECK(STATUS(gm_allocation_read(&a, path, &x)) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_allocation_match(&x, &s, choice)) == GM_OK &&
+          choice[0] == 1 && choice[1] == 0, "%s", err.text);
+    gm_arena_free(&a);
+}
+
 static int test_main(void) {
     STATUS(gm_make_dir("build/test"));
     test_round_trip();
@@ -279,6 +319,7 @@ static int test_main(void) {
     test_scores_of_other_tools();
     test_refused();
     test_budgets();
+    test_pandas();
     return test_end("test_tables");
 }
 

@@ -740,6 +740,11 @@ static void test_bad_shards(void) {
 
 /* -------------------------------------------------------------------- TSV */
 
+static void start_again(void) {
+    gm_arena_free(&arena);
+    arena = (gm_arena){0};
+}
+
 static gm_status table(const char *text, size_t n, gm_table *t) {
     write_file(DIR "/t.tsv", text, n);
     return STATUS(gm_table_read(&arena, DIR "/t.tsv", t));
@@ -770,6 +775,10 @@ static void test_table(void) {
           "column names alone: %s", err.text);
 }
 
+#define UTF16 ": expected UTF-8, found UTF-16, as a spreadsheet's \"Unicode " \
+              "text\""
+#define QUOTE(line) ": line " #line ": expected a whole cell between the " \
+                    "quotes that it begins with"
 static void test_bad_table(void) {
     static const struct { const char *text; size_t n; const char *says; }
     bad[] = {
@@ -786,15 +795,86 @@ static void test_bad_table(void) {
          ": line 2: \"# key value\" lines come before the column names"},
         {"a\nb\xFF\n", 5, ": line 2: byte 0xFF is not valid text"},
         {"a\n\0\n", 4, ": line 2: byte 0x00 is not valid text"},
+        {"\xFF\xFE" "a\0", 4, UTF16}, {"\xFE\xFF\0a", 4, UTF16},
+        {"a;b\n", 4, ": line 1: expected cells separated by tabs, found "
+         "\"a;b\""},
+        {"a\tb\n\"1\t2\n", 9, QUOTE(2)}, {"\"# a\nb\n", 7, QUOTE(1)},
+        {"a\tb\n\"1\"2\t2\n", 11, QUOTE(2)},
+        {"a\tb\n1\t\"\"\"2\"\n", 12, QUOTE(2)},
+        {"a\tb\n1\t\"\n", 8, QUOTE(2)},
+        {"a\tb\n1\t\t\n", 8, NULL}, {"a\tb\n1\t\t\t3\n", 10,
+         ": line 2: expected 2 cells, found 4"},
     };
     gm_table t;
     char expected[256];
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         snprintf(expected, sizeof expected, DIR "/t.tsv%s", bad[i].says);
-        refused(table(bad[i].text, bad[i].n, &t), GM_EINPUT, expected);
+        if (!bad[i].says)
+            CHECK(table(bad[i].text, bad[i].n, &t) == GM_OK, "%s", err.text);
+        else
+            refused(table(bad[i].text, bad[i].n, &t), GM_EINPUT, expected);
     }
     refused(STATUS(gm_table_read(&arena, DIR "/none", &t)), GM_EIO,
             DIR "/none: cannot open: No such file or directory");
+}
+
+/* Claim: a table that a spreadsheet has saved is the table: with a mark, CRLF,
+   cells and comments in quotes, tabs at the ends of lines and lines of tabs. */
+static void test_spreadsheet(void) {
+    static const char *const cells[] = {"a", "b \"c\"", "-", "0.5", "1,2;3",
+        "\xC3\xA9", "x#", "it's", " ", "1e-300", ""};
+    static const char *const values[] = {"1", "two words", "\"q\" and, ; more",
+        "", "x  y ", "'"};
+    uint64_t at = 0;
+    for (int round = 0; round < 2000; round++) {
+        char plain[2048] = "", saved[4096] = "\xEF\xBB\xBF";
+        char *p = plain, *q = saved + 3 * (gm_random(8, 1, at++) % 2);
+        const char *end = gm_random(8, 1, at++) % 2 ? "\r\n" : "\n";
+        const int columns = 1 + (int)(gm_random(8, 1, at++) % 4);
+        const int rows = (int)(gm_random(8, 1, at++) % 4);
+        const int keys = (int)(gm_random(8, 1, at++) % 3);
+        *q = 0;
+        for (int i = 0; i < keys + 1 + rows; i++) {
+            const bool key = i < keys;
+            if (!p[0] && gm_random(8, 1, at++) % 4 == 0) {
+                p += sprintf(p, "\n");
+                q += sprintf(q, "\t\t%s", end);
+            }
+            for (int c = 0; c < (key ? 1 : columns); c++) {
+                char text[64], column[16];
+                sprintf(column, "c%d", c);
+                const char *cell = key ? values[gm_random(8, 1, at++) % 6]
+                    : i == keys ? column : cells[gm_random(8, 1, at++) %
+                                                 (c ? 11 : 10)];
+                if (key) sprintf(text, "# k%d %s", i, cell);
+                else strcpy(text, cell);
+                p += sprintf(p, "%s%s", c ? "\t" : "", text);
+                q += sprintf(q, "%s", c ? "\t" : "");
+                const bool quoted = strchr(text, '"') ||
+                                    gm_random(8, 1, at++) % 2;
+                if (quoted) *q++ = '"';
+                for (const char *x = text; *x; *q++ = *x++)
+                    if (quoted && *x == '"') *q++ = '"';
+                if (quoted) *q++ = '"';
+            }
+            p += sprintf(p, "\n");
+            for (uint64_t n = gm_random(8, 1, at++) % 4; n > 0; n--) *q++ = '\t';
+            q += sprintf(q, "%s", end);
+        }
+        gm_table x, y;
+        gm_status s = table(plain, (size_t)(p - plain), &x);
+        if (!s) s = table(saved, (size_t)(q - saved), &y);
+        CHECK(s == GM_OK && x.rows == y.rows && x.columns == y.columns &&
+              x.keys.count == y.keys.count, "%s: %s", saved, err.text);
+        if (s) continue;
+        for (long i = 0; i < x.rows * x.columns; i++)
+            CHECK_TEXT(y.cell[i], x.cell[i]);
+        for (size_t i = 0; i < x.keys.count; i++)
+            CHECK_TEXT(y.keys.key[i].value, x.keys.key[i].value);
+        for (long i = 0; i < x.rows; i++)
+            CHECK(x.line[i] == y.line[i], "line %ld", y.line[i]);
+        if (round % 64 == 0) start_again();
+    }
 }
 
 /* -------------------------------------------------------------------- npy */
@@ -915,11 +995,6 @@ static size_t mutate(const char *from, size_t n, char *to, uint64_t stream,
         else to[at] = swap[(r >> 32) % (sizeof swap - 1)];
     }
     return n;
-}
-
-static void start_again(void) {
-    gm_arena_free(&arena);
-    arena = (gm_arena){0};
 }
 
 /* Whatever opens can be read to its last byte; all else has a message that
@@ -1048,7 +1123,7 @@ static int test_main(void) {
     test_tensor_read(), test_nan_position();
     test_writer(), test_writer_refuses(), test_other_types();
     test_shards(), test_bad_shards();
-    test_table(), test_bad_table();
+    test_table(), test_bad_table(), test_spreadsheet();
     test_npy(), test_bad_npy();
     fuzz_tensors(), fuzz_text(), fuzz_npy(), fuzz_index();
     gm_arena_free(&arena);

@@ -25,7 +25,7 @@ for file in course/[0-9]-*/README.md; do
         on { print >(d n ".quoted") }' "$file"
     n=1
     while [ -f "$d/$n.sh" ]; do
-        (cd "$d" && NO_COLOR=1 LC_ALL=C sh "$n.sh" 2>"$n.err") | squeeze >"$d/$n.out"
+        (cd "$d" && NO_COLOR=1 LC_ALL=C.UTF-8 sh "$n.sh" 2>"$n.err") | squeeze >"$d/$n.out"
         squeeze <"$d/$n.quoted" >"$d/$n.expected"
         same "$d/$n.expected" "$d/$n.out"
         n=$((n + 1))
@@ -82,6 +82,9 @@ told 3 "the wrong way: w_t" 's/v\[t\] -= e/v[t] += e/'
 told 4 "the product rule has a second term" 's/ + g\[i\] \* s \* (1 - s)//'
 told 4 "depends on every x_k" 's/ - x\[i\] \* inner.*;/;/'
 told 4 "lie 2 h apart" 's,(2 \* h),h,'
+told 5 "not put back" 's/^        choice\[m\] = -1;//'
+told 5 "it adds nothing" 's/if (size > 0)//'
+told 5 "smaller by the root of n" 's, / (double)n);,);,'
 
 # ------------------------------------------------------------------ grading
 if course check-1 FILE=solutions/1.c SEED=5 JSON="$root/$w/results.json"; then

@@ -37,7 +37,8 @@ void gm_call_page(gm_call *call, gm_compared *row, long count) {
     gm_sha_tokens(text->tokens, text->sequences, text->T, hash);
     const char *from = call->text ? call->text : call->text_tokens;
     const struct { const char *key, *value; } is[] = {
-        {"command", gm_options_text(call)}, {"model", gm_model_name(a, &call->model)},
+        {"command", gm_options_text(call)},
+        {"model", gm_model_name(a, &call->model)},
         {"model_hash", call->model.hash}, {"candidates", call->candidates.text},
         {"candidates_hash", call->candidates.hash},
         {"text", gm_base_name(from)}, {"text_hash", hash},
@@ -62,9 +63,9 @@ static void run_report(gm_call *call) {
 
 const gm_command gm_command_report = {
     "report", "DIR", "A page with tables and figures of what DIR holds",
-    "Of table.tsv, scores.tsv, learning.tsv and alloc*.tsv, whichever gamma run,\n"
+    "Of table.tsv, scores.tsv, learning.tsv, alloc*.tsv, whichever gamma run,\n"
     "compare, fit and solve left in DIR: methods at equal sizes, KL against\n"
-    "size, the bits of each module, how it was learned, sensitivities, every\n"
-    "optimum of any budget (frontier.tsv), certificates in words, settings and\n"
+    "size, the bits of each module, how it was learned, sensitivities, the\n"
+    "optima of all budgets (frontier.tsv), certificates in words, settings,\n"
     "commands.  report.html needs no other file; each figure is an SVG too.",
     1, REPORT, run_report};

@@ -110,8 +110,9 @@ static void run_run(gm_call *call) {
     gm_result_end(call);
     gm_call_page(call, r.row, r.rows);
     gm_talk(call, "%s: report.html, scores.tsv (reusable: gamma solve), "
-            "alloc-BUDGET.tsv (the bits and their certificates)%s", call->out, call->no_models
-            ? "" : ", model-BUDGET (quantized, Hugging Face format)");
+            "alloc-BUDGET.tsv (the bits and their certificates)%s", call->out,
+            call->no_models ? "" : ", model-BUDGET (quantized, Hugging Face "
+            "format)");
 }
 
 const gm_command gm_command_run = {

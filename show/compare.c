@@ -349,9 +349,9 @@ static void merge(gm_arena *arena, gm_series *s, long *count) {
 /* Those of largest mean ln KL go, until `most` are left; their names. */
 static const char *thin(gm_arena *arena, gm_series *s, long *count, long most) {
     const char *left = "";
-    while (*count > most) {
+    for (long at = 0; at >= 0 && *count > most;) {
         double highest = -HUGE_VAL;
-        long at = 0;
+        at = -1;
         for (long i = 0; i < *count; i++) {
             double mean = 0;
             for (long j = 0; j < s[i].count; j++)
@@ -361,6 +361,7 @@ static const char *thin(gm_arena *arena, gm_series *s, long *count, long most) {
                 continue;
             highest = mean, at = i;
         }
+        if (at < 0) continue;
         left = gm_format(arena, "%s%s%s", left, *left ? ", " : "", s[at].name);
         memmove(s + at, s + at + 1, (size_t)(--*count - at) * sizeof *s);
     }

@@ -136,31 +136,20 @@ void gm_grid_scores(gm_arena *arena, const gm_scores *s,
 
 /* -------------------------------------------------------------------- maps */
 
-/* What stands at (line, column), or -1. */
-static long module_at(const layout *p, const gm_map *map, long line, long c) {
-    const long m = p->at[line][c] - 1;
-    return m >= 0 && map->shade[m] < 0 ? -1 : m;
-}
-
 void gm_map_svg(gm_arena *arena, gm_out *out, bool alone, const void *what) {
     const gm_map *map = what;
     const double CELL = 20, TOP = 62;
     layout *p = gm_alloc(arena, 1, sizeof *p);
-    for (long m = 0; m < map->M; m++) place(arena, map->name[m], m, p);
+    for (long m = 0; m < map->M; m++)
+        if (map->shade[m] >= 0) place(arena, map->name[m], m, p);
     const double left = 20 + 7.5 * (double)p->label;
     const double bottom = TOP + CELL * (double)p->lines;
-    gm_svg_begin(out, alone, fmax(left + CELL * (double)p->columns + 10, 20 +
-                 7.5 * fmax((double)strlen(map->title),
-                            (double)strlen(map->note))), bottom + 30,
-                 map->title, map->note);
-    for (long line = 0; line < p->lines; line++) {
-        gm_print_escaped(out, gm_format(arena, ". %s:", p->name[line]));
-        for (long c = 0; c < p->columns; c++) {
-            const long m = module_at(p, map, line, c);
-            gm_out_print(out, " ");
-            gm_print_escaped(out, m < 0 ? "-" : map->text[m]);
-        }
-    }
+    const double words = 7.5 * fmax((double)strlen(map->title),
+                                    (double)strlen(map->note));
+    gm_svg_begin(out, alone, 10 + fmax(left + CELL * (double)p->columns,
+                 10 + words), bottom + 30, map->title, map->note);
+    gm_print_escaped(out, gm_format(arena, "; columns are blocks%s",
+                                    p->left_out ? ", some not shown" : ""));
     gm_svg_said(out, alone);
     gm_svg_text(out, 10, 16, " class=\"t\"", map->title);
     gm_svg_text(out, 10, 34, "", map->note);
@@ -171,16 +160,18 @@ void gm_map_svg(gm_arena *arena, gm_out *out, bool alone, const void *what) {
         const double y = TOP + CELL * (double)line;
         gm_svg_text(out, 10, y + 15, "", p->name[line]);
         for (long c = 0; c < p->columns; c++) {
-            const long m = module_at(p, map, line, c);
+            const long m = p->at[line][c] - 1;
             const double x = left + CELL * (double)c;
             if (m < 0) continue;
             gm_out_print(out, "<g><title>");
-            gm_print_escaped(out, map->says[m]);
-            gm_out_print(out, "</title><rect x=\"%.1f\" y=\"%.1f\" "
-                         "width=\"%.0f\" height=\"%.0f\" class=\"s%d\"/>", x, y,
-                         CELL - 1, CELL - 1, map->shade[m]);
+            gm_print_escaped(out, gm_format(arena, "%s: %s %s", map->name[m],
+                                            map->value[m], map->unit));
+            gm_out_print(out, "</title><rect x=\"%.1f\" y=\"%.1f\" width=\"%.0f"
+                         "\" height=\"%.0f\" class=\"s%d\"/>", x, y, CELL - 1,
+                         CELL - 1, map->shade[m]);
             gm_svg_text(out, x + CELL / 2 - 0.5, y + 14.5, map->shade[m] > 5 ?
-                        " class=\"k x\"" : " class=\"k\"", map->text[m]);
+                        " class=\"k x\"" : " class=\"k\"", map->text ?
+                        map->text[m] : gm_format(arena, "%d", map->shade[m]));
             gm_out_print(out, "</g>\n");
         }
     }

@@ -352,10 +352,10 @@ static void write_series(svg *g, gm_arena *arena, long i) {
                      strong ? " w" : "", dashes);
     if (*s->name && s->count <= MARKED)
         write_marker(g, i, g->right + LEGEND + 20, g->legend);
+    const char *bold = strong ? " class=\"t\"" : "";
     for (char *name; *s->name && (name = strsep(&names, "\n"));
-         g->legend += 18)
-        gm_svg_text(g->file, g->right + LEGEND + 48, g->legend + 4,
-                    strong ? " class=\"t\"" : "", name);
+         g->legend += 18, bold = "")
+        gm_svg_text(g->file, g->right + LEGEND + 48, g->legend + 4, bold, name);
     g->legend += 4;
     gm_out_print(g->file, "</g>\n");
 }

@@ -21,11 +21,9 @@ typedef struct {
     const gm_compared **row;
     gm_scores scores;
     gm_allocation *alloc;           /* those drawn, in order of their bytes */
-    const char **alloc_file;
     long allocs, methods;           /* methods: other files, of rivals */
     const char *apart;              /* files of other candidates */
     const char *model, *on;         /* the model; and the text */
-    int drawn;
 } page;
 
 static const char *in_dir(const page *p, const char *file) {
@@ -52,52 +50,44 @@ static bool belongs(page *p, const char *file, const gm_keys *keys) {
     return false;
 }
 
-static double stored(const gm_allocation *a) {
-    double sum = 0;
-    for (long m = 0; m < a->M; m++)
-        sum += a->bytes[m] < 0 ? a->bits[m] : (double)a->bytes[m];
-    return sum;
+static int by_size(const void *a, const void *b) {
+    const gm_allocation *const of[] = {a, b};
+    int64_t sum[2] = {0};
+    for (int i = 0; i < 2; i++)
+        for (long m = 0; m < of[i]->M; m++)
+            sum[i] += of[i]->bytes[m] < 0 ? of[i]->bits[m] : of[i]->bytes[m];
+    return sum[0] != sum[1] ? (sum[0] > sum[1]) - (sum[0] < sum[1])
+                            : strcmp(of[0]->path, of[1]->path);
 }
 
-/* In order of bytes, then of names. */
-static void read_alloc(page *p, const char *file, long room) {
-    gm_allocation a;
-    gm_allocation_read(p->arena, in_dir(p, file), &a);
-    const char *method = gm_keys_get(&a.keys, "method");
-    if (method && strcmp(method, "gamma") != 0) {
-        p->methods++;
-        return;
-    }
-    if (!belongs(p, file, &a.keys) || p->allocs == room) return;
-    long at = p->allocs++;
-    for (; at > 0 && (stored(&p->alloc[at - 1]) > stored(&a) ||
-                      (stored(&p->alloc[at - 1]) == stored(&a) &&
-                       strcmp(p->alloc_file[at - 1], file) > 0)); at--) {
-        p->alloc[at] = p->alloc[at - 1];
-        p->alloc_file[at] = p->alloc_file[at - 1];
-    }
-    p->alloc[at] = a;
-    p->alloc_file[at] = file;
-}
-
-/* Figures of a report before this one go; a failure in the middle of the list
-   leaves the directory open no longer than the program. */
+/* Figures of a report before this one go. */
 static void read_allocs(page *p) {
     const char **name = NULL;
     size_t count = 0, room = 0;
     DIR *all = opendir(p->dir);
     if (!all) gm_fail(GM_EIO, "%s: cannot open this directory", p->dir);
     for (const struct dirent *e; (e = readdir(all));) {
-        if (gm_name_matches("report-*.svg", e->d_name))
-            gm_remove_file(p->arena, in_dir(p, e->d_name));
-        if (!gm_name_matches("alloc*.tsv", e->d_name)) continue;
+        if (!gm_name_matches("report-*.svg,alloc*.tsv", e->d_name)) continue;
         name = gm_grow(p->arena, name, count, &room, sizeof *name);
         name[count++] = gm_format(p->arena, "%s", e->d_name);
     }
     closedir(all);
     p->alloc = gm_alloc(p->arena, count, sizeof *p->alloc);
-    p->alloc_file = gm_alloc(p->arena, count, sizeof *p->alloc_file);
-    for (size_t i = 0; i < count; i++) read_alloc(p, name[i], (long)count);
+    for (size_t i = 0; i < count; i++) {
+        gm_allocation *a = p->alloc + p->allocs;
+        if (*name[i] == 'r') {
+            gm_remove_file(p->arena, in_dir(p, name[i]));
+            continue;
+        }
+        gm_allocation_read(p->arena, in_dir(p, name[i]), a);
+        const char *method = gm_keys_get(&a->keys, "method");
+        const bool other = method && strcmp(method, "gamma") != 0;
+        a->path = name[i];
+        p->methods += other;
+        p->allocs += !other && belongs(p, name[i], &a->keys);
+    }
+    if (p->allocs)
+        qsort(p->alloc, (size_t)p->allocs, sizeof *p->alloc, by_size);
 }
 
 /* DIR/frontier.tsv, of the scores: as gamma solve --frontier, within 64 MiB and
@@ -141,34 +131,22 @@ static void read_all(page *p) {
         gm_bad(p->dir, "expected table.tsv, scores.tsv, learning.tsv or "
                "alloc*.tsv, as gamma run, compare, fit and solve write them, "
                "found none");
-    const char *text = gm_table_key(&p->table, "text");
-    p->model = gm_keys_get(&p->scores.keys, "model");
-    if (!p->model) p->model = gm_table_key(&p->table, "model");
-    if (!p->model && p->allocs)
-        p->model = gm_keys_get(&p->alloc->keys, "model");
+    const gm_keys *const keys[] = {&p->scores.keys, &p->table.keys,
+                                   p->allocs ? &p->alloc->keys : NULL};
+    for (int i = 0; i < 3 && !p->model; i++)
+        p->model = keys[i] ? gm_keys_get(keys[i], "model") : NULL;
     if (!p->model) p->model = "a model without a name";
-    p->on = text ? gm_format(a, "%s, %s (%s windows of %s tokens)", p->model,
-                             text, gm_table_key(&p->table, "windows"),
-                             gm_table_key(&p->table, "window")) : p->model;
+    const gm_table *t = &p->table;
+    const char *const text[] = {gm_table_key(t, "text"), gm_table_key(
+        t, "windows"), gm_table_key(t, "window")};
+    p->on = text[0] && text[1] && text[2] ? gm_format(
+        a, "%s, %s (%s windows of %s tokens)", p->model, text[0], text[1],
+        text[2]) : p->model;
 }
 
-/* A column as numbers. */
-static double *numbers(const page *p, const gm_table *t, const char *name) {
-    const long c = gm_table_column(t, name);
-    double *x = gm_alloc(p->arena, (size_t)t->rows, sizeof *x);
-    if (c < 0) gm_bad(in_dir(p, t->path), "no column \"%s\"", name);
-    for (long i = 0; i < t->rows; i++) {
-        const char *text = t->cell[i * t->columns + c];
-        if (!gm_is_double(text, -DBL_MAX, DBL_MAX, &x[i]))
-            gm_bad(in_dir(p, t->path), "line %ld: column %s: expected a finite "
-                   "number, found \"%.160s\"", t->line[i], name, text);
-    }
-    return x;
-}
+/* ------------------------------------------------------- how it is written
 
-/* ------------------------------------------------------------ how it is written
-
-   %s, the only directive: a text, escaped. */
+   say: %s, its only directive, is a text, escaped; fill: {KEY} is its value. */
 
 static void say(page *p, const char *format, ...) GM_PRINTF(2, 3);
 static void say(page *p, const char *format, ...) {
@@ -180,6 +158,16 @@ static void say(page *p, const char *format, ...) {
     }
     va_end(list);
     gm_out_print(&p->out, "%s", format);
+}
+
+static void fill(page *p, const gm_keys *keys, const char *text) {
+    for (const char *at; (at = strchr(text, '{')); text = strchr(at, '}') + 1) {
+        const char *value = gm_keys_get(keys, gm_format(
+            p->arena, "%.*s", (int)strcspn(at + 1, "}"), at + 1));
+        gm_out_print(&p->out, "%.*s", (int)(at - text), text);
+        gm_print_escaped(&p->out, value ? value : "-");
+    }
+    gm_out_print(&p->out, "%s", text);
 }
 
 /* As its file has it; of a number of many digits five, and all as its value. */
@@ -194,8 +182,8 @@ static void write_cell(page *p, const char *text) {
         say(p, "%s</td>", text);
 }
 
-/* The columns whose names match, in the table's order; rows of gamma stand
-   out. */
+/* The columns whose names match, in the table's order; rows of gamma stand out.
+   A long name may be broken behind an underscore. */
 static void write_table(page *p, const gm_table *t, const char *columns) {
     const long method = gm_table_column(t, "method");
     const long rows = gm_min(t->rows, ROWS);
@@ -205,9 +193,13 @@ static void write_table(page *p, const gm_table *t, const char *columns) {
         say(p, ", the first %s of %s rows", gm_format(p->arena, "%ld", rows),
             gm_format(p->arena, "%ld", t->rows));
     say(p, "</caption>\n<thead><tr>");
-    for (long c = 0; c < t->columns; c++)
-        if (gm_name_matches(columns, t->column[c]))
-            say(p, "<th scope=\"col\">%s</th>", t->column[c]);
+    for (long c = 0; c < t->columns; c++) {
+        char *name = gm_format(p->arena, "%s", t->column[c]), *part;
+        if (!gm_name_matches(columns, name)) continue;
+        say(p, "<th scope=\"col\">%s", strsep(&name, "_"));
+        while ((part = strsep(&name, "_"))) say(p, "_<wbr>%s", part);
+        say(p, "</th>");
+    }
     say(p, "</tr></thead>\n<tbody>\n");
     for (long i = 0; i < rows; i++) {
         const char **cell = t->cell + i * t->columns;
@@ -237,16 +229,23 @@ static void figure(page *p, const char *name, gm_figure *draw,
     say(p, "</div><figcaption>%s</figcaption></figure>\n", file);
 }
 
+/* A column as numbers. */
+static double *numbers(const page *p, const gm_table *t, const char *name) {
+    const long c = gm_table_column(t, name);
+    double *x = gm_alloc(p->arena, (size_t)t->rows, sizeof *x);
+    if (c < 0) gm_bad(in_dir(p, t->path), "no column \"%s\"", name);
+    for (long i = 0; i < t->rows; i++) {
+        const char *text = t->cell[i * t->columns + c];
+        if (!gm_is_double(text, -DBL_MAX, DBL_MAX, &x[i]))
+            gm_bad(in_dir(p, t->path), "line %ld: column %s: expected a finite "
+                   "number, found \"%.160s\"", t->line[i], name, text);
+    }
+    return x;
+}
+
 /* ---------------------------------------------------------------- sections */
 
 static void write_sizes(page *p) {
-    say(p, "<p>Every method stays within the budget. uniform: the same bits "
-        "everywhere, the most that fit; its bytes say what it leaves unused. "
-        "mix, where it leaves something: the next bits to as many modules as "
-        "fit, spread evenly. kl: mean KL divergence from the original model in "
-        "nats a token, kl_error its standard error over windows. "
-        "kl_above_gamma: mean over windows of KL less gamma&#39;s in the same "
-        "window, with its own error.</p>\n");
     write_table(p, &p->table, "budget,method,code_bits,effective_bits,"
                 "file_bytes,perplexity,kl,kl_error,kl_above_gamma,"
                 "kl_above_gamma_error,top1");
@@ -257,41 +256,16 @@ static void write_sizes(page *p) {
 }
 
 static void write_curve(page *p) {
-    const char *left, *in = p->table.rows ? p->row[p->table.rows - 1]->convention
-                                          : "bits";
-    gm_convention axis = GM_BITS;
-    for (int c = GM_BITS; c <= GM_BYTES; c++)
-        if (strcmp(in, gm_convention_name((gm_convention)c)) == 0)
-            axis = (gm_convention)c;
+    const long last = p->table.rows - 1;
+    const char *left, *in = last < 0 ? "bits" : p->row[last]->convention;
+    gm_convention axis = GM_BYTES;
+    while (axis > GM_BITS && strcmp(in, gm_convention_name(axis)) != 0) axis--;
     gm_plot plot = gm_comparison_series(p->arena, p->row, p->table.rows, axis,
                                         DRAWN, &left);
     plot.label[2] = p->on;
-    if (!plot.count) {
-        say(p, "<p>No row has a KL above 0.</p>\n");
-        return;
-    }
-    figure(p, "curve", gm_plot_svg, &plot);
-    say(p, "<p>Bars: two standard errors up and down. Methods whose points are "
-        "all the same are drawn once (=). No line joins the points of uniform, "
-        "between which no model has the same bits everywhere, nor those of "
-        "mix, which is uniform where that fills the budget.");
-    if (*left) say(p, " Not drawn, for their KL is higher: %s.", left);
-    say(p, "</p>\n");
-}
-
-static const char *key_of(const page *p, long i, const char *name) {
-    const char *text = gm_keys_get(&p->alloc[i].keys, name);
-    return text ? text : "-";
-}
-
-static const char *budget_of(const page *p, long i) {
-    const char *text = gm_keys_get(&p->alloc[i].keys, "budget_asked"), *in;
-    in = gm_keys_get(&p->alloc[i].keys, "convention");
-    if (!text) {
-        text = gm_keys_get(&p->alloc[i].keys, "asked");
-        in = gm_keys_get(&p->alloc[i].keys, "asked_in");
-    }
-    return text && in ? gm_format(p->arena, "%s %s", text, in) : "no budget";
+    if (plot.count) figure(p, "curve", gm_plot_svg, &plot);
+    else say(p, "<p>No row has a KL above 0.</p>\n");
+    if (*left) say(p, "<p>Not drawn, for their KL is higher: %s.</p>\n", left);
 }
 
 static void write_maps(page *p) {
@@ -303,21 +277,22 @@ static void write_maps(page *p) {
         }
     for (long i = 0; i < p->allocs; i++) {
         const gm_allocation *a = &p->alloc[i];
-        const size_t M = (size_t)a->M;
-        int *shade = gm_alloc(p->arena, M, sizeof *shade);
-        const char **text = gm_alloc(p->arena, M, sizeof *text);
-        const char **says = gm_alloc(p->arena, M, sizeof *says);
+        const gm_keys *keys = &a->keys;
+        const char *asked = gm_keys_get(keys, "budget_asked");
+        const char *in = gm_keys_get(keys, asked ? "convention" : "asked_in");
+        if (!asked) asked = gm_keys_get(keys, "asked");
+        int *shade = gm_alloc(p->arena, (size_t)a->M, sizeof *shade);
+        const char **text = gm_alloc(p->arena, (size_t)a->M, sizeof *text);
         for (long m = 0; m < a->M; m++) {
             shade[m] = most > least ? 1 + 7 * (a->bits[m] - least) /
                                           (most - least) : 4;
             text[m] = gm_format(p->arena, "%d", a->bits[m]);
-            says[m] = gm_format(p->arena, "%s: %d bits", a->name[m],
-                                a->bits[m]);
         }
         const gm_map map = {
-            gm_format(p->arena, "Bits of each module: %s", budget_of(p, i)),
-            gm_format(p->arena, "%s, %s", p->model, p->alloc_file[i]), a->M,
-            a->name, shade, text, says};
+            gm_format(p->arena, "Bits of each module%s%s %s", asked && in ? ": "
+                      : "", asked && in ? asked : "", asked && in ? in : ""),
+            gm_format(p->arena, "%s, %s", p->model, a->path), "bits", a->M,
+            a->name, shade, text, text};
         figure(p, gm_format(p->arena, "bits-%ld", i + 1), gm_map_svg, &map);
     }
     if (p->methods)
@@ -327,7 +302,7 @@ static void write_maps(page *p) {
 
 static void write_learning(page *p) {
     static const char *const of[][3] = {
-        {"E", "E", "Loss of all blocks, in units of the first step's"},
+        {"E", "E", "Loss of all blocks (first step: 1)"},
         {"c", "c in bits", "Average bits above the target"},
         {"lambda", "lambda", "Multiplier: the price of a bit"},
         {"entropy", "mean entropy in nats", "How undecided modules are"}};
@@ -342,44 +317,38 @@ static void write_learning(page *p) {
                    &plot);
     }
     fold_table(p, &p->learning, "*");
-    say(p, "<p>c need not be 0 in the end: gamma solve, not learning, keeps the "
-        "budget.</p>\n");
 }
 
 /* Shades 1 .. 8 of scores above 0 in steps of equal ratio, over all
    candidates. */
 static void write_sensitivities(page *p) {
     const gm_scores *s = &p->scores;
-    const size_t M = (size_t)s->M;
     double least = HUGE_VAL, most = 0;
     for (long i = 0; i < s->M * s->K; i++)
         if (s->bytes[i] >= 0 && s->score[i] > 0) {
             least = fmin(least, s->score[i]);
             most = fmax(most, s->score[i]);
         }
-    const double octave = log(most / least) / 8;
-    for (int k = 0; k < s->K && most > 0; k++) {
-        int *shade = gm_alloc(p->arena, M, sizeof *shade), darkest = 0;
-        const char **text = gm_alloc(p->arena, M, sizeof *text);
-        const char **says = gm_alloc(p->arena, M, sizeof *says);
+    const double each = log(most / least) / 8;
+    for (int k = 0; k < s->K; k++) {
+        int *shade = gm_alloc(p->arena, (size_t)s->M, sizeof *shade), any = 0;
+        const char **value = gm_alloc(p->arena, (size_t)s->M, sizeof *value);
         const long c = gm_table_column(&p->scored, gm_format(
             p->arena, "%d.score", s->bits[k]));
         for (long m = 0; m < s->M; m++) {
             const double u = s->score[m * s->K + k];
             shade[m] = s->bytes[m * s->K + k] < 0 ? -1 : !(u > 0) ? 0 : 1 +
-                       (octave > 0 ? (int)fmin(7, log(u / least) / octave) : 7);
-            text[m] = gm_format(p->arena, "%d", shade[m]);
-            says[m] = gm_format(p->arena, "%s at %d bits: %s", s->name[m],
-                                s->bits[k], p->scored.cell
-                                [m * p->scored.columns + c]);
-            if (shade[m] > darkest) darkest = shade[m];
+                       (each > 0 ? (int)fmin(7, log(u / least) / each) : 7);
+            value[m] = p->scored.cell[m * p->scored.columns + c];
+            any = any || shade[m] > 0;
         }
         const gm_map map = {
             gm_format(p->arena, "Score of each module at %d bits", s->bits[k]),
-            gm_format(p->arena, "%s; 1 to 8: %.3g to %.3g in equal ratios; 0: "
-                      "none", p->model, least, most), s->M, s->name, shade,
-            text, says};
-        if (darkest)
+            gm_format(p->arena, "%s; 1 to 8: %.3g to %.3g", p->model, least,
+                      most),
+            gm_format(p->arena, "at %d bits", s->bits[k]), s->M, s->name, shade,
+            NULL, value};
+        if (any)
             figure(p, gm_format(p->arena, "scores-%d", s->bits[k]), gm_map_svg,
                    &map);
     }
@@ -389,88 +358,84 @@ static void write_sensitivities(page *p) {
 static void write_frontier(page *p) {
     const gm_table *t = &p->frontier;
     double *x = numbers(p, t, "file_bytes"), *y = numbers(p, t, "score");
-    const size_t most = (size_t)p->allocs + 1;
-    double *at = gm_alloc(p->arena, most, 2 * sizeof *at), *u = at + most;
+    double *at = gm_alloc(p->arena, (size_t)p->allocs, 2 * sizeof *at);
+    double *u = at + p->allocs;
     long n = 0, solved = 0;
     for (long i = 0; i < t->rows; i++)
         if (y[i] > 0) x[n] = x[i] / 1e6, y[n++] = y[i];
-    for (long i = 0; i < p->allocs; i++)
-        if (gm_is_double(key_of(p, i, "file_bytes"), 1, DBL_MAX, at + solved) &&
-            gm_is_double(key_of(p, i, "objective_real"), DBL_MIN, DBL_MAX,
-                         u + solved))
+    for (long i = 0; i < p->allocs; i++) {
+        const char *size = gm_keys_get(&p->alloc[i].keys, "file_bytes");
+        const char *sum = gm_keys_get(&p->alloc[i].keys, "objective_real");
+        if (size && sum && gm_is_double(size, 1, DBL_MAX, at + solved) &&
+            gm_is_double(sum, DBL_MIN, DBL_MAX, u + solved))
             at[solved++] /= 1e6;
-    const gm_series s[] = {{"any budget", 0, GM_STEPS, n, {x, y, NULL}},
-                           {"solved here", 0, GM_POINTS, solved, {at, u, NULL}}};
+    }
+    const gm_series s[] = {
+        {"any budget", 0, GM_STEPS, n, {x, y, NULL}},
+        {"solved here", 0, GM_POINTS, solved, {at, u, NULL}}};
     const gm_plot plot = {"The least sum of scores within any size",
                           {"file size in MB (10^6 bytes)", "sum of scores",
                            p->model}, {false, true}, s, solved ? 2 : 1};
     if (n) figure(p, "frontier", gm_plot_svg, &plot);
-    say(p, "<p>Points: %s, %s. A sum of 0 has no place in the figure.</p>\n",
-        gm_format(p->arena, "%ld", t->rows), gm_table_key(t, "points"));
+    fill(p, &t->keys, "<p>Points: {points}. A sum of 0 has no place in the "
+         "figure.</p>\n");
     fold_table(p, t, "*");
 }
 
 static void write_certificates(page *p) {
+    static const char *const taken[] = {
+        "{code_bits} of {budget} bits of codes",
+        "{effective_bits} of {budget} bits with scales and zeros",
+        "{file_bytes} of {budget} bytes of the file"};
     for (long i = 0; i < p->allocs; i++) {
-        const char *in = key_of(p, i, "convention"), *is = key_of(p, i, "optimal");
-        const bool bits = strcmp(in, "bits") == 0, bytes = !strcmp(in, "bytes");
-        say(p, "<p data-from=\"%s\"><b>%s</b> ", p->alloc_file[i],
-            p->alloc_file[i]);
-        if (*is == '-') {
+        const gm_keys *keys = &p->alloc[i].keys;
+        const char *is = gm_keys_get(keys, "optimal");
+        const char *in = gm_keys_get(keys, "convention");
+        int c = GM_BYTES;
+        while (c && in && strcmp(in, gm_convention_name((gm_convention)c))) c--;
+        say(p, "<p data-from=\"%s\"><b>%s</b> ", p->alloc[i].path,
+            p->alloc[i].path);
+        if (!is) {
             say(p, "has no certificate: gamma solve writes one.</p>\n");
             continue;
         }
-        say(p, "for %s: %s of %s %s are taken, %s left. ", budget_of(p, i),
-            key_of(p, i, bits ? "code_bits" : bytes ? "file_bytes"
-                                                    : "effective_bits"),
-            key_of(p, i, "budget"), bits ? "bits of codes" : bytes ?
-            "bytes of the file" : "bits with scales and zeros",
-            key_of(p, i, "slack"));
-        say(p, "Scores times 2 to the power %s, rounded, add up to %s; ",
-            key_of(p, i, "score_shift"), key_of(p, i, "objective"));
-        say(p, "no choice within the budget has less than %s, ",
-            key_of(p, i, "bound"));
-        if (strcmp(is, "proven") == 0)
-            say(p, "so this one is optimal: proven (%s). ",
-                key_of(p, i, "solvers"));
-        else
-            say(p, "a gap of %s: %s (%s). ", key_of(p, i, "gap"), is,
-                key_of(p, i, "solvers"));
-        say(p, "By hand: with the multiplier %s / %s every module takes its "
-            "best candidate for itself, which bounds the sum by %s from below. "
-            "Two choices whose sums of scores differ by more than %s are in "
-            "the order of the rounded ones. gamma check verifies all "
-            "this.</p>\n", key_of(p, i, "multiplier_num"),
-            key_of(p, i, "multiplier_den"), key_of(p, i, "lp_bound"),
-            key_of(p, i, "rounding_error"));
+        fill(p, keys, "for {budget_asked} {convention}: ");
+        fill(p, keys, taken[c]);
+        fill(p, keys, " are taken, {slack} left. Scores times 2 to the power "
+             "{score_shift}, rounded, add up to {objective}; no choice within "
+             "the budget has less than {bound}, ");
+        fill(p, keys, strcmp(is, "proven") == 0 ? "so this one is optimal: "
+             "{optimal}" : "a gap of {gap}: {optimal}");
+        fill(p, keys, " ({solvers}). By hand: with the multiplier "
+             "{multiplier_num} / {multiplier_den} every module takes its best "
+             "candidate for itself, which bounds the sum by {lp_bound} from "
+             "below. Two choices whose sums of scores differ by more than "
+             "{rounding_error} are in the order of the rounded ones. gamma "
+             "check verifies all this.</p>\n");
     }
 }
 
-/* Keys of a file that match, as rows of three. */
-static void add_keys(page *p, gm_table *t, const char *file,
-                     const gm_keys *keys, const char *which) {
-    const long old = t->rows;
-    const char **cell = gm_alloc(p->arena, (size_t)old + keys->count,
-                                 3 * sizeof *cell);
-    if (old) memcpy(cell, t->cell, (size_t)old * 3 * sizeof *cell);
+/* Keys of a file that match. */
+static void write_keys(page *p, const char *file, const gm_keys *keys,
+                       const char *which) {
     for (const gm_key *k = keys->key; k < keys->key + keys->count; k++) {
         if (!gm_name_matches(which, k->name)) continue;
-        const char *const row[] = {file, k->name, k->value};
-        memcpy(cell + 3 * t->rows++, row, sizeof row);
+        say(p, "<tr><td>%s</td><td>%s</td>", file, k->name);
+        write_cell(p, k->value);
+        say(p, "</tr>\n");
     }
-    t->cell = cell;
 }
 
 static void write_settings(page *p) {
-    const char *column[] = {"file", "key", "value"};
-    gm_table t = {.path = "keys", .columns = 3, .column = column};
-    if (p->scored.columns)
-        add_keys(p, &t, "scores.tsv", &p->scored.keys, "*");
-    if (p->table.columns) add_keys(p, &t, "table.tsv", &p->table.keys, "*");
+    say(p, "<div class=\"box\"><table data-from=\"keys\">\n<thead><tr><th "
+        "scope=\"col\">file</th><th scope=\"col\">key</th><th scope=\"col\">"
+        "value</th></tr></thead>\n<tbody>\n");
+    write_keys(p, "scores.tsv", &p->scored.keys, "*");
+    write_keys(p, "table.tsv", &p->table.keys, "*");
     for (long i = 0; i < p->allocs; i++)
-        add_keys(p, &t, p->alloc_file[i], &p->alloc[i].keys,
-                 "version,candidates_hash,glpk_version");
-    write_table(p, &t, "*");
+        write_keys(p, p->alloc[i].path, &p->alloc[i].keys,
+                   "version,candidates_hash,glpk_version");
+    say(p, "</tbody></table></div>\n");
     if (*p->apart)
         say(p, "<p>Of other candidates than scores.tsv, not of this run: "
             "%s.</p>\n", p->apart);
@@ -478,23 +443,21 @@ static void write_settings(page *p) {
 
 /* gamma fit as the keys of scores.tsv have it. */
 static void write_fit(page *p) {
-    static const char *const keys[] = {
-        "relaxation", "norm", "score", "sequences", "length", "batch", "steps",
-        "seed", "alpha", "rho", "eta", "tau", "first_weight", "rate", "tail",
-        "train_bits"};
-    const gm_keys *k = &p->scores.keys;
-    const char *text = gm_keys_get(k, "candidates"), *value;
+    const gm_keys *keys = &p->scored.keys;
+    const char *text = gm_keys_get(keys, "candidates");
     char *words = gm_format(p->arena, "quantizer=%s", text ? text : "-"), *word;
     say(p, "gamma fit %s --calib TEXT --out DIR", p->model);
     while ((word = strsep(&words, " "))) {
-        char *equals = strchr(word, '=');
-        if (equals) *equals = ' ';
-        say(p, " --%s", word);
+        say(p, " --%s", strsep(&word, "="));
+        if (word) say(p, " %s", word);
     }
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        char *name = gm_format(p->arena, "%s", keys[i]), *low;
+    for (const gm_key *k = keys->key; k < keys->key + keys->count; k++) {
+        char *name = gm_format(p->arena, "%s", k->name), *low;
         while ((low = strchr(name, '_'))) *low = '-';
-        if ((value = gm_keys_get(k, keys[i]))) say(p, " --%s %s", name, value);
+        if (gm_name_matches("relaxation,norm,score,sequences,length,batch,"
+                            "steps,seed,alpha,rho,eta,tau,first_weight,rate,"
+                            "tail,train_bits", k->name))
+            say(p, " --%s %s", name, k->value);
     }
     say(p, "\n");
 }
@@ -505,47 +468,69 @@ static void write_commands(page *p) {
     if (command) say(p, "%s\n", command);
     else if (p->scored.columns) write_fit(p);
     for (long i = 0; i < p->allocs; i++) {
-        const char *in = gm_keys_get(&p->alloc[i].keys, "convention");
-        if (!in) continue;
-        say(p, "gamma solve DIR/scores.tsv --%s %s --out DIR/%s\n", in,
-            key_of(p, i, "budget_asked"), p->alloc_file[i]);
-        say(p, "gamma check DIR/%s DIR/scores.tsv\n", p->alloc_file[i]);
+        const gm_allocation *a = &p->alloc[i];
+        if (!gm_keys_get(&a->keys, "convention")) continue;
+        fill(p, &a->keys, "gamma solve DIR/scores.tsv --{convention} "
+             "{budget_asked}");
+        say(p, " --out DIR/%s\ngamma check DIR/%s DIR/scores.tsv\n", a->path,
+            a->path);
     }
     say(p, "gamma report DIR\n</pre></div>\n");
 }
 
-/* The page, section by section; one whose file is not there says so. */
+/* The page, section by section, with what is said first; one whose file is not
+   there says so. */
 static const struct {
-    const char *title, *file;
+    const char *title, *file, *first;
     void (*write)(page *p);
 } sections[] = {
-    {"Methods at equal sizes", "table.tsv", write_sizes},
-    {"KL against size", "table.tsv", write_curve},
-    {"Bits of each module", "alloc*.tsv", write_maps},
-    {"How it was learned", "learning.tsv", write_learning},
-    {"What each module minds", "scores.tsv", write_sensitivities},
-    {"All budgets", "scores.tsv", write_frontier},
-    {"Certificates", "alloc*.tsv", write_certificates},
-    {"Settings, hashes, versions", "", write_settings},
-    {"To make it again", "", write_commands}};
+    {"Methods at equal sizes", "table.tsv",
+     "Every method stays within the budget. uniform: the same bits everywhere, "
+     "the most that fit; its bytes say what it leaves unused. mix, where it "
+     "leaves some: the next bits to as many modules as fit, spread evenly. "
+     "kl: mean KL divergence from the original model in nats a token, kl_error "
+     "its standard error over windows. kl_above_gamma: mean over windows of KL "
+     "less gamma's in the same window, with its own error.", write_sizes},
+    {"KL against size", "table.tsv",
+     "Bars: two standard errors up and down. Methods whose points are all the "
+     "same are drawn once (=). No line joins the points of uniform, between "
+     "which no model has the same bits everywhere, nor those of mix, which is "
+     "uniform where that fills the budget.", write_curve},
+    {"Bits of each module", "alloc*.tsv",
+     "Few bits are light, many dark, alike in all maps.", write_maps},
+    {"How it was learned", "learning.tsv",
+     "c need not be 0 in the end: gamma solve, not learning, keeps the budget.",
+     write_learning},
+    {"What each module minds", "scores.tsv",
+     "The loss that a number of bits adds, in units of the first step's (of "
+     "gamma refine: nats). 1 to 8: steps of equal ratio; 0: none.",
+     write_sensitivities},
+    {"All budgets", "scores.tsv",
+     "Every choice than which none is both smaller and better by the scores.",
+     write_frontier},
+    {"Certificates", "alloc*.tsv", "", write_certificates},
+    {"Settings, hashes, versions", "", "", write_settings},
+    {"To make it again", "", "", write_commands}};
 
 static const char style[] =
-    "body{margin:0 auto;max-width:60rem;"
-    "padding:0 12px 3rem;font:16px/1.5 sans-serif;color:#222;background:#fff}"
-    "h1{font-size:1.5rem}h2{font-size:1.2rem;margin-top:2.5rem;border-bottom:"
-    "1px solid #999}.box{overflow-x:auto}figure{display:inline-block;max-width:100%;margin:8px 16px 8px 0;vertical-align:top}"
-    "figcaption,caption{font-size:13px;color:#555;text-align:left}"
-    "h1,p{overflow-wrap:anywhere}svg{display:block}"
-    "table{border-collapse:collapse;font-size:13px}"
-    "th,td{padding:3px 8px;text-align:left;border-bottom:1px solid #ccc;"
-    "white-space:nowrap}td.n{text-align:right;font-variant-numeric:"
-    "tabular-nums}table[data-from=keys] td{text-align:left}tr.own{font-weight:bold;background:#e9f1fa}pre{font-size:13px}"
+    "body{margin:0 auto;max-width:60rem;padding:0 12px 3rem;font:16px/1.5 "
+    "sans-serif;color:#222;background:#fff}h1{font-size:1.5rem}h2{font-size:"
+    "1.2rem;margin-top:2.5rem;border-bottom:1px solid #999}.box{overflow-x:"
+    "auto}figure{display:inline-block;max-width:calc(100% - 16px);margin:8px "
+    "16px 8px 0;vertical-align:top}figcaption,caption{font-size:13px;color:"
+    "#555;text-align:left}h1,p{overflow-wrap:anywhere}svg{display:block}table{"
+    "border-collapse:collapse;font-size:13px}th,td{padding:3px 8px;text-align:"
+    "left;vertical-align:bottom;border-bottom:1px solid #ccc}td{white-space:"
+    "nowrap}td.n{text-align:right;font-variant-numeric:tabular-nums}table["
+    "data-from=keys] td{text-align:left}tr.own{font-weight:bold;background:"
+    "#e9f1fa}pre{font-size:13px}\n"
     "@media screen and (prefers-color-scheme:dark){body{color:#ddd;"
     "background:#1b1b1b}figcaption,caption{color:#aaa}tr.own{background:"
-    "#1d3144}th,td{border-color:#444}}"
+    "#1d3144}th,td{border-color:#444}}\n"
     "@media print{body{max-width:none;font-size:11pt}figure,tr{break-inside:"
-    "avoid}h2{break-after:avoid}.box{overflow:visible}pre{white-space:"
-    "pre-wrap}svg{max-width:100%;height:auto}}\n";
+    "avoid}h2{break-after:avoid}.box{overflow:visible}td,pre{white-space:"
+    "pre-wrap;overflow-wrap:anywhere}th,td{padding:2px 5px}svg{max-width:100%;"
+    "height:auto}}\n";
 
 void gm_page_write(gm_arena *arena, const char *dir) {
     page *p = gm_alloc(arena, 1, sizeof *p);
@@ -558,18 +543,19 @@ void gm_page_write(gm_arena *arena, const char *dir) {
         "\">\n<title>gamma: %s</title>\n<style>\n", p->model);
     gm_out_print(&p->out, "%s%s</style>\n</head>\n<body>\n", style,
                  gm_svg_style);
-    say(p, "<h1>gamma: %s</h1>\n<p>Bits of each module, learned once, chosen for "
-        "each budget (GAMMA, arXiv 2605.18475). On %s. Every number stands in "
-        "a file beside this one; the file is named with it.</p>\n", p->model,
-        p->on);
+    say(p, "<h1>gamma: %s</h1>\n<p>Bits of each module, learned once, chosen "
+        "for each budget (GAMMA, arXiv 2605.18475). On %s. Every number stands "
+        "in a file beside this one; the file is named with it.</p>\n",
+        p->model, p->on);
     for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
         const char *file = sections[i].file;
         const bool there = !*file || (*file == 'a' ? p->allocs : *file == 't'
             ? p->table.columns : *file == 'l' ? p->learning.columns
             : p->scored.columns) > 0;
         say(p, "<section>\n<h2>%s</h2>\n", sections[i].title);
+        if (!there) say(p, "<p>%s is not here.</p>\n", file);
+        else if (*sections[i].first) say(p, "<p>%s</p>\n", sections[i].first);
         if (there) sections[i].write(p);
-        else say(p, "<p>%s is not here.</p>\n", file);
         say(p, "</section>\n");
     }
     say(p, "</body>\n</html>\n");

@@ -63,14 +63,14 @@ void gm_grid_bits(gm_arena *arena, long M, const char *const *name,
 /* Bars for what modules mind: gm_sensitivity, on a logarithmic scale. */
 void gm_grid_scores(gm_arena *arena, const gm_scores *s,
                     const gm_style *style);
-/* The same as a figure: shade 0 .. 8 of each module (-1: empty), a text of one
-   or two characters in its cell, and what the cell says. */
+/* The same as a figure: shade 0 .. 8 of each module (-1: empty), in its cell a
+   character or two (NULL: the shade); what it says: NAME: VALUE UNIT. */
 typedef struct {
-    const char *title, *note;
+    const char *title, *note, *unit;
     long M;
     const char *const *name;
     const int *shade;
-    const char *const *text, *const *says;
+    const char *const *text, *const *value;
 } gm_map;
 /* Score at the fewest bits that module m has, less that at the most. */
 double gm_sensitivity(const gm_scores *s, long m);

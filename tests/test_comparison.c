@@ -139,12 +139,53 @@ static void series(void) {
     CHECK_TEXT(plot.label[0], "file size in MB (10^6 bytes)");
 }
 
+/* Ten methods at two sizes, the larger first: KL = f at 2 bits, f / 4 at 3.
+   Those of equal f are one series, named in order but gamma first; those of
+   largest f go, but never uniform, mix and gamma. */
+static void few_series(void) {
+    static const struct { const char *method; double f; } m[] = {
+        {"uniform", 9}, {"mix", 8}, {"random", 7}, {"greedy", 1},
+        {"gram", 2}, {"gamma", 1}, {"first-high", 7}, {"anneal", 1},
+        {"evolve", 6}, {"other", 5}};
+    static const struct { const char *name; gm_joined line; } left[] = {
+        {"uniform", GM_POINTS}, {"mix", GM_POINTS},
+        {"gamma\n= greedy\n= anneal", GM_STRONG}, {"gram", GM_LINE},
+        {"other", GM_LINE}};
+    gm_compared row[20];
+    const gm_compared *rows[20];
+    const char *out = NULL;
+    for (int i = 0; i < 20; i++) {
+        const double f = m[i / 2].f;
+        row[i] = (gm_compared){.method = m[i / 2].method,
+                               .code_bits = 3 - i % 2};
+        row[i].measure.kl = i % 2 ? f : f / 4;
+        row[i].measure.kl_error = i % 2 ? f / 100 : f / 200;
+        rows[i] = &row[i];
+    }
+    gm_plot p = gm_comparison_series(&arena, rows, 20, GM_BITS, 5, &out);
+    CHECK(p.count == 5, "%ld series", p.count);
+    for (int i = 0; i < 5; i++) {
+        const gm_series *s = &p.series[i];
+        CHECK_TEXT(s->name, left[i].name);
+        CHECK(s->line == left[i].line, "%s: %d", s->name, (int)s->line);
+        CHECK(s->at[0][0] == 2 && s->at[0][1] == 3 &&
+              s->at[1][0] == 4 * s->at[1][1] && s->at[2][0] == s->at[1][0] / 100
+              && s->at[2][1] == s->at[1][1] / 50, "%s: points", s->name);
+    }
+    CHECK_TEXT(out, "random\n= first-high, evolve");
+    p = gm_comparison_series(&arena, rows, 20, GM_BITS, 1, &out);
+    CHECK(p.count == 3, "uniform, mix and gamma stay: %ld", p.count);
+    p = gm_comparison_series(&arena, rows, 20, GM_BITS, 0, NULL);
+    CHECK(p.count == 10, "all: %ld", p.count);
+}
+
 static int test_main(void) {
     CHECK(system("rm -rf build/test/comparison-work") == 0, "rm");
     make_table();
     found_again();
     damage();
     series();
+    few_series();
     gm_arena_free(&arena);
     return test_end("test_comparison");
 }

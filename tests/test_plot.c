@@ -258,6 +258,78 @@ static void ticks_are_round(void) {
     gm_arena_free(&a);
 }
 
+/* The n-th number behind `what`. */
+static double number_behind(const char *text, const char *what, int n) {
+    const char *at = strstr(text, what);
+    double x = NAN;
+    if (!at) return x;
+    at += strlen(what);
+    for (char *end; n >= 0; n--, at = end) {
+        at += strcspn(at, "-0123456789");
+        x = strtod(at, &end);
+    }
+    return x;
+}
+
+/* A bar is two errors long on either side, to the frame's end where that is
+   below 0 on a logarithmic axis; GM_STEPS goes level, then up or down. */
+static void bars_and_steps(void) {
+    gm_arena a = {0};
+    static const double x[2] = {0, 1}, y[2] = {10, 1}, e[2] = {2, 0.75};
+    const gm_series s = {"s", 0, GM_STEPS, 2, {x, y, e}};
+    const gm_plot p = {"t", {"x", "y", "note"}, {false, true}, &s, 1};
+    CHECK(!STATUS(gm_figure_file(&a, gm_plot_svg, &p, svg_path)), "%s",
+          err.text);
+    char *text = read_file(svg_path);
+    CHECK(!parse_xml(text).wrong, "%s", parse_xml(text).wrong);
+    /* the axis: from 1 (1 - 1.5 is none) to 14, and 5 % on both sides */
+    const double span = log(14), lo = -0.05 * span, all = 1.1 * span;
+    const double at[] = {14, 6, 2.5};
+    const char *bar = strstr(text, "<path d=\"M");
+    for (int i = 0; i < 3; i++) {
+        const double expected = 400 - (log(at[i]) - lo) / all * 360;
+        double found = number_behind(bar, "M", 1 + i % 2);
+        CHECK(fabs(found - expected) < 0.06, "end %d: %g, expected %g", i,
+              found, expected);
+        if (i == 1) bar = strstr(bar + 1, "<path d=\"M");
+    }
+    CHECK(number_behind(bar, "M", 2) == 400, "to the frame: %.40s", bar);
+    double q[6];
+    for (int i = 0; i < 6; i++) q[i] = number_behind(text, "points=", i);
+    CHECK(q[0] < q[2] && q[2] == q[4] && q[1] == q[3] && q[3] < q[5],
+          "steps: %g,%g %g,%g %g,%g", q[0], q[1], q[2], q[3], q[4], q[5]);
+    CHECK(strstr(text, "<title>t</title>\n<desc>note: y (log scale) against x."
+                 " s: (0, 10), (1, 1).</desc>") != NULL, "%.400s", text);
+    free(text);
+    gm_arena_free(&a);
+}
+
+/* A hundred thousand points: at most two a pixel, the ends among them. */
+static void thinned(void) {
+    gm_arena a = {0};
+    enum { MANY = 100000 };
+    double *x = calloc(2 * MANY, sizeof *x), *y = x + MANY;
+    for (int i = 0; i < MANY; i++) x[i] = i, y[i] = i % 7;
+    const gm_series s = {"", 0, GM_LINE, MANY, {x, y, NULL}};
+    const gm_plot p = {"t", {"x", "y", NULL}, {false, false}, &s, 1};
+    CHECK(!STATUS(gm_figure_file(&a, gm_plot_svg, &p, svg_path)), "%s",
+          err.text);
+    char *text = read_file(svg_path), *at = strstr(text, "points=\"");
+    long points = 0;
+    double from = number_behind(text, "points=", 0), to = 0;
+    for (char *end = at + 8; *end != '"'; points++) {
+        to = strtod(end, &end);
+        strtod(end + 1, &end);
+    }
+    CHECK(points > 200 && points <= 2 * 240 + 2, "%ld points", points);
+    /* 5 % of the range on both sides of 240 pixels */
+    CHECK(fabs(from - (80 + 240 * 0.05 / 1.1)) < 0.06 &&
+          fabs(to - (320 - 240 * 0.05 / 1.1)) < 0.06, "%g .. %g", from, to);
+    free(text);
+    free(x);
+    gm_arena_free(&a);
+}
+
 static void one_point(void) {
     gm_arena a = {0};
     const char *text = "";
@@ -293,6 +365,8 @@ static int test_main(void) {
     text_places();
     svg_of_many();
     ticks_are_round();
+    bars_and_steps();
+    thinned();
     one_point();
     refused();
     return test_end("test_plot");

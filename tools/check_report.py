@@ -13,8 +13,8 @@ import xml.etree.ElementTree as xml
 from html.parser import HTMLParser
 
 where = sys.argv[1]
-VOID = {"meta"}
-KNOWN = {"html", "head", "meta", "title", "style", "body", "section", "h1", "h2",
+VOID = {"meta", "wbr"}
+KNOWN = {"html", "head", "meta", "wbr", "title", "style", "body", "section", "h1", "h2",
          "p", "b", "div", "table", "caption", "thead", "tbody", "tr", "th", "td",
          "data", "details", "summary", "figure", "figcaption", "pre", "svg",
          "desc", "g", "rect", "line", "path", "polyline", "text"}
@@ -123,7 +123,7 @@ def check_maps(captions):
     for file, titles in captions:
         if file.startswith("report-bits-"):
             note = xml.parse(os.path.join(where, file)).getroot()[1].text
-            name = re.match(r".*, (alloc.*?\.tsv)\. ", note, re.S).group(1)
+            name = re.match(r".*, (alloc.*\.tsv); columns", note, re.S).group(1)
             _, columns, rows = read(name)
             module = columns.index("module" if "module" in columns else "name")
             at = columns.index("bits")
@@ -132,7 +132,7 @@ def check_maps(captions):
             bits = file[len("report-scores-"):-len(".svg")]
             _, columns, rows = read("scores.tsv")
             at = columns.index(bits + ".score")
-            expected = [f"{r[0]} at {bits} bits: {r[at]}" for r in rows
+            expected = [f"{r[0]}: {r[at]} at {bits} bits" for r in rows
                         if r[at] != "-"]
         else:
             expected = []

@@ -17,7 +17,7 @@ plotting;
 
 static void draw(void *context) {
     plotting *p = context;
-    gm_plot_svg(p->arena, p->plot, p->path);
+    gm_figure_file(p->arena, gm_plot_svg, p->plot, p->path);
 }
 
 int main(int argc, char **argv) {
@@ -30,7 +30,7 @@ int main(int argc, char **argv) {
     head[strcspn(head, "\n")] = 0;
     strtok(head, "\t");
     for (char *name; n < SERIES && (name = strtok(NULL, "\t")); n++)
-        series[n] = (gm_series){name, 0, true, 0, {x, y[n]}};
+        series[n] = (gm_series){name, 0, GM_LINE, 0, {x, y[n], NULL}};
     while (rows < POINTS && fgets(line, sizeof line, stdin)) {
         char *at = line;
         x[rows] = strtod(at, &at);
@@ -38,7 +38,8 @@ int main(int argc, char **argv) {
         rows++;
     }
     for (long i = 0; i < n; i++) series[i].count = rows;
-    gm_plot plot = {argv[1], {argv[2], argv[3]}, {false, true}, series, n};
+    gm_plot plot = {argv[1], {argv[2], argv[3], NULL}, {false, true}, series,
+                    n};
     plotting p = {&arena, &plot, argv[4]};
     gm_error err;
     gm_status s = gm_try(draw, &p, &err);

@@ -89,7 +89,7 @@ typedef enum { GM_RTN, GM_GPTQ, GM_EXTERNAL } gm_quantizer;
    plain 1 (Frantar et al. 2022); attention sqrt(a_t) / ||x_t|| for q, k and v,
    a_t by gm_attention_mass, else as token [ours]. */
 typedef enum { GM_TOKEN, GM_PLAIN, GM_ATTENTION } gm_hessian;
-typedef enum { GM_MINMAX, GM_MSE } gm_scales;   /* (1) or (4) in quant.c */
+typedef enum { GM_MINMAX, GM_MSE, GM_SYMMETRIC } gm_scales;     /* a set */
 extern const char *const gm_quantizer_name[], *const gm_hessian_name[];
 #define GM_DAMPING 0.01
 
@@ -110,7 +110,8 @@ typedef struct {
                                            weight as stored                  */
     long group;                         /* input columns per scale           */
     gm_quantizer quantizer;
-    gm_scales scales;
+    gm_scales scales;                   /* (1) or (4) in quant.c             */
+    bool symmetric;                     /* zero = 2^(b-1); b > 1             */
     gm_hessian hessian;                 /* GPTQ only, as the next three      */
     bool act_order;                     /* largest H_jj first                */
     double damping;                     /* share of mean H_jj added to it    */

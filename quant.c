@@ -6,7 +6,8 @@
                 step = (hi - lo) / (2^b - 1)  (1 when that is 0),
                 scale = fp16(step), but at most 65504, and the next fp16 above
                         where hi - lo would exceed 2^b - 1/2 steps of it,
-                zero = clamp(round(-lo / scale), 0, 2^b - 1)
+                zero = clamp(round(-lo / scale), 0, 2^b - 1);
+       symmetric, b > 1: before that hi = -lo = max |w|, zero = 2^(b-1)
    (2) code     clamp(round(w / scale) + zero, 0, 2^b - 1),  ties to even
    (3) value    q = scale (code - zero)
    (4) mse      the grid of r lo, r hi for that r of 1, 0.99, ..., 0.21 whose
@@ -61,13 +62,15 @@ typedef struct {
 /* -------------------------------------------------- grids and codes (1)-(4) */
 
 /* (1), from lo <= 0 and hi >= 0. */
-static void grid(float lo, float hi, int bits, uint16_t *scale, uint8_t *zero) {
-    const float top = (float)((1 << bits) - 1), step = (hi - lo) / top;
+static void grid(const rounding *r, float lo, float hi, uint16_t *scale,
+                 uint8_t *zero) {
+    const float top = (float)((1 << r->bits) - 1), step = (hi - lo) / top;
     *scale = step > 0 ? gm_f16_reach(step, step / (2 * top + 1))
                       : 0x3c00;                             /* 1.0 */
     /* a group too wide for fp16 loses as many steps below zero as above */
     const float s = step > 65504 ? step : gm_f16_to_f32(*scale);
     *zero = (uint8_t)gm_clamp(gm_nearest(gm_clamp(-lo / s, 0, 512)), 0, top);
+    if (r->rule & GM_SYMMETRIC) *zero = (uint8_t)(1 << (r->bits - 1));
 }
 
 /* sum_i (w_i - q_i)^2 on the grid, q by (2) and (3). */
@@ -91,14 +94,15 @@ static void choose_grid(const rounding *r, long row, long g, long n,
         lo = w[i] < lo ? w[i] : lo;
         hi = w[i] > hi ? w[i] : hi;
     }
-    grid(lo, hi, r->bits, scale, zero);
-    if (r->rule == GM_MINMAX) return;
+    if (r->rule & GM_SYMMETRIC) hi = hi > -lo ? hi : -lo, lo = -hi;
+    grid(r, lo, hi, scale, zero);
+    if (!(r->rule & GM_MSE)) return;
     double least = grid_error(w, n, r->bits, *scale, *zero);
     for (int percent = 99; percent > 20; percent--) {
         const float by = (float)percent;
         uint16_t s;
         uint8_t z;
-        grid(lo * by / 100, hi * by / 100, r->bits, &s, &z);
+        grid(r, lo * by / 100, hi * by / 100, &s, &z);
         double error = grid_error(w, n, r->bits, s, z);
         if (error < least) least = error, *scale = s, *zero = z;
     }
@@ -434,10 +438,6 @@ static gm_packed shape_of(const gm_config *c, const gm_recipe *recipe, int j,
     return gm_packed_at(out, in, recipe->bits[k], recipe->group, data);
 }
 
-static size_t size_of(const gm_packed *q) {
-    return (size_t)gm_packed_bytes(q->out, q->in, q->bits, q->group);
-}
-
 /* The first states are the embeddings. */
 static workshop workshop_open(gm_arena *arena, const gm_model *model,
                               const gm_recipe *recipe,
@@ -473,12 +473,11 @@ static workshop workshop_open(gm_arena *arena, const gm_model *model,
     return shop;
 }
 
-/* w_t of the rows of a batch, x [rows, n] = input i.  One token in 512 hardly
-   weighs in a plain H, but the first of a sequence, which all later ones
-   attend to, is ruined by that: SmolLM2-135M, 3 bits, groups of 64, has
-   perplexity 98 by RTN, 304 with position 0 left out of H, 75 with w = 1/||x||,
-   61 with that times 4 at position 0 (8 windows; docs/results.md).  `first`:
-   the batch's first row of the text. */
+/* w_t of a batch's rows, whose first is row `first` of the text, x [rows, n] =
+   input i.  One token in 512 hardly weighs in a plain H, but the first of a
+   sequence, which all later ones attend to, is ruined by that: SmolLM2-135M,
+   3 bits, groups of 64, has perplexity 98 by RTN, 304 with position 0 left out
+   of H, 75 with w = 1/||x||, 61 with that times 4 at it (docs/results.md). */
 static void token_weights(const workshop *shop, int i, long first, long rows,
                           const gm_real *x) {
     const long n = shop->inputs[i];
@@ -562,9 +561,10 @@ static void make_input(gm_arena *arena, workshop *shop, int i, int first,
     for (int j = 0; j < GM_LINEARS; j++)
         for (int k = 0; k < shop->made; k++) {
             gm_packed q = shape_of(&shop->model->config, recipe, j, k, at);
-            at += size_of(&q);
+            at += gm_packed_bytes(q.out, q.in, q.bits, q.group);
             if (gm_input_of[j] != i || k < first || k >= end) continue;
-            gm_quantize(arena, shop->block.w[j], recipe->scales,
+            gm_quantize(arena, shop->block.w[j], recipe->scales |
+                        (recipe->symmetric ? GM_SYMMETRIC : 0),
                         gptq ? &factor : NULL, &q);
             if (recipe->sequential) gm_dequantize(&q, shop->block.w[j]);
         }
@@ -672,7 +672,8 @@ gm_packed gm_candidate(gm_arena *arena, const gm_candidates *c, long layer,
         gm_tensor_read(t, 0, q.out * q.in, q.original);
         return q;
     }
-    uint8_t *at = gm_alloc(arena, size_of(&q), 1);
+    uint8_t *at = gm_alloc(arena, (size_t)gm_packed_bytes(
+        q.out, q.in, q.bits, q.group), 1);
     q = shape_of(&c->model->config, &c->recipe, j, k, at);
     gm_candidate_parts(arena, c, layer, j, k, part);
     for (int i = 0; i < 3; at += part[i++].bytes) {

@@ -137,6 +137,9 @@ static const option table[] = {
     {"--scales", "minmax|mse", NAME, RECIPE | SHOW, &now.recipe.scales,
      "of a group: from lo = min(0, w) to hi = max(0, w); from r lo to r hi, r "
      "of 1, 0.99, ..., 0.21 with the least sum (w - q)^2 (minmax)"},
+    {"--symmetric", NULL, FLAG, RECIPE | SHOW, &now.recipe.symmetric,
+     "of a group hi = -lo = max |w| and zero = 2^(b-1), for b > 1: for kernels "
+     "that know no zeros"},
     {"--hessian", "token|plain|attention", NAME, RECIPE | BAQ | SHOW,
      &now.recipe.hessian, "w_t in gptq's H = (2/tokens) sum_t w_t^2 x_t x_t^T: "
      "1/||x_t||, times 4 at a sequence's first; 1, as published; for q, k, v "

@@ -85,6 +85,10 @@ static void find_range(const showing *s, long n, const double *w, group *g) {
         g->lo = fmin(g->lo, w[j]);
         g->hi = fmax(g->hi, w[j]);
     }
+    if (s->call->recipe.symmetric) {
+        g->hi = fmax(g->hi, -g->lo);
+        g->lo = 0 - g->hi;
+    }
     if (s->call->recipe.scales == GM_MSE && g->hi > g->lo)
         r = nearbyint(100 * g->fp16 * ((1 << s->bits) - 1) / (g->hi - g->lo));
     if (r > 1) g->lo *= fmin(r / 100, 1), g->hi *= fmin(r / 100, 1);
@@ -102,7 +106,7 @@ static void round_row(const showing *s, int way) {
     double *w = gm_alloc(a, (size_t)(2 * n), sizeof *w);
     gm_packed p = gm_packed_at(1, n, s->bits, r->group, gm_alloc(
         a, (size_t)gm_packed_bytes(1, n, s->bits, r->group), 1));
-    gm_quantize(a, s->w, r->scales, f, &p);
+    gm_quantize(a, s->w, r->scales | (r->symmetric ? GM_SYMMETRIC : 0), f, &p);
     gm_unpack(p.codes, n, s->bits, code);
     gm_unpack(p.zeros, s->groups, s->bits, zero);
     gm_dequantize(&p, q);
@@ -235,6 +239,7 @@ static void show_values(gm_call *call) {
     gm_recipe_parse(call->bits ? call->bits : "2,3,4", GM_MAX_GROUP,
                     &call->recipe);
     gm_options_fill();
+    gm_recipe_check(&call->recipe);
     show_row(&s);
 }
 
@@ -285,15 +290,15 @@ static void show_module(gm_call *call) {
 /* The shape, by its operands; options that it has no use for are refused. */
 static void run_show(gm_call *call) {
     static const char *const of_rows[] = {
-        "--values", "--bits", "--scales", "--group", "--quantizer", "--hessian",
-        "--damping", "--act-order", "--row", "--nth", "--calib", "--tokens",
-        "--sequences", "--length"};
+        "--values", "--bits", "--scales", "--symmetric", "--group",
+        "--quantizer", "--hessian", "--damping", "--act-order", "--row",
+        "--nth", "--calib", "--tokens", "--sequences", "--length"};
     const int given = !call->operand[0] ? 0 : !call->operand[1] ? 1 : 2;
     if (!given != !!call->values)
         gm_fail(GM_EUSAGE, "show: expected MODEL MODULE, SCORES.tsv, ALLOC.tsv "
                 "or --values, found %s", given ? "several" : "none");
-    for (int i = 0; i < 14; i++)
-        if (gm_given(of_rows[i]) && (given == 1 || (!given && i > 2)))
+    for (int i = 0; i < 15; i++)
+        if (gm_given(of_rows[i]) && (given == 1 || (!given && i > 3)))
             gm_fail(GM_EUSAGE, "show: %s belongs to a row of a model",
                     of_rows[i]);
     (given == 2 ? show_module : given ? show_table : show_values)(call);

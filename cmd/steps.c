@@ -195,15 +195,18 @@ void gm_call_match(const gm_call *call, const gm_scores *scores,
 static void ask_recipe(gm_call *call, const char *bits) {
     static const char *const gptq[] = {"--hessian", "--act-order", "--damping",
                                        "--sequential"};
+    static const char *const own[] = {"--quantizer", "--scales", "--symmetric"};
     gm_options_fill();
     for (int i = 0; i < 4 && call->recipe.quantizer == GM_RTN; i++)
         if (gm_given(gptq[i]))
             gm_fail(GM_EUSAGE, "%s belongs to --quantizer gptq, found rtn",
                     gptq[i]);
+    gm_recipe_check(&call->recipe);
     if (!call->external) return;
-    if (gm_given("--quantizer"))
-        gm_fail(GM_EUSAGE, "expected either --quantizer or --external, found "
-                "both");
+    for (int i = 0; i < 3; i++)
+        if (gm_given(own[i]))
+            gm_fail(GM_EUSAGE, "expected either %s or --external, found both",
+                    own[i]);
     gm_external_open(&call->arena, &call->model, call->external, bits,
                      call->recipe.group, &call->recipe);
 }

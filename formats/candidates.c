@@ -49,9 +49,16 @@ void gm_recipe_text(const gm_recipe *r, char text[128]) {
                               r->act_order ? " act-order" : "");
     if (gptq && r->damping != GM_DAMPING)
         n += (size_t)snprintf(text + n, most - n, " damping=%.9g", r->damping);
-    snprintf(text + n, most - n, "%s%s",
+    snprintf(text + n, most - n, "%s%s%s",
              r->scales == GM_MSE ? " scales=mse" : "",
+             r->symmetric ? " symmetric" : "",
              gptq && r->sequential ? " sequential" : "");
+}
+
+void gm_recipe_check(const gm_recipe *r) {
+    if (r->symmetric && r->bits[0] == 1)
+        gm_fail(GM_EUSAGE, "--symmetric: expected 2 bits or more, found 1, "
+                "whose only values would be 0 and -2 max |w|");
 }
 
 /* What follows `start` in a word that begins so, else NULL. */
@@ -65,9 +72,13 @@ static void read_word(const char *word, gm_recipe *r) {
     static const char *const scales[] = {"minmax", "mse"};
     const bool gptq = r->quantizer == GM_GPTQ;
     const char *value, *expected = gptq
-        ? "hessian=, act-order, damping=, scales= or sequential"
-        : r->quantizer == GM_EXTERNAL ? "nothing" : "nothing but scales=";
-    if (r->quantizer != GM_EXTERNAL && (value = after(word, "scales=")))
+        ? "hessian=, act-order, damping=, scales=, symmetric or sequential"
+        : r->quantizer == GM_EXTERNAL ? "nothing"
+                                      : "nothing but scales= or symmetric";
+    const bool ours = r->quantizer != GM_EXTERNAL;
+    if (ours && strcmp(word, "symmetric") == 0)
+        r->symmetric = true;
+    else if (ours && (value = after(word, "scales=")))
         r->scales = (gm_scales)gm_parse_name("--scales", value, scales, 2);
     else if (gptq && (value = after(word, "hessian=")))
         r->hessian = (gm_hessian)gm_parse_name("--hessian", value,
@@ -101,6 +112,7 @@ void gm_recipe_read(const char *text, gm_recipe *out) {
     strcpy(rest, text + n);
     for (char *words = rest, *word; (word = strsep(&words, " "));)
         if (*word) read_word(word, out);
+    gm_recipe_check(out);
 }
 
 /* ---------------------------------------------------------------- its names */

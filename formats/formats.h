@@ -16,9 +16,12 @@ void gm_recipe_parse(const char *bits, long group, gm_recipe *out);
 void gm_recipe_bits(const gm_recipe *recipe, char text[64]);
 /* "rtn bits=2,3,4 group=128", "gptq bits=2,3 group=64 hessian=token", and back;
    then, where they are not the default, act-order, damping=0.02, scales=mse,
-   sequential, in this order. */
+   symmetric, sequential, in this order. */
 void gm_recipe_text(const gm_recipe *recipe, char text[128]);
 void gm_recipe_read(const char *text, gm_recipe *out);
+
+/* Symmetric candidates of 1 bit are refused. */
+void gm_recipe_check(const gm_recipe *recipe);
 
 /* out->hash, before anything is made; DIR/candidates-HASH.safetensors, made
    when not there, else checked against the SHA-256 in DIR/sha256-HASH.txt,

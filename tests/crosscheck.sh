@@ -43,7 +43,7 @@ both() {
 
 tiny="--sequences 4 --length 64 --batch 2 --steps 50 --train-bits 2.75"
 for name in tiny-llama tiny-qwen2 tiny-qwen3; do
-    for quantizer in rtn gptq; do
+    for quantizer in rtn gptq "gptq --symmetric"; do
         data=$root/data
         # shellcheck disable=SC2086
         both "$data/$name" 1 50 --calib "$data/calib.txt" $tiny \

@@ -252,6 +252,25 @@ for option in --act-order --sequential '--hessian plain' '--damping 0.1'; do
 done
 expect 2 'gamma: --scales: expected minmax or mse, found "x"' \
     fit $m --out "$w/x" --scales x
+# symmetric: a word of the recipe, which quantize and eval take from there
+expect 2 'gamma: --symmetric: expected 2 bits or more, found 1, whose only '\
+'values would be 0 and -2 max |w|' fit $m --out "$w/x" --bits 1,2 --symmetric
+for quantizer in rtn "gptq --act-order"; do
+    # shellcheck disable=SC2086
+    succeed fit $m --calib data/calib.txt --out "$w/s" $less --quiet \
+        --quantizer $quantizer --symmetric
+    case $(grep candidates.*bits= "$w/s/scores.tsv") in
+    *"${quantizer%% *} bits="*" symmetric") ok ;;
+    *) bad "$quantizer: $(grep candidates "$w/s/scores.tsv")" ;;
+    esac
+    succeed solve "$w/s/scores.tsv" --bits 3 --out "$w/s/alloc.tsv" --quiet
+    made=$(ls "$w/s")
+    # shellcheck disable=SC2086
+    succeed quantize $m --alloc "$w/s/alloc.tsv" --format packed --quiet \
+        --out "$w/s.packed"
+    [ "$(ls "$w/s")" = "$made" ] && ok || bad "made again: $(ls "$w/s")"
+    rm -r "$w/s"
+done
 
 # --------------------------------------------------------- killed and resumed
 long="--sequences 8 --length 128 --batch 4 --steps 60 --group 64"

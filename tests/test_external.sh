@@ -52,6 +52,11 @@ expect 2 "gamma: the candidates are another tool's: expected its file (--externa
     quantize $m --alloc "$w/alloc.tsv" --out "$w/p"
 expect 2 "gamma: expected either --quantizer or --external, found both" \
     fit $m --out "$w/b" --calib data/calib.txt --external "$x" --quantizer gptq
+for option in "--scales mse" --symmetric; do
+    # shellcheck disable=SC2086
+    expect 2 "gamma: expected either ${option%% *} or --external, found both" \
+        fit $m --out "$w/b" --calib data/calib.txt --external "$x" $option
+done
 # another file than the one the scores were learned on
 other=$w/other.safetensors
 cp "$x" "$other"

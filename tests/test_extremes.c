@@ -54,8 +54,11 @@ static void quantize(const gm_real *w, int bits, gm_scales rule,
 }
 
 /* Scales that are outside of the bounds above, with minmax from the weights. */
-static long bad_scales(const gm_real *w, int bits, const rounded *r) {
+static long bad_scales(const gm_real *w, int bits, gm_scales rule,
+                       const rounded *r) {
     const double top = ldexp(1, bits) - 1;
+    const int z = 1 << (bits - 1);
+    const long bytes = (GROUPS * bits + 7) / 8;
     long bad = 0;
     for (long i = 0; i < OUT * GROUPS; i++) {
         double lo = 0, hi = 0, s = (double)gm_f16_to_f32(r->scales[i]);
@@ -64,9 +67,16 @@ static long bad_scales(const gm_real *w, int bits, const rounded *r) {
             lo = fmin(lo, (double)w[i / GROUPS * IN + j]);
             hi = fmax(hi, (double)w[i / GROUPS * IN + j]);
         }
+        if (rule & GM_SYMMETRIC) hi = fmax(hi, -lo), lo = -hi;
         const double step = (hi - lo) / top, tiny = 0x1p-24;
         /* 2^-20: float's rounding of the step */
         const double near = step * (0x1p-11 + 0x1p-20) + tiny;
+        const uint8_t *zeros = r->zeros + i / GROUPS * bytes;
+        const long at = i % GROUPS * bits;
+        const int two = zeros[at / 8] | (at / 8 + 1 < bytes
+                                             ? zeros[at / 8 + 1] << 8 : 0);
+        if (rule & GM_SYMMETRIC)
+            bad += (two >> at % 8 & ((1 << bits) - 1)) != z;
         if (step > 65504) bad += s != 65504;
         else bad += fabs(s - step) > near ||
                     (top + 0.5) * s < (hi - lo) * (1 - 0x1p-20);
@@ -114,25 +124,27 @@ static void scaled_rows(const char *name, gm_scales rule,
     static rounded now, plain, base[9];
     long bad = 0, moved = 0, far = 0, clipped = 0;
     draw(w);
-    for (int bits = 1; bits <= 8; bits++)
+    const int least = rule & GM_SYMMETRIC ? 2 : 1;
+    for (int bits = least; bits <= 8; bits++)
         quantize(w, bits, rule, factor, &base[bits]);
     for (int k = FROM; k <= TO; k++) {
         double before = HUGE_VAL;
         for (long i = 0; i < OUT * IN; i++)
             x[i] = (gm_real)ldexp((double)w[i], k);
-        for (int bits = 1; bits <= 8; bits++) {
+        for (int bits = least; bits <= 8; bits++) {
             quantize(x, bits, rule, factor, &now);
             moved += moved_rows(&now, &base[bits], k);
-            quantize(x, bits, GM_MINMAX, NULL, &plain);
-            bad += bad_scales(x, bits, &plain);
+            quantize(x, bits, rule & GM_SYMMETRIC, NULL, &plain);
+            bad += bad_scales(x, bits, rule, &plain);
             const double error = squares(x, now.q);
             CHECK(error <= before * 1.01, "%s, 2^%d: %g with %d bits, %g "
                   "with one less", name, k, error, bits, before);
             before = error;
-            if (rule == GM_MSE && !factor)
+            if (rule & GM_MSE && !factor)
                 CHECK(error <= squares(x, plain.q) * (1 + 1e-12),
                       "%s, 2^%d, %d bits: minmax is better", name, k, bits);
-            for (long i = 0; i < OUT * IN && !factor && !rule; i++) {
+            const bool plainly = !factor && !(rule & GM_MSE);
+            for (long i = 0; i < OUT * IN && plainly; i++) {
                 const uint16_t h = now.scales[i / IN * GROUPS + i % IN / GROUP];
                 const double s = (double)gm_f16_to_f32(h);
                 clipped += h == 0x7BFF;
@@ -212,6 +224,10 @@ static void scales(void) {
     scaled_rows("mse", GM_MSE, NULL);
     scaled_rows("GPTQ", GM_MINMAX, &left);
     scaled_rows("GPTQ, mse, act-order", GM_MSE, &order);
+    scaled_rows("symmetric", GM_SYMMETRIC, NULL);
+    scaled_rows("symmetric, mse", GM_SYMMETRIC | GM_MSE, NULL);
+    scaled_rows("symmetric, GPTQ", GM_SYMMETRIC, &left);
+    scaled_rows("symmetric, GPTQ, act-order", GM_SYMMETRIC, &order);
     scaled_rows_baq(&one);
     gm_arena_free(&a);
 }

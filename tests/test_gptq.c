@@ -231,29 +231,33 @@ static void follow_grid(oracle *o, long i, long g) {
     double lo = 0, hi = 0, bound = 0, top = ldexp(1, o->bits) - 1;
     double scale = o->scale[i * o->groups + g], off, off_r, best = 0;
     int zero = o->zero[i * o->groups + g];
+    const bool symmetric = o->rule & GM_SYMMETRIC, mse = o->rule & GM_MSE;
     bool found = false;
     for (long j = g * o->group; j < (g + 1) * o->group && j < o->in; j++) {
         lo = fmin(lo, o->w[i * o->in + j]), hi = fmax(hi, o->w[i * o->in + j]);
         bound = fmax(bound, o->bound[i * o->in + j]);
     }
+    if (symmetric) hi = fmax(hi, -lo), lo = -hi;
     double error = squares(o, i, g, scale, zero, &off);
-    for (int r = 100; r > (o->rule == GM_MSE ? 20 : 99); r--) {
+    for (int r = 100; r > (mse ? 20 : 99); r--) {
         double raw = (hi - lo) * r / 100 / top;
         double near = 2 * bound / top + 5 * u * raw;
         if (raw < 0x1p-25) raw = scale == 1 ? 1 : raw;
         double half = (double)gm_f16_to_f32(gm_f32_to_f16((float)raw));
         double z = fmin(-lo * r / 100 / scale, top);
         bool same = fabs(scale - raw) <= fmax(raw * 0x1p-11, 0x1p-25) + near &&
-                    fabs(z - zero) <= 0.5 + bound / scale + 5 * u * z;
+                    (symmetric ? zero == (int)(top + 1) / 2
+                     : fabs(z - zero) <= 0.5 + bound / scale + 5 * u * z);
         if (same && !found) o->grid_ties += scale != half;
         found = found || same;
-        int its = (int)rint(fmin(-lo * r / 100 / half, top));
+        int its = symmetric ? (int)(top + 1) / 2
+                            : (int)rint(fmin(-lo * r / 100 / half, top));
         double e = squares(o, i, g, half, its, &off_r);
-        if (o->rule == GM_MSE) o->wrong += e + off_r < error - off;
+        if (mse) o->wrong += e + off_r < error - off;
         best = r == 100 ? e : best;
     }
     o->wrong += !found;
-    if (o->rule == GM_MSE) o->searched += error < 0.9 * best;
+    if (mse) o->searched += error < 0.9 * best;
 }
 
 /* Column j of row i is rounded.  Where gm_gptq's code is another one, the
@@ -422,7 +426,7 @@ static void gptq_equals_surgeon(long out, long in, int bits, long group,
     CHECK(o.wrong == 0, "%ld x %ld, %d bits, group %ld, dead %ld, act-order "
           "%d, rule %d: %ld codes or grids differ", out, in, bits, group, dead,
           act_order, (int)rule, o.wrong);
-    CHECK(rule == GM_MINMAX || o.searched > 0, "no grid was worth its search");
+    CHECK(!(rule & GM_MSE) || o.searched > 0, "no grid was worth its search");
     /* ties come as often as weights fall within their bounds of a boundary */
     codes_seen += out * in, ties_seen += o.ties + o.grid_ties;
     CHECK((double)o.ties <= 1 + 5 * o.expected, "%ld ties, expected %g",
@@ -591,7 +595,9 @@ static void compare_module(gm_arena *a, const gm_candidates *c, long layer,
     gm_parts p = gm_packed_parts(out, in, r->bits[k], r->group);
     gm_status s = STATUS(gm_gptq_factor(a, in, H, r->damping, r->act_order, &f));
     gm_packed mine = packed_of(m, out, in, r->bits[k], r->group);
-    if (!s) s = STATUS(gm_quantize(a, w, r->scales, &f, &mine));
+    if (!s)
+        s = STATUS(gm_quantize(a, w, r->scales | (r->symmetric ? GM_SYMMETRIC
+                                                               : 0), &f, &mine));
     if (!s) s = STATUS(found = gm_candidate(a, c, layer, j, k));
     CHECK(!s && memcmp(found.codes, m.codes, (size_t)p.codes) == 0 &&
           memcmp(found.scales, m.scales, (size_t)p.scales) == 0 &&
@@ -800,7 +806,8 @@ static void recipe_texts(void) {
         "rtn bits=2,3,4,16 group=64", "gptq bits=2 group=1 hessian=token",
         "gptq bits=2,3 group=512 hessian=plain act-order",
         "gptq bits=1,8 group=128 hessian=token act-order damping=0.05",
-        "rtn bits=2 group=64 scales=mse",
+        "rtn bits=2 group=64 scales=mse", "rtn bits=2 group=64 symmetric",
+        "gptq bits=2 group=64 hessian=token scales=mse symmetric sequential",
         "gptq bits=2 group=64 hessian=attention sequential",
         ("gptq bits=1,2,3,4,5,6,7,8,16 group=512 hessian=attention act-order "
          "damping=0.0123456789 scales=mse sequential")};
@@ -810,7 +817,7 @@ static void recipe_texts(void) {
         "gptq bits=2 group=64 order", "gptq bits=2 group=64 damping=-1",
         "rtn bits=2 group=513", "rtn bits=2 group=18446744073709551680",
         "rtn bits=2 group=64 hessian=token", "rtn bits=2 group=64 sequential",
-        "gptq bits=2 group=64 scales=x"};
+        "gptq bits=2 group=64 scales=x", "rtn bits=2 group=64 symmetric=1"};
     gm_recipe r;
     char text[128];
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
@@ -889,6 +896,11 @@ static int test_main(void) {
     gptq_equals_surgeon(33, 40, 2, 16, 5, false, GM_MSE);
     gptq_equals_surgeon(9, 150, 3, 96, -1, false, GM_MSE);
     gptq_equals_surgeon(21, 130, 2, 48, 0, true, GM_MSE);
+    gptq_equals_surgeon(20, 24, 4, 8, -1, false, GM_SYMMETRIC);
+    gptq_equals_surgeon(9, 150, 2, 96, 149, false, GM_SYMMETRIC);
+    gptq_equals_surgeon(21, 130, 3, 48, 0, true, GM_SYMMETRIC);
+    gptq_equals_surgeon(9, 150, 3, 96, -1, false, GM_SYMMETRIC | GM_MSE);
+    gptq_equals_surgeon(21, 130, 2, 48, 0, true, GM_SYMMETRIC | GM_MSE);
     golden_layer("token", 3, false, true);
     golden_layer("act-order", 4, true, true);
     golden_layer("plain", 2, false, false);
@@ -903,6 +915,8 @@ static int test_main(void) {
     file_holds_candidates("tests/golden/tiny-llama",
                           "gptq bits=2 group=32 hessian=attention act-order "
                           "damping=0.05 scales=mse");
+    file_holds_candidates("tests/golden/tiny-qwen3",
+                          "gptq bits=2,3 group=32 hessian=token symmetric");
     odd_hessians();
     refusals();
     recipe_texts();

@@ -29,14 +29,14 @@ typedef struct {
 } made;
 
 static made make(gm_arena *a, const gm_real *w, long out, long in, int bits,
-                 long group) {
+                 long group, gm_scales rule) {
     gm_parts p = gm_packed_parts(out, in, bits, group);
     made m = {.codes = gm_alloc(a, (size_t)p.codes, 1),
               .zeros = gm_alloc(a, (size_t)p.zeros, 1),
               .scales = gm_alloc(a, (size_t)p.scales, 1)};
     m.packed = (gm_packed){bits, out, in, group, m.codes, (uint8_t *)m.scales,
                            m.zeros, NULL};
-    gm_quantize(a, w, GM_MINMAX, NULL, &m.packed);
+    gm_quantize(a, w, rule, NULL, &m.packed);
     return m;
 }
 
@@ -46,23 +46,26 @@ static gm_real *reals(gm_arena *a, const gm_vec *v) {
     return x;
 }
 
-static gm_vec record(const char *set, const char *what, int bits) {
+static gm_vec record(const char *set, const char *what, int bits,
+                     gm_scales rule) {
     char name[64];
-    snprintf(name, sizeof name, bits ? "%s.%s%d" : "%s.%s", set, what, bits);
+    snprintf(name, sizeof name, bits ? "%s.%s%s%d" : "%s.%s", set, what,
+             rule ? "s" : "", bits);
     return vec_read(rtn_vec, name);
 }
 
-static void rtn_equals_numpy(const char *set) {
+/* Symmetric grids (names with s) from 2 bits on. */
+static void rtn_equals_numpy(const char *set, gm_scales rule) {
     gm_arena a = {0};
-    gm_vec vw = record(set, "w", 0), vg = record(set, "group", 0);
+    gm_vec vw = record(set, "w", 0, 0), vg = record(set, "group", 0, 0);
     long out = vw.dim[0], in = vw.dim[1], group = vg.i[0];
     long groups = (in + group - 1) / group;
     gm_real *w = reals(&a, &vw);
-    for (int bits = 1; bits <= 8; bits++) {
-        made m = make(&a, w, out, in, bits, group);
-        gm_vec codes = record(set, "codes", bits),
-               scales = record(set, "scales", bits),
-               zeros = record(set, "zeros", bits);
+    for (int bits = rule ? 2 : 1; bits <= 8; bits++) {
+        made m = make(&a, w, out, in, bits, group, rule);
+        gm_vec codes = record(set, "codes", bits, rule),
+               scales = record(set, "scales", bits, rule),
+               zeros = record(set, "zeros", bits, rule);
         long wrong = 0, row_bytes = (in * bits + 7) / 8;
         long zero_bytes = (groups * bits + 7) / 8;
         for (long i = 0; i < out; i++) {
@@ -75,10 +78,10 @@ static void rtn_equals_numpy(const char *set) {
                          zeros.i[i * groups + g];
             }
         }
-        CHECK(wrong == 0, "set %s, %d bits: %ld codes, scales or zeros differ "
-              "from numpy's", set, bits, wrong);
+        CHECK(wrong == 0, "set %s, rule %d, %d bits: %ld codes, scales or "
+              "zeros differ from numpy's", set, (int)rule, bits, wrong);
         if (bits == 1 || bits == 4) {
-            gm_vec vq = record(set, "q", bits);
+            gm_vec vq = record(set, "q", bits, rule);
             gm_real *q = gm_alloc(&a, (size_t)(out * in), sizeof *q);
             CHECK(STATUS(gm_dequantize(&m.packed, q)) == GM_OK, "dequantize");
             long differ = 0;
@@ -119,7 +122,7 @@ static void strips_join(long in, long group, int bits) {
     gm_real *q = gm_alloc(&a, (size_t)(out * in), sizeof *q);
     for (long i = 0; i < out * in; i++)
         w[i] = (gm_real)(gm_uniform(3, 0, (uint64_t)i) - 0.4);
-    made m = make(&a, w, out, in, bits, group);
+    made m = make(&a, w, out, in, bits, group, GM_MINMAX);
     CHECK(STATUS(gm_dequantize(&m.packed, q)) == GM_OK, "dequantize");
     long wrong = 0;
     double worst = 0;
@@ -146,15 +149,17 @@ static void strips_join(long in, long group, int bits) {
 }
 
 /* sum (w - q)^2 on the grid of the range shrunk by r / 100. */
-static long double shrunk(const gm_real *w, long n, int bits, int r,
-                          uint16_t *scale, int *zero) {
+static long double shrunk(const gm_real *w, long n, int bits, bool symmetric,
+                          int r, uint16_t *scale, int *zero) {
     float lo = 0, hi = 0, top = (float)((1 << bits) - 1);
     for (long i = 0; i < n; i++)
         lo = fminf(lo, (float)w[i]), hi = fmaxf(hi, (float)w[i]);
+    if (symmetric) hi = fmaxf(hi, -lo), lo = -hi;
     lo = lo * (float)r / 100, hi = hi * (float)r / 100;
     *scale = gm_f32_to_f16((hi - lo) / top);
     if (*scale == 0) *scale = gm_f32_to_f16(1);
     float s = gm_f16_to_f32(*scale), z = fminf(rintf(-lo / s), top);
+    if (symmetric) z = ldexpf(1, bits - 1);
     long double sum = 0;
     for (long i = 0; i < n; i++) {
         float q = fminf(fmaxf(rintf((float)w[i] / s) + z, 0), top) - z;
@@ -168,7 +173,7 @@ static long double shrunk(const gm_real *w, long n, int bits, int r,
 /* --scales mse: each group has the first grid of 100, 99, ..., 21 % of its
    range whose error is the least; sums that differ by less than the rounding
    of 64 double sums are equal.  Ranges cut deep, by one weight far out. */
-static void searched_grids(int bits) {
+static void searched_grids(int bits, bool symmetric) {
     enum { OUT = 40, IN = 150, GROUP = 64, GROUPS = 3 };
     static gm_real w[OUT * IN];
     static uint8_t codes[OUT * IN], zeros[OUT * GROUPS];
@@ -181,7 +186,8 @@ static void searched_grids(int bits) {
     gm_packed packed = {bits, OUT, IN, GROUP, codes, (uint8_t *)scales, zeros,
                         NULL};
     gm_arena a = {0};
-    gm_quantize(&a, w, GM_MSE, NULL, &packed);
+    gm_quantize(&a, w, symmetric ? GM_MSE | GM_SYMMETRIC : GM_MSE, NULL,
+                &packed);
     gm_arena_free(&a);
     for (long i = 0; i < OUT; i++)
         for (long g = 0; g < GROUPS; g++) {
@@ -190,18 +196,20 @@ static void searched_grids(int bits) {
             uint16_t found = scales[i * GROUPS + g], scale;
             int zero, z = read_code(zeros + i * ((GROUPS * bits + 7) / 8), g,
                                     bits);
-            long double least = shrunk(x, n, bits, 100, &scale, &zero), mine;
+            long double least = shrunk(x, n, bits, symmetric, 100, &scale,
+                                       &zero), mine;
             mine = scale == found && zero == z ? least : -1;
             int best = 100;
             for (int r = 99; r > 20; r--) {
-                long double e = shrunk(x, n, bits, r, &scale, &zero);
+                long double e = shrunk(x, n, bits, symmetric, r, &scale, &zero);
                 if (e < least * (1 - 64 * 0x1p-52)) least = e, best = r;
                 if (mine < 0 && scale == found && zero == z) mine = e;
             }
             wrong += mine < 0 || mine > least * (1 + 64 * 0x1p-52);
             deep += best < 40, whole += best == 100;
         }
-    CHECK(wrong == 0, "%d bits: %ld groups have another grid", bits, wrong);
+    CHECK(wrong == 0, "%d bits, symmetric %d: %ld groups have another grid",
+          bits, symmetric, wrong);
     CHECK(bits > 1 || deep > 0, "no range was cut deep");
     CHECK(bits < 8 || whole > 0, "no range was left as it is");
 }
@@ -222,7 +230,7 @@ static void mixture_and_inner(void) {
         G[i] = (gm_real)(gm_uniform(5, 1, (uint64_t)i) - 0.5);
     }
     for (int k = 0; k < K; k++) {
-        offer.packed[k] = make(&a, w, OUT, IN, k + 2, 128).packed;
+        offer.packed[k] = make(&a, w, OUT, IN, k + 2, 128, GM_MINMAX).packed;
         offer.k[k] = k;
     }
     CHECK(STATUS(gm_mix(&offer, p, mixed)) == GM_OK, "mix");
@@ -268,19 +276,28 @@ static void recipes(void) {
           "a word after external");
     CHECK_TEXT(err.text, "candidates: expected nothing after group=, found "
                "\"x\"");
+    CHECK(STATUS(gm_recipe_read("external bits=2 group=1 symmetric", &r)) ==
+              GM_EINPUT, "another tool's candidates are as they are");
+    CHECK(STATUS(gm_recipe_read("rtn bits=1,2 group=1 symmetric", &r)) ==
+              GM_EUSAGE, "1 bit");
+    CHECK_TEXT(err.text, "--symmetric: expected 2 bits or more, found 1, whose "
+               "only values would be 0 and -2 max |w|");
 }
 
 static int test_main(void) {
-    rtn_equals_numpy("a");
-    rtn_equals_numpy("b");
-    rtn_equals_numpy("c");
+    for (int rule = 0; rule <= GM_SYMMETRIC; rule += GM_SYMMETRIC) {
+        rtn_equals_numpy("a", rule);
+        rtn_equals_numpy("b", rule);
+        rtn_equals_numpy("c", rule);
+    }
     sizes_by_hand();
     for (int bits = 1; bits <= 8; bits++) {
         strips_join(1100, 100, bits);
         strips_join(1536, 512, bits);
         strips_join(700, 1, bits);
     }
-    for (int bits = 1; bits <= 8; bits++) searched_grids(bits);
+    for (int bits = 1; bits <= 8; bits++) searched_grids(bits, false);
+    for (int bits = 2; bits <= 8; bits++) searched_grids(bits, true);
     mixture_and_inner();
     recipes();
     return test_end("test_quant");

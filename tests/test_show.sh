@@ -48,6 +48,24 @@ rtn 1 0 -1e+06 0 1e+06 65504 1 8.733e+11
 0 -1e+06 0 -65504 -934496
 END
 )"
+# symmetric: lo -1, hi 1, zero 2^(b-1), though hardly a weight is above 0
+succeed show --values -1,-0.2,-0.6,0.1 --bits 2 --symmetric
+is "symmetric" "$(cat "$w/out")" "$(tabbed <<'END'
+quantizer bits group lo hi scale fp16 zero sum_e2
+rtn 2 0 -1 1 0.666667 0.666504 2 0.1653
+
+j w c q e
+0 -1 0 -1.33301 0.333008
+1 -0.2 2 0 -0.2
+2 -0.6 1 -0.666504 0.0665039
+3 0.1 2 0 0.1
+END
+)"
+succeed show --values 0,0 --bits 8 --symmetric
+is "zeros, symmetric" "$(sed -n 2p "$w/out")" \
+    "$(echo rtn 8 0 0 0 0 1 128 0 | tabbed)"
+expect 2 'gamma: --symmetric: expected 2 bits or more, found 1, whose only '\
+'values would be 0 and -2 max |w|' show --values 1 --bits 1,2 --symmetric
 # the least squared error: r of 1, 0.99, ..., 0.21, found here by trying all
 for values in 0.1,0.2,0.3,2 -3,0.5,0.6,0.7,-0.4,0.1; do
     succeed show --values $values --bits 2 --scales mse
@@ -102,7 +120,7 @@ for call in "$w"/call-[0-9]; do
         END { if (NR < 10) print NR " lines" }')
     is "$(cat "$call")" "$wrong$(wc -l <"$w/ours")" "$(wc -l <"$w/theirs")"
 done
-is "calls" $calls 5
+is "calls" $calls 6
 # in the packed file of gamma quantize the row has the codes that are shown
 # shellcheck disable=SC2086
 set -- --calib data/calib.txt --sequences 4 --length 64

@@ -10,6 +10,7 @@ usage: python tools/golden_quant.py tests/golden/rtn.vec
             65504 and less than step
     code  = clip(round(w / scale) + zero, 0, 2^b - 1)
     q     = scale (code - zero)
+symmetric (names with s, 2 bits or more): hi = -lo = max |w|, zero = 2^(b-1).
 All in float32, round to nearest, ties to even.  Shares no code with quant.c.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -19,7 +20,7 @@ import numpy as np
 f32 = np.float32
 
 
-def rtn(w, bits, group):
+def rtn(w, bits, group, symmetric):
     top = f32(2**bits - 1)
     codes = np.zeros(w.shape, int)
     q = np.zeros(w.shape, f32)
@@ -28,6 +29,9 @@ def rtn(w, bits, group):
         for first in range(0, w.shape[1], group):
             x = w[i, first:first + group]
             lo, hi = min(f32(0), x.min()), max(f32(0), x.max())
+            if symmetric:
+                hi = np.abs(x).max()
+                lo = -hi
             step = f32(hi - lo) / top
             h = np.float16(min(step, f32(65504)))
             if step - f32(h) > step / (2 * top + 1) and h < 65504:
@@ -35,6 +39,8 @@ def rtn(w, bits, group):
             s = f32(h) if step > 0 else f32(1)
             z = np.clip(np.rint(f32(-lo) / max(s, step if step > 65504 else s)),
                         0, top)
+            if symmetric:
+                z = f32(2 ** (bits - 1))
             c = np.clip(np.rint(x / s) + z, 0, top)
             codes[i, first:first + group] = c
             q[i, first:first + group] = s * (c - z).astype(f32)
@@ -73,10 +79,12 @@ with open(sys.argv[1], "w") as f:
         w = weights(rows, columns, 7)
         put(f, f"{name}.w", "f", w.shape, w.ravel())
         put(f, f"{name}.group", "i", (1,), [group])
-        for bits in range(1, 9):
-            codes, scales, zeros, q = rtn(w, bits, group)
-            put(f, f"{name}.codes{bits}", "i", w.shape, codes.ravel())
-            put(f, f"{name}.scales{bits}", "i", (len(scales),), scales)
-            put(f, f"{name}.zeros{bits}", "i", (len(zeros),), zeros)
+        for bits, s in [(b, s) for s in ("", "s") for b in range(1, 9)]:
+            if s and bits == 1:
+                continue
+            codes, scales, zeros, q = rtn(w, bits, group, s)
+            put(f, f"{name}.codes{s}{bits}", "i", w.shape, codes.ravel())
+            put(f, f"{name}.scales{s}{bits}", "i", (len(scales),), scales)
+            put(f, f"{name}.zeros{s}{bits}", "i", (len(zeros),), zeros)
             if bits in (1, 4):
-                put(f, f"{name}.q{bits}", "f", w.shape, q.ravel())
+                put(f, f"{name}.q{s}{bits}", "f", w.shape, q.ravel())

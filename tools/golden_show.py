@@ -8,8 +8,9 @@ optimal brain surgeon, without any Cholesky factor: with P the inverse of
 H + 0.01 mean(diag H) 1, for each column j in order
     e' = w_j - q_j;   w_t -= e' P_jt / P_jj;   next: what w_(j+1) got
     P -= P_.j P_j. / P_jj                       (column j leaves the problem)
-Grids: lo = min(0, w), hi = max(0, w); of mse r lo, r hi with the r of 1, 0.99
-.. 0.21 of least squared error; scale as fp16.
+Grids: lo = min(0, w), hi = max(0, w), symmetric hi = -lo = max |w| with zero
+2^(b-1); of mse r lo, r hi with the r of 1, 0.99 .. 0.21 of least squared error;
+scale as fp16.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import argparse
@@ -33,18 +34,24 @@ data/tiny-qwen3 model.layers.1.mlp.down_proj --row 7 --bits 2 --group 128
 data/tiny-qwen2 model.layers.2.self_attn.o_proj --row 0 --bits 4 --group 64
     --scales mse
 data/tiny-llama model.layers.3.self_attn.v_proj --row 1 --bits 1,8
+data/tiny-llama model.layers.2.self_attn.q_proj --row 2 --bits 3 --group 32
+    --quantizer gptq --scales mse --symmetric
 """
 TEXT, SEQUENCES, LENGTH = "data/calib.txt", 4, 64
 
 
-def grid(w, bits, rule):
+def grid(w, bits, rule, symmetric):
     """lo, hi, scale in fp16, zero of one group, w in double."""
     best, top = None, 2 ** bits - 1
     lo, hi = min(0.0, float(w.min())), max(0.0, float(w.max()))
+    if symmetric:
+        hi = float(w.abs().max())
+        lo = -hi
     for percent in range(100, 20, -1) if rule == "mse" else [100]:
         a, b = lo * percent / 100, hi * percent / 100
         scale = float(numpy.float16((b - a) / top)) or 1.0
         zero = min(max(round(-a / scale), 0), top)
+        zero = 2 ** (bits - 1) if symmetric else zero
         code = (torch.round(w / scale) + zero).clamp(0, top)
         error = float(((w - (code - zero) * scale) ** 2).sum())
         if best is None or error < best[0]:
@@ -57,12 +64,13 @@ def quantize(w, P, order, o, bits):
     w, n, top = w.clone(), len(w), 2 ** bits - 1
     group = lambda c: slice(c // o.group * o.group, (c // o.group + 1) * o.group)
     static = P is None or o.act_order
-    grids = {c // o.group: grid(w[group(c)], bits, o.scales)
+    grids = {c // o.group: grid(w[group(c)], bits, o.scales, o.symmetric)
              for c in range(n)} if static else {}
     rows = {}
     for i, j in enumerate(order):
         if not static and j % o.group == 0:
-            grids[j // o.group] = grid(w[group(j)], bits, o.scales)
+            grids[j // o.group] = grid(w[group(j)], bits, o.scales,
+                                       o.symmetric)
         _, _, scale, zero = grids[j // o.group]
         now = float(w[j])
         code = min(max(round(now / scale) + zero, 0), top)
@@ -84,6 +92,7 @@ def one(line, out):
                             scales="minmax", hessian="token").items():
         a.add_argument("--" + name, type=type(value), default=value)
     a.add_argument("--act-order", action="store_true")
+    a.add_argument("--symmetric", action="store_true")
     o = a.parse_args(shlex.split(line))
     folder = pathlib.Path(o.model)
     model = second.Model(folder, torch.float64)

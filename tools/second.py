@@ -127,16 +127,21 @@ def forward(model, block, h, seen=None):
 
 
 # ------------------------------------------------------------ candidates Q_mk
-def grid(part, bits):
+def grid(part, bits, symmetric=False):
     """Scale (an fp16 number) and zero of each row of a group of weights: the
     next fp16 above where the nearest is half a step short of the range."""
     lo, hi = part.amin(1).clamp(max=0), part.amax(1).clamp(min=0)
     top = 2 ** bits - 1
+    if symmetric:                               # then zero = 2^(b-1)
+        hi = hi.maximum(-lo)
+        lo = -hi
     step = (hi - lo) / top
     scale = step.clamp(max=65504).half()
     short = (step - scale > step / (2 * top + 1)) & (scale < 65504)
     scale = (scale.view(torch.int16) + short).view(torch.half).to(part.dtype)
     scale[step == 0] = 1
+    if symmetric:
+        return scale, torch.full_like(scale, 2 ** (bits - 1))
     return scale, torch.round(-lo / scale.maximum(
         torch.where(step > 65504, step, 0))).clamp(0, top)
 
@@ -152,10 +157,10 @@ def dequantize(codes, scales, zeros, group):
     return scale * (codes.float() - zero)
 
 
-def rtn(w, bits, group):
+def rtn(w, bits, group, symmetric):
     """Codes [out, in], scales and zeros [out, groups]; w float32."""
     parts = w.split(group, 1)
-    grids = [grid(part, bits) for part in parts]
+    grids = [grid(part, bits, symmetric) for part in parts]
     codes = [encode(part, s[:, None], z[:, None], bits)
              for part, (s, z) in zip(parts, grids)]
     return torch.cat(codes, 1), *(torch.stack(a, 1) for a in zip(*grids))
@@ -185,7 +190,7 @@ def factor(H, damping, act_order):
     return torch.linalg.cholesky(H, upper=True), order, dead
 
 
-def gptq(w, bits, group, U, order, dead, act_order, given=None):
+def gptq(w, bits, group, U, order, dead, act_order, symmetric, given=None):
     """As rtn.  Column after column, the rounding error moved onto the later
     ones: w_t -= (w_j - q_j) U_jt / U_jj.  given: another program's codes,
     scales and zeros, taken in place of our own one column after another; last
@@ -193,11 +198,11 @@ def gptq(w, bits, group, U, order, dead, act_order, given=None):
     scales from ours, relative: (0.5, 2^-10) is what rounding explains."""
     off = [0.0, 0.0]
     w = w.double().masked_fill(dead, 0)
-    grids = [grid(part, bits) for part in w.split(group, 1)]
+    grids = [grid(part, bits, symmetric) for part in w.split(group, 1)]
     w, codes = w[:, order], torch.zeros_like(w)
     for j, c in enumerate(order.tolist()):
         if not act_order and c % group == 0:    # from the current weights
-            grids[c // group] = grid(w[:, j:j + group], bits)
+            grids[c // group] = grid(w[:, j:j + group], bits, symmetric)
         if given:
             theirs = [a[:, c // group].double() for a in given[1:]]
             ratio = theirs[0] / grids[c // group][0]
@@ -235,8 +240,9 @@ def make_candidates(model, tokens, o, dump):
                 prefix = f"candidates.model.layers.{l}.{name}.b{b}."
                 given = [theirs[prefix + part] for part in PARTS[:3] if theirs]
                 codes, scales, zeros, far = (
-                    gptq(w, b, o.group, *shared[name], o.act_order, given)
-                    if shared else (*rtn(w, b, o.group), (0, 0)))
+                    gptq(w, b, o.group, *shared[name], o.act_order,
+                         o.symmetric, given)
+                    if shared else (*rtn(w, b, o.group, o.symmetric), (0, 0)))
                 off = [max(x, float(y)) for x, y in zip(off, far)]
                 w = dequantize(codes, scales, zeros, o.group)
                 for part, a in zip(PARTS, (codes.byte(), scales.float(),
@@ -473,6 +479,7 @@ def arguments():
         a.add_argument("--" + name.replace("_", "-"), type=type(value),
                        default=value)
     a.add_argument("--act-order", action="store_true")
+    a.add_argument("--symmetric", action="store_true")
     o = a.parse_args()
     o.bits, o.only = [int(b) for b in o.bits.split(",")], o.only.split(",")
     o.at = [int(t) for t in o.at.split(",")] if o.at else [o.steps]

@@ -46,8 +46,9 @@ static void run_info(gm_call *call) {
 const gm_command gm_command_info = {
     "info", "MODEL", "What a checkpoint is: architecture, sizes, hash",
     "MODEL is a Hugging Face directory: config.json, model.safetensors or\n"
-    "sharded model.safetensors.index.json, tokenizer.json.  Every tensor's\n"
-    "presence and shape is checked.",
+    "sharded model.safetensors.index.json, tokenizer.json; or the hub's cache\n"
+    "of one, models--ORG--NAME.  Presence, type and shape of every tensor that\n"
+    "is used are checked.",
     1, INFO, run_info};
 
 static void run_fit(gm_call *call) {

@@ -70,6 +70,14 @@ for threads in 2 50000 100000 9999999999 4,2 none; do
     [ $threads != 2 ] || cp "$w/out" "$w/eval"
     same "$w/out" "$w/eval"
 done
+for most in 1 100000; do
+    for threads in 1 100000; do
+        OMP_THREAD_LIMIT=$most OMP_NUM_THREADS=$threads "$gamma" eval $m \
+            --text data/test.txt --windows 2 --window 64 >"$w/out" 2>"$w/err" ||
+            bad "$threads of $most threads: $(cat "$w/err")"
+        same "$w/out" "$w/eval"
+    done
+done
 
 # ---------------------------------------------------------------- whole path
 # shellcheck disable=SC2086

@@ -434,6 +434,24 @@ printf main >"$w/hub/refs/main"
 "$gamma" info "$w/hub" >"$w/a" 2>/dev/null &&
     "$gamma" info $q >"$w/b" 2>/dev/null && cmp -s "$w/a" "$w/b" && ok ||
     bad "a cache of the hub is not its snapshot"
+# a tensor that no model needs, of a type that nobody knows, in a fourth shard
+printf '\0\1\2' >"$w/three"
+header "$w/hub/snapshots/main/z.safetensors" \
+    '{"z":{"dtype":"F3","shape":[8],"data_offsets":[0,3]}}'
+cat "$w/three" >>"$w/hub/snapshots/main/z.safetensors"
+sed 's|"weight_map": {|&"z": "z.safetensors",|' \
+    $q/model.safetensors.index.json >"$w/more.json"
+cp "$w/more.json" "$index"
+"$gamma" info "$w/hub" --verbose >"$w/b" 2>"$w/err"
+grep -q "^$w/hub/snapshots/main/z.safetensors: tensor z: F3 \[8\], not needed by the model$" \
+    "$w/err" && ok || bad "unused: $(cat "$w/err")"
+"$gamma" info "$w/hub" >/dev/null 2>"$w/err"
+grep -q 'not needed' "$w/err" && bad "named without --verbose" || ok
+succeed quantize "$w/hub" --alloc "$w/four.tsv" --group 32 --out "$w/four"
+tail -c 3 "$w/four/z.safetensors" | cmp -s - "$w/three" &&
+    grep -aq '"dtype":"F3"' "$w/four/z.safetensors" && ok ||
+    bad "a tensor of another type is not copied"
+cp $q/model.safetensors.index.json "$index"
 ln -sf none "$w/hub/snapshots/main/$shard"
 expect 5 "gamma: $w/hub/snapshots/main/$shard: cannot open: No such file or directory" \
     info "$w/hub/snapshots/main"

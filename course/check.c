@@ -6,8 +6,8 @@
    Compiles SOURCE.c (`oracle`: the lesson's own answers); runs the cases of
    LESSON/tests.txt and some drawn from a seed, each in a process of its own;
    compares with the expected numbers; and says what is wrong: a crash, a loop
-   without end, a NaN, or the first line of that WRONG.c among the known mistakes
-   which gives the same wrong numbers.  Exit code 0: all points.
+   without end, a NaN, or the first line of that WRONG.c among the known
+   mistakes which gives the same wrong numbers.  Exit code 0: all points.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "check.h"
 
@@ -78,12 +78,12 @@ double number(const task *t, const char *name) {
     return input(t, name)->x[0];
 }
 
-/* ------------------------------------------------- a case in a child process */
+/* ------------------------------------------------ a case in a child process */
 
 /* What a child leaves its parent: why it did not answer; its arrays, each in a
    slot that ends where a page begins which the child may not touch. */
 enum { SLOT = 1 << 16, PAGE = 4096, UNSET = INT_MIN + 7 };
-static const double unset = 5.4321e-300;    /* held until an answer is written */
+static const double unset = 5.4321e-300;    /* no answer was written yet */
 typedef struct { char name[24], *at; long n; bool ints, out; } array;
 static struct {
     char words[WORDS];
@@ -382,7 +382,8 @@ static void grade(const program *student, program *mistake) {
         const program *best = NULL;
         const size_t at = strlen(c->words);
         for (program *m = mistake; m->code; m++)
-            if (c->hit[m - mistake] && (!best || m->hits > best->hits)) best = m;
+            if (c->hit[m - mistake] && (!best || m->hits > best->hits))
+                best = m;
         if (best) snprintf(c->words + at, WORDS - at, "\n%s", best->words);
     }
 }
@@ -427,7 +428,8 @@ static void report(const exercise *e) {
         if (*c->words && strcmp(c->words, last))
             printf("         %.*s\n", (int)strcspn(c->words, "\n"), c->words);
         if (more)
-            printf("         > %s\n", strcmp(more, last) ? more + 1 : "the same");
+            printf("         > %s\n",
+                   strcmp(more, last) ? more + 1 : "the same");
         last = more ? more : c->words;
     }
 }

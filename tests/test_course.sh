@@ -85,6 +85,9 @@ told 4 "lie 2 h apart" 's,(2 \* h),h,'
 told 5 "not put back" 's/^        choice\[m\] = -1;//'
 told 5 "it adds nothing" 's/if (size > 0)//'
 told 5 "smaller by the root of n" 's, / (double)n);,);,'
+told 6 "gain for each byte" 's/ (size\[i + 1\] - size\[i\]);/ 1;/'
+told 6 "at most is <=, not <" 's/if (size\[i\] > B)/if (size[i] >= B)/'
+told 6 "the minimum is of the sum" 's/^            least = .*/            if (score[i] < s0) s0 = score[i], least = s0 + lambda * size[i];/; s/double least = INFINITY;/& double s0 = INFINITY;/'
 
 # ------------------------------------------------------------------ grading
 if course check-1 FILE=solutions/1.c SEED=5 JSON="$root/$w/results.json"; then

@@ -3,7 +3,8 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "course.h"
 
-/* lo = min(0, smallest w), hi = max(0, largest w), step = (hi - lo) / (2^b - 1);
+/* lo = min(0, smallest w), hi = max(0, largest w),
+   step = (hi - lo) / (2^b - 1);
    *scale = fp16(step), 1 where that is 0;
    *zero = round(-lo / scale), at most 2^b - 1. */
 void find_grid(const double *w, long n, int bits, double *scale, int *zero);

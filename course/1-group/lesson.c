@@ -100,7 +100,8 @@ static void make_error(task *t) {
     make_codes(t);
     double *code = give(t, "code", t->in[0].n);
     for (long i = 0; i < t->in[0].n; i++)
-        code[i] = (double)draw_between(t, 0, (1L << (int)number(t, "bits")) - 1);
+        code[i] = (double)draw_between(
+            t, 0, (1L << (int)number(t, "bits")) - 1);
 }
 
 static void call_grid(function *f, task *t) {

@@ -1,6 +1,6 @@
 /* exercise.h: what lesson 2 asks for.  W [out, in] is kept row after row: W_ij
-   is W[i * in + j].  Each row is cut into groups of `group` neighbours; the last
-   group has what is left.
+   is W[i * in + j].  Each row is cut into groups of `group` neighbours; the
+   last group has what is left.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "course.h"
 

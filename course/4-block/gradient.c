@@ -1,5 +1,6 @@
-/* gradient.c: dE/dw of one weight of data/tiny-llama, by gm_block_backward and by
-   central differences of gm_block_forward with smaller and smaller h, in float.
+/* gradient.c: dE/dw of one weight of data/tiny-llama, by gm_block_backward and
+   by central differences of gm_block_forward with smaller and smaller h, in
+   float.
    E = 1/2 sum y^2 over the outputs y of block 0 for 32 tokens.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "course.h"

@@ -13,8 +13,8 @@ double block_error(const double *h, const double *y, long R, long d);
 void separable(double (*loss)(void *context, const int *choice), void *context,
                long M, int K, double *S);
 
-/* loss of `choice`, divided by what the separable errors S [M, K] predict: their
-   sum over the modules.  A module left original (-1) predicts 0. */
+/* loss of `choice`, divided by what the separable errors S [M, K] predict:
+   their sum over the modules.  A module left original (-1) predicts 0. */
 double joint_ratio(double (*loss)(void *context, const int *choice),
                    void *context, long M, int K, const double *S,
                    const int *choice);

@@ -6,5 +6,6 @@ own */
 
 void quantize_layer(const double *W, long out, long in, int bits, long group,
                     double *Q) {
-    for (long i = 0; i < out; i++) round_group(W + i * in, in, bits, Q + i * in);
+    for (long i = 0; i < out; i++)
+        round_group(W + i * in, in, bits, Q + i * in);
 }

@@ -11,7 +11,8 @@ void gptq_row(const double *U, long n, int bits, double scale, int zero,
     memcpy(v, w, (size_t)n * sizeof *v);
     for (long j = 0; j < n; j++) {
         code[j] = (int)fmin(fmax(rint(v[j] / scale) + zero, 0), top);
-        const double e = (v[j] - scale * (code[j] - zero)) / (U[j * n + j] * U[j * n + j]);
+        const double e = (v[j] - scale * (code[j] - zero)) /
+                         (U[j * n + j] * U[j * n + j]);
         for (long t = j + 1; t < n; t++) v[t] -= e * U[j * n + t];
     }
     free(v);

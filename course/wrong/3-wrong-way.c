@@ -7,6 +7,7 @@ from the output, w_t - e A_pt */
 double surgeon(const double *A, long n, long p, double q, const double *w,
                double *moved) {
     const double e = (w[p] - q) / A[p * n + p];
-    for (long t = 0; t < n; t++) moved[t] = t == p ? q : w[t] + e * A[p * n + t];
+    for (long t = 0; t < n; t++)
+        moved[t] = t == p ? q : w[t] + e * A[p * n + t];
     return e * (w[p] - q);
 }

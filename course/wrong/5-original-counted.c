@@ -7,6 +7,7 @@ double joint_ratio(double (*loss)(void *context, const int *choice),
                    void *context, long M, int K, const double *S,
                    const int *choice) {
     double sum = 0;
-    for (long m = 0; m < M; m++) sum += S[m * K + (choice[m] < 0 ? 0 : choice[m])];
+    for (long m = 0; m < M; m++)
+        sum += S[m * K + (choice[m] < 0 ? 0 : choice[m])];
     return loss(context, choice) / sum;
 }

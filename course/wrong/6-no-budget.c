@@ -1,0 +1,11 @@
+/* lambda budget is not taken away: without it L is a bound on score + lambda
+size */
+#define lower_bound right_lower_bound
+#include "solutions/6.c"
+#undef lower_bound
+
+double lower_bound(long M, int K, const int *size, const int *score, int budget,
+                   double lambda) {
+    return right_lower_bound(M, K, size, score, budget, lambda) +
+           lambda * budget;
+}

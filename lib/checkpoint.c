@@ -188,7 +188,7 @@ static void refuse_quantized(const struct source *s) {
 
 /* How the fields of a model fit together.  As in transformers model_type alone
    says which class it is, whatever `architectures` names, and the class which
-   biases there may be, whatever else the file says. */
+   biases there may be: Qwen2's attention has them, Qwen's MLP has none. */
 static void read_model(const struct source *s, struct draft *d) {
     gm_config *c = &d->c;
     const gm_json *kv = gm_json_get(s->object, "num_key_value_heads");
@@ -466,7 +466,9 @@ void gm_model_open(gm_arena *arena, const char *dir, gm_model *out) {
 
 const char *gm_model_dir(gm_arena *arena, const char *path) {
     const char *ref = gm_format(arena, "%s/refs/main", path);
-    if (!gm_exists(gm_format(arena, "%s/snapshots", path))) return path;
+    if (!gm_exists(gm_format(arena, "%s/snapshots", path)) ||
+        gm_exists(gm_format(arena, "%s/config.json", path)))
+        return path;
     if (!gm_exists(ref))
         gm_bad(path, "a cache of the hub without refs/main; give a directory "
                "of its snapshots");

@@ -243,6 +243,7 @@ static void test_hub(void) {
     gm_make_dir(HUB "/snapshots/abc");
     gm_make_dir(HUB "/snapshots/old");
     gm_make_dir(HUB "/refs");
+    unlink(HUB "/config.json");         /* of an earlier run */
     copy_qwen2(HUB "/snapshots/abc", true);
     copy("tests/golden/tiny-qwen2/model.safetensors.index.json",
          HUB "/snapshots/abc/model.safetensors.index.json");
@@ -264,6 +265,10 @@ static void test_hub(void) {
     CHECK(STATUS(nll(HUB)) == GM_EINPUT, "no refs/main");
     CHECK_TEXT(err.text, HUB ": a cache of the hub without refs/main; give a "
                "directory of its snapshots");
+    /* a model that has a directory of this name */
+    copy("tests/golden/tiny-llama/config.json", HUB "/config.json");
+    copy("tests/golden/tiny-llama/model.safetensors", HUB "/model.safetensors");
+    loads_as(HUB, "a model", 4.6491123);
 }
 
 /* ------------------------------------------------------------- other types */

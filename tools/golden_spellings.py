@@ -30,7 +30,7 @@ HEAD, EMBED = "lm_head.weight", "model.embed_tokens.weight"
 
 # ---------------------------------------------------------- ways to store it
 def alone(t):                           # a tied model's one matrix, as head
-    return {HEAD if n == EMBED else n: x for n, x in t.items()}
+    return {HEAD if n == EMBED else n: x for n, x in t.items() if n != HEAD}
 
 
 def twice(t):

@@ -88,6 +88,9 @@ told 5 "smaller by the root of n" 's, / (double)n);,);,'
 told 6 "gain for each byte" 's/ (size\[i + 1\] - size\[i\]);/ 1;/'
 told 6 "at most is <=, not <" 's/if (size\[i\] > B)/if (size[i] >= B)/'
 told 6 "the minimum is of the sum" 's/^            least = .*/            if (score[i] < s0) s0 = score[i], least = s0 + lambda * size[i];/; s/double least = INFINITY;/& double s0 = INFINITY;/'
+told 7 "1 - 2 p" 's/1 - 2 \* p/1 - p/'
+told 7 "exp overflows" 's/(theta\[k\] - most)/theta[k]/'
+told 7 "lambda rises by eta rho c" 's/eta \* rho/eta/'
 
 # ------------------------------------------------------------------ grading
 if course check-1 FILE=solutions/1.c SEED=5 JSON="$root/$w/results.json"; then

@@ -1,0 +1,16 @@
+/* the price of a bit is lambda + rho c: the penalty acts at once, lambda
+only later */
+#define learn right_learn
+#include "solutions/7.c"
+#undef learn
+
+void learn(double B, double rho, double eta, double rate, long steps,
+           double *c) {
+    double x = B, v = 0, lambda = 0;
+    for (long t = 0; t < steps; t++) {
+        c[t] = x - B;
+        v = 0.9 * v + 0.1 * (-exp(-x) + lambda);
+        x -= rate * v;
+        lambda += eta * rho * c[t];
+    }
+}

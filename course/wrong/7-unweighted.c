@@ -1,0 +1,23 @@
+/* the share n_m / N of the weights is missing in the derivative of c */
+#define gradient right_gradient
+#include "solutions/7.c"
+#undef gradient
+
+void gradient(const learning *l, const double *p, const double *S,
+              const double *g, double *d_theta) {
+    const double price = l->lambda + l->rho * off_target(l, p);
+    double N = 0;
+    for (long m = 0; m < l->M; m++) N += l->n[m];
+    for (long m = 0; m < l->M; m++) {
+        const long first = m * l->K, end = first + l->K;
+        double mean = 0;
+        for (long i = first; i < end; i++) {
+            d_theta[i] = g[i] + (1 - 2 * p[i]) * S[i] +
+                         l->alpha / (double)l->M * (log(p[i]) + 1) +
+                         price * l->bits[i - first];
+            mean += p[i] * d_theta[i];
+        }
+        for (long i = first; i < end; i++)
+            d_theta[i] = p[i] * (d_theta[i] - mean) / l->tau;
+    }
+}

@@ -64,9 +64,9 @@ static void choose_ticks(axis *a, int most) {
             add_tick(a, steps[i] * p);
 }
 
-/* Ranges of all points and a little beyond, so that none lies on the frame.  A
-   single value gets room on both sides. */
-static void axes_of(const gm_plot *plot, axis xy[2]) {
+/* Ranges of all points and bars and a little beyond, so that none lies on the
+   frame.  A single value gets room on both sides.  across: most ticks of x. */
+static void axes_of(const gm_plot *plot, int across, axis xy[2]) {
     const double beyond = 0.05;
     long points = 0;
     for (int d = 0; d < 2; d++) {
@@ -100,7 +100,7 @@ static void axes_of(const gm_plot *plot, axis xy[2]) {
             grow = a->log ? 0.5 : a->lo == 0 ? 1 : beyond * fabs(a->lo);
         a->lo -= grow;
         a->hi += grow;
-        choose_ticks(a, d ? 8 : 7);
+        choose_ticks(a, d ? 8 : across);
     }
 }
 
@@ -170,7 +170,7 @@ static void draw(const gm_plot *plot, const axis xy[2], char *grid, long width,
 const char *gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
                          long height) {
     axis xy[2];
-    axes_of(plot, xy);
+    axes_of(plot, 7, xy);
     if (width < 40) width = 40;
     if (height < 8) height = 8;
     size_t cells = (size_t)((height + 2) * (width + 1));
@@ -376,7 +376,7 @@ void gm_plot_svg(gm_arena *arena, gm_out *out, bool alone, const void *what) {
     svg g = {out, plot, .right = named ? 590 : 320, .bottom = named ? 400 : 190,
              .legend = TOP + 14};
     double width = g.right + 10, lines = 0;
-    axes_of(plot, g.xy);
+    axes_of(plot, named ? 7 : 4, g.xy);
     for (long i = 0; i < plot->count; i++) {
         const char *name = plot->series[i].name;
         lines += 4 + 18 * (1 + (double)gm_count_char(name, '\n'));

@@ -444,8 +444,8 @@ static void write_settings(page *p) {
 /* gamma fit as the keys of scores.tsv have it. */
 static void write_fit(page *p) {
     const gm_keys *keys = &p->scored.keys;
-    const char *text = gm_keys_get(keys, "candidates");
-    char *words = gm_format(p->arena, "quantizer=%s", text ? text : "-"), *word;
+    char *words = gm_format(p->arena, "quantizer=%s",
+                            gm_keys_get(keys, "candidates")), *word;
     say(p, "gamma fit %s --calib TEXT --out DIR", p->model);
     while ((word = strsep(&words, " "))) {
         say(p, " --%s", strsep(&word, "="));
@@ -466,7 +466,7 @@ static void write_commands(page *p) {
     const char *command = gm_table_key(&p->table, "command");
     say(p, "<div class=\"box\"><pre>");
     if (command) say(p, "%s\n", command);
-    else if (p->scored.columns) write_fit(p);
+    else if (gm_table_key(&p->scored, "candidates")) write_fit(p);
     for (long i = 0; i < p->allocs; i++) {
         const gm_allocation *a = &p->alloc[i];
         if (!gm_keys_get(&a->keys, "convention")) continue;
@@ -528,9 +528,10 @@ static const char style[] =
     "background:#1b1b1b}figcaption,caption{color:#aaa}tr.own{background:"
     "#1d3144}th,td{border-color:#444}}\n"
     "@media print{body{max-width:none;font-size:11pt}figure,tr{break-inside:"
-    "avoid}h2{break-after:avoid}.box{overflow:visible}td,pre{white-space:"
-    "pre-wrap;overflow-wrap:anywhere}th,td{padding:2px 5px}svg{max-width:100%;"
-    "height:auto}}\n";
+    "avoid}h2,h2+p{break-after:avoid}.box{overflow:visible}table{font-size:"
+    "11px}th,td{padding:2px 5px}table[data-from=keys] td:last-child,pre{"
+    "white-space:pre-wrap;overflow-wrap:anywhere}svg{max-width:100%;height:"
+    "auto}}\n";
 
 void gm_page_write(gm_arena *arena, const char *dir) {
     page *p = gm_alloc(arena, 1, sizeof *p);

@@ -111,6 +111,8 @@ is "rows of compare" "$(grep -v '^#' "$w/compare/table.tsv")" \
     "$(grep -v '^#' "$w/compare/compare.tsv" | cut -f 1-17)"
 is "what is not drawn" "$(grep -o 'Not drawn, .*' "$w/compare/report.html")" \
     "Not drawn, for their KL is higher: random, closed-form.</p>"
+is "files of others" "$(grep -c 'Files of other methods, not drawn: 16.' \
+    "$w/compare/report.html")" 1
 mkdir "$w/fit"
 cp "$w/1/scores.tsv" "$w/1/learning.tsv" "$w/fit"
 succeed report "$w/fit"

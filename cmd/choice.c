@@ -67,8 +67,10 @@ static gm_ending encode_pair(const reading *r, const gm_json *context,
     memcpy(whole + context->length, delimiter, gap);
     memcpy(whole + context->length + gap, choice->string, choice->length);
     long n_first, n_both;
-    const int32_t *first = gm_tokenize(r->tokenizer, a, whole, kept, &n_first);
-    int32_t *both = gm_tokenize(r->tokenizer, a, whole, bytes, &n_both);
+    const char *path = r->call->choices;
+    const int32_t *first = gm_tokenize(r->tokenizer, a, path, whole, kept,
+                                       &n_first);
+    int32_t *both = gm_tokenize(r->tokenizer, a, path, whole, bytes, &n_both);
     if (n_first < 1 || n_both <= n_first || n_both - n_first > positions)
         gm_bad(r->call->choices, "line %ld: expected at least one token of "
                "context and 1 to %ld of each choice, found %ld and %ld",

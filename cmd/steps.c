@@ -20,8 +20,8 @@ static int32_t *tokens_of(gm_call *call, const char *text, const char *npy,
         tokens = gm_npy_read(a, npy, count);
     } else {
         text = gm_file_text(a, text, &bytes);
-        tokens = gm_tokenize(gm_tokenizer_open(a, call->model.dir), a, text,
-                             bytes, count);
+        tokens = gm_tokenize(gm_tokenizer_open(a, call->model.dir), a, path,
+                             text, bytes, count);
     }
     for (long i = 0; i < *count; i++)
         if (tokens[i] < 0 || tokens[i] >= call->model.config.vocab)

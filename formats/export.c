@@ -35,7 +35,8 @@ static void write_stored(gm_out *out, const gm_tensor *t, bool used) {
 /* What makes a directory loadable, besides the weights; config.json last: a
    directory without it is visibly unfinished. */
 static const char *const companions[] = {
-    "tokenizer.json", "tokenizer_config.json", "generation_config.json",
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+    "generation_config.json",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
     "chat_template.jinja", "model.safetensors.index.json", "config.json"};
 enum { COMPANIONS = sizeof companions / sizeof *companions };

@@ -443,17 +443,40 @@ static inline const char *gm_table_key(const gm_table *t, const char *key) {
 /* Token ids of a 1-D .npy file of type <i4, <i8, <u2 or <u4. */
 int32_t *gm_npy_read(gm_arena *arena, const char *path, long *count);
 
+/* --------------------------------------------------------------- unicode.c
+   [*text, *end) becomes its normal form C. */
+void gm_nfc(gm_arena *arena, const char **text, const char **end);
+
+/* A regular expression as Oniguruma reads it, or a text to be found as it is.
+   What is not known is refused: back references, looking back, names.  \p{=digit},
+   {=word}, {=punctuation} are what the pre-tokenizers and single_word mean. */
+typedef struct gm_regex gm_regex;
+const gm_regex *gm_regex_new(gm_arena *arena, const char *path,
+                             const char *pattern, bool literal);
+/* What matching needs: `steps` it may still take, then GM_ELIMIT. */
+typedef struct {
+    gm_arena arena;
+    struct gm_fork *fork;
+    size_t forks, room;
+    uint64_t steps;
+} gm_matcher;
+enum { GM_REGEX_STEPS = 2000 };
+/* The end of the match that begins at `at` in [text, end), or NULL. */
+const char *gm_regex_match(const gm_regex *regex, gm_matcher *matcher,
+                           const char *text, const char *at, const char *end);
+
 /* ------------------------------------------------------------- tokenizer.c
-   Byte-level BPE from tokenizer.json, equal to the `tokenizers` library with
-   add_special_tokens = False: GPT-2, SmolLM2, Llama 3, Qwen2/3.  Anything else
-   is refused, but truncation and padding, which are ignored. */
+   BPE from tokenizer.json, over bytes or as SentencePiece does, equal to the
+   `tokenizers` library with add_special_tokens = False.  Anything else is
+   refused, but truncation and padding, which are ignored. */
 typedef struct gm_tokenizer gm_tokenizer;
 gm_tokenizer *gm_tokenizer_open(gm_arena *arena, const char *dir);
 /* Of valid UTF-8 below 512 MiB, special tokens written out included.  As in
-   the library, a byte without a token or unk_token leaves no trace.
-   O(n log n). */
+   the library, what has neither a token nor unk_token leaves no trace.
+   `path`: where the text is from, for messages.  O(n log n). */
 int32_t *gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
-                     const char *text, size_t bytes, long *count);
+                     const char *path, const char *text, size_t bytes,
+                     long *count);
 long gm_tokenizer_size(const gm_tokenizer *tokenizer);  /* largest id + 1 */
 
 /* ------------------------------------------------------------ checkpoint.c

@@ -1,39 +1,45 @@
-/* tokenizer.c: byte-level BPE (Sennrich et al. 2016; bytes: Radford et al.
-   2019) from a tokenizer.json, giving the ids that the `tokenizers` library
-   gives with add_special_tokens = False.  What is done to a text, in order:
+/* tokenizer.c: BPE (Sennrich et al. 2016), over bytes (Radford et al. 2019) or
+   over characters (SentencePiece: Kudo and Richardson 2018), from a
+   tokenizer.json, giving the ids that the `tokenizers` library gives with
+   add_special_tokens = False.  What is done to a text, in order:
 
      1. added tokens that match raw text become ids, what lies between: pieces
-     2. a piece is normalized (NFC)
+     2. a piece is normalized (NFC, Prepend, Replace)
      3. added tokens that match normalized text become ids
-     4. pre-tokenizers (Digits, Split, ByteLevel) cut a piece into words
-     5. each byte of a word becomes the token that stands for it
+     4. pre-tokenizers (Split, Digits, Punctuation, ByteLevel, Metaspace)
+        rewrite a piece and cut it into words
+     5. each character of a word becomes its token, else those of its bytes
      6. merges: the pair of lowest rank becomes one token, until none is left
 
    Sees untrusted bytes, both the file's and the text's.  May touch: tensors.c
-   for JSON and UTF-8, unicode.h for its tables, base.c.  What it does not know
+   for JSON and UTF-8, unicode.c for patterns, base.c.  What it does not know
    it refuses, by field and value: a near miss would change every id after it.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "lib.h"
-#include "unicode.h"
 
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 enum {
-    MAX_STEPS = 8,                  /* pre-tokenizers before ByteLevel */
-    MAX_TEXT = 1 << 29,             /* NFC makes at most 3 times as much,
-                                       which int32 still counts */
-    NONE_OF = 1 << 7,               /* beside classes of unicode.h */
-    ALL = INT_MAX                   /* as many characters as there are */
+    MAX_STEPS = 32,                 /* of normalizers and pre-tokenizers */
+    MAX_TEXT = 1 << 29,
+    MAX_GROWTH = 9,                 /* NFC and a longer space: 3 times each */
+    LETTERS = 0x180                 /* has all characters that are bytes */
 };
 
-/* A pre-tokenizer: the end of the piece that begins at `at` < `end`, in which
-   at most so many digits stand together.  match NULL: all is one piece. */
+static const char SPACE[] = "\xE2\x96\x81";      /* U+2581: SentencePiece's */
+enum { SPACE_BYTES = sizeof SPACE - 1 };
+
+/* What normalizers and pre-tokenizers consist of.  What SPLIT makes of matches
+   and of what lies between: as the library's SplitDelimiterBehavior. */
 struct step {
-    const char *(*match)(const char *at, const char *end, int digits);
-    int digits;
+    enum { NFC, PREPEND, REPLACE, BYTES, SPLIT } kind;
+    const gm_regex *pattern;            /* of REPLACE and SPLIT              */
+    const char *text;                   /* that PREPEND and REPLACE put      */
+    bool unless, first;                 /* PREPEND: not before itself; only  */
+    bool invert;                        /* where the whole text begins       */
+    enum { ISOLATED, REMOVED, CONTIGUOUS, PREVIOUS, NEXT } behavior;
 };
 
 /* A token outside the model's vocabulary proper, found in the text itself. */
@@ -56,15 +62,18 @@ struct table { struct slot *slot; size_t mask; };
 
 struct gm_tokenizer {
     const char *path;
-    bool nfc, prefix_space, ignore_merges, fuse_unk;
-    struct step step[MAX_STEPS + 1];        /* the last is ByteLevel's      */
-    int steps;
-    const struct added *added;      /* a longer one before what begins it   */
-    long first[257];                /* how many begin with byte b or more   */
-    int32_t byte_id[256];           /* -1: no such token                    */
-    int32_t unk;                    /* -1: none                             */
+    bool ignore_merges, fuse_unk;
+    bool apart;         /* SPACE is a token; no merge puts it behind others */
+    struct step step[MAX_STEPS];
+    int normalizers, steps;             /* the former come first            */
+    const gm_regex *space, *word;       /* of lstrip, rstrip, single_word   */
+    const struct added *added;          /* a longer one before its parts    */
+    long first[257];                    /* how many begin with byte b or more */
+    int32_t letter_id[LETTERS];         /* of characters; -1: no such token */
+    int32_t byte_id[256];               /* of <0x00> ... when falling back  */
+    int32_t unk;                        /* -1: none                         */
     struct table vocab, merges;
-    long size;                      /* largest id + 1                       */
+    long size;                          /* largest id + 1                   */
 };
 
 struct symbol { int32_t id, previous, next; };      /* id -1: it is gone */
@@ -73,9 +82,13 @@ struct symbol { int32_t id, previous, next; };      /* id -1: it is gone */
 struct work {
     const gm_tokenizer *t;
     gm_arena arena, scratch;        /* of the call; of a word or stretch    */
+    gm_matcher matcher;
+    size_t bytes;                   /* of the text                          */
+    bool begun;                     /* something of it is done              */
     int32_t *id;                    /* [ids] the result                     */
     size_t ids, id_room;
     struct symbol *symbol;          /* of one word                          */
+    int32_t symbols;
     uint64_t *heap;                 /* order, place of merges, lowest first */
     size_t heaps;
 };
@@ -85,213 +98,18 @@ static void push_id(struct work *w, int32_t id) {
     w->id[w->ids++] = id;
 }
 
-/* The last row of a sorted table that is not behind (a, b). */
-static const uint32_t *row_of(const uint32_t (*table)[3], size_t bytes,
-                              uint32_t a, uint32_t b) {
-    size_t low = 0, high = bytes / sizeof *table;
-    while (high - low > 1) {
-        size_t middle = (low + high) / 2;
-        const uint32_t *row = table[middle];
-        if (row[0] < a || (row[0] == a && row[1] <= b)) low = middle;
-        else high = middle;
-    }
-    return table[low];
-}
-
-/* The classes of the character at `at`, and its bytes. */
-static int classes(const char *at, const char *end, int *length) {
-    uint32_t point = 0;
-    *length = gm_utf8(at, end, &point);
-    if (point < sizeof ascii_classes) return ascii_classes[point];
-    const uint32_t *row = row_of(class_ranges, sizeof class_ranges, point,
-                                 UINT32_MAX);
-    return point <= row[1] ? (int)row[2] : 0;
-}
-
-/* Past at most `most` characters of any class in `mask`, or of no class in it
-   when NONE_OF is in it too. */
-static const char *take(const char *at, const char *end, int mask, int most) {
-    bool outside = mask & NONE_OF;
-    int length;
-    while (at < end && most-- && !(classes(at, end, &length) & mask) == outside)
-        at += length;
-    return at;
-}
-
-/* The character before `at`. */
+/* The character before `at`, the one behind. */
 static const char *back(const char *at) {
     do at--; while ((*at & 0xC0) == 0x80);
     return at;
 }
 
-/* -------------------------------------------------------------------- NFC
-   Unicode Standard Annex 15.  A character that is not NFC_MAYBE begins a
-   stretch that no earlier character can influence; stretches of one such
-   character, nearly all of most texts, are copied. */
-
-/* A character of a stretch: its combining class, its place before sorting. */
-struct mark { uint32_t point; int order, place; };
-
-static int by_order(const void *a, const void *b) {
-    const struct mark *x = a, *y = b;
-    if (x->order != y->order) return x->order < y->order ? -1 : 1;
-    return (x->place > y->place) - (x->place < y->place);
-}
-
-/* Appends the full canonical decomposition, at most three levels deep, to the
-   n characters of m; how many there are then.  Hangul syllables stay whole:
-   composing their parts again would give them back, and join() lets a final
-   consonant join a whole syllable. */
-static int decompose(uint32_t point, struct mark *m, int n) {
-    const uint32_t *row = row_of(decompositions, sizeof decompositions, point,
-                                 UINT32_MAX);
-    if (point && row[0] == point) {
-        n = decompose(row[1], m, n);
-        point = row[2];
-        if (!point) return n;
-    }
-    row = row_of(mark_ranges, sizeof mark_ranges, point, UINT32_MAX);
-    m[n] = (struct mark){point, point <= row[1] ? (int)row[2] : 0, n};
-    return n + 1;
-}
-
-/* The character that a and b make together, or 0.  Hangul: one of 19 leading
-   consonants, one of 21 vowels and one of 27 final consonants. */
-static uint32_t join(uint32_t a, uint32_t b) {
-    if (a - 0x1100 < 19 && b - 0x1161 < 21)
-        return 0xAC00 + ((a - 0x1100) * 21 + (b - 0x1161)) * 28;
-    if (a - 0xAC00 < 19 * 21 * 28 && (a - 0xAC00) % 28 == 0 && b - 0x11A8 < 27)
-        return a + (b - 0x11A7);
-    const uint32_t *row = row_of(compositions, sizeof compositions, a, b);
-    return row[0] == a && row[1] == b ? row[2] : 0;
-}
-
-/* Each character joins the last starter unless something between them has
-   combining class 0 or one at least as high as its own. */
-static int compose(struct mark *m, int n) {
-    int out = 0, starter = -1, last = 0;
-    for (int i = 0; i < n; i++) {
-        struct mark next = m[i];
-        bool free = starter >= 0 && (last < next.order ||
-                                     (last == 0 && starter + 1 == out));
-        uint32_t whole = free ? join(m[starter].point, next.point) : 0;
-        if (whole) {
-            m[starter].point = whole;
-            continue;
-        }
-        if (next.order == 0) starter = out;
-        last = next.order;
-        m[out++] = next;
-    }
-    return out;
-}
-
-/* Writes the normal form of a stretch; its end. */
-static char *normal_stretch(struct work *w, const char *at, const char *end,
-                            char *to) {
-    gm_mark before = gm_arena_mark(&w->scratch);
-    struct mark *m = gm_alloc(&w->scratch, 4 * (size_t)(end - at), sizeof *m);
-    int n = 0, stop;
-    uint32_t point = 0;
-    while (at < end) {
-        at += gm_utf8(at, end, &point);
-        n = decompose(point, m, n);
-    }
-    for (int i = 0; i < n; i = stop + 1) {      /* each run of marks */
-        for (stop = i; stop < n && m[stop].order;) stop++;
-        qsort(m + i, (size_t)(stop - i), sizeof *m, by_order);
-    }
-    n = compose(m, n);
-    for (int i = 0; i < n; i++) to += gm_utf8_put(m[i].point, to);
-    gm_arena_rewind(&w->scratch, before);
-    return to;
-}
-
-/* *text, *text_end become its normal form.  No code point and no composition
-   needs more than 3 times the bytes that it is made of. */
-static void normalize(struct work *w, const char **text,
-                      const char **text_end) {
-    const char *at = *text, *end = *text_end, *next;
-    if (!w->t->nfc || take(at, end, NONE_OF | NFC_MAYBE, ALL) == end) return;
-    char *to = gm_alloc(&w->arena, (size_t)(end - at), 3);
-    for (*text = to; at < end; at = next) {
-        int length;
-        bool maybe = classes(at, end, &length) & NFC_MAYBE;
-        next = take(at + length, end, NFC_MAYBE, ALL);
-        if (maybe || next > at + length) to = normal_stretch(w, at, next, to);
-        else to = (char *)memcpy(to, at, (size_t)length) + length;
-    }
-    *text_end = to;
-}
-
-/* --------------------------------------------------------- pre-tokenizers */
-
-static bool is_newline(char c) { return c == '\r' || c == '\n'; }
-
-/* Past 's 't 're 've 'm 'll 'd, or `at`.  When case is ignored, U+017F (long
-   s) counts as s, as Unicode folds it. */
-static const char *contraction(const char *at, const char *end, bool fold) {
-    static const char *const tail[] = {"s", "t", "re", "ve", "m", "ll", "d",
-                                       "\xC5\xBF"};
-    for (int i = 0; *at == '\'' && i < 7 + fold; i++) {
-        size_t n = strlen(tail[i]);
-        if ((size_t)(end - at) > n &&
-            (fold ? strncasecmp : strncmp)(at + 1, tail[i], n) == 0)
-            return at + 1 + n;
-    }
+static const char *ahead(const char *at, const char *end) {
+    do at++; while (at < end && (*at & 0xC0) == 0x80);
     return at;
 }
 
-/* The patterns of GPT-2 (without a limit on digits) and of Llama 3 and Qwen. */
-static const char *match_words(const char *at, const char *end, int digits) {
-    const bool gpt2 = digits == ALL;
-    const char *spaced = at + (*at == ' '), *start = gpt2 ? spaced : at;
-    const char *past = contraction(at, end, !gpt2), *line;
-    if (past > at) return past;
-    if ((past = take(start, end, NUMBER, digits)) > start) return past;
-    if (!gpt2 && !is_newline(*at)) start = take(at, end, NONE_OF | LETTER, 1);
-    if ((past = take(start, end, LETTER, ALL)) > start) return past;
-    past = take(spaced, end, NONE_OF | LETTER | NUMBER | SPACE, ALL);
-    if (past > spaced) {
-        while (!gpt2 && past < end && is_newline(*past)) past++;
-        return past;
-    }
-    line = past = take(at, end, SPACE, ALL);
-    while (line > at && (gpt2 || !is_newline(line[-1]))) line--;
-    if (line > at) return line;
-    /* the last white space is left to what comes next, but not the only one */
-    return past == end || back(past) == at ? past : back(past);
-}
-
-/* Digits, or what lies between them. */
-static const char *match_digits(const char *at, const char *end, int digits) {
-    const char *past = take(at, end, DIGIT, digits);
-    return past > at ? past : take(at, end, NONE_OF | DIGIT, ALL);
-}
-
-static const struct { const char *regex; struct step step; } patterns[] = {
-    {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|"
-     "\\s+(?!\\S)|\\s+", {match_words, ALL}},
-    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|"
-     " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     {match_words, 3}},
-    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|"
-     " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     {match_words, 1}},
-};
-enum { PATTERNS = sizeof patterns / sizeof *patterns };
-
 /* ------------------------------------------------------ bytes, vocabulary */
-
-/* The character that stands for a byte in the vocabulary: itself when it is
-   visible in Latin-1, else the next one free from U+0100 on. */
-static uint32_t byte_point(uint8_t byte) {
-    if (byte >= 0x21 && byte <= 0x7E) return byte;
-    if (byte >= 0xA1 && byte != 0xAD) return byte;
-    if (byte <= 0x20) return 0x100u + byte;
-    if (byte <= 0xA0) return 0x121u + (byte - 0x7Fu);
-    return 0x143;
-}
 
 static struct table new_table(gm_arena *arena, size_t count) {
     size_t slots = 16;
@@ -302,18 +120,21 @@ static struct table new_table(gm_arena *arena, size_t count) {
 
 /* The slot of the key, or the empty one where it goes. */
 static struct slot *slot_of(const struct table *t, uint64_t key,
-                            const char *text) {
+                            const char *text, size_t bytes) {
     uint64_t x = (key ^ key >> 32) * 0x9E3779B97F4A7C15u;
     for (size_t i = (x ^ x >> 29) & t->mask;; i = (i + 1) & t->mask) {
         struct slot *s = &t->slot[i];
-        if (!s->order || (s->key == key && (!text || !strcmp(s->text, text))))
+        if (!s->order || (s->key == key &&
+                          (!text || (strlen(s->text) == bytes &&
+                                     !memcmp(s->text, text, bytes)))))
             return s;
     }
 }
 
-static uint64_t text_key(const char *text) {
+static uint64_t text_key(const char *text, size_t bytes) {
     uint64_t hash = 0xCBF29CE484222325u;            /* FNV-1a */
-    for (; *text; text++) hash = (hash ^ (uint8_t)*text) * 0x100000001B3u;
+    for (size_t i = 0; i < bytes; i++)
+        hash = (hash ^ (uint8_t)text[i]) * 0x100000001B3u;
     return hash;
 }
 
@@ -322,37 +143,43 @@ static uint64_t pair_key(int32_t a, int32_t b) {
 }
 
 /* -1: not in the vocabulary. */
-static int32_t token_id(const gm_tokenizer *t, const char *text) {
-    const struct slot *s = slot_of(&t->vocab, text_key(text), text);
+static int32_t token_id(const gm_tokenizer *t, const char *text, size_t bytes) {
+    const struct slot *s = slot_of(&t->vocab, text_key(text, bytes), text,
+                                   bytes);
     return s->order ? s->id : -1;
 }
 
-/* The id of the whole word if the vocabulary has it, else -1. */
-static int32_t whole_word(struct work *w, const char *at, const char *end) {
-    gm_mark before = gm_arena_mark(&w->scratch);
-    char *key = gm_alloc(&w->scratch, 2 * (size_t)(end - at) + 1, 1), *to = key;
-    for (; at < end; at++) to += gm_utf8_put(byte_point((uint8_t)*at), to);
-    int32_t id = token_id(w->t, key);
-    gm_arena_rewind(&w->scratch, before);
-    return id;
+static void push_symbol(struct work *w, int32_t id) {
+    const int32_t n = w->symbols++;
+    w->symbol[n] = (struct symbol){id, n - 1, n + 1};
 }
 
-/* One symbol a byte, linked in order; returns how many.  A byte without a
-   token becomes the unknown token, or nothing where there is none. */
-static int32_t spell(struct work *w, const char *at, const char *end) {
-    int32_t n = 0;
-    bool known = true;
-    for (; at < end; at++) {
-        int32_t id = w->t->byte_id[(uint8_t)*at];
-        bool fused = !known && w->t->fuse_unk;
-        known = id >= 0;
-        if (!known && !fused) id = w->t->unk;
-        if (id < 0) continue;
-        w->symbol[n] = (struct symbol){id, n - 1, n + 1};
-        n++;
+/* One symbol a character, linked in order.  One without a token becomes the
+   tokens of its bytes, when all have one, else the unknown token if there is
+   one, which (as in the library) waits for the next token that is known or,
+   unless several are fused, unknown. */
+static void spell(struct work *w, const char *at, const char *end) {
+    const gm_tokenizer *t = w->t;
+    bool waits = false;
+    w->symbols = 0;
+    for (const char *next; at < end; at = next) {
+        uint32_t c;
+        next = at + gm_utf8(at, end, &c);
+        const int32_t id = c < LETTERS ? t->letter_id[c] :
+                           token_id(t, at, (size_t)(next - at));
+        const char *byte = at;
+        while (id < 0 && byte < next && t->byte_id[(uint8_t)*byte] >= 0) byte++;
+        if (id < 0 && byte == next) {
+            for (byte = at; byte < next; byte++)
+                push_symbol(w, t->byte_id[(uint8_t)*byte]);
+            continue;
+        }
+        if (waits && (id >= 0 || !t->fuse_unk)) push_symbol(w, t->unk);
+        waits = id < 0 && t->unk >= 0;
+        if (id >= 0) push_symbol(w, id);
     }
-    if (n) w->symbol[n - 1].next = -1;
-    return n;
+    if (waits) push_symbol(w, t->unk);
+    if (w->symbols) w->symbol[w->symbols - 1].next = -1;
 }
 
 /* ------------------------------------------------------------------ merges */
@@ -381,7 +208,7 @@ static const struct slot *merge_at(const struct work *w, int32_t place) {
     const struct symbol *s = w->symbol;
     if (place < 0 || s[place].id < 0 || s[place].next < 0) return NULL;
     const uint64_t pair = pair_key(s[place].id, s[s[place].next].id);
-    const struct slot *m = slot_of(&w->t->merges, pair, NULL);
+    const struct slot *m = slot_of(&w->t->merges, pair, NULL, 0);
     return m->order ? m : NULL;
 }
 
@@ -391,11 +218,11 @@ static void consider(struct work *w, int32_t place) {
 }
 
 /* Lowest rank first, leftmost first among equals; what is queued may have lost
-   its symbols to an earlier merge since.  Every merge removes a symbol and
-   queues at most two more: the heap stays below 3 n. */
-static void merge_word(struct work *w, int32_t n) {
+   its symbols to an earlier merge since.  Every merge leaves the queue and
+   puts at most two there: it stays below 2 n. */
+static void merge_word(struct work *w) {
     w->heaps = 0;
-    for (int32_t i = 0; i + 1 < n; i++) consider(w, i);
+    for (int32_t i = 0; i + 1 < w->symbols; i++) consider(w, i);
     while (w->heaps) {
         const uint64_t first = heap_pop(w);
         const int32_t place = (int32_t)(first & INT32_MAX);
@@ -411,47 +238,167 @@ static void merge_word(struct work *w, int32_t n) {
     }
 }
 
-static void encode_word(struct work *w, const char *at, const char *end) {
-    size_t bytes = (size_t)(end - at);
-    int32_t id = w->t->ignore_merges ? whole_word(w, at, end) : -1;
-    if (id >= 0) {
-        push_id(w, id);
-        return;
-    }
+static void encode_part(struct work *w, const char *at, const char *end) {
     gm_mark before = gm_arena_mark(&w->scratch);
-    w->symbol = gm_alloc(&w->scratch, bytes, sizeof *w->symbol);
-    w->heap = gm_alloc(&w->scratch, bytes, 3 * sizeof *w->heap);
-    int32_t n = spell(w, at, end);
-    merge_word(w, n);
-    for (int32_t i = n ? 0 : -1; i >= 0; i = w->symbol[i].next)
+    w->symbol = gm_alloc(&w->scratch, (size_t)(end - at), sizeof *w->symbol);
+    spell(w, at, end);
+    w->heap = gm_alloc(&w->scratch, (size_t)w->symbols, 2 * sizeof *w->heap);
+    merge_word(w);
+    for (int32_t i = w->symbols ? 0 : -1; i >= 0; i = w->symbol[i].next)
         push_id(w, w->symbol[i].id);
     gm_arena_rewind(&w->scratch, before);
 }
 
-/* ------------------------------------------------- pieces and added tokens */
+static bool is_space(const char *at, const char *end) {
+    return end - at >= SPACE_BYTES && !memcmp(at, SPACE, SPACE_BYTES);
+}
 
-/* Cuts a piece by pre-tokenizer `step`, its parts by the next one, ...; what
-   the last one, ByteLevel, leaves are words. */
-static void cut(struct work *w, int step, const char *at, const char *end) {
+/* A whole text may be one word: parts that no merge can join are shorter. */
+static void encode_word(struct work *w, const char *at, const char *end) {
+    const size_t bytes = (size_t)(end - at);
+    int32_t id = w->t->ignore_merges ? token_id(w->t, at, bytes) : -1;
+    w->begun = true;
+    if (id >= 0) {
+        push_id(w, id);
+        return;
+    }
+    const char *part = at;
+    for (bool space = true, was; w->t->apart && at < end; at = ahead(at, end)) {
+        was = space;
+        space = is_space(at, end);
+        if (!space || was) continue;
+        encode_part(w, part, at);
+        part = at;
+    }
+    encode_part(w, part, end);
+}
+
+/* ------------------------------------------------------------------- steps */
+
+/* A stretch of a piece: a match of the step's pattern or what lies between. */
+struct cut {
+    struct work *w;
+    const struct step *step;
+    void (*act)(struct cut *c, const char *at, const char *end, bool match);
+    const char *begin, *stop;       /* SPLIT: of what is not passed on yet   */
+    bool match;                     /* whether its last stretch is one       */
+    char *to;                       /* REPLACE: its end, NULL: measures only */
+    size_t bytes;                   /* of the result                         */
+};
+
+/* Matches from left to right; an empty one not right behind another. */
+static void each(struct cut *c, const char *text, const char *end) {
+    const char *at = text, *done = text, *past = NULL, *stop;
+    uint32_t point;
+    for (;;) {
+        stop = gm_regex_match(c->step->pattern, &c->w->matcher, text, at, end);
+        if (stop && (stop > at || past != at)) {
+            if (at > done) c->act(c, done, at, false);
+            c->act(c, at, stop, true);
+            at = done = past = stop;
+        } else if (at < end) {
+            at += gm_utf8(at, end, &point);
+        } else {
+            break;
+        }
+    }
+    if (done < end) c->act(c, done, end, false);
+}
+
+static void apply(struct work *w, int step, const char *at, const char *end);
+
+static void pass_on(struct cut *c) {
+    if (c->begin == c->stop) return;
+    if (c->step->behavior != REMOVED || !c->match)
+        apply(c->w, (int)(c->step - c->w->t->step) + 1, c->begin, c->stop);
+    c->w->begun = true;
+}
+
+static void split(struct cut *c, const char *at, const char *end, bool match) {
+    const struct step *s = c->step;
+    match ^= s->invert;
+    if (!c->begin || !(s->behavior == CONTIGUOUS ? match == c->match :
+                       s->behavior == PREVIOUS ? match && !c->match :
+                       s->behavior == NEXT && c->match && !match)) {
+        pass_on(c);
+        c->begin = at;
+    }
+    c->stop = end;
+    c->match = match;
+}
+
+static void replace(struct cut *c, const char *at, const char *end,
+                    bool match) {
+    const char *from = match ? c->step->text : at;
+    const size_t n = match ? strlen(from) : (size_t)(end - at);
+    if (c->to) c->to = (char *)memcpy(c->to, from, n) + n;
+    c->bytes += n;
+}
+
+/* The character that stands for a byte in the vocabulary: itself when it is
+   visible in Latin-1, else the next one free from U+0100 on. */
+static uint32_t byte_point(uint8_t byte) {
+    if (byte >= 0x21 && byte <= 0x7E) return byte;
+    if (byte >= 0xA1 && byte != 0xAD) return byte;
+    if (byte <= 0x20) return 0x100u + byte;
+    if (byte <= 0xA0) return 0x121u + (byte - 0x7Fu);
+    return 0x143;
+}
+
+/* Room for what a step makes of a piece. */
+static char *room_for(struct work *w, size_t bytes) {
+    if (bytes > MAX_GROWTH * w->bytes + 1024)
+        gm_fail(GM_ELIMIT, "%s: its steps make more than %d times as much of a "
+                "text", w->t->path, MAX_GROWTH);
+    return gm_alloc(&w->scratch, bytes, 1);
+}
+
+/* Rewrites a piece, in the scratch arena, as a step that is no SPLIT says. */
+static void rewrite(struct work *w, const struct step *s, const char **text,
+                    const char **text_end) {
+    const char *at = *text, *end = *text_end;
+    const size_t n = (size_t)(end - at), k = s->text ? strlen(s->text) : 0;
+    struct cut c = {.w = w, .step = s, .act = replace};
+    char *to;
+    switch (s->kind) {
+    case PREPEND:
+        if ((s->first && w->begun) ||
+            (s->unless && n >= k && !memcmp(at, s->text, k)))
+            return;
+        *text = to = room_for(w, n + k);
+        memcpy(to, s->text, k);
+        memcpy(to + k, at, n);
+        *text_end = to + k + n;
+        return;
+    case REPLACE:
+        each(&c, at, end);
+        *text = c.to = room_for(w, c.bytes);
+        each(&c, at, end);
+        *text_end = c.to;
+        return;
+    case BYTES:
+        *text = to = room_for(w, 2 * n);
+        while (at < end) to += gm_utf8_put(byte_point((uint8_t)*at++), to);
+        *text_end = to;
+        return;
+    case NFC: gm_nfc(&w->scratch, text, text_end); return;
+    case SPLIT: return;
+    }
+}
+
+/* All steps from `step` on; what the last one leaves are words. */
+static void apply(struct work *w, int step, const char *at, const char *end) {
     const gm_tokenizer *t = w->t;
-    const struct step *s = &t->step[step];
-    bool last = step == t->steps - 1;
     gm_mark before = gm_arena_mark(&w->scratch);
-    if (last && t->prefix_space && *at != ' ') {
-        size_t bytes = (size_t)(end - at);
-        char *spaced = gm_alloc(&w->scratch, bytes + 1, 1);
-        *spaced = ' ';
-        memcpy(spaced + 1, at, bytes);
-        at = spaced;
-        end = spaced + bytes + 1;
-    }
-    for (const char *next; at < end; at = next) {
-        next = s->match ? s->match(at, end, s->digits) : end;
-        if (last) encode_word(w, at, next);
-        else cut(w, step + 1, at, next);
-    }
+    for (; step < t->steps && t->step[step].kind != SPLIT; step++)
+        rewrite(w, &t->step[step], &at, &end);
+    struct cut c = {.w = w, .step = &t->step[step], .act = split};
+    if (at < end && step == t->steps) encode_word(w, at, end);
+    if (at < end && step < t->steps) each(&c, at, end), pass_on(&c);
     gm_arena_rewind(&w->scratch, before);
 }
+
+/* ------------------------------------------------- pieces and added tokens */
 
 /* The longest added token of a pass (0: over raw text, 1: over normalized
    text) that stands at `at`, or NULL. */
@@ -467,52 +414,65 @@ static const struct added *added_at(const gm_tokenizer *t, int pass,
     return NULL;
 }
 
+static bool one_of(struct work *w, const gm_regex *set, const char *at,
+                   const char *end) {
+    return at < end && gm_regex_match(set, &w->matcher, at, at, end);
+}
+
 /* Finds added tokens, leftmost and longest; what lies between goes to the next
    pass, then to the pre-tokenizers.  As in the library, lstrip takes the white
    space before a token along as far as none has it yet, rstrip that after it,
    be it other tokens; one that is left nothing of its own gives no id. */
 static void find(struct work *w, int pass, const char *text, const char *end) {
-    if (text >= end) return;
-    if (pass == 1) normalize(w, &text, &end);
+    const gm_tokenizer *t = w->t;
+    gm_mark before = gm_arena_mark(&w->scratch);
+    if (text == end) return;
+    for (int i = 0; pass == 1 && i < t->normalizers; i++)
+        rewrite(w, &t->step[i], &text, &end);
     if (pass == 2) {
-        cut(w, 0, text, end);
+        apply(w, t->normalizers, text, end);
         return;
     }
     const char *done = text;
     for (const char *at = text; at < end;) {
-        const struct added *a = added_at(w->t, pass, at, end);
+        const struct added *a = added_at(t, pass, at, end);
         const char *start = at, *stop = at + (a ? a->length : 1);
         at = stop;
         if (!a) continue;
         if (a->single_word &&
-            ((start > text && take(back(start), start, WORD, 1) == start) ||
-             take(stop, end, WORD, 1) > stop))
+            ((start > text && one_of(w, t->word, back(start), end)) ||
+             one_of(w, t->word, stop, end)))
             continue;
         while (a->lstrip && start > done &&
-               take(back(start), start, SPACE, 1) == start)
+               one_of(w, t->space, back(start), end))
             start = back(start);
         if (a->lstrip && start < done) start = done;
-        if (a->rstrip) stop = take(stop, end, SPACE, ALL);
+        while (a->rstrip && one_of(w, t->space, stop, end))
+            stop = ahead(stop, end);
         if (start >= stop) continue;
-        find(w, pass + 1, done, start);
+        if (start > done) find(w, pass + 1, done, start);
         push_id(w, a->id);
+        w->begun = true;
         done = stop;
     }
     find(w, pass + 1, done, end);
+    gm_arena_rewind(&w->scratch, before);
 }
 
 int32_t *gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
-                     const char *text, size_t bytes, long *count) {
-    struct work w = {.t = tokenizer};
+                     const char *path, const char *text, size_t bytes,
+                     long *count) {
+    struct work w = {.t = tokenizer, .bytes = bytes};
     const char *end = text + bytes;
     uint32_t point;
     if (bytes >= MAX_TEXT)
-        gm_fail(GM_ELIMIT, "text of %zu bytes, expected fewer than %d", bytes,
-                MAX_TEXT);
+        gm_fail(GM_ELIMIT, "%s: %zu bytes of text, expected fewer than %d",
+                path, bytes, MAX_TEXT);
     for (const char *at = text; at < end; at += gm_utf8(at, end, &point))
         if (!gm_utf8(at, end, &point))
-            gm_bad("text", "byte 0x%02X at offset %td is not valid UTF-8",
+            gm_bad(path, "byte 0x%02X at offset %td is not valid UTF-8",
                    (uint8_t)*at, at - text);
+    w.matcher.steps = 10000000 + GM_REGEX_STEPS * (uint64_t)bytes;
     gm_alloc(&w.scratch, 1, 1);     /* keeps the first chunk for all words */
     find(&w, 0, text, end);
     int32_t *tokens = gm_alloc(arena, w.ids, sizeof *tokens);
@@ -520,6 +480,7 @@ int32_t *gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
     *count = (long)w.ids;
     gm_arena_free(&w.scratch);
     gm_arena_free(&w.arena);
+    gm_arena_free(&w.matcher.arena);
     return tokens;
 }
 
@@ -576,80 +537,155 @@ static const gm_json *parts(const struct load *l, const gm_json *object,
     return v;
 }
 
-static void load_normalizer(const struct load *l, const gm_json *n) {
-    static const char expected[] = "null, NFC or a Sequence of NFC";
-    const gm_json *type = gm_json_get(n, "type");
-    if (is_null(n)) return;
-    if (n->type != GM_JSON_OBJECT) refuse(l, "normalizer", n, expected);
-    l->t->nfc = gm_json_is(type, "NFC");
-    if (l->t->nfc) return;
-    if (!gm_json_is(type, "Sequence"))
-        refuse(l, "normalizer.type", type, expected);
-    n = parts(l, n, "normalizer.normalizers", GM_JSON_ARRAY)->child;
-    for (l->t->nfc = n; n; n = n->next)
-        if (!gm_json_is(gm_json_get(n, "type"), "NFC"))
-            refuse(l, "normalizer.normalizers[].type", gm_json_get(n, "type"),
-                   "NFC");
-}
-
-/* Isolated keeps all pieces; so does Removed of what does not match, since the
-   known patterns leave nothing unmatched. */
-static struct step load_split(const struct load *l, const gm_json *p) {
-    const gm_json *regex = gm_json_get(gm_json_get(p, "pattern"), "Regex");
-    const gm_json *behavior = gm_json_get(p, "behavior");
-    bool invert = flag(l, p, "pre_tokenizer.invert", -1);
-    if (!gm_json_is(behavior, "Isolated") &&
-        !(gm_json_is(behavior, "Removed") && invert))
-        refuse(l, "pre_tokenizer.behavior", behavior,
-               "Isolated (or Removed with invert)");
-    for (int i = 0; i < PATTERNS; i++)
-        if (gm_json_is(regex, patterns[i].regex)) return patterns[i].step;
-    refuse(l, "pre_tokenizer.pattern.Regex", regex,
-           "the pattern of GPT-2, Llama 3 or Qwen2");
-}
-
-/* One pre-tokenizer; the last one, and only that, must be ByteLevel. */
-static void load_step(const struct load *l, const gm_json *p, bool last) {
-    const gm_json *type = gm_json_get(p, "type");
+static struct step *new_step(const struct load *l, int kind) {
     gm_tokenizer *t = l->t;
-    struct step step = {NULL, ALL};
-    if (last && gm_json_is(type, "ByteLevel")) {
-        t->prefix_space = flag(l, p, "pre_tokenizer.add_prefix_space", -1);
-        if (flag(l, p, "pre_tokenizer.use_regex", 1)) step.match = match_words;
-    } else if (!last && gm_json_is(type, "Split")) {
-        step = load_split(l, p);
-    } else if (!last && gm_json_is(type, "Digits")) {
-        step.match = match_digits;
-        if (flag(l, p, "pre_tokenizer.individual_digits", -1)) step.digits = 1;
+    if (t->steps == MAX_STEPS)
+        gm_bad(t->path, "more than %d normalizers and pre-tokenizers",
+               MAX_STEPS);
+    t->step[t->steps] = (struct step){.kind = kind};
+    return &t->step[t->steps++];
+}
+
+/* A text that is put somewhere. */
+static const char *content(const struct load *l, const gm_json *object,
+                           const char *field) {
+    const gm_json *v = member(object, field);
+    if (!is_plain(v)) refuse(l, field, v, "a string without \\u0000");
+    return gm_format(l->arena, "%s", v->string);
+}
+
+/* {"Regex": text} or {"String": text} */
+static const gm_regex *load_pattern(const struct load *l, const gm_json *v,
+                                    const char *field) {
+    const gm_json *pattern = member(v, field);
+    const gm_json *regex = gm_json_get(pattern, "Regex");
+    const gm_json *string = gm_json_get(pattern, "String");
+    if (!is_plain(regex ? regex : string))
+        refuse(l, field, pattern, "{\"Regex\": text} or {\"String\": text}");
+    return gm_regex_new(l->arena, gm_format(l->arena, "%s: %s", l->t->path,
+                                            field),
+                        (regex ? regex : string)->string, !regex);
+}
+
+static void load_normalizer(const struct load *l, const gm_json *n) {
+    const gm_json *type = gm_json_get(n, "type");
+    struct step *s;
+    if (is_null(n)) return;
+    if (gm_json_is(type, "NFC")) {
+        new_step(l, NFC);
+    } else if (gm_json_is(type, "Prepend")) {
+        s = new_step(l, PREPEND);
+        s->text = content(l, n, "normalizer.prepend");
+    } else if (gm_json_is(type, "Replace")) {
+        s = new_step(l, REPLACE);
+        s->text = content(l, n, "normalizer.content");
+        s->pattern = load_pattern(l, n, "normalizer.pattern");
+    } else if (gm_json_is(type, "Sequence")) {
+        n = parts(l, n, "normalizer.normalizers", GM_JSON_ARRAY)->child;
+        for (; n; n = n->next) load_normalizer(l, n);
     } else {
-        refuse(l, "pre_tokenizer.type", type, last ? "ByteLevel as the last" :
-               "Digits or Split before ByteLevel");
+        refuse(l, "normalizer.type", type ? type : n,
+               "null, NFC, Prepend, Replace or a Sequence of them");
     }
-    if (!last && t->steps == MAX_STEPS)
-        gm_bad(t->path, "pre_tokenizer: more than %d steps", MAX_STEPS);
-    t->step[t->steps++] = step;
+}
+
+static void new_split(const struct load *l, const char *pattern, int behavior) {
+    struct step *s = new_step(l, SPLIT);
+    s->pattern = gm_regex_new(l->arena, l->t->path, pattern, false);
+    s->behavior = behavior;
+}
+
+static void load_behavior(const struct load *l, const gm_json *p) {
+    static const char *const names[] = {"Isolated", "Removed", "Contiguous",
+                                        "MergedWithPrevious", "MergedWithNext"};
+    const gm_json *v = gm_json_get(p, "behavior");
+    int i = 0;
+    while (i < 5 && !gm_json_is(v, names[i])) i++;
+    if (i == 5)
+        refuse(l, "pre_tokenizer.behavior", v, "Isolated, Removed, Contiguous, "
+               "MergedWithPrevious or MergedWithNext");
+    l->t->step[l->t->steps - 1].behavior = i;
+}
+
+/* Each space becomes the replacement, which begins what it begins. */
+static void load_metaspace(const struct load *l, const gm_json *p) {
+    const gm_json *scheme = gm_json_get(p, "prepend_scheme");
+    const char *to = content(l, p, "pre_tokenizer.replacement");
+    uint32_t point;
+    if (!*to || to[gm_utf8(to, to + strlen(to), &point)])
+        refuse(l, "pre_tokenizer.replacement", gm_json_get(p, "replacement"),
+               "one character");
+    const bool never = gm_json_is(scheme, "never"),
+               first = gm_json_is(scheme, "first"),
+               bare = !flag(l, p, "pre_tokenizer.add_prefix_space", 1);
+    if (scheme && ((!never && !first && !gm_json_is(scheme, "always")) ||
+                   (bare && !never)))
+        refuse(l, "pre_tokenizer.prepend_scheme", scheme, !bare ?
+               "always, first or never" : "never, with add_prefix_space false");
+    struct step *s = new_step(l, REPLACE);
+    s->pattern = gm_regex_new(l->arena, l->t->path, " ", true);
+    s->text = to;
+    if (!never && !bare) {
+        s = new_step(l, PREPEND);
+        s->text = to;
+        s->unless = true;
+        s->first = first;
+    }
+    if (!flag(l, p, "pre_tokenizer.split", 1)) return;
+    s = new_step(l, SPLIT);
+    s->pattern = gm_regex_new(l->arena, l->t->path, to, true);
+    s->behavior = NEXT;
+}
+
+static void load_byte_level(const struct load *l, const gm_json *p) {
+    if (flag(l, p, "pre_tokenizer.add_prefix_space", -1)) {
+        struct step *s = new_step(l, PREPEND);
+        s->text = " ";
+        s->unless = true;
+    }
+    if (flag(l, p, "pre_tokenizer.use_regex", 1))
+        new_split(l, "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+|"
+                  " ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", ISOLATED);
+    new_step(l, BYTES);
 }
 
 static void load_pre_tokenizer(const struct load *l, const gm_json *p) {
-    const gm_json *list = gm_json_get(p, "pretokenizers");
-    const bool many = gm_json_is(gm_json_get(p, "type"), "Sequence");
-    if (many && (!list || list->type != GM_JSON_ARRAY || !list->child))
-        refuse(l, "pre_tokenizer.pretokenizers", list,
-               "an array ending in ByteLevel");
-    if (!many) load_step(l, p, true);
-    else for (p = list->child; p; p = p->next) load_step(l, p, !p->next);
+    const gm_json *type = gm_json_get(p, "type");
+    if (is_null(p)) return;
+    if (gm_json_is(type, "ByteLevel")) {
+        load_byte_level(l, p);
+    } else if (gm_json_is(type, "Metaspace")) {
+        load_metaspace(l, p);
+    } else if (gm_json_is(type, "Split")) {
+        struct step *s = new_step(l, SPLIT);
+        s->pattern = load_pattern(l, p, "pre_tokenizer.pattern");
+        s->invert = flag(l, p, "pre_tokenizer.invert", -1);
+        load_behavior(l, p);
+    } else if (gm_json_is(type, "Digits")) {
+        new_split(l, "\\p{=digit}",
+                  flag(l, p, "pre_tokenizer.individual_digits", -1) ?
+                  ISOLATED : CONTIGUOUS);
+    } else if (gm_json_is(type, "Punctuation")) {
+        new_split(l, "\\p{=punctuation}", ISOLATED);
+        if (gm_json_get(p, "behavior")) load_behavior(l, p);
+    } else if (gm_json_is(type, "Sequence")) {
+        p = parts(l, p, "pre_tokenizer.pretokenizers", GM_JSON_ARRAY)->child;
+        for (; p; p = p->next) load_pre_tokenizer(l, p);
+    } else {
+        refuse(l, "pre_tokenizer.type", type ? type : p, "null, ByteLevel, "
+               "Metaspace, Split, Digits, Punctuation or a Sequence of them");
+    }
 }
 
 /* What would change the ids in ways that are not written here: values, as
    messages show them, that would not. */
 static void load_options(const struct load *l) {
     static const struct { const char *field, *fine, *expected; } options[] = {
-        {"model.type", "\"BPE\"", "BPE"},
+        {"model.type", "nothing \"BPE\"", "BPE"},
         {"model.dropout", "nothing null -0", "null or 0"},
         {"model.continuing_subword_prefix", "nothing null \"\"",
          "null or \"\""},
         {"model.end_of_word_suffix", "nothing null \"\"", "null or \"\""},
-        {"model.byte_fallback", "nothing null false", "false"},
     };
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         const gm_json *v = member(l->model, options[i].field);
@@ -673,20 +709,27 @@ static int32_t load_id(const struct load *l, const gm_json *v,
 static void load_vocab(const struct load *l) {
     const gm_json *v = parts(l, l->model, "model.vocab", GM_JSON_OBJECT);
     const gm_json *unk = gm_json_get(l->model, "unk_token");
+    const bool fallback = flag(l, l->model, "model.byte_fallback", 0);
     gm_tokenizer *t = l->t;
-    char letter[5];
     t->vocab = new_table(l->arena, v->length);
     for (const gm_json *c = v->child; c; c = c->next) {
-        const uint64_t key = text_key(c->key);
+        const size_t bytes = strlen(c->key);
+        const uint64_t key = text_key(c->key, bytes);
         const char *text = gm_format(l->arena, "%s", c->key);
-        *slot_of(&t->vocab, key, text) =
+        *slot_of(&t->vocab, key, text, bytes) =
             (struct slot){text, key, 1, load_id(l, c, text)};
     }
-    for (int b = 0; b < 256; b++) {
-        letter[gm_utf8_put(byte_point((uint8_t)b), letter)] = 0;
-        t->byte_id[b] = token_id(t, letter);
+    for (int i = 0; i < LETTERS; i++) {
+        char letter[5];
+        t->letter_id[i] = token_id(t, letter, (size_t)gm_utf8_put((uint32_t)i,
+                                                                  letter));
     }
-    t->unk = unk && unk->type == GM_JSON_STRING ? token_id(t, unk->string) : -1;
+    for (int b = 0; b < 256; b++) {
+        char code[8];
+        snprintf(code, sizeof code, "<0x%02X>", (unsigned)b);
+        t->byte_id[b] = fallback ? token_id(t, code, 6) : -1;
+    }
+    t->unk = is_plain(unk) ? token_id(t, unk->string, unk->length) : -1;
     if (t->unk < 0 && !is_null(unk))
         refuse(l, "model.unk_token", unk, "null or a token of the vocabulary");
 }
@@ -714,6 +757,7 @@ static void load_merges(struct load *l) {
     if (list->length >= UINT32_MAX)
         refuse(l, "model.merges", list, "fewer than 2^32 merges");
     t->merges = new_table(l->arena, list->length);
+    t->apart = token_id(t, SPACE, SPACE_BYTES) >= 0;
     for (const gm_json *v = list->child; v; v = v->next, index++) {
         const char *text[3];
         int32_t id[3];
@@ -725,11 +769,15 @@ static void load_merges(struct load *l) {
                    "[\"a\", \"b\"]", index);
         text[2] = gm_format(&l->scratch, "%s%s", text[0], text[1]);
         for (int i = 0; i < 3; i++)
-            if ((id[i] = token_id(t, text[i])) < 0)
+            if ((id[i] = token_id(t, text[i], strlen(text[i]))) < 0)
                 gm_bad(t->path, "model.merges[%ld]: \"%.160s\" is not in "
                        "model.vocab", index, text[i]);
+        const size_t n = strlen(text[0]), m = strlen(text[1]);
+        if (is_space(text[1], text[1] + m) &&
+            (n < SPACE_BYTES || strcmp(text[0] + n - SPACE_BYTES, SPACE)))
+            t->apart = false;
         const uint64_t pair = pair_key(id[0], id[1]);
-        *slot_of(&t->merges, pair, NULL) =
+        *slot_of(&t->merges, pair, NULL, 0) =
             (struct slot){NULL, pair, ++order, id[2]};
         gm_arena_rewind(&l->scratch, before);
     }
@@ -759,10 +807,10 @@ static void load_added_token(const struct load *l, const gm_json *v,
         .single_word = flag(l, v, "added_tokens[].single_word", -1),
         .normalized = flag(l, v, "added_tokens[].normalized", -1),
     };
-    const uint64_t key = text_key(a.content);
-    struct slot *s = slot_of(seen, key, a.content);
+    const uint64_t key = text_key(a.content, a.length);
+    struct slot *s = slot_of(seen, key, a.content, a.length);
     if (!s->order) *s = (struct slot){a.content, key, 1, (int32_t)*n};
-    const int32_t i = s->id, known = token_id(l->t, a.content);
+    const int32_t i = s->id, known = token_id(l->t, a.content, a.length);
     const int32_t given = known >= 0 ? known : i < *n ? list[i].id : *next;
     if (given != id)
         gm_bad(l->t->path, "added_tokens: \"%.160s\" has id %d, expected %d "
@@ -776,13 +824,18 @@ static void load_added_token(const struct load *l, const gm_json *v,
 
 /* A token that matches normalized text is searched in its normal form. */
 static void normalize_added(const struct load *l, struct added *a) {
-    struct work w = {.t = l->t};
+    struct work w = {.t = l->t, .bytes = a->length,
+                     .matcher.steps = 10000000};
     const char *at = a->content, *end = at + a->length;
-    normalize(&w, &at, &end);
+    for (int i = 0; i < l->t->normalizers && at < end; i++)
+        rewrite(&w, &l->t->step[i], &at, &end);
+    if (at == end)
+        gm_bad(l->t->path, "added_tokens: nothing is left of \"%.160s\" when "
+               "normalized", a->content);
     a->length = (size_t)(end - at);
     a->content = gm_format(l->arena, "%.*s", (int)a->length, at);
     gm_arena_free(&w.scratch);
-    gm_arena_free(&w.arena);
+    gm_arena_free(&w.matcher.arena);
 }
 
 /* A longer token comes before the ones that it begins with. */
@@ -815,21 +868,34 @@ static void load_added(struct load *l, const gm_json *root) {
     l->t->added = a;
 }
 
+static void load(void *context) {
+    struct load *l = context;
+    gm_tokenizer *t = l->t;
+    const gm_json *root = gm_json_read(&l->scratch, t->path);
+    const gm_json *version = gm_json_get(root, "version");
+    if (version && !gm_json_is(version, "1.0"))
+        refuse(l, "version", version, "1.0");
+    l->model = gm_json_get(root, "model");
+    load_normalizer(l, gm_json_get(root, "normalizer"));
+    t->normalizers = t->steps;
+    load_pre_tokenizer(l, gm_json_get(root, "pre_tokenizer"));
+    load_options(l);
+    load_vocab(l);
+    load_merges(l);
+    load_added(l, root);
+    t->space = gm_regex_new(l->arena, t->path, "\\s", false);
+    t->word = gm_regex_new(l->arena, t->path, "\\p{=word}", false);
+}
+
 gm_tokenizer *gm_tokenizer_open(gm_arena *arena, const char *dir) {
     gm_tokenizer *t = gm_alloc(arena, 1, sizeof *t);
     struct load l = {.t = t, .arena = arena};
+    gm_error error;
     t->path = gm_format(arena, "%s/tokenizer.json", dir);
-    const gm_json *root = gm_json_read(&l.scratch, t->path);
-    const gm_json *version = gm_json_get(root, "version");
-    if (version && !gm_json_is(version, "1.0"))
-        refuse(&l, "version", version, "1.0");
-    l.model = gm_json_get(root, "model");
-    load_normalizer(&l, gm_json_get(root, "normalizer"));
-    load_pre_tokenizer(&l, gm_json_get(root, "pre_tokenizer"));
-    load_options(&l);
-    load_vocab(&l);
-    load_merges(&l);
-    load_added(&l, root);
+    const gm_status status = gm_try(load, &l, &error);
     gm_arena_free(&l.scratch);
+    if (status)
+        gm_fail(status, "%s; token ids made elsewhere: --tokens FILE.npy",
+                error.text);
     return t;
 }

@@ -154,6 +154,14 @@ if [ "$stated" = "$(wc -c <"$w/kept.packed" | tr -d ' ')" ] &&
     awk -F '\t' 'NR == 2 { exit !($1 > 4 && $1 < 8) }' "$w/out"; then ok; else
     bad "modules of 16 bits: $(cat "$w/out")"; fi
 
+# what makes the model loadable goes along, SentencePiece's own file too
+rm -rf "$w/m"; cp -r $m "$w/m"; echo pieces >"$w/m/tokenizer.model"
+succeed quantize "$w/m" --alloc "$w/kept.tsv" --bits 2,16 --group 64 \
+    --cache "$w/kept" --out "$w/kept-hf"
+for f in tokenizer.json tokenizer.model config.json; do
+    if cmp "$w/m/$f" "$w/kept-hf/$f"; then ok; else bad "not copied: $f"; fi
+done
+
 # relaxations, norms, recipes by name; what is given beside a recipe wins
 # shellcheck disable=SC2086
 succeed fit $m --calib data/calib.txt --out "$w/paper" $small --recipe paper

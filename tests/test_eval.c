@@ -144,7 +144,7 @@ static void perplexity_of_transformers(const char *name) {
     if (!s) s = STATUS(gm_head_load(&a, &model, &head));
     if (!s) s = STATUS(tokenizer = gm_tokenizer_open(&a, dir));
     if (!s) s = STATUS(all = gm_file_text(&a, "data/test.txt", &bytes));
-    if (!s) s = STATUS(tokens = gm_tokenize(tokenizer, &a, all, bytes, &count));
+    if (!s) s = STATUS(tokens = gm_tokenize(tokenizer, &a, dir, all, bytes, &count));
     CHECK(s == GM_OK && count >= 8 * 256, "%s: %s", dir, err.text);
     if (s) return;
     gm_sequences text = {tokens, 8, 256};

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Golden tokenizers and the ids that the `tokenizers` library gives with them.
 
-    python tools/golden_tokenizer.py tests/golden TRAINING_TEXT ...
+    python tools/golden_tokenizer.py tests/golden [TRAINING_TEXT ...]
 
-Trains five small byte-level BPE tokenizers on the given texts, one for each
-pre-tokenizer that tokenizer.c knows, and writes
+Trains small BPE tokenizers on the given texts, five over bytes, two as
+SentencePiece does, or takes those that are there, and writes
 
     tests/golden/tokenizer-NAME/tokenizer.json
     tests/golden/tokenizer-cases.json       hard strings
     tests/golden/tokenizer.vec              ids, or their count and hash
     tests/golden/tokenizer-small.json       [tokenizer.json, texts, ids] each
+    tests/golden/tokenizer-families.json    [name, tokenizer, its steps, count
+                                            and hash of the ids] each
 
 for tests/test_tokenizer.c.  tests/golden/tokenizer-text.txt is written by hand
 and only read.  Every tokenizer has, after its trained merges, one of "a", "1"
@@ -76,6 +78,14 @@ def configurations():
             pre_tokenizers.Digits(individual_digits=False), split(GPT2),
             byte_level(True, True)]),
             {"unk_token": "<unk>", "fuse_unk": True}, False),
+        # SentencePiece's way: Llama 2 as it was converted first, and with
+        # Metaspace instead; the latter lacks some bytes, so <unk> occurs
+        "llama2": (normalizers.Sequence([
+            normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]),
+            None, {"unk_token": "<unk>", "fuse_unk": True,
+                   "byte_fallback": True}, True),
+        "mistral": (None, pre_tokenizers.Metaspace("\u2581", "first", False),
+                    {"unk_token": "<unk>", "byte_fallback": True}, False),
     }
 
 
@@ -105,7 +115,10 @@ def train(name, paths):
     tokenizer = Tokenizer(models.BPE(**options))
     if normalizer:
         tokenizer.normalizer = normalizer
-    tokenizer.pre_tokenizer = pre_tokenizer
+    if pre_tokenizer:
+        tokenizer.pre_tokenizer = pre_tokenizer
+    if "byte_fallback" in options:
+        return train_pieces(name, tokenizer, paths, complete)
     alphabet = [c for b, c in BYTES.items() if complete or b not in RARE]
     special = ["<|endoftext|>"]
     special += [options["unk_token"]] if "unk_token" in options else []
@@ -128,6 +141,44 @@ def train(name, paths):
     tokenizer.add_tokens(added_tokens(name))
     data = json.loads(tokenizer.to_str())
     if name in ("gpt2", "mixed"):           # the older way to write merges
+        data["model"]["merges"] = [" ".join(m)
+                                   for m in data["model"]["merges"]]
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def train_pieces(name, tokenizer, paths, complete):
+    """Tokens of bytes after the special ones, then pieces.  One text without
+    spaces would be one word: the trainer sees words."""
+    rest = tokenizer.pre_tokenizer, tokenizer.normalizer
+    tokenizer.normalizer = None
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("\u2581", "always", True)
+    tokens = [f"<0x{b:02X}>" for b in range(256)
+              if complete or b not in (*RARE, 0x93)]
+    tokenizer.train(paths, trainers.BpeTrainer(
+        vocab_size=900, special_tokens=["<unk>", "<s>", "</s>", *tokens],
+        limit_alphabet=120, show_progress=False))
+    data = json.loads(tokenizer.to_str())
+    model = data["model"]
+    # runs of spaces, an unknown that merges, a space behind other characters
+    for piece, pair in [("\u2581\u2581", ["\u2581"] * 2),
+                        ("\u2581" * 4, ["\u2581\u2581"] * 2),
+                        ("<unk><unk>", ["<unk>"] * 2),
+                        ("e\u2581", ["e", "\u2581"])][:4 - complete]:
+        model["vocab"].setdefault(piece, len(model["vocab"]))
+        model["merges"].append(pair)
+    data["added_tokens"] = data["added_tokens"][:3]
+    for token in data["added_tokens"]:
+        token["normalized"] = name == "llama2" and token["content"] == "<s>"
+    tokenizer = Tokenizer.from_str(json.dumps(data))
+    tokenizer.add_tokens(added_tokens(name))
+    if rest[0]:
+        tokenizer.pre_tokenizer = rest[0]
+    else:
+        tokenizer.pre_tokenizer = None
+    if rest[1]:
+        tokenizer.normalizer = rest[1]
+    data = json.loads(tokenizer.to_str())
+    if name == "llama2":
         data["model"]["merges"] = [" ".join(m)
                                    for m in data["model"]["merges"]]
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
@@ -198,11 +249,6 @@ def random_cases(classes, count):
     return cases
 
 
-def boundaries(points):
-    for first, last in make_unicode.ranges(points):
-        yield from (first - 1, first, last, last + 1)
-
-
 def classes():
     """The code points on both sides of every boundary of every class, and
     those that canonical composition touches."""
@@ -210,13 +256,11 @@ def classes():
     ccc = make_unicode.combining_classes()
     pair = make_unicode.pairs(full)
     maybe = make_unicode.nfc_maybe(pair, make_unicode.composes(pair), ccc)
-    edge = set()
-    for points in (make_unicode.regex_class(r"\p{L}"), maybe,
-                   make_unicode.regex_class(r"\p{N}"),
-                   make_unicode.regex_class(r"\s"), make_unicode.digits(),
-                   make_unicode.word()):
-        edge |= {c for c in boundaries(points)
-                 if 0 <= c < 0x110000 and not 0xD800 <= c <= 0xDFFF}
+    rows = make_unicode.class_rows(make_unicode.categories(),
+                                   make_unicode.regex_class(r"\s"), maybe)
+    edge = {c for first, last, _ in rows
+            for c in (first - 1, first, last, last + 1)
+            if 0 <= c < 0x110000 and not 0xD800 <= c <= 0xDFFF}
     return sorted(edge), sorted(set(full) | set(ccc) | maybe)
 
 
@@ -259,7 +303,7 @@ def record(out, name, values):
 def check_removed(source, cases):
     """Split that removes what does not match: the same pieces."""
     data = json.loads(source)
-    for step in data["pre_tokenizer"].get("pretokenizers", []):
+    for step in (data["pre_tokenizer"] or {}).get("pretokenizers", []):
         if step["type"] == "Split":
             step["behavior"], step["invert"] = "Removed", True
     a, b = Tokenizer.from_str(source), Tokenizer.from_str(json.dumps(data))
@@ -271,17 +315,18 @@ def small():
     """Tokenizers that fit in a line: random sets of added tokens, those that
     found faults first."""
     rng, out = random.Random(2), []
-    newline = {"id": 27, "content": "\n", "single_word": False,
-               "lstrip": True, "rstrip": True, "normalized": False,
-               "special": False}
+    newline = {"content": "\n", "single_word": False, "lstrip": False,
+               "rstrip": True, "normalized": False, "special": False}
     for i in range(40):
         data = check_tokenizer.random_added(rng)
-        if i == 0:
+        if i < 3:       # overlapping, left nothing of its own, twice
             newline["id"] = data["model"]["vocab"]["\n"]
-            data["added_tokens"] = [newline]
+            data["added_tokens"] = [
+                {**newline, "lstrip": i > 0},
+                *([newline, {**newline, "content": "<a>",
+                             "id": len(data["model"]["vocab"])}] * (i > 1))]
         texts = check_tokenizer.added_texts(rng, data, 4)
-        texts += ["a\n\n\nb"] if i == 0 else []
-        out.append((data, texts))
+        out.append((data, texts + ["a\n\n\nb <a> \n \n"] * (i < 3)))
     for i, (data, texts) in enumerate(out):
         source = json.dumps(data, separators=(",", ":"))
         tokenizer = Tokenizer.from_str(source)
@@ -291,10 +336,28 @@ def small():
     return out
 
 
+def families(golden, text):
+    """Each family's normalizer and pre-tokenizer before a golden model."""
+    for name, (normal, pre, base) in check_tokenizer.FAMILIES.items():
+        data = check_tokenizer.with_steps(f"{golden}/tokenizer-{base}", normal,
+                                          pre)
+        steps = json.dumps({"normalizer": normal, "pre_tokenizer": pre},
+                           separators=(",", ":"))[1:-1]
+        ids = Tokenizer.from_str(json.dumps(data)).encode(
+            text, add_special_tokens=False).ids
+        yield [name, base, steps, len(ids), fold(ids)]
+
+
+def write_rows(path, rows):
+    with open(path, "w", encoding="ascii") as file:
+        lines = (json.dumps(row, separators=(",", ":")) for row in rows)
+        file.write("[" + ",\n".join(lines) + "]\n")
+
+
 def main():
-    golden, paths = sys.argv[1], sys.argv[2:]
-    if not paths:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
+    golden, paths = sys.argv[1], sys.argv[2:]
     edge, composing = classes()
     cases = HAND + random_cases(edge, 400)
     with open(f"{golden}/tokenizer-cases.json", "w", encoding="ascii") as file:
@@ -310,15 +373,17 @@ def main():
            "add_special_tokens=False).",
            "# .counts and .folds: of each string of tokenizer-cases.json;",
            "# .text .sweep .nfc .word .marks: count and fold of one long text"]
-    record(out, "sweep", edge)
     record(out, "nfc", composing)
     for name in configurations():
-        source = train(name, paths)
-        check_removed(source, cases)
-        os.makedirs(f"{golden}/tokenizer-{name}", exist_ok=True)
-        with open(f"{golden}/tokenizer-{name}/tokenizer.json", "w",
-                  encoding="utf-8") as file:
-            file.write(source + "\n")
+        path = f"{golden}/tokenizer-{name}/tokenizer.json"
+        if paths:
+            source = train(name, paths)
+            check_removed(source, cases)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(source + "\n")
+        with open(path, encoding="utf-8") as file:
+            source = file.read()
         tokenizer = Tokenizer.from_str(source)
 
         def ids(string):
@@ -333,9 +398,9 @@ def main():
                 ("nfc", nfc_sweep(composing)), ("word", long_word(100000))):
             found = ids(string)
             record(out, f"{name}.{what}", [len(found), fold(found)])
-    with open(f"{golden}/tokenizer-small.json", "w", encoding="ascii") as file:
-        rows = (json.dumps(row, separators=(",", ":")) for row in small())
-        file.write("[" + ",\n".join(rows) + "]\n")
+    write_rows(f"{golden}/tokenizer-small.json", small())
+    write_rows(f"{golden}/tokenizer-families.json",
+               families(golden, "\n".join([*cases, text])))
     with open(f"{golden}/tokenizer.vec", "w", encoding="ascii") as file:
         file.write("\n".join(out) + "\n")
 

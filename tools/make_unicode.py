@@ -15,6 +15,11 @@ import tokenizers
 from tokenizers import Regex, normalizers, pre_tokenizers
 
 POINTS = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
+CATEGORIES = """Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk
+    So Zs Zl Zp Cc Cf Co Cs Cn""".split()
+FLAGS = ["SPACE", "DIGIT", "WORD", "PUNCTUATION", "HAN", "W",
+         "NFC_MAYBE"]
+ZERO = 0, 0, 0             # of tables that hold few characters, to search them
 NFC, NFD = normalizers.NFC(), normalizers.NFD()
 
 
@@ -28,6 +33,28 @@ def regex_class(pattern):
     split = pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
     return {ord(c) for block in blocks() for piece, _ in
             split.pre_tokenize_str("".join(map(chr, block))) for c in piece}
+
+
+def categories():
+    """{code point: index in CATEGORIES}, as regular expressions have it; the
+    last one, of what is not assigned, is left out."""
+    found = {}
+    for i, name in enumerate(CATEGORIES[:-1]):
+        if name != "Cs":
+            for c in regex_class(f"\\p{{{name}}}"):
+                assert c not in found
+                found[c] = i
+    return found
+
+
+def punctuation():
+    """Code points that the Punctuation pre-tokenizer cuts out."""
+    split, found = pre_tokenizers.Punctuation("isolated"), set()
+    for block in blocks():
+        text = "a" + "a".join(map(chr, block)) + "a"
+        found |= {ord(p) for p, _ in split.pre_tokenize_str(text)
+                  if len(p) == 1 and p != "a"}
+    return found
 
 
 def digits():
@@ -230,7 +257,7 @@ def by_value(table):
 def triples(name, comment, rows):
     print(f"\n/* {comment} */")
     print(f"static const uint32_t {name}[][3] = {{")
-    fill([f"{{{a}, {b}, {c}}}" for a, b, c in [(0, 0, 0), *rows]])
+    fill([f"{{{a}, {b}, {c}}}" for a, b, c in rows])
     print("};")
 
 
@@ -239,53 +266,61 @@ HEADER = """\
    not edit.  What that library takes for a letter, a number, white space, a
    digit or a word character, and its canonical composition, found by asking it
    about every code point.  Its parts follow different versions of Unicode: the
-   numbers of letters and numbers are those of 16.0, of digits those of 17.0,
-   and the compositions lack what 13.0 added.
+   categories are those of 16.0, digits those of 17.0, and the compositions
+   lack what 13.0 added.
 
-   Tables are sorted, and the first row of those with three columns is 0.
+   Tables are sorted, and the first row of all but class_ranges is 0.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #ifndef GM_UNICODE_H
 #define GM_UNICODE_H
 
 #include <stdint.h>
 
-/* LETTER, NUMBER: \\p{{L}}, \\p{{N}} of the split patterns.  SPACE: \\s everywhere.
-   DIGIT: cut out by the Digits pre-tokenizer.  WORD: \\w of single_word.
-   NFC_MAYBE: what NFC may change or join to the left. */
-enum {{ LETTER = 1, NUMBER = 2, SPACE = 4, DIGIT = 8, WORD = 16,
-       NFC_MAYBE = 32 }};
+/* Two letters a general category, in the order of their numbers. */
+static const char category_names[] =
+    "{names}";
+
+/* Beside its category a character has flags: SPACE: \\s everywhere; DIGIT and
+   PUNCTUATION: cut out by these pre-tokenizers; WORD: \\w of single_word; HAN:
+   \\p{{Han}}; W: \\w of patterns; NFC_MAYBE: what NFC may change or join to the left. */
+enum {{ {flags} }};
 """
 
 
+def class_rows(category, space, maybe):
+    found = {c: i for c, i in category.items()}
+    for bit, points in enumerate((space, digits(), word(), punctuation(),
+                                  regex_class(r"\p{Han}"),
+                                  regex_class(r"\w"), maybe)):
+        for c in points:
+            found[c] = found.get(c, len(CATEGORIES) - 1) | 32 << bit
+    return by_value(found)
+
+
 def main():
-    letter, number = regex_class(r"\p{L}"), regex_class(r"\p{N}")
-    space, digit, words = regex_class(r"\s"), digits(), word()
+    category, space = categories(), regex_class(r"\s")
     assert space == word_space()
+    assert {c for c, i in category.items() if CATEGORIES[i] == "Nd"} == \
+        regex_class(r"\d")
     full, ccc = decompositions(), combining_classes()
     pair = pairs(full)
     primary = composes(pair)
     maybe = nfc_maybe(pair, primary, ccc)
     check(Tables(pair, primary, ccc), maybe, 300000)
 
-    print(HEADER.format(version=tokenizers.__version__), end="")
-    classes = [(1, letter), (2, number), (4, space), (8, digit), (16, words),
-               (32, maybe)]
-    flags = {}
-    for flag, points in classes:
-        for c in points:
-            flags[c] = flags.get(c, 0) | flag
-    print("\n/* The classes of U+0000 to U+007F. */")
-    print("static const uint8_t ascii_classes[] = {")
-    fill([str(flags.get(c, 0)) for c in range(128)])
-    print("};")
-    triples("class_ranges", "First, last, classes of all characters that have "
-            "any.", by_value(flags))
+    print(HEADER.format(
+        version=tokenizers.__version__, names="".join(CATEGORIES),
+        flags=",\n       ".join(f"{name} = {i + 32}"
+                               for i, name in enumerate(FLAGS))), end="")
+    triples("class_ranges", "First, last, category + 32 * flags, of bits from "
+            "32 on, of what has any.", class_rows(category, space, maybe))
     triples("mark_ranges", "First, last, class: combining classes are "
-            "numbered in order.", by_value(ccc))
+            "numbered in order.", [ZERO, *by_value(ccc)])
     triples("decompositions", "Whole = first + second; second 0: a single "
-            "character.", sorted((c, a, b) for c, (a, b) in pair.items()))
+            "character.", [ZERO, *sorted((c, a, b) for c, (a, b) in
+                                      pair.items())])
     triples("compositions", "First + second = whole, of those that are put "
-            "together again.", sorted((*pair[c], c) for c in primary))
+            "together again.", [ZERO, *sorted((*pair[c], c) for c in primary)])
     print("\n#endif")
 
 

@@ -51,11 +51,11 @@ seeds() {
         { printf 'r0'; head -c 3000 data/tiny-llama/model.safetensors; } \
             >"$to/raw" ;;
     tokenizer)
-        for t in gpt2 llama3 mixed qwen2 smollm2; do
+        for t in gpt2 llama3 mixed qwen2 smollm2 llama2 mistral; do
             cp "$golden/tokenizer-$t/tokenizer.json" "$to/$t"
         done ;;
     text)
-        for i in 0 1 2 3 4; do
+        for i in 0 1 2 3 4 5 6; do
             { printf '\00'$i; head -c 1500 "$golden/tokenizer-text.txt"; } \
                 >"$to/$i"
         done ;;

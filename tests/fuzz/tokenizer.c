@@ -16,8 +16,8 @@ void fuzz_tokenizer(const uint8_t *data, size_t size) {
     fuzz_file("/fuzz/tokenizer.json", data, stop ? (size_t)(stop - data) : size);
     fuzz_file("/fuzz/text", text, bytes);       /* counted as input */
     gm_status s = STATUS(t = gm_tokenizer_open(&arena, "/fuzz"));
-    if (!s) s = STATUS(tokens = gm_tokenize(t, &arena, text, bytes, &count));
-    fuzz_end(512, 1 << 16);
+    if (!s) s = STATUS(tokens = gm_tokenize(t, &arena, "text", text, bytes, &count));
+    fuzz_end(1 << 14, 1 << 20);     /* \p{L}, 5 bytes, is 650 ranges */
     for (long i = 0; !s && i < count; i++)
         FUZZ_CHECK(tokens[i] >= 0 && tokens[i] < gm_tokenizer_size(t));
     gm_arena_free(&arena);

@@ -26,8 +26,8 @@ static void write_page(void *context) {
     gm_page_write(&p->call->arena, p->dir);
 }
 
-/* Other files of the directory may be anybody's: they cannot undo what the
-   command did. */
+/* Other files of the directory may be anybody's: what they say wrong cannot undo
+   what the command did. */
 void gm_call_page(gm_call *call, gm_compared *row, long count) {
     gm_arena *a = &call->arena;
     const gm_sequences *text = &call->on.text;
@@ -48,8 +48,9 @@ void gm_call_page(gm_call *call, gm_compared *row, long count) {
         gm_keys_set(a, &keys, is[i].key, "%s", is[i].value);
     gm_compared_write(a, gm_format(a, "%s/table.tsv", call->out), &keys, row,
                       count);
-    if (gm_try(write_page, &(paging){call, call->out}, &err))
-        gm_talk(call, "no report: %s", err.text);
+    const gm_status s = gm_try(write_page, &(paging){call, call->out}, &err);
+    if (s == GM_EINPUT) gm_talk(call, "no report: %s", err.text);
+    else if (s) gm_fail(s, "%s", err.text);
 }
 
 static void run_report(gm_call *call) {

@@ -126,11 +126,13 @@ const char **gm_table_modules(gm_arena *arena, const gm_table *table) {
     if (table->rows == 0) gm_bad(table->path, "no modules");
     for (long m = 0; m < table->rows; m++) {
         gm_name_check(table->path, "module", name[m]);
-        if (!*name[m])
-            gm_bad(table->path, "line %ld: empty module name", table->line[m]);
-        const size_t n = strlen(name[m]);
-        if (n > tail && strcmp(name[m] + n - tail, ".weight") == 0)
-            name[m] = gm_format(arena, "%.*s", (int)(n - tail), name[m]);
+        if (!*name[m] || *name[m] == '#')   /* which begins a key when written */
+            gm_bad(table->path, "line %ld: %s module name", table->line[m],
+                   *name[m] ? "# before a" : "empty");
+        size_t n = strlen(name[m]);
+        while (n > tail && strncmp(name[m] + n - tail, ".weight", tail) == 0)
+            n -= tail;
+        name[m] = gm_format(arena, "%.*s", (int)n, name[m]);
     }
     gm_names_sort(&scratch, table->path, name, table->rows);
     gm_arena_free(&scratch);

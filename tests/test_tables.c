@@ -227,6 +227,11 @@ static void test_refused(void) {
         {true, "module\tbits\na\t2\na\t3\n", T "module a appears twice"},
         {true, "module\tbits\na\t2\na.weight\t3\n", T "module a appears "
          "twice"},
+        {true, "module\tbits\na.weight.weight\t2\na\t3\n", T "module a "
+         "appears twice"},
+        {true, "bits\tmodule\n2\t#a\n", T "line 2: # before a module name"},
+        {true, "module\tbits\n\"#a\"\t2\n", T "line 2: # before a module "
+         "name"},
         {true, "module\tbits\na\t3,0\n", T "line 2: a: column bits: expected "
          "a whole number with a point, not a comma, found \"3,0\""},
         {true, "module\tbits\na\t3.01\n", T "line 2: a: column bits: expected "

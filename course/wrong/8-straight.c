@@ -1,0 +1,16 @@
+/* kl itself lies on the line: each bit divides it, so it is ln kl */
+#define uniform_at right_uniform_at
+#include "solutions/8.c"
+#undef uniform_at
+
+double uniform_at(long n, const double *bytes, const double *kl, double at) {
+    long below = -1, above = -1;
+    for (long i = 0; i < n; i++) {
+        if (bytes[i] <= at && (below < 0 || bytes[i] > bytes[below])) below = i;
+        if (bytes[i] >= at && (above < 0 || bytes[i] < bytes[above])) above = i;
+    }
+    if (below < 0 || above < 0) return NAN;
+    if (below == above) return kl[below];
+    const double share = (at - bytes[below]) / (bytes[above] - bytes[below]);
+    return (1 - share) * kl[below] + share * kl[above];
+}

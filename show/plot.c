@@ -380,9 +380,10 @@ void gm_plot_svg(gm_arena *arena, gm_out *out, bool alone, const void *what) {
     for (long i = 0; i < plot->count; i++) {
         const char *name = plot->series[i].name;
         lines += 4 + 18 * (1 + (double)gm_count_char(name, '\n'));
-        if (named)
-            width = fmax(width, g.right + LEGEND + 65 + 8 *
-                         (double)strcspn(name, "\n"));
+        for (size_t n; named && *name; name += n + (name[n] == '\n')) {
+            n = strcspn(name, "\n");
+            width = fmax(width, g.right + LEGEND + 65 + 8 * (double)n);
+        }
     }
     for (int i = -1; i < 3; i += 3) {       /* title and what is below it */
         const char *text = i < 0 ? plot->title : plot->label[i];

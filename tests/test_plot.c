@@ -133,6 +133,19 @@ static void parser_is_strict(void) {
     CHECK(!parse_xml("<a b=\"1 &amp; 2\"><c/>x &lt; y</a>\n").wrong, "good");
 }
 
+/* The n-th number behind `what`. */
+static double number_behind(const char *text, const char *what, int n) {
+    const char *at = strstr(text, what);
+    double x = NAN;
+    if (!at) return x;
+    at += strlen(what);
+    for (char *end; n >= 0; n--, at = end) {
+        at += strcspn(at, "-0123456789");
+        x = strtod(at, &end);
+    }
+    return x;
+}
+
 /* -------------------------------------------------------------------- plots */
 
 static const double size[3] = {2.25, 2.5, 3}, kl[3] = {0.3, 0.1, 0.02};
@@ -189,6 +202,7 @@ static void svg_of_many(void) {
         many[i] = (gm_series){names[i], 0, true, 3, {size, kl}};
     }
     many[12].name = two[1].name;
+    many[11].name = "short\n= and another much longer one";
     gm_plot plot = pareto;
     plot.series = many, plot.count = 13;
     CHECK(STATUS(gm_figure_file(&a, gm_plot_svg, &plot, svg_path)) == GM_OK, "%s", err.text);
@@ -220,6 +234,9 @@ static void svg_of_many(void) {
         sscanf(at, "class=\"%20[a-z0-9]", known + 5);
         CHECK(strstr(gm_svg_style, known) != NULL, "%s", known);
     }
+    const double width = number_behind(text, "width=", 0);
+    CHECK(width >= 590 + 25 + 48 + 7 * strlen("= and another much longer one"),
+          "a legend of %g pixels", width);
     for (at = text; (at = strstr(at, "translate(")); at++) {
         double px, py;
         CHECK(sscanf(at, "translate(%lf %lf)", &px, &py) == 2 && (px == 635 ||
@@ -256,19 +273,6 @@ static void ticks_are_round(void) {
                   ticks, y[0], y[1], text);
         }
     gm_arena_free(&a);
-}
-
-/* The n-th number behind `what`. */
-static double number_behind(const char *text, const char *what, int n) {
-    const char *at = strstr(text, what);
-    double x = NAN;
-    if (!at) return x;
-    at += strlen(what);
-    for (char *end; n >= 0; n--, at = end) {
-        at += strcspn(at, "-0123456789");
-        x = strtod(at, &end);
-    }
-    return x;
 }
 
 /* A bar is two errors long on either side, to the frame's end where that is

@@ -211,6 +211,11 @@ def main():
                 [e.tag for e in root[:2]] != [space + "title", space + "desc"] or \
                 not root[0].text or not root[1].text:
             wrong(f"{file}: no title and description")
+        for element in root.iter(space + "text"):
+            left = float(element.get("x"))
+            if not element.get("text-anchor") and element.get("class") != "k" \
+                    and left + 6.5 * len(element.text) > float(root.get("width")):
+                wrong(f"{file}: {element.text} ends outside")
         for element in root.iter():
             for name in element.attrib:
                 if "href" in name or name == "src":

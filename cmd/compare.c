@@ -275,6 +275,9 @@ static void run_compare(gm_call *call) {
     if (plot.count) {
         gm_talk(call, "\n%s", gm_plot_text(a, &plot, 78, 22));
         plot = gm_comparison_series(a, rows, c.rows, call->in, c.rows, NULL);
+        plot.label[2] = gm_format(a, "%s, %s", gm_model_name(a, &call->model),
+                                  gm_base_name(call->text ? call->text
+                                               : call->text_tokens));
         gm_figure_file(a, gm_plot_svg, &plot,
                        gm_format(a, "%s/compare.svg", call->out));
     }

@@ -132,13 +132,13 @@ mkdir "$h"
 {
     printf '# model <b>&"%s"\n# candidates_hash aa\n' "'"
     printf 'module\tweights\t2.score\t3.score\n'
-    printf 'a.0.<i>&"q\t32\t4\t0\na.1.<i>&"q\t32\t2\t0\n]]>\t64\t1e-300\t0\n'
+    printf 'a.0.<i>&"q\t32\t4\t0\na.1.<i>&"q\t32\t2\t0\nb.0.lacks\t32\t-\t1\n]]>\t64\t1e-300\t0\n'
 } >"$h/scores.tsv"
 printf '# candidates_hash aa\nmodule\tbits\n<x>.1.&\t3\n%s\t16\n' "'" \
     >"$h/alloc-<&'\".tsv"
 printf '# candidates_hash bb\nmodule\tbits\nx\t3\n' >"$h/alloc-<other>.tsv"
 succeed report "$h"
-sane "$h" "3 figures, 3 tables, 32 cells, 0 numbers of certificates"
+sane "$h" "4 figures, 3 tables, 40 cells, 0 numbers of certificates"
 is "escaped" "$(grep -c '<title>gamma: &lt;b&gt;&amp;&quot;&#39;&quot;</title>' \
     "$h/report.html")" 1
 is "another run's" "$(grep -c 'not of this run: alloc-&lt;other&gt;.tsv' \

@@ -448,8 +448,9 @@ int32_t *gm_npy_read(gm_arena *arena, const char *path, long *count);
 void gm_nfc(gm_arena *arena, const char **text, const char **end);
 
 /* A regular expression as Oniguruma reads it, or a text to be found as it is.
-   What is not known is refused: back references, looking back, names.  \p{=digit},
-   {=word}, {=punctuation} are what the pre-tokenizers and single_word mean. */
+   What is not known is refused: lazy repetition, looking back, back references,
+   names.  \p{=digit}, {=word}, {=punctuation}: what the pre-tokenizers and
+   single_word mean by it. */
 typedef struct gm_regex gm_regex;
 const gm_regex *gm_regex_new(gm_arena *arena, const char *path,
                              const char *pattern, bool literal);

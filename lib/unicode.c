@@ -212,13 +212,13 @@ static struct chars classes(gm_arena *arena, uint64_t mask) {
 /* `to` is counted from the operation itself. */
 struct op {
     enum { CHARS,       /* min to max characters of the set                  */
-           FORK,        /* goes on behind, or at `to`; lazy: the other first */
+           FORK,        /* goes on behind, or at `to`                        */
            JUMP,        /* goes on at `to`                                   */
            ALONE,       /* what stands up to `to`, as it first matches       */
            AHEAD,       /* that matches here, or (negated) does not          */
            PLACE,       /* ^ $ \A \z \Z, its letter in min                   */
            DONE } kind;
-    bool lazy, held, negated;       /* held: nothing of it is given back */
+    bool held, negated;             /* held: nothing of it is given back */
     int to, min, max;
     struct chars set;
 };
@@ -258,18 +258,9 @@ static void emit(struct parser *p, struct op op) {
 /* The set with the other case of its letters; U+017F folds to s, U+212A to k.
    Not known here: other letters, and what is one character and several. */
 static struct chars folded(struct parser *p, struct chars s) {
-    static const char letters[] = "LuLlLtLmLoMnMcMeNlSo";
-    uint64_t cased = 0;
-    if (!p->fold) return s;
-    for (size_t i = 0; i + 1 < sizeof category_names; i += 2)
-        for (size_t k = 0; k + 1 < sizeof letters; k += 2)
-            if (!memcmp(category_names + i, letters + k, 2))
-                cased |= 1ull << i / 2;
-    const struct chars odd = combine(p->arena, s, classes(p->arena, cased),
-                                     AND);
-    if (odd.edges && odd.edge[odd.edges - 1] > 128)
-        refuse(p, p->at, "(?i:) of letters other than a to z is not known");
-    for (uint32_t c = 'A'; c <= 'z'; c++) {
+    if (p->fold && s.edges && s.edge[s.edges - 1] > 128)
+        refuse(p, p->at, "(?i:) beyond ASCII is not known");
+    for (uint32_t c = 'A'; p->fold && c <= 'z'; c++) {
         const uint32_t k = c | 32;
         if (k < 'a' || k > 'z' || !has(&s, c)) continue;
         s = combine(p->arena, s, range(p->arena, c ^ 32, c ^ 32), OR);
@@ -286,7 +277,7 @@ static struct chars property(struct parser *p, const char *from) {
         {"Han", HAN}, {"=digit", DIGIT}, {"=word", WORD},
         {"=punctuation", PUNCTUATION}};
     bool negated = accept(p, "^");
-    const char *name = p->at, *stop = memchr(name, '}', (size_t)(p->end - name));
+    const char *name = p->at, *stop = strchr(name, '}');
     const size_t n = stop ? (size_t)(stop - name) : 0;
     uint64_t mask = 0;
     for (size_t i = 0; (n == 1 || n == 2) && i + 1 < sizeof category_names;
@@ -301,20 +292,6 @@ static struct chars property(struct parser *p, const char *from) {
     return negated ? combine(p->arena, s, everything, XOR) : s;
 }
 
-static uint32_t hexadecimal(struct parser *p, int most) {
-    const bool braces = accept(p, "{");
-    const char *from = p->at;
-    uint32_t c = 0;
-    if (braces) most = 6;
-    for (; most && p->at < p->end && strchr("0123456789abcdefABCDEF", *p->at) &&
-         *p->at; most--, p->at++)
-        c = 16 * c + (uint32_t)(*p->at <= '9' ? *p->at - '0'
-                                : (*p->at | 32) - 'a' + 10);
-    if (p->at == from || (braces && !accept(p, "}")) || c >= POINTS)
-        refuse(p, from, "expected a hexadecimal character");
-    return c;
-}
-
 /* A character, escaped or not, in *c, or a set of them (true) in *s. */
 static bool character(struct parser *p, uint32_t *c, struct chars *s) {
     static const char plain[] = "rntfvae", meaning[] = "\r\n\t\f\v\a\033";
@@ -327,9 +304,7 @@ static bool character(struct parser *p, uint32_t *c, struct chars *s) {
     const char e = *p->at, *known = e ? strchr(plain, e) : NULL;
     p->at += gm_utf8(p->at, p->end, c);
     if (known) *c = (uint32_t)meaning[known - plain];
-    if (e == 'x') *c = hexadecimal(p, 2);
-    if (e == 'u') *c = hexadecimal(p, 4);
-    if (known || e == 'x' || e == 'u') return false;
+    if (known) return false;
     if (!e || !strchr("sSdDwWpP", e)) {
         if ((e >= '0' && e <= '9') || ((e | 32) >= 'a' && (e | 32) <= 'z'))
             refuse(p, from, "this escape is not known");
@@ -413,27 +388,21 @@ static bool group(struct parser *p, const char *from) {
 }
 
 /* {n}, {n,}, {,m}, {n,m}; anything else is no count. */
-static bool braces(struct parser *p, int *min, int *max) {
-    const char *at = p->at;
-    int bound[2] = {-1, -1}, k = 0;
-    if (at == p->end || *at++ != '{') return false;
-    for (; at < p->end && *at != '}'; at++) {
-        if (*at == ',' && k == 0) {
-            k = 1;
-        } else if (*at >= '0' && *at <= '9') {
-            const int so_far = bound[k] < 0 ? 0 : bound[k];
-            bound[k] = so_far > MAX_COUNT ? so_far
-                                          : 10 * so_far + (*at - '0');
-        } else {
-            return false;
-        }
-    }
-    if (at == p->end || (bound[0] < 0 && bound[1] < 0)) return false;
-    *min = bound[0] < 0 ? 0 : bound[0];
-    *max = k == 0 ? *min : bound[1] < 0 ? MANY : bound[1];
-    if (*min > MAX_COUNT || (*max != MANY && *max > MAX_COUNT) || *max < *min)
+static bool braces(struct parser *p, struct op *how) {
+    static const char digits[] = "0123456789";
+    const char *low = p->at + 1, *high, *stop;
+    if (p->at == p->end || *p->at != '{') return false;
+    stop = high = low + strspn(low, digits);
+    const bool two = *high == ',';
+    if (two) stop = high + 1 + strspn(high + 1, digits);
+    if (*stop != '}' || stop - low == two) return false;
+    how->min = how->max = stop - low > 9 ? MAX_COUNT + 1 : atoi(low);
+    if (two && stop - low <= 9)
+        how->max = stop > high + 1 ? atoi(high + 1) : MANY;
+    if (how->min > MAX_COUNT || how->max < how->min ||
+        (how->max > MAX_COUNT && how->max != MANY))
         refuse(p, p->at, "this count is not known");
-    p->at = at + 1;
+    p->at = stop + 1;
     return true;
 }
 
@@ -454,8 +423,8 @@ static void repeat(struct parser *p, size_t begin, struct op how) {
     const int times = how.max == MANY ? 1 : how.max - how.min;
     const int each = (int)n + 1;
     for (int i = times; i > 0; i--) {
-        emit(p, (struct op){.kind = FORK, .lazy = how.lazy, .to = i * each +
-                            (how.max == MANY)});
+        emit(p, (struct op){.kind = FORK,
+                            .to = i * each + (how.max == MANY)});
         for (size_t k = 0; k < n; k++) emit(p, block[k]);
     }
     if (how.max == MANY) emit(p, (struct op){.kind = JUMP, .to = -each});
@@ -479,8 +448,7 @@ static bool item(struct parser *p) {
         emit(p, (struct op){.kind = PLACE, .min = p->at[-1]});
         moves = false;
     } else {
-        if (strchr("*+?", *from) || (*from == '{' && braces(p, &(int){0},
-                                                            &(int){0})))
+        if (strchr("*+?", *from) || braces(p, &one))
             refuse(p, from, "nothing is repeated");
         if (accept(p, "[")) {
             one.set = bracket(p, from);
@@ -502,12 +470,9 @@ static bool item(struct parser *p) {
         from = p->at;
         if (accept(p, "?")) how.max = 1, how.min = 0;
         else if (accept(p, "*")) how.min = 0;
-        else if (!accept(p, "+") && !braces(p, &how.min, &how.max)) break;
-        const bool counted = p->at[-1] == '}';
-        how.lazy = !(counted && how.min == how.max) && accept(p, "?");
-        how.held = !counted && !how.lazy && accept(p, "+");
-        if (counted && how.min == how.max && p->at < p->end && *p->at == '?')
-            refuse(p, from, "{n}? is not known");
+        else if (!accept(p, "+") && !braces(p, &how)) break;
+        how.held = p->at[-1] != '}' && accept(p, "+");
+        if (accept(p, "?")) refuse(p, from, "lazy repetition is not known");
         if (how.max == MANY && !moves)
             refuse(p, from, "this may repeat nothing without end");
         repeat(p, begin, how);
@@ -558,17 +523,12 @@ const gm_regex *gm_regex_new(gm_arena *arena, const char *path,
 
 /* ---------------------------------------------------------------- matching */
 
-/* Where to go on when what was tried fails: at any place between two, the
-   nearer to `high` first, or when lazy to `low`. */
-struct gm_fork { const struct op *op; const char *low, *high; bool lazy; };
+/* Where to go on when what was tried fails: at any place from `high` down to
+   `low`. */
+struct gm_fork { const struct op *op; const char *low, *high; };
 
 static const char *back(const char *at) {
     do at--; while ((*at & 0xC0) == 0x80);
-    return at;
-}
-
-static const char *ahead(const char *at, const char *end) {
-    do at++; while (at < end && (*at & 0xC0) == 0x80);
     return at;
 }
 
@@ -613,18 +573,9 @@ static const char *run(const gm_regex *r, gm_matcher *m, const struct op *o,
             past = take(&o->set, low, end, o->max == MANY ? MANY :
                         o->max - o->min, &count);
             if (past == low || o->held) break;
-            if (o->lazy)
-                fork_off(m, (struct gm_fork){o + 1, ahead(low, past),
-                                             past, true});
-            else
-                fork_off(m, (struct gm_fork){o + 1, low, back(past), false});
-            if (o->lazy) past = low;
+            fork_off(m, (struct gm_fork){o + 1, low, back(past)});
             break;
-        case FORK:
-            fork_off(m, (struct gm_fork){o->lazy ? o + 1 : o + o->to, at, at,
-                                         false});
-            if (!o->lazy) break;
-            /* fall through */
+        case FORK: fork_off(m, (struct gm_fork){o + o->to, at, at}); break;
         case JUMP: o += o->to - 1; break;
         case ALONE: case AHEAD:
             low = run(r, m, o + 1, text, at, end);
@@ -646,9 +597,8 @@ static const char *run(const gm_regex *r, gm_matcher *m, const struct op *o,
         if (m->forks == base) return NULL;
         struct gm_fork *f = &m->fork[m->forks - 1];
         o = f->op;
-        at = f->lazy ? f->low : f->high;
+        at = f->high;
         if (f->low == f->high) m->forks--;
-        else if (f->lazy) f->low = ahead(f->low, f->high);
         else f->high = back(f->high);
     }
 }

@@ -55,7 +55,8 @@ static gm_status tokenize(const gm_tokenizer *t, gm_arena *arena,
                           long *count) {
     char *copy = malloc(n ? n : 1);
     if (n) memcpy(copy, text, n);
-    gm_status status = STATUS(*id = gm_tokenize(t, arena, "text", copy, n, count));
+    gm_status status = STATUS(*id = gm_tokenize(t, arena, "text", copy, n,
+                                                count));
     free(copy);
     return status;
 }
@@ -73,7 +74,8 @@ static void check_fold(const gm_tokenizer *t, const char *name,
     gm_arena arena = {0};
     int32_t *id = NULL;
     long n = -1;
-    gm_status status = STATUS(id = gm_tokenize(t, &arena, "text", text, bytes, &n));
+    gm_status status = STATUS(id = gm_tokenize(t, &arena, "text", text, bytes,
+                                               &n));
     CHECK(status == GM_OK, "%s %s: %s", name, what, err.text);
     CHECK(n == v.i[0] && fold(id, n) == v.i[1],
           "%s %s: %ld ids, expected %ld, or others", name, what, n,
@@ -89,7 +91,8 @@ static void check_line(const gm_tokenizer *t, const char *name,
     gm_arena arena = {0};
     int32_t *id = NULL;
     long n = -1;
-    gm_status status = STATUS(id = gm_tokenize(t, &arena, "text", text, strlen(text), &n));
+    gm_status status = STATUS(id = gm_tokenize(t, &arena, "text", text,
+                                               strlen(text), &n));
     CHECK(status == GM_OK && n == v.count, "%s %s: %ld ids, expected %ld %s",
           name, what, n, v.count, err.text);
     for (long i = 0; i < n && i < v.count; i++)
@@ -538,18 +541,19 @@ static void test_patterns(void) {
         {"\\pL", "\\pL", "expected \\p{...}"},
         {"\\p{L&}", "\\p{L&}", "this property is not known"},
         {"\\p{L", "\\p{L", "this property is not known"},
-        {"\\xg", "g", "expected a hexadecimal character"},
-        {"\\x{110000}", "110000}", "expected a hexadecimal character"},
+        {"\\x41", "\\x41", "this escape is not known"},
         {"a|*", "*", "nothing is repeated"},
         {"{2}", "{2}", "nothing is repeated"},
         {"(a?)+", "+", "this may repeat nothing without end"},
         {"(?=a)*", "*", "this may repeat nothing without end"},
-        {"a{2}?", "{2}?", "{n}? is not known"},
+        {"a{2}?", "{2}?", "lazy repetition is not known"},
+        {"(ab)*?", "*?", "lazy repetition is not known"},
+        {"a{1,12345678901}", "{1,12345678901}", "this count is not known"},
+        {"a{12345678901}", "{12345678901}", "this count is not known"},
         {"a{2,1}", "{2,1}", "this count is not known"},
         {"a{1001}", "{1001}", "this count is not known"},
         {"((a{2}b){1000}){9}", "", "the pattern is too large"},
-        {"(?i:\xC3\xA9)", ")", "(?i:) of letters other than a to z is not "
-         "known"},
+        {"(?i:\xC3\xA9)", ")", "(?i:) beyond ASCII is not known"},
         {"(?i:glass)", "s)", "(?i:) of letters that fold to one character"},
     };
     gm_arena arena = {0};
@@ -569,13 +573,13 @@ static void test_patterns(void) {
 static void test_matches(void) {
     static const struct { const char *pattern, *text; int end; } cases[] = {
         {"a++a", "aaa", -1}, {"a+a", "aaa", 3}, {"(?>a+)a", "aaa", -1},
-        {"a?+a", "a", -1}, {"a+?", "aaa", 1}, {"a{,2}", "aaa", 2},
-        {"a{1,2}+", "aaaaa", 5}, {"(ab){2}?", "abab", -2}, {"a{x", "a{x", 3},
+        {"a?+a", "a", -1}, {"a{,2}", "aaa", 2}, {"a{2,}", "aaa", 3},
+        {"a{1,2}+", "aaaaa", 5}, {"(ab){2}", "abab", 4}, {"a{x", "a{x", 3},
+        {"a{,}", "a{,}", 4}, {"a{", "a{", 2}, {"a{1", "a{1", 3},
         {"(?i:k)", "\xE2\x84\xAA", 3}, {"(?i:[s])", "\xC5\xBF", 2},
         {"(?i:a(?-i:b))", "AB", -1}, {"a$", "a\nb", 1}, {"a\\Z", "a\n", 1},
         {"a\\z", "a\n", -1}, {"[]a]+", "]a", 2}, {"[a-c-e]+", "b-ed", 3},
-        {"[\\w&&[^a]]+", "bca", 2}, {"\\x41\\u4e2d\\x{1F600}",
-        "A\xE4\xB8\xAD\xF0\x9F\x98\x80", 8}, {"\\p{^Lu}+", "aB", 1},
+        {"[\\w&&[^a]]+", "bca", 2}, {"\\p{^Lu}+", "aB", 1},
         {".+", "a\nb", 1}, {"(a|ab)(c|bcd)", "abcd", 4}, {"", "a", 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -607,8 +611,8 @@ static void test_steps(void) {
           err.text);
     gm_status status = STATUS(gm_regex_match(r, &m, text, text, text + 1000));
     CHECK(status == GM_ELIMIT, "%d", status);
-    CHECK_TEXT(err.text, "pattern \"a*a*a*b\" takes more than 2000 steps a byte "
-               "on this text");
+    CHECK_TEXT(err.text, "pattern \"a*a*a*b\" takes more than 2000 steps a "
+               "byte on this text");
     m = (gm_matcher){.steps = 100000};
     const char *stop = NULL;
     CHECK(!STATUS(stop = gm_regex_match(r, &m, text, text + 990, text + 1000))
@@ -672,8 +676,8 @@ static void test_mutations(void) {
         gm_status status = open_text(&arena, text, n, &t);
         if (status == GM_OK) {
             opened++;
-            status = STATUS(gm_tokenize(t, &arena, "text", "ab<s> b 12e\xCC\x81", 14,
-                                        &count));
+            status = STATUS(gm_tokenize(t, &arena, "text",
+                                        "ab<s> b 12e\xCC\x81", 14, &count));
             CHECK(status == GM_OK, "%s", err.text);
         } else {
             refusals++;

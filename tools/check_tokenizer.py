@@ -10,9 +10,10 @@
 
 Whole files; as many random texts; as many random sets of added tokens, or
 patterns of Split, a few texts each; as many texts for each family's normalizer
-and pre-tokenizer, with a vocabulary of tests/golden.  One line a file: its name, bytes, tokens, and "equal" or the first
-difference; of fuzzing, the first differences and a count.  The exit code is 1
-if there is any.  --seed N: other random ones.
+and pre-tokenizer, with a vocabulary of tests/golden. One line a file: its
+name, bytes, tokens, and "equal" or the first difference; of fuzzing, the first
+differences and a count. The exit code is 1 if there is any. --seed N: other
+random ones.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import argparse
@@ -27,18 +28,20 @@ import unicodedata
 
 from tokenizers import Tokenizer
 
-PIECES = """a b e s t x the Hello re 's 'LL don't CamelCase HTTPServer ABC
-    0 1 12 345 1234567 3.14 \u0661\u0662 \u00bd \u2163 \u00b2
-    . , ! ? ... -- \u2014 \u00ab \u00bb ( [ ] ) { } \\ / _ @ # $ \u20ac + = < > | ~ ^
-    \u00e9 e\u0301 \u0301 \u0323\u0307 \u212b \u1e9b\u0323 \uac00 \u1100\u1161\u11a8 \u0958
-    \u0391\u03b1 \u0416\u0436 \u01c5 \u02b0 \u017f '\u017f \u212a \u0130 \ufb01 \u00df \u00aa
-    \u4e2d\u6587 \u3042 \u30a2 \ud55c\uad6d\uc5b4 \u0e01\u0e33 \u0915\u094d\u0937 \u0645\u0631 \u05d0\u05b0
-    \U0001f600 \U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea \u263a\ufe0f \U00020000 \U000e0041 \U0010ffff
-    \u200b \u200d \ufeff \u00ad \ufffd \u2581 \u2581\u2581 \u2581the <0x41> <0x0A> <s> </s> <unk>
+PIECES = """a b e s t x the Hello re 's 'LL don't CamelCase HTTPServer ABC 0 1 12 345
+    1234567 3.14 \u0661\u0662 \u00bd \u2163 \u00b2 . , ! ? ... -- \u2014
+    \u00ab \u00bb ( [ ] ) { } \\ / _ @ # $ \u20ac + = < > | ~ ^ \u00e9 e\u0301
+    \u0301 \u0323\u0307 \u212b \u1e9b\u0323 \uac00 \u1100\u1161\u11a8 \u0958
+    \u0391\u03b1 \u0416\u0436 \u01c5 \u02b0 \u017f '\u017f \u212a \u0130
+    \ufb01 \u00df \u00aa \u4e2d\u6587 \u3042 \u30a2 \ud55c\uad6d\uc5b4
+    \u0e01\u0e33 \u0915\u094d\u0937 \u0645\u0631 \u05d0\u05b0 \U0001f600
+    \U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea
+    \u263a\ufe0f \U00020000 \U000e0041 \U0010ffff \u200b \u200d \ufeff \u00ad
+    \ufffd \u2581 \u2581\u2581 \u2581the <0x41> <0x0A> <s> </s> <unk>
     """.split() + [
     " ", " ", " ", "  ", "   ", "        ", "\n", "\n\n", "\r\n", "\r", "\t",
-    "\t\t", "\v", "\f", "\x00", "\x01", "\x1b", "\x7f", "\x85", "\xa0", "\u1680",
-    "\u2003", "\u2028", "\u2029", "\u202f", "\u3000", "\x1c", "\u180e"]
+    "\t\t", "\v", "\f", "\x00", "\x01", "\x1b", "\x7f", "\x85", "\xa0",
+    "\u1680", "\u2003", "\u2028", "\u2029", "\u202f", "\u3000", "\x1c", "\u180e"]
 
 
 def random_text(rng, extra=(), most=14):
@@ -115,7 +118,7 @@ def differences(encode, cases, shown=10, refusals=False):
                 total += 1
                 silent += expected is None
                 if refusals and got[:1] == "!":
-                    reasons[got.rsplit(": ", 1)[-1]] += 1
+                    reasons[got.split(";")[0].rsplit(": ", 1)[-1]] += 1
                     continue
                 if expected is None or got == expected:
                     continue
@@ -324,7 +327,7 @@ FAMILIES = {
         digits(True), punctuation("Isolated"),
         {**BYTES, "add_prefix_space": True}), "llama3"),
     "empty matches": (None, sequence(split(r"\d*|(?=[A-Z])", "Contiguous"),
-                                     split("a??"), PLAIN), "llama3"),
+                                     split("a?+b?"), PLAIN), "llama3"),
     "merged": (None, sequence(split(r"\s+", "MergedWithNext"),
                               split(r"\p{P}", "MergedWithPrevious", True),
                               split(r"\d", "Contiguous"), PLAIN), "llama3"),
@@ -367,7 +370,7 @@ def random_pattern(rng, depth=0):
         kind = rng.randrange(9 if depth < 2 else 7)
         if kind < 3:
             return rng.choice(["a", "b", "ab", " ", "s", "'", "-", "1", "\\.",
-                               "\u00e9", "\u4e2d", "\\n", "\\x41"])
+                               "\u00e9", "\u4e2d", "\\n"])
         if kind == 3:
             return rng.choice([".", "\\s", "\\S", "\\w", "\\W", "\\d", "\\D"])
         if kind == 4:
@@ -393,8 +396,8 @@ def random_pattern(rng, depth=0):
             if not atom.startswith(("(?=", "(?!")) and rng.random() < 0.5:
                 if len(atom) == 1 or atom[0] in "\\[(.":
                     atom += rng.choice(["?", "*", "+", "+", "{1,3}", "{2}",
-                                        "{,2}", "{2,}", "??", "+?", "*?",
-                                        "?+", "++", "*+", "{1,2}+"])
+                                        "{,2}", "{2,}", "?+", "++", "*+",
+                                        "{1,2}+"])
             part.append(atom)
         if rng.random() < 0.1:
             part.append(rng.choice(["$", "\\z", "\\Z"]))

@@ -282,7 +282,8 @@ static const char category_names[] =
 
 /* Beside its category a character has flags: SPACE: \\s everywhere; DIGIT and
    PUNCTUATION: cut out by these pre-tokenizers; WORD: \\w of single_word; HAN:
-   \\p{{Han}}; W: \\w of patterns; NFC_MAYBE: what NFC may change or join to the left. */
+   \\p{{Han}}; W: \\w of patterns; NFC_MAYBE: what NFC may change or join to the
+   left. */
 enum {{ {flags} }};
 """
 

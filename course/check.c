@@ -210,7 +210,8 @@ static bool different(const exercise *e, const task *found, const task *right,
         const bool counts = a && a->n == b->n;
         const long k = counts ? differs(e, a, b) : 0;
         if (counts && k == b->n) continue;
-        const char *place = gm_format(&arena, b->n > 1 ? "[%ld]" : "", k);
+        char place[32] = "";
+        if (b->n > 1) snprintf(place, sizeof place, "[%ld]", k);
         if (!counts)
             snprintf(words, WORDS, "`%s`: expected %ld numbers, found %ld",
                      b->name, b->n, a ? a->n : 0);
@@ -407,7 +408,7 @@ static void write_json(const char *path, bool hidden) {
         fprintf(out, "%s\n {\"name\": ", c > all ? "," : "");
         print_json(out, gm_format(&arena, "%s: %s", c->e->name, hidden &&
                                   c->drawn ? "drawn" : c->t.title));
-        fprintf(out, ", \"score\": %.6g, \"max_score\": %.6g,\n  \"output\": ",
+        fprintf(out, ", \"score\": %.12g, \"max_score\": %.12g,\n  \"output\": ",
                 c->score, c->most);
         print_json(out, c->words);
         fprintf(out, ",\n  \"visibility\": \"%s\"}",

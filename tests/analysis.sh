@@ -13,11 +13,13 @@ mkdir -p "$out"
 rooms=$(ls ./*.c lib/*.c rivals/*.c audit/*.c show/*.c formats/*.c cmd/*.c)
 ours="$rooms $(ls tests/fuzz/*.c tools/bench/*.c)"
 tests=$(ls tests/*.c tools/*.c 2>/dev/null | grep -v test_grad)
+course=$(ls course/*.c course/*/lesson.c course/solutions/*.c course/wrong/*.c)
 flags="-std=gnu11 -I. -Itests -Itests/fuzz -DFUZZ_TARGET=fuzz_json -Wno-unknown-pragmas"
 warn="-Wall -Wextra -Wconversion -Wshadow -Werror -fsyntax-only"
 
 warnings() {
     $1 $flags $warn $ours $tests &&
+        $1 $flags -Icourse $warn -Wno-unused-parameter $course &&
         $1 $flags $warn -DGM_DOUBLE $rooms tests/test_grad*.c &&
         $1 $flags $warn -DGM_NO_GLPK -fopenmp $rooms
 }

@@ -1,3 +1,4 @@
+#!/bin/sh
 # alone.sh PATTERN BITS: the KL of data/tiny-llama with the modules whose names
 # match PATTERN at BITS bits and all others as they are, on the first 12,000
 # bytes of the test text.  From the repository's root.

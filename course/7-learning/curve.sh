@@ -1,3 +1,4 @@
+#!/bin/sh
 # curve.sh LEARNING.tsv: how many bits the mixture is off its target (column c),
 # every fifth step; the bar is 0, a place is 0.01 bits.
 # SPDX-License-Identifier: GPL-3.0-or-later

@@ -34,7 +34,7 @@ static long double J(const learning *l, const double *p, const double *S,
             const long i = m * l->K + k;
             q[k] /= all;
             sum += g[i] * q[k] + (q[k] - q[k] * q[k]) * S[i] +
-                   l->alpha / l->M * q[k] * logl(q[k]);
+                   l->alpha / (double)l->M * q[k] * logl(q[k]);
             c += l->n[m] / N * l->bits[k] * q[k];
         }
     }

@@ -180,25 +180,27 @@ static void write_rows(gm_arena *arena, const gm_comparison *c) {
     gm_out_commit(&out);
 }
 
-/* The key is a part of a path; sizes and losses are finite, but a perplexity
-   may be beyond a double.  Anything else that is no number makes the hash
-   differ. */
+/* Sizes and losses are finite, but a perplexity may be beyond a double; the key
+   is a part of a path. */
 static void read_row(const gm_table *t, long i, gm_compared *r) {
     for (int c = 0; c < t->columns; c++) {
         const char *text = t->cell[i * t->columns + c];
-        if (column[c].kind == WORD) *(const char **)place(r, c) = text;
-        else *(double *)place(r, c) = strtod(text, NULL);
+        char *end;
+        const double x = strtod(text, &end);
         if (column[c].kind == PAIRED) r->paired = strcmp(text, "-") != 0;
+        if (column[c].kind == WORD) *(const char **)place(r, c) = text;
+        else *(double *)place(r, c) = x;
+        if (column[c].kind == WORD || (column[c].kind == PAIRED && !r->paired))
+            continue;
+        if (end == text || *end || isnan(x) ||
+            (isinf(x) && column[c].kind != LOOSE))
+            gm_bad(t->path, "line %ld: column %s: expected a finite number, "
+                   "found \"%.160s\"", t->line[i], column[c].name, text);
     }
     size_t n = r->key ? strspn(r->key, "0123456789abcdef") : 0;
     if (r->key && (n == 0 || r->key[n]))
         gm_bad(t->path, "line %ld: key: expected hexadecimal digits, found "
                "\"%.160s\"", t->line[i], r->key);
-    for (int c = 0; c < t->columns; c++)
-        if ((column[c].kind == NUMBER || column[c].kind == PAIRED) &&
-            !isfinite(number(r, c)))
-            gm_bad(t->path, "line %ld: expected finite numbers, found %g",
-                   t->line[i], number(r, c));
 }
 
 /* A table of this format and the first `columns` of ours. */

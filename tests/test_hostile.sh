@@ -302,7 +302,7 @@ expect 1 "gamma: candidates_hash: expected 64 hexadecimal digits, found \"$hash\
         $compare --out "$w/compare"
     awk -F '\t' -v OFS='\t' -v n="$line" 'NR == n { $11 = "nan" } { print }' \
         "$w/good.tsv" >"$w/compare/compare.tsv"
-    expect 1 "gamma: $w/compare/compare.tsv: line $line: expected finite numbers, found nan" \
+    expect 1 "gamma: $w/compare/compare.tsv: line $line: column kl: expected a finite number, found \"nan\"" \
         $compare --out "$w/compare"
 }
 

@@ -166,7 +166,9 @@ printf 'budget\n' | refused table.tsv \
 sed 's/\toriginal_ppl/\tx/; s/\tkl\t/\tKL\t/' "$t" | refused table.tsv \
     'column 11: expected the columns of gamma compare, found "KL"'
 sed 's/^mix\(.*\)\t0$/mix\1\tinf/' "$t" | refused table.tsv \
-    'line 15: expected finite numbers, found inf'
+    'line 15: column evaluations: expected a finite number, found "inf"'
+sed 's/\t0.33445047\t/\t0,33\t/' "$t" | refused table.tsv \
+    'line 15: column kl: expected a finite number, found "0,33"'
 { cat "$t"; i=0; while [ $i -lt 1024 ]; do tail -n 1 "$t"; i=$((i + 1)); done; } |
     refused table.tsv 'expected at most 1024 rows, found 1033'
 # 2000 modules, 100 000 steps: the tables are cut, and say so; lines stay short

@@ -29,7 +29,7 @@ enum {
 };
 
 static const char SPACE[] = "\xE2\x96\x81";      /* U+2581: SentencePiece's */
-enum { SPACE_BYTES = sizeof SPACE - 1 };
+enum { SPACE_BYTES = sizeof SPACE - 1, MISSING = -2 };
 
 /* What normalizers and pre-tokenizers consist of.  What SPLIT makes of matches
    and of what lies between: as the library's SplitDelimiterBehavior. */
@@ -71,7 +71,7 @@ struct gm_tokenizer {
     long first[257];                    /* how many begin with byte b or more */
     int32_t letter_id[LETTERS];         /* of characters; -1: no such token */
     int32_t byte_id[256];               /* of <0x00> ... when falling back  */
-    int32_t unk;                        /* -1: none                         */
+    int32_t unk;                        /* -1: none; MISSING: not in vocab  */
     struct table vocab, merges;
     long size;                          /* largest id + 1                   */
 };
@@ -175,7 +175,10 @@ static void spell(struct work *w, const char *at, const char *end) {
             continue;
         }
         if (waits && (id >= 0 || !t->fuse_unk)) push_symbol(w, t->unk);
-        waits = id < 0 && t->unk >= 0;
+        waits = id < 0 && t->unk != -1;
+        if (waits && t->unk == MISSING)
+            gm_bad(t->path, "model.unk_token is no token of the vocabulary, "
+                   "and \"%.*s\" has none", (int)(next - at), at);
         if (id >= 0) push_symbol(w, id);
     }
     if (waits) push_symbol(w, t->unk);
@@ -729,9 +732,11 @@ static void load_vocab(const struct load *l) {
         snprintf(code, sizeof code, "<0x%02X>", (unsigned)b);
         t->byte_id[b] = fallback ? token_id(t, code, 6) : -1;
     }
-    t->unk = is_plain(unk) ? token_id(t, unk->string, unk->length) : -1;
-    if (t->unk < 0 && !is_null(unk))
-        refuse(l, "model.unk_token", unk, "null or a token of the vocabulary");
+    t->unk = -1;
+    if (is_null(unk)) return;
+    if (!is_plain(unk)) refuse(l, "model.unk_token", unk, "null or a token");
+    t->unk = token_id(t, unk->string, unk->length);
+    if (t->unk < 0) t->unk = MISSING;       /* of no matter until it is used */
 }
 
 /* The two halves of a merge, written "a b" or ["a", "b"], or false. */

@@ -313,9 +313,8 @@ static const struct { const char *from, *to, *message; } refused[] = {
      "model.byte_fallback: 1, expected true or false"},
     {"\"fuse_unk\":false", "\"fuse_unk\":\"no\"",
      "model.fuse_unk: \"no\", expected true or false"},
-    {"\"unk_token\":null", "\"unk_token\":\"<unk>\"",
-     "model.unk_token: \"<unk>\", expected null or a token of the "
-     "vocabulary"},
+    {"\"unk_token\":null", "\"unk_token\":3",
+     "model.unk_token: 3, expected null or a token"},
     {"\"vocab\":{", "\"v\":{", "model.vocab: nothing, expected an object"},
     {"\"ab\":2", "\"ab\":-1",
      "id of \"ab\": expected an integer from 0 to 2147483646"},
@@ -401,6 +400,15 @@ static void test_refused(void) {
     replaced(&t, "\"model\":{\"type\":\"BPE\",", "\"model\":{");
     status = open_text(&arena, t.data, t.n, &tokenizer);
     CHECK(status == GM_OK, "without a type: %s", err.text);
+    long n;
+    replaced(&t, "\"unk_token\":null", "\"unk_token\":\"<unk>\"");
+    status = open_text(&arena, t.data, t.n, &tokenizer);
+    if (!status)
+        status = STATUS(gm_tokenize(tokenizer, &arena, "text", "ab", 2, &n));
+    CHECK(status == GM_OK && n == 1, "unk_token is not needed: %s", err.text);
+    status = STATUS(gm_tokenize(tokenizer, &arena, "text", "abc", 3, &n));
+    CHECK_TEXT(err.text, SCRATCH "/tokenizer.json: model.unk_token is no token "
+               "of the vocabulary, and \"c\" has none");
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
         replaced(&t, refused[i].from, refused[i].to);
         status = open_text(&arena, t.data, t.n, &tokenizer);

@@ -455,7 +455,7 @@ def fuzz_added(encode, count, rng):
             cases.append((directory,
                           open_library(directory + "/tokenizer.json"),
                           added_texts(rng, data, 8)))
-        return differences(encode, cases)
+        return differences(encode, cases, refusals=True)
 
 
 def main():

@@ -134,7 +134,8 @@ build/double/test_%: build/double/test_%.o $(LIB:%=build/double/%.o)
 
 # The longest first, so that the processors end together.
 LONG     := test_rivals test_faults.sh test_allocate test_plan test_compare.sh \
-            test_hostile.sh test_kill.sh test_solver test_gamma test_verify
+            test_hostile.sh test_kill.sh test_course.sh test_solver test_gamma \
+            test_verify
 TESTBINS := $(TESTS:%=build/test/%) $(GRADS:%=build/double/%) \
             $(wildcard tests/test_*.sh)
 FIRST    := $(foreach t,$(LONG),$(filter %/$(t),$(TESTBINS)))

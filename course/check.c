@@ -408,8 +408,8 @@ static void write_json(const char *path, bool hidden) {
         fprintf(out, "%s\n {\"name\": ", c > all ? "," : "");
         print_json(out, gm_format(&arena, "%s: %s", c->e->name, hidden &&
                                   c->drawn ? "drawn" : c->t.title));
-        fprintf(out, ", \"score\": %.12g, \"max_score\": %.12g,\n  \"output\": ",
-                c->score, c->most);
+        fprintf(out, ", \"score\": %.12g, \"max_score\": %.12g,\n"
+                "  \"output\": ", c->score, c->most);
         print_json(out, c->words);
         fprintf(out, ",\n  \"visibility\": \"%s\"}",
                 hidden && c->drawn ? "after_published" : "visible");

@@ -9,6 +9,7 @@ w=build/test/course
 . tests/shell.sh
 is() { if [ "$2" = "$3" ]; then ok; else bad "$1: found $2, expected $3"; fi; }
 root=$PWD
+unset MAKEFLAGS MFLAGS MAKELEVEL      # of a make that runs this test
 
 # ------------------------------------------------------- quoted commands
 # Blank lines and the width of blanks do not count; stderr is not quoted.
@@ -68,6 +69,8 @@ $(grep -v ' right' "$w/out")"
 told 1 "2^b - 1 steps lie between" 's/(1 << bits) - 1/1 << bits/'
 told 1 "drops the fraction" 's/rint(w/trunc(w/'
 told 1 "crashed" 's/double sum = 0;/double sum = *(volatile double *)8;/'
+told 1 "a recursion without end" \
+    's/double sum = 0;/& if (n >= 0) return n + squared_error(w, code, n, scale, zero);/'
 told 1 "a loop without end" 's/double sum = 0;/double sum = 0; while (n);/'
 told 1 "not a number" 's/double sum = 0;/double sum = NAN;/'
 told 1 "there is no function encode" 's/encode/encodes/'

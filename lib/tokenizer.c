@@ -540,13 +540,18 @@ static const gm_json *parts(const struct load *l, const gm_json *object,
     return v;
 }
 
-static struct step *new_step(const struct load *l, int kind) {
+static struct step *new_step(const struct load *l, int kind, const char *text,
+                             const gm_regex *pattern) {
     gm_tokenizer *t = l->t;
     if (t->steps == MAX_STEPS)
         gm_bad(t->path, "more than %d normalizers and pre-tokenizers",
                MAX_STEPS);
-    t->step[t->steps] = (struct step){.kind = kind};
+    t->step[t->steps] = (struct step){kind, .text = text, .pattern = pattern};
     return &t->step[t->steps++];
+}
+
+static const gm_regex *known(const struct load *l, const char *pattern) {
+    return gm_regex_new(l->arena, l->t->path, pattern, false);
 }
 
 /* A text that is put somewhere. */
@@ -572,17 +577,14 @@ static const gm_regex *load_pattern(const struct load *l, const gm_json *v,
 
 static void load_normalizer(const struct load *l, const gm_json *n) {
     const gm_json *type = gm_json_get(n, "type");
-    struct step *s;
     if (is_null(n)) return;
     if (gm_json_is(type, "NFC")) {
-        new_step(l, NFC);
+        new_step(l, NFC, NULL, NULL);
     } else if (gm_json_is(type, "Prepend")) {
-        s = new_step(l, PREPEND);
-        s->text = content(l, n, "normalizer.prepend");
+        new_step(l, PREPEND, content(l, n, "normalizer.prepend"), NULL);
     } else if (gm_json_is(type, "Replace")) {
-        s = new_step(l, REPLACE);
-        s->text = content(l, n, "normalizer.content");
-        s->pattern = load_pattern(l, n, "normalizer.pattern");
+        new_step(l, REPLACE, content(l, n, "normalizer.content"),
+                 load_pattern(l, n, "normalizer.pattern"));
     } else if (gm_json_is(type, "Sequence")) {
         n = parts(l, n, "normalizer.normalizers", GM_JSON_ARRAY)->child;
         for (; n; n = n->next) load_normalizer(l, n);
@@ -590,12 +592,6 @@ static void load_normalizer(const struct load *l, const gm_json *n) {
         refuse(l, "normalizer.type", type ? type : n,
                "null, NFC, Prepend, Replace or a Sequence of them");
     }
-}
-
-static void new_split(const struct load *l, const char *pattern, int behavior) {
-    struct step *s = new_step(l, SPLIT);
-    s->pattern = gm_regex_new(l->arena, l->t->path, pattern, false);
-    s->behavior = behavior;
 }
 
 static void load_behavior(const struct load *l, const gm_json *p) {
@@ -619,37 +615,32 @@ static void load_metaspace(const struct load *l, const gm_json *p) {
         refuse(l, "pre_tokenizer.replacement", gm_json_get(p, "replacement"),
                "one character");
     const bool never = gm_json_is(scheme, "never"),
-               first = gm_json_is(scheme, "first"),
-               bare = !flag(l, p, "pre_tokenizer.add_prefix_space", 1);
-    if (scheme && ((!never && !first && !gm_json_is(scheme, "always")) ||
-                   (bare && !never)))
-        refuse(l, "pre_tokenizer.prepend_scheme", scheme, !bare ?
-               "always, first or never" : "never, with add_prefix_space false");
-    struct step *s = new_step(l, REPLACE);
-    s->pattern = gm_regex_new(l->arena, l->t->path, " ", true);
-    s->text = to;
-    if (!never && !bare) {
-        s = new_step(l, PREPEND);
-        s->text = to;
+               first = gm_json_is(scheme, "first");
+    if (scheme && !never && !first && !gm_json_is(scheme, "always"))
+        refuse(l, "pre_tokenizer.prepend_scheme", scheme,
+               "always, first or never");
+    if (!flag(l, p, "pre_tokenizer.add_prefix_space", 1) && !never)
+        refuse(l, "pre_tokenizer.prepend_scheme", scheme,
+               "never, with add_prefix_space false");
+    new_step(l, REPLACE, to, known(l, " "));
+    if (!never) {
+        struct step *s = new_step(l, PREPEND, to, NULL);
         s->unless = true;
         s->first = first;
     }
-    if (!flag(l, p, "pre_tokenizer.split", 1)) return;
-    s = new_step(l, SPLIT);
-    s->pattern = gm_regex_new(l->arena, l->t->path, to, true);
-    s->behavior = NEXT;
+    if (flag(l, p, "pre_tokenizer.split", 1))
+        new_step(l, SPLIT, NULL, gm_regex_new(l->arena, l->t->path, to, true))
+            ->behavior = NEXT;
 }
 
 static void load_byte_level(const struct load *l, const gm_json *p) {
-    if (flag(l, p, "pre_tokenizer.add_prefix_space", -1)) {
-        struct step *s = new_step(l, PREPEND);
-        s->text = " ";
-        s->unless = true;
-    }
+    if (flag(l, p, "pre_tokenizer.add_prefix_space", -1))
+        new_step(l, PREPEND, " ", NULL)->unless = true;
     if (flag(l, p, "pre_tokenizer.use_regex", 1))
-        new_split(l, "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+|"
-                  " ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", ISOLATED);
-    new_step(l, BYTES);
+        new_step(l, SPLIT, NULL,
+                 known(l, "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+|"
+                       " ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"));
+    new_step(l, BYTES, NULL, NULL);
 }
 
 static void load_pre_tokenizer(const struct load *l, const gm_json *p) {
@@ -660,16 +651,15 @@ static void load_pre_tokenizer(const struct load *l, const gm_json *p) {
     } else if (gm_json_is(type, "Metaspace")) {
         load_metaspace(l, p);
     } else if (gm_json_is(type, "Split")) {
-        struct step *s = new_step(l, SPLIT);
-        s->pattern = load_pattern(l, p, "pre_tokenizer.pattern");
-        s->invert = flag(l, p, "pre_tokenizer.invert", -1);
+        new_step(l, SPLIT, NULL, load_pattern(l, p, "pre_tokenizer.pattern"))
+            ->invert = flag(l, p, "pre_tokenizer.invert", -1);
         load_behavior(l, p);
     } else if (gm_json_is(type, "Digits")) {
-        new_split(l, "\\p{=digit}",
-                  flag(l, p, "pre_tokenizer.individual_digits", -1) ?
-                  ISOLATED : CONTIGUOUS);
+        const bool one = flag(l, p, "pre_tokenizer.individual_digits", -1);
+        new_step(l, SPLIT, NULL, known(l, "\\p{=digit}"))->behavior =
+            one ? ISOLATED : CONTIGUOUS;
     } else if (gm_json_is(type, "Punctuation")) {
-        new_split(l, "\\p{=punctuation}", ISOLATED);
+        new_step(l, SPLIT, NULL, known(l, "\\p{=punctuation}"));
         if (gm_json_get(p, "behavior")) load_behavior(l, p);
     } else if (gm_json_is(type, "Sequence")) {
         p = parts(l, p, "pre_tokenizer.pretokenizers", GM_JSON_ARRAY)->child;
@@ -888,8 +878,8 @@ static void load(void *context) {
     load_vocab(l);
     load_merges(l);
     load_added(l, root);
-    t->space = gm_regex_new(l->arena, t->path, "\\s", false);
-    t->word = gm_regex_new(l->arena, t->path, "\\p{=word}", false);
+    t->space = known(l, "\\s");
+    t->word = known(l, "\\p{=word}");
 }
 
 gm_tokenizer *gm_tokenizer_open(gm_arena *arena, const char *dir) {

@@ -274,6 +274,9 @@ static const struct { const char *from, *to, *message; } refused[] = {
      "\"first\",\"add_prefix_space\":false",
      "pre_tokenizer.prepend_scheme: \"first\", expected never, with "
      "add_prefix_space false"},
+    {"\"type\":\"Digits\"", "\"type\":\"Metaspace\",\"replacement\":\"a\","
+     "\"add_prefix_space\":false", "pre_tokenizer.prepend_scheme: nothing, "
+     "expected never, with add_prefix_space false"},
     {"\"type\":\"Digits\"",
      "\"type\":\"Punctuation\",\"behavior\":\"Split\"",
      "pre_tokenizer.behavior: \"Split\", expected Isolated, Removed, "

@@ -7,14 +7,15 @@
 /* The stored model: its weight files, its linear modules' bits. */
 void gm_call_original(gm_call *call, gm_compared *row) {
     const gm_model *model = &call->model;
-    double bytes = 0;
+    size_t bytes = 0;
     for (long i = 0; i < call->table.M; i++)
-        bytes += (double)gm_linear_tensor(model, i / GM_LINEARS,
-                                          (int)(i % GM_LINEARS))->bytes;
+        bytes += gm_linear_tensor(model, i / GM_LINEARS,
+                                  (int)(i % GM_LINEARS))->bytes;
     for (long i = 0; i < model->tensors.files; i++)
         row->bytes += (double)model->tensors.file[i]->size;
     row->quantizer = row->budget = row->convention = "-";
-    row->code_bits = row->effective_bits = 8 * bytes / (double)call->table.N;
+    row->code_bits = row->effective_bits = 8 * (double)bytes /
+                                           (double)call->table.N;
     row->measure = gm_call_measure(call, NULL, NULL);
     row->measure.top1 = 1;
 }
@@ -26,8 +27,8 @@ static void write_page(void *context) {
     gm_page_write(&p->call->arena, p->dir);
 }
 
-/* Other files of the directory may be anybody's: what they say wrong cannot undo
-   what the command did. */
+/* Other files of the directory may be anybody's: what they say wrong cannot
+   undo what the command did. */
 void gm_call_page(gm_call *call, gm_compared *row, long count) {
     gm_arena *a = &call->arena;
     const gm_sequences *text = &call->on.text;

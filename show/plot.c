@@ -375,6 +375,7 @@ void gm_plot_svg(gm_arena *arena, gm_out *out, bool alone, const void *what) {
     const bool named = plot->count > 1 || *plot->series->name;
     svg g = {out, plot, .right = named ? 590 : 320, .bottom = named ? 400 : 190,
              .legend = TOP + 14};
+    const char *note = plot->label[2] ? plot->label[2] : "";
     double width = g.right + 10, lines = 0;
     axes_of(plot, named ? 7 : 4, g.xy);
     for (long i = 0; i < plot->count; i++) {
@@ -385,14 +386,11 @@ void gm_plot_svg(gm_arena *arena, gm_out *out, bool alone, const void *what) {
             width = fmax(width, g.right + LEGEND + 65 + 8 * (double)n);
         }
     }
-    for (int i = -1; i < 3; i += 3) {       /* title and what is below it */
-        const char *text = i < 0 ? plot->title : plot->label[i];
-        if (text) width = fmax(width, LEFT + 7.5 * (double)strlen(text));
-    }
+    width = fmax(width, LEFT + 7.5 * fmax((double)strlen(plot->title),
+                                          (double)strlen(note)));
     gm_svg_begin(out, alone, width, fmax(g.bottom + 60, TOP + 30 + lines),
-                 plot->title, gm_format(arena, "%s%s%s against %s.",
-                                        plot->label[2] ? plot->label[2] : "",
-                                        plot->label[2] ? ": " : "",
+                 plot->title, gm_format(arena, "%s%s%s against %s.", note,
+                                        *note ? ": " : "",
                                         label_of(arena, plot, 1),
                                         label_of(arena, plot, 0)));
     for (long i = 0; i < plot->count; i++)

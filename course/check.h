@@ -32,6 +32,18 @@ typedef struct {
 } lesson;
 extern const lesson the_lesson;         /* in N-name/lesson.c */
 
+/* case.c.  The lists of arrays; one by its name, or NULL; what an array for
+   answers holds until one is written. */
+enum { WORDS = 1000 };
+extern gm_arena arena;
+extern const double unset;
+_Noreturn void stop(const char *what, const char *which);   /* exit code 2 */
+double *add(numbers *list, int *count, const char *name, long n);
+const numbers *find(const numbers *list, int count, const char *name);
+/* t->out by f, in a child process; false: words [WORDS] say how it ended. */
+void run_begin(void);
+bool run(const exercise *e, function *f, task *t, char *words);
+
 /* For make(): random numbers of the case's seed, and a new array. */
 double draw(task *t);                           /* in [0, 1)               */
 double draw_normal(task *t);

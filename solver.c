@@ -90,7 +90,7 @@ void gm_problem_build(gm_arena *arena, const gm_scores *s,
     const gm_convention in = budget->convention;
     double most = 0, range = 0, sum = 0;
     gm_mckp_new(arena, s->M, s->K, out);
-    out->scores = s, out->asked = budget;
+    out->scores = s = gm_scores_at(arena, s, budget), out->asked = budget;
     out->budget = budget->limit - (in == GM_BYTES ? s->overhead : 0);
     for (long m = 0; m < s->M; m++) {
         double low = INFINITY, high = -INFINITY;

@@ -637,6 +637,18 @@ static double own_bound(const struct checker *c) {
     return best;
 }
 
+/* The scores at the budget that is stated, or at the file's own code bits. */
+static const gm_scores *scores_for(struct checker *c) {
+    gm_budget b = {GM_BITS, gm_sizes_of(c->s, c->choice).code_bits, ""};
+    if (c->out->certified) {
+        const char *in = get(c, "convention");
+        b.convention = !strcmp(in, "bits") ? GM_BITS
+                     : !strcmp(in, "ebits") ? GM_EBITS : GM_BYTES;
+        b.limit = need(c, "budget");
+    }
+    return gm_scores_at(c->arena, c->s, &b);
+}
+
 void gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
                          const gm_scores *scores, const char *resources,
                          gm_check *out) {
@@ -648,6 +660,7 @@ void gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
     out->certified = check_keys(&c);
     c.choice = gm_alloc(arena, (size_t)scores->M, sizeof *c.choice);
     gm_allocation_match(allocation, scores, c.choice);
+    c.s = scores_for(&c);
     match_rows(&c);
     check_sizes(&c);
     check_origin(&c);

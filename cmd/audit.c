@@ -29,6 +29,9 @@ static void measure(auditing *x) {
     gm_arena *a = &x->call->arena;
     const gm_scores *s = &x->all;
     gm_scores *t = &x->some;
+    gm_budget own = {GM_BITS, 0, ""};
+    for (long m = 0; m < s->M; m++) own.limit += x->file.module[m].codes;
+    const double *score = gm_scores_at(a, s, &own)->score;
     gm_scores_new(a, s->M, s->K, s->bits, t);
     t->path = s->path;
     t->overhead = s->overhead;
@@ -54,7 +57,7 @@ static void measure(auditing *x) {
         t->N += t->weights[n] = s->weights[m];
         for (int j = 0; j < s->K; j++) {
             t->bytes[n * s->K + j] = s->bytes[m * s->K + j];
-            t->score[n * s->K + j] = s->score[m * s->K + j];
+            t->score[n * s->K + j] = score[m * s->K + j];
         }
     }
     x->sizes.effective_bits = 8 * (x->sizes.file_bytes - s->overhead);

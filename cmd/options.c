@@ -83,9 +83,11 @@ static const option table[] = {
      "many budgets, a,b,c, in the convention --in; one line each"},
     {"--budgets", "LIST", TEXT, RUNS | COMPARE, &now.budgets,
      "each solved exactly from the same scores", "2.25,2.5,3,3.5"},
+    {"--budgets", "LIST", TEXT, REFINE, &now.budgets, "anchors a,b,c, in the "
+     "convention --in: solve interpolates between their scores"},
     {"--frontier", NULL, FLAG, SOLVE, &now.frontier,
      "every Pareto-optimal (size, score), sizes in the convention --in"},
-    {"--in", "bits|ebits|bytes", NAME, RUNS | COMPARE | SOLVE, &now.in, "what "
+    {"--in", "bits|ebits|bytes", NAME, RUNS | COMPARE | SOLVE | REFINE, &now.in, "what "
      "budgets count: codes; with scales and zeros; the packed file (50M, "
      "47.5MiB) (bits; --frontier: bytes)"},
     {"--lp", "FILE", WRITE, SOLVE, &now.solve.lp,

@@ -48,47 +48,86 @@ static void offer(gm_call *call, const gm_scores *s) {
     c->allowed = allowed;
 }
 
-/* The scores that were read, with what was found in their place; its errors
-   are unknown. */
-static void write_scores(gm_call *call, gm_scores out, const gm_budget *budget,
-                         const char *text_hash, const gm_refined *found) {
+/* Before a list, for they come in falling order. */
+static const char *with_number(gm_arena *arena, double x, const char *list) {
+    char text[32];
+    gm_double_text(x, text);
+    return gm_format(arena, "%s%s%s", text, *list ? ", " : "", list);
+}
+
+/* The budgets of --bits .. --bytes or of --budgets, ascending. */
+static gm_budget *read_budgets(gm_call *call, const gm_scores *scores,
+                               int *count) {
     gm_arena *a = &call->arena;
-    char before[32], after[32];
-    gm_double_text(found->kl_before, before);
-    gm_double_text(found->kl, after);
-    gm_keys_set(a, &out.keys, "refined_at", "%s %s", budget->text,
-                gm_convention_name(budget->convention));
-    gm_keys_set(a, &out.keys, "refined_on", "%s", text_hash);
-    gm_keys_set(a, &out.keys, "refined_sequences", "%ld", call->fit.sequences);
-    gm_keys_set(a, &out.keys, "refined_length", "%ld", call->fit.T);
-    gm_keys_set(a, &out.keys, "refined_evaluations", "%ld", call->evaluations);
-    gm_keys_set(a, &out.keys, "refined_seed", "%ld", (long)call->fit.seed);
-    gm_keys_set(a, &out.keys, "kl_before", "%s", before);
-    gm_keys_set(a, &out.keys, "kl", "%s", after);
-    out.score = found->score;
-    for (long i = 0; i < out.M * out.K; i++) out.error[i] = -1;
-    gm_scores_write(a, call->out, &out);
+    const char *way = gm_call_way(call, 4);
+    char *list = gm_format(a, "%s", gm_given(way));
+    gm_budget *out = gm_alloc(a, strlen(list) + 1, sizeof *out);
+    for (char *item; (item = strsep(&list, ","));) {
+        const gm_budget b = gm_budget_parse(scores, call->in, item);
+        int i = (*count)++;
+        for (; i > 0 && out[i - 1].limit > b.limit; i--) out[i] = out[i - 1];
+        out[i] = b;
+        if (i > 0 && out[i - 1].limit == b.limit)
+            gm_fail(GM_EUSAGE, "%s: %s and %s are the same budget", way,
+                    out[i - 1].text, b.text);
+    }
+    return out;
+}
+
+/* From the highest budget, around which errors are small and the expansion is
+   good, down: each begins with the scores of the one above. */
+static void refine_all(gm_call *call, gm_rivals *rivals,
+                       const gm_scores *scores, const gm_budget *budget,
+                       gm_scores *out) {
+    gm_arena *a = &call->arena;
+    const size_t cells = (size_t)(out->M * out->K);
+    int *choice = gm_alloc(a, (size_t)out->M, sizeof *choice);
+    const char *before = "", *after = "";
+    const double *from = gm_scores_at(a, scores, &budget[out->anchors - 1])
+                             ->score;
+    gm_result_begin("scores\tbudget\tkl_before\tkl\tmoved\tmodules\t"
+                    "evaluations\tseconds");
+    for (int i = out->anchors - 1; i >= 0; i--) {
+        const gm_budget *b = &budget[i];
+        gm_refined found = {.score = gm_alloc(a, cells, sizeof *from)};
+        memcpy(found.score, from, cells * sizeof *from);
+        gm_effort effort = gm_rivals_choose(rivals, GM_REFINED, b, choice,
+                                            &found);
+        const gm_sizes z = gm_sizes_of(out, choice);
+        out->anchor[i] = (gm_anchor){
+            b->text, {z.code_bits, z.effective_bits, z.file_bytes},
+            found.score};
+        out->anchor[i].at[b->convention] = b->limit;
+        from = found.score;
+        before = with_number(a, found.kl_before, before);
+        after = with_number(a, found.kl, after);
+        gm_result_row("%s\t%s\t%.8g\t%.8g\t%ld\t%ld\t%g\t%.1f", call->out,
+                      b->text, found.kl_before, found.kl, found.moved, out->M,
+                      effort.evaluations, effort.seconds);
+    }
+    gm_keys_set(a, &out->keys, "kl_before", "%s", before);
+    gm_keys_set(a, &out->keys, "kl", "%s", after);
 }
 
 static void run_refine(gm_call *call) {
     gm_arena *a = &call->arena;
     gm_candidates *c = &call->candidates;
-    const char *way = gm_call_way(call, 3);
     char text_hash[65];
-    gm_out out;
+    gm_out file;
     gm_scores scores;
-    long moved = 0;
     /* all that can be refused before anything is computed */
     gm_scores_read(a, call->operand[1], &scores);
-    gm_budget budget = gm_budget_parse(&scores, call->in, gm_given(way));
+    gm_scores out = scores;
+    out.anchors = 0;
+    const gm_budget *budget = read_budgets(call, &scores, &out.anchors);
     gm_model_open(a, call->operand[0], &call->model);
     gm_model_hash(&call->model);
     gm_call_match(call, &scores, NULL);
     const bool made_from_it = read_origin(call, &scores, text_hash);
     const bool find = call->recipe.quantizer == GM_GPTQ && !made_from_it;
     if (gm_is_file(call->out)) {        /* who reads a pipe would see an end */
-        gm_out_open(a, call->out, &out);
-        gm_out_abandon(&out);
+        gm_out_open(a, call->out, &file);
+        gm_out_abandon(&file);
     }
     call->plan = (gm_plan){.rivals = GM_MEASURES_GRADIENTS,
                            .candidates = !call->external && !find};
@@ -97,36 +136,30 @@ static void run_refine(gm_call *call) {
     gm_call_open(call, gm_call_cache(call, scores.path), find
                  ? gm_keys_get(&scores.keys, "candidates_hash") : NULL);
     gm_call_match(call, &scores, c->hash);
-    const size_t M = (size_t)scores.M;
-    gm_refined found = {.score = gm_alloc(a, M * (size_t)scores.K,
-                                          sizeof *found.score)};
-    int *start = gm_alloc(a, M, sizeof *start);
-    int *choice = gm_alloc(a, M, sizeof *choice);
     offer(call, &scores);
     const gm_rivals_options options = {
         .candidates = c, .text = call->calibration, .learned = &scores,
         .evaluations = call->evaluations, .seed = call->fit.seed,
         .overhead = gm_packed_overhead(a, &call->model, &call->recipe)};
-    gm_rivals *rivals = gm_rivals_begin(a, &options, &call->report);
-    gm_rivals_choose(rivals, GM_LEARNED, &budget, start, NULL);
-    gm_effort effort = gm_rivals_choose(rivals, GM_REFINED, &budget, choice,
-                                        &found);
-    write_scores(call, scores, &budget, text_hash, &found);
-    for (size_t m = 0; m < M; m++) moved += start[m] != choice[m];
-    gm_result_begin("scores\tbudget\tkl_before\tkl\tmoved\tmodules\t"
-                    "evaluations\tseconds");
-    gm_result_row("%s\t%s\t%.8g\t%.8g\t%ld\t%zu\t%g\t%.1f", call->out,
-                  budget.text, found.kl_before, found.kl, moved, M,
-                  effort.evaluations, effort.seconds);
+    gm_keys *keys = &out.keys;
+    gm_keys_set(a, keys, "refined_on", "%s", text_hash);
+    gm_keys_set(a, keys, "refined_sequences", "%ld", call->fit.sequences);
+    gm_keys_set(a, keys, "refined_length", "%ld", call->fit.T);
+    gm_keys_set(a, keys, "refined_evaluations", "%ld", call->evaluations);
+    gm_keys_set(a, keys, "refined_seed", "%ld", (long)call->fit.seed);
+    out.anchor = gm_alloc(a, (size_t)out.anchors, sizeof *out.anchor);
+    refine_all(call, gm_rivals_begin(a, &options, &call->report), &scores,
+               budget, &out);
+    gm_scores_write(a, call->out, &out);
     gm_result_end(call);
 }
 
 const gm_command gm_command_refine = {
-    "refine", "MODEL SCORES.tsv --calib FILE --bits B --out FILE",
-    "Correct scores at one budget by the whole model's KL",
+    "refine", "MODEL SCORES.tsv --calib FILE --budgets LIST --out FILE",
+    "Correct scores at some budgets by the whole model's KL",
     "Expands KL(original || quantized) around the optimum of the scores, from\n"
     "gradients of the whole quantized model, mixes what it says with them,\n"
-    "solves again and keeps what lowers KL on the text (docs/rivals.md).\n"
-    "Writes scores for gamma solve with the same budget.  At other budgets\n"
-    "they are worse than those they came from.",
+    "solves again and keeps what lowers KL on the text (docs/rivals.md); at\n"
+    "each budget, from the highest down, each from the scores of the one\n"
+    "above.  Writes them as anchors, between which gamma solve interpolates.",
     2, REFINE, run_refine};

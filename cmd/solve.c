@@ -127,7 +127,7 @@ static gm_status solve_budget(solving *s, const char *text) {
 /* What is said unless all of the certificate is asked for. */
 static const char SUMMARY[] =
     "convention,budget_asked,average_code_bits,average_effective_bits,"
-    "file_bytes,slack,objective_real,gap,optimal,solvers";
+    "file_bytes,slack,scores_at,objective_real,gap,optimal,solvers";
 
 static void solve_one(solving *s, const char *text) {
     gm_call *call = s->call;
@@ -189,6 +189,10 @@ static void solve_frontier(solving *s) {
     gm_call *call = s->call;
     gm_frontier f;
     const bool bytes = call->in == GM_BYTES;
+    if (s->scores.anchors)
+        gm_fail(GM_EUSAGE, "--frontier: %s has other scores at each budget "
+                "(anchors %s): expected --budgets", s->scores.path,
+                gm_keys_get(&s->scores.keys, "anchors"));
     build(s, "1");
     gm_status status = gm_frontier_find(&call->arena, &s->problem, &call->solve,
                                         &f);
@@ -220,16 +224,10 @@ static void run_solve(gm_call *call) {
     const char *way = read_options(call);
     s->call = call;
     gm_scores_read(a, call->operand[0], &s->scores);
-    /* scores of gamma refine, at a budget that they were not made for */
-    const char *at = gm_keys_get(&s->scores.keys, "refined_at");
-    const char *text = gm_given(way);
-    if (at && strcmp(at, gm_format(a, "%s %s", text, way + 2)) != 0)
-        gm_talk(call, "%s: refined at %s; elsewhere the scores they came from "
-                "are better", s->scores.path, at);
     s->choice = gm_alloc(a, (size_t)s->scores.M, sizeof *s->choice);
     if (call->frontier) solve_frontier(s);
     else if (call->budgets) solve_many(s);
-    else solve_one(s, text);
+    else solve_one(s, gm_given(way));
 }
 
 const gm_command gm_command_solve = {

@@ -583,8 +583,20 @@ typedef struct { int64_t codes, scales, zeros; } gm_parts;
 gm_parts gm_packed_parts(long out, long in, int bits, long group);
 int64_t gm_packed_bytes(long out, long in, int bits, long group);
 
+/* What a budget counts: codes; scales and zeros too; the bytes of the file. */
+typedef enum { GM_BITS, GM_EBITS, GM_BYTES } gm_convention;
+
+/* Scores that hold at one budget, which is in its convention the limit asked,
+   in the others what the optimum there takes. */
+typedef struct {
+    const char *text;
+    int64_t at[3];                      /* by convention */
+    double *score;                      /* [M, K] */
+} gm_anchor;
+
 /* One line a module; columns: module out in weights, then for each candidate
-   of b bits "b.bytes b.score b.stderr" ("-": the module lacks it / unknown). */
+   of b bits "b.bytes b.score b.stderr" ("-": the module lacks it / unknown),
+   and "b.score@TEXT" of each anchor. */
 typedef struct {
     const char *path;
     gm_keys keys;
@@ -597,6 +609,8 @@ typedef struct {
     double *score, *error;              /* [M, K]; error -1: unknown         */
     int64_t overhead;                   /* file bytes beside sum s_mk        */
     int64_t N;                          /* sum of weights                    */
+    int anchors;                        /* 0: score is for every budget      */
+    gm_anchor *anchor;                  /* [anchors] ascending               */
 } gm_scores;
 
 /* Empty, to fill; bytes, score, error, ... zeroed, keys: format. */
@@ -656,7 +670,6 @@ gm_sizes gm_sizes_of(const gm_scores *scores, const int *choice);
 /* A budget: GM_BITS "2.5": sum n_m b_k <= floor(2.5 N);  GM_EBITS "2.75":
    8 sum s_mk <= floor(2.75 N);  GM_BYTES "50M": overhead + sum s_mk <= 5e7
    (K M G decimal, KiB MiB GiB binary).  limit: floor as above. */
-typedef enum { GM_BITS, GM_EBITS, GM_BYTES } gm_convention;
 typedef struct {
     gm_convention convention;
     int64_t limit;
@@ -667,6 +680,12 @@ const char *gm_convention_name(gm_convention convention); /* "bits" ... */
 bool gm_is_bytes(const char *text, int64_t *out);
 gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
                           const char *text);
+
+/* The scores for a budget: between two anchors (1 - t) u + t u', t the budget's
+   place between theirs, beyond all the nearest one's; key scores_at says so.
+   Without anchors the table itself. */
+const gm_scores *gm_scores_at(gm_arena *arena, const gm_scores *scores,
+                              const gm_budget *budget);
 
 /* How good a model is on a text.  In each window, tokens 1..window-1 are
    predicted from those before them.  nll: mean over all predicted tokens,

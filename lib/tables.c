@@ -170,6 +170,11 @@ static void write_scores_row(gm_out *out, const gm_scores *s, long m) {
         gm_out_print(out, "\t%" PRId64 "\t%s\t%s", s->bytes[i], score,
                      s->error[i] < 0 ? "-" : error);
     }
+    for (int a = 0; a < s->anchors; a++)
+        for (long i = m * s->K; i < (m + 1) * s->K; i++) {
+            gm_double_text(s->anchor[a].score[i], score);
+            gm_out_print(out, "\t%s", s->bytes[i] < 0 ? "-" : score);
+        }
     gm_out_print(out, "\n");
 }
 
@@ -177,14 +182,25 @@ void gm_scores_write(gm_arena *arena, const char *path,
                      const gm_scores *scores) {
     gm_out out;
     gm_keys keys = scores->keys;
+    const char *list = "";
     gm_keys_set(arena, &keys, "weights", "%" PRId64, scores->N);
     gm_keys_set(arena, &keys, "overhead_bytes", "%" PRId64, scores->overhead);
+    for (int a = 0; a < scores->anchors; a++) {
+        const gm_anchor *x = &scores->anchor[a];
+        list = gm_format(arena, "%s%s%s %" PRId64 " %" PRId64 " %" PRId64,
+                         list, a ? ", " : "", x->text, x->at[GM_BITS],
+                         x->at[GM_EBITS], x->at[GM_BYTES]);
+    }
+    if (*list) gm_keys_set(arena, &keys, "anchors", "%s", list);
     gm_out_open(arena, path, &out);
     write_keys(&out, &keys);
     gm_out_print(&out, "module\tout\tin\tweights");
     for (int k = 0; k < scores->K; k++)
         gm_out_print(&out, "\t%d.bytes\t%d.score\t%d.stderr",
                      scores->bits[k], scores->bits[k], scores->bits[k]);
+    for (int i = 0; i < scores->anchors * scores->K; i++)
+        gm_out_print(&out, "\t%d.score@%s", scores->bits[i % scores->K],
+                     scores->anchor[i / scores->K].text);
     gm_out_print(&out, "\n");
     for (long m = 0; m < scores->M; m++)
         write_scores_row(&out, scores, m);
@@ -314,6 +330,41 @@ static void read_modules(const gm_table *table, const struct columns *columns,
     }
 }
 
+/* "3 CODE_BITS EFFECTIVE_BITS FILE_BYTES, 3.5 ..." and the columns of each. */
+static void read_anchors(gm_arena *arena, const gm_table *table, gm_scores *s) {
+    const char *given = gm_table_key(table, "anchors");
+    if (!given) return;
+    char *list = gm_format(arena, "%s", given), *next = list;
+    s->anchor = gm_alloc(arena, strlen(given), sizeof *s->anchor);
+    while ((list = strsep(&next, ","))) {
+        gm_anchor *x = &s->anchor[s->anchors++];
+        list += strspn(list, " ");
+        bool good = *(x->text = strsep(&list, " "));
+        for (int c = GM_BITS; c <= GM_BYTES; c++) {
+            const char *text = list ? strsep(&list, " ") : "";
+            long at = -1;
+            good = gm_is_long(text, 0, MOST, &at) &&
+                   (s->anchors == 1 || at >= x[-1].at[c]) && good;
+            x->at[c] = at;
+        }
+        if (!good || list)
+            gm_bad(table->path, "anchors: expected \"BUDGET CODE_BITS "
+                   "EFFECTIVE_BITS FILE_BYTES, ...\", none of which falls, "
+                   "found \"%s\"", given);
+    }
+    for (gm_anchor *x = s->anchor; x < s->anchor + s->anchors; x++) {
+        x->score = gm_alloc(arena, (size_t)(s->M * s->K), sizeof *x->score);
+        for (int k = 0; k < s->K; k++) {
+            const long column = need_column(table, gm_format(arena,
+                "%d.score@%s", s->bits[k], x->text));
+            for (long m = 0; m < s->M; m++)
+                if (s->bytes[m * s->K + k] >= 0)
+                    x->score[m * s->K + k] = cell_real(
+                        &(struct row){table, m, s->name[m]}, column);
+        }
+    }
+}
+
 void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out) {
     gm_table table;
     int bits[GM_MAX_CANDIDATES];
@@ -337,6 +388,7 @@ void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out) {
     out->name = name;
     out->keys = table.keys;
     read_modules(&table, columns, out);
+    read_anchors(arena, &table, out);
     /* where neither bytes nor shapes are given, a key says so */
     if (!shaped && columns[0].bytes < 0)
         gm_keys_set(arena, &out->keys, "sizes", "codes");
@@ -356,7 +408,7 @@ const gm_known_key gm_alloc_keys[] = {
     {"calibration_hash", GM_KEY_SCORES, NULL},
     {"candidates", GM_KEY_SCORES, NULL},
     {"candidates_hash", GM_KEY_SCORES, NULL}, {"sizes", GM_KEY_SCORES, NULL},
-    {"refined_at", GM_KEY_SCORES, NULL},
+    {"scores_at", GM_KEY_SCORES, NULL},
     {"convention", GM_KEY_PROOF, "bits|ebits|bytes"},
     {"budget_asked", GM_KEY_PROOF, NULL}, {"budget", GM_KEY_PROOF, NULL},
     {"relation", GM_KEY_PROOF, "<=|="}, {"modules", GM_KEY_PROOF, NULL},
@@ -520,6 +572,30 @@ gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
                 " of bytes, such as 50000000, 50M or 47.5MiB" :
                 " of bits per weight, such as 2.5", text);
     return budget;
+}
+
+const gm_scores *gm_scores_at(gm_arena *arena, const gm_scores *scores,
+                              const gm_budget *budget) {
+    const gm_convention in = budget->convention;
+    const long cells = scores->M * scores->K;
+    int i = 0;
+    if (!scores->anchors) return scores;
+    while (i < scores->anchors - 1 && scores->anchor[i].at[in] < budget->limit)
+        i++;
+    const gm_anchor *b = &scores->anchor[i];
+    const gm_anchor *a = i && budget->limit < b->at[in] ? b - 1 : b;
+    const double t = a == b ? 0 : (double)(budget->limit - a->at[in]) /
+                                  (double)(b->at[in] - a->at[in]);
+    gm_scores *out = gm_alloc(arena, 1, sizeof *out);
+    char text[32];
+    *out = *scores;
+    out->score = gm_alloc(arena, (size_t)cells, sizeof *out->score);
+    for (long j = 0; j < cells; j++)
+        out->score[j] = (1 - t) * a->score[j] + t * b->score[j];
+    gm_double_text(t, text);
+    gm_keys_set(arena, &out->keys, "scores_at", "%s", a == b ? a->text
+                : gm_format(arena, "%s to %s, t = %s", a->text, b->text, text));
+    return out;
 }
 
 /* ------------------------------------------------------------- measurements */

@@ -84,6 +84,8 @@ double gm_objective_evaluations(const gm_objective *o) {
     return (double)o->work / (double)(o->L * GM_LINEARS * o->text.sequences);
 }
 
+long gm_objective_sequences(const gm_objective *o) { return o->text.sequences; }
+
 void gm_objective_forget(gm_objective *o) {
     memset(o->memo, 0, sizeof o->memo);
     o->work = 0;
@@ -260,6 +262,7 @@ typedef struct {
     gm_objective *o;
     const int *choice;
     uint64_t seed;
+    int ways;                       /* WAYS, or 1: KL alone */
     long rows;                      /* of a chunk of logits */
     gm_block grad;
     gm_acts acts;
@@ -323,7 +326,7 @@ static void head_gradients(expansion *e, long s) {
         long n = gm_min(e->rows, T - 1 - t);
         probabilities(&o->head, h + t * d, n, e->normed, e->q);
         probabilities(&o->head, teacher + t * d, n, e->normed, e->p);
-        for (int way = 0; way < WAYS; way++) {
+        for (int way = 0; way < e->ways; way++) {
 #pragma omp parallel for num_threads(gm_threads())
             for (long r = 0; r < n; r++)
                 logit_gradient(way, gm_uniform(e->seed, (uint64_t)way,
@@ -386,7 +389,7 @@ static void expand_sequence(expansion *e, long s) {
         gm_chosen_block(o->arena, o->candidates, l, e->choice + l * GM_LINEARS,
                         &o->block);
         gm_block_inputs(&e->acts, &o->block, e->h + l * each, 3);
-        for (int way = 0; way < WAYS; way++) block_backward(e, l, way);
+        for (int way = 0; way < e->ways; way++) block_backward(e, l, way);
     }
 }
 
@@ -399,31 +402,65 @@ int64_t gm_expand_bytes(const gm_config *c, long T) {
     return (int64_t)count.peak;
 }
 
-void gm_objective_expand(gm_objective *o, const int *choice, uint64_t seed,
-                         double *slope, double *curve) {
-    const double S = (double)o->text.sequences, T = (double)o->text.T;
+/* Sums over `count` sequences from the first on, then again from sequence 0,
+   made means. */
+static void expand(gm_objective *o, expansion *e, long first, long count) {
+    const double T = (double)o->text.T, S = (double)count;
     const long n = o->L * GM_LINEARS * o->K;
-    expansion e = {.o = o, .choice = choice, .seed = seed, .slope = slope,
-                   .curve = curve};
     gm_mark mark = gm_arena_mark(o->arena);
     if (o->text.T < 2)
         gm_fail(GM_EUSAGE, "expected sequences of at least 2 tokens, found "
                 "%ld", o->text.T);
-    expansion_alloc(o->arena, &o->model->config, o->text.T, &e);
-    memset(slope, 0, (size_t)n * sizeof *slope);
-    memset(curve, 0, (size_t)n * sizeof *curve);
-    for (long i = 0; i < o->text.sequences; i++) {
-        expand_sequence(&e, i);
-        gm_say(o->report, "end-to-end gradients", i + 1, o->text.sequences);
+    expansion_alloc(o->arena, &o->model->config, o->text.T, e);
+    memset(e->slope, 0, (size_t)n * sizeof *e->slope);
+    if (e->curve) memset(e->curve, 0, (size_t)n * sizeof *e->curve);
+    for (long i = 0; i < count; i++) {
+        expand_sequence(e, (first + i) % o->text.sequences);
+        if (e->curve) gm_say(o->report, "end-to-end gradients", i + 1, count);
     }
     gm_arena_rewind(o->arena, mark);
-    o->work += gm_expand_evaluations() * o->L * GM_LINEARS * o->text.sequences;
+    o->work += (2 + 2 * e->ways) * o->L * GM_LINEARS * count;
     for (long i = 0; i < n; i++) {
-        slope[i] /= S * (T - 1);
-        curve[i] /= 2 * DRAWS * S * (T - 1);
-        if (!isfinite(slope[i]) || !isfinite(curve[i]))
+        e->slope[i] /= S * (T - 1);
+        if (e->curve) e->curve[i] /= 2 * DRAWS * S * (T - 1);
+        if (!isfinite(e->slope[i]) || (e->curve && !isfinite(e->curve[i])))
             gm_bad(o->model->dir, "block %ld, linear %ld: the gradients of the "
                    "whole model overflow", i / o->K / GM_LINEARS,
                    i / o->K % GM_LINEARS);
+    }
+}
+
+void gm_objective_expand(gm_objective *o, const int *choice, uint64_t seed,
+                         double *slope, double *curve) {
+    expansion e = {.o = o, .choice = choice, .seed = seed, .ways = WAYS,
+                   .slope = slope, .curve = curve};
+    expand(o, &e, 0, o->text.sequences);
+}
+
+void gm_objective_slope(gm_objective *o, const int *choice, long first,
+                        long count, double *slope) {
+    expansion e = {.o = o, .choice = choice, .ways = 1, .slope = slope};
+    expand(o, &e, first, count);
+}
+
+void gm_objective_weights(gm_objective *o, double *D) {
+    memset(D, 0, (size_t)(o->L * GM_LINEARS * o->K) * sizeof *D);
+    for (long m = 0; m < o->L * GM_LINEARS; m++) {
+        gm_mark mark = gm_arena_mark(o->arena);
+        long out, in;
+        gm_linear_shape(&o->model->config, (int)(m % GM_LINEARS), &out, &in);
+        gm_real *w = gm_alloc(o->arena, (size_t)(2 * out * in), sizeof *w);
+        bool last = true;
+        for (int k = o->K - 1; k >= 0; k--) {
+            gm_real *v = last ? w : w + out * in;
+            if (!gm_allowed(o->candidates, m, k)) continue;
+            gm_candidate_weight(o->arena, o->candidates, m / GM_LINEARS,
+                                (int)(m % GM_LINEARS), k, v);
+            for (long i = 0; i < out * in && !last; i++) v[i] -= w[i];
+            if (!last)
+                D[m * o->K + k] = gm_dot(out * in, v, v) / (double)(out * in);
+            last = false;
+        }
+        gm_arena_rewind(o->arena, mark);
     }
 }

@@ -268,6 +268,10 @@ static void search(const gm_rivals *r) {
         &r->p, r->objective, kl ? gm_objective_kl : gm_objective_blocks,
         gm_objective_evaluations, kl ? 1 : GM_LINEARS / (double)M,
         (double)r->options.evaluations, r->options.seed, r->report};
+    if (r->method == GM_RCO) {
+        gm_rco(r->arena, &s, r->choice);
+        return;
+    }
     greedy(r);
     if (r->method == GM_ANNEAL) {
         gm_anneal(r->arena, &s, r->choice);
@@ -369,6 +373,8 @@ static bool refine(const gm_rivals *r, refining *f, uint64_t round) {
         f->kl = kl;
         taken = i;
     }
+    for (long i = 0; i < n && !taken && f->kappa > 0; i++)
+        f->prior[i] *= f->kappa;
     if (!taken) return false;
     mix(r, f, trust[taken - 1]);
     memcpy(f->tried, f->tried + taken * M, bytes);
@@ -380,27 +386,33 @@ static void refined(const gm_rivals *r) {
     gm_arena *arena = r->arena;
     gm_objective *o = r->objective;
     const size_t M = (size_t)r->p.M, n = M * (size_t)r->p.K;
-    learned(r);
-    refining f = {.scores = *r->options.learned};
+    gm_refined own = {0}, *out = r->refined ? r->refined : &own;
+    learned(r);                         /* says what does not fit */
+    if (!r->refined) {
+        const gm_scores *s = gm_scores_at(arena, r->options.learned, r->budget);
+        own.score = gm_alloc(arena, n, sizeof *own.score);
+        memcpy(own.score, s->score, n * sizeof *own.score);
+    }
+    refining f = {.scores = r->table, .prior = out->score};
     f.slope = gm_alloc(arena, n, sizeof *f.slope);
     f.curve = gm_alloc(arena, n, sizeof *f.curve);
-    f.prior = r->refined ? r->refined->score
-                         : gm_alloc(arena, n, sizeof *f.prior);
     f.ratio = gm_alloc(arena, 2 * M, sizeof *f.ratio);
     f.tried = gm_alloc(arena, (1 + TRUSTS) * M, sizeof *f.tried);
-    memcpy(f.prior, f.scores.score, n * sizeof *f.prior);
+    f.scores.score = f.prior;
+    solve(r, &f.scores, r->choice);
     memcpy(f.tried, r->choice, M * sizeof *f.tried);
     f.scores.score = gm_alloc(arena, n, sizeof *f.scores.score);
-    f.kl = gm_objective_kl(o, f.tried);
-    if (r->refined) r->refined->kl_before = f.kl;
+    out->kl_before = f.kl = gm_objective_kl(o, f.tried);
     for (uint64_t i = 0; affordable(r, gm_expand_evaluations() + 1); i++) {
         const bool moved = refine(r, &f, i);
         gm_say(r->report, "refining", (long)gm_objective_evaluations(o),
                r->options.evaluations);
         if (!moved) break;
     }
+    out->kl = f.kl;
+    out->moved = 0;
+    for (size_t m = 0; m < M; m++) out->moved += r->choice[m] != f.tried[m];
     memcpy(r->choice, f.tried, M * sizeof *f.tried);
-    if (r->refined) r->refined->kl = f.kl;
 }
 
 /* -------------------------------------------------------------- the methods */
@@ -422,6 +434,7 @@ static const struct {
     [GM_ANNEAL] = {"anneal", GM_MEASURES_BLOCKS, search},
     [GM_EVOLVE] = {"evolve", GM_MEASURES_BLOCKS, search},
     [GM_EVOLVE_KL] = {"evolve-kl", GM_MEASURES_MODELS, search},
+    [GM_RCO] = {"rco", GM_MEASURES_GRADIENTS, search},
     [GM_LEARNED] = {"gamma", GM_MEASURES_NOTHING, learned},
     [GM_REFINED] = {"refined", GM_MEASURES_GRADIENTS, refined}};
 

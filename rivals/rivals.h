@@ -42,6 +42,7 @@ gm_objective *gm_objective_begin(gm_arena *arena,
 
 /* Work since begin or forget, in forward passes of all blocks over the text. */
 double gm_objective_evaluations(const gm_objective *objective);
+long gm_objective_sequences(const gm_objective *objective);
 void gm_objective_forget(gm_objective *objective);
 
 /* [M, K]: E_l with module m alone at candidate k; the error of module m's own
@@ -61,6 +62,12 @@ double gm_objective_kl(gm_objective *objective, const int *choice);
    Then its work in forward passes of the model over the text, its memory. */
 void gm_objective_expand(gm_objective *objective, const int *choice,
                          uint64_t seed, double *slope, double *curve);
+/* slope alone, on `count` sequences from the first on, round and round; 4
+   passes over those. */
+void gm_objective_slope(gm_objective *objective, const int *choice, long first,
+                        long count, double *slope);
+/* [M, K]: the mean of (Q_mk - Q_mK)^2 over weights, K the module's last. */
+void gm_objective_weights(gm_objective *objective, double *D);
 long gm_expand_evaluations(void);
 int64_t gm_expand_bytes(const gm_config *config, long T);
 
@@ -96,6 +103,12 @@ void gm_anneal(gm_arena *arena, const gm_search *search, int *choice);
 void gm_evolve(gm_arena *arena, const gm_search *search, const int *starts,
                long given, uint64_t stream, int *choice);
 
+/* ------------------------------------------------------------------- rco.c
+   RCO (arXiv 2605.00649): gradients on the manifold of assignments that take
+   the budget on average.  choice: the answer.  drift: how far that average was
+   from the budget, at most, after a step, in units of the size. */
+double gm_rco(gm_arena *arena, const gm_search *search, int *choice);
+
 /* ---------------------------------------------------------------- rivals.c
    The ways themselves: docs/rivals.md.  Every answer is within the budget and
    depends on options, method and budget alone. */
@@ -121,6 +134,7 @@ typedef enum {
     GM_ANNEAL,          /* simulated annealing on the block objective        */
     GM_EVOLVE,          /* evolutionary search on the block objective        */
     GM_EVOLVE_KL,       /* the same on end-to-end KL                         */
+    GM_RCO,             /* gradients of KL on the manifold of the budget     */
     GM_LEARNED,         /* GAMMA's scores, exact solver                      */
     GM_REFINED,         /* the same, scores corrected by end-to-end KL       */
     GM_METHODS
@@ -148,9 +162,10 @@ const gm_scores *gm_rivals_table(const gm_rivals *rivals);
    method would spend alone; errors measured for an earlier call count again. */
 typedef struct { double evaluations, seconds; } gm_effort;
 
-/* Of GM_REFINED: the scores [M, K] (the caller's) whose optimum it is; its KL
-   on the text and that of the optimum of `learned`, nats a token. */
-typedef struct { double *score, kl_before, kl; } gm_refined;
+/* Of GM_REFINED: the scores [M, K] (the caller's) that it begins with, then
+   those whose optimum it is; the KL of both on the text, nats a token; how many
+   modules it moved. */
+typedef struct { double *score, kl_before, kl; long moved; } gm_refined;
 
 /* choice [M]; GM_EINFEASIBLE when not even the least sizes fit.  refined: NULL
    but for GM_REFINED. */

@@ -352,7 +352,7 @@ static void test_forgery(void) {
     gm_keys_set(&a, &s.keys, "calibration_hash", "beef");
     gm_keys_set(&a, &s.keys, "candidates", "rtn bits=2,3,4,8,16 group=64");
     gm_keys_set(&a, &s.keys, "candidates_hash", "fade");
-    gm_keys_set(&a, &s.keys, "refined_at", "3 bits");
+    gm_keys_set(&a, &s.keys, "scores_at", "3 to 4, t = 0.5");
     write_resource(&s, resource);
     forge_file(&s, GM_BITS, "3", &(gm_constraints){0}, NULL,
                "at most 382464 code bits");

@@ -247,7 +247,7 @@ same "$c" "$w/candidates"
 same "$t" "$w/good.tsv"
 
 # ---------------------------------------------------------------- wrong usage
-all="uniform, mix, random, first-high, last-high, greedy, gram, separable, closed-form, anneal, evolve, evolve-kl, gamma, refined or baq"
+all="uniform, mix, random, first-high, last-high, greedy, gram, separable, closed-form, anneal, evolve, evolve-kl, rco, gamma, refined or baq"
 # shellcheck disable=SC2086
 {
 expect 2 "gamma: --methods: expected $all, found \"genetic\"" \

@@ -703,6 +703,170 @@ static void refined_falls(void) {
     fixture_end(&f);
 }
 
+/* ------------------------------------------------------------------- RCO */
+
+/* Costs c_mk, shares w_m, the average C(a). */
+typedef struct { long M, K; double *c, *w; } budgeted;
+
+static double average_cost(const budgeted *p, const double *a) {
+    double sum = 0;
+    for (long m = 0; m < p->M; m++) {
+        double all = 0, cost = 0;
+        for (long i = m * p->K; i < (m + 1) * p->K; i++) {
+            all += exp(a[i]);
+            cost += exp(a[i]) * p->c[i];
+        }
+        sum += p->w[m] * cost / all;
+    }
+    return sum;
+}
+
+/* x without its part along the normal, by differences of C. */
+static void tangent(const budgeted *p, double *a, double *x) {
+    const long n = p->M * p->K;
+    double normal[256], along = 0, square = 0;
+    for (long i = 0; i < n; i++) {
+        const double was = a[i], h = 1e-5;
+        a[i] = was + h, normal[i] = average_cost(p, a);
+        a[i] = was - h, normal[i] -= average_cost(p, a);
+        a[i] = was, normal[i] /= 2 * h;
+        along += normal[i] * x[i], square += normal[i] * normal[i];
+    }
+    for (long i = 0; i < n; i++) x[i] -= along / square * normal[i];
+}
+
+/* a + t c with C = target. */
+static void onto(const budgeted *p, double *a, double target) {
+    double b[256], low = -100, high = 100;
+    const long n = p->M * p->K;
+    for (int i = 0; i < 100; i++) {
+        for (long j = 0; j < n; j++) b[j] = a[j] + (low + high) / 2 * p->c[j];
+        *(average_cost(p, b) > target ? &high : &low) = (low + high) / 2;
+    }
+    for (long j = 0; j < n; j++) a[j] += low * p->c[j];
+    CHECK(fabs(average_cost(p, a) - target) < 1e-9, "no such average");
+}
+
+/* The assignment of the largest sum of z within the budget. */
+static void assign_by_solver(fixture *f, const gm_budget *b, const double *z,
+                             int *x) {
+    const gm_solve_options o = {.solver = GM_DP};
+    gm_scores scores = *f->table;
+    gm_certificate proof;
+    gm_allocation allocation;
+    const size_t n = (size_t)(scores.M * scores.K);
+    scores.score = gm_alloc(&f->arena, n, sizeof *z);
+    for (size_t i = 0; i < n; i++) scores.score[i] = -z[i];
+    CHECK(!SOLVED(gm_allocate(&f->arena, &scores, b, &o, x, &proof,
+                              &allocation), proof), "%s", err.text);
+}
+
+/* One step, number i of `steps`; G by differences of sum_k q_k d_k. */
+static void rco_step(fixture *f, gm_objective *o, const budgeted *p,
+                     const gm_budget *b, int i, int steps, double *a,
+                     double *first, double *second) {
+    const long n = p->M * p->K;
+    const double tau = pow(0.01, i / (double)(steps - 1));
+    double z[256], d[256], curve[256], g[256];
+    for (long j = 0; j < n; j++)
+        z[j] = a[j] - log(-log(gm_uniform(f->options.seed, (uint64_t)i,
+                                          (uint64_t)j)));
+    assign_by_solver(f, b, z, f->other);
+    CHECK(!STATUS(gm_objective_expand(o, f->other, 1, d, curve)), "%s",
+          err.text);
+    for (long j = 0; j < n; j++) {
+        g[j] = 0;
+        for (int side = -1; side < 2; side += 2) {
+            double all = 0, sum = 0, h = 1e-5, top = -INFINITY;
+            const long row = j / p->K * p->K;
+            for (long k = row; k < row + p->K; k++) top = fmax(top, z[k]);
+            for (long k = row; k < row + p->K; k++) {
+                const double e = exp((z[k] - top + (k == j) * side * h) / tau);
+                all += e, sum += e * d[k];
+            }
+            g[j] += side * sum / all / (2 * h);
+        }
+    }
+    tangent(p, a, g);
+    for (long j = 0; j < n; j++) {
+        first[j] = 0.9 * first[j] + 0.1 * g[j];
+        second[j] = 0.999 * second[j] + 0.001 * g[j] * g[j];
+        a[j] -= 0.1 * first[j] / (1 - pow(0.9, i + 1)) /
+                (sqrt(second[j] / (1 - pow(0.999, i + 1))) + 1e-8);
+    }
+    onto(p, a, (double)b->limit / (double)f->table->N);
+    tangent(p, a, first);
+}
+
+/* Six steps of all sequences, from the definition; the budget is kept, and the
+   same again with other threads and instructions. */
+static void rco_by_definition(void) {
+    enum { STEPS = 6 };
+    fixture f;
+    gm_objective *o;
+    gm_rivals *r;
+    gm_effort effort;
+    double a[256], c[256], w[256], first[256] = {0}, second[256] = {0};
+    fixture_begin(&f, "tests/golden/tiny-llama", "2,3,4");
+    const gm_scores *t = f.table;
+    const budgeted p = {t->M, t->K, c, w};
+    const long n = t->M * t->K;
+    const gm_budget b = {GM_BITS, t->N * 29 / 10, "x"};
+    const gm_isa isa = gm_isa_now();
+    CHECK(!objective(&f, &o) && !STATUS(gm_objective_kl_begin(o)) &&
+          n <= 256 && S <= 4, "%s", err.text);
+    for (long i = 0; i < n; i++) c[i] = t->bits[i % t->K];
+    for (long m = 0; m < t->M; m++) {
+        w[m] = (double)t->weights[m] / (double)t->N;
+        const size_t weights = (size_t)t->weights[m];
+        gm_real *top = gm_alloc(&f.arena, weights, sizeof *top);
+        gm_real *q = gm_alloc(&f.arena, weights, sizeof *q);
+        gm_candidate_weight(&f.arena, &f.candidates, m / GM_LINEARS,
+                            (int)(m % GM_LINEARS), 2, top);
+        for (int k = 0; k < 3; k++) {
+            double sum = 0;
+            gm_candidate_weight(&f.arena, &f.candidates, m / GM_LINEARS,
+                                (int)(m % GM_LINEARS), k, q);
+            for (size_t i = 0; i < weights; i++)
+                sum += ((double)q[i] - (double)top[i]) *
+                       ((double)q[i] - (double)top[i]);
+            a[m * 3 + k] = -log(sum / (double)weights + 1e-8);
+        }
+    }
+    onto(&p, a, (double)b.limit / (double)t->N);
+    for (int i = 0; i < STEPS; i++)
+        rco_step(&f, o, &p, &b, i, STEPS, a, first, second);
+    assign_by_solver(&f, &b, a, f.other);
+    f.options.evaluations = 4 * STEPS;
+    CHECK(!rivals(&f, &r) && !chosen(r, GM_RCO, &b, f.choice, &effort), "%s",
+          err.text);
+    CHECK(effort.evaluations == 4 * STEPS, "%g evaluations",
+          effort.evaluations);
+    for (bool more = true; more;) {     /* what is left goes to single steps */
+        double gain = -INFINITY;
+        int *x = f.other, to = 0;
+        long best = -1;
+        for (long i = 0; i < n; i++) {
+            const long m = i / 3;
+            const int k = (int)(i % 3), was = x[m];
+            if (k <= was) continue;
+            x[m] = k;
+            if (size_in(&f, GM_BITS, x) <= b.limit && a[i] - a[m * 3 + was] > gain)
+                gain = a[i] - a[m * 3 + was], best = m, to = k;
+            x[m] = was;
+        }
+        more = best >= 0;
+        if (more) x[best] = to;
+    }
+    CHECK(same(&f, f.choice, f.other), "not the definition's");
+    gm_threads_use(2);
+    gm_isa_use(GM_SCALAR);
+    CHECK(!rivals(&f, &r) && !chosen(r, GM_RCO, &b, f.other, &effort) &&
+          same(&f, f.choice, f.other), "threads or instructions matter");
+    gm_isa_use(isa);
+    fixture_end(&f);
+}
+
 /* --------------------------------------------------- Gram and closed form */
 
 /* Eleven sequences of 400 tokens, more than the library runs at once (4,096
@@ -1109,7 +1273,8 @@ static int test_main(void) {
         {GM_UNIFORM, false, 7}, {GM_MIX, false, 7}, {GM_RANDOM, true, 7},
         {GM_FIRST_HIGH, false, 7}, {GM_LAST_HIGH, false, 7}, {GM_GREEDY, true, 7}, {GM_GRAM, false, 7},
         {GM_SEPARABLE, false, 7}, {GM_CLOSED_FORM, true, 7},
-        {GM_ANNEAL, false, 1}, {GM_EVOLVE, true, 1}, {GM_EVOLVE_KL, true, 1}};
+        {GM_ANNEAL, false, 1}, {GM_EVOLVE, true, 1}, {GM_EVOLVE_KL, true, 1},
+        {GM_RCO, false, 1}};
     fixture f;
     STATUS(gm_make_dir(work));
     fixture_begin(&f, "data/tiny-llama", "2,3,4,8");
@@ -1139,6 +1304,7 @@ static int test_main(void) {
     searches("tests/golden/tiny-qwen2");
     searches_find_optimum();
     searches_stay_within();
+    rco_by_definition();
     steps();
     return test_end("test_rivals");
 }

@@ -48,6 +48,12 @@ static void test_round_trip(void) {
             s.error[i] = k == 1 || s.bytes[i] < 0 ? -1 : fabs(value[i]) / 3;
         }
     }
+    double at[2][9] = {{0}};
+    gm_anchor anchor[2] = {{"2.5", {25, 30, INT64_C(1) << 50}, at[0]},
+                           {"3", {30, 30, (INT64_C(1) << 50) + 1}, at[1]}};
+    s.anchors = 2, s.anchor = anchor;
+    for (long i = 0; i < 9; i++)
+        if (s.bytes[i] >= 0) at[0][i] = value[8 - i], at[1][i] = value[i];
     CHECK(STATUS(gm_scores_write(&a, path, &s)) == GM_OK, "%s", err.text);
     char *first = read_text(&a, path);
     CHECK(STATUS(gm_scores_read(&a, path, &back)) == GM_OK, "%s", err.text);
@@ -61,10 +67,46 @@ static void test_round_trip(void) {
     for (long m = 0; m < 3; m++)
         CHECK(!strcmp(back.name[m], s.name[m]) && back.out[m] == s.out[m] &&
               back.in[m] == 7 && back.weights[m] == s.weights[m], "row %ld", m);
+    CHECK(back.anchors == 2 &&
+          !memcmp(back.anchor[0].score, at[0], sizeof at[0]) &&
+          !memcmp(back.anchor[1].score, at[1], sizeof at[1]) &&
+          !memcmp(back.anchor[1].at, anchor[1].at, sizeof anchor[1].at) &&
+          !strcmp(back.anchor[0].text, "2.5"), "anchors");
     CHECK_TEXT(gm_keys_get(&back.keys, "of_later_versions"), "kept  as is");
     CHECK(gm_keys_get(&back.keys, "none") == NULL, "a key that is not there");
     gm_scores_write(&a, path, &back);
     CHECK_TEXT(read_text(&a, path), first);
+    gm_arena_free(&a);
+}
+
+/* Between anchors the straight line, exactly an anchor's at its place, the
+   nearest beyond; the table itself without any. */
+static void test_anchors(void) {
+    static const struct { gm_convention in; int64_t limit; double first, last;
+                          const char *says; } want[] = {
+        {GM_BITS, 1, 8, 1, "2.5"}, {GM_BITS, 20, 8, 1, "2.5"},
+        {GM_BITS, 25, 7, 2, "2.5 to 3, t = 0.25"}, {GM_BITS, 40, 4, 5, "3"},
+        {GM_BITS, 50, 2, 3, "3 to 4, t = 0.5"}, {GM_BITS, 60, 0, 1, "4"},
+        {GM_BITS, 1000, 0, 1, "4"}, {GM_EBITS, 75, 6, 3, "2.5 to 3, t = 0.5"},
+        {GM_BYTES, 9, 8, 1, "2.5"}, {GM_BYTES, 10, 4, 5, "3"},
+        {GM_BYTES, 11, 2, 3, "3 to 4, t = 0.5"}};
+    gm_arena a = {0};
+    gm_scores s;
+    write_text("# anchors 2.5 20 50 9, 3 40 100 10, 4 60 100 12\n"
+               "module\tweights\t2.score\t3.score\t2.score@3\t3.score@3\t"
+               "2.score@2.5\t3.score@2.5\t2.score@4\t3.score@4\n"
+               "x\t9\t70\t60\t4\t5\t8\t1\t0\t1\n");
+    CHECK(STATUS(gm_scores_read(&a, path, &s)) == GM_OK, "%s", err.text);
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        const gm_budget b = {want[i].in, want[i].limit, "x"};
+        const gm_scores *at = gm_scores_at(&a, &s, &b);
+        CHECK(at->score[0] == want[i].first && at->score[1] == want[i].last,
+              "case %zu: %g %g", i, at->score[0], at->score[1]);
+        CHECK_TEXT(gm_keys_get(&at->keys, "scores_at"), want[i].says);
+    }
+    CHECK(s.score[0] == 70 && !gm_keys_get(&s.keys, "scores_at"), "untouched");
+    s.anchors = 0;
+    CHECK(gm_scores_at(&a, &s, &(gm_budget){GM_BITS, 20, "x"}) == &s, "none");
     gm_arena_free(&a);
 }
 
@@ -215,6 +257,28 @@ static void test_refused(void) {
          "modules sum to 8"},
         {false, "# overhead_bytes -5\n" HEAD ROW, T "overhead_bytes: expected "
          "a whole number from 0 to 9007199254740992, found \"-5\""},
+        {false, "# anchors 3 1 2\n" HEAD ROW, T "anchors: expected "
+         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES, ...\", none of which "
+         "falls, found \"3 1 2\""},
+        {false, "# anchors 3 1 2 3 4\n" HEAD ROW, T "anchors: expected "
+         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES, ...\", none of which "
+         "falls, found \"3 1 2 3 4\""},
+        {false, "# anchors 3 1 2 x\n" HEAD ROW, T "anchors: expected "
+         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES, ...\", none of which "
+         "falls, found \"3 1 2 x\""},
+        {false, "# anchors 3 5 6 7, 4 5 5 8\n" HEAD ROW, T "anchors: expected "
+         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES, ...\", none of which "
+         "falls, found \"3 5 6 7, 4 5 5 8\""},
+        {false, "# anchors 3 5 6 7,\n" HEAD ROW, T "anchors: expected "
+         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES, ...\", none of which "
+         "falls, found \"3 5 6 7,\""},
+        {false, "# anchors 3 -1 2 3\n" HEAD ROW, T "anchors: expected "
+         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES, ...\", none of which "
+         "falls, found \"3 -1 2 3\""},
+        {false, "# anchors 3 1 2 3, , 4 5 6 7\n" HEAD ROW, T "anchors: expected "
+         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES, ...\", none of which "
+         "falls, found \"3 1 2 3, , 4 5 6 7\""},
+        {false, "# anchors 3 1 2 3\n" HEAD ROW, T "no column \"2.score@3\""},
         {true, "# format gamma-scores 1\nmodule\tbits\na\t2\n", T "format: "
          "expected \"gamma-alloc 1\", found \"gamma-scores 1\""},
         {true, "layer\tbits\na\t2\n", T "no column \"module\" or \"name\""},
@@ -319,6 +383,7 @@ static void test_pandas(void) {
 static int test_main(void) {
     STATUS(gm_make_dir("build/test"));
     test_round_trip();
+    test_anchors();
     test_doubles();
     test_foreign();
     test_scores_of_other_tools();

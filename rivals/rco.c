@@ -78,8 +78,8 @@ static double shifted(rco *o, double t) {
     return at;
 }
 
-/* (6); how far from the target it ends. */
-static double retract(rco *o, double target) {
+/* (6) */
+static void retract(rco *o, double target) {
     double low = -1, high = 1;
     for (int i = 0; i < 40 && shifted(o, low) > target; i++) low *= 2;
     for (int i = 0; i < 40 && shifted(o, high) < target; i++) high *= 2;
@@ -88,7 +88,7 @@ static double retract(rco *o, double target) {
         *(shifted(o, t) > target ? &high : &low) = t;
     }
     for (long i = 0; i < o->n; i++) o->a[i] += low * o->cost[i];
-    return fabs(average(o) - target);
+    average(o);
 }
 
 /* (3): the most of sum_m z_m,x(m). */
@@ -165,16 +165,16 @@ static void rco_begin(gm_arena *arena, const gm_search *s, rco *o) {
     }
 }
 
-double gm_rco(gm_arena *arena, const gm_search *s, int *choice) {
+void gm_rco(gm_arena *arena, const gm_search *s, int *choice) {
     rco o = {0};
     rco_begin(arena, s, &o);
     const double target = (double)o.p->budget / (double)o.p->scores->N;
-    double drift = retract(&o, target), *z = gm_alloc(arena, (size_t)o.n,
-                                                      sizeof *z);
+    double *z = gm_alloc(arena, (size_t)o.n, sizeof *z);
     double *q = gm_alloc(arena, (size_t)o.n, sizeof *q);
     const long S = gm_objective_sequences(s->objective);
     const long batch = gm_min(4, S);
     const long steps = (long)(s->evaluations * (double)S / (double)(4 * batch));
+    retract(&o, target);
     for (long i = 0; i < steps; i++) {
         const double tau = gm_expd(gm_logd(0.01) * (double)i /
                                    fmax(1, (double)(steps - 1)));
@@ -190,12 +190,11 @@ double gm_rco(gm_arena *arena, const gm_search *s, int *choice) {
         average(&o);
         project(&o, o.grad);
         adam(&o, i + 1);
-        drift = fmax(drift, retract(&o, target));
+        retract(&o, target);
         project(&o, o.first);
         gm_say(s->report, "rco", i + 1, steps);
     }
     for (long i = 0; i < o.n; i++) z[i] = gm_logd(fmax(o.prob[i], 1e-10));
     assign(arena, &o, z, choice);
     fill(&o, choice);
-    return drift;
 }

@@ -105,9 +105,8 @@ void gm_evolve(gm_arena *arena, const gm_search *search, const int *starts,
 
 /* ------------------------------------------------------------------- rco.c
    RCO (arXiv 2605.00649): gradients on the manifold of assignments that take
-   the budget on average.  choice: the answer.  drift: how far that average was
-   from the budget, at most, after a step, in units of the size. */
-double gm_rco(gm_arena *arena, const gm_search *search, int *choice);
+   the budget on average.  choice: the answer. */
+void gm_rco(gm_arena *arena, const gm_search *search, int *choice);
 
 /* ---------------------------------------------------------------- rivals.c
    The ways themselves: docs/rivals.md.  Every answer is within the budget and

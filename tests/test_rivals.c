@@ -798,10 +798,10 @@ static void rco_step(fixture *f, gm_objective *o, const budgeted *p,
     tangent(p, a, first);
 }
 
-/* Six steps of all sequences, from the definition; the budget is kept, and the
-   same again with other threads and instructions. */
-static void rco_by_definition(void) {
-    enum { STEPS = 6 };
+/* Steps of all sequences, from the definition; the budget is kept, and the same
+   again with other threads and instructions. */
+static void rco_by_definition(int64_t tenths) {
+    enum { STEPS = 40 };
     fixture f;
     gm_objective *o;
     gm_rivals *r;
@@ -811,7 +811,7 @@ static void rco_by_definition(void) {
     const gm_scores *t = f.table;
     const budgeted p = {t->M, t->K, c, w};
     const long n = t->M * t->K;
-    const gm_budget b = {GM_BITS, t->N * 29 / 10, "x"};
+    const gm_budget b = {GM_BITS, t->N * tenths / 10, "x"};
     const gm_isa isa = gm_isa_now();
     CHECK(!objective(&f, &o) && !STATUS(gm_objective_kl_begin(o)) &&
           n <= 256 && S <= 4, "%s", err.text);
@@ -1304,7 +1304,8 @@ static int test_main(void) {
     searches("tests/golden/tiny-qwen2");
     searches_find_optimum();
     searches_stay_within();
-    rco_by_definition();
+    for (int64_t tenths = 25; tenths < 40; tenths += 5)
+        rco_by_definition(tenths);
     steps();
     return test_end("test_rivals");
 }

@@ -30,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -41,16 +42,16 @@ def have(name):
         # gptqmodel talks on stdout; the table goes there
         with contextlib.redirect_stdout(sys.stderr):
             return importlib.import_module(name)
-    except ImportError:
+    except Exception as why:    # a broken one is as good as none
+        if not isinstance(why, ImportError):
+            print(f"{name}: {type(why).__name__}: {why}", file=sys.stderr)
         return None
 
 
-np, scipy, torch = have("numpy"), have("scipy"), have("torch")
+np = have("numpy")
+torch = have("torch") if np else None
 transformers = have("transformers") if torch else None
-if scipy:
-    import scipy.linalg
-    import scipy.optimize
-    import scipy.sparse
+scipy = have("scipy") if have("scipy.optimize") and have("scipy.sparse") else None
 
 GROUP, BITS, DAMPING = 128, 4, 0.01
 CBC_SECONDS = 60
@@ -315,7 +316,7 @@ def gptq_torch(W, H):
 def gptq_peers(W, H, x):
     peers = {"torch, published loop": (nothing, lambda _: gptq_torch(W, H),
                                        lambda q: q.numpy())}
-    if not have("gptqmodel"):
+    if not have("gptqmodel.quantization.gptq"):
         return peers
     from gptqmodel.quantization.config import QuantizeConfig
     from gptqmodel.quantization.gptq import GPTQ
@@ -457,9 +458,17 @@ def by_highs(path, size, score, budget):
             answer.fun if answer.status == 0 else None)
 
 
+def read(path):
+    """Sizes and scores of scores.tsv, [M, K]."""
+    rows = [line.rstrip("\n").split("\t") for line in open(path)
+            if not line.startswith("#")]
+    return [np.array([[float(c) for h, c in zip(rows[0], row)
+                       if h.endswith(end)] for row in rows[1:]])
+            for end in (".bytes", ".score")]
+
+
 def solve(o, table):
     """`gamma solve`, both solvers and certificate, against a peer's process."""
-    from peer_solve import read
     peers = {"CBC": by_cbc if shutil.which("cbc") else None,
              "HiGHS": by_highs if scipy else None}
     for odd in ("0", "100000"):
@@ -582,17 +591,27 @@ def main():
     o.threads = [int(t) for t in o.threads.split(",")]
     table = Table(o.out)
     header(table, o)
+    failed = False
     with tempfile.TemporaryDirectory() as o.work:
-        if not o.only or o.only == "gemm":
-            gemm(o, table)
-        if np and (not o.only or o.only == "solve"):
-            solve(o, table)
-        if transformers and o.only not in ("gemm", "solve"):
-            model_rows(o, table)
-        for name, m in (("numpy", np), ("torch", torch),
-                        ("transformers", transformers)):
-            if not m:
-                table.missing("everything of", name)
+        for what, run, needs in (("gemm", gemm, {}),
+                                 ("solve", solve, {"numpy": np}),
+                                 ("models", model_rows, {
+                                     "numpy": np, "torch": torch,
+                                     "transformers": transformers})):
+            alone = o.only in ("gemm", "solve")
+            if o.only and o.only != what and (alone or what != "models"):
+                continue
+            lacking = [name for name, there in needs.items() if not there]
+            for name in lacking:
+                table.missing(what, name)
+            try:
+                if not lacking:
+                    run(o, table)
+            except Exception as why:        # the other rows are made
+                traceback.print_exc()
+                table.missing(what, f"{type(why).__name__}: {why}".split("\n")[0])
+                failed = True
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

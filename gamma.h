@@ -2,7 +2,7 @@
 
    GAMMA: global bit allocation for mixed-precision models under arbitrary
    budgets (arXiv 2605.18475), in plain C.  Learn once how much each linear
-   module of a Llama or Qwen checkpoint minds having fewer bits (Stage I,
+   module of a Llama-like checkpoint minds having fewer bits (Stage I,
    gamma.c); then, for any memory budget, solve an integer program exactly
    (Stage II, solver.c); write the quantized model (quant.c).
 
@@ -24,8 +24,8 @@
 /* ----------------------------------------------------------------- model.c
    One block forward and backward, and the output head (equations: model.c). */
 
-/* cos and sin [T, head_dim/2] of the rotary angles of positions position[0] ..
-   position[T-1]; NULL: 0 .. T-1. */
+/* cos and sin [T, half the turned elements of a head] of the rotary angles of
+   positions position[0] .. position[T-1]; NULL: 0 .. T-1. */
 void gm_rope_angles(const gm_config *config, long T, const int32_t *position,
                     gm_real *cos, gm_real *sin);
 

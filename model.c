@@ -1,12 +1,12 @@
-/* model.c: Llama, Qwen2 and Qwen3, forward and backward.
+/* model.c: Llama, Qwen, Mistral and Phi-3, forward and backward.
 
    R rows of activations: sequences of T tokens, one below the other.  hd
    head_dim; all matrices are row-major.
 
-   (1) phi_ti = t omega_i,  i < hd/2                           rotary angles
+   (1) phi_ti = t omega_i,  i < n/2, n <= hd                   rotary angles
    (2) norm:       y = w x / rms(x),  rms(x)^2 = mean_i x_i^2 + eps
    (3) linear:     y = W x + b                       W [out, in], b may be 0
-   (4) rotary:     (x_i, x_{i+hd/2}) turned by phi_ti, in each head
+   (4) rotary:     (x_i, x_{i+n/2}) turned by phi_ti, in each head
    (5) attention:  z_tj = q_t . k_j / sqrt(hd), j <= t,  P_t = softmax(z_t),
                    o_t = sum_j P_tj v_j                        in each head
    (6) swiglu:     a = gate sigma(gate) up,  sigma(g) = 1 / (1 + exp(-g))
@@ -74,13 +74,14 @@ static float llama3_frequency(const gm_rope *r, float omega) {
    in the last place of omega_1 turns the angle by 1e-4, so the checkpoint means
    these floats and no better ones. */
 static float inverse_frequency(const gm_config *c, long T, long i) {
-    const float exponent = (float)(2 * i) / (float)c->head_dim;
+    const float exponent = (float)(2 * i) / (float)(c->head_dim - c->still);
     const float power = (float)gm_expd((double)exponent *
                                        gm_logd(gm_rope_theta(c, T)));
     switch (c->rope.kind) {
     case GM_ROPE_LINEAR: return 1.0f / power / (float)c->rope.factor;
     case GM_ROPE_LLAMA3: return llama3_frequency(&c->rope, 1.0f / power);
     case GM_ROPE_YARN: return yarn_frequency(c, i, power);
+    case GM_ROPE_LONG: return 1.0f / ((float)c->rope.slower[i] * power);
     case GM_ROPE_DEFAULT: case GM_ROPE_DYNAMIC: break;
     }
     return 1.0f / power;
@@ -88,7 +89,7 @@ static float inverse_frequency(const gm_config *c, long T, long i) {
 
 void gm_rope_angles(const gm_config *c, long T, const int32_t *position,
                     gm_real *cos, gm_real *sin) {
-    const long half = c->head_dim / 2;
+    const long half = (c->head_dim - c->still) / 2;
     for (long i = 0; i < half; i++) {
         float omega = inverse_frequency(c, T, i);
         for (long t = 0; t < T; t++) {
@@ -197,16 +198,16 @@ static void linear_backward(const gm_config *c, const gm_block *block, int j,
 /* ------------------------------------------------------------- (4) rotary */
 
 /* In place; x [R, heads hd], row r at position t = r mod T:
-     (x_i, x_{i+hd/2}) <- (x_i cos - x_{i+hd/2} sin, x_{i+hd/2} cos + x_i sin)
+     (x_i, x_{i+n/2}) <- (x_i cos - x_{i+n/2} sin, x_{i+n/2} cos + x_i sin)
    sign = -1 turns back: the backward pass. */
 static void rotate(const gm_acts *a, long heads, gm_real sign, gm_real *x) {
-    const long half = a->config->head_dim / 2;
+    const long hd = a->config->head_dim, half = (hd - a->config->still) / 2;
 #pragma omp parallel for num_threads(gm_threads())
     for (long r = 0; r < a->sequences * a->T; r++) {
         const gm_real *cos_ = a->cos + r % a->T * half;
         const gm_real *sin_ = a->sin + r % a->T * half;
         for (long head = 0; head < heads; head++) {
-            gm_real *low = x + (r * heads + head) * 2 * half;
+            gm_real *low = x + (r * heads + head) * hd;
             gm_real *high = low + half;
             for (long i = 0; i < half; i++) {
                 gm_real u = low[i], v = high[i], s = sign * sin_[i];
@@ -418,6 +419,9 @@ void gm_acts_alloc(gm_arena *arena, const gm_config *c, long sequences, long T,
         {&a->d_x2, c->d, backward}, {&a->d_gate, c->ff, backward},
         {&a->d_up, c->ff, backward}, {&a->d_act, c->ff, backward},
     };
+    if (c->limit && T > c->limit)
+        gm_fail(GM_EINPUT, "%s: expected sequences of at most %ld tokens, which "
+                "it leaves as they are, found %ld", c->limited_by, c->limit, T);
     if (sequences < 1 || T < 1 || sequences > LONG_MAX / T)
         gm_fail(GM_EMEM, "out of memory");
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
@@ -427,8 +431,9 @@ void gm_acts_alloc(gm_arena *arena, const gm_config *c, long sequences, long T,
     }
     a->scratch = gm_alloc(arena, (size_t)T, (size_t)a->threads * 2 * TILE *
                                             sizeof(gm_real));
-    a->cos = gm_alloc(arena, (size_t)T, (size_t)c->head_dim * sizeof(gm_real));
-    a->sin = a->cos + T * c->head_dim / 2;
+    const long turned = c->head_dim - c->still;
+    a->cos = gm_alloc(arena, (size_t)T, (size_t)turned * sizeof(gm_real));
+    a->sin = a->cos + T * turned / 2;
     if (!arena->dry) gm_rope_angles(c, T, NULL, a->cos, a->sin);
 }
 

@@ -3,9 +3,10 @@
 #include "cmd.h"
 
 static void run_info(gm_call *call) {
-    static const char *const arch[] = {"llama", "qwen2", "qwen3"};
+    static const char *const arch[] = {"llama", "qwen2", "qwen3",
+                                       "mistral", "phi3"};
     static const char *const rope[] = {"default", "linear", "llama3", "yarn",
-                                       "dynamic"};
+                                       "dynamic", "longrope"};
     const gm_model *model = &call->model;
     const gm_config *c = &model->config;
     int64_t linear = 0, all = 0, bytes = 0;

@@ -72,6 +72,23 @@ static int by_place(const void *a, const void *b) {
                           : (x->bytes > y->bytes) - (x->bytes < y->bytes);
 }
 
+/* t in the order of the file, as it has them: those that are rows of a joined
+   one follow each other there.  How many there are. */
+static long join(const gm_tensor *t, long count, gm_tensor *out) {
+    long n = 0;
+    for (long i = 0; i < count; i++) {
+        const char *joined = t[i].joined;
+        if (joined && n && strcmp(out[n - 1].name, joined) == 0) {
+            out[n - 1].shape[0] += t[i].shape[0];
+            continue;
+        }
+        out[n] = t[i];
+        if (joined) out[n].name = joined;
+        n++;
+    }
+    return n;
+}
+
 /* One shard: the tensors that lie in file `path`, in its order, so that each is
    as aligned as it was there (torch refuses others).  Its bytes. */
 static int64_t write_shard(gm_arena *arena, const gm_candidates *candidates,
@@ -85,7 +102,9 @@ static int64_t write_shard(gm_arena *arena, const gm_candidates *candidates,
         if (strcmp(all->tensor[i].path, path) == 0) t[count++] = all->tensor[i];
     qsort(t, (size_t)count, sizeof *t, by_place);
     gm_out out = {0};
-    gm_safetensors_begin(arena, to, t, count, metadata, 0, &out);
+    gm_tensor *stored = gm_alloc(arena, (size_t)count, sizeof *stored);
+    gm_safetensors_begin(arena, to, stored, join(t, count, stored), metadata,
+                         0, &out);
     for (long i = 0; i < count; i++) {
         const long at = gm_tensor_find(all, t[i].name) - all->tensor;
         const long m = module[at];

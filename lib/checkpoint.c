@@ -17,7 +17,7 @@ struct draft {
     bool window;                                    /* use_sliding_window   */
     long full_layers;                               /* max_window_layers    */
     double attention_factor, mscale, all_dim;       /* yarn                 */
-    double rotary;                                  /* checked only         */
+    double rotary;                                  /* share that is turned */
     int unused;
 };
 
@@ -25,9 +25,9 @@ struct draft {
    of a kind of rotary table (in the order of gm_rope_kind); MUST be there. */
 enum {
     ARCH = 1, MODEL = 2, WINDOW = 4, WINDOW_FROM = 8, DEFAULT = 16,
-    LINEAR = 32, LLAMA3 = 64, YARN = 128, DYNAMIC = 256,
-    SCALED = LINEAR | LLAMA3 | YARN | DYNAMIC, ROPE = DEFAULT | SCALED,
-    OUTSIDE = 512, THETA = 1024, MUST = 2048
+    LINEAR = 32, LLAMA3 = 64, YARN = 128, DYNAMIC = 256, LONG = 512,
+    SCALED = LINEAR | LLAMA3 | YARN | DYNAMIC, ROPE = DEFAULT | SCALED | LONG,
+    OUTSIDE = 1024, THETA = 2048, LIMIT = 4096, MUST = 8192
 };
 
 /* What a field may hold, as messages say it: an integer (long) or a number
@@ -38,8 +38,9 @@ static const char *const holds[] = {
     [COUNT] = "an integer in %g..%.0f", [NUMBER] = "a number in %g..%g",
     [FLAG] = "true or false", [NO_EXPERTS] = "none (no experts)",
     [SILU] = "\"silu\" or \"swish\"",
-    [ARCHS] = "\"llama\", \"qwen2\" or \"qwen3\"",
-    [ROPES] = "\"default\", \"linear\", \"llama3\", \"yarn\" or \"dynamic\"",
+    [ARCHS] = "\"llama\", \"qwen2\", \"qwen3\", \"mistral\" or \"phi3\"",
+    [ROPES] = "\"default\", \"linear\", \"llama3\", \"yarn\", \"dynamic\" or "
+              "\"longrope\"",
 };
 
 #define AT(member) offsetof(struct draft, member)
@@ -71,11 +72,13 @@ static const struct field {
     {MODEL, FLAG, "tie_word_embeddings", AT(c.tied), 0, 0},
     {MODEL, FLAG, "mlp_bias", AT(c.mlp_bias), 0, 0},
     {THETA | ROPE, NUMBER, "rope_theta", AT(c.rope.theta), 1.0001, 1e12},
-    {MODEL | ROPE, NUMBER, "partial_rotary_factor", AT(rotary), 1, 1},
+    {MODEL | ROPE, NUMBER, "partial_rotary_factor", AT(rotary), 0, 1},
+    {LIMIT, COUNT, "sliding_window", AT(c.limit), 1, 1 << 30},
     {WINDOW, FLAG, "use_sliding_window", AT(window), 0, 0},
     {WINDOW_FROM, COUNT, "max_window_layers", AT(full_layers), -1e15, 1e15},
     {SCALED | MUST, NUMBER, "factor", AT(c.rope.factor), 1, 1e6},
-    {LLAMA3 | YARN, COUNT, "original_max_position_embeddings",
+    {LONG, NUMBER, "factor", AT(c.rope.factor), 1e-6, 1e6},
+    {LLAMA3 | YARN | LONG, COUNT, "original_max_position_embeddings",
      AT(c.rope.original_max_position), 1, 1 << 30},
     {OUTSIDE | MUST, COUNT, "original_max_position_embeddings",
      AT(c.rope.original_max_position), 1, 1 << 30},
@@ -86,7 +89,7 @@ static const struct field {
     {YARN, NUMBER, "beta_fast", AT(c.rope.beta_fast), 0, 1e6},
     {YARN, NUMBER, "beta_slow", AT(c.rope.beta_slow), 0, 1e6},
     {YARN, FLAG, "truncate", AT(c.rope.truncate), 0, 0},
-    {YARN, NUMBER, "attention_factor", AT(attention_factor), 0, 1e6},
+    {YARN | LONG, NUMBER, "attention_factor", AT(attention_factor), 0, 1e6},
     {YARN, NUMBER, "mscale", AT(mscale), 0, 1e6},
     {YARN, NUMBER, "mscale_all_dim", AT(all_dim), 0, 1e6},
 };
@@ -101,6 +104,12 @@ static const gm_config defaults[] = {
     [GM_QWEN3] = {.arch = GM_QWEN3, .layers = 32, .d = 4096, .ff = 22016,
                   .heads = 32, .kv_heads = 32, .head_dim = 128,
                   .vocab = 151936, .max_position = 32768, .qk_norm = true},
+    [GM_MISTRAL] = {.arch = GM_MISTRAL, .layers = 32, .d = 4096, .ff = 14336,
+                    .heads = 32, .kv_heads = 8, .vocab = 32000,
+                    .max_position = 131072, .limit = 4096},
+    [GM_PHI3] = {.arch = GM_PHI3, .layers = 32, .d = 3072, .ff = 8192,
+                 .heads = 32, .vocab = 32064, .max_position = 4096,
+                 .norm_eps = 1e-5},
 };
 
 /* An object of config.json being read. */
@@ -202,6 +211,7 @@ static void read_model(const struct source *s, struct draft *d) {
             "a divisor of num_attention_heads");
     if (!c->head_dim) c->head_dim = c->d / c->heads;
     require(s, c->head_dim % 2 == 0, "head_dim", "an even number");
+    c->qkv_bias &= c->arch < GM_MISTRAL;
     c->o_bias = c->qkv_bias && c->arch != GM_QWEN2;
     c->qkv_bias |= c->arch == GM_QWEN2;
     c->mlp_bias &= c->arch == GM_LLAMA;
@@ -210,7 +220,9 @@ static void read_model(const struct source *s, struct draft *d) {
 /* Would some layer attend to a window only?  Qwen: the layers from
    max_window_layers (28) on, when use_sliding_window is true and
    sliding_window (4096) is not null.  Llama knows no windows: one that is
-   given means another model.  layer_types, when given, overrides them. */
+   given means another model.  layer_types, when given, overrides them.  Mistral
+   and Phi-3: all layers, of sliding_window (4096; none) tokens: as long as no
+   sequence is longer, it changes nothing. */
 static void read_windows(const struct source *s, struct draft *d) {
     const gm_json *types = given(s, "layer_types"), *v;
     char text[80];
@@ -223,9 +235,15 @@ static void read_windows(const struct source *s, struct draft *d) {
         snprintf(text, sizeof text, "layer_types[%ld]", i++);
         read_word(s, text, v, "\"full_attention\"");
     }
+    v = gm_json_get(s->object, "sliding_window");
+    if (d->c.arch >= GM_MISTRAL) {
+        if (v && v->type == GM_JSON_NULL) d->c.limit = 0;
+        read_fields(s, LIMIT, d);
+        d->c.limited_by = "sliding_window";
+        return;
+    }
     if (types) return;
     read_fields(s, WINDOW, d);
-    v = gm_json_get(s->object, "sliding_window");
     if (!d->window || (v && v->type == GM_JSON_NULL)) return;
     if (d->c.arch == GM_LLAMA) {
         require(s, !v, "sliding_window", "null");
@@ -246,10 +264,57 @@ static double yarn_attention(const struct draft *d) {
     return slope + 1;
 }
 
+/* LongRoPE (Ding et al. 2024): omega_i / short_factor_i in sequences up to the
+   original length, on which cos and sin grow by
+   sqrt(1 + ln factor / ln original).  Longer ones, with long_factor, are not
+   supported. */
+static void read_long(gm_arena *arena, const struct source *in,
+                      struct draft *d) {
+    static const char *const keys[] = {"long_factor", "short_factor"};
+    gm_config *c = &d->c;
+    gm_rope *r = &c->rope;
+    const size_t n = (size_t)(c->head_dim - c->still) / 2;
+    const double original = (double)r->original_max_position;
+    for (int k = 0; k < 2; k++) {
+        const gm_json *list = given(in, keys[k]);
+        const char *expected = gm_format(arena, "a list of %zu numbers", n);
+        require(in, list && list->type == GM_JSON_ARRAY && list->length == n,
+                keys[k], expected);
+        double *slower = gm_alloc(arena, n, sizeof *slower);
+        r->slower = slower;
+        for (const gm_json *v = list->child; v; v = v->next) {
+            require(in, v->type == GM_JSON_NUMBER && v->number > 0, keys[k],
+                    "positive numbers");
+            *slower++ = v->number;
+        }
+    }
+    if (r->factor == 0) r->factor = (double)c->max_position / original;
+    r->attention_factor = d->attention_factor;
+    if (d->attention_factor < 0)
+        r->attention_factor = r->factor <= 1 ? 1
+            : sqrt(1 + gm_logd(r->factor) / gm_logd(original));
+    if (c->limit && c->limit <= r->original_max_position) return;
+    c->limit = r->original_max_position;
+    c->limited_by = "original_max_position_embeddings";
+}
+
+/* How many elements of a head are turned: all, but in Phi-3. */
+static void read_partial(const struct source *s, const struct source *in,
+                         struct draft *d) {
+    static const char key[] = "partial_rotary_factor";
+    const bool phi = d->c.arch == GM_PHI3;
+    const long turned = (long)((double)d->c.head_dim * d->rotary);
+    require(given(in, key) ? in : s,
+            phi ? turned > 0 && turned % 2 == 0 : d->rotary == 1, key,
+            phi ? "an even number of a head's elements" : "1");
+    d->c.still = d->c.head_dim - turned;
+}
+
 /* Two spellings: rope_scaling with rope_theta beside it, its type under
    rope_type or type, and the newer rope_parameters with everything inside.
    A rope_scaling that is there and not empty wins. */
-static void read_rope(const struct source *s, struct draft *d) {
+static void read_rope(gm_arena *arena, const struct source *s,
+                      struct draft *d) {
     gm_rope *r = &d->c.rope;
     const gm_json *old = given(s, "rope_scaling");
     if (old && old->type == GM_JSON_OBJECT && !old->child) old = NULL;
@@ -269,6 +334,9 @@ static void read_rope(const struct source *s, struct draft *d) {
     if (r->kind != GM_ROPE_DEFAULT)
         r->original_max_position = d->c.max_position;
     r->truncate = r->kind == GM_ROPE_YARN;
+    if (r->kind == GM_ROPE_LONG) r->factor = 0;
+    require(&in, d->c.arch != GM_PHI3 || r->kind == GM_ROPE_DEFAULT ||
+            r->kind == GM_ROPE_LONG, key, "\"default\" or \"longrope\"");
     if (!given(&in, "rope_theta")) read_fields(s, THETA, d);
     read_fields(&in, DEFAULT << r->kind, d);
     require(&in, r->kind != GM_ROPE_LLAMA3 ||
@@ -279,10 +347,15 @@ static void read_rope(const struct source *s, struct draft *d) {
         if (r->beta_slow <= 0) r->beta_slow = 1;
         r->attention_factor = yarn_attention(d);
     }
-    /* where it stands outside as well, that one counts */
-    if ((r->kind == GM_ROPE_LLAMA3 || r->kind == GM_ROPE_YARN) &&
+    /* where it stands outside as well, that one counts; Phi-3 has it always */
+    if (r->kind != GM_ROPE_DEFAULT && d->c.arch == GM_PHI3)
+        r->original_max_position = 4096;
+    if ((r->kind == GM_ROPE_LLAMA3 || r->kind == GM_ROPE_YARN ||
+         r->kind == GM_ROPE_LONG) &&
         gm_json_get(s->object, "original_max_position_embeddings"))
         read_fields(s, OUTSIDE, d);
+    read_partial(s, &in, d);
+    if (r->kind == GM_ROPE_LONG) read_long(arena, &in, d);
     require(&in, r->kind != GM_ROPE_DYNAMIC || d->c.head_dim > 2, key,
             "another type for a head_dim of 2");
 }
@@ -296,19 +369,19 @@ double gm_rope_theta(const gm_config *c, long T) {
 }
 
 void gm_config_read(gm_arena *arena, const char *dir, gm_config *out) {
-    struct draft d = {.full_layers = 28, .attention_factor = -1};
+    struct draft d = {.full_layers = 28, .attention_factor = -1, .rotary = 1};
     struct source s = {gm_format(arena, "%s/config.json", dir), "", NULL};
     s.object = gm_json_python(arena, s.path);
     if (s.object->type != GM_JSON_OBJECT)
         gm_bad(s.path, "expected an object");
     read_fields(&s, ARCH, &d);
     d.c = defaults[d.c.arch];
-    d.c.norm_eps = 1e-6;
+    if (d.c.norm_eps == 0) d.c.norm_eps = 1e-6;
     d.c.rope = (gm_rope){.theta = 10000, .factor = 1, .attention_factor = 1};
     d.window = d.c.arch == GM_LLAMA;
     read_model(&s, &d);
     read_windows(&s, &d);
-    read_rope(&s, &d);
+    read_rope(arena, &s, &d);
     *out = d.c;
 }
 
@@ -441,6 +514,46 @@ static void check_block(const gm_model *model, long layer) {
     }
 }
 
+/* Phi-3 stores the linears of one input joined, one below the other: here each
+   is a tensor of its own, with the name it has elsewhere. */
+static void split_joined(gm_arena *arena, gm_model *model) {
+    static const struct { const char *name; int first, end; } joints[] = {
+        {"self_attn.qkv_proj.weight", GM_Q, GM_O},
+        {"mlp.gate_up_proj.weight", GM_GATE, GM_DOWN}};
+    const gm_config *c = &model->config;
+    gm_tensors *all = &model->tensors;
+    long count = all->count;
+    const size_t most = 3 * (size_t)count;
+    gm_tensor *out = gm_alloc(arena, most, sizeof *out);
+    memcpy(out, all->tensor, (size_t)count * sizeof *out);
+    for (long i = 0; i < 2 * c->layers; i++) {
+        const char *name = gm_format(arena, "model.layers.%ld.%s", i / 2,
+                                     joints[i % 2].name);
+        const gm_tensor *t = find(model, name);
+        const int first = joints[i % 2].first, end = joints[i % 2].end;
+        long rows = 0;
+        int64_t at = t ? t->at : 0;
+        for (int j = first; j < end; j++) rows += size_of(c, parts[j].rows);
+        check_tensor(model, name, t, rows, c->d);
+        for (int j = first; j < end; j++) {
+            gm_tensor *part = j > first ? out + count++
+                                        : out + (t - all->tensor);
+            *part = *t;
+            part->joined = t->name;
+            part->name = gm_format(arena, "model.layers.%ld.%s", i / 2,
+                                   parts[j].name);
+            part->shape[0] = size_of(c, parts[j].rows);
+            part->bytes = t->bytes / (size_t)rows * (size_t)part->shape[0];
+            part->at = at;
+            at += (int64_t)part->bytes;
+        }
+    }
+    all->tensor = out;
+    all->count = count;
+    gm_tensors_sort(all);
+    model->used = gm_alloc(arena, most, sizeof *model->used);
+}
+
 /* A tied head is the embedding, whichever of the two is stored; where both are,
    they may differ, and each is what it is. */
 void gm_model_open(gm_arena *arena, const char *dir, gm_model *out) {
@@ -450,6 +563,7 @@ void gm_model_open(gm_arena *arena, const char *dir, gm_model *out) {
     gm_config_read(arena, dir, c);
     gm_checkpoint_open(arena, dir, &out->tensors);
     out->used = gm_alloc(arena, (size_t)out->tensors.count, sizeof *out->used);
+    if (c->arch == GM_PHI3) split_joined(arena, out);
     out->embedding = find(out, embedding_name);
     out->head = find(out, head_name);
     if (c->tied && !out->embedding) out->embedding = out->head;

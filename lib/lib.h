@@ -377,6 +377,7 @@ typedef struct {
     const gm_input *file;       /* it begins at byte `at` of this file */
     int64_t at;
     const char *path;           /* for messages */
+    const char *joined;         /* of these rows of another: its name */
 } gm_tensor;
 gm_shown gm_shape_of(const gm_tensor *tensor);      /* "[2, 3]" */
 const char *gm_type_of(const gm_tensor *tensor);    /* "F16", "BOOL" */
@@ -394,6 +395,7 @@ void gm_safetensors_open(gm_arena *arena, const char *path, gm_tensors *out);
 /* DIR/model.safetensors, or the shards of DIR/model.safetensors.index.json. */
 void gm_checkpoint_open(gm_arena *arena, const char *dir, gm_tensors *out);
 void gm_tensors_close(gm_tensors *tensors);
+void gm_tensors_sort(gm_tensors *tensors);  /* refuses one name twice */
 const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name);
 void gm_tensor_bytes(const gm_tensor *tensor, int64_t first, size_t count,
                      void *to);
@@ -481,11 +483,11 @@ int32_t *gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
 long gm_tokenizer_size(const gm_tokenizer *tokenizer);  /* largest id + 1 */
 
 /* ------------------------------------------------------------ checkpoint.c
-   Llama, Qwen2, Qwen3 directories: configuration, tensors, loading. */
+   Llama, Qwen, Mistral, Phi-3 directories: configuration, tensors, loading. */
 
-typedef enum { GM_LLAMA, GM_QWEN2, GM_QWEN3 } gm_arch;
+typedef enum { GM_LLAMA, GM_QWEN2, GM_QWEN3, GM_MISTRAL, GM_PHI3 } gm_arch;
 typedef enum { GM_ROPE_DEFAULT, GM_ROPE_LINEAR, GM_ROPE_LLAMA3,
-               GM_ROPE_YARN, GM_ROPE_DYNAMIC } gm_rope_kind;
+               GM_ROPE_YARN, GM_ROPE_DYNAMIC, GM_ROPE_LONG } gm_rope_kind;
 
 typedef struct {
     gm_rope_kind kind;
@@ -493,13 +495,17 @@ typedef struct {
     double low_freq_factor, high_freq_factor;       /* llama3 */
     double beta_fast, beta_slow;                    /* yarn   */
     bool truncate;                                  /* yarn   */
-    double attention_factor;        /* on cos and sin; 1 except for yarn */
-    long original_max_position;                     /* llama3, yarn */
+    double attention_factor;        /* on cos and sin; not 1: yarn, longrope */
+    long original_max_position;                     /* those and llama3 */
+    const double *slower;           /* longrope: [half], divides omega_i */
 } gm_rope;
 
 typedef struct {
     gm_arch arch;
     long layers, d, ff, heads, kv_heads, head_dim, vocab, max_position;
+    long still;                 /* the last elements of a head, not turned */
+    long limit;                 /* tokens of the longest sequence, 0: any; */
+    const char *limited_by;     /* what sets it, of config.json */
     double norm_eps;
     bool tied, qkv_bias, o_bias, mlp_bias, qk_norm;
     gm_rope rope;

@@ -696,11 +696,7 @@ static gm_tensors open_files(gm_arena *arena, const char *const *path,
         }
         check_cover(file, start, all.tensor + first, all.count - first);
     }
-    qsort(all.tensor, (size_t)all.count, sizeof *all.tensor, by_name);
-    for (const gm_tensor *t = all.tensor + 1; t < all.tensor + all.count; t++)
-        if (by_name(t - 1, t) == 0)
-            gm_bad(t->path, "tensor " NAME " is also in %s", t->name,
-                   t[-1].path);
+    gm_tensors_sort(&all);
     return all;
 }
 
@@ -711,6 +707,15 @@ void gm_safetensors_open(gm_arena *arena, const char *path, gm_tensors *out) {
 void gm_tensors_close(gm_tensors *tensors) {
     for (long i = 0; i < tensors->files; i++) gm_input_close(tensors->file[i]);
     *tensors = (gm_tensors){0};
+}
+
+void gm_tensors_sort(gm_tensors *all) {
+    const gm_tensor *t = all->tensor, *end = t + all->count;
+    qsort(all->tensor, (size_t)all->count, sizeof *t, by_name);
+    for (t++; t < end; t++)
+        if (by_name(t - 1, t) == 0)
+            gm_bad(t->path, "tensor " NAME " is also in %s", t->name,
+                   t[-1].path);
 }
 
 const gm_tensor *gm_tensor_find(const gm_tensors *tensors, const char *name) {

@@ -268,19 +268,43 @@ static void directory_round_trip(const char *dir) {
     fixture_end(&f);
 }
 
+/* What was written of tiny-phi3 has its tensors: names, types, shapes, order. */
+static void stored_joined(void) {
+    gm_arena a = {0};
+    gm_tensors from, to;
+    STATUS(gm_checkpoint_open(&a, "tests/golden/tiny-phi3", &from));
+    STATUS(gm_checkpoint_open(&a, "build/test/eval-work/hf", &to));
+    CHECK(from.count == 15 && to.count == 15, "%ld tensors", to.count);
+    for (long i = 0; i < gm_min(from.count, to.count); i++) {
+        const gm_tensor *x = from.tensor + i, *y = to.tensor + i;
+        CHECK(strcmp(x->name, y->name) == 0 && x->dtype == y->dtype &&
+              strcmp(gm_shape_of(x).text, gm_shape_of(y).text) == 0 &&
+              strcmp(gm_base_name(x->path), gm_base_name(y->path)) == 0,
+              "%s %s became %s %s", x->name, gm_shape_of(x).text, y->name,
+              gm_shape_of(y).text);
+    }
+    gm_tensors_close(&from);
+    gm_tensors_close(&to);
+    gm_arena_free(&a);
+}
+
 static int test_main(void) {
     STATUS(gm_make_dir(work));
     equals_definition("tests/golden/tiny-llama");
     equals_definition("tests/golden/tiny-qwen2");
     equals_definition("tests/golden/tiny-qwen3");
+    equals_definition("tests/golden/tiny-phi3");
     perplexity_of_transformers("llama");
     perplexity_of_transformers("qwen2");
     perplexity_of_transformers("qwen3");
     windows_are_apart();
     packed_size("tests/golden/tiny-llama", "1,2,3,4,5,8");
     packed_size("tests/golden/tiny-qwen2", "2,3,4");
+    packed_size("tests/golden/tiny-phi3", "2,3,16");
     directory_round_trip("tests/golden/tiny-qwen2");
     directory_round_trip("tests/golden/tiny-qwen3");
+    directory_round_trip("tests/golden/tiny-phi3");
+    stored_joined();
     return test_end("test_eval");
 }
 

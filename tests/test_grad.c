@@ -50,7 +50,9 @@ static void problem_make(struct problem *p, gm_arch arch) {
         .arch = arch, .layers = 1, .d = D, .ff = 40, .heads = 4,
         .kv_heads = 2, .head_dim = arch == GM_QWEN3 ? 10 : 6, .vocab = 10,
         .max_position = 1000, .norm_eps = 1e-2,
-        .qkv_bias = true, .o_bias = arch != GM_QWEN2,
+        .still = arch == GM_PHI3 ? 2 : 0,
+        .qkv_bias = arch != GM_PHI3,
+        .o_bias = arch != GM_QWEN2 && arch != GM_PHI3,
         .mlp_bias = arch == GM_LLAMA, .qk_norm = arch == GM_QWEN3,
         .rope = {.kind = GM_ROPE_YARN, .theta = 100, .factor = 4,
                  .beta_fast = 32, .beta_slow = 1, .truncate = true,
@@ -184,9 +186,11 @@ static int test_main(void) {
     test_slopes(GM_LLAMA, "llama");
     test_slopes(GM_QWEN2, "qwen2");
     test_slopes(GM_QWEN3, "qwen3");
+    test_slopes(GM_PHI3, "phi3");
     test_reach(GM_LLAMA, "llama");
     test_reach(GM_QWEN2, "qwen2");
     test_reach(GM_QWEN3, "qwen3");
+    test_reach(GM_PHI3, "phi3");
     printf("worst relative error of a gradient: %.2e\n", worst_of_all);
     return test_end("test_grad");
 }

@@ -443,6 +443,12 @@ static void test_config(void) {
     gm_arena_free(&arena);
 }
 
+#define SMALL "\"hidden_size\": 4, \"num_hidden_layers\": 1, " \
+    "\"num_attention_heads\": 1, \"num_key_value_heads\": 1, " \
+    "\"intermediate_size\": 4"
+#define LONG_2 "\"rope_scaling\": {\"type\": \"longrope\", " \
+    "\"long_factor\": [2, 3], \"short_factor\": [1.5, 2]}"
+
 /* Claim: windows are accepted exactly when no layer would use them. */
 static void test_unused_windows(void) {
     static const char *const fine[] = {
@@ -472,9 +478,85 @@ static void test_unused_windows(void) {
     gm_arena_free(&arena);
 }
 
+/* Claim: Mistral's and Phi-3's window and LongRoPE's original length are the
+   longest sequence: one as long passes, one longer is refused by name. */
+static void test_limits(void) {
+    static const struct { const char *json; long most; const char *by; } of[] = {
+        {"{\"model_type\": \"mistral\", " SMALL "}", 4096, "sliding_window"},
+        {"{\"model_type\": \"mistral\", \"sliding_window\": null, " SMALL "}",
+         0, ""},
+        {"{\"model_type\": \"mistral\", \"sliding_window\": 7, "
+         "\"use_sliding_window\": false, \"layer_types\": "
+         "[\"full_attention\"], " SMALL "}", 7, "sliding_window"},
+        {"{\"model_type\": \"phi3\", " SMALL "}", 0, ""},
+        {"{\"model_type\": \"phi3\", \"sliding_window\": 9, " SMALL "}", 9,
+         "sliding_window"},
+        {"{\"model_type\": \"phi3\", \"sliding_window\": 9, " LONG_2 ", "
+         "\"original_max_position_embeddings\": 8, " SMALL "}", 8,
+         "original_max_position_embeddings"},
+        {"{\"model_type\": \"phi3\", \"sliding_window\": 9, " LONG_2 ", " SMALL
+         "}", 9, "sliding_window"},
+        {"{\"model_type\": \"phi3\", " LONG_2 ", " SMALL "}", 4096,
+         "original_max_position_embeddings"},
+        {"{\"model_type\": \"llama\", " LONG_2 ", " SMALL "}", 2048,
+         "original_max_position_embeddings"},
+    };
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        gm_arena arena = {0};
+        gm_config c;
+        gm_acts acts;
+        char expected[200];
+        const long most = of[i].most ? of[i].most : 5000;
+        MUST(read_config(&arena, of[i].json, &c));
+        CHECK(c.limit == of[i].most, "%s: limit %ld", of[i].json, c.limit);
+        CHECK(STATUS(gm_acts_alloc(&arena, &c, 1, most, true, &acts)) ==
+              GM_OK, "%s: %s", of[i].json, err.text);
+        snprintf(expected, sizeof expected, "%s: expected sequences of at most "
+                 "%ld tokens, which it leaves as they are, found %ld",
+                 of[i].by, most, most + 1);
+        gm_status s = STATUS(gm_acts_alloc(&arena, &c, 1, most + 1, false,
+                                           &acts));
+        CHECK(s == (of[i].most ? GM_EINPUT : GM_OK), "%s: one more passes",
+              of[i].json);
+        if (of[i].most) CHECK_TEXT(err.text, expected);
+        gm_arena_free(&arena);
+    }
+}
+
+/* Claim: Mistral and Phi-3 know no attention_bias; Phi-3's head is turned in
+   part; LongRoPE's factor on cos and sin follows transformers' formula. */
+static void test_families(void) {
+    gm_arena arena = {0};
+    gm_config c;
+    MUST(read_config(&arena, "{\"model_type\": \"mistral\", "
+                     "\"attention_bias\": true, \"mlp_bias\": true}", &c));
+    CHECK(!c.qkv_bias && !c.o_bias && !c.mlp_bias && c.kv_heads == 8 &&
+          c.ff == 14336 && c.head_dim == 128 && c.still == 0 &&
+          c.norm_eps == 1e-6, "mistral's defaults");
+    MUST(read_config(&arena, "{\"model_type\": \"phi3\", "
+                     "\"partial_rotary_factor\": 0.75}", &c));
+    CHECK(!c.qkv_bias && !c.o_bias && c.kv_heads == 32 && c.head_dim == 96 &&
+          c.still == 24 && c.norm_eps == 1e-5 && c.vocab == 32064,
+          "phi3's defaults");
+    MUST(read_config(&arena, "{\"model_type\": \"phi3\", "
+                     "\"max_position_embeddings\": 131072, " LONG_2 ", " SMALL
+                     "}", &c));
+    CHECK(fabs(c.rope.attention_factor -
+               sqrt(1 + log(131072. / 4096) / log(4096.))) < 1e-15 &&
+          c.rope.slower[0] == 1.5, "factor %.17g", c.rope.attention_factor);
+    MUST(read_config(&arena, "{\"model_type\": \"phi3\", " LONG_2 ", " SMALL
+                     "}", &c));
+    CHECK(c.rope.attention_factor == 1, "no longer than it was");
+    gm_arena_free(&arena);
+}
+
 #define LLAMA "{\"model_type\": \"llama\", "
 #define QWEN2 "{\"model_type\": \"qwen2\", "
 #define QWEN3 "{\"model_type\": \"qwen3\", "
+#define FAMILIES "\"llama\", \"qwen2\", \"qwen3\", \"mistral\" or \"phi3\""
+#define MISTRAL "{\"model_type\": \"mistral\", "
+#define PHI3 "{\"model_type\": \"phi3\", "
+#define LONG LLAMA "\"rope_scaling\": {\"rope_type\": \"longrope\", "
 
 #define ALREADY "quantized already; give the checkpoint in F16, BF16 or F32 " \
                 "that it was made from"
@@ -482,14 +564,12 @@ static void test_unused_windows(void) {
 /* config.json, then the message after "build/test/model/config.json: " */
 static const char *const refusals[][2] = {
     {"[]", "expected an object"},
-    {"{}", "model_type: expected \"llama\", \"qwen2\" or \"qwen3\", found "
-           "nothing"},
-    {"{\"model_type\": \"mistral\"}", "model_type: expected \"llama\", "
-           "\"qwen2\" or \"qwen3\", found \"mistral\""},
-    {"{\"model_type\": 3}", "model_type: expected \"llama\", \"qwen2\" or "
-           "\"qwen3\", found 3"},
-    {"{\"model_type\": \"qwen3_moe\"}", "model_type: expected \"llama\", "
-           "\"qwen2\" or \"qwen3\", found \"qwen3_moe\""},
+    {"{}", "model_type: expected " FAMILIES ", found nothing"},
+    {"{\"model_type\": \"smollm3\"}",
+     "model_type: expected " FAMILIES ", found \"smollm3\""},
+    {"{\"model_type\": 3}", "model_type: expected " FAMILIES ", found 3"},
+    {"{\"model_type\": \"qwen3_moe\"}",
+     "model_type: expected " FAMILIES ", found \"qwen3_moe\""},
     {LLAMA "\"hidden_act\": \"gelu\"}",
      "hidden_act: expected \"silu\" or \"swish\", found \"gelu\""},
     {LLAMA "\"quantization_config\": {\"bits\": 4}}", "quantization_config: "
@@ -545,18 +625,32 @@ static const char *const refusals[][2] = {
     {QWEN3 "\"num_hidden_layers\": 2, \"layer_types\": [\"full_attention\"]}",
      "layer_types: expected a list of 2 names, found a list"},
     {LLAMA "\"partial_rotary_factor\": 0.5}",
-     "partial_rotary_factor: expected a number in 1..1, found 0.5"},
+     "partial_rotary_factor: expected 1, found 0.5"},
     {LLAMA "\"rope_parameters\": {\"partial_rotary_factor\": 0.25}}",
-     "rope_parameters.partial_rotary_factor: expected a number in 1..1, "
-     "found 0.25"},
+     "rope_parameters.partial_rotary_factor: expected 1, found 0.25"},
+    {PHI3 "\"partial_rotary_factor\": 1.5}",
+     "partial_rotary_factor: expected a number in 0..1, found 1.5"},
+    {PHI3 "\"partial_rotary_factor\": 0.22}",     /* 21 of 96 */
+     "partial_rotary_factor: expected an even number of a head's elements, "
+     "found 0.22"},
+    {PHI3 "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}",
+     "rope_scaling.type: expected \"default\" or \"longrope\", found "
+     "\"linear\""},
+    {MISTRAL "\"sliding_window\": 0}",
+     "sliding_window: expected an integer in 1..1073741824, found 0"},
+    {LONG "\"long_factor\": [1]}}", "rope_scaling.long_factor: expected a list "
+     "of 64 numbers, found a list"},
+
     {LLAMA "\"rope_scaling\": 4}",
      "rope_scaling: expected an object, found 4"},
     {LLAMA "\"head_dim\": 2, \"rope_scaling\": {\"type\": \"dynamic\", "
      "\"factor\": 2}}", "rope_scaling.type: expected another type for a "
      "head_dim of 2, found \"dynamic\""},
     {LLAMA "\"rope_scaling\": {\"rope_type\": \"longrope\"}}",
+     "rope_scaling.long_factor: expected a list of 64 numbers, found nothing"},
+    {LLAMA "\"rope_scaling\": {\"rope_type\": \"su\"}}",
      "rope_scaling.rope_type: expected \"default\", \"linear\", \"llama3\", "
-     "\"yarn\" or \"dynamic\", found \"longrope\""},
+     "\"yarn\", \"dynamic\" or \"longrope\", found \"su\""},
     {QWEN3 "\"rope_parameters\": {\"full_attention\": {}}}",
      "rope_parameters.full_attention: expected one set of parameters for all "
      "layers, found an object"},
@@ -747,16 +841,19 @@ static void test_full_width(void) {
 
 static int test_main(void) {
     static const char *const models[] = {"tiny-llama", "tiny-bias",
-                                         "tiny-qwen2", "tiny-qwen3"};
+                                         "tiny-qwen2", "tiny-qwen3",
+                                         "tiny-mistral", "tiny-phi3"};
     gm_isa_use(gm_isa_best());
     MUST(STATUS(gm_make_dir(scratch_dir)));
     test_config();
     test_unused_windows();
+    test_limits();
+    test_families();
     test_refusals();
     test_checkpoints();
     test_rope();
     test_embed();
-    for (uint64_t i = 0; i < 4; i++) {
+    for (uint64_t i = 0; i < sizeof models / sizeof *models; i++) {
         test_whole(models[i], NULL);
         test_gradient(models[i], i);
         test_forward_properties(models[i]);

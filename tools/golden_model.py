@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # golden_model.py OUT [--full]: golden vectors for model.c, from transformers.
 #
-# Writes into OUT: four tiny random checkpoints (tiny-*/, as save_pretrained
+# Writes into OUT: six tiny random checkpoints (tiny-*/, as save_pretrained
 # makes them), model.vec (hidden states and logits), grad.vec (gradients of one
 # block by torch autograd), rope.vec (cosines and sines), and with --full also
 # full.vec (one decoder layer of Llama-3.1-8B's and of Qwen3-8B's shape).
@@ -19,8 +19,10 @@ import os
 import numpy as np
 import torch
 import transformers
-from transformers import (LlamaConfig, LlamaForCausalLM, Qwen2Config,
-                          Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+from transformers import (LlamaConfig, LlamaForCausalLM, MistralConfig,
+                          MistralForCausalLM, Phi3Config, Phi3ForCausalLM,
+                          Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+                          Qwen3ForCausalLM)
 from transformers.models.llama import modeling_llama
 from transformers.models.qwen3 import modeling_qwen3
 
@@ -97,9 +99,9 @@ def rms(x, w, eps):
 
 
 def turn(x, cos, sin):
-    half = x.shape[-1] // 2
-    a, b = x[..., :half], x[..., half:]
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+    half = cos.shape[-1]
+    a, b, rest = x.split([half, half, x.shape[-1] - 2 * half], -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)
 
 
 def angles(rotary, positions):
@@ -109,9 +111,25 @@ def angles(rotary, positions):
     return f.double().cos() * s, f.double().sin() * s
 
 
+# The linears that Phi-3 has joined, as the others have them.
+JOINED = {"self_attn.qkv_proj.weight": LINEARS[:3],
+          "mlp.gate_up_proj.weight": LINEARS[4:6]}
+
+
+def apart(config, name, tensor):
+    heads, kv = config.num_attention_heads, config.num_key_value_heads
+    share = [heads, kv, kv] if len(JOINED[name]) == 3 else [1, 1]
+    unit = tensor.shape[0] // sum(share)
+    return zip([n + ".weight" for n in JOINED[name]],
+               tensor.split([unit * n for n in share]))
+
+
 def block64(config, p, h, cos, sin):
     """One block; p: its parameters by name, in float64; h [S, T, d]"""
     heads, kv = config.num_attention_heads, config.num_key_value_heads
+    for name in JOINED:
+        if name in p:
+            p = p | dict(apart(config, name, p[name]))
     hd = p["self_attn.k_proj.weight"].shape[0] // kv
     S, T, _ = h.shape
 
@@ -176,6 +194,23 @@ def tiny_models():
         num_attention_heads=4, num_key_value_heads=2, head_dim=16,
         rope_parameters=dict(rope_type="default", rope_theta=1e6),
         **common)), torch.bfloat16, "60KB"
+    # as long as its window; one sequence more would not be
+    yield "tiny-mistral", MistralForCausalLM(MistralConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=12,
+        sliding_window=TOKENS,
+        rope_parameters=dict(rope_type="default", rope_theta=1e6),
+        **common)), torch.bfloat16, "1GB"
+    # 12 of a head's 16 elements are turned
+    yield "tiny-phi3", Phi3ForCausalLM(Phi3Config(
+        hidden_size=64, intermediate_size=40, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, pad_token_id=0,
+        original_max_position_embeddings=TOKENS,
+        rope_parameters=dict(
+            rope_type="longrope", rope_theta=1e4, partial_rotary_factor=0.75,
+            factor=16.0, short_factor=[1.0, 1.05, 1.1, 1.2, 1.4, 1.9],
+            long_factor=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+        **common)), torch.bfloat16, "40KB"
 
 
 def randomise(model, generator):
@@ -246,7 +281,14 @@ def put_block_gradient(vec, name, model, number):
     h64 = h.detach().double().requires_grad_()
     block64(model.config, p, h64, *angles(rotary, list(range(T)))
             ).backward(d_y.double())
-    pairs = [(n, t.grad, p[n].grad) for n, t in layer.named_parameters()]
+    pairs = []
+    for n, t in layer.named_parameters():
+        if n in JOINED:
+            pairs += [(part, g, g64) for (part, g), (_, g64) in
+                      zip(apart(model.config, n, t.grad),
+                          apart(model.config, n, p[n].grad))]
+        else:
+            pairs.append((n, t.grad, p[n].grad))
     for i, (n, found, truth) in enumerate(pairs + [("h", h.grad, h64.grad)]):
         vec.distance(f"{name}.{n}", found, truth)
         at = sample(SEED, 300, 32, found.numel())

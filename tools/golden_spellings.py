@@ -123,7 +123,7 @@ CASES = [
     ("llama", {R: {"rope_type": "dynamic", "rope_theta": 1e4}}, "", plain,
      "rope_parameters.factor: expected a number"),
     ("llama", OLD | {"rope_scaling": {"type": "longrope"}}, "", plain,
-     'found "longrope"'),
+     "rope_scaling.long_factor: expected a list"),
     ("llama", {R: L3 | INSIDE}, "", plain),
     ("llama", {R: L3, OUTSIDE: 256}, "", plain),
     ("llama", {R: L3 | {OUTSIDE: 64}, OUTSIDE: 256}, "", plain),

@@ -51,7 +51,7 @@ static const option table[] = {
      "where everything goes", REQUIRED},
     {"--out", "DIR", WRITE, PLAN, &now.out, "of gamma run"},
     {"--out", "PATH", WRITE, QUANTIZE, &now.out,
-     "directory to write (hf) or file (packed)", REQUIRED},
+     "directory to write, or file (packed)", REQUIRED},
     {"--out", "FILE", WRITE, DUMP | REFINE, &now.out,
      "the dump, safetensors (scalars beside it); the scores", REQUIRED},
     {"--out", "FILE", WRITE, SOLVE, &now.out,
@@ -61,9 +61,14 @@ static const option table[] = {
      "of gamma solve, or any table of module and bits", REQUIRED},
     {"--alloc", "FILE", READ, EVAL, &now.alloc,
      "measure what this allocation makes of the model too"},
-    {"--format", "hf|packed", NAME, QUANTIZE, &now.packed, "a Hugging Face "
-     "directory of dequantized weights, or one safetensors file of codes, "
-     "scales and zeros", "hf"},
+    {"--format", "hf|packed|mlx|compressed-tensors|gptq", NAME, QUANTIZE,
+     &now.format, "a Hugging Face directory of dequantized weights, one "
+     "safetensors file of codes, scales and zeros, or a directory as another "
+     "runtime loads it (docs/deploy.md)", "hf"},
+    {"--scale-type", "f32|f16|bf16", NAME, QUANTIZE, &now.scale_type,
+     "of scales in mlx (as the model) and compressed-tensors (f16)"},
+    {"--keep-odd", NULL, FLAG, QUANTIZE, &now.keep_odd, "modules that the "
+     "layout cannot hold stay as stored"},
     {"--choices", "FILE", READ, EVAL, &now.choices, "multiple choice, a line "
      "each: {\"context\": \"...\", \"choices\": [\"...\"], \"answer\": index}"},
     {"--delimiter", "TEXT", TEXT, EVAL, &now.delimiter,
@@ -158,7 +163,8 @@ static const option table[] = {
      "PATTERN=2,3;PATTERN=4;...: modules (or their last parts) that match, '*' "
      "for anything, have only these candidates"},
     {"--force", NULL, FLAG, CHOSEN, &now.force,
-     "take these candidates though the allocation was made for others"},
+     "take these candidates though the allocation was made for others; write "
+     "where files are that gamma did not"},
     {"--cache", "DIR", WRITE, CHOSEN | DUMP | REFINE, &now.cache,
      "of the candidates (beside the allocation, dump, scores)"},
     {"--sequences", "S", WHOLE, LEARN | CHOSEN | BAQ | SHOW, &now.fit.sequences,
@@ -495,7 +501,7 @@ gm_call *gm_options_read(const gm_command *c, char **argv) {
         if (now.given[i] && table[i].kind == WRITE) {
             const char kind = *table[i].value;  /* DIR, FILE; PATH of either */
             if (strcmp(now.given[i], GM_STANDARD) == 0 &&
-                (kind == 'D' || (kind == 'P' && !now.packed)))
+                (kind == 'D' || (kind == 'P' && now.format != 1)))
                 gm_fail(GM_EUSAGE, "%s: expected a directory, found - "
                         "(standard output)", table[i].name);
             gm_check_output(table[i].name, now.given[i]);

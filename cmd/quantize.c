@@ -2,14 +2,43 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
+/* Says what the type of scales does to the weights. */
+static void tell_errors(const gm_call *call, const gm_layout *layout) {
+    for (int b = 1; b <= 8; b++)
+        if (layout->error[b] > 0)
+            gm_talk(call, "%s: scales of %s move weights of %d bits by at most "
+                    "%.2g steps%s", layout->error[b] > 0.25 ? "warning"
+                    : "quantize", gm_dtype_name(layout->scale), b,
+                    layout->error[b], layout->error[b] > 0.25
+                    ? "; --scale-type f16 or f32 less" : "");
+}
+
 static void run_quantize(gm_call *call) {
+    static const char *const names[] = {"hf", "packed", "mlx",
+                                        "compressed-tensors", "gptq"};
     gm_arena *a = &call->arena;
+    const bool packed = call->format == 1, other = call->format > 1;
+    const char *type = gm_given("--scale-type");
+    gm_layout layout;
+    if ((type || call->keep_odd) && !other)
+        gm_fail(GM_EUSAGE, "%s: belongs to --format mlx, compressed-tensors "
+                "or gptq, found %s", type ? "--scale-type" : "--keep-odd",
+                names[call->format]);
     gm_model_open(a, call->operand[0], &call->model);
-    if (!call->packed && !gm_same_file(call->out, call->operand[0]))
+    if (!packed && !gm_same_file(call->out, call->operand[0]))
         gm_check_names(call->out, gm_export_names(a, &call->model));
     gm_call_chosen(call);
-    int64_t bytes = (call->packed ? gm_export_packed : gm_export_dequantized)(
-        a, &call->candidates, call->choice, call->out, &call->report);
+    if (other)
+        gm_layout_plan(a, names[call->format], &call->candidates, call->choice,
+                       type ? (gm_dtype)call->scale_type : GM_OTHER,
+                       call->keep_odd, &layout);
+    int64_t bytes = packed
+        ? gm_export_packed(a, &call->candidates, call->choice, call->out,
+                           &call->report)
+        : gm_export_directory(a, &call->candidates, call->choice,
+                              other ? &layout : NULL, call->force, call->out,
+                              &call->report);
+    if (other) tell_errors(call, &layout);
     gm_sizes z = gm_sizes_of(&call->table, call->choice);
     double N = (double)call->table.N;
     gm_result_begin("code_bits\teffective_bits\tfile_bytes\twritten");

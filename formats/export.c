@@ -4,6 +4,7 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "formats.h"
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,7 +40,8 @@ static const char *const companions[] = {
     "generation_config.json",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
     "chat_template.jinja", "model.safetensors.index.json", "config.json"};
-enum { COMPANIONS = sizeof companions / sizeof *companions };
+enum { COMPANIONS = sizeof companions / sizeof *companions,
+       INDEX = COMPANIONS - 2, CONFIG };
 
 /* Candidate k of module m, dequantized, in the dtype of its weight t; or t. */
 static void write_weight(gm_arena *arena, const gm_candidates *candidates,
@@ -66,8 +68,16 @@ static void write_weight(gm_arena *arena, const gm_candidates *candidates,
     gm_arena_rewind(arena, mark);
 }
 
+/* One tensor of a file: as stored; the chosen weight of module m; or, part,
+   one tensor of what the layout makes of it. */
+typedef struct {
+    gm_tensor t;
+    long m;                     /* -1: of no module */
+    bool used, part;
+} piece;
+
 static int by_place(const void *a, const void *b) {
-    const gm_tensor *x = a, *y = b;
+    const gm_tensor *x = &((const piece *)a)->t, *y = &((const piece *)b)->t;
     return x->at != y->at ? (x->at > y->at) - (x->at < y->at)
                           : (x->bytes > y->bytes) - (x->bytes < y->bytes);
 }
@@ -89,27 +99,71 @@ static long join(const gm_tensor *t, long count, gm_tensor *out) {
     return n;
 }
 
-/* One shard: the tensors that lie in file `path`, in its order, so that each is
+static size_t element(const gm_tensor *t) {
+    size_t n = 1;
+    for (int i = 0; i < t->rank; i++) n *= (size_t)t->shape[i];
+    return n ? t->bytes / n : 0;
+}
+
+/* The widest elements first: each tensor is as aligned as it must be. */
+static int by_element(const void *a, const void *b) {
+    const piece *x = a, *y = b;
+    const size_t n = element(&x->t), m = element(&y->t);
+    return n != m ? (n < m) - (n > m) : strcmp(x->t.name, y->t.name);
+}
+
+/* What goes to `out` and where. */
+typedef struct {
+    gm_arena *arena;
+    const gm_candidates *candidates;
+    const int *choice;
+    const long *module;
+    gm_layout *layout;
+    const char *dir;
+    gm_out *index;              /* weight_map of a layout's shards, or NULL  */
+    int64_t stored;             /* bytes of tensors                          */
+} writing;
+
+/* One shard: the tensors that lie in file `path`; in its order, so that each is
    as aligned as it was there (torch refuses others).  Its bytes. */
-static int64_t write_shard(gm_arena *arena, const gm_candidates *candidates,
-                           const int *choice, const long *module,
-                           const char *path, const char *to) {
-    static const char *const metadata[] = {"format", "pt", NULL};
-    const gm_tensors *all = &candidates->model->tensors;
-    gm_tensor *t = gm_alloc(arena, (size_t)all->count, sizeof *t);
+static int64_t write_shard(writing *w, const char *path, const char *to) {
+    gm_arena *arena = w->arena;
+    const gm_model *model = w->candidates->model;
+    const gm_tensors *all = &model->tensors;
+    const char *metadata[] = {"format", w->layout ? gm_layout_mode(w->layout)
+                                                  : "pt", NULL};
+    const size_t most = (size_t)all->count * GM_LAYOUT_PARTS;
+    piece *p = gm_alloc(arena, most, sizeof *p);
+    gm_tensor *t = gm_alloc(arena, most, sizeof *t);
     long count = 0;
-    for (long i = 0; i < all->count; i++)
-        if (strcmp(all->tensor[i].path, path) == 0) t[count++] = all->tensor[i];
-    qsort(t, (size_t)count, sizeof *t, by_place);
+    for (long i = 0; i < all->count; i++) {
+        gm_tensor part[GM_LAYOUT_PARTS] = {all->tensor[i]};
+        const long m = w->module[i];
+        const bool split = m >= 0 && w->layout && w->layout->bits[m];
+        if (strcmp(part->path, path) != 0) continue;
+        const int n = split ? gm_layout_parts(arena, w->layout, m, part) : 1;
+        for (int j = 0; j < n; j++)
+            p[count++] = (piece){part[j], m, model->used[i], split};
+    }
+    qsort(p, (size_t)count, sizeof *p, w->layout ? by_element : by_place);
+    for (long i = 0; i < count; i++) {
+        t[i] = p[i].t;
+        w->stored += (int64_t)t[i].bytes;
+        if (w->index)
+            gm_out_print(w->index, "%s\n    %s: \"%s\"",
+                         w->stored > (int64_t)t[i].bytes ? "," : "",
+                         gm_json_quote(arena, t[i].name), gm_base_name(to));
+    }
     gm_out out = {0};
     gm_tensor *stored = gm_alloc(arena, (size_t)count, sizeof *stored);
     gm_safetensors_begin(arena, to, stored, join(t, count, stored), metadata,
                          0, &out);
     for (long i = 0; i < count; i++) {
-        const long at = gm_tensor_find(all, t[i].name) - all->tensor;
-        const long m = module[at];
-        if (m < 0) write_stored(&out, t + i, candidates->model->used[at]);
-        else write_weight(arena, candidates, t + i, m, choice[m], &out);
+        const long m = p[i].m;
+        if (p[i].part)
+            gm_layout_write(arena, w->layout, m, w->choice[m], t + i, &out);
+        else if (m < 0 || w->layout) write_stored(&out, t + i, p[i].used);
+        else write_weight(arena, w->candidates, t + i, m, w->choice[m], &out);
     }
     const int64_t bytes = out.bytes;
     gm_out_commit(&out);
@@ -117,53 +171,148 @@ static int64_t write_shard(gm_arena *arena, const gm_candidates *candidates,
 }
 
 const char *gm_export_names(gm_arena *arena, const gm_model *model) {
-    const char *names = "";
+    const char *names = "model.safetensors,model-*-of-*.safetensors";
     for (long i = 0; i < model->tensors.files; i++)
-        names = gm_format(arena, "%s%s,", names,
+        names = gm_format(arena, "%s,%s", names,
                           gm_base_name(model->tensors.file[i]->path));
     for (size_t i = 0; i < COMPANIONS; i++)
-        names = gm_format(arena, "%s%s%s", names, i ? "," : "", companions[i]);
+        names = gm_format(arena, "%s,%s", names, companions[i]);
     return names;
 }
 
-/* Before the first weight goes where an older model was: without config.json
-   nobody takes a mixture of both for a model.  What only the older one has
-   would be taken for this one's. */
-static void remove_older(gm_arena *arena, const gm_model *model,
-                         const char *dir) {
-    char *names = gm_format(arena, "%s,model.safetensors",
-                            gm_export_names(arena, model));
-    gm_remove_file(arena, gm_format(arena, "%s/config.json", dir));
-    for (char *name; (name = strsep(&names, ","));)
-        if (!gm_exists(gm_format(arena, "%s/%s", model->dir, name)))
-            gm_remove_file(arena, gm_format(arena, "%s/%s", dir, name));
+/* Of shard i; a layout's own, for its loaders want such names. */
+static const char *shard_name(const writing *w, long i) {
+    const gm_tensors *all = &w->candidates->model->tensors;
+    if (!w->layout) return gm_base_name(all->file[i]->path);
+    if (all->files == 1) return "model.safetensors";
+    return gm_format(w->arena, "model-%05ld-of-%05ld.safetensors", i + 1,
+                     all->files);
 }
 
-int64_t gm_export_dequantized(gm_arena *arena, const gm_candidates *candidates,
-                              const int *choice, const char *dir,
-                              const gm_report *report) {
+/* The files to be written, each between two commas. */
+static const char *new_names(const writing *w) {
+    const gm_model *model = w->candidates->model;
+    const char *names = ",";
+    for (long i = 0; i < model->tensors.files; i++)
+        names = gm_format(w->arena, "%s%s,", names, shard_name(w, i));
+    for (size_t i = 0; i < COMPANIONS; i++) {
+        const bool index = i == INDEX;
+        if (index && w->layout ? model->tensors.files > 1
+            : gm_exists(gm_format(w->arena, "%s/%s", model->dir,
+                                  companions[i])))
+            names = gm_format(w->arena, "%s%s,", names, companions[i]);
+    }
+    return names;
+}
+
+/* ------------------------------------------- whose files a directory holds */
+
+static const char list_name[] = "gamma-files.txt";
+
+/* NAME is in ",A,B,"; an unfinished NAME.partial is as NAME. */
+static bool listed(gm_arena *arena, const char *names, const char *name) {
+    const size_t n = strlen(name), cut = strlen(".partial");
+    const bool partial = n > cut && strcmp(name + n - cut, ".partial") == 0;
+    return strstr(names, gm_format(arena, ",%.*s,",
+                                   (int)(partial ? n - cut : n), name)) != NULL;
+}
+
+/* DIR's list of files that gamma wrote there, as ",A,B,". */
+static const char *old_names(gm_arena *arena, const char *dir) {
+    const char *path = gm_format(arena, "%s/%s", dir, list_name);
+    if (!gm_exists(path)) return ",";
+    char *text = gm_file_text(arena, path, NULL);
+    for (char *c = text; *c; c++)
+        if (*c == '\n') *c = ',';
+    return gm_format(arena, ",%s,", text);
+}
+
+static void write_list(gm_arena *arena, const char *dir, const char *names) {
+    gm_out out;
+    char *rest = gm_format(arena, "%s", names);
+    gm_out_open(arena, gm_format(arena, "%s/%s", dir, list_name), &out);
+    for (char *name; (name = strsep(&rest, ","));)
+        if (*name) gm_out_print(&out, "%s\n", name);
+    gm_out_commit(&out);
+}
+
+/* Refuses a directory that holds others' files.  Else before the first weight
+   goes there: a list of what is or will be gamma's; without config.json nobody
+   takes a mixture of both for a model; what only the older one has would be
+   taken for this one's. */
+static void make_room(const writing *w, const char *names, bool force) {
+    gm_arena *arena = w->arena;
+    const char *old = old_names(arena, w->dir), *gone = ",";
+    DIR *all = opendir(w->dir);
+    for (const struct dirent *e; all && (e = readdir(all));) {
+        const char *name = e->d_name;
+        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+            strcmp(name, list_name) == 0) continue;
+        const bool ours = listed(arena, old, name);
+        if (!ours && !force) {
+            closedir(all);
+            gm_fail(GM_EUSAGE, "%s: expected an empty directory or one of "
+                    "gamma quantize, found %s, which it did not write "
+                    "(--force: replaces a model there, leaves other files)",
+                    w->dir, name);
+        }
+        if (!listed(arena, names, name) &&
+            (ours || gm_name_matches(gm_export_names(arena,
+                                                     w->candidates->model),
+                                     name)))
+            gone = gm_format(arena, "%s%s,", gone, name);
+    }
+    if (all) closedir(all);
+    write_list(arena, w->dir, gm_format(arena, "%s%s", old, names));
+    gm_remove_file(arena, gm_format(arena, "%s/config.json", w->dir));
+    char *rest = gm_format(arena, "%s", gone);
+    for (char *name; (name = strsep(&rest, ","));)
+        if (*name)
+            gm_remove_file(arena, gm_format(arena, "%s/%s", w->dir, name));
+}
+
+int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
+                            const int *choice, gm_layout *layout, bool force,
+                            const char *dir, const gm_report *report) {
     const gm_model *model = candidates->model;
     const long files = model->tensors.files;
+    const bool index = layout && files > 1;
     int64_t bytes = 0;
     if (gm_same_file(model->dir, dir))
         gm_fail(GM_EUSAGE, "%s: the output directory is the model's own; "
                 "expected another", dir);
     gm_make_dir(dir);
     gm_lock *lock = gm_dir_lock(arena, dir);
-    const long *module = modules_of(arena, model);
-    remove_older(arena, model, dir);
+    gm_out map;
+    writing w = {arena, candidates, choice, modules_of(arena, model), layout,
+                 dir, index ? &map : NULL, 0};
+    const char *names = new_names(&w);
+    make_room(&w, names, force);
+    if (index) {
+        gm_out_open(arena, gm_format(arena, "%s/%s", dir, companions[INDEX]),
+                    &map);
+        gm_out_print(&map, "{\"weight_map\": {");
+    }
     for (long i = 0; i < files; i++) {
         const char *path = model->tensors.file[i]->path;
-        bytes += write_shard(arena, candidates, choice, module, path,
-                             gm_format(arena, "%s/%s", dir,
-                                       gm_base_name(path)));
+        bytes += write_shard(&w, path, gm_format(arena, "%s/%s", dir,
+                                                 shard_name(&w, i)));
         gm_say(report, "writing shards", i + 1, files);
+    }
+    if (index) {
+        gm_out_print(&map, "\n  },\n  \"metadata\": {\"total_size\": %lld}}\n",
+                     (long long)w.stored);
+        gm_out_commit(&map);
     }
     for (size_t i = 0; i < COMPANIONS; i++) {
         const char *from = gm_format(arena, "%s/%s", model->dir, companions[i]);
         const char *to = gm_format(arena, "%s/%s", dir, companions[i]);
-        if (gm_exists(from)) gm_copy_file(arena, from, to);
+        if (!listed(arena, names, companions[i]) || (layout && i == INDEX))
+            continue;
+        if (layout && i == CONFIG) gm_layout_config(arena, layout, from, to);
+        else gm_copy_file(arena, from, to);
     }
+    write_list(arena, dir, names);
     gm_dir_unlock(lock);
     return bytes;
 }

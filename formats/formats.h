@@ -50,18 +50,55 @@ void gm_external_open(gm_arena *arena, const gm_model *model,
                       const char *path, const char *bits, long group,
                       gm_recipe *out);
 
+/* --------------------------------------------------------------- layouts.c
+   How other runtimes store a quantized model: mlx, compressed-tensors, gptq. */
+
+enum { GM_LAYOUT_PARTS = 4 };
+typedef struct {
+    const struct row *row;
+    const gm_candidates *candidates;
+    long M;
+    int *bits;                  /* [M]; 0: the module stays as stored        */
+    gm_dtype scale;
+    bool planar, symmetric;     /* gptq_p; every zero is 2^(b-1)             */
+    double error[9];            /* of weights, in steps, by bits: what the
+                                   type of scales and biases did; as written */
+} gm_layout;
+/* scale GM_OTHER: the layout's own.  What it cannot hold is refused, or, with
+   keep_odd, stays as stored. */
+void gm_layout_plan(gm_arena *arena, const char *name,
+                    const gm_candidates *candidates, const int *choice,
+                    gm_dtype scale, bool keep_odd, gm_layout *out);
+/* The tensors of module m, bits[m] > 0; how many.  Then one of them, of its
+   candidate k, to a file. */
+int gm_layout_parts(gm_arena *arena, const gm_layout *layout, long m,
+                    gm_tensor out[GM_LAYOUT_PARTS]);
+void gm_layout_write(gm_arena *arena, gm_layout *layout, long m, int k,
+                     const gm_tensor *part, gm_out *out);
+const char *gm_layout_mode(const gm_layout *layout);    /* metadata "format" */
+void gm_layout_config(gm_arena *arena, const gm_layout *layout,
+                      const char *from, const char *to);
+
 /* ---------------------------------------------------------------- export.c
    Writes quantized models; the bytes of the weight files written. */
 
-/* The names of the files that it may hold, joined by commas. */
+/* The names of the files that it may write, as patterns joined by commas. */
 const char *gm_export_names(gm_arena *arena, const gm_model *model);
-/* A Hugging Face directory like the model's own, the chosen modules replaced
-   by their dequantized candidates, in the checkpoint's dtypes and shards.
-   Loads in transformers unchanged.  Of an older model there, config.json goes
-   first and comes last; what only that had goes too. */
-int64_t gm_export_dequantized(gm_arena *arena, const gm_candidates *candidates,
-                              const int *choice, const char *dir,
-                              const gm_report *report);
+/* A directory like the model's own.  layout NULL: the chosen modules replaced
+   by their dequantized candidates, in the checkpoint's dtypes and shards; loads
+   in transformers unchanged.  Else as the layout says, bits as planned.
+   Of an older model there, config.json goes first and comes last; what only
+   that had goes too.  force: files there that gamma did not write are no
+   reason to refuse. */
+int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
+                            const int *choice, gm_layout *layout, bool force,
+                            const char *dir, const gm_report *report);
+static inline int64_t gm_export_dequantized(
+    gm_arena *arena, const gm_candidates *candidates, const int *choice,
+    const char *dir, const gm_report *report) {
+    return gm_export_directory(arena, candidates, choice, NULL, false, dir,
+                               report);
+}
 
 /* One safetensors file: for each module NAME.codes, NAME.scales, NAME.zeros
    (layout: gm_packed) or NAME.weight as stored; all other tensors as stored.

@@ -1,0 +1,387 @@
+/* layouts.c: the files of other runtimes: one table of layouts, one packer for
+   all of them.  A module of the model becomes at most four tensors: its codes,
+   scales, zeros and what else a layout wants.
+     (1) words    code i of a line, b bits, is cut into planes: one of b bits
+                  (dense), or, planar, as many bits as the largest power of two
+                  leaves.  A plane of w bits that begins at bit f of the code
+                  lies at bit 32 (b floor(i/32) + f) + (i mod 32) w of the line,
+                  least significant first, in words of 32 bits
+     (2) affine   w = scale code + bias,  bias = - scale zero, scale as rounded
+   Found by loading each with its own library: docs/deploy.md.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "formats.h"
+
+#include <math.h>
+#include <string.h>
+
+/* What a tensor holds.  CODES are out lines of in codes, ZEROS a line of out
+   codes for each group, SCALES and BIASES out lines of a number a group, INDEX
+   each input's group, SHAPE out and in. */
+typedef enum { CODES, ZEROS, SCALES, BIASES, INDEX, SHAPE } content;
+typedef struct {
+    const char *name;
+    content what;
+    bool down;                  /* lines are columns */
+} part;
+
+struct row {
+    const char *name, *word, *mode;
+    const char *groups;         /* as messages say it */
+    unsigned widths;            /* bit b: has b bits  */
+    int least, most;            /* group: powers of two; most 0: any */
+    bool whole;                 /* groups of one length: group divides in */
+    part part[GM_LAYOUT_PARTS];
+};
+
+enum { MLX, COMPRESSED, GPTQ };
+static const struct row rows[] = {
+    [MLX] = {"mlx", "U32", "mlx", "32, 64 or 128", 0x17E, 32, 128, true,
+             {{"weight", CODES, false}, {"scales", SCALES, false},
+              {"biases", BIASES, false}}},
+    [COMPRESSED] = {"compressed-tensors", "I32", "pt", "any", 0x1FE, 0, 0, true,
+                    {{"weight_packed", CODES, false},
+                     {"weight_scale", SCALES, false},
+                     {"weight_shape", SHAPE, false},
+                     {"weight_zero_point", ZEROS, true}}},
+    [GPTQ] = {"gptq", "I32", "pt", "a power of two from 16 on", 0x1FC, 16, 1024,
+              false,
+              {{"qweight", CODES, true}, {"qzeros", ZEROS, false},
+               {"scales", SCALES, true}, {"g_idx", INDEX, false}}},
+};
+
+/* ----------------------------------------------------------------- words (1) */
+
+static int64_t place(int bits, int from, int width, int64_t i) {
+    return 32 * (i / 32 * bits + from) + i % 32 * width;
+}
+
+static int plane(int left, bool planar) {
+    int width = left;
+    while (planar && (width & (width - 1))) width &= width - 1;
+    return width;
+}
+
+/* line [4 words + 1], zeroed: gets code i. */
+static void put(uint8_t *line, int bits, bool planar, int64_t i, unsigned code) {
+    for (int from = 0, w; from < bits; from += w) {
+        w = plane(bits - from, planar);
+        const int64_t at = place(bits, from, w, i);
+        const unsigned v = (code >> from & ((1u << w) - 1)) << at % 8;
+        line[at / 8] |= (uint8_t)v;
+        line[at / 8 + 1] |= (uint8_t)(v >> 8);
+    }
+}
+
+static int64_t words(int64_t n, int bits) { return (n * bits + 31) / 32; }
+
+/* `lines` lines of n codes: i of line l is code[l line + i step]. */
+static void pack(gm_arena *arena, const gm_layout *t, const part *p, int bits,
+                 const uint8_t *code, int64_t lines, int64_t n, int64_t line,
+                 int64_t step, uint8_t *out) {
+    const int64_t W = words(n, bits);
+    uint8_t *stream = gm_alloc(arena, (size_t)W * 4 + 1, 1);
+    for (int64_t l = 0; l < lines; l++) {
+        memset(stream, 0, (size_t)W * 4 + 1);
+        for (int64_t i = 0; i < n; i++)
+            put(stream, bits, t->planar, i, code[l * line + i * step]);
+        for (int64_t w = 0; w < W; w++)
+            memcpy(out + 4 * (p->down ? w * lines + l : l * W + w),
+                   stream + 4 * w, 4);
+    }
+}
+
+/* ------------------------------------------------------------ what fits where */
+
+static const char *module_name(gm_arena *arena, long m) {
+    return gm_linear_name(arena, m / GM_LINEARS, (int)(m % GM_LINEARS));
+}
+
+/* Why module m cannot have b bits in this layout, or NULL. */
+static const char *unfit(gm_arena *arena, const gm_layout *t, long m, int b) {
+    const struct row *r = t->row;
+    const long group = t->candidates->recipe.group;
+    long out, in;
+    gm_linear_shape(&t->candidates->model->config, (int)(m % GM_LINEARS), &out,
+                    &in);
+    if (!(r->widths >> b & 1)) {
+        const char *list = "";
+        for (int i = 1; i <= 8; i++)
+            if (r->widths >> i & 1)
+                list = gm_format(arena, "%s%s%d", list, *list ? ", " : "", i);
+        return gm_format(arena, "expected bits of %s, found %d", list, b);
+    }
+    if (r->whole && in % group)
+        return gm_format(arena, "expected inputs in whole groups of %ld, found "
+                         "%ld inputs", group, in);
+    if (r == &rows[GPTQ] && (t->planar || b == 3) && (in % 32 || out % 32))
+        return gm_format(arena, "expected inputs and outputs in multiples of "
+                         "32 for %d bits, found [%ld, %ld]", b, out, in);
+    return NULL;
+}
+
+/* Every zero of all modules is 2^(b-1). */
+static bool all_symmetric(gm_arena *arena, const gm_layout *t,
+                          const int *choice) {
+    bool all = true;
+    for (long m = 0; m < t->M && all; m++) {
+        if (!t->bits[m]) continue;
+        gm_mark mark = gm_arena_mark(arena);
+        const gm_packed p = gm_candidate(arena, t->candidates, m / GM_LINEARS,
+                                         (int)(m % GM_LINEARS), choice[m]);
+        const long groups = (p.in + p.group - 1) / p.group;
+        const int64_t row = gm_packed_parts(1, p.in, p.bits, p.group).zeros;
+        uint8_t *zero = gm_alloc(arena, (size_t)groups, 1);
+        for (long o = 0; o < p.out && all; o++) {
+            gm_unpack(p.zeros + o * row, groups, p.bits, zero);
+            for (long g = 0; g < groups; g++)
+                all = all && zero[g] == 1 << (p.bits - 1);
+        }
+        gm_arena_rewind(arena, mark);
+    }
+    return all;
+}
+
+/* t->bits; 0: the module stays as stored. */
+static void choose(gm_arena *arena, gm_layout *t, const int *choice,
+                   bool keep_odd) {
+    for (long m = 0; m < t->M; m++) {
+        const int b = t->candidates->recipe.bits[choice[m]];
+        const char *why = b < 16 ? unfit(arena, t, m, b) : NULL;
+        if (why && !keep_odd)
+            gm_fail(GM_EUSAGE, "--format %s cannot hold module %s: %s "
+                    "(--keep-odd keeps such modules as stored)", t->row->name,
+                    module_name(arena, m), why);
+        t->bits[m] = why || b >= 16 ? 0 : b;
+    }
+}
+
+void gm_layout_plan(gm_arena *arena, const char *name,
+                    const gm_candidates *candidates, const int *choice,
+                    gm_dtype scale, bool keep_odd, gm_layout *out) {
+    const gm_recipe *recipe = &candidates->recipe;
+    const long group = recipe->group;
+    const struct row *r = rows;
+    while (strcmp(r->name, name) != 0) r++;
+    const gm_dtype stored = gm_linear_tensor(candidates->model, 0, 0)->dtype;
+    *out = (gm_layout){.row = r, .candidates = candidates,
+                       .M = candidates->model->config.layers * GM_LINEARS,
+                       .scale = scale != GM_OTHER ? scale
+                              : r == &rows[MLX] ? stored : GM_F16};
+    if (recipe->quantizer == GM_EXTERNAL)
+        gm_fail(GM_EUSAGE, "--format %s: external candidates have no codes: "
+                "expected --format hf", name);
+    if (r == &rows[GPTQ] && out->scale != GM_F16)
+        gm_fail(GM_EUSAGE, "--scale-type: gptq has scales of F16, found %s",
+                gm_dtype_name(out->scale));
+    if (r->most && (group < r->least || group > r->most || group & (group - 1)))
+        gm_fail(GM_EUSAGE, "--format %s: expected a group of %s, found %ld",
+                name, r->groups, group);
+    out->bits = gm_alloc(arena, (size_t)out->M, sizeof *out->bits);
+    choose(arena, out, choice, keep_odd);
+    /* one module of 5, 6 or 7 bits makes all of the model planar */
+    for (long m = 0; r == &rows[GPTQ] && m < out->M; m++)
+        out->planar = out->planar || (out->bits[m] > 4 && out->bits[m] < 8);
+    if (out->planar) choose(arena, out, choice, keep_odd);
+    out->symmetric = all_symmetric(arena, out, choice);
+}
+
+/* ----------------------------------------------------------- its tensors */
+
+int gm_layout_parts(gm_arena *arena, const gm_layout *t, long m,
+                    gm_tensor out[GM_LAYOUT_PARTS]) {
+    const struct row *r = t->row;
+    const gm_tensor *w = gm_linear_tensor(t->candidates->model, m / GM_LINEARS,
+                                          (int)(m % GM_LINEARS));
+    const int b = t->bits[m], stem = (int)strlen(w->name) - 7;
+    const int64_t high = w->shape[0], in = w->shape[1];
+    const int64_t group = t->candidates->recipe.group;
+    const int64_t groups = (in + group - 1) / group;
+    int n = 0;
+    for (const part *p = r->part; p < r->part + GM_LAYOUT_PARTS && p->name;
+         p++) {
+        const int64_t lines = p->what == ZEROS ? groups : high;
+        const int64_t wide = p->what == CODES ? words(in, b)
+                           : p->what == ZEROS ? words(high, b) : groups;
+        gm_tensor o = {.name = gm_format(arena, "%.*s.%s", stem, w->name,
+                                         p->name), .path = w->path,
+                       .dtype = t->scale, .rank = 2,
+                       .shape = {p->down ? wide : lines,
+                                 p->down ? lines : wide}};
+        if (p->what == CODES || p->what == ZEROS)
+            o.dtype = GM_OTHER, o.type = r->word;
+        if (p->what == INDEX || p->what == SHAPE) {
+            o.dtype = p->what == SHAPE ? GM_I64 : GM_I32;
+            o.rank = 1;
+            o.shape[0] = p->what == SHAPE ? 2 : in;
+            o.shape[1] = 1;
+        }
+        o.bytes = (size_t)(o.shape[0] * o.shape[1]) *
+                  (o.dtype == GM_OTHER ? 4 : gm_dtype_bytes(o.dtype));
+        if (p->what == ZEROS && r == &rows[COMPRESSED] && t->symmetric) continue;
+        out[n++] = o;
+    }
+    return n;
+}
+
+/* Scales, or biases (2), of type t->scale; the largest error of a weight, in
+   steps, at the least or the largest code. */
+static void write_numbers(gm_arena *arena, gm_layout *t, const part *p,
+                          const gm_packed *q, const uint8_t *zero,
+                          uint8_t *out) {
+    const int64_t groups = (q->in + q->group - 1) / q->group;
+    const size_t n = (size_t)(q->out * groups), size = gm_dtype_bytes(t->scale);
+    gm_real *x = gm_alloc(arena, n, sizeof *x);
+    gm_tensor stored = {.name = p->name, .dtype = t->scale, .rank = 1,
+                        .shape = {1}, .bytes = size};
+    for (size_t i = 0; i < n; i++) {
+        const int64_t o = (int64_t)i / groups, g = (int64_t)i % groups;
+        const size_t at = size * (size_t)(p->down ? g * q->out + o
+                                                  : (int64_t)i);
+        uint16_t half;
+        gm_real bias, rounded;
+        memcpy(&half, q->scales + 2 * i, 2);
+        const gm_real scale = gm_f16_to_f32(half);
+        gm_store(t->scale, &scale, 1, out + at);
+        stored.data = out + at;
+        gm_tensor_read(&stored, 0, 1, &rounded);
+        if (p->what == SCALES) continue;
+        bias = -rounded * (gm_real)zero[i];
+        gm_store(t->scale, &bias, 1, out + at);
+        gm_tensor_read(&stored, 0, 1, &bias);
+        for (int c = 0; c < 1 << q->bits && scale > 0; c += (1 << q->bits) - 1) {
+            const double e = ((double)rounded * c + bias) / scale -
+                             (c - zero[i]);
+            t->error[q->bits] = fmax(t->error[q->bits], fabs(e));
+        }
+    }
+}
+
+void gm_layout_write(gm_arena *arena, gm_layout *t, long m, int k,
+                     const gm_tensor *what, gm_out *out) {
+    gm_mark mark = gm_arena_mark(arena);
+    const gm_packed q = gm_candidate(arena, t->candidates, m / GM_LINEARS,
+                                     (int)(m % GM_LINEARS), k);
+    const part *p = t->row->part;
+    const int64_t groups = (q.in + q.group - 1) / q.group;
+    const gm_parts row = gm_packed_parts(1, q.in, q.bits, q.group);
+    while (strcmp(strrchr(what->name, '.') + 1, p->name) != 0) p++;
+    uint8_t *data = gm_alloc(arena, what->bytes, 1);
+    const int64_t n = p->what == CODES ? q.in : groups;
+    uint8_t *code = gm_alloc(arena, (size_t)(q.out * n), 1);
+    for (long o = 0; o < q.out; o++)
+        gm_unpack(p->what == CODES ? q.codes + o * row.codes
+                                   : q.zeros + o * row.zeros,
+                  n, q.bits, code + o * n);
+    if (p->what == CODES)
+        pack(arena, t, p, q.bits, code, q.out, q.in, q.in, 1, data);
+    if (p->what == ZEROS)
+        pack(arena, t, p, q.bits, code, groups, q.out, 1, groups, data);
+    if (p->what == SCALES || p->what == BIASES)
+        write_numbers(arena, t, p, &q, code, data);
+    for (int32_t i = 0; p->what == INDEX && i < q.in; i++)
+        memcpy(data + 4 * i, &(int32_t){i / (int32_t)q.group}, 4);
+    if (p->what == SHAPE) memcpy(data, (int64_t[]){q.out, q.in}, 16);
+    gm_out_write(out, data, what->bytes);
+    gm_arena_rewind(arena, mark);
+}
+
+const char *gm_layout_mode(const gm_layout *t) { return t->row->mode; }
+
+/* ---------------------------------------------------------- config.json */
+
+static int first_bits(const gm_layout *t) {
+    for (long m = 0; m < t->M; m++)
+        if (t->bits[m]) return t->bits[m];
+    return 4;
+}
+
+static void config_mlx(gm_arena *arena, const gm_layout *t, gm_out *out) {
+    const long group = t->candidates->recipe.group;
+    gm_out_print(out, "{\"group_size\": %ld, \"bits\": %d, \"mode\": "
+                 "\"affine\", \"model.embed_tokens\": false, \"lm_head\": "
+                 "false", group, first_bits(t));
+    for (long m = 0; m < t->M; m++)
+        if (t->bits[m])
+            gm_out_print(out, ",\n    \"%s\": {\"group_size\": %ld, \"bits\": "
+                         "%d, \"mode\": \"affine\"}", module_name(arena, m), group,
+                         t->bits[m]);
+        else gm_out_print(out, ",\n    \"%s\": false", module_name(arena, m));
+    gm_out_print(out, "}");
+}
+
+/* One group of modules for each width. */
+static void config_compressed(gm_arena *arena, const gm_layout *t,
+                              gm_out *out) {
+    const char *comma = "";
+    gm_out_print(out, "{\"quant_method\": \"compressed-tensors\", \"format\": "
+                 "\"pack-quantized\", \"quantization_status\": \"compressed\",\n"
+                 "    \"config_groups\": {");
+    for (int b = 1; b <= 8; b++) {
+        const char *targets = "";
+        gm_mark mark = gm_arena_mark(arena);
+        for (long m = 0; m < t->M; m++)
+            if (t->bits[m] == b)
+                targets = gm_format(arena, "%s%s\"%s\"", targets,
+                                    *targets ? ", " : "", module_name(arena, m));
+        if (*targets) {
+            gm_out_print(out, "%s\n      \"group_%d\": {\"targets\": [%s], "
+                         "\"format\": \"pack-quantized\", \"input_activations\""
+                         ": null, \"output_activations\": null,\n        "
+                         "\"weights\": {\"num_bits\": %d, \"type\": \"int\", "
+                         "\"symmetric\": %s, \"strategy\": \"group\", "
+                         "\"group_size\": %ld, \"dynamic\": false}}", comma, b,
+                         targets, b, t->symmetric ? "true" : "false",
+                         t->candidates->recipe.group);
+            comma = ",";
+        }
+        gm_arena_rewind(arena, mark);
+    }
+    gm_out_print(out, "},\n    \"ignore\": [\"lm_head\"");
+    for (long m = 0; m < t->M; m++)
+        if (!t->bits[m]) gm_out_print(out, ", \"%s\"", module_name(arena, m));
+    gm_out_print(out, "]}");
+}
+
+/* A rule is a regular expression: with ^ and $, for layers.1 begins
+   layers.10. */
+static void config_gptq(gm_arena *arena, const gm_layout *t, gm_out *out) {
+    const char *format = t->planar ? "gptq_p" : "gptq_v2", *comma = "";
+    const int base = first_bits(t);
+    gm_out_print(out, "{\"quant_method\": \"gptq\", \"bits\": %d, "
+                 "\"group_size\": %ld, \"desc_act\": false, \"sym\": %s, "
+                 "\"lm_head\": false, \"checkpoint_format\": \"%s\", "
+                 "\"format\": \"%s\", \"pack_dtype\": \"int32\",\n    "
+                 "\"dynamic\": {", base, t->candidates->recipe.group,
+                 t->symmetric ? "true" : "false", format, format);
+    for (long m = 0; m < t->M; m++) {
+        if (t->bits[m] == base) continue;
+        gm_out_print(out, "%s\n      \"%c:^", comma, t->bits[m] ? '+' : '-');
+        for (const char *c = module_name(arena, m); *c; c++)
+            gm_out_print(out, "%s%c", *c == '.' ? "\\\\" : "", *c);
+        if (t->bits[m]) gm_out_print(out, "$\": {\"bits\": %d}", t->bits[m]);
+        else gm_out_print(out, "$\": {}");
+        comma = ",";
+    }
+    gm_out_print(out, "}}");
+}
+
+/* The model's own config.json and, as its last members, what was done. */
+void gm_layout_config(gm_arena *arena, const gm_layout *t, const char *from,
+                      const char *to) {
+    void (*const write[])(gm_arena *, const gm_layout *, gm_out *) =
+        {config_mlx, config_compressed, config_gptq};
+    const long which = t->row - rows;
+    gm_out out;
+    char *text = gm_file_text(arena, from, NULL), *end = strrchr(text, '}');
+    while (end > text && strchr(" \t\r\n", end[-1])) end--;
+    gm_out_open(arena, to, &out);
+    gm_out_print(&out, "%.*s", (int)(end - text), text);
+    if (which == MLX) {
+        gm_out_print(&out, ",\n  \"quantization\": ");
+        write[which](arena, t, &out);
+    }
+    gm_out_print(&out, ",\n  \"quantization_config\": ");
+    write[which](arena, t, &out);
+    gm_out_print(&out, "\n}\n");
+    gm_out_commit(&out);
+}

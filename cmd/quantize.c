@@ -36,7 +36,7 @@ static void run_quantize(gm_call *call) {
         ? gm_export_packed(a, &call->candidates, call->choice, call->out,
                            &call->report)
         : gm_export_directory(a, &call->candidates, call->choice,
-                              other ? &layout : NULL, call->force, call->out,
+                              other ? &layout : NULL, call->out,
                               &call->report);
     if (other) tell_errors(call, &layout);
     gm_sizes z = gm_sizes_of(&call->table, call->choice);

@@ -205,65 +205,23 @@ static const char *new_names(const writing *w) {
     return names;
 }
 
-/* ------------------------------------------- whose files a directory holds */
-
-static const char list_name[] = "gamma-files.txt";
-
-/* NAME is in ",A,B,"; an unfinished NAME.partial is as NAME. */
+/* NAME is in ",A,B,". */
 static bool listed(gm_arena *arena, const char *names, const char *name) {
-    const size_t n = strlen(name), cut = strlen(".partial");
-    const bool partial = n > cut && strcmp(name + n - cut, ".partial") == 0;
-    return strstr(names, gm_format(arena, ",%.*s,",
-                                   (int)(partial ? n - cut : n), name)) != NULL;
+    return strstr(names, gm_format(arena, ",%s,", name)) != NULL;
 }
 
-/* DIR's list of files that gamma wrote there, as ",A,B,". */
-static const char *old_names(gm_arena *arena, const char *dir) {
-    const char *path = gm_format(arena, "%s/%s", dir, list_name);
-    if (!gm_exists(path)) return ",";
-    char *text = gm_file_text(arena, path, NULL);
-    for (char *c = text; *c; c++)
-        if (*c == '\n') *c = ',';
-    return gm_format(arena, ",%s,", text);
-}
-
-static void write_list(gm_arena *arena, const char *dir, const char *names) {
-    gm_out out;
-    char *rest = gm_format(arena, "%s", names);
-    gm_out_open(arena, gm_format(arena, "%s/%s", dir, list_name), &out);
-    for (char *name; (name = strsep(&rest, ","));)
-        if (*name) gm_out_print(&out, "%s\n", name);
-    gm_out_commit(&out);
-}
-
-/* Refuses a directory that holds others' files.  Else before the first weight
-   goes there: a list of what is or will be gamma's; without config.json nobody
-   takes a mixture of both for a model; what only the older one has would be
-   taken for this one's. */
-static void make_room(const writing *w, const char *names, bool force) {
+/* Before the first weight goes where an older model was: without config.json
+   nobody takes a mixture of both for a model.  What only the older one has, in
+   shards or in one file, would be taken for this one's. */
+static void remove_older(const writing *w, const char *names) {
     gm_arena *arena = w->arena;
-    const char *old = old_names(arena, w->dir), *gone = ",";
+    const char *may = gm_export_names(arena, w->candidates->model), *gone = "";
     DIR *all = opendir(w->dir);
-    for (const struct dirent *e; all && (e = readdir(all));) {
-        const char *name = e->d_name;
-        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-            strcmp(name, list_name) == 0) continue;
-        const bool ours = listed(arena, old, name);
-        if (!ours && !force) {
-            closedir(all);
-            gm_fail(GM_EUSAGE, "%s: expected an empty directory or one of "
-                    "gamma quantize, found %s, which it did not write "
-                    "(--force: replaces a model there, leaves other files)",
-                    w->dir, name);
-        }
-        if (!listed(arena, names, name) &&
-            (ours || gm_name_matches(gm_export_names(arena,
-                                                     w->candidates->model),
-                                     name)))
-            gone = gm_format(arena, "%s%s,", gone, name);
-    }
+    for (const struct dirent *e; all && (e = readdir(all));)
+        if (!listed(arena, names, e->d_name) &&
+            gm_name_matches(may, e->d_name))
+            gone = gm_format(arena, "%s%s,", gone, e->d_name);
     if (all) closedir(all);
-    write_list(arena, w->dir, gm_format(arena, "%s%s", old, names));
     gm_remove_file(arena, gm_format(arena, "%s/config.json", w->dir));
     char *rest = gm_format(arena, "%s", gone);
     for (char *name; (name = strsep(&rest, ","));)
@@ -272,7 +230,7 @@ static void make_room(const writing *w, const char *names, bool force) {
 }
 
 int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
-                            const int *choice, gm_layout *layout, bool force,
+                            const int *choice, gm_layout *layout,
                             const char *dir, const gm_report *report) {
     const gm_model *model = candidates->model;
     const long files = model->tensors.files;
@@ -287,7 +245,7 @@ int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
     writing w = {arena, candidates, choice, modules_of(arena, model), layout,
                  dir, index ? &map : NULL, 0};
     const char *names = new_names(&w);
-    make_room(&w, names, force);
+    remove_older(&w, names);
     if (index) {
         gm_out_open(arena, gm_format(arena, "%s/%s", dir, companions[INDEX]),
                     &map);
@@ -312,7 +270,6 @@ int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
         if (layout && i == CONFIG) gm_layout_config(arena, layout, from, to);
         else gm_copy_file(arena, from, to);
     }
-    write_list(arena, dir, names);
     gm_dir_unlock(lock);
     return bytes;
 }

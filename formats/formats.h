@@ -74,7 +74,11 @@ void gm_layout_plan(gm_arena *arena, const char *name,
 int gm_layout_parts(gm_arena *arena, const gm_layout *layout, long m,
                     gm_tensor out[GM_LAYOUT_PARTS]);
 void gm_layout_write(gm_arena *arena, gm_layout *layout, long m, int k,
-                     const gm_tensor *part, gm_out *out);
+                     const gm_tensor *what, gm_out *out);
+/* The bytes of the tensor STEM.name of a weight q. */
+void gm_layout_fill(gm_arena *arena, gm_layout *layout, const char *name,
+                    const gm_packed *q, uint8_t *data);
+const struct row *gm_layout_row(const char *name);      /* "mlx" ... */
 const char *gm_layout_mode(const gm_layout *layout);    /* metadata "format" */
 void gm_layout_config(gm_arena *arena, const gm_layout *layout,
                       const char *from, const char *to);
@@ -88,16 +92,14 @@ const char *gm_export_names(gm_arena *arena, const gm_model *model);
    by their dequantized candidates, in the checkpoint's dtypes and shards; loads
    in transformers unchanged.  Else as the layout says, bits as planned.
    Of an older model there, config.json goes first and comes last; what only
-   that had goes too.  force: files there that gamma did not write are no
-   reason to refuse. */
+   that had goes too. */
 int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
-                            const int *choice, gm_layout *layout, bool force,
+                            const int *choice, gm_layout *layout,
                             const char *dir, const gm_report *report);
 static inline int64_t gm_export_dequantized(
     gm_arena *arena, const gm_candidates *candidates, const int *choice,
     const char *dir, const gm_report *report) {
-    return gm_export_directory(arena, candidates, choice, NULL, false, dir,
-                               report);
+    return gm_export_directory(arena, candidates, choice, NULL, dir, report);
 }
 
 /* One safetensors file: for each module NAME.codes, NAME.scales, NAME.zeros

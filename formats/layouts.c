@@ -49,7 +49,13 @@ static const struct row rows[] = {
                {"scales", SCALES, true}, {"g_idx", INDEX, false}}},
 };
 
-/* ----------------------------------------------------------------- words (1) */
+const struct row *gm_layout_row(const char *name) {
+    const struct row *r = rows;
+    while (strcmp(r->name, name) != 0) r++;
+    return r;
+}
+
+/* ---------------------------------------------------------------- words (1) */
 
 static int64_t place(int bits, int from, int width, int64_t i) {
     return 32 * (i / 32 * bits + from) + i % 32 * width;
@@ -160,8 +166,7 @@ void gm_layout_plan(gm_arena *arena, const char *name,
                     gm_dtype scale, bool keep_odd, gm_layout *out) {
     const gm_recipe *recipe = &candidates->recipe;
     const long group = recipe->group;
-    const struct row *r = rows;
-    while (strcmp(r->name, name) != 0) r++;
+    const struct row *r = gm_layout_row(name);
     const gm_dtype stored = gm_linear_tensor(candidates->model, 0, 0)->dtype;
     *out = (gm_layout){.row = r, .candidates = candidates,
                        .M = candidates->model->config.layers * GM_LINEARS,
@@ -256,31 +261,36 @@ static void write_numbers(gm_arena *arena, gm_layout *t, const part *p,
     }
 }
 
+void gm_layout_fill(gm_arena *arena, gm_layout *t, const char *name,
+                    const gm_packed *q, uint8_t *data) {
+    const part *p = t->row->part;
+    const int64_t groups = (q->in + q->group - 1) / q->group;
+    const gm_parts row = gm_packed_parts(1, q->in, q->bits, q->group);
+    while (strcmp(name, p->name) != 0) p++;
+    const int64_t n = p->what == CODES ? q->in : groups;
+    uint8_t *code = gm_alloc(arena, (size_t)(q->out * n), 1);
+    for (long o = 0; o < q->out; o++)
+        gm_unpack(p->what == CODES ? q->codes + o * row.codes
+                                   : q->zeros + o * row.zeros,
+                  n, q->bits, code + o * n);
+    if (p->what == CODES)
+        pack(arena, t, p, q->bits, code, q->out, q->in, q->in, 1, data);
+    if (p->what == ZEROS)
+        pack(arena, t, p, q->bits, code, groups, q->out, 1, groups, data);
+    if (p->what == SCALES || p->what == BIASES)
+        write_numbers(arena, t, p, q, code, data);
+    for (int32_t i = 0; p->what == INDEX && i < q->in; i++)
+        memcpy(data + 4 * i, &(int32_t){i / (int32_t)q->group}, 4);
+    if (p->what == SHAPE) memcpy(data, (int64_t[]){q->out, q->in}, 16);
+}
+
 void gm_layout_write(gm_arena *arena, gm_layout *t, long m, int k,
                      const gm_tensor *what, gm_out *out) {
     gm_mark mark = gm_arena_mark(arena);
     const gm_packed q = gm_candidate(arena, t->candidates, m / GM_LINEARS,
                                      (int)(m % GM_LINEARS), k);
-    const part *p = t->row->part;
-    const int64_t groups = (q.in + q.group - 1) / q.group;
-    const gm_parts row = gm_packed_parts(1, q.in, q.bits, q.group);
-    while (strcmp(strrchr(what->name, '.') + 1, p->name) != 0) p++;
     uint8_t *data = gm_alloc(arena, what->bytes, 1);
-    const int64_t n = p->what == CODES ? q.in : groups;
-    uint8_t *code = gm_alloc(arena, (size_t)(q.out * n), 1);
-    for (long o = 0; o < q.out; o++)
-        gm_unpack(p->what == CODES ? q.codes + o * row.codes
-                                   : q.zeros + o * row.zeros,
-                  n, q.bits, code + o * n);
-    if (p->what == CODES)
-        pack(arena, t, p, q.bits, code, q.out, q.in, q.in, 1, data);
-    if (p->what == ZEROS)
-        pack(arena, t, p, q.bits, code, groups, q.out, 1, groups, data);
-    if (p->what == SCALES || p->what == BIASES)
-        write_numbers(arena, t, p, &q, code, data);
-    for (int32_t i = 0; p->what == INDEX && i < q.in; i++)
-        memcpy(data + 4 * i, &(int32_t){i / (int32_t)q.group}, 4);
-    if (p->what == SHAPE) memcpy(data, (int64_t[]){q.out, q.in}, 16);
+    gm_layout_fill(arena, t, strrchr(what->name, '.') + 1, &q, data);
     gm_out_write(out, data, what->bytes);
     gm_arena_rewind(arena, mark);
 }

@@ -1,0 +1,289 @@
+/* test_layouts.c: the layouts of other runtimes: words against those that their
+   own libraries make (tests/golden/layouts.vec); written directories read back
+   from the equations of the layouts, every module, in every width; what a
+   layout cannot hold.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "../formats/formats.h"
+#include "test.h"
+#include "vec.h"
+
+#include <math.h>
+#include <unistd.h>
+
+static const char golden[] = "tests/golden/layouts.vec";
+static const char work[] = "build/test/layouts-work",
+    dir[] = "build/test/layouts-work/dir";
+
+/* Code or zero number i of the golden file. */
+static unsigned number(long i, int bits) {
+    return (uint32_t)i * 2654435761u >> (32 - bits);
+}
+
+/* A packed weight with these codes and zeros, and scales 1. */
+static gm_packed numbers(gm_arena *a, long out, long in, int bits, long group) {
+    const long groups = (in + group - 1) / group;
+    uint8_t *data = gm_alloc(a, (size_t)gm_packed_bytes(out, in, bits, group),
+                             1);
+    gm_packed q = gm_packed_at(out, in, bits, group, data);
+    const gm_parts row = gm_packed_parts(1, in, bits, group);
+    for (long o = 0; o < out; o++) {
+        for (long i = 0; i < in * bits; i++)
+            if (number(o * in + i / bits + 1, bits) >> i % bits & 1)
+                q.codes[o * row.codes + i / 8] |= (uint8_t)(1 << i % 8);
+        for (long g = 0; g < groups * bits; g++)
+            if (number(o * groups + g / bits + 7777, bits) >> g % bits & 1)
+                q.zeros[o * row.zeros + g / 8] |= (uint8_t)(1 << g % 8);
+        for (long g = 0; g < groups; g++)
+            memcpy(q.scales + 2 * (o * groups + g), &(uint16_t){0x3C00}, 2);
+    }
+    return q;
+}
+
+static void golden_words(const char *kind, const char *layout, const char *codes,
+                         const char *zeros, int bits, long out, long in,
+                         long group) {
+    gm_arena a = {0};
+    char name[64];
+    gm_layout t = {.row = gm_layout_row(layout),
+                   .planar = strcmp(kind, "gptq_p") == 0};
+    gm_packed q = numbers(&a, out, in, bits, group);
+    for (int i = 0; i < 2; i++) {
+        const char *part = i ? zeros : codes;
+        if (!part) continue;
+        snprintf(name, sizeof name, "%s.b%d.%s", kind, bits,
+                 i ? "zeros" : "words");
+        gm_vec v = vec_read(golden, name);
+        uint32_t *words = gm_alloc(&a, (size_t)v.count, sizeof *words);
+        gm_status s = STATUS(gm_layout_fill(&a, &t, part, &q,
+                                            (uint8_t *)words));
+        long wrong = s != GM_OK;
+        for (long w = 0; w < v.count; w++) wrong += words[w] != v.i[w];
+        CHECK(wrong == 0, "%s: %ld of %ld words", name, wrong, v.count);
+        vec_free(&v);
+    }
+    gm_arena_free(&a);
+}
+
+static void all_golden(void) {
+    for (int b = 1; b <= 8; b++) {
+        if (b != 1 && b != 7)
+            golden_words("mlx", "mlx", "weight", NULL, b, 3, 96, 32);
+        golden_words("compressed-tensors", "compressed-tensors",
+                     "weight_packed", "weight_zero_point", b, 5, 60, 20);
+        if (b == 2 || b == 3 || b == 4 || b == 8)
+            golden_words("gptq", "gptq", "qweight", "qzeros", b, 32, 96, 64);
+        if (b > 1)
+            golden_words("gptq_p", "gptq", "qweight", "qzeros", b, 32, 96, 64);
+    }
+}
+
+/* ------------------------------------------------------ whole directories */
+
+typedef struct {
+    gm_arena a;
+    gm_model model;
+    gm_recipe recipe;
+    gm_candidates candidates;
+    long M;
+    int choice[256];
+} fixture;
+
+static void begin(fixture *f, const char *from, const char *bits, long group) {
+    *f = (fixture){0};
+    gm_status s = STATUS(gm_recipe_parse(bits, group, &f->recipe));
+    if (!s) s = STATUS(gm_model_open(&f->a, from, &f->model));
+    if (!s) s = STATUS(gm_candidates_open(&f->a, &f->model, &f->recipe, NULL,
+                                          work, NULL, &f->candidates));
+    CHECK(s == GM_OK, "%s: %s", from, err.text);
+    f->M = f->model.config.layers * GM_LINEARS;
+    for (long m = 0; m < f->M; m++)
+        f->choice[m] = (int)(m % f->recipe.count);
+}
+
+static void end(fixture *f) {
+    gm_candidates_close(&f->candidates);
+    gm_model_close(&f->model);
+    gm_arena_free(&f->a);
+}
+
+/* Weight (o, i) of a module as the runtime reads it, from its definition. */
+static double value(const char *layout, const gm_tensors *all, const char *stem,
+                    int bits, bool planar, long out, long in, long group,
+                    long o, long i) {
+    char name[128];
+    const long groups = (in + group - 1) / group, g = i / group;
+    const uint32_t mask = (1u << bits) - 1;
+#define BYTES(suffix)                                                        \
+    (snprintf(name, sizeof name, "%s." suffix, stem),                        \
+     (const void *)gm_tensor_find(all, name)->data)
+    gm_real s, b = 0;
+    uint64_t pair;
+    long code = 0, zero = 0;
+    if (strcmp(layout, "gptq") == 0) {
+        const uint32_t *w = BYTES("qweight");
+        const int plane[3] = {bits > 4 && bits < 8 ? 4 : bits == 3 ? 2 : bits,
+                              bits == 5 || bits == 3 ? 1 : bits > 5 ? 2 : 0,
+                              bits == 7};
+        for (int p = 0, at = 0; planar && p < 3 && plane[p];
+             at += plane[p++])
+            code |= (long)(w[(i / 32 * bits + at + i % 32 * plane[p] / 32) *
+                             out + o] >> i % (32 / plane[p]) * plane[p] &
+                           ((1u << plane[p]) - 1)) << at;
+        if (!planar) {
+            pair = w[i * bits / 32 * out + o];
+            if ((i * bits % 32) + bits > 32)
+                pair |= (uint64_t)w[(i * bits / 32 + 1) * out + o] << 32;
+            code = (long)(pair >> i * bits % 32 & mask);
+        }
+        w = BYTES("qzeros");
+        const long W = (out * bits + 31) / 32;
+        for (int p = 0, at = 0; planar && p < 3 && plane[p];
+             at += plane[p++])
+            zero |= (long)(w[g * W + o / 32 * bits + at +
+                             o % 32 * plane[p] / 32] >>
+                           o % (32 / plane[p]) * plane[p] &
+                           ((1u << plane[p]) - 1)) << at;
+        if (!planar) {
+            pair = w[g * W + o * bits / 32];
+            if ((o * bits % 32) + bits > 32)
+                pair |= (uint64_t)w[g * W + o * bits / 32 + 1] << 32;
+            zero = (long)(pair >> o * bits % 32 & mask);
+        }
+        const int32_t *index = BYTES("g_idx");
+        if (index[i] != g) return NAN;
+        const uint16_t *scales = BYTES("scales");
+        s = gm_f16_to_f32(scales[g * out + o]);
+        return s * (double)(code - zero);
+    }
+    const bool mlx = strcmp(layout, "mlx") == 0;
+    const uint32_t *w = mlx ? BYTES("weight") : BYTES("weight_packed");
+    const long W = (in * bits + 31) / 32;
+    pair = w[o * W + i * bits / 32];
+    if (i * bits % 32 + bits > 32)
+        pair |= (uint64_t)w[o * W + i * bits / 32 + 1] << 32;
+    code = (long)(pair >> i * bits % 32 & mask);
+    if (mlx) {
+        (void)BYTES("biases");
+        gm_tensor_read(gm_tensor_find(all, name), o * groups + g, 1, &b);
+        (void)BYTES("scales");
+        gm_tensor_read(gm_tensor_find(all, name), o * groups + g, 1, &s);
+        return (double)s * (double)code + b;
+    }
+    const uint32_t *z = BYTES("weight_zero_point");
+    pair = z[o * bits / 32 * groups + g];
+    if (o * bits % 32 + bits > 32)
+        pair |= (uint64_t)z[(o * bits / 32 + 1) * groups + g] << 32;
+    zero = (long)(pair >> o * bits % 32 & mask);
+    (void)BYTES("weight_scale");
+    gm_tensor_read(gm_tensor_find(all, name), o * groups + g, 1, &s);
+    return s * (double)(code - zero);
+}
+
+/* Every module of the directory is gamma's, within `steps` of its scale. */
+static void same_weights(fixture *f, const char *layout, const gm_layout *t,
+                         double steps) {
+    gm_tensors all;
+    gm_status s = STATUS(gm_checkpoint_open(&f->a, dir, &all));
+    CHECK(s == GM_OK, "%s: %s", layout, err.text);
+    if (s) return;
+    for (gm_tensor *x = all.tensor; x < all.tensor + all.count; x++) {
+        uint8_t *data = gm_alloc(&f->a, x->bytes, 1);
+        gm_tensor_bytes(x, 0, x->bytes, data);
+        x->data = data;
+    }
+    for (long m = 0; m < f->M; m++) {
+        const char *stem = gm_linear_name(&f->a, m / 7, (int)(m % 7));
+        gm_packed p = {0};
+        s = STATUS(p = gm_candidate(&f->a, &f->candidates, m / 7, (int)(m % 7),
+                                    f->choice[m]));
+        gm_real *q = gm_alloc(&f->a, (size_t)(p.out * p.in), sizeof *q);
+        if (!s) s = STATUS(gm_dequantize(&p, q));
+        double worst = s ? INFINITY : 0;
+        const long groups = (p.in + p.group - 1) / p.group;
+        /* ends of groups, and what lies between in steps */
+        for (long o = 0; o < p.out && !s; o += 1 + (o > 2 && o < p.out - 25) * 20)
+            for (long i = 0; i < p.in; i += i % p.group > 3 ? 9 : 1) {
+                uint16_t half;
+                memcpy(&half, p.scales + 2 * (o * groups + i / p.group), 2);
+                const double e = value(layout, &all, stem, p.bits, t->planar,
+                                       p.out, p.in, p.group, o, i) -
+                                 q[o * p.in + i];
+                const double step = gm_f16_to_f32(half);
+                if (!(fabs(e) <= steps * step)) worst = fmax(worst, fabs(e));
+            }
+        CHECK(worst == 0, "%s %s: %d bits, off by %g", layout, stem, p.bits,
+              worst);
+    }
+    gm_tensors_close(&all);
+}
+
+static void directories(void) {
+    static const struct {
+        const char *layout, *bits;
+        gm_dtype scale;
+        double steps[4];
+    } cases[] = {
+        {"mlx", "2,3,4,5,6,8", GM_F32, {0}},
+        {"mlx", "2,3,4,5,6,8", GM_F16, {0.126}},
+        {"mlx", "2,4", GM_BF16, {0.2}},
+        {"compressed-tensors", "1,2,3,4,5,6,7,8", GM_OTHER, {0}},
+        {"gptq", "2,3,4,8", GM_OTHER, {0}},
+        {"gptq", "2,3,4,5,6,7,8", GM_OTHER, {0}}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fixture f;
+        gm_layout t;
+        begin(&f, i % 2 ? "data/tiny-llama" : "data/tiny-qwen2", cases[i].bits,
+              32);
+        gm_status s = STATUS(gm_layout_plan(&f.a, cases[i].layout,
+                                            &f.candidates, f.choice,
+                                            cases[i].scale, false, &t));
+        if (!s) s = STATUS(gm_export_directory(&f.a, &f.candidates, f.choice,
+                                               &t, dir, NULL));
+        CHECK(s == GM_OK, "%s: %s", cases[i].layout, err.text);
+        if (!s) same_weights(&f, cases[i].layout, &t, cases[i].steps[0]);
+        for (int b = 1; b <= 8 && !s; b++)
+            CHECK(t.error[b] <= cases[i].steps[0], "%s: states %g",
+                  cases[i].layout, t.error[b]);
+        end(&f);
+    }
+}
+
+/* What a layout cannot hold is refused with what it can, or kept. */
+static void refused(const char *layout, const char *from, const char *bits,
+                    long group, const char *expected) {
+    fixture f;
+    gm_layout t;
+    begin(&f, from, bits, group);
+    gm_status s = STATUS(gm_layout_plan(&f.a, layout, &f.candidates, f.choice,
+                                        GM_OTHER, false, &t));
+    CHECK(s == GM_EUSAGE && strstr(err.text, expected), "%s", err.text);
+    s = STATUS(gm_layout_plan(&f.a, layout, &f.candidates, f.choice, GM_OTHER,
+                              true, &t));
+    if (strstr(expected, "group of")) CHECK(s == GM_EUSAGE, "%s", err.text);
+    else CHECK(s == GM_OK && !t.bits[0], "kept: %s", err.text);
+    end(&f);
+}
+
+static int test_main(void) {
+    STATUS(gm_make_dir(work));
+    all_golden();
+    directories();
+    refused("mlx", "data/tiny-llama", "7", 32,
+            "expected bits of 1, 2, 3, 4, 5, 6, 8, found 7");
+    refused("mlx", "data/tiny-llama", "4", 16,
+            "expected a group of 32, 64 or 128, found 16");
+    refused("mlx", "tests/golden/tiny-llama", "4", 32,
+            "expected inputs in whole groups of 32, found 48 inputs");
+    refused("compressed-tensors", "tests/golden/tiny-llama", "4", 32,
+            "expected inputs in whole groups of 32, found 48 inputs");
+    refused("gptq", "tests/golden/tiny-llama", "1", 16,
+            "expected bits of 2, 3, 4, 5, 6, 7, 8, found 1");
+    refused("gptq", "tests/golden/tiny-llama", "5", 16,
+            "expected inputs and outputs in multiples of 32 for 5 bits, found "
+            "[48, 48]");
+    refused("gptq", "data/tiny-llama", "4", 48,
+            "expected a group of a power of two from 16 on, found 48");
+    return test_end("test_layouts");
+}
+
+TEST_MAIN(test_main())

@@ -68,7 +68,8 @@ static int plane(int left, bool planar) {
 }
 
 /* line [4 words + 1], zeroed: gets code i. */
-static void put(uint8_t *line, int bits, bool planar, int64_t i, unsigned code) {
+static void put(uint8_t *line, int bits, bool planar, int64_t i,
+                unsigned code) {
     for (int from = 0, w; from < bits; from += w) {
         w = plane(bits - from, planar);
         const int64_t at = place(bits, from, w, i);
@@ -96,7 +97,7 @@ static void pack(gm_arena *arena, const gm_layout *t, const part *p, int bits,
     }
 }
 
-/* ------------------------------------------------------------ what fits where */
+/* ---------------------------------------------------------- what fits where */
 
 static const char *module_name(gm_arena *arena, long m) {
     return gm_linear_name(arena, m / GM_LINEARS, (int)(m % GM_LINEARS));
@@ -222,7 +223,8 @@ int gm_layout_parts(gm_arena *arena, const gm_layout *t, long m,
         }
         o.bytes = (size_t)(o.shape[0] * o.shape[1]) *
                   (o.dtype == GM_OTHER ? 4 : gm_dtype_bytes(o.dtype));
-        if (p->what == ZEROS && r == &rows[COMPRESSED] && t->symmetric) continue;
+        if (p->what == ZEROS && r == &rows[COMPRESSED] && t->symmetric)
+            continue;
         out[n++] = o;
     }
     return n;
@@ -253,7 +255,8 @@ static void write_numbers(gm_arena *arena, gm_layout *t, const part *p,
         bias = -rounded * (gm_real)zero[i];
         gm_store(t->scale, &bias, 1, out + at);
         gm_tensor_read(&stored, 0, 1, &bias);
-        for (int c = 0; c < 1 << q->bits && scale > 0; c += (1 << q->bits) - 1) {
+        const int top = (1 << q->bits) - 1;
+        for (int c = 0; c <= top && scale > 0; c += top) {
             const double e = ((double)rounded * c + bias) / scale -
                              (c - zero[i]);
             t->error[q->bits] = fmax(t->error[q->bits], fabs(e));
@@ -313,8 +316,8 @@ static void config_mlx(gm_arena *arena, const gm_layout *t, gm_out *out) {
     for (long m = 0; m < t->M; m++)
         if (t->bits[m])
             gm_out_print(out, ",\n    \"%s\": {\"group_size\": %ld, \"bits\": "
-                         "%d, \"mode\": \"affine\"}", module_name(arena, m), group,
-                         t->bits[m]);
+                         "%d, \"mode\": \"affine\"}",
+                         module_name(arena, m), group, t->bits[m]);
         else gm_out_print(out, ",\n    \"%s\": false", module_name(arena, m));
     gm_out_print(out, "}");
 }
@@ -324,15 +327,16 @@ static void config_compressed(gm_arena *arena, const gm_layout *t,
                               gm_out *out) {
     const char *comma = "";
     gm_out_print(out, "{\"quant_method\": \"compressed-tensors\", \"format\": "
-                 "\"pack-quantized\", \"quantization_status\": \"compressed\",\n"
-                 "    \"config_groups\": {");
+                 "\"pack-quantized\", \"quantization_status\": "
+                 "\"compressed\",\n    \"config_groups\": {");
     for (int b = 1; b <= 8; b++) {
         const char *targets = "";
         gm_mark mark = gm_arena_mark(arena);
         for (long m = 0; m < t->M; m++)
             if (t->bits[m] == b)
                 targets = gm_format(arena, "%s%s\"%s\"", targets,
-                                    *targets ? ", " : "", module_name(arena, m));
+                                    *targets ? ", " : "",
+                                    module_name(arena, m));
         if (*targets) {
             gm_out_print(out, "%s\n      \"group_%d\": {\"targets\": [%s], "
                          "\"format\": \"pack-quantized\", \"input_activations\""

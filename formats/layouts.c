@@ -173,6 +173,9 @@ void gm_layout_plan(gm_arena *arena, const char *name,
                        .M = candidates->model->config.layers * GM_LINEARS,
                        .scale = scale != GM_OTHER ? scale
                               : r == &rows[MLX] ? stored : GM_F16};
+    if (gm_linear_tensor(candidates->model, 0, 0)->joined)
+        gm_fail(GM_EUSAGE, "--format %s: the model joins q, k, v in one "
+                "tensor: expected --format hf or packed", name);
     if (recipe->quantizer == GM_EXTERNAL)
         gm_fail(GM_EUSAGE, "--format %s: external candidates have no codes: "
                 "expected --format hf", name);

@@ -1,4 +1,5 @@
-# gamma: all | demo | test | check | fuzz | mutants | coverage | bench | install | clean.
+# gamma: all | demo | test | check | fuzz | mutants | coverage | bench | install |
+# uninstall | clean.
 # See README.md.
 #   make OPENMP=0   without threads          make GLPK=0   dynamic program only
 #   make MPI=1      blocks shared by the processes of mpirun (Open MPI)
@@ -179,12 +180,25 @@ build/bench/%: tools/bench/%.c $(LIB:%=$(B)/%.o) $(HEADERS)
 bench: gamma $(BENCHES)
 	$(PYTHON) tools/bench/peers.py --cc $(CC) --flags "$(CFLAGS) $(OPT)" $(BENCH)
 
+# All but the program is made from the table of its options.
+SHARE     := $(DESTDIR)$(PREFIX)/share
+INSTALLED := $(DESTDIR)$(PREFIX)/bin/gamma $(SHARE)/man/man1/gamma.1 \
+             $(SHARE)/bash-completion/completions/gamma \
+             $(SHARE)/zsh/site-functions/_gamma
 install: gamma
-	install -D -m 755 gamma $(DESTDIR)$(PREFIX)/bin/gamma
+	@for file in $(INSTALLED); do install -d "$${file%/*}" || exit 1; done
+	install -m 755 gamma $(word 1,$(INSTALLED))
+	./gamma --man >$(word 2,$(INSTALLED))
+	./gamma --complete-bash >$(word 3,$(INSTALLED))
+	./gamma --complete-zsh >$(word 4,$(INSTALLED))
+	chmod 644 $(wordlist 2,4,$(INSTALLED))
+uninstall:
+	rm -f $(INSTALLED)
 
 clean:
 	rm -rf build gamma gamma.tmp
 
 always:
 
-.PHONY: always all demo test check fuzz mutants coverage crosscheck bench install clean
+.PHONY: always all demo test check fuzz mutants coverage crosscheck bench install uninstall \
+        clean

@@ -13,6 +13,7 @@ typedef struct {
     int *has, *best;            /* [some.M] candidates                       */
     gm_sizes sizes, scored;     /* as the tool stores them; as the scores do */
     long resized;               /* modules for which these differ            */
+    const char *given;          /* the budget of the command line, or NULL   */
     gm_convention in;           /* what the budget counts                    */
     gm_certificate proof;
     gm_status status;           /* of the solvers: proof.why                 */
@@ -64,11 +65,6 @@ static void measure(auditing *x) {
     x->scored.effective_bits = 8 * (x->scored.file_bytes - s->overhead);
 }
 
-static int64_t size_in(const gm_sizes *z, gm_convention in) {
-    return in == GM_BITS ? z->code_bits
-         : in == GM_EBITS ? z->effective_bits : z->file_bytes;
-}
-
 static void print_sizes(const auditing *x) {
     const double N = (double)x->all.N;
     const gm_sizes *z = &x->sizes, *t = &x->scored;
@@ -87,19 +83,16 @@ static void print_sizes(const auditing *x) {
 /* The first row; the distance above the budget, 0: within, or none known. */
 static int64_t print_budget(auditing *x) {
     const gm_call *call = x->call;
-    const char *given[] = {call->bits, call->ebits, call->bytes};
-    const char *text = x->file.target, *by = "stated in the file";
-    gm_convention in = x->file.in;
-    for (int c = GM_BITS; c <= GM_BYTES; c++)
-        if (given[c]) text = given[c], in = (gm_convention)c, by = "as given";
+    const char *text = x->given ? x->given : x->file.target;
+    const char *by = x->given ? "as given" : "stated in the file";
+    const gm_convention in = x->given ? call->in : x->file.in;
     x->in = in;
     if (!text) {
-        gm_result_row("budget\t-\t-\tnone stated: --bits, --ebits or --bytes "
-                      "gives one");
+        gm_result_row("budget\t-\t-\tnone stated: --budget gives one");
         return 0;
     }
     const gm_budget b = gm_budget_parse(&x->all, in, text);
-    const int64_t over = size_in(&x->sizes, in) - b.limit;
+    const int64_t over = gm_size_in(&x->sizes, in) - b.limit;
     gm_result_row("%s\t-\t%" PRId64 "\t%s: %s %s, %" PRId64 " %s",
                   over > 0 ? "OVER_BUDGET" : "within_budget",
                   over > 0 ? over : -over, by, text, gm_convention_name(in),
@@ -141,7 +134,7 @@ static void print_score(auditing *x) {
         return;
     }
     const gm_sizes z = gm_sizes_of(s, x->has);
-    const gm_budget b = {in, size_in(&z, in), "the file's own size"};
+    const gm_budget b = {in, gm_size_in(&z, in), "the file's own size"};
     gm_solve_options *o = &call->solve;
     o->solver = gm_have_glpk() ? GM_BOTH : GM_DP;
     o->report = &call->report;
@@ -186,7 +179,8 @@ static void print_names(const auditing *x) {
 static void run_audit(gm_call *call) {
     gm_arena *a = &call->arena;
     auditing *x = gm_alloc(a, 1, sizeof *x);
-    if (call->bits || call->ebits || call->bytes) gm_call_way(call, 3);
+    const bool given = call->budgets || call->bits || call->ebits || call->bytes;
+    x->given = given ? gm_given(gm_call_way(call, 4)) : NULL;
     x->call = call;
     gm_scores_read(a, call->operand[1], &x->all);
     gm_foreign_read(a, call->operand[0], &x->all, call->otherwise, &x->file);
@@ -207,7 +201,7 @@ static void run_audit(gm_call *call) {
 
 const gm_command gm_command_audit = {
     "audit", "FILE SCORES.tsv",
-    "Another tool's allocation: its sizes, and how far from the optimum it is",
+    "Another tool's allocation: its sizes, how far from the optimum",
     "FILE: a table of modules and bits, GPTQModel's quantize_config.json,\n"
     "AutoRound's config or layer_config, ModelOpt's hf_quant_config.json or\n"
     "printed summary, MLX' config.json, a list of llama.cpp's tensor types,\n"

@@ -66,8 +66,8 @@ static void run_baq(gm_call *call) {
 }
 
 const gm_command gm_command_baq = {
-    "baq", "MODEL --calib FILE --out DIR [--text FILE]",
-    "BAQ, a rival: bits for each input column, beside GPTQ at the same rate",
+    "baq", "MODEL --calib FILE --out DIR [--eval FILE]",
+    "BAQ, a rival: bits for each input column, beside GPTQ",
     "GPTQ without groups at R_ref gives losses l_j of columns; then again\n"
     "with R_j = R_ref + (1/1.95) log2(l_j / GM(l)), in whole levels.  bits:\n"
     "average log2 of levels; stored_bits: of whole bits; effective_bits: with\n"

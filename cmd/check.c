@@ -72,7 +72,7 @@ static void run_proof(gm_call *call) {
     gm_scores scores;
     gm_mckp problem;
     gm_scores_read(a, call->operand[1], &scores);
-    const char *text = gm_given(gm_call_way(call, 3));
+    const char *text = gm_given(gm_call_way(call, 4));
     const gm_budget budget = gm_budget_parse(&scores, call->in, text);
     gm_problem_build(a, &scores, &budget, (int)call->score_bits, &problem);
     gm_problem_constrain(a, &call->constraints, &problem);
@@ -86,8 +86,8 @@ static void run_proof(gm_call *call) {
 
 static void run_check(gm_call *call) {
     static const char *const others[] = {
-        "--bits", "--ebits", "--bytes", "--exact", "--pin", "--min-bits",
-        "--max-bits", "--fuse", "--score-bits"};
+        "--budget", "--in", "--bits", "--ebits", "--bytes", "--exact", "--pin",
+        "--min-bits", "--max-bits", "--fuse", "--score-bits"};
     gm_allocation allocation;
     gm_scores scores;
     gm_check c;

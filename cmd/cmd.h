@@ -31,6 +31,7 @@ extern const gm_command gm_command_info, gm_command_fit, gm_command_solve,
     gm_command_dump, gm_command_verify, gm_command_baq, gm_command_compare,
     gm_command_plan, gm_command_refine, gm_command_show,
     gm_command_audit, gm_command_report;
+extern const gm_command *const gm_commands[];       /* ends in NULL; main.c */
 
 /* What is to be done, for plan.c.  base: bytes held before it; then what is
    made, and how many models. */
@@ -62,6 +63,7 @@ struct gm_call {
     const gm_command *command;
     const char *operand[GM_OPERANDS];
     const char *given[GM_OPTIONS];      /* as written, by row of the table */
+    const char *stage;          /* "step 2 of 5, learning", or NULL       */
     gm_arena arena;
     gm_report report;
     gm_lock *claim;                     /* of --out, a directory */
@@ -105,17 +107,24 @@ const char *gm_given(const char *name);     /* as written; NULL: it is not */
    "NAME,PATTERN*,...". */
 void gm_check_output(const char *name, const char *to);
 void gm_check_names(const char *dir, const char *names);
-void gm_options_help(const gm_command *command);
+/* On one screen, or all of it; the same of all commands as a manual page, and
+   as completions of bash or zsh. */
+void gm_options_help(const gm_command *command, bool all);
+void gm_options_man(const char *intro, const char *ending);
+void gm_options_complete(bool zsh);
 /* The command as it was typed, for a shell; the output is DIR, what no result
    depends on is left out. */
 const char *gm_options_text(const gm_call *call);
+const char *gm_quoted(const char *text);
 
 /* ------------------------------------------------------------------ main.c */
 int gm_distance(const char *a, const char *b);  /* Levenshtein's */
 /* Standard output, or, where a file of the command is that, error. */
 FILE *gm_results(void);
-/* A table of tab-separated cells, columns first: printed as TSV, aligned on a
-   terminal, or, with --json, as objects in which numbers are numbers. */
+long gm_width(FILE *to);        /* of its terminal; 80 where there is none */
+/* A table of tab-separated cells, columns first: printed as TSV, aligned and
+   no wider than it on a terminal, or, with --json, as objects in which numbers
+   are numbers. */
 void gm_result_begin(const char *columns);
 void gm_result_row(const char *format, ...)
     __attribute__((format(printf, 1, 2)));
@@ -159,9 +168,13 @@ gm_baq_report gm_call_baq(gm_call *call, const gm_baq_options *options,
                           gm_candidates *out);
 /* --alloc, the candidates it was made for, call->table and call->choice. */
 void gm_call_chosen(gm_call *call);
-/* The one option given of the first `count` of --bits, --ebits, --bytes,
-   --budgets, --frontier; call->in: what it counts, if it says so. */
+/* The one option given of the first `count` of --budget, --bits, --ebits,
+   --bytes, --frontier; call->in: what it counts. */
 const char *gm_call_way(gm_call *call, int count);
+int64_t gm_size_in(const gm_sizes *sizes, gm_convention in);
+/* Of what call->in says; one above the largest assignment is said to be. */
+gm_budget gm_call_budget(gm_call *call, const gm_scores *scores,
+                         const char *text);
 
 /* ------------------------------------------------------------------ show.c
    Sensitivities and bits (NULL: not these) as grids, on standard output. */

@@ -289,7 +289,7 @@ static void run_compare(gm_call *call) {
 }
 
 const gm_command gm_command_compare = {
-    "compare", "MODEL --calib FILE --text FILE --out DIR",
+    "compare", "MODEL --calib FILE --eval FILE --out DIR",
     "Every way to choose bits, at equal sizes, in one table",
     "Each method chooses bits for each budget from the same candidates; each\n"
     "choice is measured on the evaluation text.  kl_above_gamma: mean over\n"

@@ -53,7 +53,7 @@ static void run_eval(gm_call *call) {
 }
 
 const gm_command gm_command_eval = {
-    "eval", "MODEL --text FILE [--alloc FILE] [--choices FILE]",
+    "eval", "MODEL --eval FILE [--alloc FILE] [--choices FILE]",
     "Perplexity, KL divergence, top-1 agreement, multiple choice",
     "nll = - mean ln q(token | those before it in its window), natural log;\n"
     "perplexity = exp(nll); kl = mean KL(original || quantized) in nats;\n"

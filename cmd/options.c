@@ -22,6 +22,7 @@ typedef struct {
     void *field;
     const char *help, *fallback;
     double least, most;
+    const char *was;
 } option;
 
 static const char REQUIRED[] = "required";
@@ -40,13 +41,12 @@ static const option table[] = {
      "calibration text, UTF-8 (quantize, eval: for gptq's candidates)"},
     {"--tokens", "FILE", READ, LEARN | REFINE | BAQ | SHOW, &now.calib_tokens,
      "instead of --calib: tokens, .npy, int32, 1-D"},
-    {"--eval", "FILE", READ, RUNS, &now.text, "evaluation text, another one"},
+    {"--eval", "FILE", READ, RUNS | COMPARE | EVAL | BAQ, &now.text,
+     "evaluation text, UTF-8, another one", .was = "--text"},
     {"--eval-tokens", "FILE", READ, RUNS | COMPARE | BAQ, &now.text_tokens,
-     "instead of --eval, of compare and baq --text: tokens, .npy"},
-    {"--text", "FILE", READ, COMPARE | EVAL | BAQ, &now.text,
-     "evaluation text, UTF-8, another one"},
-    {"--tokens", "FILE", READ, EVAL, &now.text_tokens,
-     "instead of --text: tokens, .npy, int32, 1-D"},
+     "instead of --eval: tokens, .npy, int32, 1-D"},
+    {"--eval-tokens", "FILE", READ, EVAL, &now.text_tokens,
+     "instead of --eval: tokens, .npy, int32, 1-D", .was = "--tokens"},
     {"--out", "DIR", WRITE, FIT | RUN | COMPARE | BAQ, &now.out,
      "where everything goes", REQUIRED},
     {"--out", "DIR", WRITE, PLAN, &now.out, "of gamma run"},
@@ -55,8 +55,8 @@ static const option table[] = {
     {"--out", "FILE", WRITE, DUMP | REFINE, &now.out,
      "the dump, safetensors (scalars beside it); the scores", REQUIRED},
     {"--out", "FILE", WRITE, SOLVE, &now.out,
-     "the assignment (-: standard output, results go to standard error); with "
-     "--budgets, % stands for the budget"},
+     "the assignment (-: standard output, results go to standard error); of "
+     "several budgets, % stands for the budget"},
     {"--alloc", "FILE", READ, QUANTIZE, &now.alloc,
      "of gamma solve, or any table of module and bits", REQUIRED},
     {"--alloc", "FILE", READ, EVAL, &now.alloc,
@@ -75,26 +75,28 @@ static const option table[] = {
      "between a context and its choices", " "},
 
     /* budgets, and the exact solver */
+    {"--budget", "LIST", TEXT, RUNS | COMPARE, &now.budgets,
+     "a,b,c: each solved exactly from the same scores, in the convention --in",
+     "2.25,2.5,3,3.5", .was = "--budgets"},
+    {"--budget", "B", TEXT, SOLVE | REFINE | CHECK | AUDIT, &now.budgets,
+     "B > 0, in the convention --in; also several, a,b,c (solve: one line each; "
+     "refine: anchors, between whose scores solve interpolates)",
+     .was = "--budgets"},
+    {"--in", "bits|ebits|bytes", NAME, RUNS | COMPARE | SOLVE | REFINE | CHECK
+     | AUDIT, &now.in, "what budgets count: sum n_m b_k <= floor(B N), average "
+     "code bits; 8 sum s_mk <= floor(B N), with scales and zeros; overhead + "
+     "sum s_mk <= B, bytes of the packed file, 50M or 47.5MiB (bits; "
+     "--frontier: bytes)"},
     {"--bits", "B", TEXT, SOLVE | REFINE | CHECK | AUDIT, &now.bits,
-     "budget: sum n_m b_k <= floor(B N), average code bits; B > 0"},
+     "short for --budget B --in bits"},
     {"--ebits", "B", TEXT, SOLVE | REFINE | CHECK | AUDIT, &now.ebits,
-     "budget: 8 sum s_mk <= floor(B N), average bits with scales and zeros; "
-     "B > 0"},
+     "short for --budget B --in ebits"},
     {"--bytes", "X", TEXT, SOLVE | REFINE | CHECK | AUDIT, &now.bytes,
-     "budget: overhead + sum s_mk <= X file bytes; 50000000, 50M, 47.5MiB"},
+     "short for --budget X --in bytes"},
     {"--default", "TYPE", TEXT, AUDIT, &now.otherwise, "llama.cpp's type of "
      "tensors that the list does not name, such as q4_K"},
-    {"--budgets", "LIST", TEXT, SOLVE, &now.budgets,
-     "many budgets, a,b,c, in the convention --in; one line each"},
-    {"--budgets", "LIST", TEXT, RUNS | COMPARE, &now.budgets,
-     "each solved exactly from the same scores", "2.25,2.5,3,3.5"},
-    {"--budgets", "LIST", TEXT, REFINE, &now.budgets, "anchors a,b,c, in the "
-     "convention --in: solve interpolates between their scores"},
     {"--frontier", NULL, FLAG, SOLVE, &now.frontier,
      "every Pareto-optimal (size, score), sizes in the convention --in"},
-    {"--in", "bits|ebits|bytes", NAME, RUNS | COMPARE | SOLVE | REFINE, &now.in, "what "
-     "budgets count: codes; with scales and zeros; the packed file (50M, "
-     "47.5MiB) (bits; --frontier: bytes)"},
     {"--lp", "FILE", WRITE, SOLVE, &now.solve.lp,
      "GLPK's model in CPLEX LP format"},
     {"--lp-plain", "FILE", WRITE, SOLVE, &now.lp_plain, "the program as asked, "
@@ -279,53 +281,307 @@ static const option table[] = {
     {"--quiet", NULL, FLAG, ALL, &now.quiet, "no talk or progress on stderr"},
     {"--verbose", NULL, FLAG, INFO | RECIPE | REFINE | BAQ, &now.verbose,
      "names the tensors that the model does not need"},
-    {"--help", NULL, FLAG, ALL, &now.help, "this text"}};
+    {"--help", NULL, FLAG, ALL, &now.help, "the options most used"},
+    {"--help-all", NULL, FLAG, ALL, &now.help, "all options"}};
 
 enum { ROWS = sizeof table / sizeof *table };
 _Static_assert(ROWS <= (int)GM_OPTIONS, "gm_call has room for all options");
 
-/* The row of an option of this command, or -1; *nearest: of the row whose name
-   is the least edits away, below 4 of them, or -1. */
-static int row_of(const char *name, int *nearest) {
-    int least = 4;
-    *nearest = -1;
-    for (int i = 0; i < ROWS; i++) {
-        if (!(table[i].commands & now.command->bit)) continue;
-        int far = gm_distance(name, table[i].name);
-        if (far < least) least = far, *nearest = i;
-    }
-    return least == 0 ? *nearest : -1;
+static bool is_named(const option *o, const char *name) {
+    return strcmp(name, o->name) == 0 || (o->was && !strcmp(name, o->was));
+}
+
+/* The row of an option of this command, or -1. */
+static int row_of(const char *name) {
+    for (int i = 0; i < ROWS; i++)
+        if (table[i].commands & now.command->bit && is_named(table + i, name))
+            return i;
+    return -1;
 }
 
 const char *gm_given(const char *name) {
-    int nearest, i = row_of(name, &nearest);
+    int i = row_of(name);
     return i < 0 ? NULL : now.given[i];
 }
 
-void gm_options_help(const gm_command *command) {
-    const size_t COLUMNS = 70;
-    printf("gamma %s %s\n\n%s.\n\n%s\n\nOptions [default] (range):\n",
-           command->name, command->operands, command->summary, command->about);
+/* What may have been meant: the option of this command whose name, of before
+   too, is nearest; else the commands that have one of that name. */
+static const char *meant(const char *name) {
+    const char *nearest = NULL, *others = "";
+    unsigned of = 0;
+    int least = 99;
     for (const option *o = table; o < table + ROWS; o++) {
-        if (!(o->commands & command->bit)) continue;
-        if (o->field == &now.threads) printf("\nFor every command:\n");
-        printf("  %s%s%s", o->name, o->value ? " " : "",
-               o->value ? o->value : "");
-        if (o->fallback) printf(" [%s]", o->fallback);
-        if (o->most > 0) printf(" (%.7g .. %.7g)", o->least, o->most);
-        printf("\n");
-        size_t cut;
-        for (const char *text = o->help; *text; text += cut) {
-            text += *text == ' ';
-            cut = strlen(text);
-            if (cut > COLUMNS)
-                for (cut = COLUMNS; cut > 1 && text[cut] != ' ';) cut--;
-            printf("        %.*s\n", (int)cut, text);
+        if (is_named(o, name)) of |= o->commands;
+        if (!(o->commands & now.command->bit)) continue;
+        for (int old = 0; old <= (o->was != NULL); old++) {
+            int far = gm_distance(name + 2, (old ? o->was : o->name) + 2);
+            if (far < least) least = far, nearest = o->name;
         }
+    }
+    for (int i = 0; gm_commands[i]; i++)
+        if (of & gm_commands[i]->bit)
+            others = gm_format(&now.arena, "%s%s%s", others, *others ? ", " :
+                               "; it belongs to gamma ", gm_commands[i]->name);
+    return *others || least == 99 ? others
+         : gm_format(&now.arena, "; did you mean %s", nearest);
+}
+
+/* -------------------------------------------------------------------- help */
+
+/* Of --help: the first ten of these that the command has, in this order. */
+static const struct { const char *name, *text; unsigned commands; } often[] = {
+    {"--values", "weights a,b,c,...: one group", ALL},
+    {"--calib", "calibration text", ALL},
+    {"--eval", "evaluation text, another one", ALL},
+    {"--out", "where to write", ALL},
+    {"--alloc", "the allocation, of gamma solve or any table", ALL},
+    {"--budget", "the average bits, 2.5, or several, 2.25,2.5,3", ALL},
+    {"--in", "what the budget counts: bits, ebits, bytes (50M)", ALL},
+    {"--frontier", "instead of a budget: all that are worth asking for", ALL},
+    {"--bits", "of the candidates, such as 2,3,4", RECIPE | SHOW},
+    {"--format", "a Hugging Face directory, or one packed file", ALL},
+    {"--choices", "multiple choice questions, a JSON object a line", ALL},
+    {"--methods", "which ways to choose bits", ALL},
+    {"--step", "the step to show", ALL},
+    {"--only", "the names to write: PATTERN,...", ALL},
+    {"--proof", "that nothing is better, for another program", ALL},
+    {"--pin", "PATTERN=BITS,...: modules that take these bits", ALL},
+    {"--fuse", "q_proj+k_proj+v_proj,...: that take the same", ALL},
+    {"--group", "columns that share a scale and zero", ALL},
+    {"--quantizer", "to the nearest code, or by GPTQ", ALL},
+    {"--tolerance", "NAME=FACTOR,...: wider or narrower ones", ALL},
+    {"--all", "a row for every tensor", ALL},
+    {"--block", "THEIRS has arrays of this block alone", ALL},
+    {"--resume", "go on where it was interrupted", FIT | RUN},
+    {"--no-models", "measure without writing the models", RUN},
+    {"--max-memory", "such as 2G: make it fit, or refuse at once", ALL},
+    {"--sequences", "how many pieces of the calibration text", ALL},
+    {"--length", "tokens in each of them", ALL},
+    {"--steps", "of learning", ALL},
+    {"--rate", "average bits, such as 2,3,4", BAQ},
+    {"--window", "tokens in a window of the evaluation text", ALL},
+    {"--cache", "directory of the candidates", ALL},
+    {"--row", "row of the module, from 0 on", ALL},
+    {"--nth", "one group of it alone", ALL},
+    {"--certificate", "all that the answer is proven by", ALL},
+    {"--json", "results as JSON", ALL},
+    {"--quiet", "results and errors alone", ALL},
+    {"--threads", "no result depends on it", ALL}};
+/* As they stand after `gamma fit`, `solve` and so on above them. */
+static const char *const examples[] = {
+    "run MODEL --calib calib.txt --eval test.txt --out out",
+    "run MODEL --calib calib.txt --eval test.txt --out out --budget 2.5,3",
+    "run MODEL --calib calib.txt --eval test.txt --out out --resume",
+    "info MODEL", "info MODEL --json",
+    "fit MODEL --calib calib.txt --out out",
+    "fit MODEL --calib calib.txt --out out --quantizer gptq --group 64",
+    "refine MODEL out/scores.tsv --calib calib.txt --budget 2.5 --out r.tsv",
+    "solve out/scores.tsv --budget 2.5 --out out/alloc.tsv",
+    "solve out/scores.tsv --budget 2.25,2.5,3 --out out/alloc-%.tsv",
+    "solve out/scores.tsv --budget 900K --in bytes",
+    "check out/alloc.tsv out/scores.tsv",
+    "quantize MODEL --alloc out/alloc.tsv --out out/model-2.5",
+    "quantize MODEL --alloc out/alloc.tsv --out out/packed --format packed",
+    "eval MODEL --eval test.txt",
+    "eval MODEL --eval test.txt --alloc out/alloc.tsv",
+    "compare MODEL --calib calib.txt --eval test.txt --out out",
+    "compare MODEL --calib calib.txt --eval test.txt --out out --in ebits",
+    "baq MODEL --calib calib.txt --eval test.txt --out out",
+    "dump MODEL --calib calib.txt --out ours.safetensors",
+    "dump MODEL --calib calib.txt --out ours.safetensors --step 2",
+    "verify ours.safetensors theirs.safetensors",
+    "verify ours.safetensors theirs.safetensors --all",
+    "plan MODEL --calib calib.txt",
+    "show --values -1,-0.2,0.1,0.9 --bits 2",
+    "show MODEL model.layers.0.self_attn.q_proj --row 3",
+    "show out/alloc.tsv",
+    "audit quantize_config.json out/scores.tsv",
+    "audit out/alloc.tsv out/scores.tsv --budget 2.5"};
+enum { EXAMPLES = sizeof examples / sizeof *examples };
+
+/* How much of the text goes into so many columns: whole words. */
+static int fit(const char *text, size_t columns) {
+    size_t cut = strlen(text);
+    if (cut > columns)
+        for (cut = columns; cut > 1 && text[cut] != ' ';) cut--;
+    return (int)cut;
+}
+
+/* What every form of help says of an option, " [default] (range)" at its end. */
+static const char *label(gm_arena *a, const option *o) {
+    return gm_format(a, "%s%s%s%s%s%s%s", o->name, o->value ? " " : "",
+                     o->value ? o->value : "", o->fallback ? " [" : "",
+                     o->fallback ? o->fallback : "", o->fallback ? "]" : "",
+                     o->most > 0 ? gm_format(a, " (%.7g .. %.7g)", o->least,
+                                             o->most) : "");
+}
+
+static void print_examples(const gm_command *command, const char *before) {
+    for (int i = 0; i < EXAMPLES; i++) {
+        const size_t n = strcspn(examples[i], " ");
+        if (strncmp(examples[i], command->name, n) == 0 && !command->name[n])
+            printf("%sgamma %s\n", before, examples[i]);
     }
 }
 
-static const char *quoted(const char *text) {
+static void print_often(const gm_command *command) {
+    gm_arena a = {0};
+    int shown = 0, all = 0;
+    for (const option *o = table; o < table + ROWS; o++)
+        all += (o->commands & command->bit) != 0;
+    for (size_t i = 0; i < sizeof often / sizeof *often; i++)
+        for (const option *o = table; o < table + ROWS && shown < 10; o++) {
+            if (!(o->commands & often[i].commands & command->bit) ||
+                strcmp(often[i].name, o->name) != 0)
+                continue;
+            const bool value = o->value && strlen(o->value) < 15;
+            printf("%-24s%s\n", gm_format(&a, "  %s %s", o->name, value
+                   ? o->value : ""), often[i].text);
+            shown++;
+        }
+    printf("\ngamma %s --help-all: all of its %d options, equations, defaults, "
+           "ranges\n", command->name, all);
+    gm_arena_free(&a);
+}
+
+void gm_options_help(const gm_command *command, bool all) {
+    gm_arena a = {0};
+    printf("gamma %s %s\n\n%s.\n\n", command->name, command->operands,
+           command->summary);
+    if (all) printf("%s\n\n", command->about);
+    print_examples(command, "  ");
+    printf("\n%s:\n", all ? "Options [default] (range)" : "Most used");
+    if (!all) print_often(command);
+    for (const option *o = table; all && o < table + ROWS; o++) {
+        if (!(o->commands & command->bit)) continue;
+        if (o->field == &now.threads) printf("\nFor every command:\n");
+        printf("  %s\n", label(&a, o));
+        int cut;
+        for (const char *text = o->help; *text; text += cut) {
+            text += *text == ' ';
+            cut = fit(text, 70);
+            printf("        %.*s\n", cut, text);
+        }
+    }
+    gm_arena_free(&a);
+}
+
+/* Text as roff has it; what is of one line is broken. */
+static void print_roff(const char *text) {
+    static const char special[] = "\\-^~'`";
+    static const char *const as[] = {"\\e", "\\-", "\\(ha", "\\(ti", "\\(aq",
+                                     "\\(ga"};
+    int n = strchr(text, '\n') ? -10000 : 0;
+    for (bool first = true; *text; first = *text++ == '\n') {
+        const char *at = strchr(special, *text);
+        n++;
+        if (first && *text == '.') printf("\\&");
+        if (at) printf("%s", as[at - special]);
+        else if (*text == ' ' && n > 55 && text[1] != '.') n = !putchar('\n');
+        else putchar(*text);
+    }
+    printf("\n");
+}
+
+void gm_options_man(const char *intro, const char *ending) {
+    gm_arena a = {0};
+    printf(".TH GAMMA 1 2026-11-26 \"gamma %s\" \"User Commands\"\n.SH NAME\n"
+           "gamma \\- global bit allocation for mixed\\-precision models\n"
+           ".SH SYNOPSIS\n.B gamma\n.I COMMAND\n\\&... [options]\n"
+           ".SH DESCRIPTION\n", GM_VERSION);
+    print_roff(intro);
+    printf(".SH COMMANDS\n");
+    for (int i = 0; gm_commands[i]; i++) {
+        const gm_command *c = gm_commands[i];
+        printf(".SS gamma %s\n", c->name);
+        print_roff(gm_format(&a, "gamma %s %s", c->name, c->operands));
+        printf(".PP\n");
+        print_roff(gm_format(&a, "%s.", c->summary));
+        printf(".PP\n.nf\n");
+        print_roff(c->about);
+        printf(".fi\n.PP\n.nf\n");
+        print_examples(c, "    ");
+        printf(".fi\n");
+    }
+    printf(".SH OPTIONS\nWhich commands have it, what it does; [default] "
+           "(range).\n");
+    for (const option *o = table; o < table + ROWS; o++) {
+        const char *list = o->commands == ALL ? "all commands" : "";
+        for (int i = 0; gm_commands[i] && o->commands != ALL; i++)
+            if (o->commands & gm_commands[i]->bit)
+                list = gm_format(&a, "%s%s%s", list, *list ? ", " : "",
+                                 gm_commands[i]->name);
+        printf(".TP\n");
+        print_roff(label(&a, o));
+        print_roff(gm_format(&a, "(%s) %s", list, o->help));
+    }
+    printf(".SH EXIT STATUS\n");
+    print_roff(ending);
+    gm_arena_free(&a);
+}
+
+/* ------------------------------------------------------------- completions */
+
+/* "a|b|c" as "a b c". */
+static const char *spaced(gm_arena *a, const char *names) {
+    char *text = gm_format(a, "%s", names);
+    for (char *bar; (bar = strchr(text, '|'));) *bar = ' ';
+    return text;
+}
+
+/* In a string of the shell, and before what zsh splits at. */
+static void print_quoted(const char *s, const char *special) {
+    for (; *s; s++)
+        printf(*s == '\'' ? "'\\''" : strchr(special, *s) ? "\\%c" : "%c", *s);
+}
+
+/* An option as zsh's _arguments has it. */
+static void print_argument(gm_arena *a, const option *o) {
+    const bool files = o->kind == READ || o->kind == WRITE || o->kind == FILES;
+    printf(" \\\n    '%s[", o->name);
+    print_quoted(o->help, "[]:\\");
+    printf("]");
+    if (o->kind == NAME) printf(":name:(%s)", spaced(a, o->value));
+    else if (o->value) printf(":%s:%s", o->value, files ? "_files" : "");
+    printf("'");
+}
+
+void gm_options_complete(bool zsh) {
+    gm_arena a = {0};
+    printf(zsh ? "#compdef gamma\nlocal -a names\nlocal name=$words[2]\nnames=("
+           : "_gamma() {\n    local words cur=${COMP_WORDS[COMP_CWORD]}\n"
+             "    local prev=${COMP_WORDS[COMP_CWORD-1]}\n    words='--help "
+             "--help-all --version");
+    for (int i = 0; gm_commands[i]; i++) {
+        const gm_command *c = gm_commands[i];
+        printf(zsh ? "\n    '%s:" : " %s", c->name);
+        if (zsh) print_quoted(c->summary, "\\");
+        if (zsh) printf("'");
+    }
+    printf(zsh ? ")\n(( CURRENT == 2 )) && { _describe command names; return }\n"
+           "shift words; (( CURRENT-- ))\ncase $name in\n"
+           : "'\n    [ \"$COMP_CWORD\" = 1 ] || case ${COMP_WORDS[1]} in\n");
+    for (int i = 0; gm_commands[i]; i++) {
+        printf(zsh ? "%s) _arguments" : "    %s) words='", gm_commands[i]->name);
+        for (const option *o = table; o < table + ROWS; o++) {
+            if (!(o->commands & gm_commands[i]->bit)) continue;
+            if (zsh) print_argument(&a, o);
+            else printf(" %s", o->name);
+        }
+        printf(zsh ? " \\\n    '*:file:_files' ;;\n" : "' ;;\n");
+    }
+    printf(zsh ? "esac\n" : "    *) words= ;;\n    esac\n    case $prev in\n");
+    for (const option *o = table; o < table + ROWS && !zsh; o++)
+        if (o->kind == NAME)
+            printf("    %s) words='%s' ;;\n", o->name, spaced(&a, o->value));
+    if (!zsh)
+        printf("    *) [ \"$COMP_CWORD\" = 1 ] || [ \"${cur:0:1}\" = - ] || "
+               "words= ;;\n    esac\n    COMPREPLY=($(compgen -W \"$words\" -- "
+               "\"$cur\"))\n}\ncomplete -o default -F _gamma gamma\n");
+    gm_arena_free(&a);
+}
+
+const char *gm_quoted(const char *text) {
     if (*text && !text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP"
                               "QRSTUVWXYZ0123456789-_./,:=+%@")])
         return text;
@@ -340,7 +596,7 @@ const char *gm_options_text(const gm_call *call) {
     static const char idle[] = "--resume,--max-memory,--cache";
     const char *text = gm_format(&now.arena, "gamma %s", call->command->name);
     for (int i = 0; i < GM_OPERANDS && call->operand[i]; i++)
-        text = gm_format(&now.arena, "%s %s", text, quoted(call->operand[i]));
+        text = gm_format(&now.arena, "%s %s", text, gm_quoted(call->operand[i]));
     for (int i = 0; i < ROWS; i++)
         if (call->given[i] && table[i].commands != ALL &&
             !gm_name_matches(idle, table[i].name))
@@ -348,7 +604,7 @@ const char *gm_options_text(const gm_call *call) {
                              table[i].kind == FLAG ? "" : " ",
                              table[i].kind == FLAG ? "" :
                              table[i].kind == WRITE ? "DIR"
-                             : quoted(call->given[i]));
+                             : gm_quoted(call->given[i]));
     return text;
 }
 
@@ -359,11 +615,10 @@ static void take_option(char **argv, int *at) {
     const char *value = strchr(argv[*at], '='), *command = now.command->name;
     const char *name = gm_format(&now.arena, "%.*s",
                                  (int)strcspn(argv[*at], "="), argv[*at]);
-    int nearest, i = row_of(name, &nearest);
+    const int i = row_of(name);
     if (i < 0)
-        gm_fail(GM_EUSAGE, "%s: unknown option %s%s%s (gamma %s --help lists "
-                "them)", command, name, nearest < 0 ? "" : "; did you mean ",
-                nearest < 0 ? "" : table[nearest].name, command);
+        gm_fail(GM_EUSAGE, "%s: unknown option %s%s (gamma %s --help-all lists "
+                "them)", command, name, meant(name), command);
     const option *o = table + i;
     const bool flag = o->kind == FLAG;
     if (flag && value)
@@ -462,6 +717,28 @@ void gm_check_names(const char *dir, const char *names) {
         gm_check_output("--out", found.path[i]);
 }
 
+/* What is often given as a checkpoint and is none: a file, a name on the hub. */
+static void check_model(const char *path) {
+    const char *name = gm_base_name(path);
+    const int owner = (int)(name - path) - 1;
+    struct stat info;
+    char magic[5] = "";
+    if (stat(path, &info) != 0 && owner > 0 && !strchr("./~", *path) && *name &&
+        memchr(path, '/', (size_t)owner) == NULL)
+        gm_fail(GM_EIO, "%s: no such directory; of a name on the Hugging Face "
+                "hub, `hf download %s --local-dir %s` makes one, %s, to give "
+                "here (fetched before: ~/.cache/huggingface/hub/models--%.*s--"
+                "%s)", path, path, name, name, owner, path, name);
+    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode)) return;
+    FILE *file = fopen(path, "rb");
+    if (file && fread(magic, 1, 4, file) < 4) *magic = 0;
+    if (file) fclose(file);
+    gm_bad(path, strcmp(magic, "GGUF") == 0 ? "a GGUF file; expected the "
+           "directory of the checkpoint that it was made from (config.json, "
+           "model.safetensors, tokenizer.json)" : "a file; expected the "
+           "directory that has it beside config.json and tokenizer.json");
+}
+
 gm_call *gm_options_read(const gm_command *c, char **argv) {
     int operands = 0, isa = 0;
     now = (gm_call){.command = c};
@@ -485,6 +762,9 @@ gm_call *gm_options_read(const gm_command *c, char **argv) {
     if (operands < c->takes && c->bit != SHOW)
         gm_fail(GM_EUSAGE, "%s: an argument is missing (usage: gamma %s %s)",
                 c->name, c->name, c->operands);
+    if (now.operand[0] && (c->bit == SHOW ? now.operand[1] != NULL
+                           : strncmp(c->operands, "MODEL", 5) == 0))
+        check_model(now.operand[0]);
     if (now.operand[0])
         now.operand[0] = gm_model_dir(&now.arena, now.operand[0]);
     gm_options_fill();

@@ -55,7 +55,7 @@ static const char *with_number(gm_arena *arena, double x, const char *list) {
     return gm_format(arena, "%s%s%s", text, *list ? ", " : "", list);
 }
 
-/* The budgets of --bits .. --bytes or of --budgets, ascending. */
+/* The budgets asked for, ascending. */
 static gm_budget *read_budgets(gm_call *call, const gm_scores *scores,
                                int *count) {
     gm_arena *a = &call->arena;
@@ -63,7 +63,7 @@ static gm_budget *read_budgets(gm_call *call, const gm_scores *scores,
     char *list = gm_format(a, "%s", gm_given(way));
     gm_budget *out = gm_alloc(a, strlen(list) + 1, sizeof *out);
     for (char *item; (item = strsep(&list, ","));) {
-        const gm_budget b = gm_budget_parse(scores, call->in, item);
+        const gm_budget b = gm_call_budget(call, scores, item);
         int i = (*count)++;
         for (; i > 0 && out[i - 1].limit > b.limit; i--) out[i] = out[i - 1];
         out[i] = b;
@@ -155,7 +155,7 @@ static void run_refine(gm_call *call) {
 }
 
 const gm_command gm_command_refine = {
-    "refine", "MODEL SCORES.tsv --calib FILE --budgets LIST --out FILE",
+    "refine", "MODEL SCORES.tsv --calib FILE --budget LIST --out FILE",
     "Correct scores at some budgets by the whole model's KL",
     "Expands KL(original || quantized) around the optimum of the scores, from\n"
     "gradients of the whole quantized model, mixes what it says with them,\n"

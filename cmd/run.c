@@ -81,17 +81,25 @@ static void run_budget(running *r, const char *text) {
                                      : "optimal");
 }
 
+static void begin_stage(gm_call *call, int number, const char *name) {
+    call->stage = gm_format(&call->arena, "step %d of %d, %s", number,
+                            3 + call->plan.budgets, name);
+}
+
 static void run_run(gm_call *call) {
     running r = {.call = call};
     gm_arena *a = &call->arena;
     char hash[65];
+    int number = 4;
     gm_call_prepare(call);
+    begin_stage(call, 1, "candidates");
     gm_check_names(call->out, "alloc-*.tsv," GM_PAGE);
     const char *names = gm_export_names(a, &call->model);
     char *list = gm_format(a, "%s", call->budgets);
     for (char *item; (item = strsep(&list, ","));)
         gm_check_names(gm_format(a, "%s/model-%s", call->out, item), names);
     gm_call_begin(call);
+    begin_stage(call, 2, "learning");
     gm_call_learn(call, &r.scores, hash);
     if (gm_rank() > 0) return;      /* the rest is done by one process */
     r.rivals = gm_rivals_begin(a, &(gm_rivals_options){
@@ -101,12 +109,16 @@ static void run_run(gm_call *call) {
     r.row = gm_alloc(a, rows, sizeof *r.row);
     r.choice = gm_alloc(a, rows, sizeof *r.choice);
     r.row[r.rows++] = (gm_compared){.method = "original", .run = ""};
+    begin_stage(call, 3, "the original");
     gm_call_original(call, r.row);
     gm_result_begin("budget\toriginal_ppl\tuniform_bits\tuniform_ppl\t"
                     "uniform_bytes\tgamma_bits\tgamma_ppl\tgamma_bytes\t"
                     "gamma_kl\tproof");
     list = gm_format(a, "%s", call->budgets);
-    for (char *item; (item = strsep(&list, ","));) run_budget(&r, item);
+    for (char *item; (item = strsep(&list, ","));) {
+        begin_stage(call, number++, gm_format(a, "budget %s", item));
+        run_budget(&r, item);
+    }
     gm_result_end(call);
     gm_call_page(call, r.row, r.rows);
     gm_talk(call, "%s: report.html, scores.tsv (reusable: gamma solve), "
@@ -120,5 +132,6 @@ const gm_command gm_command_run = {
     "The whole path: learn, solve for each budget, write, measure",
     "gamma fit, then for each budget gamma solve, gamma quantize and gamma\n"
     "eval.  uniform: the most bits that fit the budget everywhere.  bytes:\n"
-    "the packed file (gamma quantize --format packed), to the byte.",
+    "the packed file (gamma quantize --format packed), to the byte.  Steps:\n"
+    "candidates, learning, the original's perplexity, then one a budget.",
     1, RUN, run_run};

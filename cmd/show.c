@@ -19,16 +19,14 @@ static void print_line(const char *line) {
 void gm_call_grid(gm_call *call, const gm_scores *scores,
                   const gm_allocation *chosen) {
     const char *no_colour = getenv("NO_COLOR"), *set = getenv("LC_ALL");
-    struct winsize size = {0};
     if (!set || !*set) set = getenv("LC_CTYPE");
     if (!set || !*set) set = getenv("LANG");
     set = set ? strchr(set, '.') : NULL;
-    ioctl(fileno(gm_results()), TIOCGWINSZ, &size);
     const gm_style style = {
         .utf8 = set && (!strncasecmp(set, ".UTF-8", 6) ||
                         !strncasecmp(set, ".UTF8", 5)),
         .colour = isatty(fileno(gm_results())) && !(no_colour && *no_colour),
-        .width = size.ws_col ? size.ws_col : 80, .print = print_line};
+        .width = gm_width(gm_results()), .print = print_line};
     const bool both = scores && chosen;
     if (both) print_line("");
     if (scores) gm_grid_scores(&call->arena, scores, &style);

@@ -27,18 +27,15 @@ enum { FILES = sizeof files / sizeof *files };
 static const char *read_options(gm_call *call) {
     gm_solve_options *o = &call->solve;
     const char *way = gm_call_way(call, 5), *list = call->budgets;
-    if (gm_given("--in") && !list && !call->frontier)
-        gm_fail(GM_EUSAGE, "--in goes with --budgets and --frontier; %s says "
-                "it already", way);
+    if (list && !strchr(list, ',')) list = NULL;
     if (call->frontier && !gm_given("--in")) call->in = GM_BYTES;
     for (int i = 0; i < FILES; i++) {
         const char *to = gm_given(files[i]);
         if (to && list && !strchr(to, '%'))
-            gm_fail(GM_EUSAGE, "%s: with --budgets a %% in the name stands for "
-                    "the budget; found none in \"%s\"", files[i], to);
+            gm_fail(GM_EUSAGE, "%s: of several budgets a %% in the name stands "
+                    "for each; found none in \"%s\"", files[i], to);
         if (to && i > 0 && call->frontier)
-            gm_fail(GM_EUSAGE, "%s goes with one budget or --budgets",
-                    files[i]);
+            gm_fail(GM_EUSAGE, "%s goes with one budget or several", files[i]);
     }
     if (!gm_given("--solver"))
         o->solver = !gm_have_glpk() || (list && gm_count_char(list, ',') >= 32)
@@ -63,7 +60,7 @@ static const char *read_options(gm_call *call) {
 
 static void build(solving *s, const char *text) {
     gm_call *call = s->call;
-    s->budget = gm_budget_parse(&s->scores, call->in, text);
+    s->budget = gm_call_budget(call, &s->scores, text);
     gm_problem_build(&call->arena, &s->scores, &s->budget,
                      (int)call->score_bits, &s->problem);
     gm_problem_constrain(&call->arena, &call->constraints, &s->problem);
@@ -191,7 +188,7 @@ static void solve_frontier(solving *s) {
     const bool bytes = call->in == GM_BYTES;
     if (s->scores.anchors)
         gm_fail(GM_EUSAGE, "--frontier: %s has other scores at each budget "
-                "(anchors %s): expected --budgets", s->scores.path,
+                "(anchors %s): expected --budget", s->scores.path,
                 gm_keys_get(&s->scores.keys, "anchors"));
     build(s, "1");
     gm_status status = gm_frontier_find(&call->arena, &s->problem, &call->solve,
@@ -226,7 +223,7 @@ static void run_solve(gm_call *call) {
     gm_scores_read(a, call->operand[0], &s->scores);
     s->choice = gm_alloc(a, (size_t)s->scores.M, sizeof *s->choice);
     if (call->frontier) solve_frontier(s);
-    else if (call->budgets) solve_many(s);
+    else if (call->budgets && strchr(call->budgets, ',')) solve_many(s);
     else solve_one(s, gm_given(way));
 }
 

@@ -39,6 +39,46 @@ void gm_fit_hash(const gm_fit *fit, char hash[65]) {
     gm_arena_free(&arena);
 }
 
+/* What the run was asked for and, found, what it found. */
+static void describe(gm_arena *arena, const gm_fit *fit, bool found,
+                     gm_keys *out) {
+    const gm_fit_options *o = &fit->options;
+    const gm_recipe *recipe = &fit->candidates->recipe;
+    const gm_model *model = fit->candidates->model;
+    char bits[128], calibration[65];
+    gm_sha_tokens(fit->tokens, o->sequences, o->T, calibration);
+    gm_recipe_text(recipe, bits);
+    const struct { const char *key, *text; double number; } keys[] = {
+        {"version", GM_VERSION, 0}, {"model", gm_model_name(arena, model), 0},
+        {"model_hash", model->hash, 0}, {"calibration_hash", calibration, 0},
+        {"candidates", bits, 0}, {"candidates_hash", fit->candidates->hash, 0},
+        {"relaxation", gm_relaxation_name(o->relaxation), 0},
+        {"norm", gm_loss_norm_name(o->norm), 0},
+        {"score", gm_score_name(o->score), 0},
+        {"sequences", NULL, (double)o->sequences},
+        {"length", NULL, (double)o->T},
+        {"batch", NULL, (double)o->batch}, {"steps", NULL, (double)o->steps},
+        {"seed", NULL, (double)o->seed}, {"alpha", NULL, o->alpha},
+        {"rho", NULL, o->rho}, {"eta", NULL, o->eta}, {"tau", NULL, o->tau},
+        {"tau_last", NULL, o->tau_last},
+        {"first_weight", NULL, o->first_weight},
+        {"rate", NULL, o->rate}, {"tail", NULL, o->tail},
+        {"train_bits", NULL, o->budget}, {"E0", NULL, fit->E0},
+        {"E", NULL, fit->E}, {"c", NULL, fit->c},
+        {"lambda", NULL, fit->lambda}, {"entropy", NULL, fit->entropy}};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys - (found ? 0 : 5);
+         i++) {
+        char number[32];
+        double x = keys[i].number;
+        if (x == floor(x) && fabs(x) < 1e15)
+            snprintf(number, sizeof number, "%.0f", x);
+        else
+            gm_double_text(x, number);
+        gm_keys_set(arena, out, keys[i].key, "%s",
+                    keys[i].text ? keys[i].text : number);
+    }
+}
+
 /* What the state file has beside the step: numbers, and columns [M, K]. */
 enum { NUMBERS = 8, COLUMNS = 7, LATER = 5 };
 static const char *const number_name[NUMBERS] = {
@@ -90,6 +130,7 @@ void gm_fit_save(gm_arena *arena, const gm_fit *fit, const gm_learning *l,
     gm_fit copy = *fit;
     double *number[NUMBERS], *column[COLUMNS];
     gm_out out;
+    gm_keys asked = {0};
     char hash[65];
     parts(&copy, number, column);
     gm_fit_hash(fit, hash);
@@ -100,6 +141,9 @@ void gm_fit_save(gm_arena *arena, const gm_fit *fit, const gm_learning *l,
     gm_out_print(&out, "%064d\n", 0);
     for (int i = 0; i < NUMBERS; i++)
         gm_out_print(&out, "# %s %a\n", number_name[i], *number[i]);
+    describe(arena, fit, false, &asked);
+    for (const gm_key *k = asked.key; k < asked.key + asked.count; k++)
+        gm_out_print(&out, "# asked.%s %s\n", k->name, k->value);
     for (int i = 0; i < GM_FOUND && l && !isnan(l->at[i][0]); i++) {
         gm_out_print(&out, "# %s", found_name[i]);
         for (long step = 0; step < fit->step; step++)
@@ -145,6 +189,27 @@ static void load_found(const gm_table *t, long steps, gm_learning *l) {
     }
 }
 
+/* The first option, else input, in which another run's state differs. */
+static void refuse_other(gm_arena *arena, const gm_fit *fit,
+                         const gm_table *t) {
+    const char *inputs = "*_hash,candidates,train_bits";
+    gm_keys asked = {0};
+    describe(arena, fit, false, &asked);
+    for (long i = 0; i < 2 * (long)asked.count; i++) {
+        const gm_key *k = asked.key + i % (long)asked.count;
+        const bool input = gm_name_matches(inputs, k->name);
+        const char *was = gm_table_key(t, gm_format(arena, "asked.%s", k->name));
+        const bool dashes = !gm_name_matches("*_hash,candidates", k->name);
+        char *name = gm_format(arena, "%s%s", dashes ? "--" : "", k->name);
+        for (char *at; (at = strchr(name, '_'));) *at = dashes ? '-' : ' ';
+        if (was && strcmp(was, k->value) != 0 && input == (i >= (long)asked.count)
+            && !gm_name_matches("version,model,score", k->name))
+            gm_bad(t->path, "belongs to another run: its %s was %s, here it is "
+                   "%s; give that again to go on, or leave out --resume to "
+                   "begin anew", name, was, k->value);
+    }
+}
+
 void gm_fit_load(gm_arena *arena, gm_fit *fit, gm_learning *l,
                  const char *path) {
     double *number[NUMBERS], *column[COLUMNS];
@@ -155,6 +220,7 @@ void gm_fit_load(gm_arena *arena, gm_fit *fit, gm_learning *l,
     const char *format = gm_table_key(&t, "format");
     const char *hash = gm_table_key(&t, "hash");
     gm_fit_hash(fit, own);
+    if (hash && strcmp(hash, own) != 0) refuse_other(arena, fit, &t);
     if (!format || strcmp(format, "gamma-state 1") != 0 || t.rows != cells ||
         t.columns != COLUMNS)
         gm_bad(path, "expected format gamma-state 1 with %ld rows of %d, found "
@@ -250,43 +316,10 @@ const char *gm_model_name(gm_arena *arena, const gm_model *model) {
 }
 
 void gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out) {
-    const gm_fit_options *o = &fit->options;
-    const gm_recipe *recipe = &fit->candidates->recipe;
-    const gm_model *model = fit->candidates->model;
-    gm_module_table(arena, model, recipe, out);
+    const gm_candidates *c = fit->candidates;
+    gm_module_table(arena, c->model, &c->recipe, out);
     gm_fit_scores(fit, out->score, out->error);
     for (long i = 0; i < fit->M * fit->K; i++)
-        if (!gm_allowed(fit->candidates, i / fit->K, (int)(i % fit->K)))
-            out->bytes[i] = -1;
-    char bits[128], calibration[65];
-    gm_sha_tokens(fit->tokens, o->sequences, o->T, calibration);
-    gm_recipe_text(recipe, bits);
-    const struct { const char *key, *text; double number; } keys[] = {
-        {"version", GM_VERSION, 0}, {"model", gm_model_name(arena, model), 0},
-        {"model_hash", model->hash, 0}, {"calibration_hash", calibration, 0},
-        {"candidates", bits, 0}, {"candidates_hash", fit->candidates->hash, 0},
-        {"relaxation", gm_relaxation_name(o->relaxation), 0},
-        {"norm", gm_loss_norm_name(o->norm), 0},
-        {"score", gm_score_name(o->score), 0},
-        {"sequences", NULL, (double)o->sequences},
-        {"length", NULL, (double)o->T},
-        {"batch", NULL, (double)o->batch}, {"steps", NULL, (double)o->steps},
-        {"seed", NULL, (double)o->seed}, {"alpha", NULL, o->alpha},
-        {"rho", NULL, o->rho}, {"eta", NULL, o->eta}, {"tau", NULL, o->tau},
-        {"tau_last", NULL, o->tau_last},
-        {"first_weight", NULL, o->first_weight},
-        {"rate", NULL, o->rate}, {"tail", NULL, o->tail},
-        {"train_bits", NULL, o->budget}, {"E0", NULL, fit->E0},
-        {"E", NULL, fit->E}, {"c", NULL, fit->c},
-        {"lambda", NULL, fit->lambda}, {"entropy", NULL, fit->entropy}};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        char number[32];
-        double x = keys[i].number;
-        if (x == floor(x) && fabs(x) < 1e15)
-            snprintf(number, sizeof number, "%.0f", x);
-        else
-            gm_double_text(x, number);
-        gm_keys_set(arena, &out->keys, keys[i].key, "%s",
-                    keys[i].text ? keys[i].text : number);
-    }
+        if (!gm_allowed(c, i / fit->K, (int)(i % fit->K))) out->bytes[i] = -1;
+    describe(arena, fit, true, &out->keys);
 }

@@ -159,8 +159,8 @@ const char *gm_call_cache(gm_call *call, const char *path) {
 }
 
 const char *gm_call_way(gm_call *call, int count) {
-    static const char *const ways[] = {"--bits", "--ebits", "--bytes",
-                                       "--budgets", "--frontier"};
+    static const char *const ways[] = {"--budget", "--bits", "--ebits",
+                                       "--bytes", "--frontier"};
     const char *way = NULL, *list = "";
     int given = 0;
     for (int i = 0; i < count; i++) {
@@ -168,12 +168,38 @@ const char *gm_call_way(gm_call *call, int count) {
         if (!gm_given(ways[i])) continue;
         given++;
         way = ways[i];
-        if (i <= GM_BYTES) call->in = (gm_convention)i;
+        if (i > 0 && i < 4) call->in = (gm_convention)(i - 1);
     }
     if (given != 1)
         gm_fail(GM_EUSAGE, "%s: expected one of %s, found %s",
                 call->command->name, list, given ? "several" : "none");
+    if (gm_given("--in") && strcmp(way, "--budget") && strcmp(way, "--frontier"))
+        gm_fail(GM_EUSAGE, "--in goes with --budget and --frontier; %s says "
+                "it already", way);
     return way;
+}
+
+int64_t gm_size_in(const gm_sizes *z, gm_convention in) {
+    return in == GM_BITS ? z->code_bits : in == GM_EBITS ? z->effective_bits
+         : z->file_bytes;
+}
+
+gm_budget gm_call_budget(gm_call *call, const gm_scores *scores,
+                         const char *text) {
+    const gm_budget budget = gm_budget_parse(scores, call->in, text);
+    const double unit = call->in == GM_BYTES ? 1 : (double)scores->N;
+    int *most = gm_alloc(&call->arena, (size_t)scores->M, sizeof *most);
+    for (long m = 0; m < scores->M; m++)
+        for (int k = 0; k < scores->K; k++)
+            if (scores->bytes[m * scores->K + k] >= 0) most[m] = k;
+    const gm_sizes z = gm_sizes_of(scores, most);
+    const int64_t largest = gm_size_in(&z, call->in);
+    if (budget.limit > largest)
+        gm_talk(call, "budget %s: above the largest, %.10g: every module gets "
+                "its most bits, %d at most; a lower budget makes it a choice, "
+                "candidates of more bits (--bits of gamma fit and run) use it",
+                text, (double)largest / unit, scores->bits[scores->K - 1]);
+    return budget;
 }
 
 void gm_call_match(const gm_call *call, const gm_scores *scores,
@@ -401,7 +427,7 @@ static void check_budgets(gm_call *call) {
     for (char *item; (item = strsep(&list, ","));) {
         gm_certificate certificate;
         gm_allocation allocation;
-        gm_budget budget = gm_budget_parse(&call->table, call->in, item);
+        gm_budget budget = gm_call_budget(call, &call->table, item);
         gm_allocate(a, &call->table, &budget, &options, choice, &certificate,
                     &allocation);
     }

@@ -75,7 +75,7 @@ is unscored "$(row not_scored model.layers.0.mlp.up_proj)" \
     "16|as stored: no such candidate; 65536 bytes"
 is "the rest" "$(row score | sed 's/.*, //')" "20 of 21 modules"
 is "none stated" "$(row budget)" \
-    "-|none stated: --bits, --ebits or --bytes gives one"
+    "-|none stated: --budget gives one"
 
 # types of llama.cpp: scored by their codes, sized by their blocks
 printf 'ffn_down=q4_K attn=q3_k' >"$w/l.txt"
@@ -95,7 +95,7 @@ printf 'sources:\n  - id: A\n    model_dir: /m/3.0bpw/\noverrides:\n%s\n%s\n' \
     '  - key: "*.self_attn.*"' '    source: A' >"$w/o.yaml"
 expect 1 "gamma: $w/o.yaml: no column \"module\" or \"name\"" audit "$w/o.yaml" "$s"
 is "one line" "$(wc -l <"$w/err" | tr -d ' ')" 1
-expect 2 "gamma: audit: expected one of --bits, --ebits, --bytes, found several" \
+expect 2 "gamma: audit: expected one of --budget, --bits, --ebits, --bytes, found several" \
     audit "$w/l.txt" "$s" --bits 3 --bytes 40000
 # JSON: numbers are numbers
 "$gamma" audit "$g/mlx.json" "$s" --json --quiet >"$w/out"

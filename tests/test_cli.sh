@@ -10,7 +10,7 @@ m=data/tiny-llama
 small="--sequences 4 --length 64 --batch 2 --steps 4 --group 64"
 
 # ---------------------------------------------------------------- wrong usage
-expect 2 'gamma: fit: unknown option --step; did you mean --steps (gamma fit --help lists them)' \
+expect 2 'gamma: fit: unknown option --step; did you mean --steps (gamma fit --help-all lists them)' \
     fit $m --step 3
 expect 2 'gamma: --steps: expected a whole number from 1 to 1000000, found "0"' \
     fit $m --out "$w/x" --steps 0
@@ -39,7 +39,7 @@ for help in '' help --help; do
     [ -z "$help" ] && expected=2
     if [ "$code" = $expected ]; then ok; else bad "gamma $help: $code"; fi
 done
-expect 2 'gamma: info: unknown option --theads; did you mean --threads (gamma info --help lists them)' \
+expect 2 'gamma: info: unknown option --theads; did you mean --threads (gamma info --help-all lists them)' \
     info $m --theads 2
 expect 2 'gamma: --resume takes no value, found "yes"' fit $m --resume=yes
 expect 2 'gamma: info: one argument too many: "b" (usage: gamma info MODEL)' \
@@ -107,9 +107,9 @@ b=$(awk -F '\t' '$1 == "original" { print $3 }' "$w/out")
 if awk "BEGIN { d = $a - $b; exit !(d < 0.01 && d > -0.01) }"; then ok; else
     bad "nll of the allocation $a, of the written model $b"; fi
 for command in info fit solve check quantize eval run; do
-    succeed $command --help
+    succeed $command --help-all
     if grep -q "Options \[default\]" "$w/out"; then ok; else
-        bad "gamma $command --help"; fi
+        bad "gamma $command --help-all"; fi
 done
 succeed info data/tiny-qwen2
 succeed info data/tiny-qwen3 --json

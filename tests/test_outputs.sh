@@ -307,7 +307,7 @@ check [ ! -e "$w/planned" ]
 # example OPTION COMMAND: a file that the option takes
 example() {
     case "$1 $2" in
-    '--calib '* | '--eval '* | '--text '* | '--search-text '*) echo "$text" ;;
+    '--calib '* | '--eval '* | '--search-text '*) echo "$text" ;;
     '--tokens '* | '--eval-tokens '*) echo $npy ;;
     '--alloc '*) echo "$w/alloc.tsv" ;;
     '--choices '*) echo "$w/choices.jsonl" ;;
@@ -350,7 +350,7 @@ overwritten() {
         # what the command needs beside it
         case "$command $option" in
         'run --eval' | 'run --eval-tokens' | 'compare --eval-tokens' | \
-            'compare --text' | 'fit --external') set -- "$@" --tokens $npy ;;
+            'compare --eval' | 'fit --external') set -- "$@" --tokens $npy ;;
         'run --calib' | 'run --tokens' | 'run --external' | \
             'compare --calib' | 'compare --tokens')
             set -- "$@" --eval-tokens $npy ;;
@@ -472,7 +472,7 @@ while read -r command option value; do
     run*) set -- $learn $window --budgets 3 --tokens $npy --out "$now" ;;
     'compare --calib' | 'compare --tokens') set -- $learn $window --budgets 3 \
         --methods uniform,greedy --eval-tokens $npy --out "$now" ;;
-    'compare --text' | 'compare --eval-tokens') set -- $learn $window \
+    'compare --eval' | 'compare --eval-tokens') set -- $learn $window \
         --budgets 3 --methods uniform,greedy --tokens $npy --out "$now" ;;
     compare*) set -- $learn $window --budgets 3 --methods uniform,gamma \
         --tokens $npy --eval-tokens $npy --out "$now" ;;
@@ -488,7 +488,7 @@ while read -r command option value; do
     'eval --alloc') set -- --tokens $npy $window $cache ;;
     'eval --calib') set -- --alloc "$w/alloc.tsv" --quantizer gptq $short \
         --group 16 --force --tokens $npy $window --cache "$w/gptq" ;;
-    'eval --text' | 'eval --tokens') set -- $window ;;
+    'eval --eval' | 'eval --eval-tokens') set -- $window ;;
     'eval --choices') set -- --delimiter=+ ;;
     'baq --calib' | 'baq --tokens') set -- $short --rate 2 --out "$now" ;;
     baq*) set -- $short $window --rate 2 --tokens $npy --out "$now" ;;

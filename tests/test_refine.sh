@@ -86,8 +86,8 @@ sed 's/^# scores_at .*/# scores_at 2.25/' "$w/alloc.tsv" >"$w/forged.tsv"
 if [ $? -eq 7 ] && grep -q scores_at "$w/err"; then ok; else
     bad "forged scores_at: $(cat "$w/err")"; fi
 expect 2 "gamma: --frontier: $w/p.tsv has other scores at each budget (anchors $(
-    key anchors "$w/p.tsv")): expected --budgets" solve "$w/p.tsv" --frontier
-expect 2 'gamma: --budgets: 3 and 3.0 are the same budget' \
+    key anchors "$w/p.tsv")): expected --budget" solve "$w/p.tsv" --frontier
+expect 2 'gamma: --budget: 3 and 3.0 are the same budget' \
     refine $m "$s" --calib data/calib.txt --budgets 3,2.25,3.0 --out "$w/x.tsv"
 
 # --------------------------------------- KL as eval finds it; the same bytes
@@ -161,9 +161,9 @@ refuse() {
     if [ ! -e "$w/x.tsv" ]; then ok; else bad "$* left $w/x.tsv"; fi
 }
 refuse 2 'gamma: refine: --out FILE is missing' --bits 3
-refuse 2 'gamma: refine: expected one of --bits, --ebits, --bytes, --budgets, found none' \
+refuse 2 'gamma: refine: expected one of --budget, --bits, --ebits, --bytes, found none' \
     --out "$w/x.tsv"
-refuse 2 'gamma: refine: expected one of --bits, --ebits, --bytes, --budgets, found several' \
+refuse 2 'gamma: refine: expected one of --budget, --bits, --ebits, --bytes, found several' \
     --out "$w/x.tsv" --bits 3 --ebits 3
 refuse 2 "gamma: --out: $s is also an input; expected another file" \
     --bits 3 --out "$s"

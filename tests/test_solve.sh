@@ -232,7 +232,7 @@ if cmp -s "$w/a.tsv" "$w/many-2.5.tsv"; then ok; else
 solve "$s" --budgets 70K,80.5K --in bytes
 is "--in bytes" "$(awk -F '\t' 'NR > 1 && $5 > $1 * 1000' "$w/out" | wc -l |
     tr -d ' ')" 0
-expect 2 "gamma: --out: with --budgets a % in the name stands for the budget; \
+expect 2 "gamma: --out: of several budgets a % in the name stands for each; \
 found none in \"$w/x.tsv\"" solve "$s" --budgets 2,3 --out "$w/x.tsv"
 solve "$s" --frontier --in bits
 cp "$w/out" "$w/frontier"
@@ -310,15 +310,15 @@ for score in 0 5e-324 1e-323 1e-320 1e-310 3e-308 1e-300 1 1e300; do
 done
 
 # ------------------------------------------------------------------- bad input
-expect 2 "gamma: solve: expected one of --bits, --ebits, --bytes, --budgets, \
+expect 2 "gamma: solve: expected one of --budget, --bits, --ebits, --bytes, \
 --frontier, found none" solve "$s"
-expect 2 "gamma: solve: expected one of --bits, --ebits, --bytes, --budgets, \
+expect 2 "gamma: solve: expected one of --budget, --bits, --ebits, --bytes, \
 --frontier, found several" solve "$s" --bits 2 --bytes 1M
 if [ $have_glpk = yes ]; then
     expect 2 "gamma: --lp is the model that GLPK gets: it goes with --solver \
 both or glpk" solve "$s" --bits 2 --solver dp --lp "$w/no.lp"
 fi
-expect 2 "gamma: --in goes with --budgets and --frontier; --bits says it \
+expect 2 "gamma: --in goes with --budget and --frontier; --bits says it \
 already" solve "$s" --bits 2 --in bytes
 expect 2 "gamma: --solver: expected both, dp or glpk, found \"cplex\"" \
     solve "$s" --bits 2 --solver cplex

@@ -120,7 +120,7 @@ expect 5 "gamma: $w/none.safetensors: cannot open: No such file or directory" \
     verify "$w/none.safetensors" "$w/a.safetensors"
 expect 2 'gamma: --tolerance: expected NAME=FACTOR, found "codes"' \
     verify "$w/a.safetensors" "$w/a.safetensors" --tolerance codes
-"$gamma" verify --help >"$w/out"
+"$gamma" verify --help-all >"$w/out"
 holds "$w/out" '7: something departs; 1: no'
 
 # ---------------------------------------------------------------- wrong usage
@@ -131,10 +131,10 @@ expect 2 "gamma: dump: --resume belongs to gamma fit; expected --state FILE" \
     dump $m $o --out "$w/x.safetensors" --resume
 expect 2 "gamma: --only: \"techer.*\" matches no name of this dump; docs/verify.md lists them" \
     dump $m $o --out "$w/x.safetensors" --only 'techer.*'
-expect 2 "gamma: dump: unknown option --stat; did you mean --state (gamma dump --help lists them)" \
+expect 2 "gamma: dump: unknown option --stat; did you mean --state (gamma dump --help-all lists them)" \
     dump $m --stat x
 # options of fit are dump's own, each listed once
-"$gamma" dump --help >"$w/out"
+"$gamma" dump --help-all >"$w/out"
 holds "$w/out" '^  --relaxation soft|soft-corrected|gumbel|hard'
 holds "$w/out" '^  --out FILE'
 lacks "$w/out" '^  --out DIR'

@@ -178,16 +178,16 @@ sed '$d' "$w/many-3.vipr" >"$w/short.vipr"
 last=$(($(wc -l <"$w/short.vipr") + 1))
 expect 7 "gamma: $w/short.vipr: line $last: the file ends early" \
     check "$w/m-3.tsv" "$s" --proof "$w/short.vipr"
-expect 2 "gamma: --proof: with --budgets a % in the name stands for the \
-budget; found none in \"$w/p.vipr\"" \
+expect 2 "gamma: --proof: of several budgets a % in the name stands for \
+each; found none in \"$w/p.vipr\"" \
     solve "$s" --budgets 2,3 --proof "$w/p.vipr"
-expect 2 "gamma: --lp-plain goes with one budget or --budgets" \
+expect 2 "gamma: --lp-plain goes with one budget or several" \
     solve "$s" --frontier --lp-plain "$w/p.lp"
 for alloc in - "$w/m-3.tsv"; do
     expect 2 "gamma: check: --bits goes with --proof and - in place of \
 ALLOC.tsv, which says it already" check $alloc "$s" --bits 3
 done
-expect 2 "gamma: check: expected one of --bits, --ebits, --bytes, found none" \
+expect 2 "gamma: check: expected one of --budget, --bits, --ebits, --bytes, found none" \
     check - "$s" --proof "$w/none.vipr"
 grep -v '^#' "$w/m-3.tsv" >"$w/bare.tsv"
 expect 1 "gamma: $w/bare.tsv: --proof: expected an assignment with its \

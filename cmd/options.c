@@ -305,7 +305,8 @@ const char *gm_given(const char *name) {
 }
 
 /* What may have been meant: the option of this command whose name, of before
-   too, is nearest; else the commands that have one of that name. */
+   too, is one letter off; the commands that have one of that name; the nearest
+   option of this one. */
 static const char *meant(const char *name) {
     const char *nearest = NULL, *others = "";
     unsigned of = 0;
@@ -322,7 +323,7 @@ static const char *meant(const char *name) {
         if (of & gm_commands[i]->bit)
             others = gm_format(&now.arena, "%s%s%s", others, *others ? ", " :
                                "; it belongs to gamma ", gm_commands[i]->name);
-    return *others || least == 99 ? others
+    return least > 1 && (*others || least == 99) ? others
          : gm_format(&now.arena, "; did you mean %s", nearest);
 }
 
@@ -395,6 +396,7 @@ static const char *const examples[] = {
     "show --values -1,-0.2,0.1,0.9 --bits 2",
     "show MODEL model.layers.0.self_attn.q_proj --row 3",
     "show out/alloc.tsv",
+    "report out",
     "audit quantize_config.json out/scores.tsv",
     "audit out/alloc.tsv out/scores.tsv --budget 2.5"};
 enum { EXAMPLES = sizeof examples / sizeof *examples };
@@ -416,11 +418,30 @@ static const char *label(gm_arena *a, const option *o) {
                                              o->most) : "");
 }
 
-static void print_examples(const gm_command *command, const char *before) {
+/* Text as roff has it; what is of one line is broken. */
+static void print_roff(const char *text) {
+    static const char special[] = "\\-^~'`";
+    static const char *const as[] = {"\\e", "\\-", "\\(ha", "\\(ti", "\\(aq",
+                                     "\\(ga"};
+    int n = strchr(text, '\n') ? -10000 : 0;
+    for (bool first = true; *text; first = *text++ == '\n') {
+        const char *at = strchr(special, *text);
+        n++;
+        if (first && *text == '.') printf("\\&");
+        if (at) printf("%s", as[at - special]);
+        else if (*text == ' ' && n > 55 && text[1] != '.') n = !putchar('\n');
+        else putchar(*text);
+    }
+    printf("\n");
+}
+
+static void print_examples(const gm_command *command, bool roff) {
     for (int i = 0; i < EXAMPLES; i++) {
         const size_t n = strcspn(examples[i], " ");
-        if (strncmp(examples[i], command->name, n) == 0 && !command->name[n])
-            printf("%sgamma %s\n", before, examples[i]);
+        if (strncmp(examples[i], command->name, n) != 0 || command->name[n])
+            continue;
+        printf(roff ? "    gamma " : "  gamma %s\n", examples[i]);
+        if (roff) print_roff(examples[i]);
     }
 }
 
@@ -449,7 +470,7 @@ void gm_options_help(const gm_command *command, bool all) {
     printf("gamma %s %s\n\n%s.\n\n", command->name, command->operands,
            command->summary);
     if (all) printf("%s\n\n", command->about);
-    print_examples(command, "  ");
+    print_examples(command, false);
     printf("\n%s:\n", all ? "Options [default] (range)" : "Most used");
     if (!all) print_often(command);
     for (const option *o = table; all && o < table + ROWS; o++) {
@@ -464,23 +485,6 @@ void gm_options_help(const gm_command *command, bool all) {
         }
     }
     gm_arena_free(&a);
-}
-
-/* Text as roff has it; what is of one line is broken. */
-static void print_roff(const char *text) {
-    static const char special[] = "\\-^~'`";
-    static const char *const as[] = {"\\e", "\\-", "\\(ha", "\\(ti", "\\(aq",
-                                     "\\(ga"};
-    int n = strchr(text, '\n') ? -10000 : 0;
-    for (bool first = true; *text; first = *text++ == '\n') {
-        const char *at = strchr(special, *text);
-        n++;
-        if (first && *text == '.') printf("\\&");
-        if (at) printf("%s", as[at - special]);
-        else if (*text == ' ' && n > 55 && text[1] != '.') n = !putchar('\n');
-        else putchar(*text);
-    }
-    printf("\n");
 }
 
 void gm_options_man(const char *intro, const char *ending) {
@@ -500,7 +504,7 @@ void gm_options_man(const char *intro, const char *ending) {
         printf(".PP\n.nf\n");
         print_roff(c->about);
         printf(".fi\n.PP\n.nf\n");
-        print_examples(c, "    ");
+        print_examples(c, true);
         printf(".fi\n");
     }
     printf(".SH OPTIONS\nWhich commands have it, what it does; [default] "

@@ -57,7 +57,7 @@ is "rows" "$(grep -v '^#' "$t" | cut -f 1,3 | tr '\t\n' ' ;')" "method budget;\
 original -;uniform 2.3;mix 2.3;gamma 2.3;uniform 3;gamma 3;uniform 3.6;mix 3.6;\
 gamma 3.6;"
 is "the command" "$(sed -n 's/^# command //p' "$t")" "gamma run $m --calib \
-data/calib.txt --eval data/test.txt --out DIR --budgets 2.3,3,3.6 --group 64 \
+data/calib.txt --eval data/test.txt --out DIR --budget 2.3,3,3.6 --group 64 \
 --sequences 4 --length 32 --batch 2 --steps 3 --window 64 --windows 4 --no-models"
 
 # ------------------------------------- the mix, worked out from sizes alone: of

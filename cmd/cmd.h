@@ -74,8 +74,8 @@ struct gm_call {
         *allow, *cache, *train_bits, *methods, *search, *scores_from, *rates,
         *step, *state, *tolerance, *max_memory, *isa, *values, *otherwise,
         *proof, *lp_plain;
-    bool frontier, force, certificate, resume, no_models, no_gptq, all, json,
-        quiet, verbose, help, keep_odd;
+    bool frontier, hash, force, certificate, resume, no_models, no_gptq, all,
+        json, quiet, verbose, help, keep_odd;
     int format, paper, match, scale_type;           /* which of the row's names */
     gm_convention in;
     long score_bits, solver_mib, window, windows, evaluations, dump_mb, threads,

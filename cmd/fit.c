@@ -11,7 +11,7 @@ static void run_info(gm_call *call) {
     const gm_config *c = &model->config;
     int64_t linear = 0, all = 0, bytes = 0;
     gm_model_open(&call->arena, call->operand[0], &call->model);
-    gm_model_hash(&call->model);
+    if (call->hash) gm_model_hash(&call->model);
     for (long i = 0; i < model->tensors.count; i++) {
         const gm_tensor *t = model->tensors.tensor + i;
         if (model->used[i])
@@ -40,16 +40,16 @@ static void run_info(gm_call *call) {
     gm_result_row("dtype\t%s",
                   gm_dtype_name(gm_linear_tensor(model, 0, 0)->dtype));
     gm_result_row("files\t%ld", model->tensors.files);
-    gm_result_row("model_hash\t%s", model->hash);
+    if (call->hash) gm_result_row("model_hash\t%s", model->hash);
     gm_result_end(call);
 }
 
 const gm_command gm_command_info = {
-    "info", "MODEL", "What a checkpoint is: architecture, sizes, hash",
+    "info", "MODEL", "What a checkpoint is: architecture and sizes",
     "MODEL is a Hugging Face directory: config.json, model.safetensors or\n"
     "sharded model.safetensors.index.json, tokenizer.json; or the hub's cache\n"
     "of one, models--ORG--NAME.  Presence, type and shape of every tensor that\n"
-    "is used are checked.",
+    "is used are checked; data is read for --hash alone.",
     1, INFO, run_info};
 
 static void run_fit(gm_call *call) {

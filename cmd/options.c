@@ -133,6 +133,8 @@ static const option table[] = {
     {"--certificate", NULL, FLAG, SOLVE, &now.certificate, "every key of the "
      "answer, as --out FILE has them, instead of a summary and grids"},
     {"--glpk-log", NULL, FLAG, SOLVE, &now.solve.verbose, "GLPK's output"},
+    {"--hash", NULL, FLAG, INFO, &now.hash, "also SHA-256 over the tensors, "
+     "model_hash of scores and allocations"},
 
     /* candidates; quantize and eval take what the allocation was made for */
     {"--bits", "LIST", TEXT, RECIPE | SHOW, &now.bits, "candidates b_k, "

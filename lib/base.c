@@ -282,7 +282,7 @@ double gm_uniform(uint64_t seed, uint64_t stream, uint64_t counter) {
 
 /* ----------------------------------------------------------------- SHA-256 */
 
-static const uint32_t sha_k[64] = {
+const uint32_t gm_sha_k[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1,
     0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3,
     0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786,
@@ -315,13 +315,23 @@ static void sha_block(uint32_t h[8], const uint8_t *b) {
         uint32_t a = v[0], e = v[4];
         uint32_t s1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25);
         uint32_t s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
-        uint32_t t1 = v[7] + s1 + ((e & v[5]) ^ (~e & v[6])) + sha_k[t] + w[t];
+        uint32_t t1 = v[7] + s1 + ((e & v[5]) ^ (~e & v[6]));
+        t1 += gm_sha_k[t] + w[t];
         uint32_t t2 = s0 + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
         for (int i = 7; i > 0; i--) v[i] = v[i - 1];
         v[4] += t1;
         v[0] = t1 + t2;
     }
     for (int i = 0; i < 8; i++) h[i] += v[i];
+}
+
+void gm_sha_scalar(uint32_t h[8], const uint8_t *b, size_t n) {
+    for (; n--; b += 64) sha_block(h, b);
+}
+
+static void sha_blocks(uint32_t h[8], const uint8_t *b, size_t n) {
+    if (gm_isa_now() == GM_SCALAR || !gm_sha_x86(h, b, n))
+        gm_sha_scalar(h, b, n);
 }
 
 void gm_sha_begin(gm_sha *sha) {
@@ -333,10 +343,15 @@ void gm_sha_add(gm_sha *sha, const void *data, size_t bytes) {
     const uint8_t *p = data;
     size_t fill = sha->length % 64;
     sha->length += bytes;
-    for (size_t n; bytes; p += n, bytes -= n, fill = 0) {
+    for (size_t n; bytes; p += n, bytes -= n, fill = (fill + n) % 64) {
         n = bytes < 64 - fill ? bytes : 64 - fill;
+        if (n == 64) {              /* as they stand there */
+            n = bytes / 64 * 64;
+            sha_blocks(sha->h, p, n / 64);
+            continue;
+        }
         memcpy(sha->block + fill, p, n);
-        if (fill + n == 64) sha_block(sha->h, sha->block);
+        if (fill + n == 64) sha_blocks(sha->h, sha->block, 1);
     }
 }
 

@@ -22,7 +22,9 @@
 
 #if defined(__x86_64__) && !defined(GM_DOUBLE)
 #define GM_X86 1
+#include <cpuid.h>
 #include <immintrin.h>
+#define TARGET_SHA __attribute__((target("sha,sse4.1")))
 #define TARGET_AVX2 __attribute__((target("avx2,fma")))
 #define TARGET_AVX512 __attribute__((target("avx2,fma,avx512f")))
 #endif
@@ -370,6 +372,64 @@ static const variant *now(void) { return &variants[gm_isa_now()]; }
 
 const char *gm_isa_name(gm_isa isa) {
     return isa < GM_ISA_COUNT ? variants[isa].name : "unknown";
+}
+
+/* ----------------------------------------------------------------- SHA-256
+
+   The 64 rounds of gm_sha_scalar, four at a time: w[i % 4] holds the words 4 i
+   .. 4 i + 3 of the schedule, an instruction does two rounds.  It takes a .. h
+   as a b e f and c d g h, the last word lowest, and gives the new a b e f; the
+   old one is the new c d g h. */
+#ifdef GM_X86
+
+TARGET_SHA static void sha_x86(uint32_t h[8], const uint8_t *b, size_t n) {
+    const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+    __m128i *state = (__m128i *)h, w[4];
+    __m128i t = _mm_shuffle_epi32(_mm_loadu_si128(state), 0xb1);
+    __m128i u = _mm_shuffle_epi32(_mm_loadu_si128(state + 1), 0x1b);
+    __m128i abef = _mm_alignr_epi8(t, u, 8), cdgh = _mm_blend_epi16(u, t, 0xf0);
+    for (; n--; b += 64) {
+        const __m128i before = abef, below = cdgh;
+        for (int i = 0; i < 4; i++)
+            w[i] = _mm_shuffle_epi8(
+                _mm_loadu_si128((const __m128i *)b + i), swap);
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++) {
+            t = _mm_loadu_si128((const __m128i *)gm_sha_k + i);
+            t = _mm_add_epi32(t, w[i % 4]);
+            cdgh = _mm_sha256rnds2_epu32(cdgh, abef, t);
+            abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_srli_si128(t, 8));
+            if (i > 11) continue;
+            t = _mm_alignr_epi8(w[(i + 3) % 4], w[(i + 2) % 4], 4);
+            u = _mm_sha256msg1_epu32(w[i % 4], w[(i + 1) % 4]);
+            w[i % 4] = _mm_sha256msg2_epu32(_mm_add_epi32(t, u),
+                                            w[(i + 3) % 4]);
+        }
+        abef = _mm_add_epi32(abef, before);
+        cdgh = _mm_add_epi32(cdgh, below);
+    }
+    t = _mm_shuffle_epi32(abef, 0x1b);
+    u = _mm_shuffle_epi32(cdgh, 0xb1);
+    _mm_storeu_si128(state, _mm_blend_epi16(t, u, 0xf0));
+    _mm_storeu_si128(state + 1, _mm_alignr_epi8(u, t, 8));
+}
+
+static bool has_sha(void) {
+    static _Atomic int has = -1;
+    unsigned a, b, c, d;
+    if (has < 0)
+        has = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1);
+    return has;
+}
+
+#endif
+
+bool gm_sha_x86(uint32_t h[8], const uint8_t *b, size_t n) {
+#ifdef GM_X86
+    if (has_sha()) return sha_x86(h, b, n), true;
+#endif
+    (void)h, (void)b, (void)n;
+    return false;
 }
 
 /* --------------------------------------------------------- matrix product */

@@ -127,6 +127,11 @@ void gm_sha_begin(gm_sha *sha);
 void gm_sha_add(gm_sha *sha, const void *data, size_t bytes);
 void gm_sha_end(gm_sha *sha, char hex[65]);
 void gm_sha_of(const void *data, size_t bytes, char hex[65]);   /* in one */
+/* What n blocks of 64 bytes do to the state h; and the same by the processor's
+   own instructions: false, it has none. */
+extern const uint32_t gm_sha_k[64];
+void gm_sha_scalar(uint32_t h[8], const uint8_t *b, size_t n);
+bool gm_sha_x86(uint32_t h[8], const uint8_t *b, size_t n);
 void gm_sha_tokens(const int32_t *tokens, long S, long T, char hex[65]);
 
 /* Numbers written by people: the whole of `text`, or GM_EUSAGE naming `what`;

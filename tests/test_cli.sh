@@ -112,6 +112,9 @@ for command in info fit solve check quantize eval run; do
         bad "gamma $command --help-all"; fi
 done
 succeed info data/tiny-qwen2
+succeed info $m --hash
+grep -q "^model_hash	$(sed -n 's/^# model_hash //p' "$w/alloc.tsv")$" "$w/out" &&
+    ok || bad "info --hash: $(tail -n 1 "$w/out")"
 succeed info data/tiny-qwen3 --json
 
 # --bits beside an assignment that knows its candidates; GPTQ candidates of a

@@ -68,7 +68,7 @@ exit $code'
 run() {
     # shellcheck disable=SC2086
     case $1 in
-    info) set -- info "$tiny" ;;
+    info) set -- info "$tiny" --hash ;;
     solve) set -- solve "$s" --bits 2.5 --out "$w/now/alloc.tsv" ;;
     check) set -- check "$alloc" "$s" ;;
     fit) set -- fit "$tiny" $learn --out "$w/now" ;;

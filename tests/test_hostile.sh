@@ -431,8 +431,8 @@ ln -sf "$PWD/$q/$shard" "$w/hub/snapshots/main/$shard"
 succeed info "$w/hub/snapshots/main"
 mkdir -p "$w/hub/refs"
 printf main >"$w/hub/refs/main"
-"$gamma" info "$w/hub" >"$w/a" 2>/dev/null &&
-    "$gamma" info $q >"$w/b" 2>/dev/null && cmp -s "$w/a" "$w/b" && ok ||
+"$gamma" info "$w/hub" --hash >"$w/a" 2>/dev/null &&
+    "$gamma" info $q --hash >"$w/b" 2>/dev/null && cmp -s "$w/a" "$w/b" && ok ||
     bad "a cache of the hub is not its snapshot"
 # a tensor that no model needs, of a type that nobody knows, in a fourth shard
 printf '\0\1\2' >"$w/three"

@@ -116,8 +116,8 @@ done
 for name in hf shards; do
     other=shards
     [ $name = shards ] && other=hf
-    "$gamma" info "$w/new-$name" >"$w/info" 2>"$w/err"
-    "$gamma" info "$w/new-over-$other" 2>"$w/err" | cmp -s - "$w/info" && ok ||
+    "$gamma" info --hash "$w/new-$name" >"$w/info" 2>"$w/err"
+    "$gamma" info --hash "$w/new-over-$other" 2>"$w/err" | cmp -s - "$w/info" && ok ||
         bad "$name over $other is another model: $(cat "$w/err")"
 done
 

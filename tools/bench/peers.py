@@ -510,6 +510,31 @@ def solve(o, table):
                        else ""))
 
 
+# -------------------------------------------------------------------- hash
+
+def hashes(o, table):
+    """SHA-256 of a file of 256 MiB; time of the processor, as processes."""
+    path, mib = os.path.join(o.work, "file"), 256
+    with open(path, "wb") as f:
+        for i in range(mib):
+            f.write(bytes([i]) * 2 ** 20)
+    ours = [o.bench + "/hash", path]
+    for name, peer in (("openssl", ["openssl", "dgst", "-sha256", "-r", path]),
+                       ("sha256sum", ["sha256sum", path]),
+                       ("ours, scalar", [*ours, "scalar"])):
+        if not shutil.which(peer[0]):
+            table.missing("hash", name)
+            continue
+        turns = [(child(ours), child(peer)) for _ in range(o.rounds)]
+        a, b = ([turn[i][0] for turn in turns] for i in (0, 1))
+        same = len({turn[i][1][:64] for turn in turns for i in (0, 1)}) == 1
+        table.row("hash", f"{mib} MiB", 1, f"{statistics.median(a):.4f}", name,
+                  f"{statistics.median(b):.4f}",
+                  f"{statistics.median(y / x for x, y in zip(a, b)):.2f}",
+                  "0" if same else "ANOTHER HASH")
+    os.remove(path)
+
+
 # -------------------------------------------------------------------- gemm
 
 def gemm(o, table):
@@ -593,12 +618,12 @@ def main():
     header(table, o)
     failed = False
     with tempfile.TemporaryDirectory() as o.work:
-        for what, run, needs in (("gemm", gemm, {}),
+        for what, run, needs in (("hash", hashes, {}), ("gemm", gemm, {}),
                                  ("solve", solve, {"numpy": np}),
                                  ("models", model_rows, {
                                      "numpy": np, "torch": torch,
                                      "transformers": transformers})):
-            alone = o.only in ("gemm", "solve")
+            alone = o.only in ("hash", "gemm", "solve")
             if o.only and o.only != what and (alone or what != "models"):
                 continue
             lacking = [name for name, there in needs.items() if not there]

@@ -403,7 +403,7 @@ static void copy(gm_real *to, const gm_real *from, long count) {
 
 void gm_acts_alloc(gm_arena *arena, const gm_config *c, long sequences, long T,
                    bool backward, gm_acts *a) {
-    const long q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    const long hd = c->head_dim, q = c->heads * hd, kv = c->kv_heads * hd;
     *a = (gm_acts){.config = c, .sequences = sequences, .T = T, .room = T,
                    .threads = gm_threads()};
     const struct { gm_real **place; long n; bool wanted; } row[] = {
@@ -431,9 +431,8 @@ void gm_acts_alloc(gm_arena *arena, const gm_config *c, long sequences, long T,
     }
     a->scratch = gm_alloc(arena, (size_t)T, (size_t)a->threads * 2 * TILE *
                                             sizeof(gm_real));
-    const long turned = c->head_dim - c->still;
-    a->cos = gm_alloc(arena, (size_t)T, (size_t)turned * sizeof(gm_real));
-    a->sin = a->cos + T * turned / 2;
+    a->cos = gm_alloc(arena, (size_t)T, (size_t)hd * sizeof(gm_real));
+    a->sin = a->cos + T * hd / 2;
     if (!arena->dry) gm_rope_angles(c, T, NULL, a->cos, a->sin);
 }
 

@@ -118,7 +118,7 @@ int gm_plan_memory(const gm_call *call, gm_planned step[GM_PLAN_STEPS]) {
         kept = (2 * (double)(held(call) * on->T * c->d) + w.head) * real;
     if (p->candidates && w.made)
         step[GM_PLAN_CANDIDATES] = (gm_planned){
-            w.block + w.packed + rounding_memory(call, &w) + 240 * parts,
+            w.block + w.packed + rounding_memory(call, &w) + 400 * parts,
             L * w.packed + 112 * parts + 300};
     if (p->learns)  /* W~, its gradient; 15 numbers a candidate, some a step */
         step[GM_PLAN_FIT].memory =

@@ -370,7 +370,7 @@ uint16_t gm_f32_to_bf16(float x);
 void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out);
 
 /* One tensor, little endian, row-major: bytes in memory, or in a file. */
-enum { GM_MAX_RANK = 64 };     /* torch's and numpy's */
+enum { GM_MAX_RANK = 16 };
 typedef struct {
     const char *name;
     gm_dtype dtype;

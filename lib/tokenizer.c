@@ -890,7 +890,7 @@ gm_tokenizer *gm_tokenizer_open(gm_arena *arena, const char *dir) {
     const gm_status status = gm_try(load, &l, &error);
     gm_arena_free(&l.scratch);
     if (status)
-        gm_fail(status, "%s; token ids made elsewhere: --tokens FILE.npy",
-                error.text);
+        gm_fail(status, "%s%s", error.text, status == GM_EINPUT ?
+                "; token ids made elsewhere: --tokens FILE.npy" : "");
     return t;
 }

@@ -890,7 +890,8 @@ gm_tokenizer *gm_tokenizer_open(gm_arena *arena, const char *dir) {
     const gm_status status = gm_try(load, &l, &error);
     gm_arena_free(&l.scratch);
     if (status)
-        gm_fail(status, "%s%s", error.text, status == GM_EINPUT ?
-                "; token ids made elsewhere: --tokens FILE.npy" : "");
+        gm_fail(status, "%s%s", error.text,
+                status == GM_EINPUT || !gm_exists(t->path)
+                ? "; token ids made elsewhere: --tokens FILE.npy" : "");
     return t;
 }

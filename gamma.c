@@ -337,8 +337,7 @@ static void sweep_block(gm_fit *fit, long l) {
     }
     gm_block_forward(&w->acts, &w->block, w->h, w->student);
     fit->block_E[l] = block_loss(fit);
-    gm_block_backward(&w->acts, &w->block, w->h, w->d_y, &w->grad,
-                      NULL);
+    gm_block_backward(&w->acts, &w->block, w->h, w->d_y, &w->grad, NULL);
     for (int j = 0; j < GM_LINEARS; j++)
         gm_inner(fit->arena, offers + j, w->grad.w[j],
                  fit->g + (l * GM_LINEARS + j) * fit->K);

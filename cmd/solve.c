@@ -23,11 +23,15 @@ _Static_assert(GM_PROOF_NODES == 1000, "as --help says of --proof");
 static const char *const files[] = {"--out", "--proof", "--lp-plain"};
 enum { FILES = sizeof files / sizeof *files };
 
+/* a,b,c, or NULL: there is no list of budgets. */
+static const char *list_of(const gm_call *call) {
+    return call->budgets && strchr(call->budgets, ',') ? call->budgets : NULL;
+}
+
 /* The option that says the budget; call->in: what it counts; the solver. */
 static const char *read_options(gm_call *call) {
     gm_solve_options *o = &call->solve;
-    const char *way = gm_call_way(call, 5), *list = call->budgets;
-    if (list && !strchr(list, ',')) list = NULL;
+    const char *way = gm_call_way(call, 5), *list = list_of(call);
     if (call->frontier && !gm_given("--in")) call->in = GM_BYTES;
     for (int i = 0; i < FILES; i++) {
         const char *to = gm_given(files[i]);
@@ -66,11 +70,12 @@ static void build(solving *s, const char *text) {
     gm_problem_constrain(&call->arena, &call->constraints, &s->problem);
 }
 
-/* The file of an option, with % replaced by one of many budgets, or NULL. */
+/* The file of an option, a % in it replaced by the budget of --budget, or
+   NULL. */
 static const char *file_of(solving *s, const char *option, const char *text) {
     const char *to = gm_given(option);
-    if (!to || !s->call->budgets) return to;
-    const char *hole = strchr(to, '%');
+    const char *hole = to && s->call->budgets ? strchr(to, '%') : NULL;
+    if (!hole) return to;
     return gm_format(&s->call->arena, "%.*s%s%s", (int)(hole - to), to, text,
                      hole + 1);
 }
@@ -155,11 +160,6 @@ static void solve_many(solving *s) {
     const gm_certificate *t = &s->certificate;
     gm_certificate limit = {0};     /* of the last that met one */
     char *list = gm_format(&call->arena, "%s", call->budgets);
-    char *names = gm_format(&call->arena, "%s", call->budgets);
-    for (char *text; (text = strsep(&names, ","));)
-        for (int i = 0; i < FILES; i++)
-            if (gm_given(files[i]))
-                gm_check_output(files[i], file_of(s, files[i], text));
     gm_result_begin("budget\tsize\tslack\tcode_bits\tfile_bytes\tscore\t"
                     "objective\tbound\tgap\tlp_bound\toptimal\tagreed");
     for (char *text; (text = strsep(&list, ","));) {
@@ -221,9 +221,14 @@ static void run_solve(gm_call *call) {
     const char *way = read_options(call);
     s->call = call;
     gm_scores_read(a, call->operand[0], &s->scores);
+    char *list = call->budgets ? gm_format(a, "%s", call->budgets) : NULL;
+    for (char *text; (text = strsep(&list, ","));)
+        for (int i = 0; i < FILES; i++)
+            if (gm_given(files[i]))
+                gm_check_output(files[i], file_of(s, files[i], text));
     s->choice = gm_alloc(a, (size_t)s->scores.M, sizeof *s->choice);
     if (call->frontier) solve_frontier(s);
-    else if (call->budgets && strchr(call->budgets, ',')) solve_many(s);
+    else if (list_of(call)) solve_many(s);
     else solve_one(s, gm_given(way));
 }
 

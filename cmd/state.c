@@ -205,8 +205,8 @@ static void refuse_other(gm_arena *arena, const gm_fit *fit,
         if (was && strcmp(was, k->value) != 0 && input == (i >= (long)asked.count)
             && !gm_name_matches("version,model,score", k->name))
             gm_bad(t->path, "belongs to another run: its %s was %s, here it is "
-                   "%s; give that again to go on, or leave out --resume to "
-                   "begin anew", name, was, k->value);
+                   "%s; give that again to go on, or leave out --resume "
+                   "(compare: take another --out) to begin anew", name, was, k->value);
     }
 }
 

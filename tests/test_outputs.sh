@@ -386,6 +386,8 @@ cp "$s" "$w/s-3.tsv"
 expect 2 "gamma: --out: $w/s-3.tsv is also an input; expected another file" \
     solve "$w/s-3.tsv" --budgets 2,3 --out "$w/s-%.tsv"
 check [ ! -e "$w/s-2.tsv" ]
+expect 2 "gamma: --out: $w/s-3.tsv is also an input; expected another file" \
+    solve "$w/s-3.tsv" --budget 3 --out "$w/s-%.tsv"
 (printf '# resource cost\nmodule\t2\t3\t4\n'; awk -F '\t' '!/^#/ && $1 != "module" {
     print $1 "\t1\t2\t3" }' "$s") >"$w/cost.tsv"
 expect 2 "gamma: --out: $w/cost.tsv is also an input; expected another file" \

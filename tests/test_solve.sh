@@ -229,6 +229,16 @@ is "--budgets: rows" "$(grep -c proven "$w/out")" 3
 solve "$s" --bits 2.5 --out "$w/a.tsv"
 if cmp -s "$w/a.tsv" "$w/many-2.5.tsv"; then ok; else
     bad "--budgets and --bits differ"; fi
+# one budget by that name is the same as --bits, whatever is written; a % in a
+# name is the budget there too
+for option in --out --proof --lp-plain; do
+    solve "$s" --bits 2.5 $option "$w/one-bits"
+    solve "$s" --budget 2.5 $option "$w/one-budget"
+    same "$w/one-bits" "$w/one-budget"
+    solve "$s" --budget 2.5 $option "$w/one-%"
+    same "$w/one-bits" "$w/one-2.5"
+    rm "$w/one-2.5"
+done
 solve "$s" --budgets 70K,80.5K --in bytes
 is "--in bytes" "$(awk -F '\t' 'NR > 1 && $5 > $1 * 1000' "$w/out" | wc -l |
     tr -d ' ')" 0

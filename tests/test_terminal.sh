@@ -196,4 +196,47 @@ COLUMNS=10 "$gamma" check "$w/run/alloc-2.5.tsv" "$s" --quiet >"$w/narrow"
 COLUMNS=300 "$gamma" check "$w/run/alloc-2.5.tsv" "$s" --quiet >"$w/broad"
 same "$w/narrow" "$w/broad"
 
+# ------------- what README and the helps print is done as it stands, in order
+try=$w/try root=$PWD
+mkdir -p "$try"
+ln -s "$root/$m" "$try/MODEL"
+for name in calib.txt calibration.txt; do
+    ln -s "$root/data/calib.txt" "$try/$name"; done
+ln -s "$root/data/test.txt" "$try/test.txt"
+{
+    sed -e '/^## What you can rely on/q' README.md |
+        sed -n -e ':a' -e '/\\$/{N;s/\\\n *//;ba' -e '}' -e 's/^    \.\/gamma *//p' |
+        sed 's/ *#.*//'
+    for command in $commands; do
+        "$gamma" $command --help | sed -n 's/^  gamma //p'
+    done
+} >"$w/typed"
+text="--sequences 2 --length 32"
+learn="$text --batch 1 --steps 2"
+windows="--window 32 --windows 2"
+while read -r command rest; do
+    case $command in
+    run) more="$learn $windows" ;;
+    fit) more=$learn ;;
+    dump) more="$text --batch 1" ;;
+    refine) more="$text --evaluations 2" ;;
+    plan) more="$text --batch 1" ;;
+    eval) more=$windows ;;
+    compare) rm -f "$try/out/fit.state"     # of another example
+        more="$learn $windows --methods uniform,gamma" ;;
+    baq) more="$text $windows --rate 2" ;;
+    *) more= ;;
+    esac
+    case $rest in
+    *theirs*) cp "$try/ours.safetensors" "$try/theirs.safetensors"
+        cp "$try/ours.tsv" "$try/theirs.tsv" ;;
+    *quantize_config*) cp "$try/out/alloc.tsv" "$try/quantize_config.json" ;;
+    esac
+    # shellcheck disable=SC2086
+    if (cd "$try" && "$root/gamma" $command $rest $more </dev/null \
+        >"$root/$w/out" 2>"$root/$w/err"); then ok; else
+        bad "gamma $command $rest: $?, $(tail -n 1 "$w/err")"; fi
+done <"$w/typed"
+if [ "$(wc -l <"$w/typed")" -ge 40 ]; then ok; else bad "$(cat "$w/typed")"; fi
+
 finish

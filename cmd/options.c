@@ -769,10 +769,10 @@ gm_call *gm_options_read(const gm_command *c, char **argv) {
         gm_fail(GM_EUSAGE, "%s: an argument is missing (usage: gamma %s %s)",
                 c->name, c->name, c->operands);
     if (now.operand[0] && (c->bit == SHOW ? now.operand[1] != NULL
-                           : strncmp(c->operands, "MODEL", 5) == 0))
+                           : strncmp(c->operands, "MODEL", 5) == 0)) {
         check_model(now.operand[0]);
-    if (now.operand[0])
         now.operand[0] = gm_model_dir(&now.arena, now.operand[0]);
+    }
     gm_options_fill();
     if (now.threads) gm_threads_use((int)now.threads);
     while (now.isa && isa < GM_ISA_COUNT &&

@@ -7,7 +7,6 @@
 
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ------------------------------------------------------------- config.json
    What a file says goes into a draft; what it does not say, or says is null,
@@ -581,7 +580,7 @@ void gm_model_open(gm_arena *arena, const char *dir, gm_model *out) {
 
 const char *gm_model_dir(gm_arena *arena, const char *path) {
     const char *ref = gm_format(arena, "%s/refs/main", path);
-    if (access(gm_format(arena, "%s/snapshots", path), F_OK) != 0 ||
+    if (!gm_exists(gm_format(arena, "%s/snapshots", path)) ||
         gm_exists(gm_format(arena, "%s/config.json", path)))
         return path;
     if (!gm_exists(ref))

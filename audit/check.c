@@ -269,10 +269,10 @@ static bool asked_budget(const struct checker *c, const char *text,
 }
 
 static void check_budget(struct checker *c) {
-    const char *convention = get(c, "convention");
+    const int in = gm_convention_of(get(c, "convention"));
     int64_t budget;
-    c->bytes = strcmp(convention, "bytes") == 0;
-    c->ebits = strcmp(convention, "ebits") == 0;
+    c->bytes = in == GM_BYTES;
+    c->ebits = in == GM_EBITS;
     c->exact = strcmp(get(c, "relation"), "=") == 0;
     if (asked_budget(c, get(c, "budget_asked"), &budget))
         claim_int(c, "budget from budget_asked", budget);
@@ -641,9 +641,7 @@ static double own_bound(const struct checker *c) {
 static const gm_scores *scores_for(struct checker *c) {
     gm_budget b = {GM_BITS, gm_sizes_of(c->s, c->choice).code_bits, ""};
     if (c->out->certified) {
-        const char *in = get(c, "convention");
-        b.convention = !strcmp(in, "bits") ? GM_BITS
-                     : !strcmp(in, "ebits") ? GM_EBITS : GM_BYTES;
+        b.convention = (gm_convention)gm_convention_of(get(c, "convention"));
         b.limit = need(c, "budget");
     }
     return gm_scores_at(c->arena, c->s, &b);

@@ -449,12 +449,10 @@ static void read_tsv(reading *r) {
         if (a.bytes[m] > 0) k.bytes = a.bytes[m];
         add(r, a.name[m], EXACT, k);
     }
-    const char *in = gm_keys_get(&a.keys, "convention");
-    for (int c = GM_BITS; in && c <= GM_BYTES; c++)
-        if (strcmp(in, gm_convention_name((gm_convention)c)) == 0) {
-            r->out->target = gm_keys_get(&a.keys, "budget_asked");
-            r->out->in = (gm_convention)c;
-        }
+    const int in = gm_convention_of(gm_keys_get(&a.keys, "convention"));
+    if (in < 0) return;
+    r->out->target = gm_keys_get(&a.keys, "budget_asked");
+    r->out->in = (gm_convention)in;
 }
 
 /* Told apart by a member of the file or of its parts; the first decides. */

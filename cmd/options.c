@@ -4,7 +4,6 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
-#include <dirent.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -683,11 +682,10 @@ static void add(paths *list, const char *path) {
 
 /* The files of a directory whose names match. */
 static void add_files(paths *list, const char *dir, const char *patterns) {
-    DIR *all = opendir(dir);
-    for (const struct dirent *e; all && (e = readdir(all));)
-        if (gm_name_matches(patterns, e->d_name))
-            add(list, gm_format(&now.arena, "%s/%s", dir, e->d_name));
-    if (all) closedir(all);
+    long count;
+    const char **name = gm_dir_names(&now.arena, dir, patterns, &count);
+    for (long i = 0; i < count; i++)
+        add(list, gm_format(&now.arena, "%s/%s", dir, name[i]));
 }
 
 static void list_inputs(void) {

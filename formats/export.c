@@ -4,7 +4,6 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "formats.h"
 
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -215,18 +214,13 @@ static bool listed(gm_arena *arena, const char *names, const char *name) {
    shards or in one file, would be taken for this one's. */
 static void remove_older(const writing *w, const char *names) {
     gm_arena *arena = w->arena;
-    const char *may = gm_export_names(arena, w->candidates->model), *gone = "";
-    DIR *all = opendir(w->dir);
-    for (const struct dirent *e; all && (e = readdir(all));)
-        if (!listed(arena, names, e->d_name) &&
-            gm_name_matches(may, e->d_name))
-            gone = gm_format(arena, "%s%s,", gone, e->d_name);
-    if (all) closedir(all);
+    long count;
+    const char **name = gm_dir_names(
+        arena, w->dir, gm_export_names(arena, w->candidates->model), &count);
     gm_remove_file(arena, gm_format(arena, "%s/config.json", w->dir));
-    char *rest = gm_format(arena, "%s", gone);
-    for (char *name; (name = strsep(&rest, ","));)
-        if (*name)
-            gm_remove_file(arena, gm_format(arena, "%s/%s", w->dir, name));
+    for (long i = 0; i < count; i++)
+        if (!listed(arena, names, name[i]))
+            gm_remove_file(arena, gm_format(arena, "%s/%s", w->dir, name[i]));
 }
 
 int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,

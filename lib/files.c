@@ -6,6 +6,7 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "lib.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -32,6 +33,21 @@ bool gm_same_file(const char *a, const char *b) {
 
 bool gm_exists(const char *path) {
     return access(path, F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
+const char **gm_dir_names(gm_arena *arena, const char *dir,
+                          const char *patterns, long *count) {
+    const char **name = NULL;
+    size_t n = 0, room = 0;
+    DIR *all = opendir(dir);
+    for (const struct dirent *e; all && (e = readdir(all));) {
+        if (!gm_name_matches(patterns, e->d_name)) continue;
+        name = gm_grow(arena, name, n, &room, sizeof *name);
+        name[n++] = gm_format(arena, "%s", e->d_name);
+    }
+    *count = all ? (long)n : -1;
+    if (all) closedir(all);
+    return name;
 }
 
 /* ------------------------------------------------------------------ inputs */

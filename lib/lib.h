@@ -292,6 +292,9 @@ const char *gm_link_end(gm_arena *arena, const char *path);
 /* A regular file, or nothing there yet. */
 bool gm_is_file(const char *path);
 /* Removes what a path leads to, if that is a file. */
+/* What a directory holds whose names match; -1: it cannot be read. */
+const char **gm_dir_names(gm_arena *arena, const char *dir,
+                          const char *patterns, long *count);
 void gm_remove_file(gm_arena *arena, const char *path);
 
 void gm_make_dir(const char *path); /* and its parents */
@@ -687,6 +690,7 @@ typedef struct {
     const char *text;
 } gm_budget;
 const char *gm_convention_name(gm_convention convention); /* "bits" ... */
+int gm_convention_of(const char *name);     /* -1: none of these, or NULL */
 /* "50M": 50 * 10^6, at least 1; false: no such number. */
 bool gm_is_bytes(const char *text, int64_t *out);
 gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,

@@ -547,6 +547,12 @@ const char *gm_convention_name(gm_convention convention) {
     return convention_name[convention];
 }
 
+int gm_convention_of(const char *name) {
+    for (int c = GM_BITS; name && c <= GM_BYTES; c++)
+        if (strcmp(name, convention_name[c]) == 0) return c;
+    return -1;
+}
+
 bool gm_is_bytes(const char *text, int64_t *out) {
     static const struct { const char *suffix; int64_t unit; } table[] = {
         {"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30},

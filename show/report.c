@@ -4,7 +4,6 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "show.h"
 
-#include <dirent.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -62,18 +61,12 @@ static int by_size(const void *a, const void *b) {
 
 /* Figures of a report before this one go. */
 static void read_allocs(page *p) {
-    const char **name = NULL;
-    size_t count = 0, room = 0;
-    DIR *all = opendir(p->dir);
-    if (!all) gm_fail(GM_EIO, "%s: cannot open this directory", p->dir);
-    for (const struct dirent *e; (e = readdir(all));) {
-        if (!gm_name_matches("report-*.svg,alloc*.tsv", e->d_name)) continue;
-        name = gm_grow(p->arena, name, count, &room, sizeof *name);
-        name[count++] = gm_format(p->arena, "%s", e->d_name);
-    }
-    closedir(all);
-    p->alloc = gm_alloc(p->arena, count, sizeof *p->alloc);
-    for (size_t i = 0; i < count; i++) {
+    long count;
+    const char **name = gm_dir_names(p->arena, p->dir,
+                                     "report-*.svg,alloc*.tsv", &count);
+    if (count < 0) gm_fail(GM_EIO, "%s: cannot open this directory", p->dir);
+    p->alloc = gm_alloc(p->arena, (size_t)count, sizeof *p->alloc);
+    for (long i = 0; i < count; i++) {
         gm_allocation *a = p->alloc + p->allocs;
         if (*name[i] == 'r') {
             gm_remove_file(p->arena, in_dir(p, name[i]));
@@ -257,9 +250,9 @@ static void write_sizes(page *p) {
 
 static void write_curve(page *p) {
     const long last = p->table.rows - 1;
-    const char *left, *in = last < 0 ? "bits" : p->row[last]->convention;
-    gm_convention axis = GM_BYTES;
-    while (axis > GM_BITS && strcmp(in, gm_convention_name(axis)) != 0) axis--;
+    const char *left;
+    const int in = last < 0 ? -1 : gm_convention_of(p->row[last]->convention);
+    const gm_convention axis = in < 0 ? GM_BITS : (gm_convention)in;
     gm_plot plot = gm_comparison_series(p->arena, p->row, p->table.rows, axis,
                                         DRAWN, &left);
     plot.label[2] = p->on;
@@ -390,9 +383,7 @@ static void write_certificates(page *p) {
     for (long i = 0; i < p->allocs; i++) {
         const gm_keys *keys = &p->alloc[i].keys;
         const char *is = gm_keys_get(keys, "optimal");
-        const char *in = gm_keys_get(keys, "convention");
-        int c = GM_BYTES;
-        while (c && in && strcmp(in, gm_convention_name((gm_convention)c))) c--;
+        const int in = gm_convention_of(gm_keys_get(keys, "convention"));
         say(p, "<p data-from=\"%s\"><b>%s</b> ", p->alloc[i].path,
             p->alloc[i].path);
         if (!is) {
@@ -400,7 +391,7 @@ static void write_certificates(page *p) {
             continue;
         }
         fill(p, keys, "for {budget_asked} {convention}: ");
-        fill(p, keys, taken[c]);
+        fill(p, keys, taken[in < 0 ? GM_BITS : in]);
         fill(p, keys, " are taken, {slack} left. Scores times 2 to the power "
              "{score_shift}, rounded, add up to {objective}; no choice within "
              "the budget has less than {bound}, ");

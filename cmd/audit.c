@@ -30,8 +30,9 @@ static void measure(auditing *x) {
     gm_arena *a = &x->call->arena;
     const gm_scores *s = &x->all;
     gm_scores *t = &x->some;
-    gm_budget own = {GM_BITS, 0, ""};
-    for (long m = 0; m < s->M; m++) own.limit += x->file.module[m].codes;
+    for (long m = 0; m < s->M; m++)
+        x->sizes.code_bits += x->file.module[m].codes;
+    const gm_budget own = {GM_BITS, x->sizes.code_bits, ""};
     const double *score = gm_scores_at(a, s, &own)->score;
     gm_scores_new(a, s->M, s->K, s->bits, t);
     t->path = s->path;
@@ -46,7 +47,6 @@ static void measure(auditing *x) {
         const int64_t theirs = k < 0 ? -1 : s->bytes[m * s->K + k];
         const int64_t bytes = g->bytes >= 0 ? g->bytes : theirs >= 0 ? theirs
                             : (g->codes + 7) / 8;
-        x->sizes.code_bits += g->codes;
         x->sizes.file_bytes += bytes;
         x->scored.file_bytes += k < 0 ? bytes : theirs;
         x->resized += k >= 0 && bytes != theirs;

@@ -18,6 +18,7 @@ enum {
     REPORT = 32768, COMMANDS_END = 65536
 };
 enum { GM_OPTIONS = 128, GM_OPERANDS = 2 };
+enum { GM_HF, GM_PACKED };              /* --format; then layouts by name */
 
 typedef struct gm_call gm_call;
 typedef struct {

@@ -784,7 +784,7 @@ gm_call *gm_options_read(const gm_command *c, char **argv) {
         if (now.given[i] && table[i].kind == WRITE) {
             const char kind = *table[i].value;  /* DIR, FILE; PATH of either */
             if (strcmp(now.given[i], GM_STANDARD) == 0 &&
-                (kind == 'D' || (kind == 'P' && now.format != 1)))
+                (kind == 'D' || (kind == 'P' && now.format != GM_PACKED)))
                 gm_fail(GM_EUSAGE, "%s: expected a directory, found - "
                         "(standard output)", table[i].name);
             gm_check_output(table[i].name, now.given[i]);

@@ -14,22 +14,21 @@ static void tell_errors(const gm_call *call, const gm_layout *layout) {
 }
 
 static void run_quantize(gm_call *call) {
-    static const char *const names[] = {"hf", "packed", "mlx",
-                                        "compressed-tensors", "gptq"};
     gm_arena *a = &call->arena;
-    const bool packed = call->format == 1, other = call->format > 1;
-    const char *type = gm_given("--scale-type");
+    const bool packed = call->format == GM_PACKED;
+    const bool other = call->format > GM_PACKED;
+    const char *type = gm_given("--scale-type"), *name = gm_given("--format");
     gm_layout layout;
     if ((type || call->keep_odd) && !other)
         gm_fail(GM_EUSAGE, "%s: belongs to --format mlx, compressed-tensors "
                 "or gptq, found %s", type ? "--scale-type" : "--keep-odd",
-                names[call->format]);
+                name ? name : "hf");
     gm_model_open(a, call->operand[0], &call->model);
     if (!packed && !gm_same_file(call->out, call->operand[0]))
         gm_check_names(call->out, gm_export_names(a, &call->model));
     gm_call_chosen(call);
     if (other)
-        gm_layout_plan(a, names[call->format], &call->candidates, call->choice,
+        gm_layout_plan(a, name, &call->candidates, call->choice,
                        type ? (gm_dtype)call->scale_type : GM_OTHER,
                        call->keep_odd, &layout);
     int64_t bytes = packed

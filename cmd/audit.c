@@ -179,7 +179,8 @@ static void print_names(const auditing *x) {
 static void run_audit(gm_call *call) {
     gm_arena *a = &call->arena;
     auditing *x = gm_alloc(a, 1, sizeof *x);
-    const bool given = call->budgets || call->bits || call->ebits || call->bytes;
+    const bool given = call->budgets || call->bits || call->ebits ||
+                       call->bytes;
     x->given = given ? gm_given(gm_call_way(call, 4)) : NULL;
     x->call = call;
     gm_scores_read(a, call->operand[1], &x->all);

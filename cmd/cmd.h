@@ -77,7 +77,7 @@ struct gm_call {
         *proof, *lp_plain;
     bool frontier, hash, force, certificate, resume, no_models, no_gptq, all,
         json, quiet, verbose, help, keep_odd;
-    int format, paper, match, scale_type;           /* which of the row's names */
+    int format, paper, match, scale_type;       /* which of the row's names */
     gm_convention in;
     long score_bits, solver_mib, window, windows, evaluations, dump_mb, threads,
         row, nth;

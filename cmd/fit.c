@@ -48,8 +48,8 @@ const gm_command gm_command_info = {
     "info", "MODEL", "What a checkpoint is: architecture and sizes",
     "MODEL is a Hugging Face directory: config.json, model.safetensors or\n"
     "sharded model.safetensors.index.json, tokenizer.json; or the hub's cache\n"
-    "of one, models--ORG--NAME.  Presence, type and shape of every tensor that\n"
-    "is used are checked; data is read for --hash alone.",
+    "of one, models--ORG--NAME.  Presence, type and shape of every tensor\n"
+    "that is used are checked; data is read for --hash alone.",
     1, INFO, run_info};
 
 static void run_fit(gm_call *call) {

@@ -263,8 +263,8 @@ void gm_talk(const gm_call *call, const char *format, ...) {
     fprintf(stderr, "%s\n", text);
 }
 
-/* One line, rewritten, on a terminal, by a command of several stages over all of
-   them; elsewhere a line every 30 seconds. */
+/* One line, rewritten, on a terminal, by a command of several stages over all
+   of them; elsewhere a line every 30 seconds. */
 static void progress(void *context, const char *what, long done, long total) {
     static const char *now;
     static double start, last;

@@ -78,8 +78,8 @@ static const option table[] = {
      "a,b,c: each solved exactly from the same scores, in the convention --in",
      "2.25,2.5,3,3.5", .was = "--budgets"},
     {"--budget", "B", TEXT, SOLVE | REFINE | CHECK | AUDIT, &now.budgets,
-     "B > 0, in the convention --in; also several, a,b,c (solve: one line each; "
-     "refine: anchors, between whose scores solve interpolates)",
+     "B > 0, in the convention --in; also several, a,b,c (solve: one line "
+     "each; refine: anchors, between whose scores solve interpolates)",
      .was = "--budgets"},
     {"--in", "bits|ebits|bytes", NAME, RUNS | COMPARE | SOLVE | REFINE | CHECK
      | AUDIT, &now.in, "what budgets count: sum n_m b_k <= floor(B N), average "
@@ -410,7 +410,7 @@ static int fit(const char *text, size_t columns) {
     return (int)cut;
 }
 
-/* What every form of help says of an option, " [default] (range)" at its end. */
+/* What every form of help says of an option, its default, its range. */
 static const char *label(gm_arena *a, const option *o) {
     return gm_format(a, "%s%s%s%s%s%s%s", o->name, o->value ? " " : "",
                      o->value ? o->value : "", o->fallback ? " [" : "",
@@ -563,11 +563,12 @@ void gm_options_complete(bool zsh) {
         if (zsh) print_quoted(c->summary, "\\");
         if (zsh) printf("'");
     }
-    printf(zsh ? ")\n(( CURRENT == 2 )) && { _describe command names; return }\n"
-           "shift words; (( CURRENT-- ))\ncase $name in\n"
+    printf(zsh ? ")\n(( CURRENT == 2 )) && { _describe command names; return "
+           "}\nshift words; (( CURRENT-- ))\ncase $name in\n"
            : "'\n    [ \"$COMP_CWORD\" = 1 ] || case ${COMP_WORDS[1]} in\n");
     for (int i = 0; gm_commands[i]; i++) {
-        printf(zsh ? "%s) _arguments" : "    %s) words='", gm_commands[i]->name);
+        printf(zsh ? "%s) _arguments" : "    %s) words='",
+               gm_commands[i]->name);
         for (const option *o = table; o < table + ROWS; o++) {
             if (!(o->commands & gm_commands[i]->bit)) continue;
             if (zsh) print_argument(&a, o);
@@ -601,7 +602,8 @@ const char *gm_options_text(const gm_call *call) {
     static const char idle[] = "--resume,--max-memory,--cache";
     const char *text = gm_format(&now.arena, "gamma %s", call->command->name);
     for (int i = 0; i < GM_OPERANDS && call->operand[i]; i++)
-        text = gm_format(&now.arena, "%s %s", text, gm_quoted(call->operand[i]));
+        text = gm_format(&now.arena, "%s %s", text,
+                         gm_quoted(call->operand[i]));
     for (int i = 0; i < ROWS; i++)
         if (call->given[i] && table[i].commands != ALL &&
             !gm_name_matches(idle, table[i].name))
@@ -721,7 +723,7 @@ void gm_check_names(const char *dir, const char *names) {
         gm_check_output("--out", found.path[i]);
 }
 
-/* What is often given as a checkpoint and is none: a file, a name on the hub. */
+/* What is often given as a checkpoint and is none: a file, a name of a hub. */
 static void check_model(const char *path) {
     const char *name = gm_base_name(path);
     const int owner = (int)(name - path) - 1;

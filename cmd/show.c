@@ -308,7 +308,7 @@ const gm_command gm_command_show = {
     "--values, or a row of a linear module of MODEL (its full name): lo, hi,\n"
     "scale before and after fp16, zero, codes, values, errors, by RTN; with\n"
     "--quantizer gptq --calib FILE beside it GPTQ, column by column, with\n"
-    "what each error moves on.  Of a table a character for each module, a line\n"
-    "for each kind of module, a column for each block: bits as digits (in\n"
+    "what each error moves on.  Of a table a character for each module, a\n"
+    "line for each kind of module, a column for each block: bits as digits (in\n"
     "colour on a terminal unless NO_COLOR is set), sensitivities as bars.",
     2, SHOW, run_show};

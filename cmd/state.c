@@ -192,22 +192,26 @@ static void load_found(const gm_table *t, long steps, gm_learning *l) {
 /* The first option, else input, in which another run's state differs. */
 static void refuse_other(gm_arena *arena, const gm_fit *fit,
                          const gm_table *t) {
-    const char *inputs = "*_hash,candidates,train_bits";
     gm_keys asked = {0};
     describe(arena, fit, false, &asked);
-    for (long i = 0; i < 2 * (long)asked.count; i++) {
-        const gm_key *k = asked.key + i % (long)asked.count;
-        const bool input = gm_name_matches(inputs, k->name);
-        const char *was = gm_table_key(t, gm_format(arena, "asked.%s", k->name));
-        const bool dashes = !gm_name_matches("*_hash,candidates", k->name);
-        char *name = gm_format(arena, "%s%s", dashes ? "--" : "", k->name);
-        for (char *at; (at = strchr(name, '_'));) *at = dashes ? '-' : ' ';
-        if (was && strcmp(was, k->value) != 0 && input == (i >= (long)asked.count)
-            && !gm_name_matches("version,model,score", k->name))
+    for (int inputs = 0; inputs < 2; inputs++)
+        for (const gm_key *k = asked.key; k < asked.key + asked.count; k++) {
+            const char *was = gm_table_key(t, gm_format(arena, "asked.%s",
+                                                        k->name));
+            if (!was || strcmp(was, k->value) == 0 ||
+                gm_name_matches("version,model,score", k->name) ||
+                gm_name_matches("*_hash,candidates,train_bits", k->name) !=
+                    inputs)
+                continue;
+            const bool option = !gm_name_matches("*_hash,candidates", k->name);
+            char *name = gm_format(arena, "%s%s", option ? "--" : "", k->name);
+            for (char *at; (at = strchr(name, '_'));)
+                *at = option ? '-' : ' ';
             gm_bad(t->path, "belongs to another run: its %s was %s, here it is "
                    "%s; give that again to go on, or leave out --resume "
-                   "(compare: take another --out) to begin anew", name, was, k->value);
-    }
+                   "(compare: take another --out) to begin anew", name, was,
+                   k->value);
+        }
 }
 
 void gm_fit_load(gm_arena *arena, gm_fit *fit, gm_learning *l,

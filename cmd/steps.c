@@ -173,7 +173,7 @@ const char *gm_call_way(gm_call *call, int count) {
     if (given != 1)
         gm_fail(GM_EUSAGE, "%s: expected one of %s, found %s",
                 call->command->name, list, given ? "several" : "none");
-    if (gm_given("--in") && strcmp(way, "--budget") && strcmp(way, "--frontier"))
+    if (gm_given("--in") && !gm_name_matches("--budget,--frontier", way))
         gm_fail(GM_EUSAGE, "--in goes with --budget and --frontier; %s says "
                 "it already", way);
     return way;

@@ -135,8 +135,8 @@ bool gm_sha_x86(uint32_t h[8], const uint8_t *b, size_t n);
 void gm_sha_tokens(const int32_t *tokens, long S, long T, char hex[65]);
 
 /* Numbers written by people: the whole of `text`, or GM_EUSAGE naming `what`;
-   which of `count` names it is; floor(decimal * unit), exactly, of any number of
-   digits. */
+   which of `count` names it is; floor(decimal * unit), exactly, whatever the
+   number of digits. */
 long gm_parse_long(const char *what, const char *text, long least, long most);
 double gm_parse_double(const char *what, const char *text, double least,
                        double most);

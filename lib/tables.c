@@ -42,8 +42,8 @@ _Noreturn static void cell_error(const struct row *r, long column,
            strchr(found, ',') ? " with a point, not a comma" : "", found);
 }
 
-/* 0 .. 2^53: so large a file or matrix is a mistake, and sums stay exact.  "3.0"
-   is how pandas writes a column of whole numbers. */
+/* 0 .. 2^53: so large a file or matrix is a mistake, and sums stay exact.
+   "3.0" is how pandas writes a column of whole numbers. */
 static int64_t cell_count(const struct row *r, long column) {
     const char *text = cell(r, column);
     size_t n = strspn(text, "0123456789"), end = n;
@@ -126,7 +126,7 @@ const char **gm_table_modules(gm_arena *arena, const gm_table *table) {
     if (table->rows == 0) gm_bad(table->path, "no modules");
     for (long m = 0; m < table->rows; m++) {
         gm_name_check(table->path, "module", name[m]);
-        if (!*name[m] || *name[m] == '#')   /* which begins a key when written */
+        if (!*name[m] || *name[m] == '#')   /* written, that begins a key */
             gm_bad(table->path, "line %ld: %s module name", table->line[m],
                    *name[m] ? "# before a" : "empty");
         size_t n = strlen(name[m]);
@@ -502,8 +502,8 @@ static int match_bits(const gm_allocation *a, const gm_scores *s, long from,
     const int64_t bytes = s->bytes[m * s->K + k];
     if (a->bytes[from] >= 0 && a->bytes[from] != bytes &&
         !(sizes && strcmp(sizes, "codes") == 0))
-        gm_bad(a->path, "%smodule %s at %d bits: %" PRId64 " bytes, but %s says "
-               "%" PRId64, line_of(a, from).text, s->name[m], a->bits[from],
+        gm_bad(a->path, "%smodule %s at %d bits: %" PRId64 " bytes, but %s "
+               "says %" PRId64, line_of(a, from).text, s->name[m], a->bits[from],
                a->bytes[from], s->path, bytes);
     return k;
 }

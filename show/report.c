@@ -84,7 +84,7 @@ static void read_allocs(page *p) {
 }
 
 /* DIR/frontier.tsv, of the scores: as gamma solve --frontier, within 64 MiB and
-   without a clock. */
+   without a clock; none of scores that are others at each budget. */
 static void make_frontier(page *p) {
     const gm_solve_options o = {.solver = GM_DP, .memory = (size_t)64 << 20};
     const gm_budget budget = {GM_BYTES, 1, "1"};
@@ -92,6 +92,10 @@ static void make_frontier(page *p) {
     gm_frontier f;
     gm_out out;
     char text[32];
+    if (p->scores.anchors) {
+        gm_remove_file(p->arena, in_dir(p, "frontier.tsv"));
+        return;
+    }
     gm_problem_build(p->arena, &p->scores, &budget, 30, &problem);
     gm_frontier_find(p->arena, &problem, &o, &f);
     gm_out_open(p->arena, in_dir(p, "frontier.tsv"), &out);
@@ -350,6 +354,11 @@ static void write_sensitivities(page *p) {
 
 static void write_frontier(page *p) {
     const gm_table *t = &p->frontier;
+    if (!t->columns) {
+        say(p, "<p>None: scores.tsv has other scores at each budget "
+            "(anchors).</p>\n");
+        return;
+    }
     double *x = numbers(p, t, "file_bytes"), *y = numbers(p, t, "score");
     double *at = gm_alloc(p->arena, (size_t)p->allocs, 2 * sizeof *at);
     double *u = at + p->allocs;
@@ -493,8 +502,8 @@ static const struct {
      "c need not be 0 in the end: gamma solve, not learning, keeps the budget.",
      write_learning},
     {"What each module minds", "scores.tsv",
-     "The loss that a number of bits adds, in units of the first step's (of "
-     "gamma refine: nats). 1 to 8: steps of equal ratio; 0: none.",
+     "The loss that a number of bits adds, in units of the first step's. "
+     "1 to 8: steps of equal ratio; 0: none.",
      write_sensitivities},
     {"All budgets", "scores.tsv",
      "Every choice than which none is both smaller and better by the scores.",

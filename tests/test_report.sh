@@ -100,6 +100,16 @@ quick solve "$w/1/scores.tsv" --frontier --solver dp
 cut -f 1,2 "$w/out" >"$w/points"
 grep -v '^#' "$w/1/frontier.tsv" >"$w/stated"
 same "$w/points" "$w/stated"
+# scores that are others at each budget have none, and no older one stays
+mkdir "$w/anchors"
+cp "$w/1/frontier.tsv" "$w/anchors"
+awk -F '\t' -v OFS='\t' 'NR == 1 { print "# anchors 3 1 1 1" }
+    /^#/ { print; next } /^module/ { for (b = 2; b < 5; b++)
+        $0 = $0 OFS b ".score@3"; print; next }
+    { print $0, $6, $9, $12 }' "$w/1/scores.tsv" >"$w/anchors/scores.tsv"
+succeed report "$w/anchors"
+is "a frontier of anchors" "$(grep -c 'None: scores.tsv has other scores' \
+    "$w/anchors/report.html") $(ls "$w/anchors" | grep -c frontier)" "1 0"
 
 # ---------------------------------------------------- compare, fit, solve alone
 # shellcheck disable=SC2086

@@ -798,6 +798,48 @@ static void rco_step(fixture *f, gm_objective *o, const budgeted *p,
     tangent(p, a, first);
 }
 
+/* a_mk = -ln(D_mk + 1e-8), D the mean of (Q_mk - Q_m2)^2. */
+static void first_logits(fixture *f, double *a) {
+    for (long m = 0; m < f->table->M; m++) {
+        const size_t weights = (size_t)f->table->weights[m];
+        gm_real *top = gm_alloc(&f->arena, weights, sizeof *top);
+        gm_real *q = gm_alloc(&f->arena, weights, sizeof *q);
+        gm_candidate_weight(&f->arena, &f->candidates, m / GM_LINEARS,
+                            (int)(m % GM_LINEARS), 2, top);
+        for (int k = 0; k < 3; k++) {
+            double sum = 0;
+            gm_candidate_weight(&f->arena, &f->candidates, m / GM_LINEARS,
+                                (int)(m % GM_LINEARS), k, q);
+            for (size_t i = 0; i < weights; i++)
+                sum += ((double)q[i] - (double)top[i]) *
+                       ((double)q[i] - (double)top[i]);
+            a[m * 3 + k] = -log(sum / (double)weights + 1e-8);
+        }
+    }
+}
+
+/* What is left of the budget goes to single steps of largest a. */
+static void fill_by_definition(const fixture *f, const gm_budget *b,
+                               const double *a, int *x) {
+    for (bool more = true; more;) {
+        double gain = -INFINITY;
+        int to = 0;
+        long best = -1;
+        for (long i = 0; i < f->table->M * 3; i++) {
+            const long m = i / 3;
+            const int k = (int)(i % 3), was = x[m];
+            if (k <= was) continue;
+            x[m] = k;
+            if (size_in(f, GM_BITS, x) <= b->limit &&
+                a[i] - a[m * 3 + was] > gain)
+                gain = a[i] - a[m * 3 + was], best = m, to = k;
+            x[m] = was;
+        }
+        more = best >= 0;
+        if (more) x[best] = to;
+    }
+}
+
 /* Steps of all sequences, from the definition; the budget is kept, and the same
    again with other threads and instructions. */
 static void rco_by_definition(int64_t tenths) {
@@ -816,23 +858,8 @@ static void rco_by_definition(int64_t tenths) {
     CHECK(!objective(&f, &o) && !STATUS(gm_objective_kl_begin(o)) &&
           n <= 256 && S <= 4, "%s", err.text);
     for (long i = 0; i < n; i++) c[i] = t->bits[i % t->K];
-    for (long m = 0; m < t->M; m++) {
-        w[m] = (double)t->weights[m] / (double)t->N;
-        const size_t weights = (size_t)t->weights[m];
-        gm_real *top = gm_alloc(&f.arena, weights, sizeof *top);
-        gm_real *q = gm_alloc(&f.arena, weights, sizeof *q);
-        gm_candidate_weight(&f.arena, &f.candidates, m / GM_LINEARS,
-                            (int)(m % GM_LINEARS), 2, top);
-        for (int k = 0; k < 3; k++) {
-            double sum = 0;
-            gm_candidate_weight(&f.arena, &f.candidates, m / GM_LINEARS,
-                                (int)(m % GM_LINEARS), k, q);
-            for (size_t i = 0; i < weights; i++)
-                sum += ((double)q[i] - (double)top[i]) *
-                       ((double)q[i] - (double)top[i]);
-            a[m * 3 + k] = -log(sum / (double)weights + 1e-8);
-        }
-    }
+    for (long m = 0; m < t->M; m++) w[m] = (double)t->weights[m] / (double)t->N;
+    first_logits(&f, a);
     onto(&p, a, (double)b.limit / (double)t->N);
     for (int i = 0; i < STEPS; i++)
         rco_step(&f, o, &p, &b, i, STEPS, a, first, second);
@@ -842,22 +869,7 @@ static void rco_by_definition(int64_t tenths) {
           err.text);
     CHECK(effort.evaluations == 4 * STEPS, "%g evaluations",
           effort.evaluations);
-    for (bool more = true; more;) {     /* what is left goes to single steps */
-        double gain = -INFINITY;
-        int *x = f.other, to = 0;
-        long best = -1;
-        for (long i = 0; i < n; i++) {
-            const long m = i / 3;
-            const int k = (int)(i % 3), was = x[m];
-            if (k <= was) continue;
-            x[m] = k;
-            if (size_in(&f, GM_BITS, x) <= b.limit && a[i] - a[m * 3 + was] > gain)
-                gain = a[i] - a[m * 3 + was], best = m, to = k;
-            x[m] = was;
-        }
-        more = best >= 0;
-        if (more) x[best] = to;
-    }
+    fill_by_definition(&f, &b, a, f.other);
     CHECK(same(&f, f.choice, f.other), "not the definition's");
     gm_threads_use(2);
     gm_isa_use(GM_SCALAR);

@@ -811,7 +811,8 @@ static void refusals(void) {
     CHECK(STATUS(gm_fit_load(&f.arena, &f.fit, NULL, path)) == GM_EINPUT, "hash");
     snprintf(expected, sizeof expected, "%s: belongs to another run: its "
              "--seed was %ld, here it is 2; give that again to go on, or leave "
-             "out --resume to begin anew", path, (long)golden_options.seed);
+             "out --resume (compare: take another --out) to begin anew", path,
+             (long)golden_options.seed);
     CHECK_TEXT(err.text, expected);
     int32_t *out, few[10] = {0};
     CHECK(STATUS(gm_calibration(&f.arena, few, 10, 3, 4, &out)) == GM_EINPUT,

@@ -322,6 +322,11 @@ void gm_name_check(const char *path, const char *what, const char *name);
 /* Bytes (1..4) of the code point at `at`; 0: not well-formed UTF-8. */
 int gm_utf8(const char *at, const char *end, uint32_t *point);
 int gm_utf8_put(uint32_t point, char *to);      /* writes 1..4 bytes */
+/* The character before `at`, of well-formed text. */
+static inline const char *gm_utf8_back(const char *at) {
+    do at--; while ((*at & 0xC0) == 0x80);
+    return at;
+}
 
 typedef enum {
     GM_JSON_NULL, GM_JSON_BOOL, GM_JSON_NUMBER, GM_JSON_STRING,

@@ -98,12 +98,7 @@ static void push_id(struct work *w, int32_t id) {
     w->id[w->ids++] = id;
 }
 
-/* The character before `at`, the one behind. */
-static const char *back(const char *at) {
-    do at--; while ((*at & 0xC0) == 0x80);
-    return at;
-}
-
+/* The place of the next character. */
 static const char *ahead(const char *at, const char *end) {
     do at++; while (at < end && (*at & 0xC0) == 0x80);
     return at;
@@ -443,12 +438,12 @@ static void find(struct work *w, int pass, const char *text, const char *end) {
         at = stop;
         if (!a) continue;
         if (a->single_word &&
-            ((start > text && one_of(w, t->word, back(start), end)) ||
+            ((start > text && one_of(w, t->word, gm_utf8_back(start), end)) ||
              one_of(w, t->word, stop, end)))
             continue;
         while (a->lstrip && start > done &&
-               one_of(w, t->space, back(start), end))
-            start = back(start);
+               one_of(w, t->space, gm_utf8_back(start), end))
+            start = gm_utf8_back(start);
         if (a->lstrip && start < done) start = done;
         while (a->rstrip && one_of(w, t->space, stop, end))
             stop = ahead(stop, end);

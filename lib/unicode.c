@@ -527,11 +527,6 @@ const gm_regex *gm_regex_new(gm_arena *arena, const char *path,
    `low`. */
 struct gm_fork { const struct op *op; const char *low, *high; };
 
-static const char *back(const char *at) {
-    do at--; while ((*at & 0xC0) == 0x80);
-    return at;
-}
-
 /* Past at most `most` characters of the set; how many in *count. */
 static const char *take(const struct chars *s, const char *at, const char *end,
                         int most, int *count) {
@@ -573,7 +568,7 @@ static const char *run(const gm_regex *r, gm_matcher *m, const struct op *o,
             past = take(&o->set, low, end, o->max == MANY ? MANY :
                         o->max - o->min, &count);
             if (past == low || o->held) break;
-            fork_off(m, (struct gm_fork){o + 1, low, back(past)});
+            fork_off(m, (struct gm_fork){o + 1, low, gm_utf8_back(past)});
             break;
         case FORK: fork_off(m, (struct gm_fork){o + o->to, at, at}); break;
         case JUMP: o += o->to - 1; break;
@@ -599,7 +594,7 @@ static const char *run(const gm_regex *r, gm_matcher *m, const struct op *o,
         o = f->op;
         at = f->high;
         if (f->low == f->high) m->forks--;
-        else f->high = back(f->high);
+        else f->high = gm_utf8_back(f->high);
     }
 }
 

@@ -32,7 +32,7 @@ room_of() {
 
 sources=$(ls ./*.c lib/*.c formats/*.c rivals/*.c audit/*.c show/*.c cmd/*.c | sed 's,^\./,,')
 for file in $sources; do
-    [ -f "$b/${file%.c}.o" ] || { bad "$b/${file%.c}.o is missing"; continue; }
+    [ -f "$b/${file%.c}.o" ] || { bad "$b/${file%.c}.o is missing" >&2; continue; }
     nm "$b/${file%.c}.o" |
         awk -v r="$(room_of "$file")" '$2 ~ /[TDBR]/ { print $3, r }'
 done >"$map"

@@ -165,8 +165,9 @@ static const option table[] = {
     {"--allow", "LIST", TEXT, FIT | DUMP, &now.allow,
      "PATTERN=2,3;PATTERN=4;...: modules (or their last parts) that match, '*' "
      "for anything, have only these candidates"},
-    {"--force", NULL, FLAG, CHOSEN, &now.force,
-     "take these candidates though the allocation was made for others"},
+    {"--force", NULL, FLAG, CHOSEN | RUN, &now.force,
+     "take these candidates though the allocation was made for others; write "
+     "where files are that gamma did not write"},
     {"--cache", "DIR", WRITE, CHOSEN | DUMP | REFINE, &now.cache,
      "of the candidates (beside the allocation, dump, scores)"},
     {"--sequences", "S", WHOLE, LEARN | CHOSEN | BAQ | SHOW, &now.fit.sequences,

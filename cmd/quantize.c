@@ -24,8 +24,10 @@ static void run_quantize(gm_call *call) {
                 "or gptq, found %s", type ? "--scale-type" : "--keep-odd",
                 name ? name : "hf");
     gm_model_open(a, call->operand[0], &call->model);
-    if (!packed && !gm_same_file(call->out, call->operand[0]))
+    if (!packed && !gm_same_file(call->out, call->operand[0])) {
         gm_check_names(call->out, gm_export_names(a, &call->model));
+        if (!call->force) gm_export_check(a, call->out);
+    }
     gm_call_chosen(call);
     if (other)
         gm_layout_plan(a, name, &call->candidates, call->choice,

@@ -96,8 +96,11 @@ static void run_run(gm_call *call) {
     gm_check_names(call->out, "alloc-*.tsv," GM_PAGE);
     const char *names = gm_export_names(a, &call->model);
     char *list = gm_format(a, "%s", call->budgets);
-    for (char *item; (item = strsep(&list, ","));)
-        gm_check_names(gm_format(a, "%s/model-%s", call->out, item), names);
+    for (char *item; (item = strsep(&list, ","));) {
+        const char *dir = gm_format(a, "%s/model-%s", call->out, item);
+        gm_check_names(dir, names);
+        if (!call->force && !call->no_models) gm_export_check(a, dir);
+    }
     gm_call_begin(call);
     begin_stage(call, 2, "learning");
     gm_call_learn(call, &r.scores, hash);

@@ -170,7 +170,7 @@ static int64_t write_shard(writing *w, const char *path, const char *to) {
 }
 
 const char *gm_export_names(gm_arena *arena, const gm_model *model) {
-    const char *names = "model.safetensors,model-*-of-*.safetensors";
+    const char *names = "gamma.sha256,model*.safetensors";
     for (long i = 0; i < model->tensors.files; i++)
         names = gm_format(arena, "%s,%s", names,
                           gm_base_name(model->tensors.file[i]->path));
@@ -188,25 +188,97 @@ static const char *shard_name(const writing *w, long i) {
                      all->files);
 }
 
-/* The files to be written, each between two commas. */
+/* The files to be written, each between two line feeds. */
 static const char *new_names(const writing *w) {
     const gm_model *model = w->candidates->model;
-    const char *names = ",";
+    const char *names = "\n";
     for (long i = 0; i < model->tensors.files; i++)
-        names = gm_format(w->arena, "%s%s,", names, shard_name(w, i));
+        names = gm_format(w->arena, "%s%s\n", names, shard_name(w, i));
     for (size_t i = 0; i < COMPANIONS; i++) {
         const bool index = i == INDEX;
         if (index && w->layout ? model->tensors.files > 1
             : gm_exists(gm_format(w->arena, "%s/%s", model->dir,
                                   companions[i])))
-            names = gm_format(w->arena, "%s%s,", names, companions[i]);
+            names = gm_format(w->arena, "%s%s\n", names, companions[i]);
     }
     return names;
 }
 
-/* NAME is in ",A,B,". */
+/* NAME is in "\nA\nB\n". */
 static bool listed(gm_arena *arena, const char *names, const char *name) {
-    return strstr(names, gm_format(arena, ",%s,", name)) != NULL;
+    return strstr(names, gm_format(arena, "\n%s\n", name)) != NULL;
+}
+
+/* ------------------------------------------------------ whose files are there
+   DIR/gamma.sha256 lists the files of the model in DIR, as `sha256sum -c` reads
+   it.  It comes before the first of them, without config.json and with "-" for
+   hashes; with all, when only config.json is missing.  So what it does not list
+   or what has another hash is not gamma's, however a write ended. */
+
+static const char listing[] = "gamma.sha256";
+
+static void write_list(const writing *w, const char *names,
+                       const gm_out *config) {
+    gm_arena *arena = w->arena;
+    char *list = gm_format(arena, "%s", names + 1), hex[65];
+    gm_out out;
+    gm_out_open(arena, gm_format(arena, "%s/%s", w->dir, listing), &out);
+    for (char *name; *(name = strsep(&list, "\n"));) {
+        const bool last = strcmp(name, companions[CONFIG]) == 0;
+        const char *path = last && config ? config->now
+                         : gm_format(arena, "%s/%s", w->dir, name);
+        strcpy(hex, "-");
+        if (config && gm_is_file(path)) gm_file_hash(path, hex);
+        if (config || !last) gm_out_print(&out, "%s  %s\n", hex, name);
+    }
+    gm_out_commit(&out);
+}
+
+/* NAME without ".partial", which a write that was killed leaves. */
+static const char *whole_name(gm_arena *arena, const char *name) {
+    const char *end = strstr(name, ".partial");
+    return end && !end[8] ? gm_format(arena, "%.*s", (int)(end - name), name)
+                          : name;
+}
+
+/* The list's lines "HASH  NAME"; and of one name the end of its hash. */
+static const char *read_list(gm_arena *arena, const char *dir) {
+    const char *path = gm_format(arena, "%s/%s", dir, listing);
+    return gm_exists(path) ? gm_file_text(arena, path, NULL) : "";
+}
+
+static const char *in_list(gm_arena *arena, const char *list,
+                           const char *name) {
+    return strstr(list, gm_format(arena, "  %s\n", name));
+}
+
+static bool is_ours(gm_arena *arena, const char *dir, const char *list,
+                    const char *name) {
+    const char *whole = whole_name(arena, name);
+    const char *at = in_list(arena, list, whole);
+    char hex[65];
+    if (strcmp(whole, listing) == 0) return true;
+    if (whole != name) return at || strcmp(whole, companions[CONFIG]) == 0;
+    if (!at || at == list || at[-1] == '-') return at > list;
+    gm_file_hash(gm_format(arena, "%s/%s", dir, name), hex);
+    return at - list >= 64 && strncmp(at - 64, hex, 64) == 0;
+}
+
+void gm_export_check(gm_arena *arena, const char *dir) {
+    const char *list = read_list(arena, dir), *first = NULL;
+    long count, others = 0;
+    const char **name = gm_dir_names(arena, dir, "*", &count);
+    for (long i = 0; i < count; i++) {
+        if (strcmp(name[i], ".") == 0 || strcmp(name[i], "..") == 0 ||
+            is_ours(arena, dir, list, name[i]))
+            continue;
+        if (!others++ || strcmp(name[i], first) < 0) first = name[i];
+    }
+    if (others)
+        gm_fail(GM_EUSAGE, "%s: expected nothing there but a model that gamma "
+                "wrote, found %s%s; --force replaces the files of a checkpoint "
+                "and keeps others", dir, first, others == 1 ? ""
+                : gm_format(arena, " and %ld more", others - 1));
 }
 
 /* Before the first weight goes where an older model was: without config.json
@@ -214,13 +286,17 @@ static bool listed(gm_arena *arena, const char *names, const char *name) {
    shards or in one file, would be taken for this one's. */
 static void remove_older(const writing *w, const char *names) {
     gm_arena *arena = w->arena;
+    const char *const kinds = gm_export_names(arena, w->candidates->model);
+    const char *list = read_list(arena, w->dir);
     long count;
-    const char **name = gm_dir_names(
-        arena, w->dir, gm_export_names(arena, w->candidates->model), &count);
+    const char **name = gm_dir_names(arena, w->dir, "*", &count);
     gm_remove_file(arena, gm_format(arena, "%s/config.json", w->dir));
-    for (long i = 0; i < count; i++)
-        if (!listed(arena, names, name[i]))
+    for (long i = 0; i < count; i++) {
+        const char *whole = whole_name(arena, name[i]);
+        if ((gm_name_matches(kinds, whole) || in_list(arena, list, whole)) &&
+            strcmp(name[i], listing) != 0 && !listed(arena, names, name[i]))
             gm_remove_file(arena, gm_format(arena, "%s/%s", w->dir, name[i]));
+    }
 }
 
 int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
@@ -235,11 +311,12 @@ int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
                 "expected another", dir);
     gm_make_dir(dir);
     gm_lock *lock = gm_dir_lock(arena, dir);
-    gm_out map;
+    gm_out map, config;
     writing w = {arena, candidates, choice, modules_of(arena, model), layout,
                  dir, index ? &map : NULL, 0};
     const char *names = new_names(&w);
     remove_older(&w, names);
+    write_list(&w, names, NULL);
     if (index) {
         gm_out_open(arena, gm_format(arena, "%s/%s", dir, companions[INDEX]),
                     &map);
@@ -256,14 +333,19 @@ int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
                      (long long)w.stored);
         gm_out_commit(&map);
     }
-    for (size_t i = 0; i < COMPANIONS; i++) {
-        const char *from = gm_format(arena, "%s/%s", model->dir, companions[i]);
-        const char *to = gm_format(arena, "%s/%s", dir, companions[i]);
-        if (!listed(arena, names, companions[i]) || (layout && i == INDEX))
-            continue;
-        if (layout && i == CONFIG) gm_layout_config(arena, layout, from, to);
-        else gm_copy_file(arena, from, to);
-    }
+    for (size_t i = 0; i < CONFIG; i++)
+        if (listed(arena, names, companions[i]) && !(layout && i == INDEX))
+            gm_copy_file(arena, gm_format(arena, "%s/%s", model->dir,
+                                          companions[i]),
+                         gm_format(arena, "%s/%s", dir, companions[i]));
+    size_t n;
+    const char *text = gm_file_text(arena, gm_format(arena, "%s/config.json",
+                                                     model->dir), &n);
+    gm_out_open(arena, gm_format(arena, "%s/config.json", dir), &config);
+    if (layout) gm_layout_config(arena, layout, text, &config);
+    else gm_out_write(&config, text, n);
+    if (fflush(config.file) == 0) write_list(&w, names, &config);
+    gm_out_commit(&config);
     gm_dir_unlock(lock);
     return bytes;
 }

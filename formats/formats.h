@@ -80,8 +80,9 @@ void gm_layout_fill(gm_arena *arena, gm_layout *layout, const char *name,
                     const gm_packed *q, uint8_t *data);
 const struct row *gm_layout_row(const char *name);      /* "mlx" ... */
 const char *gm_layout_mode(const gm_layout *layout);    /* metadata "format" */
+/* text: of the model's config.json. */
 void gm_layout_config(gm_arena *arena, const gm_layout *layout,
-                      const char *from, const char *to);
+                      const char *text, gm_out *out);
 
 /* ---------------------------------------------------------------- export.c
    Writes quantized models; the bytes of the weight files written. */
@@ -92,7 +93,9 @@ const char *gm_export_names(gm_arena *arena, const gm_model *model);
    by their dequantized candidates, in the checkpoint's dtypes and shards; loads
    in transformers unchanged.  Else as the layout says, bits as planned.
    Of an older model there, config.json goes first and comes last; what only
-   that had goes too. */
+   that had goes too.  gm_export_check refuses a directory with files that are
+   not of a model that was written so: DIR/gamma.sha256 tells. */
+void gm_export_check(gm_arena *arena, const char *dir);
 int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
                             const int *choice, gm_layout *layout,
                             const char *dir, const gm_report *report);

@@ -383,22 +383,19 @@ static void config_gptq(gm_arena *arena, const gm_layout *t, gm_out *out) {
 }
 
 /* The model's own config.json and, as its last members, what was done. */
-void gm_layout_config(gm_arena *arena, const gm_layout *t, const char *from,
-                      const char *to) {
+void gm_layout_config(gm_arena *arena, const gm_layout *t, const char *text,
+                      gm_out *out) {
     void (*const write[])(gm_arena *, const gm_layout *, gm_out *) =
         {config_mlx, config_compressed, config_gptq};
     const long which = t->row - rows;
-    gm_out out;
-    char *text = gm_file_text(arena, from, NULL), *end = strrchr(text, '}');
+    const char *end = strrchr(text, '}');
     while (end > text && strchr(" \t\r\n", end[-1])) end--;
-    gm_out_open(arena, to, &out);
-    gm_out_print(&out, "%.*s", (int)(end - text), text);
+    gm_out_print(out, "%.*s", (int)(end - text), text);
     if (which == MLX) {
-        gm_out_print(&out, ",\n  \"quantization\": ");
-        write[which](arena, t, &out);
+        gm_out_print(out, ",\n  \"quantization\": ");
+        write[which](arena, t, out);
     }
-    gm_out_print(&out, ",\n  \"quantization_config\": ");
-    write[which](arena, t, &out);
-    gm_out_print(&out, "\n}\n");
-    gm_out_commit(&out);
+    gm_out_print(out, ",\n  \"quantization_config\": ");
+    write[which](arena, t, out);
+    gm_out_print(out, "\n}\n");
 }

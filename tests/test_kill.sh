@@ -1,7 +1,7 @@
 #!/bin/sh
 # test_kill.sh: SIGKILL at random moments of fit, quantize (hf, one file and
-# shards, each also over a directory of the other; packed), compare, refine and
-# run.  Claims: after each kill every file is the whole old one or the whole
+# shards, each also over a directory of the other, one over another layout, and
+# that over shards; packed), compare, refine and run.  Claims: after each kill every file is the whole old one or the whole
 # new one, apart from PATH.partial, which later runs take over; a directory with
 # a config.json is all old or all new, and so is a model with its alloc.tsv; the
 # same command
@@ -47,7 +47,9 @@ run() {
     # shellcheck disable=SC2086
     case $name in
     fit) set -- fit $m $learn --steps 40 $resume --out "$dir" ;;
-    hf | over-shards) set -- quantize $m --alloc "$w/new.tsv" $at --out "$dir" ;;
+    hf | over-shards | over-mlx) set -- quantize $m --alloc "$w/new.tsv" $at \
+        --out "$dir" ;;
+    mlx) set -- quantize $m --alloc "$w/new.tsv" $at --format mlx --out "$dir" ;;
     shards | over-hf) set -- quantize data/tiny-qwen2 --alloc "$w/qwen2.tsv" \
         --cache "$w/qwen2" --out "$dir" ;;
     packed) set -- quantize $m --alloc "$w/new.tsv" $at --format packed \
@@ -76,6 +78,8 @@ must() {
     must $gamma solve "$w/new-fit/scores.tsv" --bits 2.5 --out "$w/new.tsv"
     must $gamma solve "$w/new-fit/scores.tsv" --bits 3.5 --out "$w/old.tsv"
     must $gamma quantize $m --alloc "$w/old.tsv" $at --out "$w/old-hf"
+    must $gamma quantize $m --alloc "$w/old.tsv" $at --format mlx \
+        --out "$w/old-over-mlx"
     mkdir "$w/old-packed"
     must $gamma quantize $m --alloc "$w/old.tsv" $at --format packed \
         --out "$w/old-packed/model"
@@ -88,6 +92,7 @@ must() {
     done
     cp -r "$w/old-hf" "$w/old-over-hf"
     cp -r "$w/old-shards" "$w/old-over-shards"
+    cp -r "$w/old-shards" "$w/old-mlx"
     mkdir "$w/old-refine"
     cp "$w/old-fit/scores.tsv" "$w/old-refine"
     must $gamma compare $m $learn --steps 9 --text data/test.txt $window \
@@ -96,7 +101,8 @@ must() {
         --budgets 2.5,3 --quiet --out "$w/old-run"
 }
 hash=none
-for name in fit hf shards over-hf over-shards packed compare refine run; do
+for name in fit hf shards over-hf over-shards over-mlx mlx packed compare \
+    refine run; do
     rm -rf "$w/new-$name"
     cp -r "$w/old-$name" "$w/new-$name"
     began=$(date +%s%N)
@@ -120,6 +126,7 @@ for name in hf shards; do
     "$gamma" info --hash "$w/new-over-$other" 2>"$w/err" | cmp -s - "$w/info" && ok ||
         bad "$name over $other is another model: $(cat "$w/err")"
 done
+diff -r "$w/new-hf" "$w/new-over-mlx" >"$w/out" && ok || bad "$(cat "$w/out")"
 
 # ----------------------------------------------------------------- the verdict
 # What holds the seconds of the clock: compared without them.
@@ -142,6 +149,7 @@ whole() {
     */learning.tsv) cmp -s -n "$(wc -c <"$1")" "$1" "$w/new-$name/learning.tsv" &&
         [ "$(tail -c 1 "$1" | wc -l)" -eq 1 ] ;;
     */compare.svg) [ "$(tail -n 1 "$1")" = "</svg>" ] ;;
+    */gamma.sha256) ! grep -qv '^-  ' "$1" ;;   # of a model being written
     *) false ;;
     esac
 }
@@ -252,7 +260,7 @@ kill_all() {
         # the rows of a comparison stand in the order they were measured in;
         # shards of an older model that the new one has not stay there
         case $1$((settled % 2)) in
-        compare* | over-* | *1) cp -r "$w/old-$1" "$w/now" ;;
+        compare* | over-* | mlx* | *1) cp -r "$w/old-$1" "$w/now" ;;
         esac
         mkdir -p "$w/now"
     done
@@ -266,7 +274,7 @@ kill_all() {
 
 # between the weights and config.json, at each other operation: by chance a
 # kill seldom comes there
-for name in hf over-hf over-shards; do
+for name in hf over-hf over-shards over-mlx mlx; do
     id=$(echo $name | tr - _)
     eval "n=\$((calls_$id - 40)) calls=\$calls_$id"
     while [ $n -lt "$calls" ]; do
@@ -287,6 +295,8 @@ kill_all hf $((kills * 3 / 20))
 kill_all shards $((kills * 2 / 20))
 kill_all over-hf $((kills * 2 / 20))
 kill_all over-shards $((kills * 2 / 20))
+kill_all over-mlx $((kills / 20))
+kill_all mlx $((kills / 20))
 kill_all packed $((kills * 2 / 20))
 kill_all refine $((kills / 20))
 kill_all compare $((kills * 5 / 20))

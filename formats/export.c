@@ -265,9 +265,9 @@ static bool is_ours(gm_arena *arena, const char *dir, const char *list,
 }
 
 void gm_export_check(gm_arena *arena, const char *dir) {
-    const char *list = read_list(arena, dir), *first = NULL;
     long count, others = 0;
-    const char **name = gm_dir_names(arena, dir, "*", &count);
+    const char **name = gm_dir_names(arena, dir, "*", &count), *first = NULL;
+    const char *list = count > 0 ? read_list(arena, dir) : "";
     for (long i = 0; i < count; i++) {
         if (strcmp(name[i], ".") == 0 || strcmp(name[i], "..") == 0 ||
             is_ours(arena, dir, list, name[i]))

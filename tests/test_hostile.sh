@@ -165,9 +165,9 @@ expect 1 "gamma: $w/model: block 0: the gradient of step 1 is not finite" \
 # a weight of 65504, the largest of float16, that a candidate rounds up
 model "$up" 0 '\377\173'
 LC_ALL=C sed -i 's/"BF16"/ "F16"/g' "$w/model/model.safetensors"
-expect 1 "gamma: $w/new/model.safetensors: tensor \"$up\": element 0 of shape [256, 128] is infinite, expected a finite number" \
-    quantize "$w/model" --alloc "$w/any.tsv" --group 64 --bits 2,3,4 --out "$w/new"
-[ -e "$w/new/config.json" ] && bad "a model with an infinite weight" || ok
+expect 1 "gamma: $w/written/model.safetensors: tensor \"$up\": element 0 of shape [256, 128] is infinite, expected a finite number" \
+    quantize "$w/model" --alloc "$w/any.tsv" --group 64 --bits 2,3,4 --out "$w/written"
+[ -e "$w/written/config.json" ] && bad "a model with an infinite weight" || ok
 
 # nothing reaches a linear module: no error to learn from
 model model.norm.weight 0 '\0'
@@ -420,7 +420,7 @@ index=$w/hub/snapshots/main/model.safetensors.index.json
 } >"$w/four.tsv"
 mkdir -p "$w/shards/config.json"
 expect 5 "gamma: $w/shards/config.json: cannot remove: Is a directory" \
-    quantize $q --alloc "$w/four.tsv" --group 32 --out "$w/shards"
+    quantize $q --alloc "$w/four.tsv" --group 32 --out "$w/shards" --force
 rm -rf "$w/hub"
 mkdir -p "$w/hub/blobs" "$w/hub/snapshots"
 cp -r $q "$w/hub/snapshots/main"

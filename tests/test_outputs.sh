@@ -79,7 +79,7 @@ put() {
     'refine --cache') set -- refine "$m" "$s" --tokens $npy $short --bits 2.5 \
         --out "$w/refined.tsv" --cache "$3" ;;
     'quantize --out') set -- quantize "$m" --alloc "$w/alloc.tsv" \
-        --cache "$w/fit" --out "$3" ;;
+        --cache "$w/fit" --out "$3" --force ;;
     'quantize --packed') set -- quantize "$m" --alloc "$w/alloc.tsv" \
         --cache "$w/fit" --format packed --out "$3" ;;
     'quantize --cache') set -- quantize "$m" --alloc "$w/alloc.tsv" \
@@ -88,7 +88,7 @@ put() {
         $window --cache "$3" ;;
     'fit --out') set -- fit "$m" --tokens $npy $learn --out "$3" ;;
     'run --out') set -- run "$m" --tokens $npy $learn --eval-tokens $npy \
-        $window --budgets 3 --out "$3" ;;
+        $window --budgets 3 --out "$3" --force ;;
     'compare --out') set -- compare "$m" --tokens $npy $learn --eval-tokens \
         $npy $window --budgets 3 --methods uniform,baq,gamma --out "$3" ;;
     'baq --out') set -- baq "$m" --tokens $npy $short --rate 2 --out "$3" ;;

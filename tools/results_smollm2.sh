@@ -1,7 +1,7 @@
 #!/bin/sh
 # results_smollm2.sh MODEL CALIB EVAL OUT: the SmolLM2-135M table of
-# docs/results.md.  MODEL is made by tools/make_smollm2.py, CALIB is web text,
-# EVAL the raw WikiText-2 test split.
+# docs/results.md.  MODEL is made by tools/make_model.py smollm2 MODEL --dtype
+# float32, CALIB is web text, EVAL the raw WikiText-2 test split.
 # SPDX-License-Identifier: GPL-3.0-or-later
 set -e
 [ $# -eq 4 ] || { sed -n '2,4p' "$0"; exit 2; }

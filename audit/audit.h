@@ -114,10 +114,14 @@ typedef struct {
     gm_outcome outcome;
     int64_t elements, worst, differing;     /* differing: above tolerance    */
     double ours, theirs, absolute, relative, ulp, tolerance, excess;
-    const char *unit;       /* what `relative` is relative to                */
+    const char *scale;      /* what `relative` is relative to                */
+    double allowed;         /* the tolerance in `unit`: "absolute", "elements"
+                               that may differ, or relative to `scale`       */
+    const char *unit;
     const char *why;        /* derivation of the tolerance                   */
     const char *problem;    /* shapes or types that cannot be compared       */
     const gm_tensor *a, *b;                 /* NULL: absent                  */
+    long from;              /* --block: first element that counts, or -1     */
     int64_t order;          /* place in the computation */
 } gm_verdict;
 
@@ -126,13 +130,16 @@ typedef struct {
     long count, compared, failed, first;    /* first that departs, or -1     */
     const char *message;    /* says what departs first; NULL: nothing        */
     long hints;             /* causes that the data point to, likeliest first */
-    const char *hint[8];
+    const char *hint[12];
+    const char *missing[3]; /* families not compared at all: in ours alone, in
+                               theirs alone, in neither; "": none            */
 } gm_verification;
 
-/* tolerances: "NAME=FACTOR,..." or NULL; NAME may hold '*'.
-   GM_EINPUT: nothing was compared. */
+/* tolerances: "NAME=FACTOR,..." or NULL; NAME may hold '*'.  block: compares
+   what is of that block or of none, of arrays [M, K] its rows, of which theirs
+   may have no others; -1: all.  GM_EINPUT: nothing (of it) was compared. */
 void gm_verify(gm_arena *arena, const gm_tensors *ours,
-               const gm_tensors *theirs, const char *tolerances,
+               const gm_tensors *theirs, const char *tolerances, long block,
                gm_verification *out);
 
 /* "[3, 5]": element i of a tensor. */
@@ -140,6 +147,8 @@ const char *gm_index_text(const gm_tensor *tensor, int64_t i, char text[96]);
 /* How many elements, and all of them in double, whatever their type. */
 long gm_element_count(const gm_tensor *tensor);
 double *gm_elements(gm_arena *arena, const gm_tensor *tensor);
+/* Theirs; of another block's rows, ours. */
+double *gm_theirs(gm_arena *arena, const gm_verdict *v);
 
 /* --------------------------------------------------------------- pattern.c */
 
@@ -178,7 +187,8 @@ void gm_foreign_read(gm_arena *arena, const char *path,
 
 /* ----------------------------------------------------------------- signs.c */
 
-/* Fills out->hint with what usually causes the first departure. */
+/* Fills out->hint with what usually causes the first departure; where there is
+   none, with what agrees but could not show the usual mistakes. */
 void gm_recognise(gm_arena *arena, const gm_tensors *ours,
                   const gm_tensors *theirs, gm_verification *out);
 

@@ -189,11 +189,24 @@ static const struct { const char *of, *when, *words; } mistakes[] = {
 {"*", "", "the runs have different settings: nothing after this can be compared"},
 };
 
+static const struct { const char *of, *when, *words; } untold[] = {
+{"p", "ours*0 + 1/K", "the temperature tau, for theta is the same for all candidates"},
+{"c", "-ours", "its sign, its unit and the weights n_m / N, for c = 0"},
+{"c", "sum(p*bits)/M - train_bits", "the weights n_m / N, for modules have equal shapes or equal p"},
+{"E", "ours*0 + 1", "the sum over blocks, for E is E_0 / E_0 in the first step"},
+{"v", "ours - mu*budget", "the multiplier, for lambda = c = 0: the price of a bit is 0"},
+{"v", "ours - lambda_before*budget", "lambda, for it is 0; rho c is tested"},
+{"v", "ours - rho*c*budget", "rho c, for c = 0; lambda is tested"},
+{"moment1", "ours*tau", "the 1/tau of the softmax's gradient, for tau = 1"},
+{"moment2", "0.001*sq(d)", "the moments of earlier steps, for there are none"},
+{"theta_after", "theta_before - rate*d/abs(d)", "the size of the gradient, for Adam's first step is rate whatever it is"},
+{"lambda_after", "lambda_before", "eta, rho and the sign of lambda's step, for c = 0"},
+};
+
 static const struct { const char *name, *equation; } names[] = {
 {"D", "theirs - ours"},
 {"bad", "size(theirs) - sum(finite(theirs))"},
 {"K", "size(ours)/size(rows(ours))"},
-{"M", "size(rows(p))"},
 {"L", "M/7"},
 {"error", "sqrt(rows(sq(D))/rows(sq(ours)))"},
 {"first", "max(error*(position < 1))"},
@@ -221,7 +234,7 @@ static const struct { const char *name, *equation; } names[] = {
 {"theta", "theta_before - rows(theta_before)/K"},
 {"logs", "ln(theirs) - rows(ln(theirs))/K"},
 {"their_tau", "sum(theta*logs)/sum(sq(logs))"},
-{"share", "n/sum(n)"},
+{"share", "n/sum(n)*size(n)/M"},
 {"soft", "sum(share*rows(p*bits))"},
 {"ee", "rows(sq(student - teacher))"},
 {"yy", "rows(sq(teacher))"},

@@ -26,6 +26,7 @@ typedef struct {
     const char *name;
     array x, y;
     long l;                     /* the number in the name */
+    long from, M;               /* --block: its first element, or -1; rows   */
 } signs;
 
 __attribute__((format(printf, 2, 3)))
@@ -54,7 +55,10 @@ static array number(signs *s, double x) {
 static array elements(signs *s, const gm_tensor *t) {
     const long n = t ? gm_element_count(t) : 0;
     const long columns = n && t->rank > 1 ? (long)t->shape[t->rank - 1] : 1;
-    return (array){n / columns, columns, n ? gm_elements(s->arena, t) : NULL};
+    array a = {n / columns, columns, n ? gm_elements(s->arena, t) : NULL};
+    if (s->from >= 0 && n && a.rows == s->M)        /* of a block its rows */
+        a = (array){GM_LINEARS, columns, a.x + s->from};
+    return a;
 }
 
 __attribute__((format(printf, 2, 3)))
@@ -69,8 +73,10 @@ static array tensor(signs *s, const char *format, ...) {
 static void begin(signs *s, const gm_verdict *v) {
     const char *at = strstr(v->name, "layers.");
     s->name = v->name;
-    s->x = elements(s, v->a);
-    s->y = elements(s, v->b);
+    s->from = v->from;
+    s->M = (long)v->a->shape[0];
+    s->x = s->y = elements(s, v->a);
+    if (s->x.x) s->y.x = gm_theirs(s->arena, v) + (v->from > 0 ? v->from : 0);
     if (!at) at = v->name;
     s->l = strtol(at + strcspn(at, ".") + !!strchr(at, '.'), NULL, 10);
     if (s->l < 0 || s->l > 1000000) s->l = 0;   /* anyone may have written it */
@@ -285,6 +291,10 @@ static array built_in(signs *s, const char *name) {
     if (is(name, "theirs")) return s->y;
     if (is(name, "n")) return weights_of_modules(s);
     if (is(name, "l")) return number(s, (double)s->l);
+    if (is(name, "M")) {
+        const long M = s->from < 0 ? tensor(s, "p").rows : s->M;
+        return M ? number(s, (double)M) : missing;
+    }
     if (is(name, "length") && T) return number(s, (double)T);
     if (is(name, "elsewhere")) return number(s, (double)moved_rows(s));
     if (is(name, "itself")) return number(s, bits_of_theirs(s));
@@ -470,12 +480,37 @@ static void shape_signs(signs *s, const gm_tensor *a, const gm_tensor *b) {
         hint(s, "another model, batch, length, group size or list of bits");
 }
 
+/* Whether an equation gives ours, but for what was allowed. */
+static bool gives_ours(signs *s, const char *text, double tolerance) {
+    const array a = equation(s, text);
+    if (!a.x || a.rows != s->x.rows || a.columns != s->x.columns) return false;
+    for (long i = 0; i < a.rows * a.columns; i++)
+        if (!(fabs(a.x[i] - s->x.x[i]) <= tolerance)) return false;
+    return true;
+}
+
+/* What agrees, and would with a mistake. */
+static void doubt(signs *s) {
+    const char *said = "";
+    for (long i = 0; i < COUNT(untold); i++) {
+        const gm_verdict *v = s->out->verdict, *end = v + s->out->count;
+        while (v < end && !(v->a && v->b && is(v->name, untold[i].of))) v++;
+        if (v == end || is(said, v->name)) continue;
+        begin(s, v);
+        if (!gives_ours(s, untold[i].when, v->tolerance)) continue;
+        hint(s, "%s: %s", said = v->name, untold[i].words);
+    }
+}
+
 void gm_recognise(gm_arena *arena, const gm_tensors *ours,
                   const gm_tensors *theirs, gm_verification *out) {
-    if (out->first < 0) return;
     signs s = {.arena = arena, .ours = ours, .theirs = theirs, .out = out};
-    const gm_verdict *v = out->verdict + out->first;
     out->hints = 0;
+    if (out->first < 0) {
+        doubt(&s);
+        return;
+    }
+    const gm_verdict *v = out->verdict + out->first;
     if (v->problem) {
         shape_signs(&s, v->a, v->b);
         return;

@@ -41,6 +41,16 @@ double *gm_elements(gm_arena *arena, const gm_tensor *t) {
     return x;
 }
 
+double *gm_theirs(gm_arena *arena, const gm_verdict *v) {
+    double *y = gm_elements(arena, v->b);
+    if (v->from < 0) return y;
+    double *x = gm_elements(arena, v->a);
+    const bool whole = v->b->shape[0] == v->a->shape[0];
+    memcpy(x + v->from, y + (whole ? v->from : 0),
+           (size_t)v->elements * sizeof *x);
+    return x;
+}
+
 /* Significant bits of a float type; of integers: as double. */
 static int precision(gm_dtype dtype) {
     return dtype == GM_F32 ? 24 : dtype == GM_F16 ? 11 : dtype == GM_BF16 ? 8
@@ -303,9 +313,9 @@ static rule rule_of(facts *f, const char *name) {
      "powers of a constant: 1e-13 |x|", 0},
     {805, 0, "theta_after", THETA, step, 0, 0, "%g steps of rate min(2, 2 dv / "
      "(tau sqrt(v^))), v^ = moment2 / (1 - beta2^t)", step},
-    {806, 0, "lambda_after", ELEMENT, dl * dp + (f->lambda < 0
+    {806, 0, "lambda_after", ELEMENT, dl * (dp + 1e-13) + (f->lambda < 0
      ? dl * (step - 1) * guess : f->lambda), 1e-12, 0,
-     "lambda_before's + eta rho 8 |dp|", 0},
+     "lambda_before's + 8 eta rho (|dp| + 1e-13)", 0},
     {807, 0, "scores,scores_error", ALL, (G + 1e-8) * f->scores + dv, G, 0,
      "dv + G (|x| + rms + rms of the scores), dv = %.1e", dv},
     {900, 0, "*", ROW, 0, 1e-5, 0, "a name that is not ours: 1e-5 of |x| + its "
@@ -421,7 +431,12 @@ static void measure(pair *p, gm_verdict *v) {
         v->excess = excess;
         v->worst = k;
         v->absolute = d;
-        v->tolerance = t;
+        v->tolerance = v->allowed = t;
+        v->unit = "absolute";
+        if (p->r.scope != THETA && p->r.absolute == 0 && p->r.root == 0) {
+            v->allowed = scale > 0 ? t / scale : p->factor * p->r.relative;
+            v->unit = v->scale;
+        }
         v->relative = d == 0 ? 0 : d / scale;
         v->ulp = p->exact ? d : d / ulp_of(fabs(p->x[k]), p->precision);
         v->ours = p->x[k];
@@ -431,9 +446,9 @@ static void measure(pair *p, gm_verdict *v) {
 
 /* Shapes and types that cannot be compared; NULL: they can. */
 static const char *problem_of(gm_arena *arena, const gm_tensor *a,
-                              const gm_tensor *b) {
+                              const gm_tensor *b, bool part) {
     const gm_shown x = gm_shape_of(a), y = gm_shape_of(b);
-    if (strcmp(x.text, y.text) != 0)
+    if (!part && strcmp(x.text, y.text) != 0)
         return gm_format(arena, "shape: ours %s, theirs %s", x.text, y.text);
     if (a->dtype != GM_OTHER && b->dtype != GM_OTHER) return NULL;
     return gm_format(arena, "%s has a type that cannot be compared; expected "
@@ -459,30 +474,32 @@ static void remember(facts *f, const char *name, const pair *p) {
 }
 
 static void compare(facts *f, const char *tolerances, gm_verdict *v) {
-    v->elements = gm_element_count(v->a);
+    const long n = gm_element_count(v->a);
+    v->elements = v->from < 0 ? n : GM_LINEARS * v->a->shape[1];
     v->outcome = GM_DEPARTS;
     v->excess = HUGE_VAL;
-    v->problem = problem_of(f->arena, v->a, v->b);
+    v->problem = problem_of(f->arena, v->a, v->b, v->from >= 0);
     if (v->problem) return;
     const int a = precision(v->a->dtype), b = precision(v->b->dtype);
     const gm_tensor *m2 = gm_tensor_find(f->ours, "moment2");
     const double given = factor_of(f->arena, tolerances, v);
-    pair p = {.r = rule_of(f, v->name), .n = (long)v->elements,
+    pair p = {.r = rule_of(f, v->name), .n = n,
               .columns = v->a->rank > 1 ? (long)v->a->shape[v->a->rank - 1] : 1,
               .factor = given < 0 ? 1 : given, .precision = a < b ? a : b,
               .exact = v->a->dtype > GM_F64 && v->b->dtype > GM_F64,
               .mixed = v->a->dtype != v->b->dtype};
     v->why = p.r.why;
-    v->unit = unit_name[p.r.scope];
+    v->scale = unit_name[p.r.scope];
     gm_mark mark = gm_arena_mark(f->arena);
     p.x = gm_elements(f->arena, v->a);
-    p.y = gm_elements(f->arena, v->b);
+    p.y = gm_theirs(f->arena, v);
     if (p.r.scope == THETA && m2 && gm_element_count(m2) == p.n)
         p.moment2 = gm_elements(f->arena, m2);
     if (p.exact && p.r.scope == ROW) p.r.relative = 0;
     measure(&p, v);
     bool discrete = p.r.absolute == 0 && p.r.relative == 0 && p.r.root == 0;
-    if ((double)v->differing <= (discrete ? fmax(given, 0) : 0)) {
+    if (discrete) v->allowed = fmax(given, 0), v->unit = "elements";
+    if ((double)v->differing <= (discrete ? v->allowed : 0)) {
         v->outcome = GM_PASSES;
         remember(f, v->name, &p);
     }
@@ -506,23 +523,81 @@ static int by_order(const void *x, const void *y) {
     return strcmp(a->name, b->name);
 }
 
-/* All names of both, in order. */
-static void collect(facts *f, const gm_tensors *theirs,
+/* 1: a tensor is of the block, which teacher.(block + 1) comes out of; -1: of
+   another; 0: of none, or what goes into it. */
+static int of_block(const gm_tensor *t, long block) {
+    long l;
+    int linear;
+    if (gm_name_matches("separable,theta_*,p,g,v,moment*,scores*", t->name))
+        return t->rank == 2 && t->shape[0] % GM_LINEARS == 0 &&
+               t->shape[0] / GM_LINEARS > block;
+    if (!strchr(t->name, '.') || !block_of(t->name, &l, &linear)) return 0;
+    if (l == block && gm_name_matches("teacher.*", t->name)) return 0;
+    l -= gm_name_matches("teacher.*,student.*,loss.*,E.*", t->name);
+    return l == block ? 1 : -1;
+}
+
+/* Where the rows of the block begin in ours [M, K], if theirs has as many or
+   them alone; else -1: another shape. */
+static long first_of(const gm_tensor *a, const gm_tensor *b, long block) {
+    const bool rows = a && b && block >= 0 && !strchr(a->name, '.') &&
+                      of_block(a, block) == 1 && b->rank == 2 &&
+                      a->shape[1] == b->shape[1] &&
+                      (b->shape[0] == GM_LINEARS || b->shape[0] == a->shape[0]);
+    return rows ? block * GM_LINEARS * (long)a->shape[1] : -1;
+}
+
+/* All names of both, in order; block >= 0: without those of others. */
+static void collect(facts *f, const gm_tensors *theirs, long block,
                     gm_verification *out) {
     const long ours = f->ours->count, all = ours + theirs->count;
+    bool there[2] = {block < 0, block < 0};         /* in ours; in both */
     out->verdict = gm_alloc(f->arena, (size_t)all + 1, sizeof *out->verdict);
     for (long i = 0; i < all; i++) {
         const gm_tensor *t = i < ours ? f->ours->tensor + i
                                       : theirs->tensor + i - ours;
         const gm_tensor *a = gm_tensor_find(f->ours, t->name);
-        if (i >= ours && a) continue;
+        const gm_tensor *b = gm_tensor_find(theirs, t->name);
+        const int own = block < 0 ? 0 : of_block(t, block);
+        there[0] |= i < ours && own == 1;
+        there[1] |= i < ours && own == 1 && b;
+        if ((i >= ours && a) || own < 0) continue;
         const int64_t order = rule_of(f, t->name).order;
         out->verdict[out->count++] = (gm_verdict){
             .name = t->name, .outcome = GM_ABSENT, .a = a,
             .family = family_of(f->arena, t->name, order < foreign),
-            .b = gm_tensor_find(theirs, t->name), .order = order};
+            .b = b, .from = first_of(a, b, block), .order = order};
     }
+    if (!there[1])
+        gm_fail(GM_EINPUT, "--block %ld: %s has nothing of that block%s", block,
+                (there[0] ? theirs : f->ours)->file[0]->path,
+                there[0] ? " that ours has" : "; blocks count from 0");
     qsort(out->verdict, (size_t)out->count, sizeof *out->verdict, by_order);
+}
+
+/* Families of which nothing was compared. */
+static void list_missing(gm_arena *arena, gm_verification *v) {
+    static const char families[] =
+        "tokens,step,rho,alpha,tau,eta,rate,train_bits,teacher,detail.*,"
+        "hessian,factor,scales,zeros,codes,dequantized,separable,lambda_before,"
+        "theta_before,p,entropy,c,mixed,student,loss,E.l,E0,E,grad,g,v,moment1,"
+        "moment2,beta1_power,beta2_power,theta_after,lambda_after,scores,"
+        "scores_error";
+    enum { OURS = 1, THEIRS = 2, BOTH = 4 };
+    int in[64] = {0};
+    for (long i = 0; i < v->count; i++) {
+        const gm_verdict *d = v->verdict + i;
+        const int k = gm_name_which(families, d->family);
+        if (k >= 0) in[k] |= d->a ? d->b ? BOTH : OURS : THEIRS;
+    }
+    for (int i = 0; i < 3; i++) v->missing[i] = "";
+    const char *p = families;
+    for (int k = 0, n; *p; k++, p += n + (p[n] == ',')) {
+        n = (int)strcspn(p, ",");
+        const char **to = v->missing + (in[k] & OURS ? 0 : in[k] ? 1 : 2);
+        if (!(in[k] & BOTH))
+            *to = gm_format(arena, "%s%s%.*s", *to, **to ? ", " : "", n, p);
+    }
 }
 
 /* The message about the first departure. */
@@ -541,12 +616,13 @@ static const char *departure(gm_arena *arena, const gm_verification *v) {
 }
 
 void gm_verify(gm_arena *arena, const gm_tensors *ours,
-               const gm_tensors *theirs, const char *tolerances,
+               const gm_tensors *theirs, const char *tolerances, long block,
                gm_verification *out) {
     *out = (gm_verification){.first = -1};
     factor_of(arena, tolerances, NULL);
     facts f = facts_of(arena, ours);
-    collect(&f, theirs, out);
+    collect(&f, theirs, block, out);
+    list_missing(arena, out);
     for (long i = 0; i < out->count; i++) {
         gm_verdict *v = out->verdict + i;
         if (!v->a || !v->b) continue;

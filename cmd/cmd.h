@@ -80,7 +80,7 @@ struct gm_call {
     int format, paper, match, scale_type;       /* which of the row's names */
     gm_convention in;
     long score_bits, solver_mib, window, windows, evaluations, dump_mb, threads,
-        row, nth;
+        row, nth, block;
     gm_constraints constraints;
     gm_solve_options solve;
     gm_recipe recipe;

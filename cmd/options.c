@@ -260,6 +260,9 @@ static const option table[] = {
     {"--tolerance", "LIST", TEXT, VERIFY, &now.tolerance, "NAME=FACTOR,...: "
      "tolerances of these names or families times FACTOR, 0..1e300; of "
      "discrete ones: how many may differ"},
+    {"--block", "L", WHOLE, VERIFY, &now.block, "only what is of block L, from "
+     "0, or of none; THEIRS may have its rows alone, [7, K] for [M, K]", NULL,
+     0, 9999},
     {"--all", NULL, FLAG, VERIFY, &now.all,
      "a row for every tensor instead of one for each family"},
     {"--max-memory", "SIZE", TEXT, RECIPE | REFINE, &now.max_memory, "2G, "

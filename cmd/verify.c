@@ -47,13 +47,14 @@ const gm_command gm_command_dump = {
 
 /* ------------------------------------------------------------------ verify */
 
-/* A tensor, or the worst of a family. */
+/* A tensor, or the worst of a family.  used: the error in its tolerance. */
 static void print_row(const gm_verdict *v, long tensors, long failed) {
-    char cells[192] = "-\t-\t-\t-\t-\t-";
+    char cells[192] = "-\t-\t-\t-\t-\t-\t-\t-";
     if (v->outcome != GM_ABSENT && !v->problem)
-        snprintf(cells, sizeof cells, "%lld\t%lld\t%.3g\t%.3g\t%.3g\t%.3g",
-                 (long long)v->elements, (long long)v->differing, v->absolute,
-                 v->relative, v->ulp, v->tolerance);
+        snprintf(cells, sizeof cells, "%lld\t%lld\t%.3g\t%.3g\t%.3g\t%.3g\t"
+                 "%s\t%.2g", (long long)v->elements, (long long)v->differing,
+                 v->absolute, v->relative, v->ulp, v->allowed, v->unit,
+                 v->excess);
     gm_result_row("%s\t%s\t%ld\t%ld\t%s\t%s", v->family, v->name, tensors,
                   failed, cells, v->outcome == GM_PASSES ? "pass" :
                   v->outcome == GM_DEPARTS ? "FAIL" :
@@ -87,7 +88,8 @@ static void print_table(gm_call *call, const gm_verification *r) {
             s->worst = v[i];
     }
     gm_result_begin("family\ttensor\ttensors\tfailed\telements\tdiffering\t"
-                    "absolute\trelative\tulp\ttolerance\tverdict");
+                    "absolute\trelative\tulp\ttolerance\tunit\tused\t"
+                    "verdict");
     for (s = of; s < of + count; s++)
         if (s->tensors) print_row(s->worst, s->tensors, s->failed);
     gm_result_end(call);
@@ -104,10 +106,21 @@ static void explain(gm_call *call, const gm_verification *r) {
                 "%.3g ulp\n  tolerance %.3g: %s\n  %lld of %lld elements are "
                 "beyond their tolerance", v->name,
                 gm_index_text(v->a, v->worst, index), v->ours, v->theirs,
-                v->absolute, v->relative, v->unit, v->ulp, v->tolerance,
+                v->absolute, v->relative, v->scale, v->ulp, v->tolerance,
                 v->why, (long long)v->differing, (long long)v->elements);
     for (long i = 0; i < r->hints; i++)
         gm_talk(call, "%s %s", i ? "  or:      " : "  cause?   ", r->hint[i]);
+}
+
+/* What exit code 0 does not say. */
+static void print_untested(gm_call *call, const gm_verification *r) {
+    static const char *const where[] = {"in ours alone", "in theirs alone",
+                                        "in neither"};
+    for (int i = 0; i < 3; i++)
+        if (*r->missing[i])
+            gm_talk(call, "not compared, %s: %s", where[i], r->missing[i]);
+    for (long i = 0; !r->message && i < r->hints; i++)
+        gm_talk(call, "not told apart here, %s", r->hint[i]);
 }
 
 static void run_verify(gm_call *call) {
@@ -116,10 +129,12 @@ static void run_verify(gm_call *call) {
     gm_arena *a = &call->arena;
     gm_safetensors_open(a, call->operand[0], &ours);
     gm_safetensors_open(a, call->operand[1], &theirs);
-    gm_verify(a, &ours, &theirs, call->tolerance, &r);
-    if (r.message) gm_recognise(a, &ours, &theirs, &r);
+    gm_verify(a, &ours, &theirs, call->tolerance,
+              gm_given("--block") ? call->block : -1, &r);
+    gm_recognise(a, &ours, &theirs, &r);
     if (r.message) explain(call, &r);
     print_table(call, &r);
+    print_untested(call, &r);
     gm_talk(call, "%ld tensors compared, %ld depart, %ld are in one dump only",
             r.compared, r.failed, r.count - r.compared);
     gm_tensors_close(&theirs);
@@ -129,7 +144,7 @@ static void run_verify(gm_call *call) {
 
 const gm_command gm_command_verify = {
     "verify", "OURS.safetensors THEIRS.safetensors",
-    "Compare two dumps: where does another implementation depart first?",
+    "Compare two dumps: where another implementation departs first",
     "Compares the names that both have, in the order of computation; types\n"
     "may differ, shapes may not.  Each quantity's tolerance is derived from\n"
     "how it is computed (docs/verify.md) and printed with the first tensor\n"

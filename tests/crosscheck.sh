@@ -3,7 +3,8 @@
 # equations and not from the C.  Needs Python with torch; run by
 # `make crosscheck`, not by `make test`.
 #   sh tests/crosscheck.sh GAMMA PYTHON [MODEL TOKENS.npy]
-# On each tiny model, RTN and GPTQ: 50 steps, `gamma verify` on all that steps 1
+# On each tiny model: the first and the last block by the script of docs/verify.md;
+# RTN and GPTQ: 50 steps, `gamma verify` on all that steps 1
 # and 50 saw, and the same bits from two integer programs.  GPTQ codes: see
 # second.py --candidates.  With MODEL: 5 steps of two sequences of 256 tokens,
 # without the weights.
@@ -40,6 +41,26 @@ both() {
             }' "$work/table") tensors agree"
     done
 }
+
+# one MODEL BLOCK BITS: tools/one_block.py
+one() {
+    "$gamma" dump "$1" --calib "$root/data/calib.txt" --sequences 4 \
+        --length 64 --batch 2 --steps 2 --group 32 --train-bits "$3" --detail \
+        --cache "$work" --out "$work/ours.safetensors" --quiet >"$work/log"
+    $python "$root/tools/one_block.py" "$1" "$work/ours.safetensors" "$2" \
+        "$work/block.safetensors"
+    "$gamma" verify "$work/ours.safetensors" "$work/block.safetensors" \
+        --block "$2" --quiet >"$work/table" || {
+        cat "$work/table"
+        echo "crosscheck: $1: block $2 departs"
+        exit 1
+    }
+    echo "$1 block $2: $(grep -c 'pass$' "$work/table") families agree"
+}
+one "$root/data/tiny-llama" 0 2.6
+one "$root/data/tiny-llama" 7 3
+one "$root/data/tiny-qwen2" 0 3.3
+one "$root/data/tiny-qwen3" 5 2.6
 
 tiny="--sequences 4 --length 64 --batch 2 --steps 50 --train-bits 2.75"
 for name in tiny-llama tiny-qwen2 tiny-qwen3; do

@@ -96,9 +96,11 @@ static void copy_close(copy *c) {
     gm_arena_free(&c->arena);
 }
 
+static const char *const *stated;        /* a copy's metadata, or NULL */
+
 static void copy_write(copy *c, const char *path) {
     gm_out out;
-    gm_status s = STATUS(gm_safetensors_begin(&c->arena, path, c->t, c->count, NULL,
+    gm_status s = STATUS(gm_safetensors_begin(&c->arena, path, c->t, c->count, stated,
                                        0, &out));
     for (long i = 0; i < c->count && !s; i++)
         s = STATUS(gm_out_write(&out, c->data[i], c->t[i].bytes));
@@ -166,15 +168,18 @@ typedef struct {
     gm_status status;
 } run;
 
+static long block_asked = -1;           /* --block */
+
 static run *verify(const char *ours, const char *theirs,
                   const char *tolerances) {
     run *v = calloc(1, sizeof *v);
     gm_status s = STATUS(gm_safetensors_open(&v->arena, ours, &v->ours));
     if (!s) s = STATUS(gm_safetensors_open(&v->arena, theirs, &v->theirs));
     CHECK(s == GM_OK, "%s", err.text);
-    v->status = STATUS(gm_verify(&v->arena, &v->ours, &v->theirs, tolerances, &v->r));
+    v->status = STATUS(gm_verify(&v->arena, &v->ours, &v->theirs, tolerances,
+                                 block_asked, &v->r));
     gm_error said = err;
-    if (v->r.failed)
+    if (!v->status)
         s = STATUS(gm_recognise(&v->arena, &v->ours, &v->theirs, &v->r));
     CHECK(s == GM_OK, "%s", err.text);
     err = said;
@@ -211,6 +216,198 @@ static void a_dump_equals_itself(void) {
               "%s: %ld of %ld compared", name, v->r.compared, v->ours.count);
         run_end(v);
     }
+}
+
+/* ---------------------------------------------------------------- one block */
+
+#define ARRAYS "separable,theta_*,p,g,v,moment1,moment2,scores,scores_error"
+
+/* What a program knows that runs one block: of arrays its seven rows. */
+static void only_block(copy *c, long block) {
+    const char *other = block ? "*.layers.0.*,*.0.*,E.1,loss.1,student.1,"
+                                "teacher.0"
+                              : "*.layers.1.*,*.1.*,E.2,loss.2,student.2,"
+                                "teacher.2";
+    filter(c, other, false);
+    for (long i = 0; i < c->count; i++) {
+        if (!gm_name_matches(ARRAYS, c->t[i].name)) continue;
+        c->t[i].shape[0] = 7;
+        c->t[i].bytes = 7 * K * sizeof(double);
+        c->data[i] += block * 7 * K * (long)sizeof(double);
+    }
+}
+
+static void a_block_alone_passes(void) {
+    for (int step = 1; step <= 3; step++)
+        for (long block = 0; block < L; block++) {
+            char name[24];
+            copy c;
+            snprintf(name, sizeof name, "ours%d", step);
+            copy_open(&c, path_of(name));
+            only_block(&c, block);
+            block_asked = block;
+            run *v = verify_copy(&c, name, NULL);
+            CHECK(v->status == GM_OK && v->r.failed == 0 &&
+                  v->r.compared == c.count && v->r.count == c.count,
+                  "step %d, block %ld: %ld of %ld, %ld of ours: %s", step,
+                  block, v->r.compared, c.count, v->r.count, err.text);
+            for (long i = 0; i < v->r.count; i++) {
+                const gm_verdict *d = v->r.verdict + i;
+                CHECK(!gm_name_matches(ARRAYS, d->name) || d->elements == 7 * K,
+                      "%s: %lld elements", d->name, (long long)d->elements);
+            }
+            run_end(v);
+            /* what is of it is not the other's, nor the whole's */
+            block_asked = 1 - block;
+            v = verify_copy(&c, name, NULL);
+            if (block == 0) CHECK(v->status == GM_EDIFFER, "another block");
+            run_end(v);
+            block_asked = -1;
+            v = verify_copy(&c, name, NULL);
+            CHECK(v->status == GM_EDIFFER && strstr(err.text, "departs: shape: "
+                  "ours [14, 3], theirs [7, 3]"), "%s", err.text);
+            run_end(v);
+            copy_close(&c);
+        }
+}
+
+/* One element of each array, in a dump of the block and in a whole one: found
+   in the place it has in ours; in a whole one of another block, not looked at. */
+static void elements_of_a_block(void) {
+    static const char *const names[] = {"separable", "theta_before", "p", "g",
+                                        "v", "moment1", "moment2",
+                                        "theta_after", "scores"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        for (int whole = 0; whole < 2; whole++)
+            for (block_asked = 0; block_asked < L; block_asked++) {
+                copy c;
+                copy_open(&c, path_of("ours3"));
+                if (!whole) only_block(&c, 1);
+                const long t = place(&c, names[i]), k = whole ? 25 : 4;
+                put(&c, t, k, get(&c, t, k) + 3);
+                if (!whole && block_asked == 0) { copy_close(&c); continue; }
+                run *v = verify_copy(&c, "ours3", NULL);
+                CHECK((v->status == GM_OK) == (block_asked == 0), "%s: %s",
+                      names[i], err.text);
+                if (v->r.first >= 0) {
+                    const gm_verdict *d = v->r.verdict + v->r.first;
+                    CHECK_TEXT(d->name, names[i]);
+                    CHECK(d->worst == 25 && d->differing == 1,
+                          "%s: element %lld, %lld differ", names[i],
+                          (long long)d->worst, (long long)d->differing);
+                }
+                run_end(v);
+                copy_close(&c);
+            }
+    block_asked = -1;
+}
+
+static void blocks_that_are_not_there(void) {
+    const struct { long block; const char *only, *says; } cases[] = {
+        {2, "*", "--block 2: build/test/verify-work/ours1.safetensors has "
+         "nothing of that block; blocks count from 0"},
+        {9999, "*", "--block 9999: build/test/verify-work/ours1.safetensors "
+         "has nothing of that block; blocks count from 0"},
+        {1, "tokens,c,teacher.1,E.1,p.1", "--block 1: build/test/verify-work/"
+         "theirs.safetensors has nothing of that block that ours has"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        copy c;
+        copy_open(&c, path_of("ours1"));
+        filter(&c, cases[i].only, true);
+        block_asked = cases[i].block;
+        run *v = verify_copy(&c, "ours1", NULL);
+        CHECK(v->status == GM_EINPUT, "status %d", v->status);
+        CHECK_TEXT(err.text, cases[i].says);
+        run_end(v);
+        copy_close(&c);
+    }
+    block_asked = -1;
+}
+
+/* ------------------------------------------------- what a pass does not say */
+
+static void families_not_compared(void) {
+    copy c;
+    copy_open(&c, path_of("ours1"));
+    filter(&c, "tokens,teacher.*,detail.0.q,E,E.2,*.b3.codes,mixed.*.layers.1.*"
+           ",moment1", true);
+    run *v = verify_copy(&c, "ours1", NULL);
+    CHECK_TEXT(v->r.missing[0], "step, rho, alpha, tau, eta, rate, train_bits, "
+               "hessian, factor, scales, zeros, dequantized, separable, "
+               "lambda_before, theta_before, p, entropy, c, student, loss, E0, "
+               "grad, g, v, moment2, beta1_power, beta2_power, theta_after, "
+               "lambda_after");
+    CHECK_TEXT(v->r.missing[1], "");
+    CHECK_TEXT(v->r.missing[2], "scores, scores_error");
+    run_end(v);
+    v = verify(path_of("theirs"), path_of("ours3"), NULL);
+    CHECK(strstr(v->r.missing[1], "lambda_after, scores, scores_error") &&
+          !*v->r.missing[0] && !*v->r.missing[2], "the other way: \"%s\", \"%s\""
+          ", \"%s\"", v->r.missing[0], v->r.missing[1], v->r.missing[2]);
+    run_end(v);
+    /* whatever else stands in a file is of no family, nor hides one */
+    c.count = 1;
+    c.t[0].name = "foo";
+    copy_write(&c, path_of("foreign"));
+    v = verify(path_of("foreign"), path_of("foreign"), NULL);
+    CHECK(!*v->r.missing[0] && !*v->r.missing[1] &&
+          strncmp(v->r.missing[2], "tokens, step, ", 14) == 0, "%s",
+          v->r.missing[2]);
+    run_end(v);
+    copy_close(&c);
+}
+
+/* The error in the tolerance's unit is `used` of it: absolute, or relative to
+   what the unit says, worked out here. */
+static void tolerances_have_units(void) {
+    copy c;
+    copy_open(&c, path_of("ours3"));
+    for (long i = 0; i < c.count; i++)
+        if (c.t[i].dtype == GM_F32 || c.t[i].dtype == GM_F64)
+            put(&c, i, 0, get(&c, i, 0) * (1 + 1e-5));
+    run *v = verify_copy(&c, "ours3", NULL);
+    copy ours;
+    copy_open(&ours, path_of("ours3"));
+    long absolute = 0, relative = 0, counted = 0;
+    for (long i = 0; i < v->r.count; i++) {
+        const gm_verdict *d = v->r.verdict + i;
+        const long t = place(&ours, d->name), n = elements(&ours, t);
+        const long columns = ours.t[t].rank > 1 ? ours.t[t].shape[1] : 1;
+        const bool row = strcmp(d->unit, "|x| + rms of its row") == 0;
+        const bool all = strcmp(d->unit, "|x| + rms of the tensor") == 0;
+        const double x = fabs(get(&ours, t, d->worst));
+        if (strcmp(d->unit, "elements") == 0) {
+            counted += d->allowed == 0;
+            continue;
+        }
+        if (d->absolute == 0 || !(d->excess < HUGE_VAL)) continue;
+        double scale = 1;
+        if (strcmp(d->unit, "absolute") == 0) absolute++;
+        else if (row || all) {
+            const long first = all ? 0 : d->worst / columns * columns;
+            const long last = all ? n : first + columns;
+            double sum = 0;
+            for (long k = first; k < last; k++)
+                sum += get(&ours, t, k) * get(&ours, t, k);
+            scale = x + sqrt(sum / (double)(last - first));
+            relative++;
+        } else if (strcmp(d->unit, "|x|") == 0) scale = x;
+        else continue;                                  /* of H */
+        CHECK(fabs(d->absolute / scale / d->allowed - d->excess) <
+              1e-9 * d->excess, "%s: %g of %g (%s), %g used", d->name,
+              d->absolute, d->allowed, d->unit, d->excess);
+    }
+    CHECK(absolute > 5 && relative > 30 && counted > 50, "%ld, %ld, %ld",
+          absolute, relative, counted);
+    run_end(v);
+    v = verify_copy(&ours, "ours3", "codes=7,teacher=3");
+    for (long i = 0; i < v->r.count; i++)
+        if (strcmp(v->r.verdict[i].family, "codes") == 0)
+            CHECK(v->r.verdict[i].allowed == 7, "%g codes may differ",
+                  v->r.verdict[i].allowed);
+    run_end(v);
+    copy_close(&ours);
+    copy_close(&c);
 }
 
 /* The order of computation: each of these before the next. */
@@ -419,11 +616,11 @@ static void narrow_elements(void) {
     static const int8_t byte[] = {-128, 127};
     gm_arena arena = {0};
     double *x;
-    gm_tensor t = {"t", GM_F16, 1, {2}, .bytes = 4,
+    gm_tensor t = {"t", GM_F16, .rank = 1, .shape = {2}, .bytes = 4,
                    .data = (const uint8_t *)half};
     CHECK(STATUS(x = gm_elements(&arena, &t)) == GM_OK && x[0] == 1 &&
           x[1] == -2.5, "F16: %g and %g", x[0], x[1]);
-    t = (gm_tensor){"t", GM_I8, 1, {2}, .bytes = 2,
+    t = (gm_tensor){"t", GM_I8, .rank = 1, .shape = {2}, .bytes = 2,
                     .data = (const uint8_t *)byte};
     CHECK(STATUS(x = gm_elements(&arena, &t)) == GM_OK && x[0] == -128 &&
           x[1] == 127, "I8: %g and %g", x[0], x[1]);
@@ -1187,8 +1384,144 @@ static void hints_of_mistakes(void) {
         cases[i].make(&c);
         hinted(verify_copy(&c, cases[i].ours, NULL), cases[i].first,
                cases[i].says);
+        if (gm_name_matches(ARRAYS, cases[i].first)) {
+            block_asked = strcmp(cases[i].first, "separable") != 0;
+            only_block(&c, block_asked);
+            hinted(verify_copy(&c, cases[i].ours, NULL), cases[i].first,
+                   cases[i].says);
+            block_asked = -1;
+        }
         copy_close(&c);
     }
+}
+
+/* ----------------------------------------------------- what is not told apart */
+
+/* Both the same dump, and theirs with a mistake: does the mistake pass, and is
+   it named as one that could not be seen? */
+static void doubted(const char *ours, void (*both)(copy *c),
+                    void (*wrong)(copy *c), const char *says, bool doubt) {
+    copy c;
+    copy_open(&c, path_of(ours));
+    if (both) both(&c);
+    stated = (const char *const[]){"candidates", "gptq bits=2,3,4 group=16",
+                                   "weights",
+                                   "2304,1152,1152,2304,3840,3840,3840", NULL};
+    copy_write(&c, path_of("both"));
+    stated = NULL;
+    for (int mistaken = 0; mistaken < 2; mistaken++) {
+        if (mistaken) wrong(&c);
+        for (block_asked = -1; block_asked < 1; block_asked++) {
+            run *v = verify_copy(&c, "both", NULL);
+            CHECK((v->status == GM_OK) == (doubt || !mistaken), "%s, \"%s\": %s",
+                  ours, says, v->status ? err.text : "passes");
+            bool found = false;
+            for (long i = 0; i < v->r.hints; i++)
+                found = found || strcmp(v->r.hint[i], says) == 0;
+            if (v->status == GM_OK)
+                CHECK(found == doubt, "%s: \"%s\" is%s said; the first of %ld: "
+                      "%s", ours, says, found ? "" : " not", v->r.hints,
+                      v->r.hints ? v->r.hint[0] : "");
+            run_end(v);
+        }
+    }
+    block_asked = -1;
+    copy_close(&c);
+}
+
+/* The target is the average: c = 0, and v, lambda follow. */
+static void no_budget_left(copy *c) {
+    v_no_budget(c);
+    put(c, place(c, "c"), 0, 0);
+    change(c, "lambda_after", 0, scalar(c, "lambda_before"));
+    add_to_v(c, scalar(c, "lambda_before"), 0, 0, 0);
+}
+static void no_lambda(copy *c) {
+    add_to_v(c, -scalar(c, "lambda_before"), 0, 0, 0);
+    change(c, "lambda_before", 0, 0);
+}
+static void c_minus(copy *c) { change(c, "c", -1, 0); }
+static void v_no_lambda(copy *c) {
+    add_to_v(c, -scalar(c, "lambda_before"), 0, 0, 0);
+}
+static void v_no_rho(copy *c) { add_to_v(c, -10 * scalar(c, "c"), 0, 0, 0); }
+static void tau_is_1(copy *c) {
+    put(c, place(c, "tau"), 0, 1);
+    change(c, "moment1", 0.7, 0);
+    change(c, "moment2", 0.49, 0);
+}
+static void moment1_times_tau(copy *c) {
+    change(c, "moment1", scalar(c, "tau"), 0);
+}
+/* moment2 = 0.001 d^2, d = p (v - sum p v) / tau. */
+static void moments_forget(copy *c) {
+    const long m2 = place(c, "moment2"), p = place(c, "p"), v = place(c, "v");
+    for (long m = 0; m < M; m++) {
+        double mean = 0;
+        for (long i = m * K; i < (m + 1) * K; i++)
+            mean += get(c, p, i) * get(c, v, i);
+        for (long i = m * K; i < (m + 1) * K; i++) {
+            const double d = get(c, p, i) * (get(c, v, i) - mean) /
+                             scalar(c, "tau");
+            put(c, m2, i, 0.001 * d * d);
+        }
+    }
+}
+/* The first step of Adam from another gradient, 3 d. */
+static void other_gradient(copy *c) {
+    const long t = place(c, "theta_after"), b = place(c, "theta_before");
+    for (long i = 0; i < M * K; i++) {
+        const double moved = get(c, t, i) - get(c, b, i);
+        put(c, t, i, get(c, b, i) + (moved > 0 ? 0.1 : -0.1));
+    }
+}
+static void E_of_one_block(copy *c) { change(c, "E", 0, 1); }
+
+static void not_told_apart(void) {
+    static const char tau[] = "p: the temperature tau, for theta is the same "
+                              "for all candidates";
+    static const char sign[] = "c: its sign, its unit and the weights n_m / N, "
+                               "for c = 0";
+    static const char even[] = "c: the weights n_m / N, for modules have equal "
+                               "shapes or equal p";
+    static const char whole[] = "E: the sum over blocks, for E is E_0 / E_0 in "
+                                "the first step";
+    static const char price[] = "v: the multiplier, for lambda = c = 0: the "
+                                "price of a bit is 0";
+    static const char lambda[] = "v: lambda, for it is 0; rho c is tested";
+    static const char rho[] = "v: rho c, for c = 0; lambda is tested";
+    static const char by_tau[] = "moment1: the 1/tau of the softmax's "
+                                 "gradient, for tau = 1";
+    static const char earlier[] = "moment2: the moments of earlier steps, for "
+                                  "there are none";
+    static const char size[] = "theta_after: the size of the gradient, for "
+                               "Adam's first step is rate whatever it is";
+    static const char eta[] = "lambda_after: eta, rho and the sign of lambda's "
+                              "step, for c = 0";
+    doubted("ours1", NULL, p_without_tau, tau, true);
+    doubted("ours2", NULL, p_without_tau, tau, false);
+    doubted("ours2", no_budget_left, c_minus, sign, true);
+    doubted("ours2", NULL, c_minus, sign, false);
+    doubted("ours1", NULL, even_c, even, true);
+    doubted("ours2", NULL, even_c, even, false);
+    doubted("ours1", NULL, E_of_one_block, whole, true);
+    doubted("ours2", NULL, E_of_one_block, whole, false);
+    doubted("ours1", no_budget_left, v_minus, price, true);
+    doubted("ours1", NULL, v_minus, price, false);
+    doubted("ours2", NULL, v_minus, price, false);
+    doubted("ours1", NULL, v_lambda_sign, lambda, true);
+    doubted("ours2", no_lambda, v_no_lambda, lambda, true);
+    doubted("ours2", NULL, v_no_lambda, lambda, false);
+    doubted("ours2", no_budget_left, v_no_rho, rho, true);
+    doubted("ours2", NULL, v_no_rho, rho, false);
+    doubted("ours2", tau_is_1, moment1_times_tau, by_tau, true);
+    doubted("ours2", NULL, moment1_times_tau, by_tau, false);
+    doubted("ours1", NULL, moments_forget, earlier, true);
+    doubted("ours2", NULL, moments_forget, earlier, false);
+    doubted("ours1", NULL, other_gradient, size, true);
+    doubted("ours2", NULL, other_gradient, size, false);
+    doubted("ours2", no_budget_left, lambda_stays, eta, true);
+    doubted("ours2", NULL, lambda_stays, eta, false);
 }
 
 /* A wrong epsilon: errors as 1 / (mean square of the block's input), which
@@ -1287,6 +1620,11 @@ static int test_main(void) {
     make_dumps();
     a_dump_equals_itself();
     later_facts_count();
+    a_block_alone_passes();
+    elements_of_a_block();
+    blocks_that_are_not_there();
+    families_not_compared();
+    tolerances_have_units();
     tensors_are_in_order();
     one_element_is_found();
     other_types_pass(GM_F64);
@@ -1308,6 +1646,7 @@ static int test_main(void) {
     hints_inside_blocks();
     hints_of_factors();
     hints_of_mistakes();
+    not_told_apart();
     errors_follow_rows();
     hints_from_little();
     any_shape();

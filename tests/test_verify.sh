@@ -113,6 +113,52 @@ holds "$w/out" '"family": "teacher", "tensor": "teacher.0", "tensors": 9'
 if [ $? -eq 7 ]; then ok; else bad "another step: $(cat "$w/err")"; fi
 holds "$w/err" 'first departure: tokens'
 holds "$w/err" 'the step sees other sequences'
+# each tolerance with its unit and the share of it that the error takes
+printf 'family\ttensor\ttensors\tfailed\telements\tdiffering\tabsolute\t%s\n' \
+    'relative	ulp	tolerance	unit	used	verdict' >"$w/head"
+"$gamma" verify "$w/a.safetensors" "$w/a.safetensors" --quiet \
+    --tolerance codes=3 >"$w/out"
+head -n 1 "$w/out" >"$w/first"
+same "$w/first" "$w/head"
+holds "$w/out" '^codes	.*	0	3	elements	0	pass$'
+holds "$w/out" '^student	.*	|x| + rms of its row	0	pass$'
+holds "$w/out" '^v	.*	absolute	0	pass$'
+
+# ------------------------------------------------------------------ one block
+"$gamma" verify "$w/a.safetensors" "$w/a.safetensors" --block 3 --all >"$w/out" \
+    2>"$w/err"
+if [ $? -eq 0 ]; then ok; else bad "--block 3: $(cat "$w/err")"; fi
+for name in teacher.3 teacher.4 student.4 E.4 detail.3.act tokens v; do
+    holds "$w/out" "	$name	"
+done
+for name in teacher.2 teacher.5 student.3 E.3 detail.4.act; do
+    lacks "$w/out" "	$name	"
+done
+expect 1 "gamma: --block 8: $w/a.safetensors has nothing of that block; blocks count from 0" \
+    verify "$w/a.safetensors" "$w/a.safetensors" --block 8
+expect 2 'gamma: --block: expected a whole number from 0 to 9999, found "-1"' \
+    verify "$w/a.safetensors" "$w/a.safetensors" --block -1
+
+# ----------------------------------------------------- what a pass does not say
+dump "$fast" one
+"$gamma" verify "$w/one.safetensors" "$w/one.safetensors" >"$w/out" 2>"$w/err"
+holds "$w/err" '^not compared, in neither: detail\.\*, hessian, factor, scores, '
+holds "$w/err" '^not told apart here, v: lambda, for it is 0; rho c is tested$'
+lacks "$w/err" 'the multiplier'
+"$gamma" verify "$w/one.safetensors" "$w/some.safetensors" >"$w/out" 2>"$w/err"
+holds "$w/err" '^not compared, in ours alone: tokens, step, '
+"$gamma" verify "$w/a.safetensors" "$w/some.safetensors" >"$w/out" 2>"$w/err"
+lacks "$w/err" 'not told apart'
+# shellcheck disable=SC2086
+"$fast" dump $m ${o% --train-bits*} --step 1 --out "$w/even.safetensors" \
+    --quiet >"$w/out"
+"$gamma" verify "$w/even.safetensors" "$w/even.safetensors" >"$w/out" 2>"$w/err"
+holds "$w/err" '^not told apart here, v: the multiplier, for lambda = c = 0: '
+holds "$w/err" "^not told apart here, lambda_after: eta, rho and the sign of "
+# the script in docs/verify.md is the one that the crosscheck runs
+awk '/^```$/ { on = 0 } on; /^```python$/ { on = 1 }' docs/verify.md >"$w/quoted"
+same "$w/quoted" tools/one_block.py
+
 dump "$fast" other --only tokens
 expect 1 "gamma: nothing compared: no name is in both $w/some.safetensors and $w/other.safetensors; docs/verify.md lists the names" \
     verify "$w/some.safetensors" "$w/other.safetensors"

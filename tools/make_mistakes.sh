@@ -15,8 +15,9 @@ function table(declaration) {
     print "static const struct { " declaration "[] = {"
 }
 /^\| quantity/ { table("const char *of, *when, *words; } mistakes") }
+/^\| agrees/ { table("const char *of, *when, *words; } untold") }
 /^\| name/ { table("const char *name, *equation; } names") }
-/^\| (quantity|name) / { kind = $2 }
+/^\| (quantity|agrees|name) / { kind = $2 }
 /^\| *(`|\|)/ {
     gsub(/\\\|/, "\001")
     sub(/^\| ?/, "")
@@ -30,7 +31,7 @@ function table(declaration) {
     gsub(/\001/, "|", cell[3])
     gsub(/% /, "%% ", cell[3])
     cell[3] = cell[2] ~ /^\+?@/ ? "NULL" : "\"" cell[3] "\""
-    if (kind == "quantity")
+    if (kind != "name")
         print "{\"" cell[1] "\", \"" cell[2] "\", " cell[3] "},"
     else
         print "{\"" cell[1] "\", \"" cell[2] "\"},"

@@ -241,7 +241,7 @@ void fuzz_verify(const uint8_t *data, size_t size) {
     gm_status s = GM_OK;
     for (int i = 0; i < 2 && !s; i++)
         s = STATUS(gm_safetensors_open(&arena, argv[2 + i], tensors + i));
-    if (!s) s = STATUS(gm_verify(&arena, tensors, tensors + 1, NULL, &r));
+    if (!s) s = STATUS(gm_verify(&arena, tensors, tensors + 1, NULL, -1, &r));
     if (!s && r.message)
         s = STATUS(gm_recognise(&arena, tensors, tensors + 1, &r));
     if (!s) check(&r, e, count);

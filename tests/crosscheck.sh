@@ -82,6 +82,12 @@ for name in tiny-llama tiny-qwen2 tiny-qwen3; do
     done
 done
 
+# the page that a run leaves, by the W3C's checker
+"$gamma" run "$root/data/tiny-llama" --calib "$root/data/calib.txt" \
+    --eval "$root/data/test.txt" --out "$work/run" --budget 2.5,3 --no-models \
+    --sequences 4 --length 64 --steps 3 --windows 4 --quiet >"$work/log"
+$python "$root/tools/check_report.py" "$work/run" --nu
+
 if [ $# = 4 ]; then
     both "$3" 1 5 --tokens "$4" --bits 2,3,4 --group 64 --sequences 2 \
         --length 256 --batch 2 --steps 5 --tail 1 --only "tokens,step,separable,theta*,\

@@ -506,6 +506,23 @@ static void later_facts_count(void) {
           "after mixed weights that differ", excess[0], excess[1]);
 }
 
+/* What c may be off by, lambda may be after it: c near 0 is rounding alone. */
+static void rounding_of_c_reaches_lambda(void) {
+    for (int far = 0; far < 2; far++) {
+        copy c;
+        copy_open(&c, path_of("ours1"));
+        change(&c, "c", 0, 0);
+        change(&c, "lambda_after", 0, 0);
+        copy_write(&c, path_of("both"));
+        change(&c, "c", 0, 5e-14);
+        change(&c, "lambda_after", 0, 0.2 * 5e-14 * (far ? 100 : 1));
+        run *v = verify_copy(&c, "both", NULL);
+        CHECK((v->status == GM_OK) == !far, "%s", v->status ? err.text : "far");
+        run_end(v);
+        copy_close(&c);
+    }
+}
+
 /* All floats in another type: rounding to it is within the tolerance. */
 static void other_types_pass(gm_dtype narrow) {
     copy c;
@@ -1418,6 +1435,10 @@ static void doubted(const char *ours, void (*both)(copy *c),
             bool found = false;
             for (long i = 0; i < v->r.hints; i++)
                 found = found || strcmp(v->r.hint[i], says) == 0;
+            for (long i = 1; i < v->r.hints && !v->status; i++)
+                CHECK(strncmp(v->r.hint[i - 1], v->r.hint[i],
+                              strcspn(v->r.hint[i], ":") + 1) != 0,
+                      "two of one quantity: %s", v->r.hint[i]);
             if (v->status == GM_OK)
                 CHECK(found == doubt, "%s: \"%s\" is%s said; the first of %ld: "
                       "%s", ours, says, found ? "" : " not", v->r.hints,
@@ -1620,6 +1641,7 @@ static int test_main(void) {
     make_dumps();
     a_dump_equals_itself();
     later_facts_count();
+    rounding_of_c_reaches_lambda();
     a_block_alone_passes();
     elements_of_a_block();
     blocks_that_are_not_there();

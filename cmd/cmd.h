@@ -77,7 +77,7 @@ struct gm_call {
         *proof, *lp_plain;
     bool frontier, hash, force, certificate, resume, no_models, no_gptq, all,
         json, quiet, verbose, help, keep_odd;
-    int format, paper, match, scale_type;       /* which of the row's names */
+    int format, paper, match, scale_type, bos;       /* which of the row's names */
     gm_convention in;
     long score_bits, solver_mib, window, windows, evaluations, dump_mb, threads,
         row, nth, block;
@@ -142,6 +142,9 @@ void gm_call_prepare(gm_call *call);
 void gm_call_begin(gm_call *call);
 /* Stage I to its end; DIR/scores.tsv.  Arrays of the fit are given back. */
 gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]);
+/* The model has an embedding of each of these tokens. */
+void gm_call_known(const gm_call *call, const char *path, const int32_t *tokens,
+                   long count);
 /* S sequences of T tokens of a text or a .npy file, whichever is not NULL; of
    --calib, into the call. */
 gm_sequences gm_call_sequences(gm_call *call, const char *text,
@@ -261,9 +264,11 @@ typedef struct {
 typedef struct { long questions, count; gm_ending *ending; } gm_questions;
 
 /* --choices, one JSON object a line: {"context": "...", "choices": ["...",
-   ...], "answer": index}.  The text is context, --delimiter, choice; of one
-   longer than the model's longest input the front is cut off.  No BOS. */
-gm_questions gm_questions_read(gm_call *call, const gm_tokenizer *tokenizer);
+   ...], "answer": index}.  The text is context, --delimiter, choice, with the
+   specials that --bos leaves; of one longer than the model's longest input the
+   front is cut off. */
+gm_questions gm_questions_read(gm_call *call, const gm_tokenizer *tokenizer,
+                               const gm_specials *specials);
 /* out[count]: ln p(choice | context) by the model, or (choice not NULL) its
    candidates. */
 void gm_questions_likelihoods(gm_call *call, const gm_questions *questions,

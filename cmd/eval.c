@@ -26,12 +26,14 @@ static const char *choice_cells(gm_call *call, const gm_questions *questions,
 
 static void run_eval(gm_call *call) {
     gm_tokenizer *tokenizer;
+    gm_specials specials;
     gm_questions questions;
     const bool text = call->text || call->text_tokens || !call->choices;
     gm_model_open(&call->arena, call->operand[0], &call->model);
     if (call->choices) {
         tokenizer = gm_tokenizer_open(&call->arena, call->model.dir);
-        questions = gm_questions_read(call, tokenizer);
+        specials = gm_specials_read(&call->arena, tokenizer);
+        questions = gm_questions_read(call, tokenizer, &specials);
     }
     if (call->alloc) gm_call_chosen(call);
     if (text) gm_call_windows(call);

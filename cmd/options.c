@@ -71,7 +71,10 @@ static const option table[] = {
     {"--choices", "FILE", READ, EVAL, &now.choices, "multiple choice, a line "
      "each: {\"context\": \"...\", \"choices\": [\"...\"], \"answer\": index}"},
     {"--delimiter", "TEXT", TEXT, EVAL, &now.delimiter,
-     "between a context and its choices", " "},
+     "between a context and its choices, escapes as in JSON: \\n", " "},
+    {"--bos", "tokenizer|always|never", NAME, EVAL, &now.bos, "before context "
+     "and choice: what the tokenizer puts around a text, its bos_token, or "
+     "nothing", "tokenizer"},
 
     /* budgets, and the exact solver */
     {"--budget", "LIST", TEXT, RUNS | COMPARE, &now.budgets,
@@ -756,7 +759,8 @@ gm_call *gm_options_read(const gm_command *c, char **argv) {
        what is no UTF-8 could not be read back */
     for (int i = 0; argv[i]; i++) {
         const uint8_t *at = (const uint8_t *)gm_control(argv[i]);
-        if (at)
+        if (i && strcmp(argv[i - 1], "--delimiter") == 0) continue;
+        if (at && strncmp(argv[i], "--delimiter=", 12) != 0)
             gm_fail(GM_EUSAGE, "argument \"%.160s\": %s 0x%02X", argv[i],
                     *at < 0xA0 || *at == 0xC2 ? "control character"
                                               : "expected UTF-8, found", *at);

@@ -7,6 +7,14 @@
 
 /* ------------------------------------------------------------------- texts */
 
+void gm_call_known(const gm_call *call, const char *path, const int32_t *tokens,
+                   long count) {
+    for (long i = 0; i < count; i++)
+        if (tokens[i] < 0 || tokens[i] >= call->model.config.vocab)
+            gm_bad(path, "token %ld: expected an id below vocab_size %ld, "
+                   "found %d", i, call->model.config.vocab, tokens[i]);
+}
+
 static int32_t *tokens_of(gm_call *call, const char *text, const char *npy,
                           long *count) {
     gm_arena *a = &call->arena;
@@ -23,10 +31,7 @@ static int32_t *tokens_of(gm_call *call, const char *text, const char *npy,
         tokens = gm_tokenize(gm_tokenizer_open(a, call->model.dir), a, path,
                              text, bytes, count);
     }
-    for (long i = 0; i < *count; i++)
-        if (tokens[i] < 0 || tokens[i] >= call->model.config.vocab)
-            gm_bad(path, "token %ld: expected an id below vocab_size %ld, "
-                   "found %d", i, call->model.config.vocab, tokens[i]);
+    gm_call_known(call, path, tokens, *count);
     if (*count == 0) gm_bad(path, "expected text, found none");
     return tokens;
 }

@@ -494,6 +494,13 @@ int32_t *gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
                      const char *path, const char *text, size_t bytes,
                      long *count);
 long gm_tokenizer_size(const gm_tokenizer *tokenizer);  /* largest id + 1 */
+/* The ids that a text becomes with add_special_tokens = True, -1 standing for
+   its own: tokenizer.json's post_processor.  And, of tokenizer_config.json,
+   bos_token and eos_token: -1: there is none; -2: its id is not known. */
+typedef struct { int32_t *around; long count; int32_t bos, eos; } gm_specials;
+gm_specials gm_specials_read(gm_arena *arena, const gm_tokenizer *tokenizer);
+int32_t *gm_surround(gm_arena *arena, const gm_specials *s,
+                     const int32_t *tokens, long *count);
 
 /* ------------------------------------------------------------ checkpoint.c
    Llama, Qwen, Mistral, Phi-3 directories: configuration, tensors, loading. */

@@ -61,7 +61,7 @@ struct slot {
 struct table { struct slot *slot; size_t mask; };
 
 struct gm_tokenizer {
-    const char *path;
+    const char *dir, *path;
     bool ignore_merges, fuse_unk;
     bool apart;         /* SPACE is a token; no merge puts it behind others */
     struct step step[MAX_STEPS];
@@ -881,6 +881,7 @@ gm_tokenizer *gm_tokenizer_open(gm_arena *arena, const char *dir) {
     gm_tokenizer *t = gm_alloc(arena, 1, sizeof *t);
     struct load l = {.t = t, .arena = arena};
     gm_error error;
+    t->dir = gm_format(arena, "%s", dir);
     t->path = gm_format(arena, "%s/tokenizer.json", dir);
     const gm_status status = gm_try(load, &l, &error);
     gm_arena_free(&l.scratch);
@@ -889,4 +890,70 @@ gm_tokenizer *gm_tokenizer_open(gm_arena *arena, const char *dir) {
                 status == GM_EINPUT || !gm_exists(t->path)
                 ? "; token ids made elsewhere: --tokens FILE.npy" : "");
     return t;
+}
+
+/* ----------------------------------------------------------- around a text */
+
+/* A post-processor's ids in order, -1 for those of the text. */
+static void load_around(const struct load *l, const gm_json *p,
+                        gm_specials *s) {
+    const gm_json *type = gm_json_get(p, "type");
+    const gm_json *known = gm_json_get(p, "special_tokens");
+    if (gm_json_is(type, "Sequence")) {
+        p = parts(l, p, "post_processor.processors", GM_JSON_ARRAY)->child;
+        for (; p; p = p->next) load_around(l, p, s);
+        return;
+    }
+    if (is_null(p) || gm_json_is(type, "ByteLevel")) return;
+    if (!gm_json_is(type, "TemplateProcessing") || s->count > 1)
+        refuse(l, "post_processor.type", type ? type : p, "null, ByteLevel, "
+               "TemplateProcessing, or a Sequence of one of each");
+    p = parts(l, p, "post_processor.single", GM_JSON_ARRAY);
+    s->around = gm_alloc(l->arena, p->length, sizeof *s->around);
+    s->count = 0;
+    for (p = p->child; p; p = p->next) {
+        const gm_json *special = gm_json_get(p, "SpecialToken");
+        s->around[s->count++] = -1;
+        if (!special) continue;
+        const char *name = content(l, special, "post_processor.id");
+        const gm_json *id = parts(l, gm_json_get(known, name),
+                                  "post_processor.ids", GM_JSON_ARRAY);
+        s->around[s->count - 1] = load_id(l, id->child, name);
+    }
+}
+
+/* A token of tokenizer_config.json, given as a text or an object. */
+static int32_t named(const gm_tokenizer *t, const gm_json *config,
+                     const char *name) {
+    const gm_json *v = gm_json_get(config, name);
+    if (v && v->type == GM_JSON_OBJECT) v = gm_json_get(v, "content");
+    if (!is_plain(v)) return is_null(v) ? -1 : MISSING;
+    const int32_t id = token_id(t, v->string, v->length);
+    for (long i = 0; i < t->first[0]; i++)
+        if (strcmp(t->added[i].content, v->string) == 0) return t->added[i].id;
+    return id < 0 ? MISSING : id;
+}
+
+gm_specials gm_specials_read(gm_arena *arena, const gm_tokenizer *tokenizer) {
+    gm_tokenizer t = *tokenizer;
+    const struct load l = {.t = &t, .arena = arena};
+    const char *path = gm_format(arena, "%s/tokenizer_config.json", t.dir);
+    const gm_json *config = gm_exists(path) ? gm_json_read(arena, path) : NULL;
+    static int32_t alone[] = {-1};
+    gm_specials out = {alone, 1, named(&t, config, "bos_token"),
+                       named(&t, config, "eos_token")};
+    load_around(&l, gm_json_get(gm_json_read(arena, t.path), "post_processor"),
+                &out);
+    return out;
+}
+
+int32_t *gm_surround(gm_arena *arena, const gm_specials *s,
+                     const int32_t *tokens, long *count) {
+    const size_t most = (size_t)(s->count * (*count + 1));
+    int32_t *out = gm_alloc(arena, most, sizeof *out), *to = out;
+    for (long i = 0; i < s->count; i++)
+        if (s->around[i] >= 0) *to++ = s->around[i];
+        else for (long j = 0; j < *count; j++) *to++ = tokens[j];
+    *count = to - out;
+    return out;
 }

@@ -1,29 +1,31 @@
-/* test_choice.c: multiple choice against transformers (tests/golden/choice.vec:
-   tokens, log-likelihoods, accuracies, errors); padding and batching change
+/* test_choice.c: multiple choice against lm-evaluation-harness
+   (tests/golden/choice.jsonl: tokens, log-likelihoods, accuracies, errors, what
+   it refuses; tools/golden_choice.py); padding and batching change
    nothing; a quantized model is measured; every kind of bad line is refused
    with its place.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
 #include "cmd/cmd.h"
 #include "test.h"
-#include "vec.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-static const char golden[] = "tests/golden/choice.vec";
+static const char golden[] = "tests/golden/choice.jsonl";
 static const char file[] = "build/test/choices.jsonl";
 
 typedef struct {
     gm_call call;
     gm_tokenizer *tokenizer;
+    gm_specials specials;
     gm_questions questions;
     double *likelihood;
 } fixture;
 
 static gm_status read_file(fixture *f, const char *path, gm_questions *out) {
     f->call.choices = path;
-    return STATUS(*out = gm_questions_read(&f->call, f->tokenizer));
+    return STATUS(*out = gm_questions_read(&f->call, f->tokenizer,
+                                             &f->specials));
 }
 
 static gm_status likelihoods(fixture *f, const gm_questions *questions,
@@ -37,51 +39,151 @@ static void fixture_begin(fixture *f) {
     f->call.delimiter = " ";
     gm_status s = STATUS(gm_model_open(a, "data/tiny-llama", &f->call.model));
     if (!s) s = STATUS(f->tokenizer = gm_tokenizer_open(a, "data/tiny-llama"));
+    if (!s) s = STATUS(f->specials = gm_specials_read(a, f->tokenizer));
     if (!s) s = read_file(f, "data/choices.jsonl", &f->questions);
     CHECK(s == GM_OK, "%s", err.text);
     if (s) exit(test_end("test_choice"));
     f->likelihood = gm_alloc(a, (size_t)f->questions.count, sizeof(double));
+    s = likelihoods(f, &f->questions, NULL, f->likelihood);
+    CHECK(s == GM_OK, "%s", err.text);
+    const gm_ending *e = f->questions.ending;
+    while (e->question < 20) e++;
+    /* a sign of three bytes, then " day of the month." */
+    CHECK(e[2].size[1] == 19 && e[2].size[2] == 21, "%g characters, %g bytes",
+          e[2].size[1], e[2].size[2]);
 }
 
-/* The whole file against transformers. */
-static void equals_transformers(fixture *f) {
-    gm_vec sums = vec_read(golden, "likelihood");
-    gm_vec tokens = vec_read(golden, "tokens");
-    gm_vec context = vec_read(golden, "context_tokens");
-    gm_vec accuracy = vec_read(golden, "accuracy");
-    gm_vec error = vec_read(golden, "error");
-    gm_status s = likelihoods(f, &f->questions, NULL, f->likelihood);
+/* ---------------------------------------- against lm-evaluation-harness */
+
+static const char *text_of(const gm_json *task, const char *key) {
+    const gm_json *v = gm_json_get(task, key);
+    return v && v->type == GM_JSON_STRING ? v->string : NULL;
+}
+
+static void write_file(const char *path, const char *text) {
+    FILE *to = fopen(path, "w");
+    CHECK(to && fputs(text, to) >= 0 && fclose(to) == 0, "%s", path);
+}
+
+/* The model's tokenizer, changed as the task says, in a directory. */
+static gm_status tokenizer_of(fixture *f, const gm_json *task) {
+    gm_arena *a = &f->call.arena;
+    const char *dir = text_of(task, "model"), to[] = "build/test/choice-tokens";
+    const char *post = text_of(task, "post_processor");
+    const char *config = text_of(task, "tokenizer_config");
+    size_t bytes;
+    char *whole = gm_file_text(a, gm_format(a, "%s/tokenizer.json", dir),
+                               &bytes);
+    if (post) {                 /* in place of what stands before "decoder" */
+        static const char name[] = "\"post_processor\": ";
+        char *at = strstr(whole, name) + strlen(name);
+        const char *behind = strstr(at, "\"decoder\"");
+        *at = 0;
+        whole = gm_format(a, "%s%s,\n  %s", whole, post, behind);
+    }
+    if (!config)
+        config = gm_file_text(a, gm_format(a, "%s/tokenizer_config.json", dir),
+                              &bytes);
+    gm_make_dir(to);
+    write_file(gm_format(a, "%s/tokenizer.json", to), whole);
+    write_file(gm_format(a, "%s/tokenizer_config.json", to), config);
+    gm_status s = STATUS(f->tokenizer = gm_tokenizer_open(a, to));
+    return s ? s : STATUS(f->specials = gm_specials_read(a, f->tokenizer));
+}
+
+/* Of the task's questions, the lines whose numbers are `first` and, `all`, the
+   next ones', into a file that is read. */
+static gm_status read_lines(fixture *f, const gm_json *task,
+                            const gm_json *first, bool all,
+                            gm_questions *out) {
+    size_t bytes;
+    char *text = gm_file_text(&f->call.arena, text_of(task, "questions"),
+                              &bytes);
+    FILE *to = fopen(file, "w");
+    for (int64_t i = 0; first && *text; i++) {
+        const size_t line = strcspn(text, "\n") + 1;
+        if (i == first->integer) {
+            fwrite(text, 1, line, to);
+            first = all ? first->next : NULL;
+        }
+        text += line;
+    }
+    CHECK(fclose(to) == 0, "%s", file);
+    return read_file(f, file, out);
+}
+
+static const gm_json *list_of(const gm_json *task, const char *key) {
+    return gm_json_get(task, key)->child;
+}
+
+/* Tokens, log-likelihoods and shares of one line of the golden file. */
+static void task_agrees(fixture *f, const gm_json *task, long *pairs) {
+    gm_questions q;
+    gm_status s = read_lines(f, task, list_of(task, "ask"), true, &q);
     CHECK(s == GM_OK, "%s", err.text);
-    CHECK(f->questions.count == sums.count, "%ld pairs", f->questions.count);
-    const gm_ending *e = f->questions.ending;
-    for (long n = 0; n < f->questions.count; n++) {
-        CHECK(e[n].context == context.i[n] &&
-              e[n].count - e[n].context == tokens.i[n], "question %ld, pair "
-              "%ld: %ld + %ld tokens", e[n].question, n, e[n].context,
-              e[n].count - e[n].context);
-        /* each token's NLL, up to 20, by two float32 programs: as in test_eval
-           1e-5 each */
-        double bound = 1e-5 * (double)tokens.i[n];
-        CHECK(fabs(f->likelihood[n] - sums.f[n]) < bound, "question %ld, pair "
-              "%ld: %.9g, by transformers %.9g", e[n].question, n,
-              f->likelihood[n], sums.f[n]);
+    if (s) return;
+    const long positions = f->call.model.config.max_position;
+    double *found = gm_alloc(&f->call.arena, (size_t)q.count, sizeof *found);
+    const gm_json *context = list_of(task, "context");
+    const gm_json *tokens = list_of(task, "tokens");
+    const gm_json *expected = list_of(task, "likelihood");
+    s = likelihoods(f, &q, NULL, found);
+    CHECK(s == GM_OK, "%s", err.text);
+    for (long i = 0; i < q.count && expected; i++, ++*pairs) {
+        const gm_ending *e = &q.ending[i];
+        const long kept = gm_min(context->integer,
+                                 positions + 1 - tokens->integer);
+        CHECK(e->context == kept && e->count - kept == tokens->integer,
+              "question %ld, pair %ld: %ld + %ld tokens", e->question, i,
+              e->context, e->count - e->context);
+        /* two programs in float32: 1e-5 of it, 1e-5 where that is less */
+        const double bound = 1e-5 * fmax(1, fabs(expected->number));
+        CHECK(fabs(found[i] - expected->number) < bound, "question %ld, pair "
+              "%ld: %.9g, by the harness %.9g", e->question, i, found[i],
+              expected->number);
+        context = context->next, tokens = tokens->next;
+        expected = expected->next;
     }
-    /* a sign of three bytes, then " day of the month." */
-    long sign = 0;
-    while (e[sign].question < 20) sign++;
-    sign += 2;
-    CHECK(e[sign].size[1] == 19 && e[sign].size[2] == 21, "%g characters, %g "
-          "bytes", e[sign].size[1], e[sign].size[2]);
-    gm_accuracy a = gm_questions_score(&f->questions, f->likelihood);
-    double found[6] = {a.share[0], a.share[1], a.share[2], a.error[0],
-                       a.error[1], a.error[2]};
-    for (int i = 0; i < 6; i++) {
-        double expected = i < 3 ? accuracy.f[i] : error.f[i - 3];
-        CHECK(fabs(found[i] - expected) < 1e-8, "accuracy %d: %.9g, expected "
-              "%.9g", i, found[i], expected);
+    CHECK(!expected && !context && !tokens, "%ld pairs", q.count);
+    const gm_accuracy a = gm_questions_score(&q, found);
+    const gm_json *share = list_of(task, "accuracy");
+    const gm_json *error = list_of(task, "error");
+    for (int i = 0; i < 3; i++, share = share->next, error = error->next)
+        CHECK(fabs(a.share[i] - share->number) < 1e-12 &&
+              fabs(a.error[i] - error->number) < 1e-12, "accuracy %d: %.9g "
+              "+- %.9g, expected %.9g +- %.9g", i, a.share[i], a.error[i],
+              share->number, error->number);
+    for (const gm_json *n = list_of(task, "refused"); n; n = n->next)
+        CHECK(read_lines(f, task, n, false, &q) == GM_EINPUT, "question %ld "
+              "is accepted", (long)n->integer);
+}
+
+static void equals_harness(void) {
+    gm_arena arena = {0};
+    size_t bytes;
+    char *text = gm_file_text(&arena, golden, &bytes);
+    long tasks = 0, pairs = 0;
+    for (char *line; (line = strsep(&text, "\n")) && *line;) {
+        const gm_json *task = gm_json_parse(&arena, golden, 1, line,
+                                            strlen(line));
+        const gm_json *bos = gm_json_get(task, "bos");
+        const gm_json *positions = gm_json_get(task, "positions");
+        fixture f = {.call.delimiter = text_of(task, "delimiter")};
+        if (!f.call.delimiter) continue;        /* the first names versions */
+        gm_status s = STATUS(gm_model_open(&f.call.arena, text_of(task, "model"),
+                                           &f.call.model));
+        if (!s) s = tokenizer_of(&f, task);
+        CHECK(s == GM_OK, "%s", err.text);
+        f.call.bos = bos->type != GM_JSON_BOOL ? 0 : bos->number ? 1 : 2;
+        if (positions->is_integer)
+            f.call.model.config.max_position = (long)positions->integer;
+        if (!s) task_agrees(&f, task, &pairs);
+        gm_model_close(&f.call.model);
+        gm_arena_free(&f.call.arena);
+        tasks++;
     }
-    vec_free(&sums), vec_free(&tokens), vec_free(&context);
-    vec_free(&accuracy), vec_free(&error);
+    CHECK(tasks == 17 && pairs >= 1000, "%ld tasks, %ld pairs", tasks, pairs);
+    gm_arena_free(&arena);
 }
 
 /* A pair alone has the likelihood that it has among longer ones. */
@@ -199,8 +301,6 @@ static void bad_lines(fixture *f) {
             "found true");
     refused(f, GOOD GOOD "{\"choices\": [\"b\", \"c\"], \"answer\": 0}",
             "line 3: context: expected a text, found nothing");
-    refused(f, "{\"context\": \"\", \"choices\": [\"b\", \"c\"], \"answer\": "
-            "0}", "line 1: context: expected a text, found \"\"");
     refused(f, "{\"context\": \"a\", \"choices\": [\"b\"], \"answer\": 0}",
             "line 1: choices: expected a list of two or more texts, found a "
             "list");
@@ -215,19 +315,78 @@ static void bad_lines(fixture *f) {
     refused(f, "{\"context\": \"  \", \"choices\": [\"b\", \"c\"], \"answer\": "
             "0}", "line 1: expected at least one token of context and 1 to 512 "
             "of each choice, found 0 and 3");
+    f->call.model.config.vocab = 270;
+    refused(f, GOOD "{\"context\": \"a\", \"choices\": [\"b\", \"c\"], "
+            "\"answer\": 0}", "line 1: token 1: expected an id below vocab_size 270, "
+            "found 270");
+    f->call.model.config.vocab = 768;
+    f->call.delimiter = "\\ud800";
+    CHECK(read_text(f, GOOD, 512, &(gm_questions){0}) == GM_EINPUT, "accepted");
+    CHECK_TEXT(err.text, "--delimiter: line 1, column 2: expected \\u and 4 "
+               "hexadecimal digits, or two such, a high and a low surrogate");
+    f->call.delimiter = " ";
+    f->call.bos = 1;
+    CHECK(read_text(f, GOOD, 512, &(gm_questions){0}) == GM_EUSAGE, "accepted");
+    CHECK_TEXT(err.text, "--bos always: the tokenizer has no bos_token");
+    f->call.bos = 0;
     refused(f, "\n \n", "expected questions, one JSON object a line, found "
             "none");
+}
+
+/* What the harness would do is not known, or it has no token to put before. */
+static void unusable_specials(void) {
+    static const struct { const char *post, *config, *context, *message; }
+    cases[] = {
+        {"{\\\"type\\\": \\\"RobertaProcessing\\\"}", "{}", "a",
+         "build/test/choice-tokens/tokenizer.json: post_processor.type: "
+         "\"RobertaProcessing\", expected null, ByteLevel, "
+         "TemplateProcessing, or a Sequence of one of each"},
+        {"{\\\"type\\\": \\\"TemplateProcessing\\\", \\\"single\\\": "
+         "[{\\\"SpecialToken\\\": {\\\"id\\\": \\\"~\\\"}}], "
+         "\\\"special_tokens\\\": {}}", "{}", "a",
+         "build/test/choice-tokens/tokenizer.json: post_processor.ids: "
+         "nothing, expected an array"},
+        {"null", "{}", "", "build/test/choices.jsonl: line 1: context: "
+         "expected a text, as bos_token and eos_token are no tokens, found "
+         "\"\""},
+        {"null", "{\\\"bos_token\\\": \\\"<none>\\\", \\\"eos_token\\\": "
+         "\\\"~\\\"}", "", "build/test/choices.jsonl: line 1: context: "
+         "expected a text, as bos_token and eos_token are no tokens, found "
+         "\"\""},
+        {"null", "{\\\"eos_token\\\": \\\"~\\\"}", "", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fixture f = {.call.delimiter = " "};
+        gm_arena *a = &f.call.arena;
+        gm_questions q;
+        const char *task = gm_format(
+            a, "{\"model\": \"data/tiny-llama\", \"post_processor\": \"%s\", "
+            "\"tokenizer_config\": \"%s\"}", cases[i].post, cases[i].config);
+        gm_status s = STATUS(gm_model_open(a, "data/tiny-llama",
+                                           &f.call.model));
+        if (!s) s = tokenizer_of(&f, gm_json_parse(a, "task", 1, task,
+                                                   strlen(task)));
+        write_file(file, gm_format(a, "{\"context\": \"%s\", \"choices\": "
+                                   "[\"b\", \"c\"], \"answer\": 1}\n",
+                                   cases[i].context));
+        if (!s) s = read_file(&f, file, &q);
+        CHECK(s == (cases[i].message ? GM_EINPUT : GM_OK), "case %zu", i);
+        if (cases[i].message) CHECK_TEXT(err.text, cases[i].message);
+        gm_model_close(&f.call.model);
+        gm_arena_free(a);
+    }
 }
 
 static int test_main(void) {
     fixture f;
     fixture_begin(&f);
-    equals_transformers(&f);
+    equals_harness();
     padding_changes_nothing(&f);
     quantized_models(&f);
     scores_by_hand();
     long_contexts(&f);
     bad_lines(&f);
+    unusable_specials();
     gm_model_close(&f.call.model);
     gm_arena_free(&f.call.arena);
     return test_end("test_choice");

@@ -291,6 +291,20 @@ then ok; else bad "both tables: $(cat "$w/out")"; fi
 echo '{"context": "And", "choices": ["he", "she"]}' >"$w/q.jsonl"
 expect 1 "gamma: $w/q.jsonl: line 1: answer: expected a whole number from 0 to 1, found nothing" \
     eval $m --choices "$w/q.jsonl"
+# a newline however it is written; test_choice.c has the likelihoods
+for delimiter in '\n' '
+' '\u000a'; do
+    succeed eval $m --choices data/choices.jsonl --delimiter "$delimiter"
+    [ -e "$w/newline" ] || cp "$w/out" "$w/newline"
+    succeed eval $m --choices data/choices.jsonl --delimiter="$delimiter"
+    if cmp -s "$w/out" "$w/newline" && ! grep -q 0.681818 "$w/out"
+    then ok; else bad "--delimiter '$delimiter': $(cat "$w/out")"; fi
+done
+expect 2 'gamma: argument "a?b": control character 0x0A' \
+    eval $m --choices 'a
+b'
+expect 2 'gamma: --bos always: the tokenizer has no bos_token' \
+    eval $m --choices data/choices.jsonl --bos always
 expect 2 'gamma: expected either a text or --tokens FILE.npy, found none' \
     eval data/tiny-llama
 

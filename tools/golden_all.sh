@@ -54,8 +54,8 @@ make_file second.vec "ours: tools/second.py; soft-corrected is ours alone" \
     llama=$golden/tiny-llama qwen2=$golden/tiny-qwen2 qwen3=$golden/tiny-qwen3
 make_file mckp.json "numpy's enumeration, scipy's milp for the values" \
     $python tools/golden_mckp.py "$out/mckp.json"
-make_file choice.vec "transformers' logits" to "$out/choice.vec" \
-    $python tools/golden_choice.py data/tiny-llama data/choices.jsonl
+make_file "choice*" "not ours: lm-evaluation-harness" \
+    $python tools/golden_choice.py "$out"
 make_file "perplexity.vec (values only)" "not ours: transformers" \
     to "$out/perplexity.txt" perplexity
 cp $golden/mistakes/tokens.npy "$out/mistakes"

@@ -6,14 +6,16 @@
 void fuzz_choices(const uint8_t *data, size_t size) {
     static gm_arena kept;
     static gm_tokenizer *t;
+    /* as much around a text as there may be, and a prefix token */
+    gm_specials specials = {(int32_t[]){5, -1, 6}, 3, 5, 6};
     gm_call call = {.choices = "/fuzz/q.jsonl", .delimiter = " ",
-                    .model.config.max_position = 64};
+                    .model.config = {.max_position = 64, .vocab = 1 << 20}};
     gm_questions q;
     if (!t && STATUS(t = gm_tokenizer_open(&kept, "tests/golden/tokenizer-gpt2")))
         fprintf(stderr, "%s\n", err.text), abort();
     fuzz_begin();
     fuzz_file("/fuzz/q.jsonl", data, size);
-    gm_status s = STATUS(q = gm_questions_read(&call, t));
+    gm_status s = STATUS(q = gm_questions_read(&call, t, &specials));
     /* the context is tokenized anew for each choice */
     fuzz_end(64.0 * (double)size + 1024, 1 << 16);
     long right = 0;

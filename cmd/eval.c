@@ -29,7 +29,8 @@ static void run_eval(gm_call *call) {
     gm_specials specials;
     gm_questions questions;
     const bool text = call->text || call->text_tokens || !call->choices;
-    gm_model_open(&call->arena, call->operand[0], &call->model);
+    (call->alloc ? gm_model_open : gm_layout_open)(
+        &call->arena, call->operand[0], &call->model);
     if (call->choices) {
         tokenizer = gm_tokenizer_open(&call->arena, call->model.dir);
         specials = gm_specials_read(&call->arena, tokenizer);

@@ -2,6 +2,29 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
+/* Of a model in another runtime's layout: how many modules have which width,
+   and the sizes of all of them. */
+static void tell_layout(const gm_model *model, double weights) {
+    const long M = model->config.layers * GM_LINEARS;
+    double codes = 0, bytes = 0;
+    long count[65] = {0};
+    for (long m = 0; m < M; m++) {
+        const gm_tensor *t = gm_linear_tensor(model, m / GM_LINEARS,
+                                              (int)(m % GM_LINEARS));
+        const int bits = t->made ? t->made->bits
+                                 : 8 * (int)gm_dtype_bytes(t->dtype);
+        count[bits]++;
+        codes += (double)(t->shape[0] * t->shape[1]) * bits;
+        bytes += t->made ? (double)t->made->stored : (double)t->bytes;
+    }
+    gm_result_row("layout\t%s", model->layout);
+    for (int b = 1; b <= 64; b++)
+        if (count[b]) gm_result_row("modules_of_%d_bits\t%ld", b, count[b]);
+    gm_result_row("linear_bytes\t%.0f", bytes);
+    gm_result_row("code_bits\t%.6f", codes / weights);
+    gm_result_row("effective_bits\t%.6f", 8 * bytes / weights);
+}
+
 static void run_info(gm_call *call) {
     static const char *const arch[] = {"llama", "qwen2", "qwen3",
                                        "mistral", "phi3"};
@@ -10,13 +33,13 @@ static void run_info(gm_call *call) {
     const gm_model *model = &call->model;
     const gm_config *c = &model->config;
     int64_t linear = 0, all = 0, bytes = 0;
-    gm_model_open(&call->arena, call->operand[0], &call->model);
+    gm_layout_open(&call->arena, call->operand[0], &call->model);
     if (call->hash) gm_model_hash(&call->model);
     for (long i = 0; i < model->tensors.count; i++) {
         const gm_tensor *t = model->tensors.tensor + i;
         if (model->used[i])
             all += (int64_t)(t->bytes / gm_dtype_bytes(t->dtype));
-        bytes += (int64_t)t->bytes;
+        bytes += t->made ? t->made->stored : (int64_t)t->bytes;
     }
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
@@ -40,6 +63,7 @@ static void run_info(gm_call *call) {
     gm_result_row("dtype\t%s",
                   gm_dtype_name(gm_linear_tensor(model, 0, 0)->dtype));
     gm_result_row("files\t%ld", model->tensors.files);
+    if (model->layout) tell_layout(model, (double)linear);
     if (call->hash) gm_result_row("model_hash\t%s", model->hash);
     gm_result_end(call);
 }

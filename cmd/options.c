@@ -164,7 +164,8 @@ static const option table[] = {
     {"--sequential", NULL, FLAG, RECIPE, &now.recipe.sequential,
      "gptq: H from inputs that all before, so quantized, give"},
     {"--external", "FILE", READ, RECIPE | REFINE, &now.external, "another "
-     "tool's candidates, NAME.bK (docs/formats.md); --bits picks among them"},
+     "tool's candidates, NAME.bK (docs/formats.md), or DIR,DIR,...: quantized "
+     "models (docs/deploy.md); --bits picks among them"},
     {"--allow", "LIST", TEXT, FIT | DUMP, &now.allow,
      "PATTERN=2,3;PATTERN=4;...: modules (or their last parts) that match, '*' "
      "for anything, have only these candidates"},

@@ -48,6 +48,40 @@ static long slot_of(const reading *r, const char *name) {
            "found \"%.*s\"", name, r->model->dir, example, (int)length, name);
 }
 
+/* A file, or directories of quantized models with commas between: of each its
+   modules' weights, NAME.bK. */
+static void open_all(gm_arena *arena, const char *path, gm_tensors *all) {
+    char *list = gm_format(arena, "%s", path);
+    size_t room = 0, files = 0;
+    if (gm_is_file(path) && gm_exists(path)) {
+        gm_safetensors_open(arena, path, all);
+        return;
+    }
+    for (char *dir; (dir = strsep(&list, ","));) {
+        gm_model other;
+        gm_layout_open(arena, dir, &other);
+        if (!other.layout)
+            gm_bad(dir, "expected a quantized model as mlx, compressed-tensors "
+                   "or gptq store it, found another");
+        for (long i = 0; i < other.tensors.files; i++) {
+            all->file = gm_grow(arena, all->file, (size_t)all->files, &files,
+                                sizeof *all->file);
+            all->file[all->files++] = other.tensors.file[i];
+        }
+        for (long m = 0; m < other.config.layers * GM_LINEARS; m++) {
+            const gm_tensor *w = weight_of(&other, m);
+            if (!w->made) continue;
+            all->tensor = gm_grow(arena, all->tensor, (size_t)all->count, &room,
+                                  sizeof *all->tensor);
+            gm_tensor *t = all->tensor + all->count++;
+            *t = *w;
+            t->name = gm_format(arena, "%.*s.b%d", (int)strlen(w->name) - 7,
+                                w->name, w->made->bits);
+        }
+    }
+    gm_tensors_sort(all);
+}
+
 static void read_tensors(reading *r) {
     for (long i = 0; i < r->tensors.count; i++) {
         const gm_tensor *t = r->tensors.tensor + i;
@@ -59,6 +93,7 @@ static void read_tensors(reading *r) {
                    gm_shape_of(t).text);
         gm_tensor_check(t);
         r->of[slot] = t;
+        if (t->made) r->bytes[slot] = t->made->stored;
     }
 }
 
@@ -161,7 +196,7 @@ void gm_external_open(gm_arena *arena, const gm_model *model,
     r.of = gm_alloc(arena, slots, sizeof *r.of);
     r.bytes = gm_alloc(arena, slots, sizeof *r.bytes);
     for (size_t i = 0; i < slots; i++) r.bytes[i] = -1;
-    gm_safetensors_open(arena, path, &r.tensors);
+    open_all(arena, path, &r.tensors);
     read_tensors(&r);
     read_bytes(&r);
     choose_bits(&r, bits, group, out);

@@ -84,6 +84,10 @@ const char *gm_layout_mode(const gm_layout *layout);    /* metadata "format" */
 void gm_layout_config(gm_arena *arena, const gm_layout *layout,
                       const char *text, gm_out *out);
 
+/* A model as it is, or in one of these layouts: its weights are made of their
+   codes when they are read.  Other quantized ones are refused. */
+void gm_layout_open(gm_arena *arena, const char *dir, gm_model *out);
+
 /* ---------------------------------------------------------------- export.c
    Writes quantized models; the bytes of the weight files written. */
 

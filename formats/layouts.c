@@ -399,3 +399,317 @@ void gm_layout_config(gm_arena *arena, const gm_layout *t, const char *text,
     write[which](arena, t, out);
     gm_out_print(out, "\n}\n");
 }
+
+/* --------------------------------------------------------------- read back
+   The table the other way: of a directory's tensors the weights,
+     scale (code - zero),  or  scale code + bias  where there are biases. */
+
+typedef struct {
+    gm_made made;
+    const gm_tensor *part[GM_LAYOUT_PARTS];     /* NULL: it has none of it */
+    struct reading *r;
+    int64_t out, in, groups;
+} weight;
+
+typedef struct reading {
+    const char *path;           /* of config.json */
+    const struct row *row;
+    unsigned widths;            /* those it speaks of, bit b: b bits */
+    bool planar;
+    unsigned less;              /* of every zero as stored: 1 in GPTQ's v1 */
+    const weight *held;         /* whose values are in `values` */
+    float *values;
+} reading;
+
+/* Code i of line l of `lines` lines of n. */
+static unsigned get(const uint8_t *data, bool down, int64_t lines, int64_t n,
+                    int bits, bool planar, int64_t l, int64_t i) {
+    const int64_t W = words(n, bits);
+    unsigned code = 0;
+    for (int from = 0, w; from < bits; from += w) {
+        w = plane(bits - from, planar);
+        const int64_t at = place(bits, from, w, i);
+        uint32_t word[2] = {0};
+        for (int64_t k = 0, j = at / 32; k < 2 && j < W; k++, j++)
+            memcpy(word + k, data + 4 * (down ? j * lines + l : l * W + j), 4);
+        const uint64_t two = word[0] | (uint64_t)word[1] << 32;
+        code |= (unsigned)(two >> at % 32 & ((1u << w) - 1)) << from;
+    }
+    return code;
+}
+
+static const uint8_t *bytes_of(gm_arena *arena, const gm_tensor *t) {
+    uint8_t *data = gm_alloc(arena, t->bytes, 1);
+    gm_tensor_bytes(t, 0, t->bytes, data);
+    return data;
+}
+
+/* zero[out, groups]; v1 cannot say 0: readers take it for 2^b, or carry. */
+static void read_zeros(gm_arena *arena, const weight *w, const part *p,
+                       const gm_tensor *t, gm_real *zero) {
+    const int bits = w->made.bits;
+    const uint8_t *data = bytes_of(arena, t);
+    for (int64_t i = 0; i < w->out * w->groups; i++) {
+        const unsigned z = w->r->less + get(data, p->down, w->groups, w->out,
+                                            bits, w->r->planar, i % w->groups,
+                                            i / w->groups);
+        if (z >> bits)
+            gm_bad(t->name, "expected zeros of 1 to %d, found 0, which "
+                   "checkpoint_format gptq cannot hold, in %s",
+                   (1 << bits) - 1, t->path);
+        zero[i] = (gm_real)z;
+    }
+}
+
+static void read_numbers(gm_arena *arena, const weight *w, const part *p,
+                         const gm_tensor *t, gm_real *x) {
+    const int64_t n = w->out * w->groups;
+    gm_real *stored = gm_alloc(arena, (size_t)n, sizeof *stored);
+    gm_tensor_read(t, 0, n, stored);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = stored[p->down ? i % w->groups * w->out + i / w->groups : i];
+}
+
+static void read_index(const weight *w, const gm_tensor *t, int32_t *group) {
+    gm_tensor_bytes(t, 0, t->bytes, group);
+    for (int64_t i = 0; i < w->in; i++)
+        if (group[i] < 0 || group[i] >= w->groups)
+            gm_bad(t->name, "element %lld: expected a group below %lld, found "
+                   "%d in %s", (long long)i, (long long)w->groups, group[i],
+                   t->path);
+}
+
+static const float *make_values(const gm_made *made) {
+    const weight *w = (const weight *)made;
+    reading *r = w->r;
+    const part *p = r->row->part;
+    if (r->held == w) return r->values;
+    r->held = NULL;
+    gm_arena a = {0};
+    const int64_t n = w->out * w->groups;
+    gm_real *scale = gm_alloc(&a, (size_t)n, sizeof *scale);
+    gm_real *zero = gm_alloc(&a, (size_t)n, sizeof *zero);
+    int32_t *group = gm_alloc(&a, (size_t)w->in, sizeof *group);
+    const uint8_t *codes = NULL;
+    bool biased = false, down = false;
+    for (int64_t i = 0; i < n; i++) zero[i] = (gm_real)(1 << (made->bits - 1));
+    for (int64_t i = 0; i < w->in; i++)
+        group[i] = (int32_t)(i / (w->in / w->groups));
+    for (int k = 0; k < GM_LAYOUT_PARTS; k++, p++) {
+        const gm_tensor *t = w->part[k];
+        if (!t) continue;
+        if (p->what == CODES) codes = bytes_of(&a, t), down = p->down;
+        if (p->what == ZEROS) read_zeros(&a, w, p, t, zero);
+        if (p->what == SCALES) read_numbers(&a, w, p, t, scale);
+        if (p->what == BIASES) read_numbers(&a, w, p, t, zero), biased = true;
+        if (p->what == INDEX) read_index(w, t, group);
+    }
+#pragma omp parallel for num_threads(gm_threads())
+    for (int64_t o = 0; o < w->out; o++)
+        for (int64_t i = 0; i < w->in; i++) {
+            const int64_t g = o * w->groups + group[i];
+            const gm_real c = (gm_real)get(codes, down, w->out, w->in,
+                                           made->bits, r->planar, o, i);
+            r->values[o * w->in + i] =
+                (float)(biased ? scale[g] * c + zero[g]
+                               : scale[g] * (c - zero[g]));
+        }
+    gm_arena_free(&a);
+    r->held = w;
+    return r->values;
+}
+
+/* ----------------------------------------------- what a directory holds */
+
+static void expect(const gm_tensor *t, const char *types, int64_t lines,
+                   int64_t columns) {
+    const bool matrix = columns > 0;
+    if (t->rank != 1 + matrix || t->shape[0] != lines ||
+        (matrix && t->shape[1] != columns)) {
+        char wide[32] = "";
+        if (matrix) snprintf(wide, sizeof wide, ", %lld", (long long)columns);
+        gm_bad(t->name, "expected [%lld%s], found %s in %s", (long long)lines,
+               wide, gm_shape_of(t).text, t->path);
+    }
+    if (!gm_name_matches(types, gm_type_of(t)))
+        gm_bad(t->name, "expected type %s, found %s in %s", types,
+               gm_type_of(t), t->path);
+}
+
+static void check_shape(const weight *w, const gm_tensor *t) {
+    int64_t shape[2];
+    expect(t, "I64", 2, 0);
+    gm_tensor_bytes(t, 0, 16, shape);
+    if (shape[0] != w->out || shape[1] != w->in)
+        gm_bad(t->name, "expected %lld and %lld, found %lld and %lld in %s",
+               (long long)w->out, (long long)w->in, (long long)shape[0],
+               (long long)shape[1], t->path);
+}
+
+/* The bits that the shape of its codes says. */
+static int bits_of(const reading *r, const weight *w, const part *p,
+                   const gm_tensor *t) {
+    for (int b = 1; b <= 8 && t->rank == 2; b++)
+        if ((r->widths & r->row->widths) >> b & 1 &&
+            t->shape[p->down] == w->out && t->shape[!p->down] == words(w->in, b)
+            && !(r->planar && (w->in % 32 || w->out % 32)))
+            return b;
+    gm_bad(t->name, "expected %lld outputs of %lld inputs in bits that "
+           "config.json names and %s has, found %s in %s", (long long)w->out,
+           (long long)w->in, r->row->name, gm_shape_of(t).text, t->path);
+}
+
+/* Each part has its shape; the sum of their bytes. */
+static void check_parts(const reading *r, weight *w, const char *stem,
+                        const char *dir) {
+    const part *p = r->row->part;
+    const gm_tensor *scales = NULL;
+    for (int k = 0; k < GM_LAYOUT_PARTS; k++)
+        if (p[k].what == SCALES && (scales = w->part[k]) && scales->rank == 2)
+            w->groups = scales->shape[!p[k].down];
+    /* of one length, or as the index says */
+    if (scales && (w->groups < 1 || w->groups > w->in || (w->in % w->groups && (
+            r->row->whole || !w->part[GM_LAYOUT_PARTS - 1]))))
+        gm_bad(w->part[0]->name, "expected %lld inputs in whole groups, found "
+               "%lld groups in %s", (long long)w->in, (long long)w->groups,
+               w->part[0]->path);
+    for (int k = 0; k < GM_LAYOUT_PARTS && p[k].name; k++) {
+        const gm_tensor *t = w->part[k];
+        const content what = p[k].what;
+        const bool codes = what == CODES || what == ZEROS;
+        if (!t && what != INDEX && what != SHAPE &&
+            !(what == ZEROS && r->row == &rows[COMPRESSED]))
+            gm_bad(dir, "tensor %s.%s is missing, but %s is there", stem,
+                   p[k].name, w->part[0]->name);
+        if (!t) continue;
+        if (what == CODES) w->made.bits = bits_of(r, w, p + k, t);
+        const int64_t lines = what == ZEROS ? w->groups : w->out;
+        const int64_t wide = what == CODES ? words(w->in, w->made.bits)
+                           : what == ZEROS ? words(w->out, w->made.bits)
+                           : w->groups;
+        if (what == INDEX) expect(t, "I32", w->in, 0);
+        else if (what == SHAPE) check_shape(w, t);
+        else expect(t, codes ? "I32,U32" : "F32,F16,BF16",
+                    p[k].down ? wide : lines, p[k].down ? lines : wide);
+        w->made.stored += (int64_t)t->bytes;
+    }
+}
+
+/* STEM.weight [out, in] from its parts, or false: it is there as it is. */
+static bool make_weight(gm_arena *arena, reading *r, const gm_tensors *all,
+                        const char *dir, const char *stem, long out, long in,
+                        bool *gone, gm_tensor *to) {
+    const size_t n = strlen(stem);
+    weight *w = gm_alloc(arena, 1, sizeof *w);
+    const char *names = "bias", *codes = r->row->part->name;
+    *w = (weight){.made.values = make_values, .r = r, .out = out, .in = in};
+    for (int k = 0; k < GM_LAYOUT_PARTS && r->row->part[k].name; k++) {
+        const char *name = r->row->part[k].name;
+        w->part[k] = gm_tensor_find(all, gm_format(arena, "%s.%s", stem, name));
+        names = gm_format(arena, "%s,%s", names, name);
+    }
+    for (int k = 1; !w->part[0] && k < GM_LAYOUT_PARTS; k++)
+        if (w->part[k])
+            gm_bad(dir, "tensor %s.%s is missing, but %s is there", stem,
+                   codes, w->part[k]->name);
+    if (!w->part[0] || (w->part[0]->dtype <= GM_F64 && !w->part[1]))
+        return false;
+    check_parts(r, w, stem, dir);
+    for (long i = 0; i < all->count; i++) {
+        const char *name = all->tensor[i].name;
+        if (strncmp(name, stem, n) != 0 || name[n] != '.') continue;
+        if (!gm_name_matches(names, name + n + 1))
+            gm_bad(dir, "tensor %s: expected none beside %s, found one", name,
+                   w->part[0]->name);
+        gone[i] = gone[i] || strcmp(name + n, ".bias") != 0;
+    }
+    *to = (gm_tensor){.name = gm_format(arena, "%s.weight", stem),
+                      .dtype = GM_F32, .rank = 2, .shape = {out, in},
+                      .bytes = (size_t)(out * in) * 4,
+                      .path = w->part[0]->path, .made = &w->made};
+    return true;
+}
+
+/* The widths that a configuration speaks of, anywhere in it; what is beyond
+   weights of affine codes is refused. */
+static unsigned widths_in(const char *path, const gm_json *j) {
+    unsigned widths = 0;
+    for (const gm_json *c = j->child; c; c = c->next) {
+        const char *key = c->key ? c->key : "";
+        const bool mode = strcmp(key, "mode") == 0;
+        if (gm_name_matches("bits,num_bits", key) && c->is_integer &&
+            c->integer > 0 && c->integer <= 8)
+            widths |= 1u << c->integer;
+        if (mode ? !gm_json_is(c, "affine")
+            : gm_name_matches("input_activations,output_activations,"
+                              "kv_cache_scheme", key) &&
+              c->type != GM_JSON_NULL)
+            gm_bad(path, "%s: expected %s, found %s", key,
+                   mode ? "\"affine\"" : "null", gm_json_show(c).text);
+        widths |= widths_in(path, c);
+    }
+    return widths;
+}
+
+/* By what it says of itself; row NULL: by nothing known here. */
+static void read_form(const gm_json *how, reading *r) {
+    const gm_json *method = gm_json_get(how, "quant_method");
+    const gm_json *form = gm_json_get(how, "checkpoint_format");
+    if (!form) form = gm_json_get(how, "format");
+    if (!method && gm_json_get(how, "bits") && gm_json_get(how, "group_size"))
+        r->row = &rows[MLX];
+    if (gm_json_is(method, "compressed-tensors")) r->row = &rows[COMPRESSED];
+    if (!gm_json_is(method, "gptq")) return;
+    r->row = &rows[GPTQ];
+    r->planar = gm_json_is(form, "gptq_p");
+    r->less = !form || gm_json_is(form, "gptq");
+    if (!r->planar && !r->less && !gm_json_is(form, "gptq_v2"))
+        gm_bad(r->path, "quantization_config.checkpoint_format: expected "
+               "\"gptq\", \"gptq_v2\" or \"gptq_p\", found %s",
+               gm_json_show(form).text);
+}
+
+static bool make_weights(gm_arena *arena, const gm_json *config,
+                         gm_model *model) {
+    const gm_config *c = &model->config;
+    const gm_json *how = gm_json_get(config, "quantization_config");
+    gm_tensors *all = &model->tensors;
+    reading *r = gm_alloc(arena, 1, sizeof *r);
+    const long M = c->layers * GM_LINEARS;
+    if (!how || how->type == GM_JSON_NULL)
+        how = gm_json_get(config, "quantization");
+    if (!how || how->type != GM_JSON_OBJECT)
+        return !gm_json_get(config, "compression_config") && (!how ||
+               how->type == GM_JSON_NULL);
+    r->path = gm_format(arena, "%s/config.json", model->dir);
+    read_form(how, r);
+    if (!r->row) return false;
+    r->widths = widths_in(r->path, how);
+    bool *gone = gm_alloc(arena, (size_t)all->count, sizeof *gone);
+    gm_tensor *t = gm_alloc(arena, (size_t)(all->count + M + 2), sizeof *t);
+    long made = 0;
+    size_t most = 0;
+    for (long m = 0; m < M + 2; m++) {
+        long out = c->vocab, in = c->d;
+        const char *stem = m == M ? "model.embed_tokens" : "lm_head";
+        if (m < M) {
+            stem = module_name(arena, m);
+            gm_linear_shape(c, (int)(m % GM_LINEARS), &out, &in);
+        }
+        if (make_weight(arena, r, all, model->dir, stem, out, in, gone,
+                        t + made) && t[made++].bytes > most)
+            most = t[made - 1].bytes;
+    }
+    r->values = gm_alloc(arena, most, 1);
+    for (long i = 0; i < all->count; i++)
+        if (!gone[i]) t[made++] = all->tensor[i];
+    all->tensor = t;
+    all->count = made;
+    gm_tensors_sort(all);
+    model->layout = r->row->name;
+    return true;
+}
+
+void gm_layout_open(gm_arena *arena, const char *dir, gm_model *out) {
+    gm_model_open_as(arena, dir, make_weights, out);
+}

@@ -116,6 +116,7 @@ static const gm_config defaults[] = {
 struct source {
     const char *path, *prefix;          /* ".../config.json", "rope_scaling." */
     const gm_json *object;              /* NULL: nothing given */
+    bool quantized;                     /* it may be */
 };
 
 /* A member that is there and not null, else NULL. */
@@ -201,7 +202,7 @@ static void refuse_quantized(const struct source *s) {
 static void read_model(const struct source *s, struct draft *d) {
     gm_config *c = &d->c;
     const gm_json *kv = gm_json_get(s->object, "num_key_value_heads");
-    refuse_quantized(s);
+    if (!s->quantized) refuse_quantized(s);
     read_fields(s, MODEL, d);
     if (!c->kv_heads || (kv && kv->type == GM_JSON_NULL))
         c->kv_heads = c->heads;
@@ -321,7 +322,7 @@ static void read_rope(gm_arena *arena, const struct source *s,
     const char *key = old ? "rope_scaling" : "rope_parameters";
     const struct source in = {s->path,
                               old ? "rope_scaling." : "rope_parameters.",
-                              given(s, key)};
+                              given(s, key), false};
     require(s, !in.object || in.object->type == GM_JSON_OBJECT, key,
             "an object");
     for (const gm_json *v = in.object ? in.object->child : NULL; v; v = v->next)
@@ -368,9 +369,11 @@ double gm_rope_theta(const gm_config *c, long T) {
     return r->theta * gm_expd(gm_logd(stretch - (r->factor - 1)) * n / (n - 2));
 }
 
-void gm_config_read(gm_arena *arena, const char *dir, gm_config *out) {
+static struct source config_read(gm_arena *arena, const char *dir,
+                                 bool quantized, gm_config *out) {
     struct draft d = {.full_layers = 28, .attention_factor = -1, .rotary = 1};
-    struct source s = {gm_format(arena, "%s/config.json", dir), "", NULL};
+    struct source s = {gm_format(arena, "%s/config.json", dir), "", NULL,
+                       quantized};
     s.object = gm_json_python(arena, s.path);
     if (s.object->type != GM_JSON_OBJECT)
         gm_bad(s.path, "expected an object");
@@ -383,6 +386,11 @@ void gm_config_read(gm_arena *arena, const char *dir, gm_config *out) {
     read_windows(&s, &d);
     read_rope(arena, &s, &d);
     *out = d.c;
+    return s;
+}
+
+void gm_config_read(gm_arena *arena, const char *dir, gm_config *out) {
+    config_read(arena, dir, false, out);
 }
 
 /* -------------------------------------------------- tensors of a checkpoint */
@@ -556,12 +564,14 @@ static void split_joined(gm_arena *arena, gm_model *model) {
 
 /* A tied head is the embedding, whichever of the two is stored; where both are,
    they may differ, and each is what it is. */
-void gm_model_open(gm_arena *arena, const char *dir, gm_model *out) {
+void gm_model_open_as(gm_arena *arena, const char *dir, gm_maker *make,
+                      gm_model *out) {
     *out = (gm_model){.dir = gm_format(arena, "%s", dir)};
     gm_config *c = &out->config;
     char name[NAME];
-    gm_config_read(arena, dir, c);
+    const struct source s = config_read(arena, dir, make, c);
     gm_checkpoint_open(arena, dir, &out->tensors);
+    if (make && !make(arena, s.object, out)) refuse_quantized(&s);
     out->used = gm_alloc(arena, (size_t)out->tensors.count, sizeof *out->used);
     if (c->arch == GM_PHI3) split_joined(arena, out);
     out->embedding = find(out, embedding_name);
@@ -576,6 +586,10 @@ void gm_model_open(gm_arena *arena, const char *dir, gm_model *out) {
     if (part_tensor(out, c->layers, parts, name))
         gm_bad(dir, "tensor %s is there, but config.json says "
                "num_hidden_layers %ld", name, c->layers);
+}
+
+void gm_model_open(gm_arena *arena, const char *dir, gm_model *out) {
+    gm_model_open_as(arena, dir, NULL, out);
 }
 
 const char *gm_model_dir(gm_arena *arena, const char *path) {

@@ -377,6 +377,15 @@ uint16_t gm_f32_to_bf16(float x);
 /* x as F32, F16, BF16 or F64. */
 void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out);
 
+/* A weight of type F32 that other tensors hold, made when it is read: all its
+   values, good until another one of the same model is asked for; the bits of a
+   code and the bytes of those tensors. */
+typedef struct gm_made {
+    const float *(*values)(const struct gm_made *made);
+    int bits;
+    int64_t stored;
+} gm_made;
+
 /* One tensor, little endian, row-major: bytes in memory, or in a file. */
 enum { GM_MAX_RANK = 16 };
 typedef struct {
@@ -391,6 +400,7 @@ typedef struct {
     int64_t at;
     const char *path;           /* for messages */
     const char *joined;         /* of these rows of another: its name */
+    const gm_made *made;        /* neither in memory nor in a file: by whom */
 } gm_tensor;
 gm_shown gm_shape_of(const gm_tensor *tensor);      /* "[2, 3]" */
 const char *gm_type_of(const gm_tensor *tensor);    /* "F16", "BOOL" */
@@ -550,6 +560,7 @@ typedef struct {
     gm_tensors tensors;
     const gm_tensor *embedding, *head;      /* one and the same if tied */
     bool *used;                 /* which tensors the model needs */
+    const char *layout;         /* that made weights are in, or NULL */
     char hash[65];              /* of the tensors; filled by gm_model_hash */
 } gm_model;
 
@@ -558,6 +569,11 @@ typedef struct {
 const char *gm_model_dir(gm_arena *arena, const char *path);
 /* Checks that every tensor is there and has its shape. */
 void gm_model_open(gm_arena *arena, const char *dir, gm_model *out);
+/* make: puts weights for the tensors that hold them (gm_made) into a model whose
+   config.json says that it is quantized; false: it knows no such form. */
+typedef bool gm_maker(gm_arena *arena, const gm_json *config, gm_model *model);
+void gm_model_open_as(gm_arena *arena, const char *dir, gm_maker *make,
+                      gm_model *out);
 void gm_model_hash(gm_model *model);
 void gm_model_close(gm_model *model);
 

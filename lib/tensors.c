@@ -501,7 +501,9 @@ gm_shown gm_shape_of(const gm_tensor *t) {
 void gm_tensor_bytes(const gm_tensor *t, int64_t first, size_t count,
                      void *to) {
     assert(first >= 0 && (size_t)first + count <= t->bytes);
-    if (t->file) gm_input_read(t->file, t->at + first, count, to);
+    if (t->made)
+        memcpy(to, (const char *)t->made->values(t->made) + first, count);
+    else if (t->file) gm_input_read(t->file, t->at + first, count, to);
     else memcpy(to, t->data + first, count);
 }
 

@@ -101,4 +101,52 @@ succeed solve "$w/few.tsv" --ebits 3 --out "$w/few-alloc.tsv"
 succeed check "$w/few-alloc.tsv" "$w/few.tsv"
 succeed quantize $m --alloc "$w/few-alloc.tsv" --out "$w/fq" --cache "$w/c"
 
+# ------------------------ other runtimes' layouts: read back, and as candidates
+# evaluated, the directory is the allocation; BF16 scales are within their word
+mkdir "$w/two"
+for b in 2 4; do
+    { printf 'module\tbits\n'
+      awk -v b=$b '$1 ~ /^model/ { print $1 "\t" b }' "$w/mine-alloc.tsv"
+    } >"$w/two/$b.tsv"
+done
+evaluate() {
+    succeed eval "$@" --text data/test.txt --window 64 --windows 2
+    awk -F '\t' 'END { print $3 }' "$w/out"
+}
+grep -v '^#' "$w/mine-alloc.tsv" | cut -f 1,2 >"$w/two/any.tsv"
+for b in 2 4 any; do
+    file=$w/two/$b.tsv
+    nll=$(evaluate $m --alloc "$file" --cache "$w/c" --group 32)
+    for form in "mlx --scale-type f32" compressed-tensors gptq mlx; do
+        # shellcheck disable=SC2086
+        succeed quantize $m --alloc "$file" --cache "$w/c" --group 32 \
+            --format $form --out "$w/two/${form%% *}$b"
+        found=$(evaluate "$w/two/${form%% *}$b")
+        if [ "$form" = mlx ]; then
+            awk "BEGIN { exit !($found - $nll < .01 && $nll - $found < .01) }"
+        else
+            [ "$found" = "$nll" ]
+        fi && ok || bad "$form, $b bits: nll $found, of the allocation $nll"
+    done
+done
+succeed info "$w/two/gptqany"
+if [ "$(grep -c '^layout	gptq$\|^modules_of_[24]_bits	[23][0-9]$\|^code_bits	3.0\|^effective_bits	3.8' "$w/out")" = 5 ]; then ok; else
+    bad "info: $(cat "$w/out")"; fi
+# two directories are two candidates, with their bytes; the scores are those of
+# the same weights made here
+# shellcheck disable=SC2086
+succeed fit $m --calib data/calib.txt --out "$w/of-two" $small \
+    --external "$w/two/gptq2,$w/two/compressed-tensors4"
+# shellcheck disable=SC2086
+succeed fit $m --calib data/calib.txt --out "$w/of-ours" $small --bits 2,4
+table() { awk -F '\t' '/^model/ { printf "%s %.9f %.9f\n", $1, $6, $9 }' "$1"; }
+table "$w/of-two/scores.tsv" >"$w/x1"
+table "$w/of-ours/scores.tsv" >"$w/x2"
+same "$w/x1" "$w/x2"
+bytes=$(awk -F '\t' '$1 ~ /layers.0.self_attn.q_proj/ { print $5, $8 }' \
+    "$w/of-two/scores.tsv")
+if [ "$bytes" = "$((128 * 8 * 4 + 4 * 8 * 4 + 2 * 128 * 4 + 4 * 128)) $((
+    128 * 16 * 4 + 2 * 128 * 4 + 4 * 16 * 4 + 16))" ]; then ok; else
+    bad "bytes of the two: $bytes"; fi
+
 finish

@@ -51,6 +51,9 @@ for k in 1 2 3 4 5 6 7 8; do
     for part in README.md slides.md; do
         if cat course/"$k"-*/$part >/dev/null; then ok; else bad "$k: no $part"; fi
     done
+    # what fits on a slide of pandoc's beamer (seen rendered)
+    is "lesson $k, code too wide for a slide" \
+        "$(grep -E '^    .{57}' course/"$k"-*/slides.md)" ""
 done
 
 # told N WORDS SED: solution N, changed by SED, is refused with WORDS

@@ -14,6 +14,7 @@ void quantize_layer(const double *W, long out, long in, int bits, long group,
 long stored_bytes(long out, long in, int bits, long group);
 
 /* (1/T) sum_t ||(W - Q) x_t||^2 / ||W x_t||^2 for the inputs x_t, the rows of
-   X [T, in]: the mean over the tokens of each token's relative error. */
+   X [T, in]: the mean over the tokens of each token's relative error.  No
+   W x_t is 0. */
 double output_error(const double *W, const double *Q, long out, long in,
                     const double *X, long T);

@@ -22,7 +22,7 @@ double off_target(const learning *l, const double *p);
 
 /* d_theta [M, K] of  J = E + sum_mk (p_mk - p_mk^2) S_mk
        + (alpha/M) sum_mk p_mk ln p_mk + lambda c + rho/2 c^2,
-   p_m = softmax(theta_m), where g_mk = dE/dp_mk is given:
+   p_m = softmax(theta_m), all above 0, where g_mk = dE/dp_mk is given:
    v_mk = dJ/dp_mk,  d_theta_mk = p_mk (v_mk - sum_j p_mj v_mj) / tau. */
 void gradient(const learning *l, const double *p, const double *S,
               const double *g, double *d_theta);

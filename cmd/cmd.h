@@ -47,6 +47,10 @@ typedef struct {
    once something was measured. */
 typedef struct {
     gm_sequences text;
+    const int32_t *next;        /* gm_evaluate's                              */
+    const double *weight;       /* a gm_measure's                             */
+    double all, words, bytes;   /* weights together; of a whole document: what
+                                   it has, 0: none is asked for               */
     gm_head head;
     long group;                 /* windows whose states are held; 0: all      */
     long held;                  /* 1 + first of those in `original`; 0: none  */
@@ -77,7 +81,7 @@ struct gm_call {
         *proof, *lp_plain;
     bool frontier, hash, force, certificate, resume, no_models, no_gptq, all,
         json, quiet, verbose, help, keep_odd;
-    int format, paper, match, scale_type, bos;       /* which of the row's names */
+    int format, paper, match, scale_type, bos, protocol;    /* of the row's names */
     gm_convention in;
     long score_bits, solver_mib, window, windows, evaluations, dump_mb, threads,
         row, nth, block;
@@ -152,9 +156,10 @@ gm_sequences gm_call_sequences(gm_call *call, const char *text,
 void gm_call_calibrate(gm_call *call);
 /* Says which of its tokens were found to weigh nothing, if any. */
 void gm_call_notes(const gm_call *call);
-/* --text, cut by --window and --windows, into call->on; and what a choice among
-   the candidates (NULL: the original) is there. */
-void gm_call_windows(gm_call *call);
+/* All tokens of either. */
+int32_t *gm_call_tokens(gm_call *call, const char *text, const char *npy,
+                        long *count);
+/* What a choice among the candidates (NULL: the original) is on call->on. */
 gm_measure gm_call_measure(gm_call *call, const gm_candidates *candidates,
                            const int *choice);
 /* --out, a directory: not the model's own, ours alone until the end. */
@@ -179,6 +184,10 @@ int64_t gm_size_in(const gm_sizes *sizes, gm_convention in);
 /* Of what call->in says; one above the largest assignment is said to be. */
 gm_budget gm_call_budget(gm_call *call, const gm_scores *scores,
                          const char *text);
+
+/* -------------------------------------------------------------- protocol.c
+   --eval, cut into windows by --protocol, --window, --windows: call->on. */
+void gm_call_windows(gm_call *call);
 
 /* ------------------------------------------------------------------ show.c
    Sensitivities and bits (NULL: not these) as grids, on standard output. */

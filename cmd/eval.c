@@ -8,9 +8,16 @@ static const char *text_cells(gm_call *call, const int *choice) {
     if (choice)
         kl = gm_format(&call->arena, "%.6f\t%.6f\t%.6f\t%.6f", m.kl,
                        m.kl_error, m.top1, m.top1_error);
-    return gm_format(&call->arena, "\t%.6f\t%.6f\t%.6f\t%s\t%ld\t%ld\t%ld",
-                     m.perplexity, m.nll, m.nll_error, kl, m.windows, m.window,
-                     m.predicted);
+    const gm_measuring *on = &call->on;
+    const char *name = gm_given("--protocol"), *whole = "";
+    const double sum = m.nll * on->all;
+    if (on->words > 0)
+        whole = gm_format(&call->arena, "\t%.6f\t%.6f\t%.6f",
+                          gm_expd(sum / on->words), gm_expd(sum / on->bytes),
+                          sum / on->bytes / gm_logd(2));
+    return gm_format(&call->arena, "\t%.6f\t%.6f\t%.6f\t%s\t%ld\t%ld\t%ld"
+                     "\t%s%s", m.perplexity, m.nll, m.nll_error, kl, m.windows,
+                     m.window, m.predicted, name ? name : "default", whole);
 }
 
 static const char *choice_cells(gm_call *call, const gm_questions *questions,
@@ -31,6 +38,8 @@ static void run_eval(gm_call *call) {
     const bool text = call->text || call->text_tokens || !call->choices;
     (call->alloc ? gm_model_open : gm_layout_open)(
         &call->arena, call->operand[0], &call->model);
+    if (!text && gm_given("--protocol"))
+        gm_fail(GM_EUSAGE, "--protocol goes with --eval FILE, found none");
     if (call->choices) {
         tokenizer = gm_tokenizer_open(&call->arena, call->model.dir);
         specials = gm_specials_read(&call->arena, tokenizer);
@@ -41,8 +50,10 @@ static void run_eval(gm_call *call) {
     call->plan = (gm_plan){0};
     if (text) gm_call_plan(call);
     gm_result_begin(gm_format(
-        &call->arena, "model%s%s", !text ? "" : "\tperplexity\tnll\tnll_error\t"
-        "kl\tkl_error\ttop1\ttop1_error\twindows\twindow\tpredicted",
+        &call->arena, "model%s%s%s", !text ? "" : "\tperplexity\tnll\t"
+        "nll_error\tkl\tkl_error\ttop1\ttop1_error\twindows\twindow\t"
+        "predicted\tprotocol", !call->on.words ? "" :
+        "\tword_perplexity\tbyte_perplexity\tbits_per_byte",
         !call->choices ? "" : "\tquestions\tacc\tacc_error\tacc_norm\t"
         "acc_norm_error\tacc_bytes\tacc_bytes_error"));
     for (int quantized = 0; quantized <= (call->alloc != NULL); quantized++) {

@@ -227,8 +227,13 @@ static const option table[] = {
     /* what came of it */
     {"--window", "T", WHOLE, RUNS | COMPARE, &now.window,
      "tokens in an evaluation window", "512", 2, 1 << 20},
-    {"--window", "T", WHOLE, EVAL | BAQ, &now.window,
+    {"--window", "T", WHOLE, BAQ, &now.window,
      "tokens in an evaluation window", "1024", 2, 1 << 20},
+    {"--window", "T", WHOLE, EVAL, &now.window, "tokens in an evaluation "
+     "window; 0: the protocol's", "0", 0, 1 << 20},
+    {"--protocol", "default|gptq|llama.cpp|stride|harness", NAME, EVAL,
+     &now.protocol, "which tokens of the text are predicted from which, as "
+     "published tables have it (docs/results.md)", "default"},
     {"--windows", "N", WHOLE, RUNS | COMPARE | EVAL | BAQ, &now.windows,
      "from the start of the text; 0: all whole ones", "0", 0, 1 << 30},
     {"--no-models", NULL, FLAG, RUNS, &now.no_models, "no DIR/model-B"},

@@ -15,8 +15,8 @@ void gm_call_known(const gm_call *call, const char *path, const int32_t *tokens,
                    "found %d", i, call->model.config.vocab, tokens[i]);
 }
 
-static int32_t *tokens_of(gm_call *call, const char *text, const char *npy,
-                          long *count) {
+int32_t *gm_call_tokens(gm_call *call, const char *text, const char *npy,
+                        long *count) {
     gm_arena *a = &call->arena;
     const char *path = npy ? npy : text;
     int32_t *tokens;
@@ -40,7 +40,7 @@ gm_sequences gm_call_sequences(gm_call *call, const char *text,
                                const char *npy) {
     long count;
     gm_sequences out = {NULL, call->fit.sequences, call->fit.T};
-    int32_t *tokens, *all = tokens_of(call, text, npy, &count);
+    int32_t *tokens, *all = gm_call_tokens(call, text, npy, &count);
     gm_calibration(&call->arena, all, count, out.sequences, out.T, &tokens);
     out.tokens = tokens;
     return out;
@@ -82,23 +82,6 @@ void gm_call_notes(const gm_call *call) {
                 rows, list, count > SHOWN ? "; ..." : "");
 }
 
-void gm_call_windows(gm_call *call) {
-    const char *path = call->text ? call->text : call->text_tokens;
-    long count, window = call->window, windows = call->windows;
-    int32_t *tokens = tokens_of(call, call->text, call->text_tokens, &count);
-    long there = count / window;
-    if (there < 1 || there < windows)
-        gm_bad(path, "expected at least %ld tokens (%ld windows of %ld), found "
-               "%ld", (windows ? windows : 1) * window, windows ? windows : 1,
-               window, count);
-    if (!windows) windows = there;
-    call->on.text = (gm_sequences){tokens, windows, window};
-    gm_talk(call, "text: %ld tokens; first %ld non-overlapping windows of %ld; "
-            "in each, tokens 2..%ld predicted from those before them; no BOS "
-            "added; mean over all predicted tokens in double", count, windows,
-            window, window);
-}
-
 /* --------------------------------------------------------------- measuring */
 
 /* Window after window, as many at once as memory allows; the original's states
@@ -118,9 +101,9 @@ gm_measure gm_call_measure(gm_call *call, const gm_candidates *candidates,
     }
     double *x = gm_alloc(a, (size_t)(3 * windows), sizeof *x);
     gm_measure part, out = {.windows = windows, .window = T,
-                            .predicted = windows * (T - 1), .window_nll = x,
-                            .window_kl = x + windows,
-                            .window_top1 = x + 2 * windows};
+                            .window_nll = x, .window_kl = x + windows,
+                            .window_top1 = x + 2 * windows,
+                            .weight = on->weight};
     for (long i = 0, count; i < windows; i += count) {
         count = gm_min(most, windows - i);
         const gm_sequences text = {on->text.tokens + i * T, count, T};
@@ -132,8 +115,10 @@ gm_measure gm_call_measure(gm_call *call, const gm_candidates *candidates,
         if (choice)
             gm_final_states(a, &call->model, candidates, choice, &text,
                             &call->report, on->student);
-        gm_evaluate(a, &on->head, &text, choice ? on->student : on->original,
+        gm_evaluate(a, &on->head, &text, on->next + i * T,
+                    choice ? on->student : on->original,
                     choice ? on->original : NULL, &call->report, &part);
+        out.predicted += part.predicted;
         const size_t bytes = (size_t)count * sizeof *x;
         memcpy(out.window_nll + i, part.window_nll, bytes);
         memcpy(out.window_kl + i, part.window_kl, bytes);

@@ -730,22 +730,24 @@ gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
 const gm_scores *gm_scores_at(gm_arena *arena, const gm_scores *scores,
                               const gm_budget *budget);
 
-/* How good a model is on a text.  In each window, tokens 1..window-1 are
-   predicted from those before them.  nll: mean over all predicted tokens,
-   natural log; perplexity = exp(nll).  KL(teacher || student) in nats; top1:
-   share of positions where both have the same largest logit.  Standard errors
-   are over window means. */
+/* How good a model is on a text: in each window, tokens are predicted from those
+   before them.  nll: mean over windows, natural log; perplexity = exp(nll).
+   KL(teacher || student) in nats; top1: share of positions where both have the
+   same largest logit.  Standard errors are over window means. */
 typedef struct {
     long windows, window, predicted;
     double nll, nll_error, perplexity;
     double kl, kl_error, top1, top1_error;      /* when a teacher was given */
     double *window_nll, *window_kl, *window_top1;   /* [windows] means */
+    const double *weight;       /* of a window in the means; NULL: the same   */
 } gm_measure;
 /* Means and their errors from window_nll, window_kl, window_top1. */
 void gm_measure_means(gm_measure *m);
-/* Mean of the n differences x - y (y NULL: of x) and that mean's standard
-   error, sqrt(sum (d - mean)^2 / (n - 1) / n); 0 for n = 1. */
-double gm_mean_error(long n, const double *x, const double *y, double *error);
+/* Mean of the n differences d = v (x - y) (y NULL: of x), v = n weight / sum of
+   weights (NULL: 1), and that mean's standard error, with e = v (x - y - mean):
+   sqrt(sum e^2 / (n - 1) / n); 0 for n = 1. */
+double gm_mean_error(long n, const double *x, const double *y,
+                     const double *weight, double *error);
 
 /* ------------------------------------------------------------------- mip.c
    Programs with 0-1 columns, minimised by GLPK, one at a time in a thread.

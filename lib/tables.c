@@ -606,20 +606,26 @@ const gm_scores *gm_scores_at(gm_arena *arena, const gm_scores *scores,
 
 /* ------------------------------------------------------------- measurements */
 
-double gm_mean_error(long n, const double *x, const double *y, double *error) {
-    double mean = 0, squares = 0;
-    for (long i = 0; i < n; i++) mean += (x[i] - (y ? y[i] : 0)) / (double)n;
-    for (long i = 0; i < n; i++) {
-        double d = x[i] - (y ? y[i] : 0) - mean;
-        squares += d * d;
-    }
+double gm_mean_error(long n, const double *x, const double *y,
+                     const double *weight, double *error) {
+    double mean = 0, squares = 0, all = 0;
+    for (long i = 0; i < n; i++) all += weight ? weight[i] : 1;
+    for (int squared = 0; squared < 2; squared++)
+        for (long i = 0; i < n; i++) {
+            const double v = weight ? weight[i] * (double)n / all : 1;
+            const double d = x[i] - (y ? y[i] : 0) - (squared ? mean : 0);
+            if (squared) squares += v * d * (v * d);
+            else mean += v * d / (double)n;
+        }
     *error = n > 1 ? sqrt(squares / (double)(n - 1) / (double)n) : 0;
     return mean;
 }
 
 void gm_measure_means(gm_measure *m) {
-    m->nll = gm_mean_error(m->windows, m->window_nll, NULL, &m->nll_error);
-    m->kl = gm_mean_error(m->windows, m->window_kl, NULL, &m->kl_error);
-    m->top1 = gm_mean_error(m->windows, m->window_top1, NULL, &m->top1_error);
+    const double *w = m->weight;
+    m->nll = gm_mean_error(m->windows, m->window_nll, NULL, w, &m->nll_error);
+    m->kl = gm_mean_error(m->windows, m->window_kl, NULL, w, &m->kl_error);
+    m->top1 = gm_mean_error(m->windows, m->window_top1, NULL, w,
+                            &m->top1_error);
     m->perplexity = gm_expd(m->nll);
 }

@@ -139,27 +139,35 @@ void gm_token_losses(gm_arena *arena, const gm_head *head, const gm_real *h,
     gm_arena_rewind(arena, mark);
 }
 
+/* Rows of a window whose prediction counts: from the first target on. */
+static long scored(const int32_t *target, long T, long *first) {
+    long last;
+    for (*first = 0; *first < T && target[*first] < 0;) ++*first;
+    for (last = *first; last < T && target[last] >= 0;) last++;
+    return last - *first;
+}
+
 void gm_evaluate(gm_arena *arena, const gm_head *head,
-                 const gm_sequences *text, const gm_real *student,
-                 const gm_real *teacher, const gm_report *report,
-                 gm_measure *out) {
+                 const gm_sequences *text, const int32_t *next,
+                 const gm_real *student, const gm_real *teacher,
+                 const gm_report *report, gm_measure *out) {
     const long T = text->T, d = head->d;
-    const double predicted = (double)(T - 1);
     const size_t n = (size_t)text->sequences;
     double *mean = gm_alloc(arena, 3 * n, sizeof *mean);
     *out = (gm_measure){.windows = text->sequences, .window = T,
-                        .predicted = text->sequences * (T - 1),
                         .window_nll = mean, .window_kl = mean + n,
                         .window_top1 = mean + 2 * n};
     gm_mark mark = gm_arena_mark(arena);
-    chunk c = chunk_alloc(arena, head, T - 1, teacher != NULL);
+    chunk c = chunk_alloc(arena, head, next ? T : T - 1, teacher != NULL);
     for (long i = 0; i < text->sequences; i++) {
+        const int32_t *target = next ? next + i * T : text->tokens + i * T + 1;
         double nll = 0, kl = 0, same = 0;
-        for (long t = 0; t < T - 1; t += c.rows) {
-            const long rows = gm_min(c.rows, T - 1 - t), first = i * T + t;
-            chunk_losses(head, student + first * d,
-                         teacher ? teacher + first * d : NULL,
-                         text->tokens + first + 1, rows, &c);
+        long first = 0, count = next ? scored(target, T, &first) : T - 1;
+        for (long t = first; t < first + count; t += c.rows) {
+            const long rows = gm_min(c.rows, first + count - t);
+            const gm_real *h = student + (i * T + t) * d;
+            chunk_losses(head, h, teacher ? teacher + (h - student) : NULL,
+                         target + t, rows, &c);
             for (long r = 0; r < rows; r++) {
                 nll += c.nll[r];
                 kl += c.kl[r];
@@ -167,9 +175,10 @@ void gm_evaluate(gm_arena *arena, const gm_head *head,
             }
         }
         check_loss("window", i, nll, kl);
-        out->window_nll[i] = nll / predicted;
-        out->window_kl[i] = kl / predicted;
-        out->window_top1[i] = same / predicted;
+        out->predicted += count;
+        out->window_nll[i] = nll / (double)count;
+        out->window_kl[i] = kl / (double)count;
+        out->window_top1[i] = same / (double)count;
         gm_say(report, "perplexity", i + 1, text->sequences);
     }
     gm_arena_rewind(arena, mark);

@@ -226,8 +226,8 @@ double gm_objective_kl(gm_objective *o, const int *choice) {
     gm_mark mark = gm_arena_mark(o->arena);
     gm_final_states(o->arena, o->model, o->candidates, choice, &o->text, NULL,
                     o->states);
-    gm_evaluate(o->arena, &o->head, &o->text, o->states, state(o, o->L), NULL,
-                &measure);
+    gm_evaluate(o->arena, &o->head, &o->text, NULL, o->states, state(o, o->L),
+                NULL, &measure);
     gm_arena_rewind(o->arena, mark);
     o->work += o->L * GM_LINEARS * o->text.sequences;
     return measure.kl;

@@ -25,11 +25,13 @@ void gm_token_losses(gm_arena *arena, const gm_head *head, const gm_real *h,
                      const int32_t *next, long rows, double *nll);
 
 /* Perplexity, and KL divergence and top-1 agreement with the teacher: final
-   states like the student's, or NULL. */
+   states like the student's, or NULL.  next [S T]: what each row predicts, -1
+   where that does not count, a stretch a window; NULL: all but a window's first
+   token. */
 void gm_evaluate(gm_arena *arena, const gm_head *head,
-                 const gm_sequences *text, const gm_real *student,
-                 const gm_real *teacher, const gm_report *report,
-                 gm_measure *out);
+                 const gm_sequences *text, const int32_t *next,
+                 const gm_real *student, const gm_real *teacher,
+                 const gm_report *report, gm_measure *out);
 
 /* ------------------------------------------------------------- objective.c
    What an assignment costs on a calibration text: what the rivals minimise. */

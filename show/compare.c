@@ -107,7 +107,8 @@ static void pair_rows(gm_comparison *c) {
                 continue;
             r->paired = true;
             r->above = gm_mean_error(n, r->measure.window_kl,
-                                     g->measure.window_kl, &r->above_error);
+                                     g->measure.window_kl, NULL,
+                                     &r->above_error);
         }
     }
 }

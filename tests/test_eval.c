@@ -94,7 +94,7 @@ static void equals_definition(const char *dir) {
     }
     const double n = WINDOWS * (WINDOW - 1);
     gm_measure m;
-    CHECK(STATUS(gm_evaluate(a, &f.head, &f.text, f.student, f.original, NULL, &m)) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_evaluate(a, &f.head, &f.text, NULL, f.student, f.original, NULL, &m)) == GM_OK, "%s", err.text);
     CHECK(m.predicted == (long)n, "predicted %ld", m.predicted);
     /* logits below 20: gm_exp is good to 1e-7, so is the log of its sum */
     CHECK(fabs(m.nll - nll / n) < 1e-6, "%s: nll %.9g, by definition %.9g", dir,
@@ -118,7 +118,7 @@ static void equals_definition(const char *dir) {
     CHECK(fabs(m.top1_error - sqrt(squares / (WINDOWS - 1) / WINDOWS)) < 1e-12
           && m.top1_error > 0, "standard error of top-1 %g", m.top1_error);
     /* the original against itself */
-    CHECK(STATUS(gm_evaluate(a, &f.head, &f.text, f.original, f.original, NULL, &m)) == GM_OK, "%s", err.text);
+    CHECK(STATUS(gm_evaluate(a, &f.head, &f.text, NULL, f.original, f.original, NULL, &m)) == GM_OK, "%s", err.text);
     CHECK(fabs(m.kl) < 1e-6 && m.top1 == 1, "self: kl %g, top-1 %g", m.kl,
           m.top1);
     fixture_end(&f);
@@ -150,7 +150,7 @@ static void perplexity_of_transformers(const char *name) {
     gm_sequences text = {tokens, 8, 256};
     gm_real *h = gm_alloc(&a, (size_t)(8 * 256 * model.config.d), sizeof *h);
     s = STATUS(gm_final_states(&a, &model, NULL, NULL, &text, NULL, h));
-    if (!s) s = STATUS(gm_evaluate(&a, &head, &text, h, NULL, NULL, &m));
+    if (!s) s = STATUS(gm_evaluate(&a, &head, &text, NULL, h, NULL, NULL, &m));
     CHECK(s == GM_OK && fabs(m.nll - nll.f[0]) < 1e-5, "%s: nll %.9g, by "
           "transformers %.9g", dir, m.nll, nll.f[0]);
     vec_free(&nll);

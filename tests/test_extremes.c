@@ -275,7 +275,7 @@ static double kl_scaled(int k, int v_bits) {
     gm_real *x = gm_alloc(&a, n, sizeof *x), *y = gm_alloc(&a, n, sizeof *y);
     gm_final_states(&a, &model, NULL, NULL, &text, NULL, x);
     gm_final_states(&a, &model, &candidates, choice, &text, NULL, y);
-    gm_evaluate(&a, &head, &text, y, x, NULL, &m);
+    gm_evaluate(&a, &head, &text, NULL, y, x, NULL, &m);
     gm_candidates_close(&candidates);
     gm_model_close(&model);
     gm_arena_free(&a);

@@ -133,7 +133,8 @@ static void test_steps(const char *dir, const char *text) {
           STATUS(gm_final_states(&measuring, &model, NULL, NULL, &windows, NULL, h)) == GM_OK &&
           STATUS(gm_final_states(&measuring, &model, &candidates, choice, &windows,
                           NULL, y)) == GM_OK &&
-          STATUS(gm_evaluate(&measuring, &head, &windows, y, h, NULL, &out)) ==
+          STATUS(gm_evaluate(&measuring, &head, &windows, NULL, y, h, NULL,
+                             &out)) ==
           GM_OK, "%s", err.text);
     snprintf(name, sizeof name, "%s, %s: eval", dir, text);
     check_near(name, step[GM_PLAN_EVAL].memory, measuring.peak);

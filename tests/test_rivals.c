@@ -377,7 +377,7 @@ static void kl_by_evaluation(fixture *f) {
     if (!s) s = STATUS(gm_final_states(a, &f->model, NULL, NULL, &text, NULL, x));
     if (!s) s = STATUS(gm_final_states(a, &f->model, &f->candidates, f->choice, &text,
                                 NULL, y));
-    if (!s) s = STATUS(gm_evaluate(a, &head, &text, y, x, NULL, &measure));
+    if (!s) s = STATUS(gm_evaluate(a, &head, &text, NULL, y, x, NULL, &measure));
     if (!s) s = objective(f, &o);
     if (!s) s = STATUS(gm_objective_kl_begin(o));
     if (!s) s = STATUS(kl = gm_objective_kl(o, f->choice));

@@ -134,7 +134,7 @@ static double nll(const char *dir) {
     gm_real *h = gm_alloc(&a, T, (size_t)model.config.d * sizeof *h);
     gm_final_states(&a, &model, NULL, NULL, &all, NULL, h);
     gm_head_load(&a, &model, &head);
-    gm_evaluate(&a, &head, &all, h, NULL, NULL, &m);
+    gm_evaluate(&a, &head, &all, NULL, h, NULL, NULL, &m);
     gm_model_close(&model);
     gm_arena_free(&a);
     return m.nll;

@@ -35,6 +35,8 @@ make_file "model grad rope full, tiny-*/" "not ours: transformers" \
     $python tools/golden_model.py "$out" --full
 make_file spellings.tsv "not ours: transformers" \
     $python tools/golden_spellings.py "$out/spellings.tsv"
+make_file protocols.tsv "lm_eval, transformers; llama.cpp's by its formula" \
+    to "$out/protocols.tsv" $python tools/golden_protocols.py --golden
 make_file rtn.vec "ours: numpy from the formulas; no other has these scales" \
     $python tools/golden_quant.py "$out/rtn.vec"
 make_file gptq.vec "torch's Cholesky, loop from the paper; scales are ours" \

@@ -191,7 +191,7 @@ static void perplexity(void) {
                            sizeof *states);
     begin();
     gm_final_states(&arena, &model, NULL, NULL, &text, NULL, states);
-    gm_evaluate(&arena, &head, &text, states, NULL, NULL, &m);
+    gm_evaluate(&arena, &head, &text, NULL, states, NULL, NULL, &m);
     end();
     save("nll.f64", &m.nll, sizeof m.nll);
     gm_arena_rewind(&arena, mark);

@@ -1,0 +1,148 @@
+/* protocol.c: perplexity as published tables have it: how a text is cut into
+   windows, which of their tokens are predicted, what their sum is divided by.
+   SPDX-License-Identifier: GPL-3.0-or-later */
+#include "cmd.h"
+
+/* In the order of the option's names.  Window i begins at token i * stride; a
+   token is predicted once, from those before it in its window. */
+static const struct {
+    long window, stride;        /* 0: the model's longest input; the window   */
+    enum {
+        DROPPED,                /* what is left at the end; the first token of
+                                   a window is predicted by none              */
+        SHORTER,                /* the last window is, to the text's end      */
+        MOVED                   /* to the left; a window's last row predicts
+                                   the token behind it                        */
+    } last;
+    enum { NOTHING, AROUND, EACH, PREFIX } added;
+    bool half;                  /* predicted: tokens behind the middle        */
+    const char *says;
+} table[] = {
+    {1024, 0, DROPPED, NOTHING, false,
+     "non-overlapping windows; in each, tokens 2..T predicted from those "
+     "before them; no BOS added"},
+    {2048, 0, DROPPED, AROUND, false,
+     "non-overlapping windows; in each, tokens 2..T predicted from those "
+     "before them; around the text what the tokenizer adds"},
+    {512, 0, DROPPED, EACH, true,
+     "non-overlapping windows; in each, tokens T/2+2..T predicted; a BOS that "
+     "the tokenizer adds takes the place of each first token"},
+    {0, 512, SHORTER, AROUND, false,
+     "a window every 512 tokens; in each, those predicted that no window "
+     "before has; windows weighted by them less 1, but the first; around the "
+     "text what the tokenizer adds"},
+    {0, 0, MOVED, PREFIX, false,
+     "every token of the document once; before it BOS, or else EOS, and what "
+     "the tokenizer adds"}};
+
+/* As many as re.split(r"\s+", text) of Python gives. */
+static double words_of(const char *text, size_t bytes) {
+    gm_arena a = {0};
+    const gm_regex *space = gm_regex_new(&a, "", "[\\s\x1c-\x1f]+", false);
+    gm_matcher m = {.steps = (uint64_t)GM_REGEX_STEPS * (bytes + 1)};
+    const char *end = text + bytes;
+    double words = 1;
+    uint32_t point;
+    for (const char *at = text, *past; at < end; at = past) {
+        past = gm_regex_match(space, &m, text, at, end);
+        if (past) words++;
+        else past = at + gm_utf8(at, end, &point);
+    }
+    gm_arena_free(&m.arena);
+    gm_arena_free(&a);
+    return words;
+}
+
+/* Token ids of the text with what is added; *bos: what each window begins with,
+   or -1. */
+static const int32_t *read_text(gm_call *call, long *n, int32_t *bos) {
+    gm_arena *a = &call->arena;
+    const int added = table[call->protocol].added;
+    const char *given = gm_given("--protocol");
+    int32_t *x = gm_call_tokens(call, call->text, call->text_tokens, n);
+    *bos = -1;
+    if (added == NOTHING) return x;
+    if (!call->text)
+        gm_fail(GM_EUSAGE, "--protocol %s is one of texts: expected --eval "
+                "FILE, found --tokens", given);
+    const gm_specials s = gm_specials_read(
+        a, gm_tokenizer_open(a, call->model.dir));
+    const int32_t prefix = s.bos != -1 ? s.bos : s.eos;
+    if (added == PREFIX && prefix < 0)
+        gm_bad(call->model.dir, "protocol %s needs a bos_token or eos_token "
+               "that is a token, found none in tokenizer_config.json", given);
+    if (added != PREFIX || *x != prefix) x = gm_surround(a, &s, x, n);
+    if (added == EACH && s.bos >= 0 && s.count > 1 && s.around[0] == s.bos)
+        *bos = s.bos;
+    gm_call_known(call, "what the tokenizer adds", x, *n);
+    if (added != PREFIX) return x;
+    const gm_specials before = {.around = (int32_t[]){prefix, -1}, .count = 2};
+    return gm_surround(a, &before, x, n);
+}
+
+/* How many tokens a window has. */
+static long longest(const gm_call *call, long n) {
+    const long most = call->model.config.max_position;
+    const long own = table[call->protocol].window;
+    const bool moved = table[call->protocol].last == MOVED;
+    long T = call->window ? call->window : own ? gm_min(own, most) : most;
+    if (!call->window && T < own)
+        gm_talk(call, "windows of %ld tokens, the model's longest input, "
+                "instead of %ld", T, own);
+    if (table[call->protocol].last != DROPPED) T = gm_min(T, n - moved);
+    if (T < 2 + table[call->protocol].half)
+        gm_fail(GM_EUSAGE, "expected windows of at least %d tokens, found %ld",
+                2 + table[call->protocol].half, T);
+    return T;
+}
+
+void gm_call_windows(gm_call *call) {
+    gm_arena *a = &call->arena;
+    const int last = table[call->protocol].last;
+    const char *path = call->text ? call->text : call->text_tokens;
+    const char *name = gm_given("--protocol");
+    int32_t bos;
+    long n, w = 0, done = 1, windows = call->windows;
+    if (last == MOVED && windows)
+        gm_fail(GM_EUSAGE, "--protocol %s takes a whole document: --windows "
+                "does not go with it", name);
+    const int32_t *x = read_text(call, &n, &bos);
+    const long T = longest(call, n), stride = table[call->protocol].stride;
+    const long each = stride ? gm_min(stride, T) : T;
+    const size_t cells = (size_t)((n / each + 1) * T);
+    int32_t *in = gm_alloc(a, cells, 2 * sizeof *in), *next = in + cells;
+    double *weight = gm_alloc(a, (size_t)(n / each + 1), sizeof *weight);
+    gm_measuring *on = &call->on;
+    for (; done < n && (!windows || w < windows); w++) {
+        long from = w * each, to = gm_min(from + T + (last == MOVED), n);
+        if (last == DROPPED && from + T > n) break;
+        if (last == DROPPED)
+            done = from + 1 + (table[call->protocol].half ? T / 2 : 0);
+        if (last == MOVED) from = to - 1 - T;
+        for (long t = 0; t < T; t++) {
+            const long at = from + t + 1;       /* behind the text: anything */
+            in[w * T + t] = x[gm_min(at, n) - 1];
+            next[w * T + t] = at >= done && at < to ? x[at] : -1;
+        }
+        if (bos >= 0) in[w * T] = bos;
+        weight[w] = (double)(to - done - (last == SHORTER && w > 0));
+        on->all += weight[w];
+        done = to;
+    }
+    if (w < (windows ? windows : 1))
+        gm_bad(path, "expected at least %ld tokens (%ld windows of %ld), found "
+               "%ld", (windows ? windows - 1 : 0) * each + T,
+               windows ? windows : 1, T, n);
+    on->text = (gm_sequences){in, w, T};
+    on->next = next;
+    on->weight = weight;
+    if (last == MOVED) {
+        size_t bytes;
+        const char *text = gm_file_text(a, call->text, &bytes);
+        on->words = words_of(text, bytes);
+        on->bytes = (double)bytes;
+    }
+    gm_talk(call, "text: %ld tokens; protocol %s: first %ld windows of %ld, "
+            "%s; mean over all predicted tokens in double", n,
+            name ? name : "default", w, T, table[call->protocol].says);
+}

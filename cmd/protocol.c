@@ -3,9 +3,9 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
-/* In the order of the option's names.  Window i begins at token i * stride; a
-   token is predicted once, from those before it in its window. */
-static const struct {
+/* Window i begins at token i * stride; a token is predicted once, from those
+   before it in its window. */
+typedef struct {
     long window, stride;        /* 0: the model's longest input; the window   */
     enum {
         DROPPED,                /* what is left at the end; the first token of
@@ -17,7 +17,10 @@ static const struct {
     enum { NOTHING, AROUND, EACH, PREFIX } added;
     bool half;                  /* predicted: tokens behind the middle        */
     const char *says;
-} table[] = {
+} protocol;
+
+/* In the order of the option's names. */
+static const protocol table[] = {
     {1024, 0, DROPPED, NOTHING, false,
      "non-overlapping windows; in each, tokens 2..T predicted from those "
      "before them; no BOS added"},
@@ -55,9 +58,9 @@ static double words_of(const char *text, size_t bytes) {
 
 /* Token ids of the text with what is added; *bos: what each window begins with,
    or -1. */
-static const int32_t *read_text(gm_call *call, long *n, int32_t *bos) {
+static const int32_t *read_text(gm_call *call, int added, long *n,
+                                int32_t *bos) {
     gm_arena *a = &call->arena;
-    const int added = table[call->protocol].added;
     const char *given = gm_given("--protocol");
     int32_t *x = gm_call_tokens(call, call->text, call->text_tokens, n);
     *bos = -1;
@@ -81,24 +84,23 @@ static const int32_t *read_text(gm_call *call, long *n, int32_t *bos) {
 }
 
 /* How many tokens a window has. */
-static long longest(const gm_call *call, long n) {
-    const long most = call->model.config.max_position;
-    const long own = table[call->protocol].window;
-    const bool moved = table[call->protocol].last == MOVED;
+static long length_of(const gm_call *call, const protocol *p, long n) {
+    const long most = call->model.config.max_position, own = p->window;
     long T = call->window ? call->window : own ? gm_min(own, most) : most;
     if (!call->window && T < own)
         gm_talk(call, "windows of %ld tokens, the model's longest input, "
                 "instead of %ld", T, own);
-    if (table[call->protocol].last != DROPPED) T = gm_min(T, n - moved);
-    if (T < 2 + table[call->protocol].half)
+    if (p->last != DROPPED) T = gm_min(T, n - (p->last == MOVED));
+    if (T < 2 + p->half)
         gm_fail(GM_EUSAGE, "expected windows of at least %d tokens, found %ld",
-                2 + table[call->protocol].half, T);
+                2 + p->half, T);
     return T;
 }
 
 void gm_call_windows(gm_call *call) {
     gm_arena *a = &call->arena;
-    const int last = table[call->protocol].last;
+    const protocol *p = &table[call->protocol];
+    const int last = p->last;
     const char *path = call->text ? call->text : call->text_tokens;
     const char *name = gm_given("--protocol");
     int32_t bos;
@@ -106,9 +108,9 @@ void gm_call_windows(gm_call *call) {
     if (last == MOVED && windows)
         gm_fail(GM_EUSAGE, "--protocol %s takes a whole document: --windows "
                 "does not go with it", name);
-    const int32_t *x = read_text(call, &n, &bos);
-    const long T = longest(call, n), stride = table[call->protocol].stride;
-    const long each = stride ? gm_min(stride, T) : T;
+    const int32_t *x = read_text(call, p->added, &n, &bos);
+    const long T = length_of(call, p, n);
+    const long each = p->stride ? gm_min(p->stride, T) : T;
     const size_t cells = (size_t)((n / each + 1) * T);
     int32_t *in = gm_alloc(a, cells, 2 * sizeof *in), *next = in + cells;
     double *weight = gm_alloc(a, (size_t)(n / each + 1), sizeof *weight);
@@ -116,8 +118,7 @@ void gm_call_windows(gm_call *call) {
     for (; done < n && (!windows || w < windows); w++) {
         long from = w * each, to = gm_min(from + T + (last == MOVED), n);
         if (last == DROPPED && from + T > n) break;
-        if (last == DROPPED)
-            done = from + 1 + (table[call->protocol].half ? T / 2 : 0);
+        if (last == DROPPED) done = from + 1 + (p->half ? T / 2 : 0);
         if (last == MOVED) from = to - 1 - T;
         for (long t = 0; t < T; t++) {
             const long at = from + t + 1;       /* behind the text: anything */
@@ -144,5 +145,5 @@ void gm_call_windows(gm_call *call) {
     }
     gm_talk(call, "text: %ld tokens; protocol %s: first %ld windows of %ld, "
             "%s; mean over all predicted tokens in double", n,
-            name ? name : "default", w, T, table[call->protocol].says);
+            name ? name : "default", w, T, p->says);
 }

@@ -935,15 +935,17 @@ static int32_t named(const gm_tokenizer *t, const gm_json *config,
 }
 
 gm_specials gm_specials_read(gm_arena *arena, const gm_tokenizer *tokenizer) {
-    gm_tokenizer t = *tokenizer;
-    const struct load l = {.t = &t, .arena = arena};
-    const char *path = gm_format(arena, "%s/tokenizer_config.json", t.dir);
-    const gm_json *config = gm_exists(path) ? gm_json_read(arena, path) : NULL;
     static int32_t alone[] = {-1};
+    gm_tokenizer t = *tokenizer;
+    struct load l = {.t = &t, .arena = arena};
+    gm_arena *a = &l.scratch;
+    const char *path = gm_format(a, "%s/tokenizer_config.json", t.dir);
+    const gm_json *config = gm_exists(path) ? gm_json_read(a, path) : NULL;
     gm_specials out = {alone, 1, named(&t, config, "bos_token"),
                        named(&t, config, "eos_token")};
-    load_around(&l, gm_json_get(gm_json_read(arena, t.path), "post_processor"),
+    load_around(&l, gm_json_get(gm_json_read(a, t.path), "post_processor"),
                 &out);
+    gm_arena_free(a);
     return out;
 }
 

@@ -333,6 +333,11 @@ static void bad_lines(fixture *f) {
             "none");
 }
 
+#define PUTS                                                              \
+    "{\\\"type\\\": \\\"TemplateProcessing\\\", \\\"single\\\": "             \
+    "[{\\\"SpecialToken\\\": {\\\"id\\\": \\\"~\\\"}}, {\\\"Sequence\\\": "     \
+    "{}}], \\\"special_tokens\\\": {\\\"~\\\": {\\\"ids\\\": [93]}}}"
+
 /* What the harness would do is not known, or it has no token to put before. */
 static void unusable_specials(void) {
     static const struct { const char *post, *config, *context, *message; }
@@ -346,6 +351,10 @@ static void unusable_specials(void) {
          "\\\"special_tokens\\\": {}}", "{}", "a",
          "build/test/choice-tokens/tokenizer.json: post_processor.ids: "
          "nothing, expected an array"},
+        {"{\\\"type\\\": \\\"Sequence\\\", \\\"processors\\\": [" PUTS ", " PUTS
+         "]}", "{}", "a", "build/test/choice-tokens/tokenizer.json: "
+         "post_processor.type: \"TemplateProcessing\", expected null, "
+         "ByteLevel, TemplateProcessing, or a Sequence of one of each"},
         {"null", "{}", "", "build/test/choices.jsonl: line 1: context: "
          "expected a text, as bos_token and eos_token are no tokens, found "
          "\"\""},

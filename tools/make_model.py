@@ -19,6 +19,7 @@ exactly, and 29.1991 in float16, KL 2e-6.
 import argparse
 import hashlib
 import json
+import os
 import pathlib
 import struct
 import subprocess
@@ -70,8 +71,8 @@ MODELS = {"smollm2": SMOLLM2, "qwen-1.5b": QWEN}
 # two halves of each head's rows in q and k.
 CLASSES = {"llama": ("LlamaForCausalLM", True),
            "qwen2": ("Qwen2ForCausalLM", False)}
-# The pre-tokenizer: the normalizer, what cuts a text before the byte level, and
-# a text with its tokens that sets it apart from GPT-2's.
+# The pre-tokenizer: the normalizer, what cuts a text first, whether the byte
+# level cuts the pieces by GPT-2's pattern, a text whose tokens set it apart.
 QWEN2_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
                r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 PRE = {"smollm": (None, {"type": "Digits", "individual_digits": True}, True,
@@ -88,7 +89,7 @@ NAMES = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
          "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
          "ffn_down": "mlp.down_proj", "token_embd": "model.embed_tokens",
          "output_norm": "model.norm", "output": "lm_head"}
-NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5      # kinds of tokens
+CONTROL, USER_DEFINED, UNUSED = 3, 4, 5     # kinds of tokens
 
 
 # ------------------------------------------------------------------- the pieces
@@ -143,7 +144,7 @@ def write_weights(path, tensors, heads, dtype):
         at += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with open(path, "wb") as f:
+    with open(f"{path}.partial", "wb") as f:
         f.write(struct.pack("<Q", len(text)) + text)
         for t in tensors:
             data = t.data[row_order(t.name, len(t.data), heads)]
@@ -153,6 +154,7 @@ def write_weights(path, tensors, heads, dtype):
                 if not numpy.isfinite(w).all():
                     sys.exit(f"tensor {t.name}: not finite in {dtype.__name__}")
                 f.write(w.tobytes())
+    os.replace(f"{path}.partial", path)
     return at
 
 

@@ -55,6 +55,10 @@ column() {      # FILE NAME...: these columns
 column "$w/p.tsv" "module 2.score@3 3.score@3 4.score@3" >"$w/of-p"
 column "$w/one.tsv" "module 2.score@3 3.score@3 4.score@3" >"$w/of-one"
 same "$w/of-p" "$w/of-one"
+quick refine $m "$w/one.tsv" --calib data/calib.txt --bits 2.25 --out "$w/two.tsv"
+column "$w/p.tsv" "module 2.score@2.25 3.score@2.25 4.score@2.25" >"$w/of-p"
+column "$w/two.tsv" "module 2.score@2.25 3.score@2.25 4.score@2.25" >"$w/of-two"
+same "$w/of-p" "$w/of-two"
 # scores between, by the awk that anybody has, as a table without anchors
 N=$(key weights "$w/p.tsv")
 for B in 2 2.25 2.4 2.75 3 3.5; do

@@ -351,13 +351,17 @@ enum { MAY_SPIN = 0 };
 /* OpenMP's threads spin while they wait for each other, which on a busy machine
    takes the processor from those they wait for: a fit of 20 steps, beside 20
    other processes, took 380 s (74 s of processor) spinning, 136 s (12 s)
-   sleeping.  The policy is read before main begins, so it begins again. */
+   sleeping.  GNU's reads the policy before main begins, so it begins again;
+   macOS has no /proc, and its OpenMP reads the policy later. */
 static void begin_without_spinning(char **argv) {
     char self[4096];
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") ||
+        setenv("OMP_WAIT_POLICY", "passive", 1))
+        return;
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n < 1 || getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    if (n < 1) return;
     self[n] = 0;
-    if (!setenv("OMP_WAIT_POLICY", "passive", 1)) execv(self, argv);
+    execv(self, argv);
 }
 
 /* The whole of an invocation, in main's frame. */
@@ -391,7 +395,7 @@ static void do_command(void *context) {
     gm_ranks_check();
     if (!getrusage(RUSAGE_SELF, &used))
         gm_talk(call, "%.1f s, peak memory %.1f MB", gm_seconds() - start,
-                (double)used.ru_maxrss * 1024 / 1e6);
+                (double)used.ru_maxrss * GM_RSS_UNIT / 1e6);
     if (gm_ranks() > 1)
         gm_talk(call, "%d processes exchanged %.1f MB", gm_ranks(),
                 (double)gm_ranks_bytes() / 1e6);

@@ -289,7 +289,7 @@ static const option table[] = {
     {"--threads", "N", WHOLE, ALL, &now.threads,
      "(all cores); no result depends on it", NULL, 1, 1024},
     {"--isa", "NAME", TEXT, ALL, &now.isa,
-     "scalar, avx2, avx512 (the widest); no result depends on it"},
+     "scalar, avx2, avx512, neon (the widest); no result depends on it"},
     {"--json", NULL, FLAG, ALL, &now.json,
      "results as JSON instead of tab-separated lines"},
     {"--quiet", NULL, FLAG, ALL, &now.quiet, "no talk or progress on stderr"},
@@ -793,8 +793,8 @@ gm_call *gm_options_read(const gm_command *c, char **argv) {
            strcmp(now.isa, gm_isa_name((gm_isa)isa)) != 0)
         isa++;
     if (now.isa && (isa == GM_ISA_COUNT || !gm_isa_use((gm_isa)isa)))
-        gm_fail(GM_EUSAGE, "--isa: expected scalar, avx2 or avx512, as far as "
-                "this machine has it; found \"%s\"", now.isa);
+        gm_fail(GM_EUSAGE, "--isa: expected scalar, avx2, avx512 or neon, as far "
+                "as this machine has it; found \"%s\"", now.isa);
     list_inputs();
     for (int i = 0; i < ROWS; i++)
         if (now.given[i] && table[i].kind == WRITE) {

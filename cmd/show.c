@@ -195,7 +195,8 @@ static void show_row(showing *s) {
         s->column[way] = gm_alloc(&call->arena, (size_t)s->n, sizeof(column));
         s->group[way] = gm_alloc(&call->arena, (size_t)s->n, sizeof(group));
     }
-    for (long j = 0; j < s->n; j++) most = fmax(most, fabs((double)s->w[j]));
+    for (long j = 0; j < s->n; j++)     /* of fmax gcc 12 for ARM would die */
+        if (fabs((double)s->w[j]) > most) most = fabs((double)s->w[j]);
     s->decimals = (int)fmin(fmax(4, 3 - floor(log10(most))), 9);
     gm_talk(call, "j column, w weight, c code, q = fp16 (c - zero), e = w - q"
             "%s", s->H ? ";\ngptq: w' the weight when its turn came, e' = w' - "

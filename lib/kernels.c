@@ -6,9 +6,9 @@
    the code says fma and nowhere else (-ffp-contract=off), every sum has one
    order, and nothing is taken from libm but fma itself.
 
-   The scalar functions are the specification (and, on ARM, what the compiler
-   vectorises).  Most loops are written once and compiled for each instruction
-   set; the tile of the product, vectors.h, is included for AVX2 and AVX-512.
+   The scalar functions are the specification.  Most loops are written once and
+   compiled for each instruction set; the tile of the product, vectors.h, is
+   included for AVX2, AVX-512 and NEON, which every AArch64 has.
    Functions of x86 carry their target as an attribute: no compiler flag is
    needed to build them, no instruction of theirs can leak into the rest.
    SPDX-License-Identifier: GPL-3.0-or-later */
@@ -27,6 +27,9 @@
 #define TARGET_SHA __attribute__((target("sha,sse4.1")))
 #define TARGET_AVX2 __attribute__((target("avx2,fma")))
 #define TARGET_AVX512 __attribute__((target("avx2,fma,avx512f")))
+#elif defined(__aarch64__) && !defined(GM_DOUBLE)
+#define GM_ARM 1
+#include <arm_neon.h>
 #endif
 
 /* Compiled into each caller, with the caller's instruction set. */
@@ -99,18 +102,19 @@ static void tile_scalar(long part, const gm_real *a, const gm_real *b,
 
 /* ---------------------------------------------- reductions and exponentials */
 
-/* Elements i..n-1, where i is a multiple of 8, on top of the lanes s: of
-   sum x_i y_i, or of sum x_i when y is NULL. */
-INLINE double lanes_rest(double s[8], long i, long n, const gm_real *x,
-                         const gm_real *y) {
+/* Sum of x_i y_i, or of x_i when y is NULL, in 8 lanes.  The product of two
+   floats is exact in a double: fused or not, the bits are the same. */
+INLINE double dot_lanes(long n, const gm_real *x, const gm_real *y) {
+    double s[8] = {0};
+    long i = 0;
+    for (; y && i + 8 <= n; i += 8)
+        for (int l = 0; l < 8; l++)
+            s[l] += (double)x[i + l] * (double)y[i + l];
+    for (; !y && i + 8 <= n; i += 8)
+        for (int l = 0; l < 8; l++) s[l] += (double)x[i + l];
     for (; i < n; i++)
         s[i % 8] += y ? (double)x[i] * (double)y[i] : (double)x[i];
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
-}
-
-static double dot_scalar(long n, const gm_real *x, const gm_real *y) {
-    double s[8] = {0};
-    return lanes_rest(s, 0, n, x, y);
 }
 
 #ifdef GM_DOUBLE
@@ -228,6 +232,10 @@ INLINE void block_tiles(long depth) {
 
 /* What is written once, compiled for a target. */
 #define COMPILE(isa, target)                                                  \
+    target static double dot_##isa(long n, const gm_real *x,                  \
+                                   const gm_real *y) {                        \
+        return dot_lanes(n, x, y);                                            \
+    }                                                                         \
     target static void exp_##isa(long n, const gm_real *x, gm_real *y) {      \
         exp_loop(n, x, y);                                                    \
     }                                                                         \
@@ -282,24 +290,6 @@ static void transpose_avx2(float *to, const float *from, long rs, long rows,
     }
 }
 
-/* Lanes 0..3 in s[0], 4..7 in s[1]. */
-TARGET_AVX2
-static double dot_avx2(long n, const float *x, const float *y) {
-    __m256d s[2] = {_mm256_setzero_pd(), _mm256_setzero_pd()};
-    double lanes_of[8];
-    long i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (long v = 0; v < 2; v++) {
-            const __m256d a = _mm256_cvtps_pd(_mm_loadu_ps(x + i + 4 * v));
-            s[v] = y ? _mm256_fmadd_pd(
-                           a, _mm256_cvtps_pd(_mm_loadu_ps(y + i + 4 * v)),
-                           s[v])
-                     : _mm256_add_pd(a, s[v]);
-        }
-    memcpy(lanes_of, s, sizeof lanes_of);
-    return lanes_rest(lanes_of, i, n, x, y);
-}
-
 COMPILE(avx2, TARGET_AVX2)
 COMPILE(avx512, TARGET_AVX512)
 
@@ -315,6 +305,15 @@ COMPILE(avx512, TARGET_AVX512)
 #define FMA _mm512_fmadd_ps
 #define WIDTH 16
 #define HEIGHT 14
+#include "vectors.h"
+
+#elif defined(GM_ARM)
+
+#define TILE tile_neon
+#define TARGET
+#define FMA(a, b, c) vfmaq_f32(c, a, b)
+#define WIDTH 4
+#define HEIGHT 12
 #include "vectors.h"
 
 #endif
@@ -340,10 +339,11 @@ static const variant variants[GM_ISA_COUNT] = {
 #ifdef GM_X86
     {"avx2", 6, 16, tile_avx2, transpose_avx2, dot_avx2, exp_avx2,
      column_avx2, block_avx2},
-    {"avx512", 14, 32, tile_avx512, transpose_avx2, dot_avx2, exp_avx512,
+    {"avx512", 14, 32, tile_avx512, transpose_avx2, dot_avx512, exp_avx512,
      column_avx512, block_avx512},
-#else
-    [GM_AVX2] = {.name = "avx2"}, [GM_AVX512] = {.name = "avx512"},
+#elif defined(GM_ARM)
+    {"neon", 12, 8, tile_neon, NULL, dot_scalar, exp_scalar, column_scalar,
+     block_scalar},
 #endif
 };
 
@@ -354,6 +354,8 @@ gm_isa gm_isa_best(void) {
     if (__builtin_cpu_supports("avx512f")) return GM_AVX512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         return GM_AVX2;
+#elif defined(GM_ARM)
+    return GM_NEON;
 #endif
     return GM_SCALAR;
 }
@@ -481,6 +483,8 @@ static void pack(const variant *v, gm_real *to, const gm_real *from, long rs,
     switch (width) {
     case 4: pack_width(4, to, from, rs, ks, rows, part); break;
     case 6: pack_width(6, to, from, rs, ks, rows, part); break;
+    case 8: pack_width(8, to, from, rs, ks, rows, part); break;
+    case 12: pack_width(12, to, from, rs, ks, rows, part); break;
     case 14: pack_width(14, to, from, rs, ks, rows, part); break;
     case 16: pack_width(16, to, from, rs, ks, rows, part); break;
     case 32: pack_width(32, to, from, rs, ks, rows, part); break;

@@ -29,6 +29,14 @@ typedef double gm_real;
 typedef float gm_real;
 #endif
 
+/* What has another name or unit on macOS. */
+#ifdef __APPLE__
+#define st_mtim st_mtimespec            /* of struct stat */
+enum { GM_RSS_UNIT = 1 };               /* of ru_maxrss, in bytes */
+#else
+enum { GM_RSS_UNIT = 1024 };
+#endif
+
 /* ------------------------------------------------------------------ base.c
    Errors, arenas, random numbers, hashes, exact decimals. */
 
@@ -161,7 +169,16 @@ double gm_seconds(void);            /* monotonic */
    Every function gives the same bits for any instruction set, number of
    threads and compiler: the order of sums stands at the definitions. */
 
-typedef enum { GM_SCALAR, GM_AVX2, GM_AVX512, GM_ISA_COUNT } gm_isa;
+/* Those of this machine, each better than the one before. */
+typedef enum {
+    GM_SCALAR,
+#if defined(__x86_64__) && !defined(GM_DOUBLE)
+    GM_AVX2, GM_AVX512,
+#elif defined(__aarch64__) && !defined(GM_DOUBLE)
+    GM_NEON,
+#endif
+    GM_ISA_COUNT
+} gm_isa;
 gm_isa gm_isa_best(void);
 bool gm_isa_use(gm_isa isa);        /* false: not on this machine */
 gm_isa gm_isa_now(void);

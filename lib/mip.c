@@ -121,10 +121,11 @@ void gm_mip_write(gm_arena *arena, gm_mip *mip, const char *path) {
     /* GLPK wants a name; what has none, or is none to open again, gets a copy
        of a file without one */
     FILE *copy = out.partial ? NULL : tmpfile();
-    const char *to = copy ? gm_format(arena, "/proc/self/fd/%d", fileno(copy))
+    const char *to = copy ? gm_format(arena, "/dev/fd/%d", fileno(copy))
                           : out.partial;
     const bool written = to && glp_write_lp(mip->P, NULL, to) == 0;
     char piece[4096];
+    if (copy) rewind(copy);     /* macOS: both names have one place in it */
     for (size_t n = 1; written && copy && n; gm_out_write(&out, piece, n))
         n = fread(piece, 1, sizeof piece, copy);
     if (copy) fclose(copy);

@@ -21,7 +21,7 @@ dump() {
 
 # ------------------------------------------- same bytes, however it was made
 dump "$gamma" a --quantizer gptq --detail --step 2 --threads 1
-for isa in scalar avx2 avx512; do
+for isa in scalar avx2 avx512 neon; do
     # shellcheck disable=SC2086
     if "$fast" dump $m $o --quantizer gptq --detail --step 2 --threads 3 \
         --isa $isa --out "$w/b.safetensors" --quiet >/dev/null 2>"$w/err"; then

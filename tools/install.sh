@@ -1,10 +1,14 @@
 #!/bin/sh
-# install.sh: installs what building and testing need (Debian, Ubuntu): a C
-# compiler, make, GLPK with its command-line solver; Python, whose library a
-# test uses (tools/check_vipr.py).  Does nothing, and needs no rights, when all
-# are there.
+# install.sh: installs what building and testing need (Debian, Ubuntu; macOS with
+# Homebrew, not tried): a C compiler, make, GLPK with its command-line solver,
+# OpenMP; Python, whose library a test uses (tools/check_vipr.py).  Does nothing,
+# and needs no rights, when all are there.
 # SPDX-License-Identifier: GPL-3.0-or-later
 set -e
+if [ "$(uname -s)" = Darwin ]; then
+    xcode-select -p >/dev/null 2>&1 || xcode-select --install
+    exec brew install --quiet glpk libomp
+fi
 missing=""
 command -v gcc >/dev/null || missing="$missing gcc libc6-dev"
 command -v make >/dev/null || missing="$missing make"

@@ -285,8 +285,8 @@ if [ "$(tail -n 1 "$w/out" | tr '\t' ' ')" = \
 then ok; else bad "multiple choice: $(cat "$w/out")"; fi
 quick eval $m --choices data/choices.jsonl --text data/test.txt \
     --window 64 --windows 4 --alloc "$w/a/alloc-greedy-2.25.tsv" --cache "$w/a"
-if awk -F '\t' 'NF != 18 { exit 1 } $1 == "quantized" { ok = $12 == 22 &&
-    $13 < 0.681818 && $13 > 0.3 } END { exit !(ok && NR == 3) }' "$w/out"
+if awk -F '\t' 'NF != 19 { exit 1 } $1 == "quantized" { ok = $13 == 22 &&
+    $14 < 0.681818 && $14 > 0.3 } END { exit !(ok && NR == 3) }' "$w/out"
 then ok; else bad "both tables: $(cat "$w/out")"; fi
 echo '{"context": "And", "choices": ["he", "she"]}' >"$w/q.jsonl"
 expect 1 "gamma: $w/q.jsonl: line 1: answer: expected a whole number from 0 to 1, found nothing" \

@@ -106,78 +106,58 @@ static void end(fixture *f) {
     gm_arena_free(&f->a);
 }
 
+/* Number i of those packed in the words w[0], w[step], w[2 step] ...: one behind
+   the other, or (planar) 32 to as many words as they have bits, a plane of 4, 2
+   or 1 bits after another. */
+static long code_of(const uint32_t *w, long step, long i, int bits,
+                    bool planar) {
+    const int plane[3] = {bits > 4 && bits < 8 ? 4 : bits == 3 ? 2 : bits,
+                          bits == 5 || bits == 3 ? 1
+                          : bits == 6 || bits == 7 ? 2 : 0,
+                          bits == 7};
+    const long at = i * bits / 32, shift = i * bits % 32;
+    uint64_t code = w[at * step] >> shift;
+    if (shift + bits > 32) code |= (uint64_t)w[(at + 1) * step] << (32 - shift);
+    if (!planar) return (long)(code & ((1u << bits) - 1));
+    code = 0;
+    for (int p = 0, from = 0; p < 3 && plane[p]; from += plane[p++])
+        code |= (w[(i / 32 * bits + from + i % 32 * plane[p] / 32) * step] >>
+                 i % (32 / plane[p]) * plane[p] & ((1u << plane[p]) - 1))
+                << from;
+    return (long)code;
+}
+
 /* Weight (o, i) of a module as the runtime reads it, from its definition. */
 static double value(const char *layout, const gm_tensors *all, const char *stem,
                     int bits, bool planar, long out, long in, long group,
                     long o, long i) {
     char name[128];
     const long groups = (in + group - 1) / group, g = i / group;
-    const uint32_t mask = (1u << bits) - 1;
-#define BYTES(suffix)                                                        \
-    (snprintf(name, sizeof name, "%s." suffix, stem),                        \
-     (const void *)gm_tensor_find(all, name)->data)
-    gm_real s, b = 0;
-    uint64_t pair;
-    long code = 0, zero = 0;
-    if (strcmp(layout, "gptq") == 0) {
-        const uint32_t *w = BYTES("qweight");
-        const int plane[3] = {bits > 4 && bits < 8 ? 4 : bits == 3 ? 2 : bits,
-                              bits == 5 || bits == 3 ? 1
-                              : bits == 6 || bits == 7 ? 2 : 0,
-                              bits == 7};
-        for (int p = 0, at = 0; planar && p < 3 && plane[p];
-             at += plane[p++])
-            code |= (long)(w[(i / 32 * bits + at + i % 32 * plane[p] / 32) *
-                             out + o] >> i % (32 / plane[p]) * plane[p] &
-                           ((1u << plane[p]) - 1)) << at;
-        if (!planar) {
-            pair = w[i * bits / 32 * out + o];
-            if ((i * bits % 32) + bits > 32)
-                pair |= (uint64_t)w[(i * bits / 32 + 1) * out + o] << 32;
-            code = (long)(pair >> i * bits % 32 & mask);
-        }
-        w = BYTES("qzeros");
-        const long W = (out * bits + 31) / 32;
-        for (int p = 0, at = 0; planar && p < 3 && plane[p];
-             at += plane[p++])
-            zero |= (long)(w[g * W + o / 32 * bits + at +
-                             o % 32 * plane[p] / 32] >>
-                           o % (32 / plane[p]) * plane[p] &
-                           ((1u << plane[p]) - 1)) << at;
-        if (!planar) {
-            pair = w[g * W + o * bits / 32];
-            if ((o * bits % 32) + bits > 32)
-                pair |= (uint64_t)w[g * W + o * bits / 32 + 1] << 32;
-            zero = (long)(pair >> o * bits % 32 & mask);
-        }
-        const int32_t *index = BYTES("g_idx");
-        if (index[i] != g) return NAN;
-        const uint16_t *scales = BYTES("scales");
-        s = gm_f16_to_f32(scales[g * out + o]);
-        return s * (double)(code - zero);
-    }
-    const bool mlx = strcmp(layout, "mlx") == 0;
-    const uint32_t *w = mlx ? BYTES("weight") : BYTES("weight_packed");
     const long W = (in * bits + 31) / 32;
-    pair = w[o * W + i * bits / 32];
-    if (i * bits % 32 + bits > 32)
-        pair |= (uint64_t)w[o * W + i * bits / 32 + 1] << 32;
-    code = (long)(pair >> i * bits % 32 & mask);
-    if (mlx) {
-        (void)BYTES("biases");
-        gm_tensor_read(gm_tensor_find(all, name), o * groups + g, 1, &b);
-        (void)BYTES("scales");
-        gm_tensor_read(gm_tensor_find(all, name), o * groups + g, 1, &s);
-        return (double)s * (double)code + b;
+#define FIND(suffix)                                                         \
+    (snprintf(name, sizeof name, "%s." suffix, stem),                        \
+     gm_tensor_find(all, name))
+#define BYTES(suffix) (const void *)FIND(suffix)->data
+    gm_real s, b = 0;
+    if (strcmp(layout, "gptq") == 0) {
+        const uint32_t *w = BYTES("qweight"), *z = BYTES("qzeros");
+        const int32_t *index = BYTES("g_idx");
+        const uint16_t *scales = BYTES("scales");
+        z += g * ((out * bits + 31) / 32);
+        return index[i] != g ? INFINITY : gm_f16_to_f32(scales[g * out + o]) *
+               (double)(code_of(w + o, out, i, bits, planar) -
+                        code_of(z, 1, o, bits, planar));
     }
-    const uint32_t *z = BYTES("weight_zero_point");
-    pair = z[o * bits / 32 * groups + g];
-    if (o * bits % 32 + bits > 32)
-        pair |= (uint64_t)z[(o * bits / 32 + 1) * groups + g] << 32;
-    zero = (long)(pair >> o * bits % 32 & mask);
-    (void)BYTES("weight_scale");
-    gm_tensor_read(gm_tensor_find(all, name), o * groups + g, 1, &s);
-    return s * (double)(code - zero);
+    if (strcmp(layout, "mlx") == 0) {
+        const uint32_t *w = BYTES("weight");
+        gm_tensor_read(FIND("biases"), o * groups + g, 1, &b);
+        gm_tensor_read(FIND("scales"), o * groups + g, 1, &s);
+        return (double)s * (double)code_of(w + o * W, 1, i, bits, false) + b;
+    }
+    const uint32_t *w = BYTES("weight_packed"), *z = BYTES("weight_zero_point");
+    gm_tensor_read(FIND("weight_scale"), o * groups + g, 1, &s);
+    return s * (double)(code_of(w + o * W, 1, i, bits, false) -
+                        code_of(z + g, groups, o, bits, false));
 }
 
 /* Every module of the directory is gamma's, within `steps` of its scale, by
@@ -212,10 +192,10 @@ static void same_weights(fixture *f, const char *layout, const gm_layout *t,
                                     f->choice[m]));
         gm_real *q = gm_alloc(&f->a, (size_t)(p.out * p.in), sizeof *q);
         if (!s) s = STATUS(gm_dequantize(&p, q));
-        double worst = s ? INFINITY : 0;
         gm_real *back = gm_alloc(&f->a, (size_t)(p.out * p.in), sizeof *back);
         if (!s) s = STATUS(gm_tensor_read(gm_linear_tensor(
             &again, m / 7, (int)(m % 7)), 0, p.out * p.in, back));
+        double worst = s ? INFINITY : 0;
         const long groups = (p.in + p.group - 1) / p.group;
         /* ends of groups, and what lies between in steps */
         for (long o = 0; o < p.out && !s; o += o > 2 && o < p.out - 25 ? 21 : 1)

@@ -80,8 +80,9 @@ struct gm_call {
         *step, *state, *tolerance, *max_memory, *isa, *values, *otherwise,
         *proof, *lp_plain;
     bool frontier, hash, force, certificate, resume, no_models, no_gptq, all,
-        json, quiet, verbose, help, keep_odd;
-    int format, paper, match, scale_type, bos, protocol;    /* of the row's names */
+        json, quiet, verbose, help, keep_odd, no_fuse;
+    /* which of the row's names */
+    int layout, format, paper, match, scale_type, bos, protocol;
     gm_convention in;
     long score_bits, solver_mib, window, windows, evaluations, dump_mb, threads,
         row, nth, block;
@@ -99,6 +100,7 @@ struct gm_call {
     gm_measuring on;
     gm_scores table;            /* of the candidates' sizes, scores zero */
     int *choice;                /* [M], --alloc's */
+    const char *sizes;          /* that it was solved for: "mlx F16", or NULL */
 };
 
 /* --------------------------------------------------------------- options.c

@@ -64,7 +64,12 @@ static const option table[] = {
      &now.format, "a Hugging Face directory of dequantized weights, one "
      "safetensors file of codes, scales and zeros, or a directory as another "
      "runtime loads it (docs/deploy.md)", "hf"},
-    {"--scale-type", "f32|f16|bf16", NAME, QUANTIZE, &now.scale_type,
+    {"--for", "mlx|compressed-tensors|gptq", NAME, SOLVE, &now.layout,
+     "sizes of the directory that quantize --format writes for that runtime, "
+     "of its weight files to the byte; only candidates that it holds"},
+    {"--no-fuse", NULL, FLAG, SOLVE, &now.no_fuse, "--for compressed-tensors "
+     "and gptq: q, k, v, and gate, up may differ, which vLLM refuses"},
+    {"--scale-type", "f32|f16|bf16", NAME, QUANTIZE | SOLVE, &now.scale_type,
      "of scales in mlx (as the model) and compressed-tensors (f16)"},
     {"--keep-odd", NULL, FLAG, QUANTIZE, &now.keep_odd, "modules that the "
      "layout cannot hold stay as stored"},

@@ -215,12 +215,28 @@ static void solve_frontier(solving *s) {
     if (status) gm_fail(status, "%s", f.why);
 }
 
+/* The scores' sizes become those of --for; what vLLM joins shares its bits. */
+static void size_for(gm_call *call, gm_scores *scores) {
+    gm_arena *a = &call->arena;
+    const char *name = gm_layout_name(call->layout);
+    const char *type = gm_given("--scale-type")
+        ? gm_dtype_name((gm_dtype)call->scale_type)
+        : gm_layout_type(a, scores, name);
+    if (strcmp(name, "gptq") == 0 && strcmp(type, "F16") != 0)
+        gm_fail(GM_EUSAGE, "--scale-type: gptq has scales of F16, found %s",
+                type);
+    gm_layout_sizes(a, gm_format(a, "%s %s", name, type), scores);
+    if (call->layout && !call->no_fuse && !call->constraints.fuse)
+        call->constraints.fuse = "q_proj+k_proj+v_proj,gate_proj+up_proj";
+}
+
 static void run_solve(gm_call *call) {
     gm_arena *a = &call->arena;
     solving *s = gm_alloc(a, 1, sizeof *s);
     const char *way = read_options(call);
     s->call = call;
     gm_scores_read(a, call->operand[0], &s->scores);
+    if (gm_given("--for")) size_for(call, &s->scores);
     char *list = call->budgets ? gm_format(a, "%s", call->budgets) : NULL;
     for (char *text; (text = strsep(&list, ","));)
         for (int i = 0; i < FILES; i++)

@@ -328,6 +328,7 @@ void gm_call_chosen(gm_call *call) {
                "%s (%s), found %s", call->model.hash, call->model.dir, hash);
     if (!find && made && !call->force) check_made(call, &allocation, made);
     gm_call_open(call, gm_call_cache(call, call->alloc), find ? made : NULL);
+    call->sizes = gm_keys_get(&allocation.keys, "sizes");
     make_table(call);
     call->choice = gm_alloc(a, (size_t)call->table.M, sizeof *call->choice);
     gm_allocation_match(&allocation, &call->table, call->choice);
@@ -477,6 +478,7 @@ gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]) {
         gm_learning_write(a, &fit, &steps, table);
         gm_fit_table(a, &fit, scores);
         scores->overhead = gm_packed_overhead(a, &call->model, &call->recipe);
+        gm_layout_overheads(a, &call->candidates, &scores->keys);
         gm_scores_write(a, gm_format(a, "%s/scores.tsv", call->out), scores);
     }
     gm_arena_free(&learning);

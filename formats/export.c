@@ -123,28 +123,68 @@ typedef struct {
     int64_t stored;             /* bytes of tensors                          */
 } writing;
 
-/* One shard: the tensors that lie in file `path`; in its order, so that each is
-   as aligned as it was there (torch refuses others).  Its bytes. */
-static int64_t write_shard(writing *w, const char *path, const char *to) {
-    gm_arena *arena = w->arena;
+/* The tensors that lie in file `path`; in its order, so that each is as aligned
+   as it was there (torch refuses others).  How many. */
+static long shard_pieces(const writing *w, const char *path, piece **out) {
     const gm_model *model = w->candidates->model;
     const gm_tensors *all = &model->tensors;
-    const char *metadata[] = {"format", w->layout ? gm_layout_mode(w->layout)
-                                                  : "pt", NULL};
-    const size_t most = (size_t)all->count * GM_LAYOUT_PARTS;
-    piece *p = gm_alloc(arena, most, sizeof *p);
-    gm_tensor *t = gm_alloc(arena, most, sizeof *t);
+    piece *p = gm_alloc(w->arena, (size_t)all->count * GM_LAYOUT_PARTS,
+                        sizeof *p);
     long count = 0;
     for (long i = 0; i < all->count; i++) {
         gm_tensor part[GM_LAYOUT_PARTS] = {all->tensor[i]};
         const long m = w->module[i];
         const bool split = m >= 0 && w->layout && w->layout->bits[m];
         if (strcmp(part->path, path) != 0) continue;
-        const int n = split ? gm_layout_parts(arena, w->layout, m, part) : 1;
+        const int n = split ? gm_layout_parts(w->arena, w->layout, m, part) : 1;
         for (int j = 0; j < n; j++)
             p[count++] = (piece){part[j], m, model->used[i], split};
     }
     qsort(p, (size_t)count, sizeof *p, w->layout ? by_element : by_place);
+    *out = p;
+    return count;
+}
+
+static size_t stored_slack(const gm_model *model, const gm_recipe *recipe,
+                           long count);
+
+/* A header of a layout's shard that is long enough for every assignment and type
+   of scales: that of the most bits, with scales of four bytes or of two, which
+   stand elsewhere, and the longest name of a type. */
+static size_t layout_header(gm_arena *arena, const gm_candidates *c, int row,
+                            const long *module, const char *path) {
+    static const gm_dtype types[] = {GM_F32, GM_BF16};
+    size_t most = 0;
+    for (int i = 0; i < 2; i++) {
+        gm_mark mark = gm_arena_mark(arena);
+        gm_layout widest;
+        piece *p;
+        gm_layout_widest(arena, row, c, types[i], &widest);
+        const writing w = {.arena = arena, .candidates = c, .module = module,
+                           .layout = &widest};
+        const long count = shard_pieces(&w, path, &p);
+        gm_tensor *t = gm_alloc(arena, (size_t)count, sizeof *t);
+        for (long j = 0; j < count; j++) t[j] = p[j].t;
+        const char *metadata[] = {"format", gm_layout_mode(&widest), NULL};
+        const size_t bytes = gm_safetensors_header(t, count, metadata) +
+                             stored_slack(c->model, &c->recipe, count);
+        gm_arena_rewind(arena, mark);
+        if (bytes > most) most = bytes;
+    }
+    return (most + 7) / 8 * 8;
+}
+
+/* One shard, to `to`.  Its bytes. */
+static int64_t write_shard(writing *w, const char *path, const char *to) {
+    gm_arena *arena = w->arena;
+    const char *metadata[] = {"format", w->layout ? gm_layout_mode(w->layout)
+                                                  : "pt", NULL};
+    piece *p;
+    const long count = shard_pieces(w, path, &p);
+    gm_tensor *t = gm_alloc(arena, (size_t)count, sizeof *t);
+    const size_t header = !w->layout ? 0
+        : layout_header(arena, w->candidates, gm_layout_which(w->layout),
+                        w->module, path);
     for (long i = 0; i < count; i++) {
         t[i] = p[i].t;
         w->stored += (int64_t)t[i].bytes;
@@ -156,7 +196,7 @@ static int64_t write_shard(writing *w, const char *path, const char *to) {
     gm_out out = {0};
     gm_tensor *stored = gm_alloc(arena, (size_t)count, sizeof *stored);
     gm_safetensors_begin(arena, to, stored, join(t, count, stored), metadata,
-                         0, &out);
+                         header, &out);
     for (long i = 0; i < count; i++) {
         const long m = p[i].m;
         if (p[i].part)
@@ -379,10 +419,22 @@ static gm_tensor *layout(gm_arena *arena, const gm_model *model,
     return out;
 }
 
+/* Choosing "as stored" replaces some of `count` entries by one but may lengthen
+   later offsets, by at most digits(largest file) - 1 digits in two numbers
+   each. */
+static size_t stored_slack(const gm_model *model, const gm_recipe *recipe,
+                           long count) {
+    size_t bytes = 0;
+    int64_t all = 0;
+    for (long i = 0; i < model->tensors.count; i++)
+        all += (int64_t)model->tensors.tensor[i].bytes;
+    for (; recipe->bits[recipe->count - 1] >= 16 && all >= 10; all /= 10)
+        bytes += 2 * (size_t)count;
+    return bytes;
+}
+
 /* A header long enough for every assignment: that of the largest candidate
-   below 16 bits everywhere, whose shapes and offsets have the most digits.
-   Choosing "as stored" replaces three entries by one but may lengthen later
-   offsets, by at most digits(largest file) - 1 digits in two numbers each. */
+   below 16 bits everywhere, whose shapes and offsets have the most digits. */
 static size_t header_bytes(gm_arena *arena, const gm_model *model,
                            const gm_recipe *recipe, const long *module) {
     const long M = model->config.layers * GM_LINEARS;
@@ -391,15 +443,11 @@ static size_t header_bytes(gm_arena *arena, const gm_model *model,
                   ? recipe->bits[recipe->count - 2] : last;
     int *bits = gm_alloc(arena, (size_t)M, sizeof *bits);
     long count;
-    int64_t all = 0;
     for (long m = 0; m < M; m++) bits[m] = top;
     const gm_tensor *t = layout(arena, model, module, bits, recipe->group,
                                 &count);
-    size_t bytes = gm_safetensors_header(t, count, packed_metadata);
-    for (long i = 0; i < model->tensors.count; i++)
-        all += (int64_t)model->tensors.tensor[i].bytes;
-    for (; last >= 16 && all >= 10; all /= 10) bytes += 2 * (size_t)count;
-    return (bytes + 7) / 8 * 8;
+    return (gm_safetensors_header(t, count, packed_metadata) +
+            stored_slack(model, recipe, count) + 7) / 8 * 8;
 }
 
 int64_t gm_packed_overhead(gm_arena *arena, const gm_model *model,
@@ -411,6 +459,25 @@ int64_t gm_packed_overhead(gm_arena *arena, const gm_model *model,
         if (module[i] < 0) bytes += (int64_t)model->tensors.tensor[i].bytes;
     gm_arena_rewind(arena, mark);
     return bytes;
+}
+
+void gm_layout_overheads(gm_arena *arena, const gm_candidates *c,
+                         gm_keys *keys) {
+    const gm_tensors *all = &c->model->tensors;
+    const gm_tensor *first = gm_linear_tensor(c->model, 0, 0);
+    const long *module = modules_of(arena, c->model);
+    if (c->recipe.quantizer == GM_EXTERNAL || first->joined) return;
+    for (int i = 0; gm_layout_name(i); i++) {
+        int64_t bytes = 0;
+        for (long f = 0; f < all->files; f++)
+            bytes += (int64_t)layout_header(arena, c, i, module,
+                                            all->file[f]->path);
+        for (long j = 0; j < all->count; j++)
+            if (module[j] < 0) bytes += (int64_t)all->tensor[j].bytes;
+        gm_keys_set(arena, keys, gm_format(arena, "overhead.%s",
+                                           gm_layout_name(i)), "%lld %s",
+                    (long long)bytes, gm_dtype_name(i ? GM_F16 : first->dtype));
+    }
 }
 
 /* The parts of one module follow each other as `layout` has them. */

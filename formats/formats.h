@@ -84,6 +84,20 @@ const char *gm_layout_mode(const gm_layout *layout);    /* metadata "format" */
 void gm_layout_config(gm_arena *arena, const gm_layout *layout,
                       const char *text, gm_out *out);
 
+/* The names in order, NULL behind the last; which of them it is; a layout with
+   the most bits of the candidates everywhere. */
+const char *gm_layout_name(int i);
+int gm_layout_which(const gm_layout *layout);
+void gm_layout_widest(gm_arena *arena, int i, const gm_candidates *candidates,
+                      gm_dtype scale, gm_layout *out);
+/* Scores' sizes become a layout's: text "mlx F16", the type of its scales, also
+   their key `sizes`; candidates that it cannot hold are none any more.  Whether
+   a key says so; the type unless told, by the scores' key overhead.NAME. */
+void gm_layout_sizes(gm_arena *arena, const char *text, gm_scores *scores);
+bool gm_layout_sized(const char *text);
+const char *gm_layout_type(gm_arena *arena, const gm_scores *scores,
+                           const char *name);
+
 /* A model as it is, or in one of these layouts: its weights are made of their
    codes when they are read.  Other quantized ones are refused. */
 void gm_layout_open(gm_arena *arena, const char *dir, gm_model *out);
@@ -120,5 +134,9 @@ int64_t gm_export_packed(gm_arena *arena, const gm_candidates *candidates,
    assignment needs, and all other tensors. */
 int64_t gm_packed_overhead(gm_arena *arena, const gm_model *model,
                            const gm_recipe *recipe);
+/* The same of the weight files of each layout, as keys "overhead.mlx", "BYTES
+   TYPE" with the type of its scales; none where no layout can hold them. */
+void gm_layout_overheads(gm_arena *arena, const gm_candidates *candidates,
+                         gm_keys *keys);
 
 #endif

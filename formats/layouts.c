@@ -103,13 +103,10 @@ static const char *module_name(gm_arena *arena, long m) {
     return gm_linear_name(arena, m / GM_LINEARS, (int)(m % GM_LINEARS));
 }
 
-/* Why module m cannot have b bits in this layout, or NULL. */
-static const char *unfit(gm_arena *arena, const gm_layout *t, long m, int b) {
-    const struct row *r = t->row;
-    const long group = t->candidates->recipe.group;
-    long out, in;
-    gm_linear_shape(&t->candidates->model->config, (int)(m % GM_LINEARS), &out,
-                    &in);
+/* Why a weight [out, in] cannot have b bits in this layout, or NULL. */
+static const char *unfit(gm_arena *arena, const struct row *r, bool planar,
+                         long group, int64_t high, int64_t wide, int b) {
+    const long out = (long)high, in = (long)wide;
     if (!(r->widths >> b & 1)) {
         const char *list = "";
         for (int i = 1; i <= 8; i++)
@@ -120,10 +117,15 @@ static const char *unfit(gm_arena *arena, const gm_layout *t, long m, int b) {
     if (r->whole && in % group)
         return gm_format(arena, "expected inputs in whole groups of %ld, found "
                          "%ld inputs", group, in);
-    if (r == &rows[GPTQ] && (t->planar || b == 3) && (in % 32 || out % 32))
+    if (r == &rows[GPTQ] && (planar || b == 3) && (in % 32 || out % 32))
         return gm_format(arena, "expected inputs and outputs in multiples of "
                          "32 for %d bits, found [%ld, %ld]", b, out, in);
     return NULL;
+}
+
+static const gm_tensor *weight_of(const gm_layout *t, long m) {
+    return gm_linear_tensor(t->candidates->model, m / GM_LINEARS,
+                            (int)(m % GM_LINEARS));
 }
 
 /* Every zero of all modules is 2^(b-1). */
@@ -153,13 +155,22 @@ static void choose(gm_arena *arena, gm_layout *t, const int *choice,
                    bool keep_odd) {
     for (long m = 0; m < t->M; m++) {
         const int b = t->candidates->recipe.bits[choice[m]];
-        const char *why = b < 16 ? unfit(arena, t, m, b) : NULL;
+        const gm_tensor *w = weight_of(t, m);
+        const char *why = b >= 16 ? NULL
+            : unfit(arena, t->row, t->planar, t->candidates->recipe.group,
+                    w->shape[0], w->shape[1], b);
         if (why && !keep_odd)
             gm_fail(GM_EUSAGE, "--format %s cannot hold module %s: %s "
                     "(--keep-odd keeps such modules as stored)", t->row->name,
                     module_name(arena, m), why);
         t->bits[m] = why || b >= 16 ? 0 : b;
     }
+}
+
+static void check_group(const struct row *r, const char *option, long group) {
+    if (r->most && (group < r->least || group > r->most || group & (group - 1)))
+        gm_fail(GM_EUSAGE, "%s %s: expected a group of %s, found %ld", option,
+                r->name, r->groups, group);
 }
 
 void gm_layout_plan(gm_arena *arena, const char *name,
@@ -182,9 +193,7 @@ void gm_layout_plan(gm_arena *arena, const char *name,
     if (r == &rows[GPTQ] && out->scale != GM_F16)
         gm_fail(GM_EUSAGE, "--scale-type: gptq has scales of F16, found %s",
                 gm_dtype_name(out->scale));
-    if (r->most && (group < r->least || group > r->most || group & (group - 1)))
-        gm_fail(GM_EUSAGE, "--format %s: expected a group of %s, found %ld",
-                name, r->groups, group);
+    check_group(r, "--format", group);
     out->bits = gm_alloc(arena, (size_t)out->M, sizeof *out->bits);
     choose(arena, out, choice, keep_odd);
     /* one module of 5, 6 or 7 bits makes all of the model planar */
@@ -196,14 +205,12 @@ void gm_layout_plan(gm_arena *arena, const char *name,
 
 /* ----------------------------------------------------------- its tensors */
 
-int gm_layout_parts(gm_arena *arena, const gm_layout *t, long m,
-                    gm_tensor out[GM_LAYOUT_PARTS]) {
+/* Of the weight STEM.weight [high, in] of b bits. */
+static int parts_of(gm_arena *arena, const gm_layout *t, const gm_tensor *w,
+                    long group, int b, gm_tensor out[GM_LAYOUT_PARTS]) {
     const struct row *r = t->row;
-    const gm_tensor *w = gm_linear_tensor(t->candidates->model, m / GM_LINEARS,
-                                          (int)(m % GM_LINEARS));
-    const int b = t->bits[m], stem = (int)strlen(w->name) - 7;
+    const int stem = (int)strlen(w->name) - 7;
     const int64_t high = w->shape[0], in = w->shape[1];
-    const int64_t group = t->candidates->recipe.group;
     const int64_t groups = (in + group - 1) / group;
     int n = 0;
     for (const part *p = r->part; p < r->part + GM_LAYOUT_PARTS && p->name;
@@ -231,6 +238,12 @@ int gm_layout_parts(gm_arena *arena, const gm_layout *t, long m,
         out[n++] = o;
     }
     return n;
+}
+
+int gm_layout_parts(gm_arena *arena, const gm_layout *t, long m,
+                    gm_tensor out[GM_LAYOUT_PARTS]) {
+    return parts_of(arena, t, weight_of(t, m), t->candidates->recipe.group,
+                    t->bits[m], out);
 }
 
 /* Scales, or biases (2), of type t->scale; the largest error of a weight, in
@@ -302,6 +315,104 @@ void gm_layout_write(gm_arena *arena, gm_layout *t, long m, int k,
 }
 
 const char *gm_layout_mode(const gm_layout *t) { return t->row->mode; }
+int gm_layout_which(const gm_layout *t) { return (int)(t->row - rows); }
+
+/* ------------------------------------------------------ sizes from scores */
+
+/* "mlx F16" */
+static void read_sizes(const char *path, const char *text, gm_layout *t) {
+    const char *type = strchr(text, ' ');
+    for (t->row = rows; t->row <= rows + GPTQ; t->row++)
+        if (type && strncmp(text, t->row->name, (size_t)(type - text)) == 0 &&
+            !t->row->name[type - text])
+            break;
+    t->scale = GM_F32;
+    while (type && t->scale < GM_F64 &&
+           strcmp(type + 1, gm_dtype_name(t->scale)) != 0)
+        t->scale++;
+    if (t->row > rows + GPTQ || t->scale == GM_F64)
+        gm_bad(path, "sizes: expected a layout and the type of its scales, such "
+               "as mlx F16, found \"%s\"", text);
+}
+
+bool gm_layout_sized(const char *text) {
+    return text && strcmp(text, "codes") != 0;
+}
+
+const char *gm_layout_type(gm_arena *arena, const gm_scores *s,
+                           const char *name) {
+    const char *key = gm_format(arena, "overhead.%s", name);
+    const char *text = gm_keys_get(&s->keys, key);
+    const char *type = text ? strchr(text, ' ') : NULL;
+    if (!type)
+        gm_bad(s->path, "%s: expected bytes and a type, as gamma fit writes, "
+               "found \"%s\"", key, text ? text : "");
+    return type + 1;
+}
+
+void gm_layout_sizes(gm_arena *arena, const char *text, gm_scores *s) {
+    gm_layout t = {0};
+    gm_recipe recipe;
+    long bytes;
+    read_sizes(s->path, text, &t);
+    const struct row *r = t.row;
+    gm_layout_type(arena, s, r->name);
+    const char *over = gm_keys_get(&s->keys, gm_format(arena, "overhead.%s",
+                                                       r->name));
+    const char *made = gm_keys_get(&s->keys, "candidates");
+    if (!gm_is_long(gm_format(arena, "%.*s", (int)strcspn(over, " "), over), 0,
+                    1L << 53, &bytes))
+        gm_bad(s->path, "overhead.%s: expected bytes and a type, found \"%s\"",
+               r->name, over);
+    if (!made) gm_bad(s->path, "candidates: expected a recipe, found none");
+    gm_recipe_read(made, &recipe);
+    check_group(r, "--for", recipe.group);
+    t.symmetric = recipe.symmetric;
+    for (int k = 0; k < s->K; k++)
+        t.planar = t.planar || (r == &rows[GPTQ] && s->bits[k] > 4 &&
+                                s->bits[k] < 8);
+    for (long m = 0; m < s->M; m++) {
+        const char *why = NULL;
+        bool any = false;
+        const gm_tensor w = {.name = "module.weight", .rank = 2,
+                             .shape = {s->out[m], s->in[m]}};
+        for (int k = 0; k < s->K; k++) {
+            int64_t *b = s->bytes + m * s->K + k;
+            gm_tensor of[GM_LAYOUT_PARTS];
+            gm_mark mark = gm_arena_mark(arena);
+            const char *not = *b < 0 || s->bits[k] >= 16 ? NULL
+                : unfit(arena, r, t.planar, recipe.group, s->out[m], s->in[m],
+                        s->bits[k]);
+            if (not) *b = -1, why = not;
+            any = any || *b >= 0;
+            if (*b < 0 || s->bits[k] >= 16) continue;
+            *b = 0;
+            for (int n = parts_of(arena, &t, &w, recipe.group, s->bits[k], of);
+                 n--;)
+                *b += (int64_t)of[n].bytes;
+            gm_arena_rewind(arena, mark);
+        }
+        if (!any)
+            gm_fail(GM_EUSAGE, "--for %s cannot hold module %s: %s", r->name,
+                    s->name[m], why);
+    }
+    s->overhead = bytes;
+    gm_keys_set(arena, &s->keys, "sizes", "%s", text);
+}
+
+void gm_layout_widest(gm_arena *arena, int i, const gm_candidates *c,
+                      gm_dtype scale, gm_layout *out) {
+    const gm_recipe *recipe = &c->recipe;
+    int top = recipe->bits[0];
+    *out = (gm_layout){.row = rows + i, .candidates = c, .scale = scale,
+                       .M = c->model->config.layers * GM_LINEARS};
+    for (int k = 0; k < recipe->count; k++)
+        if (recipe->bits[k] < 16) top = recipe->bits[k];
+    out->bits = gm_alloc(arena, (size_t)out->M, sizeof *out->bits);
+    for (long m = 0; m < out->M; m++) out->bits[m] = top;
+}
+
+const char *gm_layout_name(int i) { return i <= GPTQ ? rows[i].name : NULL; }
 
 /* ---------------------------------------------------------- config.json */
 

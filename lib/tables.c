@@ -492,6 +492,7 @@ static gm_shown line_of(const gm_allocation *a, long row) {
 static int match_bits(const gm_allocation *a, const gm_scores *s, long from,
                       long m) {
     const char *sizes = gm_keys_get(&a->keys, "sizes");
+    const char *theirs = gm_keys_get(&s->keys, "sizes");
     int k = 0;
     while (k < s->K && (s->bits[k] != a->bits[from] ||
                         s->bytes[m * s->K + k] < 0))
@@ -501,7 +502,8 @@ static int match_bits(const gm_allocation *a, const gm_scores *s, long from,
                line_of(a, from).text, s->name[m], s->path, a->bits[from]);
     const int64_t bytes = s->bytes[m * s->K + k];
     if (a->bytes[from] >= 0 && a->bytes[from] != bytes &&
-        !(sizes && strcmp(sizes, "codes") == 0))
+        !(sizes && (strcmp(sizes, "codes") == 0 || !theirs ||
+                    strcmp(sizes, theirs) != 0)))
         gm_bad(a->path, "%smodule %s at %d bits: %" PRId64 " bytes, but %s "
                "says %" PRId64, line_of(a, from).text, s->name[m], a->bits[from],
                a->bytes[from], s->path, bytes);

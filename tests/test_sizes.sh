@@ -1,0 +1,111 @@
+#!/bin/sh
+# test_sizes.sh: `solve --for RUNTIME`.  Claims: the bytes that it promises are
+# those of the weight files that `quantize --format RUNTIME` writes, header
+# included, in one file or shards, for each type of scales, with and without
+# candidates as stored; a budget in bytes is kept; `check` repeats the sizes;
+# modules that vLLM joins share their bits unless --no-fuse.
+# SPDX-License-Identifier: GPL-3.0-or-later
+w=build/test/sizes-work
+. tests/shell.sh
+export OMP_NUM_THREADS=1
+learn="--calib data/calib.txt --sequences 2 --length 16 --batch 2 --steps 1"
+
+# sizes MODEL DIR FORMAT BUDGET TYPE...: promised, written, checked
+sizes() {
+    m=$1 of=$2 form=$3 limit=$4
+    shift 4
+    # shellcheck disable=SC2086
+    quick solve "$of/scores.tsv" --for "$form" $limit --out "$w/a.tsv" "$@"
+    promised=$(sed -n 's/^# file_bytes //p' "$w/a.tsv")
+    # the type is that of the allocation, not asked for again
+    quick quantize "$m" --alloc "$w/a.tsv" --cache "$of" --format "$form" \
+        --out "$w/model"
+    found=$(cat "$w"/model/model*.safetensors | wc -c)
+    if [ "$promised" = "$found" ]; then ok; else
+        bad "$m $form $limit $*: $promised bytes promised, $found written"; fi
+    case $limit in
+    --bytes*) if [ "$promised" -le "${limit#* }" ]; then ok; else
+        bad "$form: $promised bytes for $limit"; fi ;;
+    esac
+    quick check "$w/a.tsv" "$of/scores.tsv"
+}
+
+# shellcheck disable=SC2086
+{
+    quick fit data/tiny-llama $learn --bits 2,3,4 --group 32 --out "$w/one"
+    quick fit data/tiny-llama $learn --bits 2,4,5,8,16 --group 64 --out "$w/wide"
+    quick fit data/tiny-llama $learn --bits 2,4 --group 32 --symmetric \
+        --out "$w/same"
+    quick fit data/tiny-qwen2 $learn --bits 1,3,8,16 --group 24 --out "$w/many"
+}
+for form in mlx compressed-tensors gptq; do
+    for dir in one wide; do
+        for budget in "--bits 2.3" "--ebits 4.5" "--bytes 1100000" "--bits 16"; do
+            sizes data/tiny-llama "$w/$dir" $form "$budget"
+        done
+    done
+    sizes data/tiny-llama "$w/same" $form "--bits 3"
+done
+for type in f32 f16 bf16; do
+    sizes data/tiny-llama "$w/one" mlx "--bytes 1250000" --scale-type $type
+    sizes data/tiny-llama "$w/one" compressed-tensors "--bits 3" \
+        --scale-type $type
+done
+for budget in "--bits 1" "--bits 5.5" "--bytes 700000" "--bits 16"; do
+    sizes data/tiny-qwen2 "$w/many" compressed-tensors "$budget"
+done
+if [ "$(find "$w/model" -name 'model-0*' | wc -l)" -eq 4 ]; then ok; else
+    bad "shards: $(ls "$w/model")"; fi
+
+# ----------------------------------------------------------------- fused or not
+# apart: how many blocks have q, k, v or gate, up of different bits
+apart() {
+    awk '/^model/ { split($1, n, "."); b = n[3]; if (n[5] ~ /^[qkv]_/) q[b " " $2]
+             if (n[5] ~ /^(gate|up)_/) g[b " " $2]; blocks[b] }
+        END { for (i in q) k++; for (i in g) k++; for (i in blocks) k -= 2
+              print k }' "$w/a.tsv"
+}
+s=$w/one/scores.tsv
+for form in mlx compressed-tensors gptq; do
+    quick solve "$s" --for $form --bits 3.1 --out "$w/a.tsv"
+    [ "$(apart)" -gt 0 ] && free=yes || free=no
+    [ $form = mlx ] && expected=yes || expected=no
+    if [ $free = $expected ]; then ok; else bad "$form: apart $free"; fi
+    quick check "$w/a.tsv" "$s"
+    quick solve "$s" --for $form --bits 3.1 --no-fuse --out "$w/a.tsv"
+    if [ "$(apart)" -gt 0 ]; then ok; else bad "$form --no-fuse: none apart"; fi
+done
+
+# ------------------------------------------------- what it holds, what it is told
+many=$w/many/scores.tsv
+expect 2 "gamma: --for mlx: expected a group of 32, 64 or 128, found 24" \
+    solve "$many" --for mlx --bits 3
+expect 2 "gamma: --scale-type: gptq has scales of F16, found F32" \
+    solve "$s" --for gptq --scale-type f32 --bits 3
+sed '/^# overhead[.]/d' "$s" >"$w/none.tsv"
+expect 1 "gamma: $w/none.tsv: overhead.mlx: expected bytes and a type, as gamma fit writes, found \"\"" \
+    solve "$w/none.tsv" --for mlx --bits 3
+sed 's/^# overhead.mlx [0-9]*/# overhead.mlx -7/' "$s" >"$w/bad.tsv"
+expect 1 "gamma: $w/bad.tsv: overhead.mlx: expected bytes and a type, found \"-7 BF16\"" \
+    solve "$w/bad.tsv" --for mlx --bits 3
+sed '/^# candidates /d' "$s" >"$w/bad.tsv"
+expect 1 "gamma: $w/bad.tsv: candidates: expected a recipe, found none" \
+    solve "$w/bad.tsv" --for mlx --bits 3
+quick fit data/tiny-llama --calib data/calib.txt --sequences 2 --length 16 \
+    --batch 2 --steps 1 --bits 7 --group 32 --out "$w/seven"
+expect 2 "gamma: --for mlx cannot hold module model.layers.0.self_attn.q_proj: expected bits of 1, 2, 3, 4, 5, 6, 8, found 7" \
+    solve "$w/seven/scores.tsv" --for mlx --bits 7
+
+# ------------------------------------------------------- a changed file is seen
+quick solve "$s" --for mlx --bits 3 --out "$w/a.tsv"
+for edit in 's/^# sizes mlx BF16/# sizes mlx F32/' 's/^# sizes mlx/# sizes gptq/' \
+    '/^# sizes/d' 's/^\(# file_bytes .*\).$/\17/' \
+    's/^\(# overhead_bytes .*\).$/\17/'; do
+    sed "$edit" "$w/a.tsv" >"$w/b.tsv"
+    if cmp -s "$w/a.tsv" "$w/b.tsv" || "$gamma" check "$w/b.tsv" "$s" --quiet \
+        >"$w/out" 2>"$w/err"; then bad "check took $edit"; else ok; fi
+done
+sed 's/^# sizes mlx BF16/# sizes ml BF16/' "$w/a.tsv" >"$w/b.tsv"
+expect 1 "gamma: $s: sizes: expected a layout and the type of its scales, such as mlx F16, found \"ml BF16\"" \
+    check "$w/b.tsv" "$s"
+finish

@@ -55,6 +55,7 @@ for options in "rtn --isa neon" "rtn --isa scalar" "gptq --isa neon"; do
     for at in here arm; do
         run=
         [ $at = here ] || run="qemu-aarch64 $w/"
+        # shellcheck disable=SC2086
         ${run:-./}gamma solve $w/fit-$at/scores.tsv --bits 2.5 --quiet \
             --out $w/fit-$at/alloc.tsv >/dev/null
     done

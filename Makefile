@@ -175,9 +175,11 @@ mutants: gamma $(LIB:%=build/double/%.o) $(B)/gamma_main.o build/test/faults.so
 coverage:
 	sh tests/coverage.sh
 
-# Against tools/second.py, with its wrong copies; needs Python with torch.
+# Against tools/second.py, with its wrong copies; needs Python with torch.  Layouts
+# against those of the runtimes' libraries that PYTHON has.
 PYTHON ?= python3
 crosscheck: gamma
+	sh tests/crosscheck_layouts.sh ./gamma $(PYTHON)
 	sh tests/crosscheck.sh ./gamma $(PYTHON) $(CROSSCHECK)
 	sh tests/mistakes.sh ./gamma $(PYTHON)
 

@@ -232,7 +232,9 @@ def main():
             f"the bit, at most {worst:.2g} steps")
     if logits:
         exact = exact_model(o.model, ours)
-        ids = [int(x) % 700 + 3 for x in np.arange(64) ** 2 * 7 + 11]
+        vocab = json.load(open(o.model + "/config.json"))["vocab_size"]
+        ids = [int(x) % min(700, vocab - 3) + 3
+               for x in np.arange(64) ** 2 * 7 + 11]
         p, q = exact(ids), logits(ids)
         far = np.abs(p - q).max()
         line += f"; logits within {far:.2g} of {np.abs(p).max():.3g}, KL " \

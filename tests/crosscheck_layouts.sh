@@ -14,10 +14,10 @@ gptq="--quantizer gptq --calib $root/data/calib.txt --sequences 4 --length 128"
 
 # one LAYOUT MODEL BITS OPTIONS...
 one() {
-    layout=$1 model=$2 bits=$3
+    to=$1 from=$2 widths=$3
     shift 3
-    $python "$root/tools/check_layouts.py" "$gamma" "$layout" "$model" \
-        --bits "$bits" "$@"
+    $python "$root/tools/check_layouts.py" "$gamma" "$to" "$from" \
+        --bits "$widths" "$@"
 }
 
 for pair in mlx:mlx_lm compressed-tensors:compressed_tensors gptq:gptqmodel; do

@@ -290,6 +290,17 @@ static void candidates(void) {
     CHECK(bytes == 128 * 16 * 4 + 2 * 128 * 4 * 4, "%lld bytes",
           (long long)bytes);
     gm_candidates_close(&c);
+    /* a module kept as stored is no candidate */
+    gm_layout t;
+    s = STATUS(gm_layout_plan(&arena, "mlx", &own, choice, GM_F32, false, &t));
+    t.bits[0] = 0;
+    if (!s) s = STATUS(gm_export_directory(&arena, &own, choice, &t,
+                                           WORK "/kept", NULL));
+    CHECK(s == GM_OK, "%s", err.text);
+    s = STATUS(gm_external_open(&arena, &model, WORK "/kept", NULL, GROUP,
+                                &recipe));
+    CHECK(s == GM_EINPUT && strstr(err.text, "module " Q ": expected at least "
+          "one tensor " Q ".bK, found none"), "%s", err.text);
     s = STATUS(gm_external_open(&arena, &model, WORK "/mlx-written," WORK
                                 "/gptq-written", NULL, GROUP, &recipe));
     CHECK(s == GM_EINPUT && strstr(err.text, "is also in"), "%s", err.text);

@@ -93,7 +93,7 @@ seeds() {
 
 dictionary() {
     case $1 in
-    json|safetensors|tokenizer|config|choices) echo tests/fuzz/json.dict ;;
+    json|safetensors|tokenizer|config|choices|foreign|layout) echo tests/fuzz/json.dict ;;
     scores|alloc|compare|vec|npy) echo tests/fuzz/table.dict ;;
     command) echo tests/fuzz/command.dict ;;
     verify) echo tests/fuzz/verify.dict ;;

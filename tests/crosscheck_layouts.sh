@@ -36,7 +36,7 @@ for pair in mlx:mlx_lm compressed-tensors:compressed_tensors gptq:gptqmodel; do
         one $layout "$model" $bits
         one $layout "$model" $bits --rest "$gptq"
         one $layout "$model" $bits --rest "$gptq --act-order"
-        one $layout "$model" $bits --rest=--symmetric
+        one $layout "$model" ${bits#1,} --rest=--symmetric
         [ $layout != mlx ] || one $layout "$model" 4,6 --scale-type bf16
         [ $layout != gptq ] || one $layout "$model" 5,6,7
     done

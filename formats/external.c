@@ -53,7 +53,8 @@ static long slot_of(const reading *r, const char *name) {
 static void open_all(gm_arena *arena, const char *path, gm_tensors *all) {
     char *list = gm_format(arena, "%s", path);
     size_t room = 0, files = 0;
-    if (gm_is_file(path) && gm_exists(path)) {
+    const bool folder = gm_exists(gm_format(arena, "%s/.", path));
+    if (!folder && (gm_exists(path) || !strchr(path, ','))) {
         gm_safetensors_open(arena, path, all);
         return;
     }

@@ -52,7 +52,7 @@ static void run_eval(gm_call *call) {
     gm_result_begin(gm_format(
         &call->arena, "model%s%s%s", !text ? "" : "\tperplexity\tnll\t"
         "nll_error\tkl\tkl_error\ttop1\ttop1_error\twindows\twindow\t"
-        "predicted\tprotocol", !call->on.words ? "" :
+        "predicted\tprotocol", !(call->on.words > 0) ? "" :
         "\tword_perplexity\tbyte_perplexity\tbits_per_byte",
         !call->choices ? "" : "\tquestions\tacc\tacc_error\tacc_norm\t"
         "acc_norm_error\tacc_bytes\tacc_bytes_error"));

@@ -100,7 +100,7 @@ static long length_of(const gm_call *call, const protocol *p, long n) {
 void gm_call_windows(gm_call *call) {
     gm_arena *a = &call->arena;
     const protocol *p = &table[call->protocol];
-    const int last = p->last;
+    const int last = (int)p->last;
     const char *path = call->text ? call->text : call->text_tokens;
     const char *name = gm_given("--protocol");
     int32_t bos;
@@ -108,7 +108,7 @@ void gm_call_windows(gm_call *call) {
     if (last == MOVED && windows)
         gm_fail(GM_EUSAGE, "--protocol %s takes a whole document: --windows "
                 "does not go with it", name);
-    const int32_t *x = read_text(call, p->added, &n, &bos);
+    const int32_t *x = read_text(call, (int)p->added, &n, &bos);
     const long T = length_of(call, p, n);
     const long each = p->stride ? gm_min(p->stride, T) : T;
     const size_t cells = (size_t)((n / each + 1) * T);

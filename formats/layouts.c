@@ -380,10 +380,10 @@ void gm_layout_sizes(gm_arena *arena, const char *text, gm_scores *s) {
             int64_t *b = s->bytes + m * s->K + k;
             gm_tensor of[GM_LAYOUT_PARTS];
             gm_mark mark = gm_arena_mark(arena);
-            const char *not = *b < 0 || s->bits[k] >= 16 ? NULL
+            const char *bad = *b < 0 || s->bits[k] >= 16 ? NULL
                 : unfit(arena, r, t.planar, recipe.group, s->out[m], s->in[m],
                         s->bits[k]);
-            if (not) *b = -1, why = not;
+            if (bad) *b = -1, why = bad;
             any = any || *b >= 0;
             if (*b < 0 || s->bits[k] >= 16) continue;
             *b = 0;

@@ -39,8 +39,8 @@ static const char *const holds[] = {
     [FLAG] = "true or false", [NO_EXPERTS] = "none (no experts)",
     [SILU] = "\"silu\" or \"swish\"",
     [ARCHS] = "\"llama\", \"qwen2\", \"qwen3\", \"mistral\" or \"phi3\"",
-    [ROPES] = "\"default\", \"linear\", \"llama3\", \"yarn\", \"dynamic\" or "
-              "\"longrope\"",
+    [ROPES] = ("\"default\", \"linear\", \"llama3\", \"yarn\", \"dynamic\" or "
+               "\"longrope\""),
 };
 
 #define AT(member) offsetof(struct draft, member)

@@ -34,12 +34,12 @@ enum { SPACE_BYTES = sizeof SPACE - 1, MISSING = -2 };
 /* What normalizers and pre-tokenizers consist of.  What SPLIT makes of matches
    and of what lies between: as the library's SplitDelimiterBehavior. */
 struct step {
-    enum { NFC, PREPEND, REPLACE, BYTES, SPLIT } kind;
+    enum kind { NFC, PREPEND, REPLACE, BYTES, SPLIT } kind;
     const gm_regex *pattern;            /* of REPLACE and SPLIT              */
     const char *text;                   /* that PREPEND and REPLACE put      */
     bool unless, first;                 /* PREPEND: not before itself; only  */
     bool invert;                        /* where the whole text begins       */
-    enum { ISOLATED, REMOVED, CONTIGUOUS, PREVIOUS, NEXT } behavior;
+    enum behavior { ISOLATED, REMOVED, CONTIGUOUS, PREVIOUS, NEXT } behavior;
 };
 
 /* A token outside the model's vocabulary proper, found in the text itself. */
@@ -535,8 +535,8 @@ static const gm_json *parts(const struct load *l, const gm_json *object,
     return v;
 }
 
-static struct step *new_step(const struct load *l, int kind, const char *text,
-                             const gm_regex *pattern) {
+static struct step *new_step(const struct load *l, enum kind kind,
+                             const char *text, const gm_regex *pattern) {
     gm_tokenizer *t = l->t;
     if (t->steps == MAX_STEPS)
         gm_bad(t->path, "more than %d normalizers and pre-tokenizers",
@@ -598,7 +598,7 @@ static void load_behavior(const struct load *l, const gm_json *p) {
     if (i == 5)
         refuse(l, "pre_tokenizer.behavior", v, "Isolated, Removed, Contiguous, "
                "MergedWithPrevious or MergedWithNext");
-    l->t->step[l->t->steps - 1].behavior = i;
+    l->t->step[l->t->steps - 1].behavior = (enum behavior)i;
 }
 
 /* Each space becomes the replacement, which begins what it begins. */

@@ -211,13 +211,15 @@ static struct chars classes(gm_arena *arena, uint64_t mask) {
 
 /* `to` is counted from the operation itself. */
 struct op {
-    enum { CHARS,       /* min to max characters of the set                  */
-           FORK,        /* goes on behind, or at `to`                        */
-           JUMP,        /* goes on at `to`                                   */
-           ALONE,       /* what stands up to `to`, as it first matches       */
-           AHEAD,       /* that matches here, or (negated) does not          */
-           PLACE,       /* ^ $ \A \z \Z, its letter in min                   */
-           DONE } kind;
+    enum kind {
+        CHARS,          /* min to max characters of the set                  */
+        FORK,           /* goes on behind, or at `to`                        */
+        JUMP,           /* goes on at `to`                                   */
+        ALONE,          /* what stands up to `to`, as it first matches       */
+        AHEAD,          /* that matches here, or (negated) does not          */
+        PLACE,          /* ^ $ \A \z \Z, its letter in min                   */
+        DONE
+    } kind;
     bool held, negated;             /* held: nothing of it is given back */
     int to, min, max;
     struct chars set;
@@ -360,11 +362,12 @@ static bool alternatives(struct parser *p);
 
 /* Behind (: up to its ).  Whether it takes a character in any case. */
 static bool group(struct parser *p, const char *from) {
-    static const struct { const char *text; int kind; bool negated; int fold; }
-        kinds[] = {{"?:", DONE, false, -1}, {"?i:", DONE, false, 1},
-                   {"?-i:", DONE, false, 0}, {"?=", AHEAD, false, -1},
-                   {"?!", AHEAD, true, -1}, {"?>", ALONE, false, -1},
-                   {"", DONE, false, -1}};
+    static const struct {
+        const char *text; enum kind kind; bool negated; int fold;
+    } kinds[] = {{"?:", DONE, false, -1}, {"?i:", DONE, false, 1},
+                 {"?-i:", DONE, false, 0}, {"?=", AHEAD, false, -1},
+                 {"?!", AHEAD, true, -1}, {"?>", ALONE, false, -1},
+                 {"", DONE, false, -1}};
     const bool fold = p->fold;
     const size_t begin = p->ops;
     int i = 0;

@@ -174,7 +174,7 @@ static void equals_harness(void) {
                                            &f.call.model));
         if (!s) s = tokenizer_of(&f, task);
         CHECK(s == GM_OK, "%s", err.text);
-        f.call.bos = bos->type != GM_JSON_BOOL ? 0 : bos->number ? 1 : 2;
+        f.call.bos = bos->type != GM_JSON_BOOL ? 0 : bos->number > 0 ? 1 : 2;
         if (positions->is_integer)
             f.call.model.config.max_position = (long)positions->integer;
         if (!s) task_agrees(&f, task, &pairs);

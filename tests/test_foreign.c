@@ -241,8 +241,8 @@ static void test_refused_summary(void) {
         "4 bit block_sizes={-1: 128'type': 'static'})",
         "4 bit block_sizes={-1: 128, -2: 128})",
         "4 bit block_sizes={-1: 64, 'scale_bits': 8})",
-        "4 bit block_sizes={-1: 64, 'scale_bits': (4, 3), "
-        "'scale_block_sizes': {-1: 256}})"};
+        ("4 bit block_sizes={-1: 64, 'scale_bits': (4, 3), "
+         "'scale_block_sizes': {-1: 256}})")};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         refused(gm_format(&arena, "Inserted\n" UP "TensorQuantizer(%s" END,
                           lines[i]), NULL,

@@ -57,8 +57,8 @@ void fuzz_layout(const uint8_t *data, size_t size) {
              (const char *)data);
     const char *const norms[] = {"model.norm.weight",
                                  "model.layers.0.input_layernorm.weight",
-                                 "model.layers.0.post_attention_layernorm."
-                                 "weight"};
+                                 ("model.layers.0.post_attention_layernorm."
+                                  "weight")};
     for (int i = 0; i < 3; i++)
         add(header, &n, bytes, &total, norms[i], "F32", 64, 0, 0);
     char *lines = strndup(stop ? (const char *)stop + 1 : "",

@@ -298,9 +298,12 @@ void gm_layout_fill(gm_arena *arena, gm_layout *t, const char *name,
         pack(arena, t, p, q->bits, code, groups, q->out, 1, groups, data);
     if (p->what == SCALES || p->what == BIASES)
         write_numbers(arena, t, p, q, code, data);
-    for (int32_t i = 0; p->what == INDEX && i < q->in; i++)
-        memcpy(data + 4 * i, &(int32_t){i / (int32_t)q->group}, 4);
-    if (p->what == SHAPE) memcpy(data, (int64_t[]){q->out, q->in}, 16);
+    for (int32_t i = 0; p->what == INDEX && i < q->in; i++) {
+        const int32_t of = i / (int32_t)q->group;
+        memcpy(data + 4 * i, &of, sizeof of);
+    }
+    const int64_t shape[] = {q->out, q->in};
+    if (p->what == SHAPE) memcpy(data, shape, sizeof shape);
 }
 
 void gm_layout_write(gm_arena *arena, gm_layout *t, long m, int k,

@@ -39,7 +39,7 @@ field() { printf '%s\n' "$line" | cut -f "$1"; }
 file=$(field 1) test=$(field 2) name=${file%.c} work=$dir/$2 root=$PWD
 mkdir -p "$work/build/test" "$work/build/double"
 trap 'rm -rf "$work"' EXIT
-for i in docs tools gamma README.md gamma.h; do
+for i in docs tools gamma Makefile README.md gamma.h; do
     ln -sfn "$root/$i" "$work/$i"
 done
 # linked file by file: what a mutant removes or replaces there stays here

@@ -76,10 +76,10 @@ fi
 if command -v zsh >/dev/null; then
     zsh -n "$w/zsh" && ok || bad "zsh cannot read its completions"; fi
 # installed, and gone again
-make install uninstall DESTDIR="$PWD/$w/not" PREFIX=/usr >"$w/out" 2>&1
+make -o gamma install uninstall DESTDIR="$PWD/$w/not" PREFIX=/usr >"$w/out" 2>&1
 if [ -d "$w/not/usr/bin" ] && [ -z "$(find "$w/not" ! -type d)" ]; then ok; else
     bad "uninstall: $(find "$w/not") $(cat "$w/out")"; fi
-make install DESTDIR="$PWD/$w/in" PREFIX=/usr >"$w/out" 2>&1
+make -o gamma install DESTDIR="$PWD/$w/in" PREFIX=/usr >"$w/out" 2>&1
 same "$w/gamma.1" "$w/in/usr/share/man/man1/gamma.1"
 same "$w/bash" "$w/in/usr/share/bash-completion/completions/gamma"
 same "$w/zsh" "$w/in/usr/share/zsh/site-functions/_gamma"

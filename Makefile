@@ -17,14 +17,14 @@ HARDEN  := -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 MACHINE := $(shell $(CC) -dumpmachine)
 HARDEN  += $(if $(filter x86_64%,$(MACHINE)),-fcf-protection)
 HARDEN  += $(if $(filter aarch64%,$(MACHINE)),-mbranch-protection=standard)
-CFLAGS  := -std=gnu11 -g $(WARN) -ffp-contract=off -fno-math-errno
+CFLAGS  := -std=gnu11 -g $(WARN) -ffp-contract=off -fno-math-errno $(HARDEN)
 ifeq ($(findstring darwin,$(MACHINE))$(findstring macos,$(MACHINE)),)
-CFLAGS  += $(HARDEN) -fstack-clash-protection
+CFLAGS  += -fstack-clash-protection
 LDLIBS  := -pie -Wl,-z,relro,-z,now,-z,noexecstack -lm
 CFLAGS  += $(if $(filter 1,$(OPENMP)),-fopenmp,-fopenmp-simd)
 else    # macOS: another linker, and libraries of Homebrew, OpenMP's among them
 BREW    := $(shell brew --prefix)
-CFLAGS  += $(HARDEN) -isystem $(BREW)/include
+CFLAGS  += -isystem $(BREW)/include
 LDLIBS  := -L$(BREW)/lib -lm
 ifeq ($(OPENMP),1)
 CFLAGS  += -Xpreprocessor -fopenmp -isystem $(BREW)/opt/libomp/include

@@ -18,7 +18,7 @@ typedef struct {
     gm_call *call;
     const gm_tokenizer *tokenizer;
     gm_specials specials, before;       /* of a text; of one with no context */
-    int32_t prefix;                     /* which has this: BOS, or else EOS  */
+    int32_t prefix;                     /* which has this                    */
     const gm_json *delimiter;
     long line;
     size_t room;
@@ -145,10 +145,9 @@ static void read_question(reading *r, const gm_json *object) {
 
 gm_questions gm_questions_read(gm_call *call, const gm_tokenizer *tokenizer,
                                const gm_specials *specials) {
-    const int32_t prefix = specials->bos != -1 ? specials->bos : specials->eos;
-    int32_t before[] = {prefix, -1}, bos[] = {specials->bos, -1};
+    int32_t before[] = {specials->prefix, -1}, bos[] = {specials->bos, -1};
     reading r = {.call = call, .tokenizer = tokenizer, .specials = *specials,
-                 .before = {.around = before, 2}, .prefix = prefix,
+                 .before = {.around = before, 2}, .prefix = specials->prefix,
                  .delimiter = unescaped(&call->arena, call->delimiter),
                  .line = 1};
     if (call->bos == ALWAYS && *bos < 0)

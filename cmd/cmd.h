@@ -47,6 +47,7 @@ typedef struct {
    once something was measured. */
 typedef struct {
     gm_sequences text;
+    const char *protocol;       /* by which it was cut                        */
     const int32_t *next;        /* gm_evaluate's                              */
     const double *weight;       /* a gm_measure's                             */
     double all, words, bytes;   /* weights together; of a whole document: what
@@ -94,6 +95,7 @@ struct gm_call {
 
     /* What the steps below open, where a command takes them. */
     gm_model model;
+    gm_tokenizer *tokenizer;
     gm_plan plan;
     gm_sequences calibration;
     gm_candidates candidates;
@@ -158,6 +160,7 @@ gm_sequences gm_call_sequences(gm_call *call, const char *text,
 void gm_call_calibrate(gm_call *call);
 /* Says which of its tokens were found to weigh nothing, if any. */
 void gm_call_notes(const gm_call *call);
+gm_tokenizer *gm_call_tokenizer(gm_call *call);    /* the model's */
 /* All tokens of either. */
 int32_t *gm_call_tokens(gm_call *call, const char *text, const char *npy,
                         long *count);

@@ -9,7 +9,7 @@ static const char *text_cells(gm_call *call, const int *choice) {
         kl = gm_format(&call->arena, "%.6f\t%.6f\t%.6f\t%.6f", m.kl,
                        m.kl_error, m.top1, m.top1_error);
     const gm_measuring *on = &call->on;
-    const char *name = gm_given("--protocol"), *whole = "";
+    const char *whole = "";
     const double sum = m.nll * on->all;
     if (on->words > 0)
         whole = gm_format(&call->arena, "\t%.6f\t%.6f\t%.6f",
@@ -17,7 +17,7 @@ static const char *text_cells(gm_call *call, const int *choice) {
                           sum / on->bytes / gm_logd(2));
     return gm_format(&call->arena, "\t%.6f\t%.6f\t%.6f\t%s\t%ld\t%ld\t%ld"
                      "\t%s%s", m.perplexity, m.nll, m.nll_error, kl, m.windows,
-                     m.window, m.predicted, name ? name : "default", whole);
+                     m.window, m.predicted, on->protocol, whole);
 }
 
 static const char *choice_cells(gm_call *call, const gm_questions *questions,
@@ -32,8 +32,6 @@ static const char *choice_cells(gm_call *call, const gm_questions *questions,
 }
 
 static void run_eval(gm_call *call) {
-    gm_tokenizer *tokenizer;
-    gm_specials specials;
     gm_questions questions;
     const bool text = call->text || call->text_tokens || !call->choices;
     (call->alloc ? gm_model_open : gm_layout_open)(
@@ -41,8 +39,8 @@ static void run_eval(gm_call *call) {
     if (!text && gm_given("--protocol"))
         gm_fail(GM_EUSAGE, "--protocol goes with --eval FILE, found none");
     if (call->choices) {
-        tokenizer = gm_tokenizer_open(&call->arena, call->model.dir);
-        specials = gm_specials_read(&call->arena, tokenizer);
+        const gm_tokenizer *tokenizer = gm_call_tokenizer(call);
+        const gm_specials specials = gm_specials_read(&call->arena, tokenizer);
         questions = gm_questions_read(call, tokenizer, &specials);
     }
     if (call->alloc) gm_call_chosen(call);

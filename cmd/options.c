@@ -798,8 +798,8 @@ gm_call *gm_options_read(const gm_command *c, char **argv) {
            strcmp(now.isa, gm_isa_name((gm_isa)isa)) != 0)
         isa++;
     if (now.isa && (isa == GM_ISA_COUNT || !gm_isa_use((gm_isa)isa)))
-        gm_fail(GM_EUSAGE, "--isa: expected scalar, avx2, avx512 or neon, as far "
-                "as this machine has it; found \"%s\"", now.isa);
+        gm_fail(GM_EUSAGE, "--isa: expected scalar, avx2, avx512 or neon, as "
+                "far as this machine has it; found \"%s\"", now.isa);
     list_inputs();
     for (int i = 0; i < ROWS; i++)
         if (now.given[i] && table[i].kind == WRITE) {

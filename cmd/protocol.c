@@ -61,26 +61,24 @@ static double words_of(const char *text, size_t bytes) {
 static const int32_t *read_text(gm_call *call, int added, long *n,
                                 int32_t *bos) {
     gm_arena *a = &call->arena;
-    const char *given = gm_given("--protocol");
     int32_t *x = gm_call_tokens(call, call->text, call->text_tokens, n);
     *bos = -1;
     if (added == NOTHING) return x;
     if (!call->text)
         gm_fail(GM_EUSAGE, "--protocol %s is one of texts: expected --eval "
-                "FILE, found --tokens", given);
-    const gm_specials s = gm_specials_read(
-        a, gm_tokenizer_open(a, call->model.dir));
-    const int32_t prefix = s.bos != -1 ? s.bos : s.eos;
-    if (added == PREFIX && prefix < 0)
+                "FILE, found --tokens", call->on.protocol);
+    const gm_specials s = gm_specials_read(a, gm_call_tokenizer(call));
+    if (added == PREFIX && s.prefix < 0)
         gm_bad(call->model.dir, "protocol %s needs a bos_token or eos_token "
-               "that is a token, found none in tokenizer_config.json", given);
-    if (added != PREFIX || *x != prefix) x = gm_surround(a, &s, x, n);
+               "that is a token, found none in tokenizer_config.json",
+               call->on.protocol);
+    if (added != PREFIX || *x != s.prefix) x = gm_surround(a, &s, x, n);
     if (added == EACH && s.bos >= 0 && s.count > 1 && s.around[0] == s.bos)
         *bos = s.bos;
     gm_call_known(call, "what the tokenizer adds", x, *n);
     if (added != PREFIX) return x;
-    const gm_specials before = {.around = (int32_t[]){prefix, -1}, .count = 2};
-    return gm_surround(a, &before, x, n);
+    return gm_surround(a, &(gm_specials){(int32_t[]){s.prefix, -1}, .count = 2},
+                       x, n);
 }
 
 /* How many tokens a window has. */
@@ -103,18 +101,19 @@ void gm_call_windows(gm_call *call) {
     const int last = (int)p->last;
     const char *path = call->text ? call->text : call->text_tokens;
     const char *name = gm_given("--protocol");
+    gm_measuring *on = &call->on;
     int32_t bos;
     long n, w = 0, done = 1, windows = call->windows;
     if (last == MOVED && windows)
         gm_fail(GM_EUSAGE, "--protocol %s takes a whole document: --windows "
                 "does not go with it", name);
+    on->protocol = name ? name : "default";
     const int32_t *x = read_text(call, (int)p->added, &n, &bos);
     const long T = length_of(call, p, n);
     const long each = p->stride ? gm_min(p->stride, T) : T;
     const size_t cells = (size_t)((n / each + 1) * T);
     int32_t *in = gm_alloc(a, cells, 2 * sizeof *in), *next = in + cells;
     double *weight = gm_alloc(a, (size_t)(n / each + 1), sizeof *weight);
-    gm_measuring *on = &call->on;
     for (; done < n && (!windows || w < windows); w++) {
         long from = w * each, to = gm_min(from + T + (last == MOVED), n);
         if (last == DROPPED && from + T > n) break;
@@ -144,6 +143,6 @@ void gm_call_windows(gm_call *call) {
         on->bytes = (double)bytes;
     }
     gm_talk(call, "text: %ld tokens; protocol %s: first %ld windows of %ld, "
-            "%s; mean over all predicted tokens in double", n,
-            name ? name : "default", w, T, p->says);
+            "%s; mean over all predicted tokens in double", n, on->protocol, w,
+            T, p->says);
 }

@@ -2,8 +2,6 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
-#include <string.h>
-
 /* Says what the type of scales does to the weights. */
 static void tell_errors(const gm_call *call, const gm_layout *layout) {
     for (int b = 1; b <= 8; b++)
@@ -13,22 +11,6 @@ static void tell_errors(const gm_call *call, const gm_layout *layout) {
                     : "quantize", gm_dtype_name(layout->scale), b,
                     layout->error[b], layout->error[b] > 0.25
                     ? "; --scale-type f16 or f32 less" : "");
-}
-
-/* The type of scales is --scale-type's, else what the allocation was solved for,
-   else the layout's own.  The table's sizes become the layout's. */
-static void plan(gm_call *call, const char *name, const char *type,
-                 gm_layout *layout) {
-    gm_arena *a = &call->arena;
-    gm_dtype scale = type ? (gm_dtype)call->scale_type : GM_OTHER;
-    const size_t n = strlen(name);
-    const char *for_type = call->sizes && !type &&
-        strncmp(call->sizes, name, n) == 0 && call->sizes[n] == ' '
-        ? call->sizes + n + 1 : NULL;
-    for (gm_dtype t = GM_F32; for_type && t <= GM_BF16; t++)
-        if (strcmp(gm_dtype_name(t), for_type) == 0) scale = t;
-    gm_layout_plan(a, name, &call->candidates, call->choice, scale,
-                   call->keep_odd, layout);
 }
 
 static void run_quantize(gm_call *call) {
@@ -47,7 +29,12 @@ static void run_quantize(gm_call *call) {
         if (!call->force) gm_export_check(a, call->out);
     }
     gm_call_chosen(call);
-    if (other) plan(call, name, type, &layout);
+    /* else the type of scales that the allocation was solved for */
+    if (other)
+        gm_layout_plan(a, name, &call->candidates, call->choice,
+                       type ? (gm_dtype)call->scale_type
+                            : gm_layout_scale(call->sizes, name),
+                       call->keep_odd, &layout);
     int64_t bytes = packed
         ? gm_export_packed(a, &call->candidates, call->choice, call->out,
                            &call->report)

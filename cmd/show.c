@@ -195,7 +195,7 @@ static void show_row(showing *s) {
         s->column[way] = gm_alloc(&call->arena, (size_t)s->n, sizeof(column));
         s->group[way] = gm_alloc(&call->arena, (size_t)s->n, sizeof(group));
     }
-    for (long j = 0; j < s->n; j++)     /* of fmax gcc 12 for ARM would die */
+    for (long j = 0; j < s->n; j++)     /* gcc 12 for AArch64 crashes on fmax */
         if (fabs((double)s->w[j]) > most) most = fabs((double)s->w[j]);
     s->decimals = (int)fmin(fmax(4, 3 - floor(log10(most))), 9);
     gm_talk(call, "j column, w weight, c code, q = fp16 (c - zero), e = w - q"

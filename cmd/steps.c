@@ -15,6 +15,12 @@ void gm_call_known(const gm_call *call, const char *path, const int32_t *tokens,
                    "found %d", i, call->model.config.vocab, tokens[i]);
 }
 
+gm_tokenizer *gm_call_tokenizer(gm_call *call) {
+    if (!call->tokenizer)
+        call->tokenizer = gm_tokenizer_open(&call->arena, call->model.dir);
+    return call->tokenizer;
+}
+
 int32_t *gm_call_tokens(gm_call *call, const char *text, const char *npy,
                         long *count) {
     gm_arena *a = &call->arena;
@@ -28,8 +34,8 @@ int32_t *gm_call_tokens(gm_call *call, const char *text, const char *npy,
         tokens = gm_npy_read(a, npy, count);
     } else {
         text = gm_file_text(a, text, &bytes);
-        tokens = gm_tokenize(gm_tokenizer_open(a, call->model.dir), a, path,
-                             text, bytes, count);
+        tokens = gm_tokenize(gm_call_tokenizer(call), a, path, text, bytes,
+                             count);
     }
     gm_call_known(call, path, tokens, *count);
     if (*count == 0) gm_bad(path, "expected text, found none");

@@ -148,9 +148,9 @@ static long shard_pieces(const writing *w, const char *path, piece **out) {
 static size_t stored_slack(const gm_model *model, const gm_recipe *recipe,
                            long count);
 
-/* A header of a layout's shard that is long enough for every assignment and type
-   of scales: that of the most bits, with scales of four bytes or of two, which
-   stand elsewhere, and the longest name of a type. */
+/* A header of a layout's shard that is long enough for every assignment and
+   type of scales: that of the most bits, with scales of four bytes or of two,
+   which stand elsewhere, and the longest name of a type. */
 static size_t layout_header(gm_arena *arena, const gm_candidates *c, int row,
                             const long *module, const char *path) {
     static const gm_dtype types[] = {GM_F32, GM_BF16};
@@ -474,9 +474,10 @@ void gm_layout_overheads(gm_arena *arena, const gm_candidates *c,
                                             all->file[f]->path);
         for (long j = 0; j < all->count; j++)
             if (module[j] < 0) bytes += (int64_t)all->tensor[j].bytes;
+        const gm_dtype scale = gm_layout_own(i, first->dtype);
         gm_keys_set(arena, keys, gm_format(arena, "overhead.%s",
                                            gm_layout_name(i)), "%lld %s",
-                    (long long)bytes, gm_dtype_name(i ? GM_F16 : first->dtype));
+                    (long long)bytes, gm_dtype_name(scale));
     }
 }
 

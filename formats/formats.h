@@ -97,6 +97,10 @@ void gm_layout_sizes(gm_arena *arena, const char *text, gm_scores *scores);
 bool gm_layout_sized(const char *text);
 const char *gm_layout_type(gm_arena *arena, const gm_scores *scores,
                            const char *name);
+/* The type in such a text, if it is of the layout NAME, else GM_OTHER; and what
+   a layout has unless told, where weights are of type `stored`. */
+gm_dtype gm_layout_scale(const char *text, const char *name);
+gm_dtype gm_layout_own(int i, gm_dtype stored);
 
 /* A model as it is, or in one of these layouts: its weights are made of their
    codes when they are read.  Other quantized ones are refused. */

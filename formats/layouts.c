@@ -167,6 +167,15 @@ static void choose(gm_arena *arena, gm_layout *t, const int *choice,
     }
 }
 
+gm_dtype gm_layout_own(int i, gm_dtype stored) {
+    return i == MLX ? stored : GM_F16;
+}
+
+/* One module of 5, 6 or 7 bits makes all of a model planar. */
+static bool makes_planar(const struct row *r, int bits) {
+    return r == &rows[GPTQ] && bits > 4 && bits < 8;
+}
+
 static void check_group(const struct row *r, const char *option, long group) {
     if (r->most && (group < r->least || group > r->most || group & (group - 1)))
         gm_fail(GM_EUSAGE, "%s %s: expected a group of %s, found %ld", option,
@@ -183,7 +192,7 @@ void gm_layout_plan(gm_arena *arena, const char *name,
     *out = (gm_layout){.row = r, .candidates = candidates,
                        .M = candidates->model->config.layers * GM_LINEARS,
                        .scale = scale != GM_OTHER ? scale
-                              : r == &rows[MLX] ? stored : GM_F16};
+                              : gm_layout_own((int)(r - rows), stored)};
     if (gm_linear_tensor(candidates->model, 0, 0)->joined)
         gm_fail(GM_EUSAGE, "--format %s: the model joins q, k, v in one "
                 "tensor: expected --format hf or packed", name);
@@ -196,9 +205,8 @@ void gm_layout_plan(gm_arena *arena, const char *name,
     check_group(r, "--format", group);
     out->bits = gm_alloc(arena, (size_t)out->M, sizeof *out->bits);
     choose(arena, out, choice, keep_odd);
-    /* one module of 5, 6 or 7 bits makes all of the model planar */
-    for (long m = 0; r == &rows[GPTQ] && m < out->M; m++)
-        out->planar = out->planar || (out->bits[m] > 4 && out->bits[m] < 8);
+    for (long m = 0; m < out->M; m++)
+        out->planar = out->planar || makes_planar(r, out->bits[m]);
     if (out->planar) choose(arena, out, choice, keep_odd);
     out->symmetric = all_symmetric(arena, out, choice);
 }
@@ -322,35 +330,41 @@ int gm_layout_which(const gm_layout *t) { return (int)(t->row - rows); }
 
 /* ------------------------------------------------------ sizes from scores */
 
-/* "mlx F16" */
+gm_dtype gm_layout_scale(const char *text, const char *name) {
+    const size_t n = strlen(name);
+    gm_dtype t = GM_F32;
+    if (!text || strncmp(text, name, n) != 0 || text[n] != ' ') return GM_OTHER;
+    while (t <= GM_BF16 && strcmp(text + n + 1, gm_dtype_name(t)) != 0) t++;
+    return t <= GM_BF16 ? t : GM_OTHER;
+}
+
 static void read_sizes(const char *path, const char *text, gm_layout *t) {
-    const char *type = strchr(text, ' ');
-    for (t->row = rows; t->row <= rows + GPTQ; t->row++)
-        if (type && strncmp(text, t->row->name, (size_t)(type - text)) == 0 &&
-            !t->row->name[type - text])
-            break;
-    t->scale = GM_F32;
-    while (type && t->scale < GM_F64 &&
-           strcmp(type + 1, gm_dtype_name(t->scale)) != 0)
-        t->scale++;
-    if (t->row > rows + GPTQ || t->scale == GM_F64)
-        gm_bad(path, "sizes: expected a layout and the type of its scales, such "
-               "as mlx F16, found \"%s\"", text);
+    for (t->row = rows; t->row <= rows + GPTQ; t->row++) {
+        t->scale = gm_layout_scale(text, t->row->name);
+        if (t->scale != GM_OTHER) return;
+    }
+    gm_bad(path, "sizes: expected a layout and the type of its scales, such as "
+           "mlx F16, found \"%s\"", text);
 }
 
 bool gm_layout_sized(const char *text) {
     return text && strcmp(text, "codes") != 0;
 }
 
-const char *gm_layout_type(gm_arena *arena, const gm_scores *s,
-                           const char *name) {
+/* "BYTES TYPE" */
+static const char *overhead_of(gm_arena *arena, const gm_scores *s,
+                               const char *name) {
     const char *key = gm_format(arena, "overhead.%s", name);
     const char *text = gm_keys_get(&s->keys, key);
-    const char *type = text ? strchr(text, ' ') : NULL;
-    if (!type)
+    if (!text || !strchr(text, ' '))
         gm_bad(s->path, "%s: expected bytes and a type, as gamma fit writes, "
                "found \"%s\"", key, text ? text : "");
-    return type + 1;
+    return text;
+}
+
+const char *gm_layout_type(gm_arena *arena, const gm_scores *s,
+                           const char *name) {
+    return strchr(overhead_of(arena, s, name), ' ') + 1;
 }
 
 void gm_layout_sizes(gm_arena *arena, const char *text, gm_scores *s) {
@@ -359,9 +373,7 @@ void gm_layout_sizes(gm_arena *arena, const char *text, gm_scores *s) {
     long bytes;
     read_sizes(s->path, text, &t);
     const struct row *r = t.row;
-    gm_layout_type(arena, s, r->name);
-    const char *over = gm_keys_get(&s->keys, gm_format(arena, "overhead.%s",
-                                                       r->name));
+    const char *over = overhead_of(arena, s, r->name);
     const char *made = gm_keys_get(&s->keys, "candidates");
     if (!gm_is_long(gm_format(arena, "%.*s", (int)strcspn(over, " "), over), 0,
                     1L << 53, &bytes))
@@ -372,8 +384,7 @@ void gm_layout_sizes(gm_arena *arena, const char *text, gm_scores *s) {
     check_group(r, "--for", recipe.group);
     t.symmetric = recipe.symmetric;
     for (int k = 0; k < s->K; k++)
-        t.planar = t.planar || (r == &rows[GPTQ] && s->bits[k] > 4 &&
-                                s->bits[k] < 8);
+        t.planar = t.planar || makes_planar(r, s->bits[k]);
     for (long m = 0; m < s->M; m++) {
         const char *why = NULL;
         bool any = false;

@@ -523,8 +523,14 @@ int32_t *gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
 long gm_tokenizer_size(const gm_tokenizer *tokenizer);  /* largest id + 1 */
 /* The ids that a text becomes with add_special_tokens = True, -1 standing for
    its own: tokenizer.json's post_processor.  And, of tokenizer_config.json,
-   bos_token and eos_token: -1: there is none; -2: its id is not known. */
-typedef struct { int32_t *around; long count; int32_t bos, eos; } gm_specials;
+   bos_token, and what lm-evaluation-harness puts before a text that has nothing
+   before it, bos_token or else eos_token.  -1: there is none; -2: its id is not
+   known. */
+typedef struct {
+    int32_t *around;
+    long count;
+    int32_t bos, prefix;
+} gm_specials;
 gm_specials gm_specials_read(gm_arena *arena, const gm_tokenizer *tokenizer);
 int32_t *gm_surround(gm_arena *arena, const gm_specials *s,
                      const int32_t *tokens, long *count);
@@ -586,8 +592,8 @@ typedef struct {
 const char *gm_model_dir(gm_arena *arena, const char *path);
 /* Checks that every tensor is there and has its shape. */
 void gm_model_open(gm_arena *arena, const char *dir, gm_model *out);
-/* make: puts weights for the tensors that hold them (gm_made) into a model whose
-   config.json says that it is quantized; false: it knows no such form. */
+/* make: puts weights for the tensors that hold them (gm_made) into a model
+   whose config.json says that it is quantized; false: it knows no such form. */
 typedef bool gm_maker(gm_arena *arena, const gm_json *config, gm_model *model);
 void gm_model_open_as(gm_arena *arena, const char *dir, gm_maker *make,
                       gm_model *out);
@@ -747,10 +753,10 @@ gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
 const gm_scores *gm_scores_at(gm_arena *arena, const gm_scores *scores,
                               const gm_budget *budget);
 
-/* How good a model is on a text: in each window, tokens are predicted from those
-   before them.  nll: mean over windows, natural log; perplexity = exp(nll).
-   KL(teacher || student) in nats; top1: share of positions where both have the
-   same largest logit.  Standard errors are over window means. */
+/* How good a model is on a text: in each window, tokens are predicted from
+   those before them.  nll: mean over windows, natural log; perplexity =
+   exp(nll).  KL(teacher || student) in nats; top1: share of positions where
+   both have the same largest logit.  Standard errors are over window means. */
 typedef struct {
     long windows, window, predicted;
     double nll, nll_error, perplexity;

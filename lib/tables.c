@@ -612,13 +612,15 @@ double gm_mean_error(long n, const double *x, const double *y,
                      const double *weight, double *error) {
     double mean = 0, squares = 0, all = 0;
     for (long i = 0; i < n; i++) all += weight ? weight[i] : 1;
-    for (int squared = 0; squared < 2; squared++)
-        for (long i = 0; i < n; i++) {
-            const double v = weight ? weight[i] * (double)n / all : 1;
-            const double d = x[i] - (y ? y[i] : 0) - (squared ? mean : 0);
-            if (squared) squares += v * d * (v * d);
-            else mean += v * d / (double)n;
-        }
+    for (long i = 0; i < n; i++) {
+        const double v = weight ? weight[i] * (double)n / all : 1;
+        mean += v * (x[i] - (y ? y[i] : 0)) / (double)n;
+    }
+    for (long i = 0; i < n; i++) {
+        const double v = weight ? weight[i] * (double)n / all : 1;
+        const double e = v * (x[i] - (y ? y[i] : 0) - mean);
+        squares += e * e;
+    }
     *error = n > 1 ? sqrt(squares / (double)(n - 1) / (double)n) : 0;
     return mean;
 }

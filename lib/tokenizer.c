@@ -941,8 +941,9 @@ gm_specials gm_specials_read(gm_arena *arena, const gm_tokenizer *tokenizer) {
     gm_arena *a = &l.scratch;
     const char *path = gm_format(a, "%s/tokenizer_config.json", t.dir);
     const gm_json *config = gm_exists(path) ? gm_json_read(a, path) : NULL;
-    gm_specials out = {alone, 1, named(&t, config, "bos_token"),
-                       named(&t, config, "eos_token")};
+    const int32_t bos = named(&t, config, "bos_token");
+    gm_specials out = {alone, 1, bos, bos != -1 ? bos
+                                      : named(&t, config, "eos_token")};
     load_around(&l, gm_json_get(gm_json_read(a, t.path), "post_processor"),
                 &out);
     gm_arena_free(a);

@@ -7,7 +7,7 @@ void fuzz_choices(const uint8_t *data, size_t size) {
     static gm_arena kept;
     static gm_tokenizer *t;
     /* as much around a text as there may be, and a prefix token */
-    gm_specials specials = {(int32_t[]){5, -1, 6}, 3, 5, 6};
+    gm_specials specials = {(int32_t[]){5, -1, 6}, 3, 5, 5};
     gm_call call = {.choices = "/fuzz/q.jsonl", .delimiter = " ",
                     .model.config = {.max_position = 64, .vocab = 1 << 20}};
     gm_questions q;

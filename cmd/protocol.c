@@ -22,21 +22,21 @@ typedef struct {
 /* In the order of the option's names. */
 static const protocol table[] = {
     {1024, 0, DROPPED, NOTHING, false,
-     "non-overlapping windows; in each, tokens 2..T predicted from those "
+     "non-overlapping; in each, tokens 2..T predicted from those "
      "before them; no BOS added"},
     {2048, 0, DROPPED, AROUND, false,
-     "non-overlapping windows; in each, tokens 2..T predicted from those "
+     "non-overlapping; in each, tokens 2..T predicted from those "
      "before them; around the text what the tokenizer adds"},
     {512, 0, DROPPED, EACH, true,
-     "non-overlapping windows; in each, tokens T/2+2..T predicted; a BOS that "
+     "non-overlapping; in each, tokens T/2+2..T predicted; a BOS that "
      "the tokenizer adds takes the place of each first token"},
     {0, 512, SHORTER, AROUND, false,
-     "a window every 512 tokens; in each, those predicted that no window "
-     "before has; windows weighted by them less 1, but the first; around the "
+     "one every 512 tokens; in each, those predicted that no window before "
+     "has; windows weighted by them less 1, but the first; around the "
      "text what the tokenizer adds"},
     {0, 0, MOVED, PREFIX, false,
-     "every token of the document once; before it BOS, or else EOS, and what "
-     "the tokenizer adds"}};
+     "which predict every token of the document once; before it BOS, or else "
+     "EOS, and what the tokenizer adds"}};
 
 /* As many as re.split(r"\s+", text) of Python gives. */
 static double words_of(const char *text, size_t bytes) {
@@ -142,7 +142,7 @@ void gm_call_windows(gm_call *call) {
         on->words = words_of(text, bytes);
         on->bytes = (double)bytes;
     }
-    gm_talk(call, "text: %ld tokens; protocol %s: first %ld windows of %ld, "
-            "%s; mean over all predicted tokens in double", n, on->protocol, w,
-            T, p->says);
+    gm_talk(call, "text: %ld tokens; protocol %s: first %ld windows of T = %ld "
+            "tokens, %s; mean over all predicted tokens in double", n,
+            on->protocol, w, T, p->says);
 }

@@ -48,11 +48,10 @@ static void offer(gm_call *call, const gm_scores *s) {
     c->allowed = allowed;
 }
 
-/* Before a list, for they come in falling order. */
-static const char *with_number(gm_arena *arena, double x, const char *list) {
+static const char *with_number(gm_arena *arena, const char *list, double x) {
     char text[32];
     gm_double_text(x, text);
-    return gm_format(arena, "%s%s%s", text, *list ? ", " : "", list);
+    return gm_format(arena, "%s%s%s", list, *list ? ", " : "", text);
 }
 
 /* The budgets asked for, ascending. */
@@ -74,23 +73,19 @@ static gm_budget *read_budgets(gm_call *call, const gm_scores *scores,
     return out;
 }
 
-/* From the highest budget, around which errors are small and the expansion is
-   good, down: each begins with the scores of the one above. */
+/* Each begins with the scores as they stand, so it is what it would be alone:
+   they may be made in any order, or by several processes. */
 static void refine_all(gm_call *call, gm_rivals *rivals,
-                       const gm_scores *scores, const gm_budget *budget,
-                       gm_scores *out) {
+                       const gm_budget *budget, gm_scores *out) {
     gm_arena *a = &call->arena;
     const size_t cells = (size_t)(out->M * out->K);
     int *choice = gm_alloc(a, (size_t)out->M, sizeof *choice);
     const char *before = "", *after = "";
-    const double *from = gm_scores_at(a, scores, &budget[out->anchors - 1])
-                             ->score;
     gm_result_begin("scores\tbudget\tkl_before\tkl\tmoved\tmodules\t"
                     "evaluations\tseconds");
-    for (int i = out->anchors - 1; i >= 0; i--) {
+    for (int i = 0; i < out->anchors; i++) {
         const gm_budget *b = &budget[i];
-        gm_refined found = {.score = gm_alloc(a, cells, sizeof *from)};
-        memcpy(found.score, from, cells * sizeof *from);
+        gm_refined found = {.score = gm_alloc(a, cells, sizeof(double))};
         gm_effort effort = gm_rivals_choose(rivals, GM_REFINED, b, choice,
                                             &found);
         const gm_sizes z = gm_sizes_of(out, choice);
@@ -98,9 +93,8 @@ static void refine_all(gm_call *call, gm_rivals *rivals,
             b->text, {z.code_bits, z.effective_bits, z.file_bytes},
             found.score};
         out->anchor[i].at[b->convention] = b->limit;
-        from = found.score;
-        before = with_number(a, found.kl_before, before);
-        after = with_number(a, found.kl, after);
+        before = with_number(a, before, found.kl_before);
+        after = with_number(a, after, found.kl);
         gm_result_row("%s\t%s\t%.8g\t%.8g\t%ld\t%ld\t%g\t%.1f", call->out,
                       b->text, found.kl_before, found.kl, found.moved, out->M,
                       effort.evaluations, effort.seconds);
@@ -148,8 +142,8 @@ static void run_refine(gm_call *call) {
     gm_keys_set(a, keys, "refined_evaluations", "%ld", call->evaluations);
     gm_keys_set(a, keys, "refined_seed", "%ld", (long)call->fit.seed);
     out.anchor = gm_alloc(a, (size_t)out.anchors, sizeof *out.anchor);
-    refine_all(call, gm_rivals_begin(a, &options, &call->report), &scores,
-               budget, &out);
+    refine_all(call, gm_rivals_begin(a, &options, &call->report), budget,
+               &out);
     gm_scores_write(a, call->out, &out);
     gm_result_end(call);
 }
@@ -160,6 +154,6 @@ const gm_command gm_command_refine = {
     "Expands KL(original || quantized) around the optimum of the scores, from\n"
     "gradients of the whole quantized model, mixes what it says with them,\n"
     "solves again and keeps what lowers KL on the text (docs/rivals.md); at\n"
-    "each budget, from the highest down, each from the scores of the one\n"
-    "above.  Writes them as anchors, between which gamma solve interpolates.",
+    "each budget from the scores as they stand, so in any order.  Writes them\n"
+    "as anchors, between which gamma solve interpolates.",
     2, REFINE, run_refine};

@@ -388,18 +388,14 @@ static void refined(const gm_rivals *r) {
     const size_t M = (size_t)r->p.M, n = M * (size_t)r->p.K;
     gm_refined own = {0}, *out = r->refined ? r->refined : &own;
     learned(r);                         /* says what does not fit */
-    if (!r->refined) {
-        const gm_scores *s = gm_scores_at(arena, r->options.learned, r->budget);
-        own.score = gm_alloc(arena, n, sizeof *own.score);
-        memcpy(own.score, s->score, n * sizeof *own.score);
-    }
+    own.score = gm_alloc(arena, n, sizeof *own.score);
+    memcpy(out->score, gm_scores_at(arena, r->options.learned,
+                                    r->budget)->score, n * sizeof *own.score);
     refining f = {.scores = r->table, .prior = out->score};
     f.slope = gm_alloc(arena, n, sizeof *f.slope);
     f.curve = gm_alloc(arena, n, sizeof *f.curve);
     f.ratio = gm_alloc(arena, 2 * M, sizeof *f.ratio);
     f.tried = gm_alloc(arena, (1 + TRUSTS) * M, sizeof *f.tried);
-    f.scores.score = f.prior;
-    solve(r, &f.scores, r->choice);
     memcpy(f.tried, r->choice, M * sizeof *f.tried);
     f.scores.score = gm_alloc(arena, n, sizeof *f.scores.score);
     out->kl_before = f.kl = gm_objective_kl(o, f.tried);

@@ -163,8 +163,8 @@ const gm_scores *gm_rivals_table(const gm_rivals *rivals);
    method would spend alone; errors measured for an earlier call count again. */
 typedef struct { double evaluations, seconds; } gm_effort;
 
-/* Of GM_REFINED: the scores [M, K] (the caller's) that it begins with, then
-   those whose optimum it is; the KL of both on the text, nats a token; how many
+/* Of GM_REFINED: the scores [M, K] (the caller's) whose optimum it is; the KL
+   of what the learned ones chose and of that on the text, nats a token; how many
    modules it moved. */
 typedef struct { double *score, kl_before, kl; long moved; } gm_refined;
 

@@ -43,7 +43,7 @@ bits "$w/a/alloc-refined-2.25.tsv" >"$w/theirs"
 same "$w/ours" "$w/theirs"
 
 # ------------------------------------------------------- anchors, and between
-# the highest is what one alone would be; the next begins with its scores
+# each is what one alone would be, in whatever order they are named
 quick refine $m "$s" --calib data/calib.txt --budgets 3,2.25 --out "$w/p.tsv"
 quick refine $m "$s" --calib data/calib.txt --bits 3 --out "$w/one.tsv"
 column() {      # FILE NAME...: these columns
@@ -52,13 +52,25 @@ column() {      # FILE NAME...: these columns
                 for (j = 1; j <= NF; j++) if ($j == w[i]) at[i] = j }
         { for (i = 1; i <= n; i++) printf "%s%s", $at[i], i < n ? OFS : "\n" }' "$1"
 }
-column "$w/p.tsv" "module 2.score@3 3.score@3 4.score@3" >"$w/of-p"
-column "$w/one.tsv" "module 2.score@3 3.score@3 4.score@3" >"$w/of-one"
-same "$w/of-p" "$w/of-one"
+for pair in 3:one 2.25:r; do
+    of=${pair%:*} file=${pair#*:}
+    columns="module 2.score@$of 3.score@$of 4.score@$of"
+    column "$w/p.tsv" "$columns" >"$w/of-p"
+    column "$w/$file.tsv" "$columns" >"$w/of-$file"
+    same "$w/of-p" "$w/of-$file"
+done
+for name in kl_before kl; do
+    if [ "$(key $name "$w/p.tsv")" = "$(key $name "$w/r.tsv"), $(
+            key $name "$w/one.tsv")" ]; then ok; else
+        bad "$name: $(key $name "$w/p.tsv")"; fi
+done
+# by construction no worse on its text than Stage I's at that budget
+holds "$(key kl "$w/r.tsv") < $(key kl_before "$w/r.tsv")"
+holds "$(key kl "$w/one.tsv") <= $(key kl_before "$w/one.tsv")"
+# refined at 2.25 from a file with an anchor at 3: from the scores that it
+# has there, that anchor's
 quick refine $m "$w/one.tsv" --calib data/calib.txt --bits 2.25 --out "$w/two.tsv"
-column "$w/p.tsv" "module 2.score@2.25 3.score@2.25 4.score@2.25" >"$w/of-p"
-column "$w/two.tsv" "module 2.score@2.25 3.score@2.25 4.score@2.25" >"$w/of-two"
-same "$w/of-p" "$w/of-two"
+holds "$(told kl_before) != $(printf %.8g "$(key kl_before "$w/r.tsv")")"
 # scores between, by the awk that anybody has, as a table without anchors
 N=$(key weights "$w/p.tsv")
 for B in 2 2.25 2.4 2.75 3 3.5; do

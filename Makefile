@@ -86,6 +86,7 @@ COMMANDS := $(filter-out cmd/main,$(MAIN))
 build/test/test_%: build/test/test_%.o $(LIB:%=build/test/%.o) \
     $(COMMANDS:%=build/test/%.o) build/test/fuzz/main.o
 	@$(CC) $(CFLAGS) $(SAN) $^ $(LDLIBS) -o $@
+build/test/test_products: override LDLIBS += -Wl,--wrap=gm_gemm
 build/test/encode: build/test/encode.o $(LIB:%=build/test/%.o)
 	@$(CC) $(CFLAGS) $(SAN) $^ $(LDLIBS) -o $@
 .PRECIOUS: build/test/%.o build/double/%.o

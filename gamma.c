@@ -294,8 +294,8 @@ static bool measuring(const gm_fit *fit) {
 }
 
 /* S_mk: module m of block l alone at candidate k, all else original, in units
-   of E_0 once that is known.  Needs the teacher's y; dE/dW~'s buffer holds the
-   candidate meanwhile. */
+   of E_0 once that is known.  Needs the teacher's acts and y; dE/dW~'s buffer
+   holds the candidate meanwhile. */
 static void measure_separable(gm_fit *fit, long l, const gm_offer *offers) {
     gm_sweep *w = fit->sweep;
     for (int j = 0; j < GM_LINEARS; j++) {
@@ -304,7 +304,7 @@ static void measure_separable(gm_fit *fit, long l, const gm_offer *offers) {
         w->block.w[j] = w->grad.w[j];
         for (int i = 0; i < offers[j].count; i++) {
             gm_dequantize(&offers[j].packed[i], w->grad.w[j]);
-            gm_block_forward(&w->acts, &w->block, w->h, w->student);
+            gm_block_swapped(&w->acts, &w->block, j, w->h, w->student);
             double unit = fit->step ? fit->E0 : 1, *mean = S + offers[j].k[i];
             *mean += (block_loss(fit) / unit - *mean) / (double)(fit->step + 1);
         }

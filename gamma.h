@@ -53,9 +53,15 @@ void gm_acts_alloc(gm_arena *arena, const gm_config *config, long sequences,
 void gm_block_forward(gm_acts *acts, const gm_block *block, const gm_real *h,
                       gm_real *y);
 /* Only as far as the inputs of modules need: last_input 0: x1 (of q, k, v),
-   1: attn (of o), 2: x2 (of gate, up), 3: act (of down). */
+   1: attn (of o), 2: x2 (of gate, up), 3: act (of down); of each linear: */
+extern const int gm_input_of[GM_LINEARS];
 void gm_block_inputs(gm_acts *acts, const gm_block *block, const gm_real *h,
                      int last_input);
+/* y of a block that differs in the weight of linear j alone from that of acts'
+   forward pass: the same numbers without what stands before it.  acts still
+   hold that pass for the next swap, not for backward. */
+void gm_block_swapped(const gm_acts *acts, const gm_block *block, int j,
+                      const gm_real *h, gm_real *y);
 /* Given d_y = dE/dy after a forward pass, ADDS dE/dW to what grad has (not
    NULL) of weights, biases and norms, and dE/dh to d_h unless NULL.  h must
    still be the input when d_h or grad->norm1 is asked for, d_y another array
@@ -176,7 +182,6 @@ long gm_at_once(const gm_recipe *recipe, long sequences);
 /* (10) of the original model: look(context, l, i, n, H) for each block l and
    input i of its modules (q, k, v | o | gate, up | down), H [n, n], lower
    triangle. */
-extern const int gm_input_of[GM_LINEARS];
 typedef void gm_hessian_look(void *context, long l, int i, long n,
                              const double *H);
 void gm_hessians(gm_arena *arena, const gm_model *model,

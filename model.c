@@ -29,69 +29,11 @@
 
 /* ------------------------------------------------------ (1) rotary angles */
 
-/* YaRN's correction: the (real) index i at which angles make `rotations` turns
-   within the original context. */
-static double yarn_index(const gm_config *c, double rotations) {
-    double length = (double)c->rope.original_max_position;
-    return (double)c->head_dim *
-           gm_logd(length / (rotations * 6.283185307179586)) /
-           (2 * gm_logd(c->rope.theta));
-}
-
-/* YaRN (Peng et al. 2023): omega for the fast angles, omega/factor for the
-   slow ones, and a linear ramp over i between the two indices. */
-static float yarn_frequency(const gm_config *c, long i, float power) {
-    const gm_rope *r = &c->rope;
-    double low = yarn_index(c, r->beta_fast);
-    double high = yarn_index(c, r->beta_slow);
-    if (r->truncate) low = floor(low), high = ceil(high);
-    low = low > 0 ? low : 0;
-    high = high < (double)(c->head_dim - 1) ? high : (double)(c->head_dim - 1);
-    if (high - low == 0) high += 0.001;
-    float ramp = ((float)i - (float)low) / (float)(high - low);
-    float keep = 1.0f - gm_clamp(ramp, 0, 1);
-    return 1.0f / ((float)r->factor * power) * (1.0f - keep) +
-           1.0f / power * keep;
-}
-
-/* Llama 3.1: wavelengths 2 pi / omega above original/low are slowed by the
-   factor, those below original/high kept, in between in proportion `keep`,
-   keep = (original/wavelength - low) / (high - low). */
-static float llama3_frequency(const gm_rope *r, float omega) {
-    const float two_pi = (float)6.283185307179586;
-    float factor = (float)r->factor, low = (float)r->low_freq_factor;
-    double length = (double)r->original_max_position;
-    float wavelength = 1.0f / omega * two_pi;
-    if (wavelength > (float)(length / r->low_freq_factor))
-        return omega / factor;
-    if (wavelength < (float)(length / r->high_freq_factor)) return omega;
-    float keep = (1.0f / wavelength * (float)length - low) /
-                 (float)(r->high_freq_factor - r->low_freq_factor);
-    return (1.0f - keep) * omega / factor + keep * omega;
-}
-
-/* omega_i in the float32 arithmetic of transformers: at position 2000 a unit
-   in the last place of omega_1 turns the angle by 1e-4, so the checkpoint means
-   these floats and no better ones. */
-static float inverse_frequency(const gm_config *c, long T, long i) {
-    const float exponent = (float)(2 * i) / (float)(c->head_dim - c->still);
-    const float power = (float)gm_expd((double)exponent *
-                                       gm_logd(gm_rope_theta(c, T)));
-    switch (c->rope.kind) {
-    case GM_ROPE_LINEAR: return 1.0f / power / (float)c->rope.factor;
-    case GM_ROPE_LLAMA3: return llama3_frequency(&c->rope, 1.0f / power);
-    case GM_ROPE_YARN: return yarn_frequency(c, i, power);
-    case GM_ROPE_LONG: return 1.0f / ((float)c->rope.slower[i] * power);
-    case GM_ROPE_DEFAULT: case GM_ROPE_DYNAMIC: break;
-    }
-    return 1.0f / power;
-}
-
 void gm_rope_angles(const gm_config *c, long T, const int32_t *position,
                     gm_real *cos, gm_real *sin) {
     const long half = (c->head_dim - c->still) / 2;
     for (long i = 0; i < half; i++) {
-        float omega = inverse_frequency(c, T, i);
+        float omega = gm_rope_frequency(c, T, i);
         for (long t = 0; t < T; t++) {
             float angle = (float)(position ? position[t] : t) * omega;
             double sine, cosine;
@@ -436,44 +378,81 @@ void gm_acts_alloc(gm_arena *arena, const gm_config *c, long sequences, long T,
     if (!arena->dry) gm_rope_angles(c, T, NULL, a->cos, a->sin);
 }
 
-void gm_block_inputs(gm_acts *a, const gm_block *b, const gm_real *h,
-                     int last_input) {
+const int gm_input_of[GM_LINEARS] = {0, 0, 0, 1, 2, 2, 3};
+
+/* Does linear j give something else when the weight of linear `from` is
+   another?  It does if it is that or stands behind it; -1: all do. */
+static bool anew(int from, int j) {
+    return from < 0 || j == from || gm_input_of[j] > gm_input_of[from];
+}
+
+/* q or k of x1, as attention takes them. */
+static void query_forward(const gm_acts *a, const gm_block *b, int j,
+                          long heads, gm_real *raw, gm_real *to) {
     const gm_config *c = a->config;
     const long R = a->sequences * a->T, hd = c->head_dim;
-    gm_real *q = c->qk_norm ? a->q_raw : a->q;
-    gm_real *k = c->qk_norm ? a->k_raw : a->k;
+    linear_forward(c, b, j, R, a->x1, raw ? raw : to, false);
+    if (raw)
+        norm_forward(c->norm_eps, R * heads, hd, raw,
+                     j == GM_Q ? b->q_norm : b->k_norm, to);
+    rotate(a, heads, 1, to);
+}
+
+/* (7) as far as the inputs `last` of modules, 4: y.  Begins with linear
+   `from`: what that does not change stands in a. */
+static void forward(const gm_acts *a, const gm_block *b, const gm_real *h,
+                    int from, int last, gm_real *y) {
+    const gm_config *c = a->config;
+    const long R = a->sequences * a->T;
     assert(a->T <= a->room && gm_threads() <= a->threads);
     /* mid = h + o(attention(norm1(h))) */
-    norm_forward(c->norm_eps, R, c->d, h, b->norm1, a->x1);
-    if (last_input == 0) return;
-    linear_forward(c, b, GM_Q, R, a->x1, q, false);
-    linear_forward(c, b, GM_K, R, a->x1, k, false);
-    linear_forward(c, b, GM_V, R, a->x1, a->v, false);
-    if (c->qk_norm) {
-        norm_forward(c->norm_eps, R * c->heads, hd, q, b->q_norm, a->q);
-        norm_forward(c->norm_eps, R * c->kv_heads, hd, k, b->k_norm, a->k);
+    if (from < 0) norm_forward(c->norm_eps, R, c->d, h, b->norm1, a->x1);
+    if (last == 0) return;
+    if (anew(from, GM_Q)) query_forward(a, b, GM_Q, c->heads, a->q_raw, a->q);
+    if (anew(from, GM_K))
+        query_forward(a, b, GM_K, c->kv_heads, a->k_raw, a->k);
+    if (anew(from, GM_V)) linear_forward(c, b, GM_V, R, a->x1, a->v, false);
+    if (from < GM_O) attention_forward(a);
+    if (last == 1) return;
+    if (from <= GM_O) {
+        copy(a->mid, h, R * c->d);
+        linear_forward(c, b, GM_O, R, a->attn, a->mid, true);
+        norm_forward(c->norm_eps, R, c->d, a->mid, b->norm2, a->x2);
     }
-    rotate(a, c->heads, 1, a->q);
-    rotate(a, c->kv_heads, 1, a->k);
-    attention_forward(a);
-    if (last_input == 1) return;
-    copy(a->mid, h, R * c->d);
-    linear_forward(c, b, GM_O, R, a->attn, a->mid, true);
-    /* y = mid + down(swiglu(norm2(mid))), but for down */
-    norm_forward(c->norm_eps, R, c->d, a->mid, b->norm2, a->x2);
-    if (last_input == 2) return;
-    linear_forward(c, b, GM_GATE, R, a->x2, a->gate, false);
-    linear_forward(c, b, GM_UP, R, a->x2, a->up, false);
-    swiglu_forward(R, c->ff, a->gate, a->up, a->act);
+    if (last == 2) return;
+    /* y = mid + down(swiglu(norm2(mid))) */
+    if (anew(from, GM_GATE))
+        linear_forward(c, b, GM_GATE, R, a->x2, a->gate, false);
+    if (anew(from, GM_UP)) linear_forward(c, b, GM_UP, R, a->x2, a->up, false);
+    if (from < GM_DOWN) swiglu_forward(R, c->ff, a->gate, a->up, a->act);
+    if (last == 3) return;
+    copy(y, a->mid, R * c->d);
+    linear_forward(c, b, GM_DOWN, R, a->act, y, true);
+}
+
+void gm_block_inputs(gm_acts *a, const gm_block *b, const gm_real *h,
+                     int last_input) {
+    forward(a, b, h, -1, last_input, NULL);
 }
 
 void gm_block_forward(gm_acts *a, const gm_block *b, const gm_real *h,
                       gm_real *y) {
-    const gm_config *c = a->config;
-    const long R = a->sequences * a->T;
-    gm_block_inputs(a, b, h, 3);
-    copy(y, a->mid, R * c->d);
-    linear_forward(c, b, GM_DOWN, R, a->act, y, true);
+    forward(a, b, h, -1, 4, y);
+}
+
+/* What changes stands where the backward pass would work. */
+void gm_block_swapped(const gm_acts *original, const gm_block *b, int j,
+                      const gm_real *h, gm_real *y) {
+    gm_acts a = *original;
+    if (j == GM_Q) a.q = a.d_q;
+    if (j == GM_K) a.k = a.d_k;
+    if (j == GM_V) a.v = a.d_v;
+    if (j < GM_O) a.attn = a.d_attn;
+    if (j <= GM_O) a.mid = a.d_mid, a.x2 = a.d_x2;
+    if (anew(j, GM_GATE)) a.gate = a.d_gate;
+    if (anew(j, GM_UP)) a.up = a.d_up;
+    if (j < GM_DOWN) a.act = a.d_act;
+    forward(&a, b, h, j, 4, y);
 }
 
 /* From dE/dq and dE/dk after norm and rotation to dE/dq, dE/dk as q_proj and

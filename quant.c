@@ -407,7 +407,6 @@ void gm_dequantize(const gm_packed *packed, gm_real *q) {
    for each number of bits, through blocks quantized to these bits. */
 
 enum { INPUTS = 4 };
-const int gm_input_of[GM_LINEARS] = {0, 0, 0, 1, 2, 2, 3};
 
 long gm_at_once(const gm_recipe *recipe, long sequences) {
     return gm_min(sequences, recipe->at_once ? recipe->at_once : 4);

@@ -235,6 +235,8 @@ enum {
 typedef struct { double memory, disk; } gm_planned;
 /* Gives the step that takes most. */
 int gm_plan_memory(const gm_call *call, gm_planned step[GM_PLAN_STEPS]);
+/* Multiply-adds of learning and evaluation. */
+double gm_plan_products(const gm_call *call);
 /* Fewer windows and sequences at a time, to the same results, until the peak is
    within `limit` bytes, or GM_EMEM with the option to lower. */
 void gm_plan_fit(gm_call *call, double limit);

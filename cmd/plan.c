@@ -186,19 +186,37 @@ void gm_call_plan(gm_call *call) {
 
 /* -------------------------------------------------------------------- plan */
 
-/* Multiply-adds of learning and evaluation: a sequence through all blocks for
-   the teacher, for the student, twice that backward; each candidate alone. */
-static double products_of(const gm_call *call) {
+/* Of seven passes, each of which begins with another linear, for a row; those
+   of attention given. */
+static double swaps(const gm_config *c, double attention) {
+    double sum = 0;
+    for (int j = 0; j < GM_LINEARS; j++) {
+        if (gm_input_of[j] == 0) sum += attention;
+        for (int i = 0; i < GM_LINEARS; i++) {
+            long out, in;
+            gm_linear_shape(c, i, &out, &in);
+            if (i == j || gm_input_of[i] > gm_input_of[j])
+                sum += (double)out * (double)in;
+        }
+    }
+    return sum;
+}
+
+/* A sequence through all blocks for the teacher, for the student, twice that
+   backward; each candidate alone, from its linear on. */
+double gm_plan_products(const gm_call *call) {
     const gm_config *c = &call->model.config;
     const gm_fit_options *o = &call->fit;
     const gm_sequences *on = &call->on.text;
     const shapes w = shapes_of(call);
-    const double L = (double)c->layers, window = (double)on->T;
+    const double L = (double)c->layers, T = (double)o->T;
+    const double window = (double)on->T;
     const double heads = (double)(c->heads * c->head_dim);
-    double sequences = (double)(o->steps * o->batch) * 4;
+    double row = (double)(o->steps * o->batch) * 4 * (w.n + heads * (T + 1));
     if (o->relaxation == GM_SOFT_CORRECTED)
-        sequences += (double)o->sequences * GM_LINEARS * w.made;
-    return sequences * (double)o->T * L * (w.n + heads * ((double)o->T + 1)) +
+        row += (double)o->sequences * call->recipe.count *
+               swaps(c, heads * (T + 1));
+    return row * T * L +
            (1 + call->plan.budgets) * (double)on->sequences * window *
            (L * (w.n + heads * (window + 1)) + w.head);
 }
@@ -251,7 +269,7 @@ static void run_plan(gm_call *call) {
     }
     gm_result_row("all\t%.1f\t%.1f", step[most].memory / 1e6, disk);
     gm_result_end(call);
-    double products = products_of(call), rate = rate_here(a);
+    double products = gm_plan_products(call), rate = rate_here(a);
     gm_talk(call, "%.3g multiply-adds in products, %.3g a second here: at "
             "least %.1f s", products, rate, products / rate);
 }

@@ -361,14 +361,6 @@ static void read_rope(gm_arena *arena, const struct source *s,
             "another type for a head_dim of 2");
 }
 
-double gm_rope_theta(const gm_config *c, long T) {
-    const gm_rope *r = &c->rope;
-    const double n = (double)c->head_dim;
-    if (r->kind != GM_ROPE_DYNAMIC || T <= c->max_position) return r->theta;
-    double stretch = r->factor * (double)T / (double)c->max_position;
-    return r->theta * gm_expd(gm_logd(stretch - (r->factor - 1)) * n / (n - 2));
-}
-
 static struct source config_read(gm_arena *arena, const char *dir,
                                  bool quantized, gm_config *out) {
     struct draft d = {.full_layers = 28, .attention_factor = -1, .rotary = 1};
@@ -391,6 +383,76 @@ static struct source config_read(gm_arena *arena, const char *dir,
 
 void gm_config_read(gm_arena *arena, const char *dir, gm_config *out) {
     config_read(arena, dir, false, out);
+}
+
+/* ------------------------------------------------------ rotary frequencies */
+
+/* The base in a text of T tokens: theta; dynamic, T > max_position:
+   theta (factor T / max_position - factor + 1)^(head_dim / (head_dim - 2)). */
+static double rope_theta(const gm_config *c, long T) {
+    const gm_rope *r = &c->rope;
+    const double n = (double)c->head_dim;
+    if (r->kind != GM_ROPE_DYNAMIC || T <= c->max_position) return r->theta;
+    double stretch = r->factor * (double)T / (double)c->max_position;
+    return r->theta * gm_expd(gm_logd(stretch - (r->factor - 1)) * n / (n - 2));
+}
+
+/* YaRN's correction: the (real) index i at which angles make `rotations` turns
+   within the original context. */
+static double yarn_index(const gm_config *c, double rotations) {
+    double length = (double)c->rope.original_max_position;
+    return (double)c->head_dim *
+           gm_logd(length / (rotations * 6.283185307179586)) /
+           (2 * gm_logd(c->rope.theta));
+}
+
+/* YaRN (Peng et al. 2023): omega for the fast angles, omega/factor for the
+   slow ones, and a linear ramp over i between the two indices. */
+static float yarn_frequency(const gm_config *c, long i, float power) {
+    const gm_rope *r = &c->rope;
+    double low = yarn_index(c, r->beta_fast);
+    double high = yarn_index(c, r->beta_slow);
+    if (r->truncate) low = floor(low), high = ceil(high);
+    low = low > 0 ? low : 0;
+    high = high < (double)(c->head_dim - 1) ? high : (double)(c->head_dim - 1);
+    if (high - low == 0) high += 0.001;
+    float ramp = ((float)i - (float)low) / (float)(high - low);
+    float keep = 1.0f - gm_clamp(ramp, 0, 1);
+    return 1.0f / ((float)r->factor * power) * (1.0f - keep) +
+           1.0f / power * keep;
+}
+
+/* Llama 3.1: wavelengths 2 pi / omega above original/low are slowed by the
+   factor, those below original/high kept, in between in proportion `keep`,
+   keep = (original/wavelength - low) / (high - low). */
+static float llama3_frequency(const gm_rope *r, float omega) {
+    const float two_pi = (float)6.283185307179586;
+    float factor = (float)r->factor, low = (float)r->low_freq_factor;
+    double length = (double)r->original_max_position;
+    float wavelength = 1.0f / omega * two_pi;
+    if (wavelength > (float)(length / r->low_freq_factor))
+        return omega / factor;
+    if (wavelength < (float)(length / r->high_freq_factor)) return omega;
+    float keep = (1.0f / wavelength * (float)length - low) /
+                 (float)(r->high_freq_factor - r->low_freq_factor);
+    return (1.0f - keep) * omega / factor + keep * omega;
+}
+
+/* omega_i in the float32 arithmetic of transformers: at position 2000 a unit
+   in the last place of omega_1 turns the angle by 1e-4, so the checkpoint means
+   these floats and no better ones. */
+float gm_rope_frequency(const gm_config *c, long T, long i) {
+    const float exponent = (float)(2 * i) / (float)(c->head_dim - c->still);
+    const float power = (float)gm_expd((double)exponent *
+                                       gm_logd(rope_theta(c, T)));
+    switch (c->rope.kind) {
+    case GM_ROPE_LINEAR: return 1.0f / power / (float)c->rope.factor;
+    case GM_ROPE_LLAMA3: return llama3_frequency(&c->rope, 1.0f / power);
+    case GM_ROPE_YARN: return yarn_frequency(c, i, power);
+    case GM_ROPE_LONG: return 1.0f / ((float)c->rope.slower[i] * power);
+    case GM_ROPE_DEFAULT: case GM_ROPE_DYNAMIC: break;
+    }
+    return 1.0f / power;
 }
 
 /* -------------------------------------------------- tensors of a checkpoint */

@@ -569,9 +569,9 @@ enum { GM_Q, GM_K, GM_V, GM_O, GM_GATE, GM_UP, GM_DOWN, GM_LINEARS };
 
 /* DIR/config.json; what is not supported is refused by field and value. */
 void gm_config_read(gm_arena *arena, const char *dir, gm_config *out);
-/* Rotary base in a text of T tokens: theta; dynamic, T > max_position:
-   theta (factor T / max_position - factor + 1)^(head_dim / (head_dim - 2)). */
-double gm_rope_theta(const gm_config *config, long T);
+/* omega_i, i < (head_dim - still) / 2, of the rotary angles t omega_i in a text
+   of T tokens. */
+float gm_rope_frequency(const gm_config *config, long T, long i);
 
 void gm_linear_shape(const gm_config *config, int j, long *out, long *in);
 long gm_tallest(const gm_config *config);   /* the most outputs of a linear */

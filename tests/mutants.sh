@@ -67,6 +67,7 @@ flags="$FLAGS -O1" build=$OBJECTS parts="$LIB $COMMANDS gamma_main" source=tests
 case $test in
 *.sh) parts="$LIB $MAIN" source='' run="sh tests/$test" ;;
 *grad*) flags="$flags -DGM_DOUBLE" build=build/double parts=$LIB ;;
+*products) LDLIBS="$LDLIBS -Wl,--wrap=gm_gemm" ;;
 esac
 objects=
 for o in $parts; do

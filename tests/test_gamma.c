@@ -228,6 +228,72 @@ static void separable_by_definition(long l, int j, int k) {
     fixture_end(&f);
 }
 
+/* What S_mk is by whole passes of a block, noted where the teacher's pass has
+   been made: module after module, candidate after candidate. */
+typedef struct {
+    gm_acts acts;
+    gm_block block;
+    gm_real *y;
+    double *S;
+} whole_passes;
+
+static void note_whole(void *context, const gm_fit *fit, gm_moment moment,
+                       long l) {
+    whole_passes *n = context;
+    const gm_sweep *w = fit->sweep;
+    const gm_config *c = &fit->candidates->model->config;
+    double *S = n->S + l * GM_LINEARS * fit->K;
+    if (moment == GM_END)
+        for (long i = 0; i < fit->M * fit->K && fit->step == 1; i++)
+            n->S[i] /= fit->E0;
+    if (moment != GM_TEACHER) return;
+    gm_mark mark = gm_arena_mark(fit->arena);
+    gm_real *d_y = gm_alloc(fit->arena, (size_t)(w->R * c->d), sizeof *d_y);
+    double *row = gm_alloc(fit->arena, (size_t)w->R, sizeof *row);
+    for (int i = GM_LINEARS * fit->K; i-- > 0;) {   /* gamma.c goes up */
+        const int j = i / fit->K;
+        gm_packed packed = gm_candidate(fit->arena, fit->candidates, l, j,
+                                        i % fit->K);
+        gm_block_load(fit->candidates->model, l, &n->block);
+        gm_dequantize(&packed, n->block.w[j]);
+        gm_block_forward(&n->acts, &n->block, w->h, n->y);
+        gm_block_swapped(&w->acts, &n->block, j, w->h, d_y);
+        CHECK(!memcmp(d_y, n->y, (size_t)(w->R * c->d) * sizeof *d_y),
+              "block %ld, linear %d swapped", l, j);
+        const double E = gm_loss_block(&(gm_loss){
+            fit->options.norm, 1, w->R, fit->options.T, c->d, w->h, w->y, n->y,
+            d_y, row});
+        S[i] += (E / (fit->step ? fit->E0 : 1) - S[i]) /
+                (double)(fit->step + 1);
+    }
+    gm_arena_rewind(fit->arena, mark);
+}
+
+/* S_mk, whose passes begin with the candidate's module, has the bits of whole
+   passes; so has the next step, whose student begins from those acts. */
+static void separable_is_of_whole_passes(const char *set, gm_loss_norm norm) {
+    fixture f;
+    gm_fit_options o = golden_options;
+    whole_passes n;
+    const gm_watcher watcher = {note_whole, &n};
+    o.relaxation = GM_SOFT_CORRECTED, o.norm = norm, o.batch = 1;
+    fixture_begin(&f, set, &o);
+    const gm_config *c = &f.model.config;
+    const long cells = f.fit.M * f.fit.K;
+    gm_acts_alloc(&f.arena, c, 1, o.T, false, &n.acts);
+    gm_block_alloc(&f.arena, c, &n.block);
+    n.y = gm_alloc(&f.arena, (size_t)(o.T * c->d), sizeof *n.y);
+    n.S = gm_alloc(&f.arena, (size_t)cells, sizeof *n.S);
+    f.fit.watcher = &watcher;
+    for (int step = 0; step < 2; step++)
+        CHECK(STATUS(gm_fit_step(&f.fit)) == GM_OK, "%s", err.text);
+    for (long i = 0; i < cells; i++)
+        CHECK(f.fit.separable[i] > 0 && n.S[i] == f.fit.separable[i],
+              "%s: S of %ld: %.17g, by whole passes %.17g", set, i,
+              f.fit.separable[i], n.S[i]);
+    fixture_end(&f);
+}
+
 /* theta after five steps of one sequence each. */
 static void run_five(fixture *f, gm_relaxation relaxation, gm_loss_norm norm,
                      bool interrupt) {
@@ -846,6 +912,9 @@ static int test_main(void) {
     separable_by_definition(0, GM_V, 0);
     separable_by_definition(1, GM_GATE, 1);
     separable_by_definition(1, GM_DOWN, 2);
+    separable_is_of_whole_passes("llama", GM_NORM_TOKEN);
+    separable_is_of_whole_passes("qwen2", GM_NORM_UPDATE);
+    separable_is_of_whole_passes("qwen3", GM_NORM_ROBUST);
     learning_table(GM_SOFT);
     learning_table(GM_GUMBEL);
     learning_of_states();

@@ -89,19 +89,11 @@ static void pick_sequences(const gm_fit_options *o, long step, long *order,
 
 /* ---------------------------------------------------------- relaxations (1) */
 
-static const char *const relaxation_name[] = {"soft", "soft-corrected",
-                                              "gumbel", "hard"};
-static const char *const norm_name[] = {"token", "robust", "plain", "energy",
-                                        "update"};
-static const char *const score_name[] = {"theta", "loss", "scaled"};
-
-const char *gm_relaxation_name(gm_relaxation relaxation) {
-    return relaxation_name[relaxation];
-}
-
-const char *gm_loss_norm_name(gm_loss_norm norm) { return norm_name[norm]; }
-
-const char *gm_score_name(gm_score score) { return score_name[score]; }
+const char *const gm_relaxation_name[] = {"soft", "soft-corrected", "gumbel",
+                                          "hard"};
+const char *const gm_loss_norm_name[] = {"token", "robust", "plain", "energy",
+                                         "update"};
+const char *const gm_score_name[] = {"theta", "loss", "scaled"};
 
 bool gm_sampled(gm_relaxation relaxation) {
     return relaxation == GM_GUMBEL || relaxation == GM_HARD;
@@ -151,12 +143,19 @@ void gm_one_hot(int K, const bool *allowed, const double *x, double *p) {
     p[best] = 1;
 }
 
-/* n_m and b_k of the constraint c; code bits only [GAMMA: average bits]. */
+/* n_m and b_k of (2): code bits [GAMMA: average bits], but of candidates with
+   labels what they take: learning must not depend on what they are called. */
 static double module_weights(const gm_fit *fit, long m) {
     long out, in;
     gm_linear_shape(&fit->candidates->model->config, (int)(m % GM_LINEARS),
                     &out, &in);
     return (double)out * (double)in;
+}
+
+static double bits_of(const gm_fit *fit, long i) {
+    const gm_recipe *r = &fit->candidates->recipe;
+    const double *stored = r->external ? r->external->stored : NULL;
+    return stored ? stored[i] : r->bits[i % fit->K];
 }
 
 /* p, y and pi of module m. */
@@ -191,7 +190,7 @@ static void update_p(gm_fit *fit) {
         double bits = 0;
         update_module(fit, m);
         for (int k = 0; k < K; k++) {
-            bits += pi[k] * fit->candidates->recipe.bits[k];
+            bits += pi[k] * bits_of(fit, m * K + k);
             if (pi[k] > 0) fit->entropy -= pi[k] * gm_logd(pi[k]);
         }
         fit->c += module_weights(fit, m) * bits;
@@ -424,8 +423,8 @@ static double candidate_loss(const gm_fit *fit, long i) {
 static double with_charges(const gm_fit *fit, long i, double loss) {
     const gm_fit_options *o = &fit->options;
     double v = loss + (fit->lambda + o->rho * fit->c) *
-                          module_weights(fit, i / fit->K) *
-                          fit->candidates->recipe.bits[i % fit->K] / fit->N;
+                          module_weights(fit, i / fit->K) * bits_of(fit, i) /
+                          fit->N;
     if (fit->pi[i] > 0)
         v += o->alpha / (double)fit->M * gm_logd(fit->pi[i]);
     return v;
@@ -586,7 +585,7 @@ static double raw_score(const gm_fit *fit, long m, int k, double n) {
         return fit->separable[i] * joint_factor(fit, m, n);
     return -o->alpha / (double)fit->M * (fit->theta_sum[i] / n) / tau -
            fit->multiplier_sum / n * module_weights(fit, m) *
-               fit->candidates->recipe.bits[k] / fit->N;
+               bits_of(fit, i) / fit->N;
 }
 
 void gm_fit_scores(const gm_fit *fit, double *score, double *error) {
@@ -618,13 +617,14 @@ void gm_module_table(gm_arena *arena, const gm_model *model,
     const gm_config *c = &model->config;
     const int K = recipe->count;
     gm_scores_new(arena, c->layers * GM_LINEARS, K, recipe->bits, out);
+    for (int k = 0; k < K; k++)
+        if (*recipe->label[k]) strcpy(out->label[k], recipe->label[k]);
     for (long m = 0; m < out->M; m++) {
         long rows, columns;
         int j = (int)(m % GM_LINEARS);
         out->name[m] = gm_linear_name(arena, m / GM_LINEARS, j);
         gm_linear_shape(c, j, &rows, &columns);
-        out->out[m] = rows;
-        out->in[m] = columns;
+        out->out[m] = rows, out->in[m] = columns;
         out->N += out->weights[m] = rows * columns;
         for (int k = 0; k < K; k++) {
             out->bytes[m * K + k] = recipe->external

@@ -104,8 +104,9 @@ typedef struct gm_external {
     gm_tensors tensors;
     const gm_tensor **tensor;   /* [M, K]; NULL: no such candidate           */
     bool *allowed;              /* [M, K] whether there is one               */
-    int64_t *bytes;             /* [M, K] s_mk: as the file says, else by
-                                   gm_packed_bytes; -1: no such candidate    */
+    int64_t *bytes;             /* [M, K] s_mk; -1: no such candidate        */
+    double *stored;             /* [M, K] 8 s_mk / n_m; NULL: no labels      */
+    int64_t overhead;           /* of the tool's file; -1: it does not say   */
     char hash[65];              /* of tensors and bytes                      */
 } gm_external;
 
@@ -114,6 +115,7 @@ typedef struct {
     int count;                          /* K                                 */
     int bits[GM_MAX_CANDIDATES];        /* b_k, ascending, 1..8; 16 or 32: the
                                            weight as stored                  */
+    char label[GM_MAX_CANDIDATES][GM_LABEL];    /* another tool's, or ""     */
     long group;                         /* input columns per scale           */
     gm_quantizer quantizer;
     gm_scales scales;                   /* (1) or (4) in quant.c             */
@@ -198,7 +200,7 @@ void gm_candidates_make(gm_arena *arena, const gm_model *model,
    NAME.b3.scales, NAME.b3.zeros; opened by formats/candidates.c. */
 typedef struct {
     gm_recipe recipe;
-    char text[128];             /* of the recipe, as files have it */
+    char text[GM_RECIPE_TEXT];  /* of the recipe, as files have it */
     const gm_model *model;
     gm_tensors tensors;
     char hash[65];              /* of recipe, model, for GPTQ the calibration */
@@ -335,11 +337,9 @@ typedef enum { GM_NORM_TOKEN, GM_NORM_ROBUST, GM_NORM_PLAIN, GM_NORM_ENERGY,
                GM_NORM_UPDATE, GM_NORMS } gm_loss_norm;
 /* What becomes the score: theta at a stationary point, the averaged loss, or
    S_mk times one factor from it: gm_fit_scores in gamma.c. */
-typedef enum { GM_SCORE_THETA, GM_SCORE_LOSS, GM_SCORE_SCALED, GM_SCORES }
-gm_score;
-const char *gm_relaxation_name(gm_relaxation relaxation);   /* "soft" ... */
-const char *gm_loss_norm_name(gm_loss_norm norm);           /* "token" ... */
-const char *gm_score_name(gm_score score);
+typedef enum { GM_SCORE_THETA, GM_SCORE_LOSS, GM_SCORE_SCALED } gm_score;
+extern const char *const gm_relaxation_name[], *const gm_loss_norm_name[],
+    *const gm_score_name[];                     /* "soft", "token", "theta"  */
 bool gm_sampled(gm_relaxation relaxation);      /* gumbel, hard */
 
 /* Temperature of step 0 .. steps-1, from tau to last along a geometric line. */

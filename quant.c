@@ -655,8 +655,8 @@ const gm_tensor *gm_candidate_tensor(const gm_candidates *c, long layer, int j,
     t = e->tensor[(layer * GM_LINEARS + j) * c->recipe.count + k];
     if (!t)
         gm_bad(c->tensors.file[0]->path, "module %.*s: expected a candidate of "
-               "%d bits, found none", (int)strlen(w->name) - 7, w->name,
-               c->recipe.bits[k]);
+               "%s, found none", (int)strlen(w->name) - 7, w->name,
+               gm_called(c->recipe.bits[k], c->recipe.label[k]).text);
     return t;
 }
 

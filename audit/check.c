@@ -319,13 +319,12 @@ static void read_allowed(struct checker *c, long m) {
     const gm_scores *s = c->s;
     const char *text = c->a->allowed ? c->a->allowed[c->row[m]] : NULL;
     const char *at = text;
-    char bits[16];
     for (int k = 0; k < s->K; k++) {
         bool *may = &c->may[m * s->K + k];
-        const int n = snprintf(bits, sizeof bits, "%d", s->bits[k]);
+        const size_t n = strlen(s->label[k]);
         *may = s->bytes[m * s->K + k] >= 0;
         if (!text) continue;
-        *may = *may && strncmp(at, bits, (size_t)n) == 0 &&
+        *may = *may && strncmp(at, s->label[k], n) == 0 &&
                (at[n] == ',' ? at[n + 1] != 0 : at[n] == 0);
         if (*may) at += n + (at[n] == ',');
     }
@@ -400,18 +399,18 @@ static int read_costs(struct checker *c, const gm_table *t, int64_t unit,
     int most = 0;
     const gm_named *rows = gm_names_sort(c->arena, NULL, name, t->rows);
     for (int k = 0; k < s->K; k++) {
-        const int b = s->bits[k];
-        column[k] = gm_table_column(t, gm_format(c->arena, "%d", b));
+        column[k] = gm_table_column(t, s->label[k]);
         if (column[k] < 0)
-            column[k] = gm_table_column(t, gm_format(c->arena, "%d.cost", b));
+            column[k] = gm_table_column(t, gm_format(c->arena, "%s.cost",
+                                                     s->label[k]));
     }
     for (long i = 0; i < s->M * s->K; i++) {
         const char *module = s->name[i / s->K];
         const long at = gm_names_find(rows, t->rows, module);
         if (s->bytes[i] < 0) continue;
         if (at < 0 || column[i % s->K] < 0)
-            gm_bad(t->path, "no cost of module %s at %d bits", module,
-                   s->bits[i % s->K]);
+            gm_bad(t->path, "no cost of module %s at %s", module,
+                   gm_called(s->bits[i % s->K], s->label[i % s->K]).text);
         const char *text = t->cell[at * t->columns + column[i % s->K]];
         c->limits[r].cost[i] = gm_parse_scaled(t->path, text, unit);
         if (decimals(text) > most) most = decimals(text);

@@ -341,8 +341,8 @@ static void begin_file(dump *d, const char *path) {
     const char *const metadata[] = {
         "format", "gamma-dump 1", "version", GM_VERSION,
         "model_hash", c->model->hash, "candidates", c->text, "norm_eps", eps,
-        "weights", weights, "relaxation", gm_relaxation_name(o->relaxation),
-        "norm", gm_loss_norm_name(o->norm),
+        "weights", weights, "relaxation", gm_relaxation_name[o->relaxation],
+        "norm", gm_loss_norm_name[o->norm],
         "heads", gm_format(a, "%ld", config->heads),
         "kv_heads", gm_format(a, "%ld", config->kv_heads),
         "head_dim", gm_format(a, "%ld", config->head_dim),

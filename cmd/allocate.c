@@ -90,8 +90,8 @@ static const char **allowed_texts(gm_arena *arena, const gm_mckp *p) {
         if (!*text) *text = "";
         restricted = restricted || p->allowed[i] != (s->bytes[i] >= 0);
         if (p->allowed[i])
-            *text = gm_format(arena, "%s%s%d", *text, **text ? "," : "",
-                              s->bits[i % s->K]);
+            *text = gm_format(arena, "%s%s%s", *text, **text ? "," : "",
+                              s->label[i % s->K]);
     }
     return restricted ? out : NULL;
 }
@@ -101,7 +101,11 @@ gm_allocation gm_allocation_of(gm_arena *arena, const gm_scores *s,
     gm_allocation out = {.path = "allocation", .M = s->M, .name = s->name};
     out.bits = gm_alloc(arena, (size_t)s->M, sizeof *out.bits);
     out.bytes = gm_alloc(arena, (size_t)s->M, sizeof *out.bytes);
+    if (gm_labelled(s))
+        out.label = gm_alloc(arena, (size_t)s->M, sizeof *out.label);
     for (long m = 0; m < s->M; m++) {
+        const char *label = s->label[choice[m]];
+        if (out.label) out.label[m] = *label < 'a' ? "-" : label;
         out.bits[m] = s->bits[choice[m]];
         out.bytes[m] = s->bytes[m * s->K + choice[m]];
     }

@@ -180,6 +180,8 @@ void gm_call_open(gm_call *call, const char *dir, const char *hash);
 /* BAQ's weights as candidates, made if need be.  baq.c */
 gm_baq_report gm_call_baq(gm_call *call, const gm_baq_options *options,
                           gm_candidates *out);
+/* File bytes beside the modules: the other tool's, or the packed file's. */
+int64_t gm_call_overhead(gm_call *call);
 /* --alloc, the candidates it was made for, call->table and call->choice. */
 void gm_call_chosen(gm_call *call);
 /* The one option given of the first `count` of --budget, --bits, --ebits,

@@ -131,7 +131,7 @@ static void write_alloc(comparing *c, const gm_budget *budget,
     gm_allocation out = gm_allocation_of(a, c->table, choice);
     const char *in = gm_convention_name(budget->convention);
     const bool bits = budget->convention == GM_BITS;
-    char recipe[128];
+    char recipe[GM_RECIPE_TEXT];
     gm_recipe_text(&call->recipe, recipe);
     const char *const keys[][2] = {
         {"format", "gamma-alloc 1"}, {"version", GM_VERSION},

@@ -4,6 +4,7 @@
 #include "cmd.h"
 
 #include <string.h>
+#include <strings.h>
 
 /* ---------------------------------------------------------------- patterns */
 
@@ -45,8 +46,23 @@ static void unmatched(const gm_scores *s, const char *option,
     unknown(s, option, pattern);
 }
 
+/* Whether candidate k is of b bits, or has the label `text`, in any case. */
+static bool is_called(const gm_scores *s, int k, long b, const char *text) {
+    return s->bits[k] == b ||
+           (s->label[k][0] >= 'a' && strcasecmp(s->label[k], text) == 0);
+}
+
+/* BITS as a number; of a label that there is, 0. */
+static long parse_bits(const gm_scores *s, const char *option,
+                       const char *text) {
+    for (int k = 0; k < s->K; k++)
+        if (is_called(s, k, 0, text)) return 0;
+    return gm_parse_long(option, text, 1, 32);
+}
+
 /* "PATTERN=BITS,..."; a bare number means all modules.  relation: '>' at least
-   BITS, '<' at most; '=' exactly, or as PATTERN>=BITS, PATTERN<=BITS say. */
+   BITS, '<' at most; '=' exactly, or as PATTERN>=BITS, PATTERN<=BITS say; BITS
+   may then be a label. */
 static void limit_bits(gm_arena *arena, const char *option, const char *text,
                        char relation, gm_mckp *p) {
     const gm_scores *s = p->scores;
@@ -59,14 +75,16 @@ static void limit_bits(gm_arena *arena, const char *option, const char *text,
             (sign[-1] == '<' || sign[-1] == '>'))
             kind = *--sign;
         if (sign) *sign = 0;
-        const long b = gm_parse_long(option, bits, 1, 32);
+        const long b = kind == '=' ? parse_bits(s, option, bits)
+                                   : gm_parse_long(option, bits, 1, 32);
         const long least = kind == '<' ? 0 : b, most = kind == '>' ? 32 : b;
         long hits = 0;
         for (long m = 0; m < s->M; m++) {
             if (!matches(pattern, s->name[m])) continue;
             hits++;
             for (int k = 0; k < s->K; k++)
-                if (s->bits[k] < least || s->bits[k] > most)
+                if (kind == '=' ? !is_called(s, k, b, bits)
+                                : s->bits[k] < least || s->bits[k] > most)
                     p->allowed[m * s->K + k] = false;
         }
         if (!hits) unmatched(s, option, pattern, least);
@@ -85,13 +103,13 @@ void gm_allow(gm_arena *arena, const gm_scores *s, const char *text,
                     "\"%s\"", item);
         *bits++ = 0;
         for (char *one; (one = strsep(&bits, ","));) {
-            const long b = gm_parse_long("--allow", one, 1, 32);
-            int j = 0;
-            while (j < s->K && s->bits[j] != b) j++;
-            if (j == s->K)
+            const long b = parse_bits(s, "--allow", one);
+            int found = 0;
+            for (int j = 0; j < s->K; j++)
+                if (is_called(s, j, b, one)) list[j] = true, found++;
+            if (!found)
                 gm_fail(GM_EUSAGE, "--allow: there are no candidates of %ld "
                         "bits", b);
-            list[j] = true;
         }
         for (long m = 0; m < s->M; m++) {
             int left = 0;
@@ -167,10 +185,10 @@ static int decimals(const char *path, const char *text) {
     return (int)n;
 }
 
-/* The column of costs at `bits`: "4" or "4.cost". */
-static long cost_column(const gm_table *t, int bits) {
-    char name[32];
-    snprintf(name, sizeof name, "%d.cost", bits);
+/* The column of costs of a candidate: "4" or "4.cost". */
+static long cost_column(const gm_table *t, const char *label) {
+    char name[GM_LABEL + 5];
+    snprintf(name, sizeof name, "%s.cost", label);
     long c = gm_table_column(t, name);
     name[strlen(name) - 5] = 0;
     if (c < 0) c = gm_table_column(t, name);
@@ -194,7 +212,7 @@ static void read_costs(gm_arena *arena, const gm_table *t, const char *limit,
         if (s->bytes[i] < 0) continue;
         if (r < 0) gm_bad(t->path, "module %s is missing", module);
         text[i] = t->cell[r * t->columns +
-                          cost_column(t, s->bits[i % (size_t)s->K])];
+                          cost_column(t, s->label[i % (size_t)s->K])];
         if (!gm_is_scaled(text[i], strlen(text[i]), 1, &row->cost[i]))
             gm_bad(t->path, "line %ld: module %s: expected a cost such as "
                    "0.25, found \"%s\"", t->line[r], module, text[i]);

@@ -13,7 +13,7 @@ static bool read_origin(gm_call *call, const gm_scores *scores,
     const char *from = gm_keys_get(keys, "calibration_hash");
     const char *S = gm_keys_get(keys, "sequences");
     const char *T = gm_keys_get(keys, "length");
-    char bits[64];
+    char bits[GM_RECIPE_TEXT];
     if (!recipe || !gm_keys_get(keys, "candidates_hash"))
         gm_bad(scores->path, "expected scores of gamma fit, which say what "
                "candidates they are of (candidates, candidates_hash), found "
@@ -134,7 +134,7 @@ static void run_refine(gm_call *call) {
     const gm_rivals_options options = {
         .candidates = c, .text = call->calibration, .learned = &scores,
         .evaluations = call->evaluations, .seed = call->fit.seed,
-        .overhead = gm_packed_overhead(a, &call->model, &call->recipe)};
+        .overhead = gm_call_overhead(call)};
     gm_keys *keys = &out.keys;
     gm_keys_set(a, keys, "refined_on", "%s", text_hash);
     gm_keys_set(a, keys, "refined_sequences", "%ld", call->fit.sequences);

@@ -43,18 +43,16 @@ void gm_fit_hash(const gm_fit *fit, char hash[65]) {
 static void describe(gm_arena *arena, const gm_fit *fit, bool found,
                      gm_keys *out) {
     const gm_fit_options *o = &fit->options;
-    const gm_recipe *recipe = &fit->candidates->recipe;
     const gm_model *model = fit->candidates->model;
-    char bits[128], calibration[65];
+    char calibration[65];
     gm_sha_tokens(fit->tokens, o->sequences, o->T, calibration);
-    gm_recipe_text(recipe, bits);
     const struct { const char *key, *text; double number; } keys[] = {
         {"version", GM_VERSION, 0}, {"model", gm_model_name(arena, model), 0},
         {"model_hash", model->hash, 0}, {"calibration_hash", calibration, 0},
-        {"candidates", bits, 0}, {"candidates_hash", fit->candidates->hash, 0},
-        {"relaxation", gm_relaxation_name(o->relaxation), 0},
-        {"norm", gm_loss_norm_name(o->norm), 0},
-        {"score", gm_score_name(o->score), 0},
+        {"candidates", fit->candidates->text, 0}, {"candidates_hash", fit->candidates->hash, 0},
+        {"relaxation", gm_relaxation_name[o->relaxation], 0},
+        {"norm", gm_loss_norm_name[o->norm], 0},
+        {"score", gm_score_name[o->score], 0},
         {"sequences", NULL, (double)o->sequences},
         {"length", NULL, (double)o->T},
         {"batch", NULL, (double)o->batch}, {"steps", NULL, (double)o->steps},
@@ -325,5 +323,6 @@ void gm_fit_table(gm_arena *arena, const gm_fit *fit, gm_scores *out) {
     gm_fit_scores(fit, out->score, out->error);
     for (long i = 0; i < fit->M * fit->K; i++)
         if (!gm_allowed(c, i / fit->K, (int)(i % fit->K))) out->bytes[i] = -1;
+    gm_scores_sort(arena, out);
     describe(arena, fit, true, &out->keys);
 }

@@ -3,6 +3,7 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ------------------------------------------------------------------- texts */
@@ -185,9 +186,13 @@ gm_budget gm_call_budget(gm_call *call, const gm_scores *scores,
     const gm_budget budget = gm_budget_parse(scores, call->in, text);
     const double unit = call->in == GM_BYTES ? 1 : (double)scores->N;
     int *most = gm_alloc(&call->arena, (size_t)scores->M, sizeof *most);
-    for (long m = 0; m < scores->M; m++)
-        for (int k = 0; k < scores->K; k++)
-            if (scores->bytes[m * scores->K + k] >= 0) most[m] = k;
+    for (long m = 0; m < scores->M; m++) {
+        const int64_t *bytes = scores->bytes + m * scores->K;
+        while (bytes[most[m]] < 0) most[m]++;
+        for (int k = most[m] + 1; k < scores->K; k++)
+            if (call->in == GM_BITS ? bytes[k] >= 0
+                                    : bytes[k] >= bytes[most[m]]) most[m] = k;
+    }
     const gm_sizes z = gm_sizes_of(scores, most);
     const int64_t largest = gm_size_in(&z, call->in);
     if (budget.limit > largest)
@@ -233,11 +238,16 @@ static void ask_recipe(gm_call *call, const char *bits) {
                      call->recipe.group, &call->recipe);
 }
 
-/* call->table: sizes of model and recipe, with a packed file's overhead. */
+int64_t gm_call_overhead(gm_call *call) {
+    const gm_external *e = call->recipe.external;
+    return e && e->overhead >= 0 ? e->overhead :
+           gm_packed_overhead(&call->arena, &call->model, &call->recipe);
+}
+
+/* call->table: sizes of model and recipe, with the file's overhead. */
 static void make_table(gm_call *call) {
     gm_module_table(&call->arena, &call->model, &call->recipe, &call->table);
-    call->table.overhead = gm_packed_overhead(&call->arena, &call->model,
-                                              &call->recipe);
+    call->table.overhead = gm_call_overhead(call);
 }
 
 void gm_call_open(gm_call *call, const char *dir, const char *hash) {
@@ -258,7 +268,7 @@ static void recipe_of(gm_call *call, const gm_allocation *allocation) {
     gm_recipe *r = &call->recipe, asked;
     const char *text = gm_keys_get(&allocation->keys, "candidates");
     const char *list = call->bits ? call->bits : "";
-    char bits[64];
+    char bits[GM_RECIPE_TEXT];
     for (int b = 1; b <= 32 && !call->bits; b++) {
         long m = 0;
         while (m < allocation->M && allocation->bits[m] != b) m++;
@@ -266,14 +276,15 @@ static void recipe_of(gm_call *call, const gm_allocation *allocation) {
             list = gm_format(&call->arena, "%s%s%d", list, *list ? "," : "", b);
     }
     if (text) gm_recipe_read(text, r);
-    if (!text || call->bits) {
+    else *r = (gm_recipe){.group = 128};
+    if (!call->external && (!text || call->bits)) {
         gm_recipe_parse(list, 128, &asked);
         if (!text) *r = asked;
         r->count = asked.count;
         memcpy(r->bits, asked.bits, sizeof asked.bits);
     }
     gm_recipe_bits(r, bits);
-    ask_recipe(call, text ? bits : call->bits);
+    ask_recipe(call, text && !call->bits ? bits : call->bits);
 }
 
 /* What the command line makes of the candidates, for a message. */
@@ -342,6 +353,25 @@ void gm_call_chosen(gm_call *call) {
 
 /* ----------------------------------------------------------------- Stage I */
 
+/* The least and most average bits of the allowed candidates, as the constraint
+   of Stage I counts them: code bits, or, with labels, what is stored. */
+static void reach(const gm_scores *t, const gm_recipe *recipe,
+                  const bool *allowed, double *least, double *most) {
+    const double *stored = recipe->external ? recipe->external->stored : NULL;
+    *least = *most = 0;
+    for (long m = 0; m < t->M; m++) {
+        const double share = (double)t->weights[m] / (double)t->N;
+        double low = HUGE_VAL, high = 0;
+        for (int k = 0; k < t->K; k++) {
+            const double bits = stored ? stored[m * t->K + k] : t->bits[k];
+            if (allowed[m * t->K + k])
+                low = fmin(low, bits), high = fmax(high, bits);
+        }
+        *least += share * low;
+        *most += share * high;
+    }
+}
+
 /* The settings that depend on others. */
 static void fit_options(gm_call *call) {
     gm_fit_options *o = &call->fit;
@@ -354,17 +384,21 @@ static void fit_options(gm_call *call) {
         o->score = corrected ? GM_SCORE_SCALED : GM_SCORE_THETA;
     if (o->score == GM_SCORE_SCALED && !corrected)
         gm_fail(GM_EUSAGE, "--score scaled belongs to --relaxation "
-                "soft-corrected, found %s", gm_relaxation_name(o->relaxation));
+                "soft-corrected, found %s", gm_relaxation_name[o->relaxation]);
     if (o->tau_last > 0 && !sampled)
         gm_fail(GM_EUSAGE, "--tau-last belongs to --relaxation gumbel and "
-                "hard, found %s", gm_relaxation_name(o->relaxation));
+                "hard, found %s", gm_relaxation_name[o->relaxation]);
     if (!(o->tau > 0)) o->tau = sampled ? 2 : 1;
     if (!(o->tau_last > 0)) o->tau_last = sampled ? 0.5 : o->tau;
     gm_parse_long("--batch", gm_format(&call->arena, "%ld", o->batch), 1,
                   o->sequences);
     /* docs/results.md: what suffices, "Settings of Stage I" */
     if (!o->steps) o->steps = o->score == GM_SCORE_SCALED ? 15 : 60;
-    const double least = r->bits[0], most = r->bits[r->count - 1];
+    double least = r->bits[0], most = r->bits[r->count - 1];
+    if (r->external && r->external->stored) {
+        make_table(call);
+        reach(&call->table, r, r->external->allowed, &least, &most);
+    }
     o->budget = (least + most) / 2;
     if (call->train_bits)
         o->budget = gm_parse_double("--train-bits", call->train_bits, least,
@@ -373,7 +407,8 @@ static void fit_options(gm_call *call) {
 
 void gm_call_prepare(gm_call *call) {
     gm_plan *p = &call->plan;
-    gm_recipe_parse(call->bits ? call->bits : "2,3,4", 128, &call->recipe);
+    gm_recipe_parse(call->bits && !call->external ? call->bits : "2,3,4", 128,
+                    &call->recipe);
     if (!call->model.dir)               /* gamma plan may have shapes alone */
         gm_model_open(&call->arena, call->operand[0], &call->model);
     ask_recipe(call, call->bits);
@@ -390,7 +425,7 @@ void gm_call_prepare(gm_call *call) {
 static void allow(gm_call *call) {
     gm_candidates *c = &call->candidates;
     gm_scores *t = &call->table;
-    double *budget = &call->fit.budget, least = 0, most = 0;
+    double *budget = &call->fit.budget, least, most;
     if (!call->allow && !c->allowed) return;
     make_table(call);
     bool *allowed = gm_alloc(&call->arena, (size_t)(t->M * t->K),
@@ -400,14 +435,7 @@ static void allow(gm_call *call) {
     t->path = c->model->dir;
     if (call->allow) gm_allow(&call->arena, t, call->allow, allowed);
     c->allowed = allowed;
-    for (long m = 0; m < t->M; m++) {
-        int first = 0, last = t->K - 1;
-        while (!gm_allowed(c, m, first)) first++;
-        while (!gm_allowed(c, m, last)) last--;
-        double share = (double)t->weights[m] / (double)t->N;
-        least += share * t->bits[first];
-        most += share * t->bits[last];
-    }
+    reach(t, &c->recipe, allowed, &least, &most);
     if (!call->train_bits) *budget = (least + most) / 2;
     if (*budget < least || *budget > most)
         gm_fail(GM_EUSAGE, "--train-bits: expected %.6g to %.6g, which the "
@@ -451,7 +479,9 @@ gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]) {
     gm_arena learning = {0};        /* as large as evaluation, and before it */
     gm_fit fit;
     gm_learning steps;
-    gm_fit_begin(&learning, &call->candidates, call->calibration.tokens,
+    gm_candidates ordered;
+    gm_external_order(a, &call->candidates, &ordered);
+    gm_fit_begin(&learning, &ordered, call->calibration.tokens,
                  &call->fit, &fit);
     gm_learning_begin(&learning, &fit, &steps);
     gm_fit_hash(&fit, hash);
@@ -483,10 +513,11 @@ gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]) {
     if (gm_rank() == 0) {
         gm_learning_write(a, &fit, &steps, table);
         gm_fit_table(a, &fit, scores);
-        scores->overhead = gm_packed_overhead(a, &call->model, &call->recipe);
+        scores->overhead = gm_call_overhead(call);
         gm_layout_overheads(a, &call->candidates, &scores->keys);
         gm_scores_write(a, gm_format(a, "%s/scores.tsv", call->out), scores);
     }
     gm_arena_free(&learning);
+    fit.candidates = &call->candidates;
     return fit;
 }

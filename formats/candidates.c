@@ -10,35 +10,54 @@
 
 /* ------------------------------------------------------------------ recipe */
 
-void gm_recipe_parse(const char *bits, long group, gm_recipe *out) {
+/* labels: the list may have some, of bits that it does not say: 0. */
+static void parse(const char *bits, long group, bool labels, gm_recipe *out) {
     *out = (gm_recipe){.group = group, .damping = GM_DAMPING};
     for (const char *c = bits; ; c++) {
-        char *end;
+        const size_t n = strcspn(c, ",");
+        const bool label = labels && gm_is_label(c, n);
+        char *end = NULL;
         long b = strtol(c, &end, 10);
-        if (end == c || !gm_is_bits(b) || (*end && *end != ',') ||
+        if (label) b = 0, end = (char *)c + n;
+        if (end == c || (!label && !gm_is_bits(b)) || (*end && *end != ',') ||
             out->count == GM_MAX_CANDIDATES ||
-            (out->count && b <= out->bits[out->count - 1]))
+            (!label && out->count && b <= out->bits[out->count - 1]))
             gm_fail(GM_EUSAGE, "--bits: expected an ascending list of 1..8, 16 "
-                    "or 32 such as 2,3,4, found \"%s\"", bits);
+                    "or 32 such as 2,3,4%s, found \"%s\"", labels &&
+                    strpbrk(bits, "_abcdefghijklmnopqrstuvwxyz") ?
+                    ", or labels such as q4_0,q8_0" : "", bits);
+        if (label) memcpy(out->label[out->count], c, n);
         out->bits[out->count++] = (int)b;
         c = end;
         if (!*c) return;
     }
 }
 
-void gm_recipe_bits(const gm_recipe *r, char text[64]) {
+void gm_recipe_parse(const char *bits, long group, gm_recipe *out) {
+    parse(bits, group, false, out);
+}
+
+void gm_recipe_labels(const char *list, long group, gm_recipe *out) {
+    parse(list, group, true, out);
+}
+
+void gm_recipe_bits(const gm_recipe *r, char text[GM_RECIPE_TEXT]) {
     int n = 0;
-    for (int k = 0; k < r->count; k++)
-        n += snprintf(text + n, 64 - (size_t)n, "%s%d", k ? "," : "",
-                      r->bits[k]);
+    for (int k = 0; k < r->count; k++) {
+        n += snprintf(text + n, GM_RECIPE_TEXT - (size_t)n, "%s",
+                      k ? "," : "");
+        n += *r->label[k]
+            ? snprintf(text + n, GM_RECIPE_TEXT - (size_t)n, "%s", r->label[k])
+            : snprintf(text + n, GM_RECIPE_TEXT - (size_t)n, "%d", r->bits[k]);
+    }
 }
 
 /* A word is written only where it is not the default (but the Hessian's), so
    that a recipe keeps its text, and a file its hash, when words are added. */
-void gm_recipe_text(const gm_recipe *r, char text[128]) {
+void gm_recipe_text(const gm_recipe *r, char text[GM_RECIPE_TEXT]) {
     const bool gptq = r->quantizer == GM_GPTQ;
-    const size_t most = 128;
-    char bits[64];
+    const size_t most = GM_RECIPE_TEXT;
+    char bits[GM_RECIPE_TEXT];
     gm_recipe_bits(r, bits);
     size_t n = (size_t)snprintf(text, most, "%s bits=%s group=%ld",
                                 gm_quantizer_name[r->quantizer], bits,
@@ -95,18 +114,19 @@ static void read_word(const char *word, gm_recipe *r) {
 }
 
 void gm_recipe_read(const char *text, gm_recipe *out) {
-    char quantizer[16], bits[64], rest[128];
+    char quantizer[16], bits[GM_RECIPE_TEXT], rest[GM_RECIPE_TEXT];
     long group;
     int n = 0;
     if (strlen(text) >= sizeof rest ||
         /* NOLINTNEXTLINE(cert-err34-c): nine digits */
-        sscanf(text, "%15s bits=%63s group=%9ld%n", quantizer, bits, &group,
+        sscanf(text, "%15s bits=%511s group=%9ld%n", quantizer, bits, &group,
                &n) != 3 || group < 1 || group > GM_MAX_GROUP)
         gm_fail(GM_EINPUT, "candidates: expected a text such as "
                 "\"rtn bits=2,3,4 group=128\", found \"%s\"", text);
-    gm_recipe_parse(bits, group, out);
     /* nobody asks for external by name */
-    out->quantizer = strcmp(quantizer, "external") == 0 ? GM_EXTERNAL
+    const bool external = strcmp(quantizer, "external") == 0;
+    parse(bits, group, external, out);
+    out->quantizer = external ? GM_EXTERNAL
         : (gm_quantizer)gm_parse_name("--quantizer", quantizer,
                                       gm_quantizer_name, GM_EXTERNAL);
     strcpy(rest, text + n);

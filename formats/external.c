@@ -1,13 +1,16 @@
 /* external.c: candidates that another tool made: one safetensors file of
-   dequantized weights, NAME.bK for K code bits of module NAME, some modules
-   perhaps without some K.  Reads that file and the model's shapes only.
+   dequantized weights, NAME.bK for K code bits of module NAME, or NAME.LABEL
+   for what that tool calls it, some modules perhaps without some.  Reads that
+   file and the model's shapes only.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "formats.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLOTS = 33 };            /* of a module: 0 .. 32 bits */
+/* Of a module: 0 .. 32 bits, then labels. */
+enum { NUMBERS = 33, LABELS = 64, SLOTS = NUMBERS + LABELS };
 
 static const char example[] = "model.layers.0.self_attn.q_proj.b3";
 
@@ -19,30 +22,67 @@ typedef struct {
     long M;
     const gm_tensor **of;       /* [M, SLOTS] by module and bits         */
     int64_t *bytes;             /* the same; -1: the file does not say   */
+    char label[LABELS][GM_LABEL];
+    int labels, bits[LABELS];
 } reading;
 
 static const gm_tensor *weight_of(const gm_model *model, long m) {
     return gm_linear_tensor(model, m / GM_LINEARS, (int)(m % GM_LINEARS));
 }
 
-/* Slot of the tensor "NAME.bK" in of[] and bytes[]. */
-static long slot_of(const reading *r, const char *name) {
+/* The file's metadata NAME.WHAT, or NULL. */
+static const char *metadata(const reading *r, const char *name,
+                            const char *what) {
+    const gm_json *c = r->tensors.metadata ? r->tensors.metadata->child : NULL;
+    const size_t n = strlen(name);
+    while (c && !(strncmp(c->key, name, n) == 0 && c->key[n] == '.' &&
+                  strcmp(c->key + n + 1, what) == 0))
+        c = c->next;
+    return c ? c->string : NULL;
+}
+
+/* Slot of a label within a module's; its bits are metadata LABEL.bits. */
+static long label_slot(reading *r, const char *name, const char *label) {
+    const char *text = metadata(r, label, "bits");
+    long bits;
+    int i = 0;
+    while (i < r->labels && strcmp(r->label[i], label) != 0) i++;
+    if (i < r->labels) return NUMBERS + i;
+    if (!text)
+        gm_bad(r->path, "tensor \"%s\": expected a module's name and bits such "
+               "as %s, found no .b and number at its end and no metadata "
+               "\"%s.bits\" of a label", name, example, label);
+    if (!gm_is_long(text, 1, 32, &bits))
+        gm_bad(r->path, "metadata \"%s.bits\": expected a whole number from 1 "
+               "to 32, found \"%s\"", label, text);
+    if (i == LABELS)
+        gm_bad(r->path, "tensor \"%s\": expected at most %d labels, found more",
+               name, LABELS);
+    strcpy(r->label[i], label);
+    r->bits[r->labels++] = (int)bits;
+    return NUMBERS + i;
+}
+
+/* Slot of the tensor "NAME.bK" or "NAME.LABEL" in of[] and bytes[]. */
+static long slot_of(reading *r, const char *name) {
     const char *dot = strrchr(name, '.');
     const size_t length = dot ? (size_t)(dot - name) : 0;
+    const bool label = dot && gm_is_label(dot + 1, strlen(dot + 1));
     char *end = NULL;
     long bits = 0;
     if (dot && dot[1] == 'b' && dot[2] >= '1' && dot[2] <= '9')
         bits = strtol(dot + 2, &end, 10);
-    if (!bits || *end)
+    if (!label && (!bits || *end))
         gm_bad(r->path, "tensor \"%s\": expected a module's name and bits such "
                "as %s, found no .b and number at its end", name, example);
-    if (!gm_is_bits(bits))
+    if (!label && !gm_is_bits(bits))
         gm_bad(r->path, "tensor \"%s\": expected bits 1 to 8, 16 or 32, found "
                "%ld", name, bits);
+    const long slot = label ? label_slot(r, name, dot + 1) : bits;
     for (long m = 0; m < r->M; m++) {
         const char *w = weight_of(r->model, m)->name;
         if (strncmp(w, name, length) == 0 && strcmp(w + length, ".weight") == 0)
-            return m * SLOTS + bits;
+            return m * SLOTS + slot;
     }
     gm_bad(r->path, "tensor \"%s\": expected a linear module of %s such as %s, "
            "found \"%.*s\"", name, r->model->dir, example, (int)length, name);
@@ -98,7 +138,8 @@ static void read_tensors(reading *r) {
     }
 }
 
-/* Metadata "NAME.bK.bytes": what the tool itself stores for the candidate. */
+/* Metadata "NAME.bK.bytes": what the tool itself stores for the candidate; a
+   label's size does not follow from its bits. */
 static void read_bytes(reading *r) {
     const gm_json *c = r->tensors.metadata ? r->tensors.metadata->child : NULL;
     for (; c; c = c->next) {
@@ -114,31 +155,79 @@ static void read_bytes(reading *r) {
                    "to 2^53, found \"%s\"", c->key, c->string);
         r->bytes[slot_of(r, name)] = value;
     }
+    for (long i = 0; i < r->M * SLOTS; i++)
+        if (i % SLOTS >= NUMBERS && r->of[i] && r->bytes[i] < 0)
+            gm_bad(r->path, "tensor \"%s\": expected metadata \"%s.bytes\", "
+                   "found none", r->of[i]->name, r->of[i]->name);
 }
 
 /* --------------------------------------------------------------- choosing K */
 
-static bool file_has(const reading *r, int bits) {
+static bool file_has(const reading *r, long slot) {
     for (long m = 0; m < r->M; m++)
-        if (r->of[m * SLOTS + bits]) return true;
+        if (r->of[m * SLOTS + slot]) return true;
     return false;
 }
 
-/* The recipe's bits: those of --bits, or all of the file.  16 (32), asked for
-   and not in the file, is the weight as stored. */
-static void choose_bits(const reading *r, const char *bits, long group,
-                        gm_recipe *out) {
-    if (bits) {
-        gm_recipe_parse(bits, group, out);
-        for (int k = 0; k < out->count; k++)
-            if (out->bits[k] < 16 && !file_has(r, out->bits[k]))
-                gm_fail(GM_EUSAGE, "--bits: expected bits that %s has, found "
-                        "%d", r->path, out->bits[k]);
-        return;
+/* Of candidate k; a label that the file lacks: SLOTS. */
+static long slot_in(const reading *r, const gm_recipe *recipe, int k) {
+    int i = 0;
+    if (!*recipe->label[k]) return recipe->bits[k];
+    while (i < r->labels && strcmp(r->label[i], recipe->label[k]) != 0) i++;
+    return i < r->labels ? NUMBERS + i : SLOTS;
+}
+
+/* --bits, a list of the file's; 16 (32) that it lacks is the weight as
+   stored. */
+static void pick(gm_arena *arena, const reading *r, const char *bits,
+                 long group, gm_recipe *out) {
+    char *list = gm_format(arena, "%s", bits);
+    for (char *c = list; *c; c++) *c = (char)tolower((unsigned char)*c);
+    gm_recipe_labels(list, group, out);
+    for (int k = 0; k < out->count; k++) {
+        const long slot = slot_in(r, out, k);
+        const char *name = *out->label[k] ? out->label[k]
+                         : gm_format(arena, "%d", out->bits[k]);
+        if (slot == SLOTS || (out->bits[k] < 16 && !file_has(r, slot)))
+            gm_fail(GM_EUSAGE, "--bits: expected bits that %s has, found %s",
+                    r->path, name);
+        for (int j = 0; j < k; j++)
+            if (slot_in(r, out, j) == slot)
+                gm_fail(GM_EUSAGE, "--bits: %s is given twice", name);
+        if (slot >= NUMBERS) out->bits[k] = r->bits[slot - NUMBERS];
     }
+}
+
+/* In order of bits, then of labels. */
+static void insert(const reading *r, long slot, gm_recipe *out) {
+    const int bits = slot < NUMBERS ? (int)slot : r->bits[slot - NUMBERS];
+    const char *label = slot < NUMBERS ? "" : r->label[slot - NUMBERS];
+    int k = out->count++;
+    for (; k > 0 && (out->bits[k - 1] > bits ||
+                     (out->bits[k - 1] == bits &&
+                      strcmp(out->label[k - 1], label) > 0)); k--) {
+        out->bits[k] = out->bits[k - 1];
+        memcpy(out->label[k], out->label[k - 1], GM_LABEL);
+    }
+    out->bits[k] = bits;
+    strcpy(out->label[k], label);
+}
+
+/* The recipe's bits and labels: those of --bits, or all of the file. */
+static void choose_bits(gm_arena *arena, const reading *r, const char *bits,
+                        long group, gm_recipe *out) {
+    gm_recipe picked = {0};
     *out = (gm_recipe){.group = group, .damping = GM_DAMPING};
-    for (int b = 1; b < SLOTS; b++)
-        if (file_has(r, b)) out->bits[out->count++] = b;
+    if (bits) pick(arena, r, bits, group, &picked);
+    for (int k = 0; k < picked.count; k++)
+        insert(r, slot_in(r, &picked, k), out);
+    for (long slot = 1; !bits && slot < SLOTS; slot++) {
+        if (!file_has(r, slot)) continue;
+        if (out->count == GM_MAX_CANDIDATES)
+            gm_bad(r->path, "expected at most %d candidates, found more; "
+                   "--bits picks among them", GM_MAX_CANDIDATES);
+        insert(r, slot, out);
+    }
     if (out->count == 0)
         gm_bad(r->path, "expected tensors such as %s, found none", example);
 }
@@ -151,15 +240,17 @@ static int64_t choose(const reading *r, const gm_recipe *recipe, long m,
     int64_t largest = -1;
     for (int k = 0; k < recipe->count; k++) {
         const int b = recipe->bits[k];
-        const long i = m * recipe->count + k;
-        const bool stored = b >= 16 && !file_has(r, b);
+        const long i = m * recipe->count + k, slot = slot_in(r, recipe, k);
+        const bool stored = b >= 16 && !file_has(r, slot);
         if (stored && (int)gm_dtype_bytes(w->dtype) * 8 != b)
             gm_fail(GM_EUSAGE, "--bits: %d stands for the weight as stored "
                     "where %s has none, but %s is %s in %s", b, r->path,
                     w->name, gm_dtype_name(w->dtype), w->path);
-        e->tensor[i] = stored ? w : r->of[m * SLOTS + b];
+        e->tensor[i] = stored ? w : r->of[m * SLOTS + slot];
         e->allowed[i] = e->tensor[i] != NULL;
-        e->bytes[i] = r->bytes[m * SLOTS + b];
+        e->bytes[i] = r->bytes[m * SLOTS + slot];
+        e->stored[i] = 8 * (double)e->bytes[i] /
+                       (double)(w->shape[0] * w->shape[1]);
         if (e->allowed[i] && e->bytes[i] < 0)
             e->bytes[i] = gm_packed_bytes(w->shape[0], w->shape[1], b,
                                           recipe->group);
@@ -169,6 +260,16 @@ static int64_t choose(const reading *r, const gm_recipe *recipe, long m,
         gm_bad(r->path, "module %.*s: expected at least one tensor %.*s.bK, "
                "found none", stem, w->name, stem, w->name);
     return largest;
+}
+
+/* Metadata overhead_bytes: of the tool's file beside the modules. */
+static void read_overhead(const reading *r, gm_external *e) {
+    const gm_json *v = gm_json_get(r->tensors.metadata, "overhead_bytes");
+    long value = -1;
+    if (v && !gm_is_long(v->string, 0, 1L << 53, &value))
+        gm_bad(r->path, "metadata \"overhead_bytes\": expected a whole number "
+               "from 0 to 2^53, found \"%s\"", v->string);
+    e->overhead = value;
 }
 
 /* Of the tensors and of what each candidate is taken to weigh. */
@@ -194,19 +295,22 @@ void gm_external_open(gm_arena *arena, const gm_model *model,
     const size_t slots = (size_t)(r.M * SLOTS);
     const int64_t most = INT64_C(1) << 53;  /* 64 bits hold 8 to the byte */
     int64_t total = 0;
+    bool labelled = false;
     r.of = gm_alloc(arena, slots, sizeof *r.of);
     r.bytes = gm_alloc(arena, slots, sizeof *r.bytes);
     for (size_t i = 0; i < slots; i++) r.bytes[i] = -1;
     open_all(arena, path, &r.tensors);
     read_tensors(&r);
     read_bytes(&r);
-    choose_bits(&r, bits, group, out);
+    choose_bits(arena, &r, bits, group, out);
     const size_t cells = (size_t)(r.M * out->count);
     gm_external *e = gm_alloc(arena, 1, sizeof *e);
     *e = (gm_external){.tensors = r.tensors,
                        .tensor = gm_alloc(arena, cells, sizeof *e->tensor),
                        .allowed = gm_alloc(arena, cells, sizeof *e->allowed),
-                       .bytes = gm_alloc(arena, cells, sizeof *e->bytes)};
+                       .bytes = gm_alloc(arena, cells, sizeof *e->bytes),
+                       .stored = gm_alloc(arena, cells, sizeof *e->stored)};
+    read_overhead(&r, e);
     out->quantizer = GM_EXTERNAL;
     out->external = e;
     for (long m = 0; m < r.M; m++) {
@@ -216,5 +320,70 @@ void gm_external_open(gm_arena *arena, const gm_model *model,
                    "all, found more with module %ld of %ld", m + 1, r.M);
         total += largest;
     }
+    for (int k = 0; k < out->count; k++)
+        labelled = labelled || *out->label[k];
+    if (!labelled) e->stored = NULL;
     hash_of(&r, (long)cells, e);
+}
+
+/* Which of columns a and b of [M, K] comes first: the first module where they
+   differ has fewer bytes, or smaller weights as memcmp sees them; -, 0, +. */
+static int order_of(gm_arena *arena, const gm_external *e, long M, int K, int a,
+                    int b) {
+    enum { N = 4096 };
+    gm_mark mark = gm_arena_mark(arena);
+    gm_real *x = gm_alloc(arena, N, sizeof *x);
+    gm_real *y = gm_alloc(arena, N, sizeof *y);
+    int order = 0;
+    for (long m = 0; m < M && !order; m++) {
+        const gm_tensor *s = e->tensor[m * K + a], *t = e->tensor[m * K + b];
+        const int64_t d = e->bytes[m * K + a] - e->bytes[m * K + b];
+        order = (d > 0) - (d < 0);
+        if (order || !s || !t) continue;
+        const long n = (long)(s->shape[0] * s->shape[1]);
+        for (long i = 0, some; i < n && !order; i += some) {
+            some = gm_min(N, n - i);
+            gm_tensor_read(s, i, some, x);
+            gm_tensor_read(t, i, some, y);
+            order = memcmp(x, y, (size_t)some * sizeof *x);
+        }
+    }
+    gm_arena_rewind(arena, mark);
+    return order;
+}
+
+void gm_external_order(gm_arena *arena, const gm_candidates *c,
+                       gm_candidates *out) {
+    const gm_external *e = c->recipe.external;
+    const long M = c->model->config.layers * GM_LINEARS;
+    const int K = c->recipe.count;
+    const size_t cells = (size_t)(M * K);
+    int at[GM_MAX_CANDIDATES];
+    *out = *c;
+    if (!e || !e->stored) return;
+    for (int k = 0; k < K; k++) {
+        int j = k;
+        for (; j > 0 && order_of(arena, e, M, K, at[j - 1], k) > 0; j--)
+            at[j] = at[j - 1];
+        at[j] = k;
+    }
+    gm_external *o = gm_alloc(arena, 1, sizeof *o);
+    bool *allowed = gm_alloc(arena, cells, sizeof *allowed);
+    *o = *e;
+    o->tensor = gm_alloc(arena, cells, sizeof *o->tensor);
+    o->bytes = gm_alloc(arena, cells, sizeof *o->bytes);
+    o->stored = gm_alloc(arena, cells, sizeof *o->stored);
+    for (long i = 0; i < M * K; i++) {
+        const long from = i / K * K + at[i % K];
+        o->tensor[i] = e->tensor[from];
+        o->bytes[i] = e->bytes[from];
+        o->stored[i] = e->stored[from];
+        allowed[i] = gm_allowed(c, from / K, (int)(from % K));
+    }
+    for (int k = 0; k < K; k++) {
+        out->recipe.bits[k] = c->recipe.bits[at[k]];
+        memcpy(out->recipe.label[k], c->recipe.label[at[k]], GM_LABEL);
+    }
+    out->recipe.external = o;
+    out->allowed = o->allowed = allowed;
 }

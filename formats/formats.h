@@ -13,11 +13,14 @@ static inline bool gm_is_bits(long b) {
 }
 /* "2,3,4" and a group into a recipe of RTN; and its bits back. */
 void gm_recipe_parse(const char *bits, long group, gm_recipe *out);
-void gm_recipe_bits(const gm_recipe *recipe, char text[64]);
+void gm_recipe_bits(const gm_recipe *recipe, char text[GM_RECIPE_TEXT]);
+/* "2,q4_0,q8_0" of external candidates: a label's bits are 0, its file says
+   them. */
+void gm_recipe_labels(const char *list, long group, gm_recipe *out);
 /* "rtn bits=2,3,4 group=128", "gptq bits=2,3 group=64 hessian=token", and back;
    then, where they are not the default, act-order, damping=0.02, scales=mse,
    symmetric, sequential, in this order. */
-void gm_recipe_text(const gm_recipe *recipe, char text[128]);
+void gm_recipe_text(const gm_recipe *recipe, char text[GM_RECIPE_TEXT]);
 void gm_recipe_read(const char *text, gm_recipe *out);
 
 /* Symmetric candidates of 1 bit are refused. */
@@ -42,13 +45,18 @@ void gm_candidates_close(gm_candidates *candidates);
 /* -------------------------------------------------------------- external.c
    Candidates that another tool made, dequantized, in one safetensors file:
    NAME.bK [out, in] of F32, F16, BF16 or F64, NAME = a weight's name without
-   ".weight", K = code bits; metadata NAME.bK.bytes = its stored bytes. */
+   ".weight", K = code bits; metadata NAME.bK.bytes = its stored bytes.  Or
+   NAME.LABEL with metadata LABEL.bits and NAME.LABEL.bytes; overhead_bytes. */
 
 /* Reads and checks the whole file.  bits: which of its candidates to offer,
    NULL: all; 16 (32) there and not in the file: the weight as stored. */
 void gm_external_open(gm_arena *arena, const gm_model *model,
                       const char *path, const char *bits, long group,
                       gm_recipe *out);
+/* The same in an order that labels have no part in, where there are any: what
+   learning rounds, it rounds alike whatever they are called. */
+void gm_external_order(gm_arena *arena, const gm_candidates *candidates,
+                       gm_candidates *out);
 
 /* --------------------------------------------------------------- layouts.c
    How other runtimes store a quantized model: mlx, compressed-tensors, gptq. */

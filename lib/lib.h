@@ -641,7 +641,14 @@ void gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out);
 /* Shortest decimal that reads back as exactly x. */
 void gm_double_text(double x, char text[32]);
 
-enum { GM_MAX_CANDIDATES = 16, GM_MAX_GROUP = 512 };
+enum { GM_MAX_CANDIDATES = 16, GM_MAX_GROUP = 512, GM_LABEL = 24,
+       GM_RECIPE_TEXT = 512 };
+
+/* Tables call a candidate by its bits, "3", or by another tool's label, "q4_0":
+   at most 23 of a-z 0-9 _, a letter first, but not b and a number. */
+bool gm_is_label(const char *text, size_t length);
+/* "3 bits", or "q4_0"; label "": none. */
+gm_shown gm_called(int bits, const char *label);
 
 /* Stored bytes; their sum is s_mk.  bits >= 16: all in `codes`. */
 typedef struct { int64_t codes, scales, zeros; } gm_parts;
@@ -660,14 +667,15 @@ typedef struct {
 } gm_anchor;
 
 /* One line a module; columns: module out in weights, then for each candidate
-   of b bits "b.bytes b.score b.stderr" ("-": the module lacks it / unknown),
-   and "b.score@TEXT" of each anchor. */
+   called b "b.bytes b.score b.stderr" ("-": the module lacks it / unknown),
+   and "b.score@TEXT" of each anchor; key label_bits: "q4_0=4 q8_0=8". */
 typedef struct {
     const char *path;
     gm_keys keys;
     long M;
     int K;
-    int bits[GM_MAX_CANDIDATES];        /* b_k, ascending                    */
+    int bits[GM_MAX_CANDIDATES];        /* b_k, ascending; then by label     */
+    char label[GM_MAX_CANDIDATES][GM_LABEL];    /* "3", "q4_0"               */
     const char **name;                  /* [M]                               */
     int64_t *out, *in, *weights;        /* [M]; n_m = weights                */
     int64_t *bytes;                     /* [M, K] s_mk; -1: not a candidate  */
@@ -678,9 +686,12 @@ typedef struct {
     gm_anchor *anchor;                  /* [anchors] ascending               */
 } gm_scores;
 
-/* Empty, to fill; bytes, score, error, ... zeroed, keys: format. */
+/* Empty, to fill; called by bits, bytes, score, error, ... zeroed, keys:
+   format.  Then in order, whatever that of its candidates was. */
 void gm_scores_new(gm_arena *arena, long M, int K, const int *bits,
                    gm_scores *out);
+void gm_scores_sort(gm_arena *arena, gm_scores *scores);
+bool gm_labelled(const gm_scores *scores);      /* some candidate is */
 void gm_scores_write(gm_arena *arena, const char *path, const gm_scores *s);
 void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out);
 
@@ -697,6 +708,7 @@ typedef struct {
     const char **name;
     int *bits;
     int64_t *bytes;                     /* -1: the file does not say         */
+    const char **label;                 /* NULL, or "-", "q4_0"              */
     const char **allowed, **fused;      /* NULL, or "2,3,4"; "-" or a group  */
     const long *line;                   /* of each row in the file, or NULL  */
     const char *other;                  /* a column that is none of these    */

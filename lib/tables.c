@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define MOST (INT64_C(1) << 53)     /* of sums: exact as a double, too */
 
@@ -17,6 +18,27 @@ void gm_double_text(double x, char text[32]) {
         snprintf(text, 32, "%.*g", digits, x);
         if (strtod(text, NULL) == x) return;
     }
+}
+
+bool gm_is_label(const char *text, size_t n) {
+    const char *const all = "abcdefghijklmnopqrstuvwxyz0123456789_";
+    return n > 0 && n < GM_LABEL && *text >= 'a' && *text <= 'z' &&
+           strspn(text, all) >= n &&
+           !(*text == 'b' && n > 1 && strspn(text + 1, all + 26) >= n - 1 &&
+             !memchr(text, '_', n));
+}
+
+bool gm_labelled(const gm_scores *s) {
+    int k = 0;
+    while (k < s->K && s->label[k][0] < 'a') k++;
+    return k < s->K;
+}
+
+gm_shown gm_called(int bits, const char *label) {
+    gm_shown out;
+    if (*label >= 'a') snprintf(out.text, sizeof out.text, "%s", label);
+    else snprintf(out.text, sizeof out.text, "%d bits", bits);
+    return out;
 }
 
 static void write_keys(gm_out *out, const gm_keys *keys) {
@@ -146,6 +168,8 @@ void gm_scores_new(gm_arena *arena, long M, int K, const int *bits,
     size_t m = (size_t)M, cells = m * (size_t)K;
     *out = (gm_scores){.path = "scores", .M = M, .K = K};
     memcpy(out->bits, bits, (size_t)K * sizeof *bits);
+    for (int k = 0; k < K; k++)
+        snprintf(out->label[k], GM_LABEL, "%d", bits[k]);
     out->name = gm_alloc(arena, m, sizeof *out->name);
     out->out = gm_alloc(arena, m, sizeof *out->out);
     out->in = gm_alloc(arena, m, sizeof *out->in);
@@ -154,6 +178,39 @@ void gm_scores_new(gm_arena *arena, long M, int K, const int *bits,
     out->score = gm_alloc(arena, cells, sizeof *out->score);
     out->error = gm_alloc(arena, cells, sizeof *out->error);
     gm_keys_set(arena, &out->keys, "format", "gamma-scores 1");
+}
+
+/* Columns of `at` in each row of x [M, K]; both types are of 8 bytes. */
+static void permute(gm_arena *arena, long M, int K, const int *at, void *x) {
+    int64_t *row = x, *was = gm_alloc(arena, (size_t)K, sizeof *was);
+    for (long m = 0; m < M; m++, row += K) {
+        memcpy(was, row, (size_t)K * sizeof *was);
+        for (int k = 0; k < K; k++) row[k] = was[at[k]];
+    }
+}
+
+void gm_scores_sort(gm_arena *arena, gm_scores *s) {
+    const gm_scores was = *s;
+    int at[GM_MAX_CANDIDATES];
+    for (int k = 0; k < s->K; k++) {            /* insertion, stable */
+        int j = k;
+        for (; j > 0; j--) {
+            const int d = was.bits[at[j - 1]] - was.bits[k];
+            if (d < 0 || (!d && strcmp(was.label[at[j - 1]],
+                                       was.label[k]) <= 0)) break;
+            at[j] = at[j - 1];
+        }
+        at[j] = k;
+    }
+    for (int k = 0; k < s->K; k++) {
+        s->bits[k] = was.bits[at[k]];
+        memcpy(s->label[k], was.label[at[k]], GM_LABEL);
+    }
+    permute(arena, s->M, s->K, at, s->bytes);
+    permute(arena, s->M, s->K, at, s->score);
+    permute(arena, s->M, s->K, at, s->error);
+    for (int a = 0; a < s->anchors; a++)
+        permute(arena, s->M, s->K, at, s->anchor[a].score);
 }
 
 static void write_scores_row(gm_out *out, const gm_scores *s, long m) {
@@ -192,14 +249,20 @@ void gm_scores_write(gm_arena *arena, const char *path,
                          x->at[GM_EBITS], x->at[GM_BYTES]);
     }
     if (*list) gm_keys_set(arena, &keys, "anchors", "%s", list);
+    list = "";
+    for (int k = 0; k < scores->K; k++)
+        if (scores->label[k][0] >= 'a')
+            list = gm_format(arena, "%s%s%s=%d", list, *list ? " " : "",
+                             scores->label[k], scores->bits[k]);
+    if (*list) gm_keys_set(arena, &keys, "label_bits", "%s", list);
     gm_out_open(arena, path, &out);
     write_keys(&out, &keys);
     gm_out_print(&out, "module\tout\tin\tweights");
     for (int k = 0; k < scores->K; k++)
-        gm_out_print(&out, "\t%d.bytes\t%d.score\t%d.stderr",
-                     scores->bits[k], scores->bits[k], scores->bits[k]);
+        gm_out_print(&out, "\t%s.bytes\t%s.score\t%s.stderr",
+                     scores->label[k], scores->label[k], scores->label[k]);
     for (int i = 0; i < scores->anchors * scores->K; i++)
-        gm_out_print(&out, "\t%d.score@%s", scores->bits[i % scores->K],
+        gm_out_print(&out, "\t%s.score@%s", scores->label[i % scores->K],
                      scores->anchor[i / scores->K].text);
     gm_out_print(&out, "\n");
     for (long m = 0; m < scores->M; m++)
@@ -207,9 +270,52 @@ void gm_scores_write(gm_arena *arena, const char *path,
     gm_out_commit(&out);
 }
 
-/* Candidates are the columns "b.bytes" or "b.score", in ascending b.  Their
-   number. */
-static int find_candidates(const gm_table *table, int *bits) {
+static long candidate_column(const gm_table *table, const char *label,
+                             const char *what) {
+    char name[GM_LABEL + 16];
+    snprintf(name, sizeof name, "%.*s.%s", GM_LABEL - 1, label, what);
+    return gm_table_column(table, name);
+}
+
+/* "q4_0=4 q8_0=8" behind the K candidates that there are.  Columns of a label
+   that is none of these would be lost without a word. */
+static int find_labels(gm_arena *arena, const gm_table *table, int K, int *bits,
+                       char (*label)[GM_LABEL]) {
+    const char *given = gm_table_key(table, "label_bits");
+    char *list = given ? gm_format(arena, "%s", given) : NULL;
+    for (char *item; (item = strsep(&list, " "));) {
+        const size_t n = strcspn(item, "=");
+        long b = 0;
+        bool good = K < GM_MAX_CANDIDATES && gm_is_label(item, n) && item[n] &&
+                    gm_is_long(item + n + 1, 1, 32, &b);
+        item[n] = 0;
+        for (int k = 0; k < K; k++) good = good && strcmp(label[k], item) != 0;
+        if (!good)
+            gm_bad(table->path, "label_bits: expected labels that differ and "
+                   "their bits, such as q4_0=4 q8_0=8, at most %d candidates, "
+                   "found \"%s\"", GM_MAX_CANDIDATES, given);
+        strcpy(label[K], item);
+        bits[K++] = (int)b;
+    }
+    for (long c = 0; c < table->columns; c++) {
+        const size_t n = strcspn(table->column[c], ".");
+        char name[GM_LABEL];
+        int k = 0;
+        if (strcmp(table->column[c] + n, ".score") != 0 ||
+            !gm_is_label(table->column[c], n)) continue;
+        snprintf(name, sizeof name, "%.*s", (int)n, table->column[c]);
+        while (k < K && strcmp(label[k], name) != 0) k++;
+        if (k == K && candidate_column(table, name, "bytes") >= 0)
+            gm_bad(table->path, "column %s.score: expected its code bits in a "
+                   "line \"# label_bits %s=4\", found none", name, name);
+    }
+    return K;
+}
+
+/* Candidates are the columns "b.bytes" or "b.score", in ascending b, and those
+   of labels.  Their number. */
+static int find_candidates(gm_arena *arena, const gm_table *table, int *bits,
+                           char (*label)[GM_LABEL]) {
     bool there[33] = {false};
     int K = 0;
     for (long c = 0; c < table->columns; c++) {
@@ -224,10 +330,11 @@ static int find_candidates(const gm_table *table, int *bits) {
                    "most %d candidates", table->column[c], GM_MAX_CANDIDATES);
         there[b] = true;
     }
+    for (int b = 1, k = 0; b <= 32; b++)
+        if (there[b]) snprintf(label[k], GM_LABEL, "%d", bits[k] = b), k++;
+    K = find_labels(arena, table, K, bits, label);
     if (K == 0)
         gm_bad(table->path, "no column \"b.score\" for any number of bits b");
-    for (int b = 1; b <= 32; b++)
-        if (there[b]) *bits++ = b;
     return K;
 }
 
@@ -250,13 +357,6 @@ int64_t gm_packed_bytes(long out, long in, int bits, long group) {
 
 /* Where a table has what it says of candidates, or -1. */
 struct columns { long bytes, score, error; };
-
-static long candidate_column(const gm_table *table, int bits,
-                             const char *what) {
-    char name[32];
-    snprintf(name, sizeof name, "%d.%s", bits, what);
-    return gm_table_column(table, name);
-}
 
 /* Candidate k of row m; "-" in its first column: the module lacks it.  Stored
    bytes that a file of another tool does not say are those of the packed
@@ -356,7 +456,7 @@ static void read_anchors(gm_arena *arena, const gm_table *table, gm_scores *s) {
         x->score = gm_alloc(arena, (size_t)(s->M * s->K), sizeof *x->score);
         for (int k = 0; k < s->K; k++) {
             const long column = need_column(table, gm_format(arena,
-                "%d.score@%s", s->bits[k], x->text));
+                "%s.score@%s", s->label[k], x->text));
             for (long m = 0; m < s->M; m++)
                 if (s->bytes[m * s->K + k] >= 0)
                     x->score[m * s->K + k] = cell_real(
@@ -368,27 +468,32 @@ static void read_anchors(gm_arena *arena, const gm_table *table, gm_scores *s) {
 void gm_scores_read(gm_arena *arena, const char *path, gm_scores *out) {
     gm_table table;
     int bits[GM_MAX_CANDIDATES];
+    char label[GM_MAX_CANDIDATES][GM_LABEL];
     struct columns columns[GM_MAX_CANDIDATES];
     read_table(arena, path, "gamma-scores 1", &table);
-    const int K = find_candidates(&table, bits);
+    const int K = find_candidates(arena, &table, bits, label);
     const char **name = gm_table_modules(arena, &table);
     bool shaped = gm_table_column(&table, "out") >= 0 &&
                   gm_table_column(&table, "in") >= 0;
     if (!shaped) need_column(&table, "weights");
     for (int k = 0; k < K; k++) {
         columns[k] = (struct columns){
-            candidate_column(&table, bits[k], "bytes"),
-            candidate_column(&table, bits[k], "score"),
-            candidate_column(&table, bits[k], "stderr")};
-        if (columns[k].score < 0)
-            gm_bad(path, "no column \"%d.score\"", bits[k]);
+            candidate_column(&table, label[k], "bytes"),
+            candidate_column(&table, label[k], "score"),
+            candidate_column(&table, label[k], "stderr")};
+        const bool bare = *label[k] >= 'a' && columns[k].bytes < 0;
+        if (columns[k].score < 0 || bare)
+            gm_bad(path, "no column \"%s.%s\"", label[k],
+                   bare ? "bytes" : "score");
     }
     gm_scores_new(arena, table.rows, K, bits, out);
+    memcpy(out->label, label, (size_t)K * sizeof *label);
     out->path = table.path;
     out->name = name;
     out->keys = table.keys;
     read_modules(&table, columns, out);
     read_anchors(arena, &table, out);
+    gm_scores_sort(arena, out);
     /* where neither bytes nor shapes are given, a key says so */
     if (!shaped && columns[0].bytes < 0)
         gm_keys_set(arena, &out->keys, "sizes", "codes");
@@ -439,12 +544,14 @@ void gm_allocation_write(gm_arena *arena, const char *path,
     gm_out out;
     gm_out_open(arena, path, &out);
     write_keys(&out, &a->keys);
-    gm_out_print(&out, "module\tbits\tbytes%s%s\n",
+    gm_out_print(&out, "module\tbits\tbytes%s%s%s\n",
+                 a->label ? "\tlabel" : "",
                  a->allowed ? "\tallowed" : "", a->fused ? "\tfused" : "");
     for (long m = 0; m < a->M; m++) {
         gm_out_print(&out, "%s\t%d", a->name[m], a->bits[m]);
         if (a->bytes[m] < 0) gm_out_print(&out, "\t-");
         else gm_out_print(&out, "\t%" PRId64, a->bytes[m]);
+        if (a->label) gm_out_print(&out, "\t%s", a->label[m]);
         if (a->allowed) gm_out_print(&out, "\t%s", a->allowed[m]);
         if (a->fused) gm_out_print(&out, "\t%s", a->fused[m]);
         gm_out_print(&out, "\n");
@@ -461,15 +568,17 @@ void gm_allocation_read(gm_arena *arena, const char *path, gm_allocation *out) {
     const bool module = gm_table_column(&table, "module") >= 0;
     const long bits = need_column(&table, "bits");
     const long bytes = gm_table_column(&table, "bytes");
+    const long label = gm_table_column(&table, "label");
     const long allowed = gm_table_column(&table, "allowed");
     const long fused = gm_table_column(&table, "fused");
     const size_t n = (size_t)table.rows;
     for (long i = 0; i < table.columns; i++)
-        if (i != bits && i != bytes && i != allowed && i != fused &&
-            strcmp(table.column[i], module ? "module" : "name") != 0)
+        if (i != bits && i != bytes && i != label && i != allowed &&
+            i != fused && strcmp(table.column[i], module ? "module" : "name") != 0)
             out->other = table.column[i];
     out->bits = gm_alloc(arena, n, sizeof *out->bits);
     out->bytes = gm_alloc(arena, n, sizeof *out->bytes);
+    out->label = text_column(arena, &table, label);
     out->allowed = text_column(arena, &table, allowed);
     out->fused = text_column(arena, &table, fused);
     for (long m = 0; m < out->M; m++) {
@@ -488,25 +597,45 @@ static gm_shown line_of(const gm_allocation *a, long row) {
     return text;
 }
 
-/* The candidate of scores' module m with the bits of row `from`. */
+/* Module m's candidate of these bits; of this label, "-": none, in any case, as
+   spreadsheets write TRUE; or, label NULL, whichever there is.  Else -1. */
+static int find_candidate(const gm_scores *s, long m, int bits,
+                          const char *label, int from) {
+    char number[16];
+    snprintf(number, sizeof number, "%d", bits);
+    if (label && strcmp(label, "-") == 0) label = number;
+    for (int k = from; k < s->K; k++)
+        if (s->bits[k] == bits && s->bytes[m * s->K + k] >= 0 &&
+            (!label || strcasecmp(s->label[k], label) == 0))
+            return k;
+    return -1;
+}
+
+/* The candidate of scores' module m with the bits and label of row `from`. */
 static int match_bits(const gm_allocation *a, const gm_scores *s, long from,
-                      long m) {
+                      long m, const char *label) {
     const char *sizes = gm_keys_get(&a->keys, "sizes");
     const char *theirs = gm_keys_get(&s->keys, "sizes");
-    int k = 0;
-    while (k < s->K && (s->bits[k] != a->bits[from] ||
-                        s->bytes[m * s->K + k] < 0))
-        k++;
-    if (k == s->K)
-        gm_bad(a->path, "%smodule %s: %s has no candidate of %d bits for it",
-               line_of(a, from).text, s->name[m], s->path, a->bits[from]);
+    const int k = find_candidate(s, m, a->bits[from], label, 0);
+    const int other = label || k < 0 ? -1 :
+                      find_candidate(s, m, a->bits[from], NULL, k + 1);
+    const bool named = label && strcmp(label, "-") != 0;
+    if (k < 0)
+        gm_bad(a->path, "%smodule %s: %s has no candidate %s%sof %d bits for "
+               "it", line_of(a, from).text, s->name[m], s->path,
+               named ? label : "", named ? " " : "", a->bits[from]);
+    if (other >= 0)
+        gm_bad(a->path, "%smodule %s: %s has %s and %s of %d bits for it: "
+               "expected a column label", line_of(a, from).text, s->name[m],
+               s->path, s->label[k], s->label[other], a->bits[from]);
     const int64_t bytes = s->bytes[m * s->K + k];
     if (a->bytes[from] >= 0 && a->bytes[from] != bytes &&
         !(sizes && (strcmp(sizes, "codes") == 0 || !theirs ||
                     strcmp(sizes, theirs) != 0)))
-        gm_bad(a->path, "%smodule %s at %d bits: %" PRId64 " bytes, but %s "
-               "says %" PRId64, line_of(a, from).text, s->name[m], a->bits[from],
-               a->bytes[from], s->path, bytes);
+        gm_bad(a->path, "%smodule %s at %s: %" PRId64 " bytes, but %s says %"
+               PRId64, line_of(a, from).text, s->name[m],
+               gm_called(s->bits[k], s->label[k]).text, a->bytes[from],
+               s->path, bytes);
     return k;
 }
 
@@ -525,7 +654,8 @@ void gm_allocation_match(const gm_allocation *a, const gm_scores *scores,
         if (order > 0)
             gm_bad(a->path, "module %s of %s is missing", y[i].name,
                    scores->path);
-        choice[y[i].at] = match_bits(a, scores, x[i].at, y[i].at);
+        choice[y[i].at] = match_bits(a, scores, x[i].at, y[i].at,
+                                     a->label ? a->label[x[i].at] : NULL);
     }
     gm_arena_free(&arena);
 }

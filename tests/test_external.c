@@ -294,7 +294,8 @@ static void bad_files(void) {
             Q ".b9\": expected bits 1 to 8, 16 or 32, found 9");
     refused("name", PLAN(.rename = Q ".b2", .to = Q ".b2x"), NULL, ": tensor \""
             Q ".b2x\": expected a module's name and bits such as " Q ".b3, "
-            "found no .b and number at its end");
+            "found no .b and number at its end and no metadata \"b2x.bits\" "
+            "of a label");
     refused("zero", PLAN(.rename = Q ".b2", .to = Q ".b02"), NULL, ": tensor \""
             Q ".b02\": expected a module's name and bits such as " Q ".b3, "
             "found no .b and number at its end");

@@ -163,8 +163,8 @@ static void relaxation_equals_torch(gm_relaxation relaxation,
     gm_fit_options o = golden_options;
     o.relaxation = relaxation, o.norm = norm, o.steps = 2, o.seed = 5;
     o.tau_last = gm_sampled(relaxation) ? 0.4 : 0, o.first_weight = 3;
-    snprintf(of, sizeof of, "%s.%s", gm_relaxation_name(relaxation),
-             gm_loss_norm_name(norm));
+    snprintf(of, sizeof of, "%s.%s", gm_relaxation_name[relaxation],
+             gm_loss_norm_name[norm]);
     fixture_begin(&f, "llama", &o);
     for (int step = 0; step < 2; step++) {
         CHECK(STATUS(gm_fit_step(&f.fit)) == GM_OK, "%s", err.text);
@@ -429,7 +429,7 @@ static void resume_is_identical(gm_relaxation relaxation, gm_loss_norm norm) {
     run_five(&whole, relaxation, norm, false);
     run_five(&resumed, relaxation, norm, true);
     CHECK(same_bits(&whole.fit, &resumed.fit), "%s, %s: a resumed run departs",
-          gm_relaxation_name(relaxation), gm_loss_norm_name(norm));
+          gm_relaxation_name[relaxation], gm_loss_norm_name[norm]);
     /* killed after the last step: what scores.tsv says of it is in the state */
     static const char path[] = "build/test/gamma-work/state";
     gm_fit *a = &whole.fit, *b = &resumed.fit;

@@ -104,7 +104,7 @@ static void gradient_is_right(const char *dir, gm_relaxation relaxation,
         worst = fmax(worst, fabs((4 * d[1] - d[0]) / 3 - exact[i]) / size);
     }
     printf("%s: %s, %s, first %g%s: dJ/dtheta worst relative error %.2e\n", dir,
-           gm_relaxation_name(relaxation), gm_loss_norm_name(norm), first,
+           gm_relaxation_name[relaxation], gm_loss_norm_name[norm], first,
            masked ? ", masked" : "", worst);
     CHECK(worst < 1e-7, "%s: %.3g", dir, worst);
     gm_candidates_close(&f.candidates);

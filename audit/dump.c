@@ -103,7 +103,9 @@ static void candidate(dump *d, long l, int j, int k) {
     gm_mark mark = gm_arena_mark(d->arena);
     const char *name = gm_linear_name(d->arena, l, j);
     gm_linear_shape(&c->model->config, j, &out, &in);
-    name = gm_format(d->arena, "candidates.%s.b%d", name, b);
+    name = gm_format(d->arena, *c->recipe.label[k] ? "candidates.%s.%s"
+                     : "candidates.%s.b%s", name, *c->recipe.label[k]
+                     ? c->recipe.label[k] : gm_format(d->arena, "%d", b));
     if (!gm_allowed(c, l * GM_LINEARS + j, k) || (d->place && !any(d, name)))
         return;
     const long groups = (in + c->recipe.group - 1) / c->recipe.group;

@@ -32,8 +32,8 @@ enum { ROWS = GM_MAX_ROWS + 1, FINEST = 40 };   /* multipliers: n / 2^40 */
 /* -------------------------------------------------------------- the program */
 
 /* "x_MODULE_BITS": what is no letter, digit, point or underscore becomes ~ and
-   two hexadecimal digits.  The last _ ends the module, so no two are the same;
-   names too long for some readers of LP are x_~~NUMBER_BITS. */
+   two hexadecimal digits.  The last _ ends the module (q4_0 is q4.0), so no two
+   are the same; names too long for some readers of LP are x_~~NUMBER_BITS. */
 static const char *spelled(gm_arena *arena, const gm_mckp *p, long m) {
     const char *name = p->scores->name[m];
     char *out = gm_alloc(arena, 3 * strlen(name) + 1, 1), *to = out;
@@ -100,9 +100,11 @@ void gm_program_build(gm_arena *arena, const gm_mckp *p, gm_program *q) {
     for (long i = 0; i < M * K; i++) {
         q->variable[i] = p->scores->bytes[i] < 0 ? -1 : q->variables;
         if (p->scores->bytes[i] < 0) continue;
-        q->name[q->variables] =
-            gm_format(arena, "x_%s_%d", spelled(arena, p, i / K),
-                      p->scores->bits[i % K]);
+        char *name = gm_format(arena, "x_%s_%s", spelled(arena, p, i / K),
+                               p->scores->label[i % K]);
+        char *label = name + strlen(name) - strlen(p->scores->label[i % K]);
+        while ((label = strchr(label, '_'))) *label = '.';
+        q->name[q->variables] = name;
         q->cost[q->variables++] = p->score[i];
     }
     for (long v = 0; v < q->variables; v++)

@@ -110,8 +110,11 @@ static double block_error(gm_objective *o, long l, const int *choice) {
 
 /* The weight as stored has no error, and needs no pass. */
 static bool measured(const gm_objective *o, long m, int k) {
-    return gm_allowed(o->candidates, m, k) &&
-           o->candidates->recipe.bits[k] < 16;
+    const gm_candidates *c = o->candidates;
+    const long l = m / GM_LINEARS;
+    const int j = (int)(m % GM_LINEARS);
+    return gm_allowed(c, m, k) &&
+           gm_candidate_tensor(c, l, j, k) != gm_linear_tensor(c->model, l, j);
 }
 
 void gm_objective_separable(gm_objective *o, double *S) {

@@ -140,11 +140,12 @@ static void learned(const gm_rivals *r) {
     for (long i = 0; i < t->M * t->K; i++) {
         long m = i / t->K, k = i % t->K;
         if (strcmp(s->name[m], t->name[m]) == 0 && s->bits[k] == t->bits[k] &&
-            s->bytes[i] == t->bytes[i])
+            strcmp(s->label[k], t->label[k]) == 0 && s->bytes[i] == t->bytes[i])
             continue;
-        gm_bad(s->path, "expected %s at %d bits: %ld bytes, found %s at %d "
-               "bits: %ld bytes", t->name[m], t->bits[k], (long)t->bytes[i],
-               s->name[m], s->bits[k], (long)s->bytes[i]);
+        gm_bad(s->path, "expected %s at %s: %ld bytes, found %s at %s: %ld "
+               "bytes", t->name[m], gm_called(t->bits[k], t->label[k]).text,
+               (long)t->bytes[i], s->name[m],
+               gm_called(s->bits[k], s->label[k]).text, (long)s->bytes[i]);
     }
     solve(r, s, r->choice);
 }

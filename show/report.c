@@ -280,16 +280,20 @@ static void write_maps(page *p) {
         if (!asked) asked = gm_keys_get(keys, "asked");
         int *shade = gm_alloc(p->arena, (size_t)a->M, sizeof *shade);
         const char **text = gm_alloc(p->arena, (size_t)a->M, sizeof *text);
+        const char **said = gm_alloc(p->arena, (size_t)a->M, sizeof *said);
         for (long m = 0; m < a->M; m++) {
             shade[m] = most > least ? 1 + 7 * (a->bits[m] - least) /
                                           (most - least) : 4;
-            text[m] = gm_format(p->arena, "%d", a->bits[m]);
+            said[m] = text[m] = gm_format(p->arena, "%d", a->bits[m]);
+            if (a->label && strcmp(a->label[m], "-") != 0)
+                said[m] = gm_format(p->arena, "%s, %d", a->label[m],
+                                    a->bits[m]);
         }
         const gm_map map = {
             gm_format(p->arena, "Bits of each module%s%s %s", asked && in ? ": "
                       : "", asked && in ? asked : "", asked && in ? in : ""),
             gm_format(p->arena, "%s, %s", p->model, a->path), "bits", a->M,
-            a->name, shade, text, text};
+            a->name, shade, text, said};
         figure(p, gm_format(p->arena, "bits-%ld", i + 1), gm_map_svg, &map);
     }
     if (p->methods)
@@ -330,8 +334,9 @@ static void write_sensitivities(page *p) {
     for (int k = 0; k < s->K; k++) {
         int *shade = gm_alloc(p->arena, (size_t)s->M, sizeof *shade), any = 0;
         const char **value = gm_alloc(p->arena, (size_t)s->M, sizeof *value);
+        const gm_shown called = gm_called(s->bits[k], s->label[k]);
         const long c = gm_table_column(&p->scored, gm_format(
-            p->arena, "%d.score", s->bits[k]));
+            p->arena, "%s.score", s->label[k]));
         for (long m = 0; m < s->M; m++) {
             const double u = s->score[m * s->K + k];
             shade[m] = s->bytes[m * s->K + k] < 0 ? -1 : !(u > 0) ? 0 : 1 +
@@ -340,13 +345,13 @@ static void write_sensitivities(page *p) {
             any = any || shade[m] > 0;
         }
         const gm_map map = {
-            gm_format(p->arena, "Score of each module at %d bits", s->bits[k]),
+            gm_format(p->arena, "Score of each module at %s", called.text),
             gm_format(p->arena, "%s; 1 to 8: %.3g to %.3g", p->model, least,
                       most),
-            gm_format(p->arena, "at %d bits", s->bits[k]), s->M, s->name, shade,
+            gm_format(p->arena, "at %s", called.text), s->M, s->name, shade,
             NULL, value};
         if (any)
-            figure(p, gm_format(p->arena, "scores-%d", s->bits[k]), gm_map_svg,
+            figure(p, gm_format(p->arena, "scores-%s", s->label[k]), gm_map_svg,
                    &map);
     }
     fold_table(p, &p->scored, "module,name,weights,*.score,*.stderr");

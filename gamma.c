@@ -45,8 +45,8 @@
 
    Every block sees the original model's input h_{l-1} (teacher forcing), so
    blocks are independent given lambda.  One step is one sweep that recomputes
-   the teacher's stream as it goes: memory is one block, not the model.  With
-   several processes each sweeps its own blocks (lib/ranks.c).
+   the teacher's stream as it goes: memory is one block, not the model, unless
+   `keep`.  With several processes each sweeps its own blocks (lib/ranks.c).
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "gamma.h"
 
@@ -273,16 +273,19 @@ static void sweep_alloc(gm_arena *arena, const gm_config *c,
     w->order = gm_alloc(arena, (size_t)o->sequences, sizeof *w->order);
     w->picked = gm_alloc(arena, (size_t)o->batch, sizeof *w->picked);
     w->tokens = gm_alloc(arena, R, sizeof *w->tokens);
+    w->known = gm_alloc(arena, (size_t)o->sequences, sizeof *w->known);
+    if (o->keep)
+        w->kept = gm_alloc(arena, (size_t)(c->layers * o->sequences * o->T),
+                           d * sizeof *w->kept);
 }
 
 /* E_l of what the student gave; its gradient in w->d_y. */
 static double block_loss(const gm_fit *fit) {
     const gm_sweep *w = fit->sweep;
     const gm_fit_options *o = &fit->options;
-    double first = o->first_weight == 0 ? 1 : o->first_weight;
-    return gm_loss_block(&(gm_loss){o->norm, first, w->R, o->T,
-                                    fit->candidates->model->config.d, w->h,
-                                    w->y, w->student, w->d_y, w->row_E});
+    return gm_loss_block(&(gm_loss){
+        o->norm, o->first_weight == 0 ? 1 : o->first_weight, w->R, o->T,
+        w->acts.config->d, w->h, w->y, w->student, w->d_y, w->row_E});
 }
 
 /* S_mk is the mean over the first steps, until each sequence was seen. */
@@ -311,6 +314,23 @@ static void measure_separable(gm_fit *fit, long l, const gm_offer *offers) {
     }
 }
 
+/* The teacher's h -> y in block l, or what it gave in an earlier step. */
+static void teach(gm_fit *fit, long l) {
+    gm_sweep *w = fit->sweep;
+    const gm_model *model = fit->candidates->model;
+    const long d = model->config.d, each = fit->options.T * d;
+    if (!w->taught) {
+        gm_block_forward(&w->acts, &w->block, w->h, w->y);
+        gm_states_check(model, l, "output", w->y, w->R, d);
+    }
+    for (long i = 0; i < fit->options.batch && fit->options.keep; i++) {
+        gm_real *y = w->y + i * each, *kept = w->kept +
+            (l * fit->options.sequences + w->picked[i]) * each;
+        memcpy(w->taught ? y : kept, w->taught ? kept : y,
+               (size_t)each * sizeof *y);
+    }
+}
+
 /* Block l: the teacher's h -> y; S_mk while they are measured; (3) W~; the
    student's h -> y~; (4) E_l; backward, dE/dW~; (5) g.  Leaves the teacher's y
    in w->h, the next block's input. */
@@ -321,8 +341,7 @@ static void sweep_block(gm_fit *fit, long l) {
     gm_offer offers[GM_LINEARS];
     gm_mark mark = gm_arena_mark(fit->arena);
     gm_block_load(model, l, &w->block);
-    gm_block_forward(&w->acts, &w->block, w->h, w->y);
-    gm_states_check(model, l, "output", w->y, w->R, c->d);
+    teach(fit, l);
     watch(fit, GM_TEACHER, l);
     for (int j = 0; j < GM_LINEARS; j++)
         offers[j] = gm_offer_read(fit->arena, fit->candidates, l, j);
@@ -352,22 +371,24 @@ static void sweep_begin(gm_fit *fit) {
     const gm_fit_options *o = &fit->options;
     const gm_model *model = fit->candidates->model;
     gm_sweep *w = fit->sweep;
-    const long d = model->config.d;
+    long d = model->config.d, known = 0;
     pick_sequences(o, fit->step, w->order, w->picked);
     for (long i = 0; i < o->batch; i++) {
+        known += w->known[w->picked[i]];
+        w->known[w->picked[i]] = o->keep;
         memcpy(w->tokens + i * o->T, fit->tokens + w->picked[i] * o->T,
                (size_t)o->T * sizeof *w->tokens);
         if (w->inputs)
             memcpy(w->h + i * o->T * d, w->inputs + w->picked[i] * o->T * d,
                    (size_t)(o->T * d) * sizeof *w->h);
     }
+    w->taught = known == o->batch;
     if (!w->inputs) gm_embed(model, w->tokens, w->R, w->h);
     watch(fit, GM_BEGIN, 0);
 }
 
 /* What overflowed in a block's mixture or its gradients. */
 static void check_sweep(const gm_fit *fit) {
-    const char *dir = fit->candidates->model->dir;
     const long each = GM_LINEARS * fit->K;
     for (long i = 0; i < fit->M * fit->K; i++) {
         double E = fit->block_E[i / each];
@@ -377,7 +398,7 @@ static void check_sweep(const gm_fit *fit) {
                          : !isfinite(fit->g[i]) ? "gradient"
                          : "separable error";
         gm_fail(GM_EINPUT, "%s: block %ld: the %s of step %ld is not finite",
-                dir, i / each, what, fit->step + 1);
+                fit->candidates->model->dir, i / each, what, fit->step + 1);
     }
 }
 
@@ -533,8 +554,7 @@ void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
                              sizeof **array[i]);
     if (options->relaxation != GM_HARD) fit->y = fit->p;
     if (!gm_sampled(options->relaxation)) fit->pi = fit->p;
-    fit->sweep = gm_alloc(arena, 1, sizeof *fit->sweep);
-    gm_sweep *w = fit->sweep;
+    gm_sweep *w = fit->sweep = gm_alloc(arena, 1, sizeof *w);
     sweep_alloc(arena, c, options, w);
     if (gm_rank() == 0) return;
     w->inputs = gm_alloc(arena, (size_t)(options->sequences * options->T),
@@ -562,9 +582,8 @@ static double joint_factor(const gm_fit *fit, long m, double n) {
         if (worst < 0 || S[i] > S[worst]) worst = i;
         if (best < 0 || S[i] < S[best]) best = i;
     }
-    const double apart = S[worst] - S[best];
-    const double ratio =
-        apart > 0 ? (loss[worst] - loss[best]) / n / apart : 1;
+    const double apart = S[worst] - S[best], ratio = apart > 0
+        ? (loss[worst] - loss[best]) / n / apart : 1;
     return fmin(fmax((1 + ratio) / 2, 0.5), 2);
 }
 

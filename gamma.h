@@ -57,9 +57,8 @@ void gm_block_forward(gm_acts *acts, const gm_block *block, const gm_real *h,
 extern const int gm_input_of[GM_LINEARS];
 void gm_block_inputs(gm_acts *acts, const gm_block *block, const gm_real *h,
                      int last_input);
-/* y of a block that differs in the weight of linear j alone from that of acts'
-   forward pass: the same numbers without what stands before it.  acts still
-   hold that pass for the next swap, not for backward. */
+/* y where linear j alone has another weight than in acts' forward pass, without
+   what stands before it; acts serve for further swaps, not for backward. */
 void gm_block_swapped(const gm_acts *acts, const gm_block *block, int j,
                       const gm_real *h, gm_real *y);
 /* Given d_y = dE/dy after a forward pass, ADDS dE/dW to what grad has (not
@@ -382,6 +381,7 @@ typedef struct {
     double tail;        /* share of the last steps averaged into scores   */
     double budget;      /* B: target average code bits while learning     */
     uint64_t seed;      /* sequences of each step, Gumbel noise           */
+    bool keep;          /* the teacher's y, for later steps: the same bits */
 } gm_fit_options;
 
 /* Buffers of one step; R = batch T rows. */
@@ -390,6 +390,8 @@ typedef struct {
     gm_acts acts;
     gm_real *h, *y, *student, *d_y;     /* [R, d] h_{l-1}, h_l, f_l(W~), dE/d */
     gm_real *inputs;            /* its first block's own; NULL: embeddings    */
+    gm_real *kept;              /* [L, sequences, T, d] y of earlier steps    */
+    bool *known, taught;        /* [sequences] in kept; all of this step are  */
     double *row_E;              /* [R] E_t                                    */
     long R, *order, *picked;    /* [sequences], [batch]                       */
     int32_t *tokens;            /* [R]                                        */
@@ -397,7 +399,7 @@ typedef struct {
 
 /* Who looks on: at four points of a step, with what is complete by then.
    GM_BEGIN    theta, p, y, pi, c, entropy, tau; sweep: tokens, h = embeddings
-   GM_TEACHER  block l as it is in the original; sweep: block, h, acts, y
+   GM_TEACHER  block l as in the original; sweep: block, h, y; not kept: acts
    GM_BLOCK    block l: block_E[l]; sweep: h, y, student, row_E, block = W~,
                grad = dE/dW~
    GM_END      all of gm_fit, the step being counted */

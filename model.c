@@ -380,8 +380,7 @@ void gm_acts_alloc(gm_arena *arena, const gm_config *c, long sequences, long T,
 
 const int gm_input_of[GM_LINEARS] = {0, 0, 0, 1, 2, 2, 3};
 
-/* Does linear j give something else when the weight of linear `from` is
-   another?  It does if it is that or stands behind it; -1: all do. */
+/* Does linear j give something else when linear `from` does?  -1: all do. */
 static bool anew(int from, int j) {
     return from < 0 || j == from || gm_input_of[j] > gm_input_of[from];
 }
@@ -398,8 +397,7 @@ static void query_forward(const gm_acts *a, const gm_block *b, int j,
     rotate(a, heads, 1, to);
 }
 
-/* (7) as far as the inputs `last` of modules, 4: y.  Begins with linear
-   `from`: what that does not change stands in a. */
+/* (7) from linear `from` on, as far as the inputs `last` of modules, 4: y. */
 static void forward(const gm_acts *a, const gm_block *b, const gm_real *h,
                     int from, int last, gm_real *y) {
     const gm_config *c = a->config;
@@ -503,8 +501,6 @@ void gm_block_backward(gm_acts *a, const gm_block *b, const gm_real *h,
         norm_backward(c->norm_eps, R, c->d, h, b->norm1, d_x1, d_h,
                       grad->norm1);
 }
-
-/* The states before block `first`, from (7) of all blocks before it. */
 
 void gm_states_before(const gm_model *model, long first,
                       const gm_sequences *text, gm_block *block,

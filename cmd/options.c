@@ -281,7 +281,8 @@ static const option table[] = {
      "a row for every tensor instead of one for each family"},
     {"--max-memory", "SIZE", TEXT, RECIPE | REFINE, &now.max_memory, "2G, "
      "1.5GiB: fewer sequences and windows at a time, to the same results, or a "
-     "refusal before the start"},
+     "refusal before the start; where there is room, learning keeps the "
+     "original's states from step to step"},
 
     /* one row, looked at */
     {"--values", "LIST", TEXT, SHOW, &now.values,

@@ -124,6 +124,8 @@ int gm_plan_memory(const gm_call *call, gm_planned step[GM_PLAN_STEPS]) {
         step[GM_PLAN_FIT].memory =
             2 * w.block + w.packed + R * ((double)c->d * 4 * real + 12) +
             acts_bytes(c, call->fit.batch, call->fit.T, true) +
+            call->fit.keep * L * (double)(call->fit.sequences * call->fit.T * c->d) *
+                real +
             L * GM_LINEARS * call->recipe.count * 15 * 8 +
             (double)call->fit.steps * GM_FOUND * 8;
     if (p->rivals > GM_MEASURES_NOTHING)
@@ -160,6 +162,17 @@ void gm_plan_fit(gm_call *call, double limit) {
     }
 }
 
+/* The teacher's states of all sequences are kept between steps where that takes
+   no more than --max-memory, or than the peak that there is without. */
+static void plan_states(gm_call *call, double limit) {
+    const gm_fit_options *o = &call->fit;
+    gm_planned step[GM_PLAN_STEPS];
+    const double peak = step[gm_plan_memory(call, step)].memory;
+    call->fit.keep = call->plan.learns && o->steps * o->batch > o->sequences;
+    gm_plan_memory(call, step);
+    if (step[GM_PLAN_FIT].memory > fmax(peak, limit)) call->fit.keep = false;
+}
+
 void gm_call_plan(gm_call *call) {
     /* the program, its libraries and their tables; workspaces of a thread */
     const double PROGRAM = 8e6, THREAD = 1.2e6;
@@ -176,6 +189,7 @@ void gm_call_plan(gm_call *call) {
     for (long i = 0; i < t->count; i++)
         p->model_bytes += (double)t->tensor[i].bytes;
     gm_plan_fit(call, (double)limit);
+    plan_states(call, call->max_memory ? (double)limit : 0);
     int most = gm_plan_memory(call, step);
     for (int i = 0; i < GM_PLAN_STEPS; i++)
         if (step[i].memory > 0)
@@ -202,8 +216,8 @@ static double swaps(const gm_config *c, double attention) {
     return sum;
 }
 
-/* A sequence through all blocks for the teacher, for the student, twice that
-   backward; each candidate alone, from its linear on. */
+/* A sequence through all blocks for the teacher, once where it is kept, for the
+   student, twice that backward; each candidate alone, from its linear on. */
 double gm_plan_products(const gm_call *call) {
     const gm_config *c = &call->model.config;
     const gm_fit_options *o = &call->fit;
@@ -212,7 +226,9 @@ double gm_plan_products(const gm_call *call) {
     const double L = (double)c->layers, T = (double)o->T;
     const double window = (double)on->T;
     const double heads = (double)(c->heads * c->head_dim);
-    double row = (double)(o->steps * o->batch) * 4 * (w.n + heads * (T + 1));
+    const long passes = o->steps * o->batch;
+    const long taught = call->fit.keep ? o->sequences : passes;
+    double row = (double)(3 * passes + taught) * (w.n + heads * (T + 1));
     if (o->relaxation == GM_SOFT_CORRECTED)
         row += (double)o->sequences * call->recipe.count *
                swaps(c, heads * (T + 1));

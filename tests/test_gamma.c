@@ -296,15 +296,18 @@ static void separable_is_of_whole_passes(const char *set, gm_loss_norm norm) {
 
 /* theta after five steps of one sequence each. */
 static void run_five(fixture *f, gm_relaxation relaxation, gm_loss_norm norm,
-                     bool interrupt) {
+                     bool interrupt, bool keep) {
     gm_fit_options o = golden_options;
     o.relaxation = relaxation, o.norm = norm;
     o.score = relaxation == GM_SOFT ? GM_SCORE_THETA : GM_SCORE_LOSS;
-    o.batch = 1, o.steps = 5, o.tail = 0.6, o.first_weight = 2;
+    o.batch = 1, o.steps = 5, o.tail = 0.6, o.first_weight = 2, o.keep = keep;
     o.tau_last = gm_sampled(relaxation) ? 0.3 : 0;
     fixture_begin(f, "qwen3", &o);
     for (int step = 0; step < 5; step++) {
         CHECK(STATUS(gm_fit_step(&f->fit)) == GM_OK, "%s", err.text);
+        if (!interrupt)
+            CHECK(f->fit.sweep->taught == (keep && step > 1), "step %d: taught "
+                  "%d", step, f->fit.sweep->taught);
         if (!interrupt || step != 2) continue;
         CHECK(STATUS(gm_fit_save(&f->arena, &f->fit, NULL, "build/test/gamma-work/state")) == GM_OK, "%s", err.text);
         fixture_end(f);
@@ -426,10 +429,18 @@ static bool same_bits(const gm_fit *a, const gm_fit *b) {
 
 static void resume_is_identical(gm_relaxation relaxation, gm_loss_norm norm) {
     fixture whole, resumed;
-    run_five(&whole, relaxation, norm, false);
-    run_five(&resumed, relaxation, norm, true);
-    CHECK(same_bits(&whole.fit, &resumed.fit), "%s, %s: a resumed run departs",
-          gm_relaxation_name[relaxation], gm_loss_norm_name[norm]);
+    run_five(&whole, relaxation, norm, false, false);
+    for (int keep = 1; keep >= 0; keep--) {
+        fixture kept;
+        run_five(&kept, relaxation, norm, false, keep);
+        run_five(&resumed, relaxation, norm, true, keep);
+        CHECK(same_bits(&whole.fit, &resumed.fit) &&
+              same_bits(&whole.fit, &kept.fit), "%s, %s: a resumed run departs, "
+              "or one that keeps the teacher's states: %d",
+              gm_relaxation_name[relaxation], gm_loss_norm_name[norm], keep);
+        fixture_end(&kept);
+        if (keep) fixture_end(&resumed);
+    }
     /* killed after the last step: what scores.tsv says of it is in the state */
     static const char path[] = "build/test/gamma-work/state";
     gm_fit *a = &whole.fit, *b = &resumed.fit;
@@ -675,12 +686,12 @@ static void threads_and_instruction_sets(gm_relaxation relaxation,
     gm_isa best = gm_isa_now();
     int threads = gm_threads();
     gm_threads_use(1);
-    run_five(&one, relaxation, norm, false);
+    run_five(&one, relaxation, norm, false, false);
     for (int isa = 0; isa < GM_ISA_COUNT; isa++)
         for (int n = 1; n <= 3; n++) {
             if (!gm_isa_use((gm_isa)isa)) continue;
             gm_threads_use(n);
-            run_five(&other, relaxation, norm, false);
+            run_five(&other, relaxation, norm, false, false);
             CHECK(same_bits(&one.fit, &other.fit), "%s, %d threads: other "
                   "bits", gm_isa_name((gm_isa)isa), n);
             fixture_end(&other);

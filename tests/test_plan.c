@@ -121,6 +121,13 @@ static void test_steps(const char *dir, const char *text) {
           GM_OK && STATUS(gm_fit_step(&fit)) == GM_OK, "%s", err.text);
     snprintf(name, sizeof name, "%s, %s: fit", dir, text);
     check_near(name, step[GM_PLAN_FIT].memory, learning.peak);
+    gm_arena kept = {0};
+    o.keep = p.fit.keep = true;
+    gm_plan_memory(&p, step);
+    CHECK(STATUS(gm_fit_begin(&kept, &candidates, tokens, &o, &fit)) == GM_OK &&
+          STATUS(gm_fit_step(&fit)) == GM_OK, "%s", err.text);
+    check_near(name, step[GM_PLAN_FIT].memory, kept.peak);
+    gm_arena_free(&kept);
 
     gm_arena measuring = {0};
     gm_sequences windows = {tokens, 7, 64};

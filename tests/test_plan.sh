@@ -76,6 +76,21 @@ stated() {
         END { exit !(plan > 20 && plan < 1.2 * found && found < 1.2 * plan) }' \
         "$w/err" && ok || bad "memory: $(cat "$w/err")"
 }
+# learning with the teacher's states kept: the same scores in one more stated
+# size, which is held
+for most in 30M 300M; do
+    "$fast" fit $m --calib data/calib.txt --sequences 8 --length 256 --batch 4 \
+        --steps 5 --threads 2 --max-memory $most --out "$w/kept-$most" \
+        2>"$w/kept-$most.err" >"$w/out" || bad "$(cat "$w/kept-$most.err")"
+    cp "$w/kept-$most.err" "$w/err"
+    stated
+done
+same "$w/kept-30M/scores.tsv" "$w/kept-300M/scores.tsv"
+sed -n 's/^memory: about \([0-9.]*\).*/\1/p' "$w/kept-30M.err" \
+    "$w/kept-300M.err" | paste -s - | awk '{ d = $2 - $1 }
+    END { exit !(d > 8 * 256 * 128 * 8 * 4 / 1e6 - 0.2 &&
+                 d < 8 * 256 * 128 * 8 * 4 / 1e6 + 0.2) }' && ok ||
+    bad "kept states: $(cat "$w/kept-300M.err")"
 "$fast" fit $m --calib data/calib.txt --length 256 --steps 2 --threads 2 \
     --out "$w/whole-fit" 2>"$w/err" >"$w/out"
 stated

@@ -21,16 +21,21 @@ void __wrap_gm_gemm(long m, long n, long k, const gm_real *a, long ars,
     __real_gm_gemm(m, n, k, a, ars, acs, b, brs, bcs, c, ldc, add);
 }
 
-/* Of one step over all sequences. */
-static double count_step(const gm_candidates *candidates,
-                         const gm_fit_options *options) {
+/* Of `steps` steps over all sequences. */
+static double count_steps(const gm_candidates *candidates,
+                          const gm_fit_options *options, long steps,
+                          bool keep) {
     gm_arena arena = {0};
     int32_t tokens[S * T];
     gm_fit fit;
     for (int i = 0; i < S * T; i++) tokens[i] = i * 7 % 60;
     counted = 0;
-    CHECK(STATUS(gm_fit_begin(&arena, candidates, tokens, options, &fit)) ==
-          GM_OK && STATUS(gm_fit_step(&fit)) == GM_OK, "%s", err.text);
+    gm_fit_options o = *options;
+    o.keep = keep;
+    CHECK(STATUS(gm_fit_begin(&arena, candidates, tokens, &o, &fit)) == GM_OK,
+          "%s", err.text);
+    while (fit.step < steps)
+        CHECK(STATUS(gm_fit_step(&fit)) == GM_OK, "%s", err.text);
     gm_arena_free(&arena);
     return (double)counted;
 }
@@ -64,10 +69,10 @@ static void errors_of_modules(const char *dir) {
     gm_call call = {.model = model, .recipe = recipe, .fit = o};
     const double q = (double)(c->heads * c->head_dim);
     const double each = (double)(S * T * c->layers * K);
-    double found = -count_step(&candidates, &o);
+    double found = -count_steps(&candidates, &o, 1, false);
     double planned = -gm_plan_products(&call);
     o.relaxation = call.fit.relaxation = GM_SOFT_CORRECTED;
-    found += count_step(&candidates, &o);
+    found += count_steps(&candidates, &o, 1, false);
     planned += gm_plan_products(&call);
     CHECK(found == each * by_hand(c), "%s: S_mk takes %.0f multiply-adds, "
           "expected %.0f", dir, found, each * by_hand(c));
@@ -75,6 +80,16 @@ static void errors_of_modules(const char *dir) {
     planned += each * 3 * q * (2 * T - (T + 1));
     CHECK(planned == found, "%s: S_mk takes %.0f multiply-adds, planned %.0f",
           dir, found, planned);
+    /* kept, the teacher's pass is made in the first of three steps alone */
+    o.relaxation = call.fit.relaxation = GM_SOFT, call.fit.steps = 3;
+    found = count_steps(&candidates, &o, 3, false) -
+            count_steps(&candidates, &o, 3, true);
+    planned = gm_plan_products(&call);
+    call.fit.keep = true;
+    planned -= gm_plan_products(&call);
+    planned += 2 * each / K * q * (2 * T - (T + 1));
+    CHECK(planned == found && found > 0, "%s: kept states save %.0f "
+          "multiply-adds, planned %.0f", dir, found, planned);
     gm_candidates_close(&candidates);
     gm_model_close(&model);
     gm_arena_free(&arena);

@@ -177,10 +177,12 @@ coverage:
 	sh tests/coverage.sh
 
 # Against tools/second.py, with its wrong copies; needs Python with torch.  Layouts
-# against those of the runtimes' libraries that PYTHON has.
+# against those of the runtimes' libraries that PYTHON has; LLAMACPP=DIR: llama.cpp,
+# built in DIR/build.
 PYTHON ?= python3
 crosscheck: gamma
 	sh tests/crosscheck_layouts.sh ./gamma $(PYTHON)
+	[ -z "$(LLAMACPP)" ] || sh tests/crosscheck_llamacpp.sh ./gamma $(PYTHON) $(LLAMACPP)
 	sh tests/crosscheck.sh ./gamma $(PYTHON) $(CROSSCHECK)
 	sh tests/mistakes.sh ./gamma $(PYTHON)
 

@@ -39,31 +39,39 @@ refuse() {
     grep -q -e "$text" "$work/log" || { cat "$work/log"; exit 1; }
 }
 
-# one PRE MODEL
+# one PRE MODEL EBITS...
 one() {
-    convert "$@" || { tail -n 3 "$work/log"; exit 1; }
-    shift
+    convert "$1" "$2" || { tail -n 3 "$work/log"; exit 1; }
+    model=$2
+    shift 2
     c=$work/c.safetensors a=$work/alloc.tsv
     $tool candidates "$work/model.gguf" $types "$c" \
         --lib "$llama/build/bin/libggml-base.so"
-    "$gamma" fit "$1" --external "$c" --calib "$root/data/calib.txt" \
-        --sequences 4 --length 128 --batch 2 --steps 5 --out "$work/out" --quiet
-    for bits in 4.6 5.5 7; do
-        "$gamma" solve "$work/out/scores.tsv" --ebits $bits --out "$a" --quiet
+    "$gamma" fit "$model" --external "$c" --calib "$root/data/calib.txt" \
+        --sequences 4 --length 128 --batch 2 --steps 5 --out "$work/out" \
+        --quiet >"$work/log"
+    for bits in "$@"; do
+        "$gamma" solve "$work/out/scores.tsv" --ebits "$bits" --out "$a" \
+            --quiet >"$work/log"
         $tool types "$a" >"$work/types.txt"
         "$llama/build/bin/llama-quantize" --tensor-type-file "$work/types.txt" \
             "$work/model.gguf" "$work/mixed.gguf" q8_0 2 >"$work/log" 2>&1
         $tool check "$a" "$work/mixed.gguf" "$c"
     done
-    # what is not as promised: a byte of the last tensor, a type, a size, a file
-    # cut short, an embedding of another type
+    # what is not as promised: a bit of a tensor, a type, the bytes, a module that
+    # the allocation lacks, the embedding's type
     $python - "$work/mixed.gguf" "$work/bad.gguf" <<'END'
 import sys
+import gguf
 data = bytearray(open(sys.argv[1], "rb").read())
-data[-40] ^= 1
+tensors = {t.name: t for t in gguf.GGUFReader(sys.argv[1]).tensors}
+data[tensors["blk.0.ffn_down.weight"].data_offset + 5] ^= 1
 open(sys.argv[2], "wb").write(data)
 END
-    refuse "other weights than" "$a" "$work/bad.gguf" "$c"
+    refuse "blk.0.ffn_down.weight: other weights than" "$a" "$work/bad.gguf" "$c"
+    grep -v layers.0.mlp.down_proj "$a" >"$work/short.tsv"
+    refuse "blk.0.ffn_down.weight: expected no such module" "$work/short.tsv" \
+        "$work/mixed.gguf" "$c"
     sed 's/q8_0/q5_0/' "$work/types.txt" >"$work/other.txt"
     "$llama/build/bin/llama-quantize" --tensor-type-file "$work/other.txt" \
         "$work/model.gguf" "$work/bad.gguf" q8_0 2 >"$work/log" 2>&1
@@ -74,8 +82,8 @@ END
 }
 
 if [ $# -eq 0 ]; then
-    one llama-bpe "$root/data/tiny-llama"
-    one qwen2 "$root/data/tiny-qwen2"
-    one qwen2 "$root/data/tiny-qwen3"
+    one llama-bpe "$root/data/tiny-llama" 4.6 5.5 7
+    one qwen2 "$root/data/tiny-qwen2" 7.5 8 9
+    one qwen2 "$root/data/tiny-qwen3" 7.5 8 9
 fi
-for model in "$@"; do one - "$model"; done
+for model in "$@"; do one - "$model" 4.6 5.5 7; done

@@ -265,13 +265,17 @@ def check(args):
     total = int(meta["overhead_bytes"]) + sum(n for n, _ in rows.values())
     expect("bytes, by file_bytes", int(keys.get("file_bytes", size)), size)
     expect("bytes, by modules and overhead", total, size)
-    expect("modules", sorted(rows), sorted(model.linears))
     for name, label in own_types(model, args).items():
         if name in model.others:
             expect(name, label, type_of(model.others[name]))
-    for module in rows.keys() & model.linears.keys():
-        t, (promised, label) = model.linears[module], rows[module]
-        name = f"{module}.{label}"
+    for module, t in model.linears.items():
+        if module not in rows:
+            expect(t.name, "no such module", type_of(t))
+    for module, (promised, label) in rows.items():
+        t, name = model.linears.get(module), f"{module}.{label}"
+        if t is None:
+            expect(module, label, "no such tensor")
+            continue
         expect(t.name, label, type_of(t))
         expect(f"{name}, bytes", meta.get(name + ".bytes"), str(promised))
         if name not in entries or label != type_of(t):

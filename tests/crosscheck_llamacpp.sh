@@ -8,7 +8,7 @@
 set -eu
 gamma=$1 python=$2 llama=$3 root=$(dirname "$0")/..
 shift 3
-tool="$python $root/tools/llamacpp.py"
+ggml=$llama/build/bin/libggml-base.so tool="$python $root/tools/llamacpp.py"
 export PYTHONPATH="$llama:$llama/gguf-py" PYTHONDONTWRITEBYTECODE=1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -46,7 +46,14 @@ one() {
     shift 2
     c=$work/c.safetensors a=$work/alloc.tsv
     $tool candidates "$work/model.gguf" $types "$c" \
-        --lib "$llama/build/bin/libggml-base.so"
+        --lib "$ggml"
+    # the gguf package's quantizers are llama.cpp's
+    for lib in "" "--lib $ggml"; do
+        # shellcheck disable=SC2086
+        $tool candidates "$work/model.gguf" q4_0,q4_1,q5_0,q5_1,q8_0,f16,bf16 \
+            "$work/old${lib:+.lib}" $lib >"$work/log"
+    done
+    cmp "$work/old" "$work/old.lib"
     "$gamma" fit "$model" --external "$c" --calib "$root/data/calib.txt" \
         --sequences 4 --length 128 --batch 2 --steps 5 --out "$work/out" \
         --quiet >"$work/log"

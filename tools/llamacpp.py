@@ -98,7 +98,11 @@ class Model:
         import gguf
         self.path, self.reader = path, gguf.GGUFReader(path)
         self.fields = self.reader.fields
+        self.arch = self.fields["general.architecture"].contents()
         self.linears, self.others = {}, {}
+        if self.arch not in ("llama", "qwen2", "qwen3"):
+            sys.exit(f"{path}: expected llama, qwen2 or qwen3, found "
+                     f"{self.arch}")
         if self.reader.alignment != 32 or "split.count" in self.fields:
             sys.exit(f"{path}: expected one file with alignment 32")
         for t in self.reader.tensors:
@@ -110,15 +114,15 @@ class Model:
                                                  "output.weight"):
                 self.others[t.name] = t
             else:
-                sys.exit(f"{path}: expected the linears of Llama or Qwen, "
-                         f"found {t.name}")
+                sys.exit(f"{path}: expected linears of {self.arch}, found "
+                         f"{t.name}")
 
     def hf_rows(self, module, weights):
         """Llama's q and k: the converter wrote row (head, half, i) as (head,
         i, half); back to the checkpoint's order."""
         key = {"q_proj": "head_count", "k_proj": "head_count_kv"}.get(
             module.rpartition(".")[2])
-        if self.fields["general.architecture"].contents() != "llama" or not key:
+        if self.arch != "llama" or not key:
             return weights
         heads = self.fields["llama.attention." + key].contents()
         high, wide = weights.shape

@@ -55,19 +55,19 @@ refuse() {
     sed "$2" "$w/alloc.tsv" >"$w/$1.tsv"
     types "$w/$1.tsv"
     code=$?
-    if [ $code -eq 1 ] && [ "$(cat "$w/err")" = "$w/$1.tsv:$3" ] &&
+    if [ $code -eq 1 ] && [ "$(cat "$w/err")" = "$w/$1.tsv: $3" ] &&
         [ ! -s "$w/out" ]; then ok; else
         bad "$1: exit code $code, $(cat "$w/err")"
     fi
 }
-refuse column 's/label/name/' "3: expected columns module, bytes and label, found \
-['module', 'bits', 'bytes', 'name', 'allowed']"
-refuse label "s/q4_k/q4/" "5: expected one of q2_k,q3_k,q4_0,q4_1,iq4_nl,iq4_xs,\
-q4_k,q5_0,q5_1,q5_k,q6_k,q8_0,f16,bf16, found \"q4\""
-refuse module 's/11.self_attn.q_proj/11.self_attn.qkv_proj/' "5: expected a linear \
-such as model.layers.0.self_attn.q_proj, found \"model.layers.11.self_attn.qkv_proj\""
-refuse cells "5s/${tab}320//" "5: expected 5 cells, found 4"
-refuse twice 5p "6: model.layers.11.self_attn.q_proj stands there twice"
-refuse bytes 5s/320/3.5e2/ "5: expected bytes as a whole number, found \"3.5e2\""
+refuse column s/label/name/ 'expected columns module, bytes and label, found \
+"module bits bytes name allowed", cells "model.layers.1.self_attn.q_proj 4 288 q4_0 \
+q4_0,q8_0"'
+refuse cells "5s/${tab}320.*//" 'expected columns module, bytes and label, found \
+"module bits", cells "model.layers.11.self_attn.q_proj 4"'
+refuse label s/q4_k/q4/ 'model.layers.11.self_attn.q_proj: expected one of q2_k,q3_k,\
+q4_0,q4_1,iq4_nl,iq4_xs,q4_k,q5_0,q5_1,q5_k,q6_k,q8_0,f16,bf16, found "q4"'
+refuse module s/11.self_attn.q_proj/11.self_attn.qkv_proj/ 'expected a linear such \
+as model.layers.0.self_attn.q_proj, found "model.layers.11.self_attn.qkv_proj"'
 
 finish

@@ -47,28 +47,19 @@ def known(label, where):
 
 def read_alloc(path):
     """Keys, and {module: (bytes, type)}."""
-    keys, rows, columns = {}, {}, []
-    for number, line in enumerate(open(path, encoding="utf-8"), 1):
-        where, cells = f"{path}:{number}", line.rstrip("\r\n").split("\t")
-        if line.startswith("# "):
-            key, _, keys[key] = line[2:].strip().partition(" ")
-        elif not columns:
-            columns = cells
-            if not {"module", "bytes", "label"} <= set(columns):
-                sys.exit(f"{where}: expected columns module, bytes and label, "
-                         f"found {columns}")
-        elif len(cells) != len(columns):
-            sys.exit(f"{where}: expected {len(columns)} cells, found "
-                     f"{len(cells)}")
-        else:
-            row = dict(zip(columns, cells))
-            gguf_name(row["module"], where)
-            if row["module"] in rows:
-                sys.exit(f"{where}: {row['module']} stands there twice")
-            if not row["bytes"].isdecimal():
-                sys.exit(f"{where}: expected bytes as a whole number, found "
-                         f"\"{row['bytes']}\"")
-            rows[row["module"]] = int(row["bytes"]), known(row["label"], where)
+    with open(path, encoding="utf-8") as f:
+        lines = f.read().splitlines()
+    keys = dict(line[2:].partition(" ")[::2] for line in lines
+                if line.startswith("# "))
+    table, rows = [x.split("\t") for x in lines if not x.startswith("#")], {}
+    for cells in table[1:]:
+        row = dict(zip(table[0], cells))
+        if not {"module", "bytes", "label"} <= row.keys():
+            sys.exit(f"{path}: expected columns module, bytes and label, found "
+                     f"\"{' '.join(row)}\", cells \"{' '.join(cells)}\"")
+        gguf_name(row["module"], path)
+        rows[row["module"]] = int(row["bytes"]), known(
+            row["label"], f"{path}: {row['module']}")
     return keys, rows
 
 

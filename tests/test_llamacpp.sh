@@ -60,14 +60,14 @@ refuse() {
         bad "$1: exit code $code, $(cat "$w/err")"
     fi
 }
-refuse column s/label/name/ 'expected columns module, bytes and label, found \
-"module bits bytes name allowed", cells "model.layers.1.self_attn.q_proj 4 288 q4_0 \
-q4_0,q8_0"'
-refuse cells "5s/${tab}320.*//" 'expected columns module, bytes and label, found \
-"module bits", cells "model.layers.11.self_attn.q_proj 4"'
-refuse label s/q4_k/q4/ 'model.layers.11.self_attn.q_proj: expected one of q2_k,q3_k,\
-q4_0,q4_1,iq4_nl,iq4_xs,q4_k,q5_0,q5_1,q5_k,q6_k,q8_0,f16,bf16, found "q4"'
-refuse module s/11.self_attn.q_proj/11.self_attn.qkv_proj/ 'expected a linear such \
-as model.layers.0.self_attn.q_proj, found "model.layers.11.self_attn.qkv_proj"'
+refuse column s/label/name/ "expected columns module, bytes and label, found \
+\"module bits bytes name allowed\", cells \"model.layers.1.self_attn.q_proj 4 288 \
+q4_0 q4_0,q8_0\""
+refuse cells "5s/${tab}320.*//" "expected columns module, bytes and label, found \
+\"module bits\", cells \"model.layers.11.self_attn.q_proj 4\""
+refuse label s/q4_k/q4/ "model.layers.11.self_attn.q_proj: expected one of q2_k,q3_k,\
+q4_0,q4_1,iq4_nl,iq4_xs,q4_k,q5_0,q5_1,q5_k,q6_k,q8_0,f16,bf16, found \"q4\""
+refuse module s/11.self_attn.q_proj/11.self_attn.qkv_proj/ "expected a linear such \
+as model.layers.0.self_attn.q_proj, found \"model.layers.11.self_attn.qkv_proj\""
 
 finish

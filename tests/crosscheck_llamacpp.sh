@@ -65,8 +65,8 @@ one() {
             "$work/model.gguf" "$work/mixed.gguf" q8_0 2 >"$work/log" 2>&1
         $tool check "$a" "$work/mixed.gguf" "$c"
     done
-    # what is not as promised: a bit of a tensor, a type, the bytes, a module that
-    # the allocation lacks, the embedding's type
+    # what is not as promised: a bit of a tensor, a type, the bytes, a module
+    # that the allocation lacks, the embedding's type
     $python - "$work/mixed.gguf" "$work/bad.gguf" <<'END'
 import sys
 import gguf

@@ -41,7 +41,8 @@ MODULES = {name: module for module, name in LINEARS.items()}
 
 def known(label, where):
     if label not in BITS:
-        sys.exit(f"{where}: expected one of {','.join(BITS)}, found \"{label}\"")
+        sys.exit(f"{where}: expected one of {','.join(BITS)}, found "
+                 f"\"{label}\"")
     return label
 
 

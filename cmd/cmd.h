@@ -40,6 +40,8 @@ typedef struct {
     double base, model_bytes;
     bool candidates, learns, models;
     gm_measures rivals;
+    bool whole;                 /* the whole model's KL is all they ask for,
+                                   and they are gone before evaluation */
     int budgets;
 } gm_plan;
 
@@ -86,7 +88,7 @@ struct gm_call {
     int layout, format, paper, match, scale_type, bos, protocol;
     gm_convention in;
     long score_bits, solver_mib, window, windows, evaluations, dump_mb, threads,
-        row, nth, block;
+        row, nth, block, anchors;
     gm_constraints constraints;
     gm_solve_options solve;
     gm_recipe recipe;
@@ -195,6 +197,20 @@ gm_budget gm_call_budget(gm_call *call, const gm_scores *scores,
 /* -------------------------------------------------------------- protocol.c
    --eval, cut into windows by --protocol, --window, --windows: call->on. */
 void gm_call_windows(gm_call *call);
+
+/* ---------------------------------------------------------------- refine.c
+   Scores corrected at some budgets by --evaluations passes over the calibration
+   text.  Who is asked, in an arena that may go before the anchors, and *out, the
+   scores with room for `most`; then each in ascending order, the last of out. */
+gm_rivals *gm_call_refine(gm_call *call, gm_arena *arena,
+                          const gm_scores *scores, int most, gm_scores *out);
+gm_effort gm_call_anchor(gm_call *call, gm_rivals *rivals,
+                         const gm_budget *budget, gm_scores *out,
+                         gm_refined *found);
+/* The first ones, if the scores at `path` have them and as they would be made
+   here. */
+void gm_call_anchors_left(gm_call *call, const char *path,
+                          const gm_budget *budget, int count, gm_scores *out);
 
 /* ------------------------------------------------------------------ show.c
    Sensitivities and bits (NULL: not these) as grids, on standard output. */

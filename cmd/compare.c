@@ -107,7 +107,9 @@ static void prepare_gamma(comparing *c) {
     gm_call *call = c->call;
     const gm_fit_options *o = &call->fit;
     const double start = gm_seconds();
+    const gm_scores *s = &c->scores;
     char hash[65];
+    gm_sha sha;
     if (call->scores_from) {
         gm_scores_read(&call->arena, call->scores_from, &c->scores);
         gm_call_match(call, &c->scores, call->candidates.hash);
@@ -118,8 +120,14 @@ static void prepare_gamma(comparing *c) {
             (double)(o->steps * o->batch) / (double)o->sequences,
             gm_seconds() - start};
     }
-    gm_sha_of(c->scores.score, (size_t)(c->scores.M * c->scores.K) *
-              sizeof *c->scores.score, c->scores_hash);
+    const size_t bytes = (size_t)(s->M * s->K) * sizeof *s->score;
+    gm_sha_begin(&sha);
+    gm_sha_add(&sha, s->score, bytes);
+    for (int i = 0; i < s->anchors; i++) {
+        gm_sha_add(&sha, s->anchor[i].at, sizeof s->anchor[i].at);
+        gm_sha_add(&sha, s->anchor[i].score, bytes);
+    }
+    gm_sha_end(&sha, c->scores_hash);
     c->options.learned = &c->scores;
 }
 

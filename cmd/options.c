@@ -194,8 +194,8 @@ static const option table[] = {
     {"--steps", "N", WHOLE, LEARN, &now.fit.steps,
      "sweeps over the blocks (--score scaled: 15, else 60)", NULL, 1, 1000000},
     {"--recipe", "default|paper", NAME, LEARN, &now.paper, "paper, its "
-     "abstract read plainly: --relaxation soft --norm plain --score theta, "
-     "where not given", "default"},
+     "abstract read plainly: --relaxation soft --norm plain --score theta "
+     "(run: --anchors 0), where not given", "default"},
     {"--relaxation", "soft|soft-corrected|gumbel|hard", NAME, LEARN,
      &now.fit.relaxation, "E_l of the mixture; plus sum_k (p_k - p_k^2) S_k, "
      "S_k the candidate's error alone; p = softmax((theta + G) / tau), G fresh "
@@ -248,9 +248,13 @@ static const option table[] = {
      "anneal,evolve,evolve-kl,baq,gamma"},
     {"--evaluations", "N", WHOLE, COMPARE, &now.evaluations,
      "most passes over the text, of a search", "200", 1, 1000000},
-    {"--evaluations", "N", WHOLE, REFINE, &now.evaluations,
-     "most passes over the text: 1, then at most 15 a round", "16", 1,
-     1000000},
+    {"--anchors", "N", WHOLE, RUNS, &now.anchors, "budgets, spread evenly from "
+     "the lowest to the highest of --budget (one of several: the middle), at "
+     "which the scores are corrected as gamma refine does; 0: as they were "
+     "learned (3; --recipe paper: 0)", "3", 0, 32},
+    {"--evaluations", "N", WHOLE, REFINE | RUNS, &now.evaluations,
+     "most passes over the text for an anchor: 1, then at most 15 a round",
+     "16", 1, 1000000},
     {"--search-text", "FILE", READ, COMPARE, &now.search, "what rivals measure "
      "errors and search on (--calib): for gptq another text than its "
      "candidates are made from"},

@@ -16,6 +16,11 @@ static const struct { const char *name, *lower; } steps[GM_PLAN_STEPS] = {
     {"rivals", "; lower --sequences or --length"},
     {"eval", "; lower --window"}};
 
+static const char *name_of(const gm_call *call, int step) {
+    return step == GM_PLAN_RIVALS && call->plan.whole ? "anchors"
+         : steps[step].name;
+}
+
 /* Weights of a block, of its largest module, of the head, of the model; widest
    input; squares of its four inputs; bytes of the block and of its packed
    candidates, of which `made` are. */
@@ -91,9 +96,11 @@ static double rivals_memory(const gm_call *call, const shapes *w,
     const long S = call->fit.sequences, T = call->fit.T, batch = gm_batch(S, T);
     const double real = sizeof(gm_real), states = (double)(S * T * c->d) * real;
     double passes = 0;
-    *kept += states * (double)(c->layers + 2) + w->block + w->module * real +
-             acts_bytes(c, batch, T, false) +
-             (double)(batch * T * gm_tallest(c)) * real;
+    *kept += w->block + w->module * real + states;
+    if (!call->plan.whole)
+        *kept += states * (double)(c->layers + 1) +
+                 acts_bytes(c, batch, T, false) +
+                 (double)(batch * T * gm_tallest(c)) * real;
     if (measures >= GM_MEASURES_MODELS) {
         *kept += w->head * real + states;
         passes = pass_memory(call, w, S, T);
@@ -111,7 +118,7 @@ int gm_plan_memory(const gm_call *call, gm_planned step[GM_PLAN_STEPS]) {
     const double real = sizeof(gm_real), L = (double)c->layers;
     const double parts = 3 * GM_LINEARS * L * w.made;   /* of the file */
     const double R = (double)(call->fit.batch * call->fit.T);
-    double kept = 0;            /* by evaluation: states twice, the head */
+    double kept = 0, gone = 0;  /* by evaluation: states twice, the head */
     int most = 0;
     memset(step, 0, GM_PLAN_STEPS * sizeof *step);
     if (on->sequences)
@@ -129,7 +136,8 @@ int gm_plan_memory(const gm_call *call, gm_planned step[GM_PLAN_STEPS]) {
             L * GM_LINEARS * call->recipe.count * 15 * 8 +
             (double)call->fit.steps * GM_FOUND * 8;
     if (p->rivals > GM_MEASURES_NOTHING)
-        step[GM_PLAN_RIVALS].memory = rivals_memory(call, &w, &kept);
+        step[GM_PLAN_RIVALS].memory = rivals_memory(call, &w, p->whole ? &gone
+                                                    : &kept);
     if (on->sequences)
         step[GM_PLAN_EVAL].memory = kept + pass_memory(call, &w, held(call),
                                                        on->T);
@@ -155,8 +163,9 @@ void gm_plan_fit(gm_call *call, double limit) {
                             : most == GM_PLAN_FIT ? 0 : held(call);
         if (pieces < 2)
             gm_fail(GM_EMEM, "--max-memory: %s needs %.1f MB, expected at most "
-                    "%.1f MB%s", steps[most].name, step[most].memory / 1e6,
-                    limit / 1e6, steps[most].lower);
+                    "%.1f MB%s%s", name_of(call, most), step[most].memory / 1e6,
+                    limit / 1e6, steps[most].lower, most == GM_PLAN_RIVALS &&
+                    call->anchors ? ", or --anchors 0" : "");
         if (made) call->recipe.at_once = pieces / 2;
         else call->on.group = (pieces + 1) / 2;
     }
@@ -194,7 +203,7 @@ void gm_call_plan(gm_call *call) {
     for (int i = 0; i < GM_PLAN_STEPS; i++)
         if (step[i].memory > 0)
             snprintf(text + strlen(text), 40, "%s%s %.1f", *text ? ", " : "",
-                     steps[i].name, step[i].memory / 1e6);
+                     name_of(call, i), step[i].memory / 1e6);
     gm_talk(call, "memory: about %.1f MB (%s)", step[most].memory / 1e6, text);
 }
 
@@ -217,7 +226,8 @@ static double swaps(const gm_config *c, double attention) {
 }
 
 /* A sequence through all blocks for the teacher, once where it is kept, for the
-   student, twice that backward; each candidate alone, from its linear on. */
+   student, twice that backward; each candidate alone, from its linear on; for
+   an anchor the optimum and one expansion around it, if that is paid for. */
 double gm_plan_products(const gm_call *call) {
     const gm_config *c = &call->model.config;
     const gm_fit_options *o = &call->fit;
@@ -232,6 +242,11 @@ double gm_plan_products(const gm_call *call) {
     if (o->relaxation == GM_SOFT_CORRECTED)
         row += (double)o->sequences * call->recipe.count *
                swaps(c, heads * (T + 1));
+    const long around = call->evaluations > gm_expand_evaluations()
+                      ? gm_expand_evaluations() : 0;
+    if (call->anchors)
+        row += (double)((call->plan.budgets > 1 ? call->anchors : 1) *
+                        o->sequences * (1 + around)) * (w.n + heads * (T + 1));
     return row * T * L +
            (1 + call->plan.budgets) * (double)on->sequences * window *
            (L * (w.n + heads * (window + 1)) + w.head);
@@ -279,7 +294,7 @@ static void run_plan(gm_call *call) {
     gm_result_begin("step\tmemory_MB\tdisk_MB");
     for (int i = 0; i < GM_PLAN_STEPS; i++) {
         if (!(step[i].memory > 0)) continue;
-        gm_result_row("%s\t%.1f\t%.1f", steps[i].name, step[i].memory / 1e6,
+        gm_result_row("%s\t%.1f\t%.1f", name_of(call, i), step[i].memory / 1e6,
                       step[i].disk / 1e6);
         disk += step[i].disk / 1e6;
     }

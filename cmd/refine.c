@@ -1,19 +1,115 @@
-/* refine.c: the command `refine`.
+/* refine.c: the command `refine`, and how `run` makes its anchors.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
 #include <string.h>
 
+/* What the anchors are made from, which the keys say, and what they are. */
+static void seal(const gm_scores *s, char hash[65]) {
+    const size_t cells = (size_t)(s->M * s->K);
+    gm_sha sha;
+    gm_sha_begin(&sha);
+    for (const gm_key *k = s->keys.key; k < s->keys.key + s->keys.count; k++)
+        if (!gm_name_matches("refined_hash,anchors,weights,overhead_bytes",
+                             k->name))
+            gm_sha_add(&sha, k->value, strlen(k->value) + 1);
+    gm_sha_add(&sha, s->bytes, cells * sizeof *s->bytes);
+    gm_sha_add(&sha, s->score, cells * sizeof *s->score);
+    for (const gm_anchor *x = s->anchor; x < s->anchor + s->anchors; x++) {
+        gm_sha_add(&sha, x->at, sizeof x->at);
+        gm_sha_add(&sha, x->score, cells * sizeof *x->score);
+    }
+    gm_sha_end(&sha, hash);
+}
+
+gm_rivals *gm_call_refine(gm_call *call, gm_arena *arena,
+                          const gm_scores *scores, int most, gm_scores *out) {
+    const gm_sequences *text = &call->calibration;
+    const gm_rivals_options options = {
+        .candidates = &call->candidates, .text = *text, .learned = scores,
+        .evaluations = call->evaluations, .seed = call->fit.seed, .whole = true,
+        .overhead = gm_call_overhead(call)};
+    gm_arena *a = &call->arena;
+    char hash[65];
+    gm_sha_tokens(text->tokens, text->sequences, text->T, hash);
+    *out = *scores;
+    out->anchors = 0;
+    out->anchor = gm_alloc(a, (size_t)most, sizeof *out->anchor);
+    gm_keys_set(a, &out->keys, "refined_on", "%s", hash);
+    gm_keys_set(a, &out->keys, "refined_sequences", "%ld", text->sequences);
+    gm_keys_set(a, &out->keys, "refined_length", "%ld", text->T);
+    gm_keys_set(a, &out->keys, "refined_evaluations", "%ld", call->evaluations);
+    gm_keys_set(a, &out->keys, "refined_seed", "%ld", (long)call->fit.seed);
+    return gm_rivals_begin(arena, &options, &call->report);
+}
+
+/* One number more in a key that lists one an anchor. */
+static void list_number(gm_arena *a, gm_scores *s, const char *key, double x) {
+    const bool first = s->anchors == 1;
+    char text[32];
+    gm_double_text(x, text);
+    gm_keys_set(a, &s->keys, key, "%s%s%s", first ? "" : gm_keys_get(
+                &s->keys, key), first ? "" : ", ", text);
+}
+
+/* Its size in the other conventions: its optimum's, but none below that of the
+   anchor before. */
+gm_effort gm_call_anchor(gm_call *call, gm_rivals *rivals,
+                         const gm_budget *budget, gm_scores *out,
+                         gm_refined *found) {
+    gm_arena *a = &call->arena;
+    int *choice = gm_alloc(a, (size_t)out->M, sizeof *choice);
+    char hash[65];
+    found->score = gm_alloc(a, (size_t)(out->M * out->K), sizeof(double));
+    const gm_effort effort = gm_rivals_choose(rivals, GM_REFINED, budget,
+                                              choice, found);
+    const gm_sizes z = gm_sizes_of(out, choice);
+    gm_anchor *x = &out->anchor[out->anchors++];
+    *x = (gm_anchor){budget->text, {z.code_bits, z.effective_bits,
+                                    z.file_bytes}, found->score};
+    x->at[budget->convention] = budget->limit;
+    for (int c = GM_BITS; c <= GM_BYTES && out->anchors > 1; c++)
+        if (x->at[c] < x[-1].at[c]) x->at[c] = x[-1].at[c];
+    list_number(a, out, "kl_before", found->kl_before);
+    list_number(a, out, "kl", found->kl);
+    seal(out, hash);
+    gm_keys_set(a, &out->keys, "refined_hash", "%s", hash);
+    return effort;
+}
+
+void gm_call_anchors_left(gm_call *call, const char *path,
+                          const gm_budget *budget, int count, gm_scores *out) {
+    static const char *const same[] = {"kl_before", "kl", "refined_hash"};
+    gm_scores old, with = *out;
+    char hash[65];
+    if (!gm_exists(path)) return;
+    gm_scores_read(&call->arena, path, &old);
+    if (old.anchors > count || old.M != out->M || old.K != out->K) return;
+    for (int i = 0; i < old.anchors; i++) {
+        with.anchor[i] = old.anchor[i];
+        if (strcmp(old.anchor[i].text, budget[i].text) != 0 ||
+            old.anchor[i].at[budget[i].convention] != budget[i].limit)
+            return;
+    }
+    for (int i = 0; i < 3; i++) {
+        const char *value = gm_keys_get(&old.keys, same[i]);
+        if (!value) return;
+        gm_keys_set(&call->arena, &with.keys, same[i], "%s", value);
+    }
+    with.anchors = old.anchors;
+    seal(&with, hash);
+    if (strcmp(hash, gm_keys_get(&with.keys, "refined_hash")) == 0) *out = with;
+}
+
 /* The recipe and the text that the scores were learned for, --sequences and
    --length over them.  Gives whether the text is fit's. */
-static bool read_origin(gm_call *call, const gm_scores *scores,
-                        char text_hash[65]) {
+static bool read_origin(gm_call *call, const gm_scores *scores) {
     const gm_keys *keys = &scores->keys;
     const char *recipe = gm_keys_get(keys, "candidates");
     const char *from = gm_keys_get(keys, "calibration_hash");
     const char *S = gm_keys_get(keys, "sequences");
     const char *T = gm_keys_get(keys, "length");
-    char bits[GM_RECIPE_TEXT];
+    char bits[GM_RECIPE_TEXT], text_hash[65];
     if (!recipe || !gm_keys_get(keys, "candidates_hash"))
         gm_bad(scores->path, "expected scores of gamma fit, which say what "
                "candidates they are of (candidates, candidates_hash), found "
@@ -48,12 +144,6 @@ static void offer(gm_call *call, const gm_scores *s) {
     c->allowed = allowed;
 }
 
-static const char *with_number(gm_arena *arena, const char *list, double x) {
-    char text[32];
-    gm_double_text(x, text);
-    return gm_format(arena, "%s%s%s", list, *list ? ", " : "", text);
-}
-
 /* The budgets asked for, ascending. */
 static gm_budget *read_budgets(gm_call *call, const gm_scores *scores,
                                int *count) {
@@ -73,57 +163,26 @@ static gm_budget *read_budgets(gm_call *call, const gm_scores *scores,
     return out;
 }
 
-/* Each begins with the scores as they stand, so it is what it would be alone:
-   they may be made in any order, or by several processes. */
-static void refine_all(gm_call *call, gm_rivals *rivals,
-                       const gm_budget *budget, gm_scores *out) {
-    gm_arena *a = &call->arena;
-    const size_t cells = (size_t)(out->M * out->K);
-    int *choice = gm_alloc(a, (size_t)out->M, sizeof *choice);
-    const char *before = "", *after = "";
-    gm_result_begin("scores\tbudget\tkl_before\tkl\tmoved\tmodules\t"
-                    "evaluations\tseconds");
-    for (int i = 0; i < out->anchors; i++) {
-        const gm_budget *b = &budget[i];
-        gm_refined found = {.score = gm_alloc(a, cells, sizeof(double))};
-        gm_effort effort = gm_rivals_choose(rivals, GM_REFINED, b, choice,
-                                            &found);
-        const gm_sizes z = gm_sizes_of(out, choice);
-        out->anchor[i] = (gm_anchor){
-            b->text, {z.code_bits, z.effective_bits, z.file_bytes},
-            found.score};
-        out->anchor[i].at[b->convention] = b->limit;
-        before = with_number(a, before, found.kl_before);
-        after = with_number(a, after, found.kl);
-        gm_result_row("%s\t%s\t%.8g\t%.8g\t%ld\t%ld\t%g\t%.1f", call->out,
-                      b->text, found.kl_before, found.kl, found.moved, out->M,
-                      effort.evaluations, effort.seconds);
-    }
-    gm_keys_set(a, &out->keys, "kl_before", "%s", before);
-    gm_keys_set(a, &out->keys, "kl", "%s", after);
-}
-
 static void run_refine(gm_call *call) {
     gm_arena *a = &call->arena;
     gm_candidates *c = &call->candidates;
-    char text_hash[65];
     gm_out file;
-    gm_scores scores;
+    gm_scores scores, out;
+    gm_refined found;
+    int count = 0;
     /* all that can be refused before anything is computed */
     gm_scores_read(a, call->operand[1], &scores);
-    gm_scores out = scores;
-    out.anchors = 0;
-    const gm_budget *budget = read_budgets(call, &scores, &out.anchors);
+    const gm_budget *budget = read_budgets(call, &scores, &count);
     gm_model_open(a, call->operand[0], &call->model);
     gm_model_hash(&call->model);
     gm_call_match(call, &scores, NULL);
-    const bool made_from_it = read_origin(call, &scores, text_hash);
+    const bool made_from_it = read_origin(call, &scores);
     const bool find = call->recipe.quantizer == GM_GPTQ && !made_from_it;
     if (gm_is_file(call->out)) {        /* who reads a pipe would see an end */
         gm_out_open(a, call->out, &file);
         gm_out_abandon(&file);
     }
-    call->plan = (gm_plan){.rivals = GM_MEASURES_GRADIENTS,
+    call->plan = (gm_plan){.rivals = GM_MEASURES_GRADIENTS, .whole = true,
                            .candidates = !call->external && !find};
     gm_call_plan(call);
     /* GPTQ's must be there when ours is not the text they were made from */
@@ -131,19 +190,16 @@ static void run_refine(gm_call *call) {
                  ? gm_keys_get(&scores.keys, "candidates_hash") : NULL);
     gm_call_match(call, &scores, c->hash);
     offer(call, &scores);
-    const gm_rivals_options options = {
-        .candidates = c, .text = call->calibration, .learned = &scores,
-        .evaluations = call->evaluations, .seed = call->fit.seed,
-        .overhead = gm_call_overhead(call)};
-    gm_keys *keys = &out.keys;
-    gm_keys_set(a, keys, "refined_on", "%s", text_hash);
-    gm_keys_set(a, keys, "refined_sequences", "%ld", call->fit.sequences);
-    gm_keys_set(a, keys, "refined_length", "%ld", call->fit.T);
-    gm_keys_set(a, keys, "refined_evaluations", "%ld", call->evaluations);
-    gm_keys_set(a, keys, "refined_seed", "%ld", (long)call->fit.seed);
-    out.anchor = gm_alloc(a, (size_t)out.anchors, sizeof *out.anchor);
-    refine_all(call, gm_rivals_begin(a, &options, &call->report), budget,
-               &out);
+    gm_rivals *rivals = gm_call_refine(call, a, &scores, count, &out);
+    gm_result_begin("scores\tbudget\tkl_before\tkl\tmoved\tmodules\t"
+                    "evaluations\tseconds");
+    for (int i = 0; i < count; i++) {
+        const gm_effort e = gm_call_anchor(call, rivals, budget + i, &out,
+                                           &found);
+        gm_result_row("%s\t%s\t%.8g\t%.8g\t%ld\t%ld\t%g\t%.1f", call->out,
+                      budget[i].text, found.kl_before, found.kl, found.moved,
+                      out.M, e.evaluations, e.seconds);
+    }
     gm_scores_write(a, call->out, &out);
     gm_result_end(call);
 }

@@ -83,15 +83,75 @@ static void run_budget(running *r, const char *text) {
 
 static void begin_stage(gm_call *call, int number, const char *name) {
     call->stage = gm_format(&call->arena, "step %d of %d, %s", number,
-                            3 + call->plan.budgets, name);
+                            3 + call->plan.budgets + call->plan.whole, name);
 }
+
+/* ----------------------------------------------------------------- anchors */
+
+/* --anchors of them, evenly from the lowest budget of the run to the highest, to
+   four digits, equal ones once; their number. */
+static int spread(running *r, gm_budget *out) {
+    gm_call *call = r->call;
+    const bool bytes = call->in == GM_BYTES;
+    gm_budget low = {.limit = INT64_MAX}, high = {.limit = -1};
+    char *list = gm_format(&call->arena, "%s", call->budgets);
+    const long last = call->anchors - 1;
+    int count = 0;
+    for (char *item; (item = strsep(&list, ","));) {
+        const gm_budget b = gm_budget_parse(&r->scores, call->in, item);
+        if (b.limit < low.limit) low = b;
+        if (b.limit > high.limit) high = b;
+    }
+    const double all = (double)(high.limit - low.limit);
+    for (long i = 0; i <= last; i++) {
+        const double share = last ? (double)i / (double)last : 0.5;
+        const double at = (double)low.limit + share * all;
+        const gm_budget b = !(all * share > 0) ? low : i == last && i ? high
+            : gm_budget_parse(&r->scores, call->in, gm_format(
+                  &call->arena, bytes ? "%.0f" : "%.4g",
+                  bytes ? at : at / (double)r->scores.N));
+        if (b.limit <= high.limit && (!count || b.limit > out[count - 1].limit))
+            out[count++] = b;
+    }
+    return count;
+}
+
+/* scores.tsv is written after each, so that a killed run goes on behind it. */
+static void make_anchors(running *r) {
+    gm_call *call = r->call;
+    gm_arena work = {0};                    /* gone before evaluation */
+    gm_budget *budget = gm_alloc(&call->arena, (size_t)call->anchors,
+                                 sizeof *budget);
+    const gm_scores learned = r->scores;
+    const char *path = gm_format(&call->arena, "%s/scores.tsv", call->out);
+    const int count = spread(r, budget);
+    gm_rivals *rivals = gm_call_refine(call, &work, &learned, count,
+                                       &r->scores);
+    gm_refined found;
+    if (call->resume)
+        gm_call_anchors_left(call, path, budget, count, &r->scores);
+    gm_scores_write(&call->arena, path, &r->scores);
+    for (int i = r->scores.anchors; i < count; i++) {
+        begin_stage(call, 3, gm_format(&call->arena, "anchor %s",
+                                       budget[i].text));
+        gm_call_anchor(call, rivals, budget + i, &r->scores, &found);
+        gm_scores_write(&call->arena, path, &r->scores);
+        gm_talk(call, "anchor %s: %ld of %ld modules moved, KL on the "
+                "calibration text %.5f, by the scores as learned %.5f",
+                budget[i].text, found.moved, learned.M, found.kl,
+                found.kl_before);
+    }
+    gm_arena_free(&work);
+}
+
+/* ------------------------------------------------------------------ the run */
 
 static void run_run(gm_call *call) {
     running r = {.call = call};
     gm_arena *a = &call->arena;
     char hash[65];
-    int number = 4;
     gm_call_prepare(call);
+    int number = 3 + call->plan.whole;
     begin_stage(call, 1, "candidates");
     gm_check_names(call->out, "alloc-*.tsv," GM_PAGE);
     const char *names = gm_export_names(a, &call->model);
@@ -105,6 +165,7 @@ static void run_run(gm_call *call) {
     begin_stage(call, 2, "learning");
     gm_call_learn(call, &r.scores, hash);
     if (gm_rank() > 0) return;      /* the rest is done by one process */
+    if (call->anchors) make_anchors(&r);
     r.rivals = gm_rivals_begin(a, &(gm_rivals_options){
         .candidates = &call->candidates, .evaluations = 1,
         .overhead = call->table.overhead}, &call->report);
@@ -112,7 +173,7 @@ static void run_run(gm_call *call) {
     r.row = gm_alloc(a, rows, sizeof *r.row);
     r.choice = gm_alloc(a, rows, sizeof *r.choice);
     r.row[r.rows++] = (gm_compared){.method = "original", .run = ""};
-    begin_stage(call, 3, "the original");
+    begin_stage(call, number++, "the original");
     gm_call_original(call, r.row);
     gm_result_begin("budget\toriginal_ppl\tuniform_bits\tuniform_ppl\t"
                     "uniform_bytes\tgamma_bits\tgamma_ppl\tgamma_bytes\t"
@@ -133,8 +194,9 @@ static void run_run(gm_call *call) {
 const gm_command gm_command_run = {
     "run", "MODEL --calib FILE --eval FILE --out DIR",
     "The whole path: learn, solve for each budget, write, measure",
-    "gamma fit, then for each budget gamma solve, gamma quantize and gamma\n"
-    "eval.  uniform: the most bits that fit the budget everywhere.  bytes:\n"
-    "the packed file (gamma quantize --format packed), to the byte.  Steps:\n"
-    "candidates, learning, the original's perplexity, then one a budget.",
+    "gamma fit, then gamma refine at --anchors budgets, then for each budget\n"
+    "gamma solve, gamma quantize and gamma eval.  uniform: the most bits that\n"
+    "fit the budget everywhere.  bytes: the packed file (gamma quantize\n"
+    "--format packed), to the byte.  Steps: candidates, learning, anchors,\n"
+    "the original's perplexity, then one a budget.",
     1, RUN, run_run};

@@ -151,7 +151,11 @@ static void solve_one(solving *s, const char *text) {
     if (all) gm_result_row("nodes\t%ld", t->nodes);
     if (all) gm_result_row("seconds\t%.3f", t->dp_seconds + t->glpk_seconds);
     gm_result_end(call);
-    if (!all) gm_call_grid(call, &s->scores, &s->allocation);
+    if (gm_keys_get(keys, "scores_at"))
+        gm_talk(call, "scores: not those learned but the anchors', at %s: what "
+                "a choice adds to the whole model's KL, in nats",
+                gm_keys_get(keys, "scores_at"));
+    if (!all) gm_call_grid(call, s->problem.scores, &s->allocation);
     if (status) gm_fail(status, "%s", t->why);
 }
 
@@ -187,9 +191,9 @@ static void solve_frontier(solving *s) {
     gm_frontier f;
     const bool bytes = call->in == GM_BYTES;
     if (s->scores.anchors)
-        gm_fail(GM_EUSAGE, "--frontier: %s has other scores at each budget "
-                "(anchors %s): expected --budget", s->scores.path,
-                gm_keys_get(&s->scores.keys, "anchors"));
+        gm_talk(call, "the scores of Stage I alone, the same for all sizes; "
+                "--budget takes those between the anchors");
+    s->scores.anchors = 0;
     build(s, "1");
     gm_status status = gm_frontier_find(&call->arena, &s->problem, &call->solve,
                                         &f);

@@ -378,6 +378,7 @@ static void fit_options(gm_call *call) {
     const gm_recipe *r = &call->recipe;
     if (call->paper && !gm_given("--relaxation")) o->relaxation = GM_SOFT;
     if (call->paper && !gm_given("--norm")) o->norm = GM_NORM_PLAIN;
+    if (call->paper && !gm_given("--anchors")) call->anchors = 0;
     const bool corrected = o->relaxation == GM_SOFT_CORRECTED;
     const bool sampled = gm_sampled(o->relaxation);
     if (!gm_given("--score") && !call->paper)
@@ -418,6 +419,8 @@ void gm_call_prepare(gm_call *call) {
     if (!(call->command->bit & (RUN | PLAN))) return;
     p->models = !call->no_models;
     p->budgets = 1 + (int)gm_count_char(call->budgets, ',');
+    p->whole = call->anchors > 0;
+    if (p->whole) p->rivals = GM_MEASURES_GRADIENTS;
 }
 
 /* --allow into the candidates; the target B within what is left: the least and
@@ -515,7 +518,9 @@ gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]) {
         gm_fit_table(a, &fit, scores);
         scores->overhead = gm_call_overhead(call);
         gm_layout_overheads(a, &call->candidates, &scores->keys);
-        gm_scores_write(a, gm_format(a, "%s/scores.tsv", call->out), scores);
+        if (!call->anchors)             /* else run does, with those it has */
+            gm_scores_write(a, gm_format(a, "%s/scores.tsv", call->out),
+                            scores);
     }
     gm_arena_free(&learning);
     fit.candidates = &call->candidates;

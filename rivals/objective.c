@@ -5,7 +5,7 @@
 
    All but the KL divergence are teacher-forced: block l gets the original
    model's h_{l-1}, so blocks are independent.  The states h_0 .. h_L of the
-   whole text are kept: (L + 1) S T d numbers.
+   whole text are kept, (L + 1) S T d numbers; for KL alone h_L.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "rivals.h"
 
@@ -24,7 +24,8 @@ struct gm_objective {
     gm_sequences text;
     long L, d, R, batch;        /* R = S T rows; sequences in one pass     */
     int K;
-    gm_real *h;                 /* [L + 1, R, d] of the original model     */
+    gm_real *h;                 /* [L + 1, R, d] of the original; or NULL  */
+    gm_real *last;              /* [R, d] its h_L                          */
     gm_real *y;                 /* [R, d]                                  */
     double *row;                /* [R]                                     */
     gm_block block;
@@ -48,7 +49,7 @@ static void pass(gm_objective *o, long l, long i, gm_real *y) {
 
 gm_objective *gm_objective_begin(gm_arena *arena,
                                  const gm_candidates *candidates,
-                                 const gm_sequences *text,
+                                 const gm_sequences *text, bool blocks,
                                  const gm_report *report) {
     const gm_model *model = candidates->model;
     const gm_config *c = &model->config;
@@ -64,10 +65,16 @@ gm_objective *gm_objective_begin(gm_arena *arena,
         .K = candidates->recipe.count, .R = text->sequences * text->T,
         .batch = gm_batch(text->sequences, text->T)};
     gm_block_alloc(arena, c, &o->block);
+    if (!blocks) {
+        o->last = gm_alloc(arena, (size_t)o->R, row);
+        gm_final_states(arena, model, NULL, NULL, text, report, o->last);
+        return o;
+    }
     gm_acts_alloc(arena, c, o->batch, text->T, false, &o->acts);
     o->h = gm_alloc(arena, (size_t)((o->L + 1) * o->R), row);
     o->y = gm_alloc(arena, (size_t)o->R, row);
     o->row = gm_alloc(arena, (size_t)o->R, sizeof *o->row);
+    o->last = state(o, o->L);
     gm_embed(model, text->tokens, o->R, o->h);
     for (long l = 0; l < o->L; l++) {
         gm_block_load(model, l, &o->block);
@@ -229,8 +236,8 @@ double gm_objective_kl(gm_objective *o, const int *choice) {
     gm_mark mark = gm_arena_mark(o->arena);
     gm_final_states(o->arena, o->model, o->candidates, choice, &o->text, NULL,
                     o->states);
-    gm_evaluate(o->arena, &o->head, &o->text, NULL, o->states, state(o, o->L),
-                NULL, &measure);
+    gm_evaluate(o->arena, &o->head, &o->text, NULL, o->states, o->last, NULL,
+                &measure);
     gm_arena_rewind(o->arena, mark);
     o->work += o->L * GM_LINEARS * o->text.sequences;
     return measure.kl;
@@ -323,7 +330,7 @@ static void head_gradients(expansion *e, long s) {
     const gm_objective *o = e->o;
     const long d = o->d, T = o->text.T, V = o->head.vocab;
     const gm_real *h = e->h + o->L * T * d;
-    const gm_real *teacher = state(o, o->L) + s * T * d;
+    const gm_real *teacher = o->last + s * T * d;
     memset(e->d_y, 0, (size_t)(WAYS * T * d) * sizeof(gm_real));
     for (long t = 0; t < T - 1; t += e->rows) {
         long n = gm_min(e->rows, T - 1 - t);

@@ -477,9 +477,11 @@ static gm_effort prepare(gm_rivals *r) {
     errors *e = linears ? &r->gram : &r->separable;
     double start = gm_seconds();
     if (what == GM_MEASURES_NOTHING) return (gm_effort){0};
+    assert(!r->options.whole || what == GM_MEASURES_GRADIENTS);
     if (!r->objective) {
         r->objective = gm_objective_begin(r->arena, r->options.candidates,
-                                          &r->options.text, r->report);
+                                          &r->options.text, !r->options.whole,
+                                          r->report);
         r->begin_seconds = gm_seconds() - start;
     }
     if (what >= GM_MEASURES_MODELS) gm_objective_kl_begin(r->objective);

@@ -36,10 +36,12 @@ void gm_evaluate(gm_arena *arena, const gm_head *head,
 /* ------------------------------------------------------------- objective.c
    What an assignment costs on a calibration text: what the rivals minimise. */
 
+/* blocks: what is teacher-forced will be asked too, else KL and its expansion
+   alone, without the states of all blocks. */
 typedef struct gm_objective gm_objective;
 gm_objective *gm_objective_begin(gm_arena *arena,
                                  const gm_candidates *candidates,
-                                 const gm_sequences *text,
+                                 const gm_sequences *text, bool blocks,
                                  const gm_report *report);
 
 /* Work since begin or forget, in forward passes of all blocks over the text. */
@@ -151,6 +153,8 @@ typedef struct {
     long evaluations;           /* most evaluations of a search, >= 1        */
     uint64_t seed;
     int64_t overhead;           /* of the table: file bytes beside sum s_mk  */
+    bool whole;                 /* GM_MEASURES_GRADIENTS and _NOTHING alone
+                                   are asked: less memory */
 } gm_rivals_options;
 
 typedef struct gm_rivals gm_rivals;     /* sizes; errors measured so far */

@@ -84,7 +84,7 @@ static void read_allocs(page *p) {
 }
 
 /* DIR/frontier.tsv, of the scores: as gamma solve --frontier, within 64 MiB and
-   without a clock; none of scores that are others at each budget. */
+   without a clock; with anchors too of Stage I's scores. */
 static void make_frontier(page *p) {
     const gm_solve_options o = {.solver = GM_DP, .memory = (size_t)64 << 20};
     const gm_budget budget = {GM_BYTES, 1, "1"};
@@ -92,11 +92,9 @@ static void make_frontier(page *p) {
     gm_frontier f;
     gm_out out;
     char text[32];
-    if (p->scores.anchors) {
-        gm_remove_file(p->arena, in_dir(p, "frontier.tsv"));
-        return;
-    }
-    gm_problem_build(p->arena, &p->scores, &budget, 30, &problem);
+    gm_scores learned = p->scores;
+    learned.anchors = 0;
+    gm_problem_build(p->arena, &learned, &budget, 30, &problem);
     gm_frontier_find(p->arena, &problem, &o, &f);
     gm_out_open(p->arena, in_dir(p, "frontier.tsv"), &out);
     gm_out_print(&out, "# format gamma-frontier 1\n# points %s\nfile_bytes\t"
@@ -354,16 +352,21 @@ static void write_sensitivities(page *p) {
             figure(p, gm_format(p->arena, "scores-%s", s->label[k]), gm_map_svg,
                    &map);
     }
+    if (s->anchors)
+        fill(p, &s->keys, "<p>As learned. What gamma solve adds up is these, "
+             "corrected by the whole model's KL at the anchors (columns "
+             "score@BUDGET of scores.tsv, in nats), interpolated between them. "
+             "KL on the calibration text at each anchor by the scores as "
+             "learned: {kl_before}; as corrected: {kl}.</p>\n");
     fold_table(p, &p->scored, "module,name,weights,*.score,*.stderr");
 }
 
 static void write_frontier(page *p) {
     const gm_table *t = &p->frontier;
-    if (!t->columns) {
-        say(p, "<p>None: scores.tsv has other scores at each budget "
-            "(anchors).</p>\n");
-        return;
-    }
+    if (p->scores.anchors)
+        say(p, "<p>By the scores as learned, the same for all sizes; what was "
+            "solved here is by those of its own budget (anchors), in another "
+            "unit, and not drawn.</p>\n");
     double *x = numbers(p, t, "file_bytes"), *y = numbers(p, t, "score");
     double *at = gm_alloc(p->arena, (size_t)p->allocs, 2 * sizeof *at);
     double *u = at + p->allocs;
@@ -373,7 +376,7 @@ static void write_frontier(page *p) {
     for (long i = 0; i < p->allocs; i++) {
         const char *size = gm_keys_get(&p->alloc[i].keys, "file_bytes");
         const char *sum = gm_keys_get(&p->alloc[i].keys, "objective_real");
-        if (size && sum && gm_is_double(size, 1, DBL_MAX, at + solved) &&
+        if (size && sum && !p->scores.anchors && gm_is_double(size, 1, DBL_MAX, at + solved) &&
             gm_is_double(sum, DBL_MIN, DBL_MAX, u + solved))
             at[solved++] /= 1e6;
     }
@@ -406,7 +409,12 @@ static void write_certificates(page *p) {
         }
         fill(p, keys, "for {budget_asked} {convention}: ");
         fill(p, keys, taken[in < 0 ? GM_BITS : in]);
-        fill(p, keys, " are taken, {slack} left. Scores times 2 to the power "
+        fill(p, keys, " are taken, {slack} left. ");
+        if (gm_keys_get(keys, "scores_at"))
+            fill(p, keys, "What is added up here is not the learned scores but "
+                 "those of the anchors, at {scores_at}: what a choice adds to "
+                 "the KL of the whole model, in nats. ");
+        fill(p, keys, "Scores times 2 to the power "
              "{score_shift}, rounded, add up to {objective}; no choice within "
              "the budget has less than {bound}, ");
         fill(p, keys, strcmp(is, "proven") == 0 ? "so this one is optimal: "

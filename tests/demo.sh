@@ -19,7 +19,7 @@ NR > 1 {
 }
 END {
     printf "\n\"uniform\" gives every module the most bits that fit the budget.\n"
-    printf "How close to optimal for the learned scores each answer is proven to be:\n%s", proof
+    printf "How close to optimal for its scores each answer is proven to be:\n%s", proof
 }' "$out.tsv.partial"
 rm "$out.tsv.partial"
 cat <<END
@@ -27,7 +27,7 @@ cat <<END
 Written to $out/:
   report.html      all of it as a page: tables, curves, maps of bits
   table.tsv        methods at equal sizes, with KL divergences and errors
-  scores.tsv       the learned scores, reusable for any budget:
+  scores.tsv       the learned scores and their anchors, reusable for any budget:
                    ./gamma solve $out/scores.tsv --bits 2.75 --out my-alloc.tsv
   alloc-*.tsv      the bits of each module, with certificates
   model-*/         the quantized models, loadable by transformers

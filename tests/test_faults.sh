@@ -120,6 +120,13 @@ begun() {
     [ "${1##*/}" = gamma.sha256 ] && ! [ -e "${1%/*}/config.json" ] &&
         ! grep -vq '^-  ' "$1"
 }
+# so_far FILE: scores of run with the anchors that there are so far
+so_far() {
+    [ "$name" = run ] && [ "${1##*/}" = scores.tsv ] || return 1
+    grep -v '^#' "$1" >"$w/columns"
+    grep -v '^#' "$w/new-run/scores.tsv" | cut -f "1-$(head -n 1 "$w/columns" |
+        tr '\t' '\n' | wc -l)" | cmp -s - "$w/columns"
+}
 alike() { cmp -s "$1" "$2" || { [ "${1##*.}" = tsv ] &&
     [ "$(grep -v '^# solvers' "$1")" = "$(grep -v '^# solvers' "$2")" ]; }; }
 
@@ -136,7 +143,8 @@ judge() {
         alike "$w/now/$file" "$w/new-$name/$file" 2>/dev/null && continue
         [ "$code" -ne 0 ] && alike "$w/now/$file" "$w/old-$name/$file" \
             2>/dev/null && continue
-        [ "$code" -ne 0 ] && begun "$w/now/$file" && continue
+        [ "$code" -ne 0 ] && { begun "$w/now/$file" ||
+            so_far "$w/now/$file"; } && continue
         wrong="$wrong $file is neither old nor new"
     done <"$w/files"
     case $code in

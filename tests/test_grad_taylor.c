@@ -118,7 +118,7 @@ static void begin(fixture *f, const char *dir, long S, long T) {
     run(f, NULL, -1, 0, 0, f->teacher);
     const gm_sequences text = {f->tokens, S, T};
     must(STATUS(f->objective = gm_objective_begin(&f->arena, &f->candidates,
-                                                  &text, NULL)));
+                                                  &text, false, NULL)));
     must(STATUS(gm_objective_kl_begin(f->objective)));
 }
 
@@ -222,7 +222,7 @@ static void model(const char *dir) {
     curves(&f, dir);
     const gm_sequences single = {f.tokens, 2, 1};
     must(STATUS(f.objective = gm_objective_begin(&f.arena, &f.candidates,
-                                                 &single, NULL)));
+                                                 &single, false, NULL)));
     CHECK(STATUS(gm_objective_expand(f.objective, f.choice, 1, slope, curve)) ==
           GM_EUSAGE, "T = 1");
     CHECK_TEXT(err.text, "expected sequences of at least 2 tokens, found 1");

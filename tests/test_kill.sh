@@ -141,6 +141,7 @@ timeless() {
 # learning.tsv all rows so far are those of the undisturbed run.
 whole() {
     rows=$(grep -vc '^#' "$1")
+    grep -v '^#' "$1" >"$w/columns"
     case $1 in
     */fit.state) [ "$rows" -eq 169 ] && [ "$(tail -n 1 "$1" | tr -cd '\t' |
         wc -c)" -eq 6 ] && [ "$(tail -c 1 "$1" | wc -l)" -eq 1 ] ;;
@@ -149,6 +150,10 @@ whole() {
     */learning.tsv) cmp -s -n "$(wc -c <"$1")" "$1" "$w/new-$name/learning.tsv" &&
         [ "$(tail -c 1 "$1" | wc -l)" -eq 1 ] ;;
     */compare.svg) [ "$(tail -n 1 "$1")" = "</svg>" ] ;;
+    # of run: the anchors so far, whose columns are those of the undisturbed run
+    */scores.tsv) columns=$(grep -v '^#' "$1" | head -n 1 | tr '\t' '\n' | wc -l)
+        [ "$rows" -eq 57 ] && grep -v '^#' "$w/new-$name/scores.tsv" |
+            cut -f "1-$columns" | cmp -s - "$w/columns" ;;
     */gamma.sha256) ! grep -qv '^-  ' "$1" ;;   # of a model being written
     *) false ;;
     esac

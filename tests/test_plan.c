@@ -59,7 +59,7 @@ static void test_rivals(const char *what, gm_call p, gm_arena *arena,
     p.plan.rivals = GM_MEASURES_GRADIENTS;
     gm_plan_memory(&p, step);
     CHECK(STATUS(objective = gm_objective_begin(arena, candidates, text,
-                                                NULL)) == GM_OK &&
+                                                true, NULL)) == GM_OK &&
           STATUS(gm_objective_separable(objective, S)) == GM_OK &&
           STATUS(gm_objective_kl_begin(objective)) == GM_OK &&
           STATUS(gm_objective_kl(objective, choice)) == GM_OK &&
@@ -67,6 +67,22 @@ static void test_rivals(const char *what, gm_call p, gm_arena *arena,
           err.text);
     snprintf(name, sizeof name, "%.200s: rivals", what);
     check_near(name, step[GM_PLAN_RIVALS].memory, arena->peak);
+    /* anchors: before evaluation, without the states of all blocks */
+    gm_arena alone = {0};
+    const double before = step[GM_PLAN_EVAL].memory;
+    p.plan.whole = true;
+    gm_plan_memory(&p, step);
+    CHECK(STATUS(objective = gm_objective_begin(&alone, candidates, text,
+                                                false, NULL)) == GM_OK &&
+          STATUS(gm_objective_kl_begin(objective)) == GM_OK &&
+          STATUS(gm_objective_kl(objective, choice)) == GM_OK &&
+          STATUS(gm_objective_expand(objective, choice, 1, S, C)) == GM_OK, "%s",
+          err.text);
+    snprintf(name, sizeof name, "%.200s: anchors", what);
+    check_near(name, step[GM_PLAN_RIVALS].memory, alone.peak);
+    CHECK(step[GM_PLAN_EVAL].memory < before, "%s: evaluation holds %g of %g",
+          name, step[GM_PLAN_EVAL].memory, before);
+    gm_arena_free(&alone);
     free(C);
     free(S);
 }

@@ -11,7 +11,7 @@ fit="--calib data/calib.txt --sequences 4 --length 64 --batch 2 --steps 2"
 # every step of run has a line; the whole is its most memory, its disk's sum
 "$gamma" plan $m --windows 4 --quantizer gptq --quiet >"$w/plan"
 steps=$(awk -F '\t' 'NR > 1 { printf "%s ", $1 }' "$w/plan")
-[ "$steps" = "candidates fit_steps quantize eval all " ] && ok || bad "steps: $steps"
+[ "$steps" = "candidates fit_steps quantize anchors eval all " ] && ok || bad "steps: $steps"
 awk -F '\t' 'NR == 1 { next } $1 != "all" { d += $3
     if ($2 > m) m = $2 } $1 == "all" { sums = $2 == m && (d - $3) ^ 2 < 0.3 }
     /^(candidates|fit_steps|eval)/ { n += $2 > 0 }
@@ -36,7 +36,7 @@ cp $m/config.json "$w/shapes"
 "$gamma" plan "$w/shapes" --windows 4 --quantizer gptq --quiet >"$w/alone"
 awk -F '\t' 'NR == FNR { m[$1] = $2; rows++; next } FNR == 1 { near++; next }
     { d = $2 - m[$1]; near += d * d <= (0.05 * m[$1]) ^ 2 }
-    END { exit !(rows == 6 && near == rows) }' "$w/plan" "$w/alone" && ok ||
+    END { exit !(rows == 7 && near == rows) }' "$w/plan" "$w/alone" && ok ||
     bad "config.json alone: $(cat "$w/alone")"
 for shape in llama-3.1-8b qwen3-32b; do
     quick plan data/shapes/$shape --windows 1 --length 64 --no-models
@@ -97,6 +97,13 @@ stated
 "$fast" refine $m "$w/whole-fit/scores.tsv" --calib data/calib.txt --bits 3 \
     --evaluations 14 --threads 2 --out "$w/refined.tsv" 2>"$w/err" >"$w/out"
 stated
+"$fast" run $m --calib data/calib.txt --sequences 2 --length 1024 --batch 1 --steps 1 \
+    --eval data/test.txt --window 64 --windows 1 --budget 3 --no-models \
+    --evaluations 14 --threads 2 --out "$w/run" 2>"$w/err" >"$w/out"
+stated
+most=$(sed -n 's/^memory: about \([0-9.]*\) MB.*/\1/p' "$w/err")
+grep -q "^memory: about.*anchors $most, eval" "$w/err" && ok ||
+    bad "anchors are not what takes most: $(cat "$w/err")"
 # compare: the same table (but for its seconds) in smaller pieces
 rivals() {
     "$fast" compare $m --calib data/calib.txt --text data/test.txt \

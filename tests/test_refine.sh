@@ -101,8 +101,12 @@ sed 's/^# scores_at .*/# scores_at 2.25/' "$w/alloc.tsv" >"$w/forged.tsv"
 "$gamma" check "$w/forged.tsv" "$w/p.tsv" >"$w/out" 2>"$w/err"
 if [ $? -eq 7 ] && grep -q scores_at "$w/err"; then ok; else
     bad "forged scores_at: $(cat "$w/err")"; fi
-expect 2 "gamma: --frontier: $w/p.tsv has other scores at each budget (anchors $(
-    key anchors "$w/p.tsv")): expected --budget" solve "$w/p.tsv" --frontier
+# of all budgets: the scores as learned, and it says so
+"$gamma" solve "$w/p.tsv" --frontier --solver dp >"$w/frontier" 2>"$w/err"
+if grep -q '^the scores of Stage I alone' "$w/err"; then ok; else
+    bad "frontier: $(cat "$w/err")"; fi
+succeed solve "$s" --frontier --solver dp
+same "$w/out" "$w/frontier"
 expect 2 'gamma: --budget: 3 and 3.0 are the same budget' \
     refine $m "$s" --calib data/calib.txt --budgets 3,2.25,3.0 --out "$w/x.tsv"
 
@@ -130,6 +134,15 @@ done
 succeed refine $g "$w/g/poor.tsv" $tokens --bits 3 --evaluations 46 \
     --threads 1 --isa scalar --out "$w/g/scalar.tsv"
 same "$w/g/r.tsv" "$w/g/scalar.tsv"
+# rows of compare are of all the scores, anchors too
+for name in poor r; do
+    succeed compare $g $tokens --sequences 4 --length 32 --bits 2,3,4 --group 16 \
+        --eval-tokens tests/golden/mistakes/tokens.npy --window 32 \
+        --scores "$w/g/$name.tsv" --methods gamma --budget 3 --out "$w/g/rows"
+done
+found=$(awk -F '\t' '/^gamma/ { printf "%.8g ", $11 }' "$w/g/rows/compare.tsv")
+stated="$(printf '%.8g ' "$(key kl_before "$w/g/r.tsv")" "$(key kl "$w/g/r.tsv")")"
+if [ "$found" = "$stated" ]; then ok; else bad "rows: $found, not $stated"; fi
 # less than a round: the scores as they were
 succeed refine $g "$w/g/poor.tsv" $tokens --bits 3 --evaluations 2 \
     --out "$w/g/none.tsv"
@@ -195,7 +208,7 @@ refuse 3 'gamma: --bits 1: no assignment is that small; reachable are 2 to 4 bit
     --bits 1 --out "$w/x.tsv"
 "$gamma" refine $g "$s" $tokens --bits 3 --out "$w/x.tsv" --max-memory 1M \
     --quiet 2>"$w/err"
-if [ $? -eq 6 ] && grep -q '^gamma: --max-memory: rivals needs [0-9.]* MB, expected at most 1.0 MB; lower --sequences or --length$' \
+if [ $? -eq 6 ] && grep -q '^gamma: --max-memory: anchors needs [0-9.]* MB, expected at most 1.0 MB; lower --sequences or --length$' \
     "$w/err" && [ ! -e "$w/x.tsv" ]; then ok; else bad "memory: $(cat "$w/err")"; fi
 expect 2 'gamma: expected either a text or --tokens FILE.npy, found none' \
     refine $g "$s" --bits 3 --out "$w/x.tsv"

@@ -40,7 +40,7 @@ for file in report.html table.tsv frontier.tsv learning.tsv report-curve.svg \
     same "$w/1/$file" "$w/3/$file"
 done
 t=$w/1/table.tsv
-sane "$w/1" "11 figures, 5 tables, 1752 cells, 36 numbers of certificates"
+sane "$w/1" "11 figures, 5 tables, 1779 cells, 41 numbers of certificates"
 cp "$w/1/report.html" "$w/by-run.html"
 succeed report "$w/1"
 is "report says" "$(cat "$w/out")" "report
@@ -100,16 +100,19 @@ quick solve "$w/1/scores.tsv" --frontier --solver dp
 cut -f 1,2 "$w/out" >"$w/points"
 grep -v '^#' "$w/1/frontier.tsv" >"$w/stated"
 same "$w/points" "$w/stated"
-# scores that are others at each budget have none, and no older one stays
-mkdir "$w/anchors"
-cp "$w/1/frontier.tsv" "$w/anchors"
-awk -F '\t' -v OFS='\t' 'NR == 1 { print "# anchors 3 1 1 1" }
-    /^#/ { print; next } /^module/ { for (b = 2; b < 5; b++)
-        $0 = $0 OFS b ".score@3"; print; next }
-    { print $0, $6, $9, $12 }' "$w/1/scores.tsv" >"$w/anchors/scores.tsv"
-succeed report "$w/anchors"
-is "a frontier of anchors" "$(grep -c 'None: scores.tsv has other scores' \
-    "$w/anchors/report.html") $(ls "$w/anchors" | grep -c frontier)" "1 0"
+# which is of the scores as learned, and says so; those alone, without anchors:
+mkdir "$w/fit"
+sed '/^# \(anchors\|refined_.*\|kl\|kl_before\) /d' "$w/1/scores.tsv" |
+    cut -f 1-13 >"$w/fit/scores.tsv"
+cp "$w/1/learning.tsv" "$w/fit"
+succeed report "$w/fit"
+same "$w/fit/frontier.tsv" "$w/1/frontier.tsv"
+for words in 'By the scores as learned' 'corrected by the whole model' \
+    'not the learned scores but'; do
+    is "$words" "$(grep -c "$words" "$w/1/report.html") $(
+        grep -c "$words" "$w/fit/report.html")" \
+        "$([ "${words#not}" = "$words" ] && echo 1 || echo 3) 0"
+done
 
 # ---------------------------------------------------- compare, fit, solve alone
 # shellcheck disable=SC2086
@@ -123,9 +126,6 @@ is "what is not drawn" "$(grep -o 'Not drawn, .*' "$w/compare/report.html")" \
     "Not drawn, for their KL is higher: random, closed-form.</p>"
 is "files of others" "$(grep -c 'Files of other methods, not drawn: 16.' \
     "$w/compare/report.html")" 1
-mkdir "$w/fit"
-cp "$w/1/scores.tsv" "$w/1/learning.tsv" "$w/fit"
-succeed report "$w/fit"
 sane "$w/fit" "7 figures, 4 tables, 1417 cells, 0 numbers of certificates"
 is "what is not here" "$(grep -c 'is not here' "$w/fit/report.html")" 4
 # the command that its settings are: again the same scores

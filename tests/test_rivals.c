@@ -34,7 +34,7 @@ static void fixture_begin(fixture *f, const char *dir, const char *bits) {
         f->tokens[i] = (int32_t)(gm_random(5, 0, (uint64_t)i) %
                                  (uint64_t)f->model.config.vocab);
     f->options = (gm_rivals_options){&f->candidates, {f->tokens, S, T}, NULL,
-                                     3, 7, 0};
+                                     3, 7, 0, false};
     if (!s) s = STATUS(f->rivals = gm_rivals_begin(a, &f->options, NULL));
     CHECK(s == GM_OK, "%s: %s", dir, err.text);
     if (s) exit(test_end("test_rivals"));
@@ -61,7 +61,7 @@ static gm_status rivals(fixture *f, gm_rivals **r) {
 
 static gm_status objective(fixture *f, gm_objective **o) {
     return STATUS(*o = gm_objective_begin(&f->arena, &f->candidates,
-                                          &f->options.text, NULL));
+                                          &f->options.text, true, NULL));
 }
 
 static gm_status chosen(gm_rivals *r, gm_method method, const gm_budget *budget,
@@ -652,6 +652,41 @@ static void round_by_definition(fixture *f, gm_objective *o, const gm_budget *b,
     memcpy(x, best, bytes);
 }
 
+/* Without the states of all blocks: the same KL and expansion, the same answer
+   of the rivals, to the last bit. */
+static void whole_is_the_same(void) {
+    fixture f;
+    fixture_begin(&f, "tests/golden/tiny-qwen2", "2,3,4");
+    const size_t n = (size_t)(f.table->M * f.table->K);
+    gm_objective *o[2];
+    double *x[2], kl[2];
+    for (long m = 0; m < f.table->M; m++) f.choice[m] = (int)(m % 3);
+    for (int i = 0; i < 2; i++) {
+        x[i] = gm_alloc(&f.arena, 2 * n, sizeof *x[i]);
+        CHECK(!STATUS(o[i] = gm_objective_begin(&f.arena, &f.candidates,
+                                                &f.options.text, i, NULL)) &&
+              !STATUS(gm_objective_kl_begin(o[i])) &&
+              !STATUS(kl[i] = gm_objective_kl(o[i], f.choice)) &&
+              !STATUS(gm_objective_expand(o[i], f.choice, 3, x[i], x[i] + n)),
+              "%s", err.text);
+    }
+    CHECK(kl[0] == kl[1] && kl[0] > 0, "KL %g and %g", kl[0], kl[1]);
+    CHECK(memcmp(x[0], x[1], 2 * n * sizeof **x) == 0, "another expansion");
+    gm_scores scores = *f.table;
+    gm_budget b = {GM_BITS, 3 * f.table->N, "x"};
+    gm_rivals *r;
+    gm_effort effort;
+    scores.score = x[0] + n;                /* any */
+    f.options.learned = &scores;
+    f.options.evaluations = 16;
+    CHECK(!rivals(&f, &r) && !chosen(r, GM_REFINED, &b, f.choice, &effort),
+          "%s", err.text);
+    f.options.whole = true;
+    CHECK(!rivals(&f, &r) && !chosen(r, GM_REFINED, &b, f.other, &effort) &&
+          same(&f, f.choice, f.other), "another answer");
+    fixture_end(&f);
+}
+
 /* With fewer evaluations than a round takes refined is gamma's answer; with one
    round and with two it keeps the budget, spends no more than asked, has less KL
    on the calibration text than gamma and than with a round less (the scores are
@@ -908,7 +943,8 @@ static void gram_by_definition(void) {
         tokens[i] = (int32_t)(gm_random(8, 0, (uint64_t)i) % 64);
     for (long i = 0; i < M * K; i++) wanted[i] = i != 15;
     gm_sequences text = {tokens, GS, GT};
-    gm_status s = STATUS(o = gm_objective_begin(a, &f.candidates, &text, NULL));
+    gm_status s = STATUS(o = gm_objective_begin(a, &f.candidates, &text, true,
+                                                NULL));
     f.candidates.allowed = wanted;
     if (!s) s = STATUS(gm_objective_gram(o, D));
     f.candidates.allowed = NULL;
@@ -1304,6 +1340,7 @@ static int test_main(void) {
     against_brute_force();
     absent_candidates();
     refined_falls();
+    whole_is_the_same();
     odd_modules();
     overflow_is_named("model.layers.1.mlp.down_proj.weight", GM_GRAM,
                       "block 1, output: element [0, 0] is ");

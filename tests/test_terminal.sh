@@ -144,7 +144,8 @@ for change in "alpha 0.5:--alpha was 0.1, here it is 0.5" \
         fit $again --${change%%:*}
 done
 # shellcheck disable=SC2086
-quick fit $again
+quick run $again --eval data/test.txt --budget 2.5,3 --window 32 --windows 2 \
+    --no-models
 
 # ------------------------------------------------------------------- signals
 for signal in TERM HUP; do
@@ -184,8 +185,9 @@ if script --version >/dev/null 2>&1; then
     script -qec "$fast run $m --calib data/calib.txt --eval data/test.txt \
         --out $w/seen-run $small --budget 3 --window 32 --windows 2 \
         --no-models" "$w/seen" >/dev/null
-    for step in 'step 2 of 4, learning: learning 2/2' \
-        'step 3 of 4, the original: ' 'step 4 of 4, budget 3: '; do
+    for step in 'step 2 of 5, learning: learning 2/2' \
+        'step 3 of 5, anchor 3: ' 'step 4 of 5, the original: ' \
+        'step 5 of 5, budget 3: '; do
         tr '\r' '\n' <"$w/seen" | grep -q "^$step" && ok || bad "no $step"
     done
     # nothing of it stays on the screen

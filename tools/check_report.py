@@ -209,7 +209,8 @@ def main():
     cells = sum(check_table(name, rows) for name, rows in page.tables)
     numbers = 0
     for name, text in page.notes:
-        known = {v for _, v in read(name)[0]} | {"2"}
+        keys = dict(read(name)[0])
+        known = {*keys.values(), "2", *NUMBER.findall(keys.get("scores_at", ""))}
         for number in NUMBER.findall(text.replace(name, "", 1)):
             numbers += 1
             if number not in known:

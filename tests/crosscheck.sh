@@ -6,7 +6,7 @@
 # On each tiny model: the first and the last block by the script of docs/verify.md;
 # RTN and GPTQ: 50 steps, `gamma verify` on all that steps 1
 # and 50 saw, and the same bits from two integer programs.  GPTQ codes: see
-# second.py --candidates.  With MODEL: 5 steps of two sequences of 256 tokens,
+# second.py --candidates.  The anchors of `gamma refine` made again.  With MODEL: 5 steps of two sequences of 256 tokens,
 # without the weights.
 # SPDX-License-Identifier: GPL-3.0-or-later
 set -eu
@@ -80,6 +80,29 @@ for name in tiny-llama tiny-qwen2 tiny-qwen3; do
         sed '/^#/d' "$work/alloc.tsv" | cut -f 1,2 | cmp - "$work/py.alloc"
         echo "$name $quantizer: the same bits at 2.5"
     done
+done
+
+# the anchors of refine, and the bits between them
+few="--sequences 4 --length 64"
+for name in tiny-llama tiny-qwen2 tiny-qwen3; do
+    # shellcheck disable=SC2086
+    "$gamma" fit "$root/data/$name" --calib "$root/data/calib.txt" $few --batch 2 \
+        --steps 5 --bits 2,3,4 --group 32 --out "$work" --quiet >"$work/log"
+    "$gamma" refine "$root/data/$name" "$work/scores.tsv" --quiet \
+        --calib "$root/data/calib.txt" --budget 2.25,2.75,3.5 --evaluations 31 \
+        --out "$work/anchors.tsv" >"$work/log"
+    for bits in 2.1 2.5 3 3.5; do
+        "$gamma" solve "$work/anchors.tsv" --bits $bits --out "$work/alloc.tsv" \
+            --quiet >"$work/log"
+        # shellcheck disable=SC2086
+        $second "$root/data/$name" --calib "$root/data/calib.txt" $few \
+            --bits 2,3,4 --group 32 --anchors "$work/anchors.tsv" \
+            --solve $bits >"$work/py.log"
+        sed -n '/^module/,$p' "$work/py.log" >"$work/py.alloc"
+        sed '/^#/d' "$work/alloc.tsv" | cut -f 1,2 | cmp - "$work/py.alloc"
+    done
+    sed -n "s/^#/$name/p" "$work/py.log"
+    echo "$name: the same bits between its anchors"
 done
 
 # the page that a run leaves, by the W3C's checker

@@ -46,6 +46,35 @@ static gm_fit_options fit_options(const gm_recipe *r) {
         .budget = (r->bits[0] + r->bits[r->count - 1]) / 2., .seed = 1};
 }
 
+/* Of run: before evaluation, without the states of all blocks. */
+static void test_anchors(const char *what, gm_call p,
+                         const gm_candidates *candidates,
+                         const gm_sequences *text, const int *choice) {
+    const size_t n = (size_t)(p.recipe.count * p.model.config.layers *
+                              GM_LINEARS);
+    gm_arena alone = {0};
+    gm_objective *objective;
+    gm_planned step[GM_PLAN_STEPS];
+    double *x = calloc(2 * n, sizeof *x);
+    char name[256];
+    gm_plan_memory(&p, step);
+    const double before = step[GM_PLAN_EVAL].memory;
+    p.plan.whole = true;
+    gm_plan_memory(&p, step);
+    CHECK(STATUS(objective = gm_objective_begin(&alone, candidates, text,
+                                                false, NULL)) == GM_OK &&
+          STATUS(gm_objective_kl_begin(objective)) == GM_OK &&
+          STATUS(gm_objective_kl(objective, choice)) == GM_OK &&
+          STATUS(gm_objective_expand(objective, choice, 1, x, x + n)) == GM_OK,
+          "%s", err.text);
+    snprintf(name, sizeof name, "%.200s: anchors", what);
+    check_near(name, step[GM_PLAN_RIVALS].memory, alone.peak);
+    CHECK(step[GM_PLAN_EVAL].memory < before, "%s: evaluation holds %g of %g",
+          name, step[GM_PLAN_EVAL].memory, before);
+    gm_arena_free(&alone);
+    free(x);
+}
+
 /* The rivals of compare; `arena` holds what evaluation holds. */
 static void test_rivals(const char *what, gm_call p, gm_arena *arena,
                         const gm_candidates *candidates,
@@ -67,22 +96,7 @@ static void test_rivals(const char *what, gm_call p, gm_arena *arena,
           err.text);
     snprintf(name, sizeof name, "%.200s: rivals", what);
     check_near(name, step[GM_PLAN_RIVALS].memory, arena->peak);
-    /* anchors: before evaluation, without the states of all blocks */
-    gm_arena alone = {0};
-    const double before = step[GM_PLAN_EVAL].memory;
-    p.plan.whole = true;
-    gm_plan_memory(&p, step);
-    CHECK(STATUS(objective = gm_objective_begin(&alone, candidates, text,
-                                                false, NULL)) == GM_OK &&
-          STATUS(gm_objective_kl_begin(objective)) == GM_OK &&
-          STATUS(gm_objective_kl(objective, choice)) == GM_OK &&
-          STATUS(gm_objective_expand(objective, choice, 1, S, C)) == GM_OK, "%s",
-          err.text);
-    snprintf(name, sizeof name, "%.200s: anchors", what);
-    check_near(name, step[GM_PLAN_RIVALS].memory, alone.peak);
-    CHECK(step[GM_PLAN_EVAL].memory < before, "%s: evaluation holds %g of %g",
-          name, step[GM_PLAN_EVAL].memory, before);
-    gm_arena_free(&alone);
+    if (text->sequences == 1) test_anchors(what, p, candidates, text, choice);
     free(C);
     free(S);
 }

@@ -11,6 +11,11 @@ writes DUMP.safetensors of the last step, or DUMP-STEP.safetensors for each of
 --solve, the bits of each module.  Options are those of `gamma fit`, and
 --candidates: another program's dump, whose GPTQ codes are checked and used.
 
+    second.py MODEL --calib TEXT --anchors SCORES.tsv [--bits ... --solve B]
+
+makes the anchors of `gamma refine` and `run` again, from the learned scores in
+that file, and says how far its anchors are from these: docs/verify.md.
+
     p_m   = softmax(theta_m / tau)                                 [K]
     W~_m  = sum_k p_mk Q_mk                                        [out, in]
     E_l   = mean_t ||f_l(h_{l-1}; W~)_t - h_l,t||^2 / ||h_l,t||^2
@@ -441,6 +446,162 @@ def solve(u, size, budget):
     return choice[::-1]
 
 
+# -------------------------------------------------------------------- anchors
+class Anchors:
+    """Scores corrected at a budget by the whole model's KL, x an assignment:
+        KL     = mean over s, t < T-1 of sum_i p_i ln(p_i / q_i),  p the
+                 original's predictions, q those of the model with Q_x
+        A_mk   = <dKL/dW_m, Q_mk - Q_m,x(m)>
+        C_mk   = 1/2 <D, F D>,  F the Fisher matrix of q, by DRAWS labels y a
+                 token: mean of <sum_t d ln q_t(y_t) / dW_m, D_mk>^2 / (T-1)
+        t      = A + C;  kappa: the upper median of t_mk / (f_mk - f_m,x(m)), k
+                 the next size up or down;  u' = w t + (1-w) kappa f, least 0
+    """
+    DRAWS, TRUST = 4, (0.5, 0.25, 0.75)
+
+    def __init__(self, fit, evaluations, seed):
+        self.fit, self.evaluations, self.seed = fit, evaluations, seed
+        model = fit.model
+        self.norm = model.read("model.norm.weight")
+        self.head = model.read("lm_head.weight" if "lm_head.weight" in
+                               model.file else "model.embed_tokens.weight")
+        self.S, self.T = fit.tokens.shape
+        with torch.no_grad():
+            self.p = [self.logits(s, {}).log_softmax(-1) for s in range(self.S)]
+
+    def logits(self, s, weights):
+        """[T-1, V] of sequence s; weights: by (block, linear)."""
+        model = self.fit.model
+        h = model.read("model.embed_tokens.weight")[self.fit.tokens[s:s + 1]]
+        for l in range(model.layers):
+            block = model.block(l)
+            block.update({name + ".weight": w for (at, name), w in
+                          weights.items() if at == l})
+            h = forward(model, block, h)
+        return rms_norm(h[0, :-1], self.norm, model.eps) @ self.head.T
+
+    def weights(self, x):
+        return {(l, name): self.fit.Q[l][name][k].to(self.fit.model.dtype)
+                for (l, name), k in zip(self.fit.names, x)}
+
+    def divergence(self, s, z):
+        p, q = self.p[s], z.log_softmax(-1)
+        return (p.exp() * (p - q)).sum()
+
+    def kl(self, x):
+        self.spent += 1
+        with torch.no_grad():
+            return sum(self.divergence(s, self.logits(s, self.weights(x)))
+                       for s in range(self.S)).item() / self.S / (self.T - 1)
+
+    def labels(self, q, s, draw, seed):
+        """The first i with q_0 + ... + q_i > u, u of gm_uniform."""
+        u = [(random(seed, draw, s * self.T + t) >> 11) * 2.0 ** -53
+             for t in range(self.T - 1)]
+        below = q.cumsum(-1)[:, :-1] <= torch.tensor(u, dtype=q.dtype)[:, None]
+        return below.sum(-1)
+
+    def expand(self, x, seed):
+        """A and C [M, K]."""
+        A, C = torch.zeros(2, self.fit.M, self.fit.K, dtype=torch.double)
+        self.spent += 2 + 2 * (1 + self.DRAWS)      # forward twice; backward
+        w = {at: q.clone().requires_grad_() for at, q in self.weights(x).items()}
+        for s in range(self.S):
+            z = self.logits(s, w)
+            lnq = z.log_softmax(-1)
+            ways = [self.divergence(s, z)] + [
+                lnq.gather(1, self.labels(lnq.detach().exp(), s, draw, seed)
+                           [:, None]).sum() for draw in range(1, 1 + self.DRAWS)]
+            for way, value in enumerate(ways):
+                grads = torch.autograd.grad(value, w.values(), retain_graph=True)
+                for m, ((l, name), g) in enumerate(zip(w, grads)):
+                    along = torch.stack([(g.double() * q.double()).sum()
+                                         for q in self.fit.Q[l][name]])
+                    along = along - along[x[m]]
+                    if way == 0:
+                        A[m] += along
+                    else:
+                        C[m] += along.square()
+        count = self.S * (self.T - 1)
+        return A / count, C / (2 * self.DRAWS * count)
+
+    def kappa(self, t, f, x):
+        ratios = sorted((t[m, k] / (f[m, k] - f[m, x[m]])).item()
+                        for m in range(len(x)) for k in (x[m] - 1, x[m] + 1)
+                        if 0 <= k < self.fit.K and f[m, k] != f[m, x[m]])
+        return max(0.0, ratios[len(ratios) // 2])
+
+    def make(self, f, size, budget):
+        """The anchor's scores [M, K], KL before and after."""
+        self.spent = 0
+        x = solve(f.numpy(), size, budget)
+        before = least = self.kl(x)
+        for turn in itertools.count():
+            if self.spent + 3 + 2 * (1 + self.DRAWS) > self.evaluations:
+                break
+            t = sum(self.expand(x, self.seed + turn))
+            f = self.kappa(t, f, x) * f
+            tried, best = [x], None
+            for w in self.TRUST:
+                u = w * t + (1 - w) * f
+                u = u - u.amin(1, keepdim=True)
+                if self.spent + 1 > self.evaluations:
+                    break
+                tried.append(solve(u.numpy(), size, budget))
+                if tried[-1] in tried[:-1]:
+                    continue
+                if (kl := self.kl(tried[-1])) < least:
+                    least, best = kl, (u, tried[-1])
+            if best is None:
+                break
+            f, x = best
+        return f, before, least
+
+
+def read_scores(path):
+    """Keys, and the columns as arrays."""
+    lines = pathlib.Path(path).read_text().splitlines()
+    keys = dict(line[2:].split(" ", 1) for line in lines if line[:1] == "#")
+    head, *rows = (line.split("\t") for line in lines if line[:1] != "#")
+    return keys, {name: [row[i] for row in rows] for i, name in enumerate(head)}
+
+
+def check_anchors(fit, o):
+    """Makes those of --anchors again; gives how scores stand at --solve."""
+    keys, columns = read_scores(o.anchors)
+    size = (fit.n * fit.b).long().numpy()
+
+    def score(at):
+        return torch.tensor([[float(x) for x in columns[f"{b}.score{at}"]]
+                             for b in o.bits], dtype=torch.double).T
+    made = Anchors(fit, int(keys["refined_evaluations"]),
+                   int(keys["refined_seed"]))
+    anchors = [a.split() for a in keys["anchors"].split(", ")]
+    stated = zip(*([float(x) for x in keys[name].split(", ")]
+                   for name in ("kl_before", "kl")))
+    scores = []
+    for (text, limit, *_), kls in zip(anchors, stated):
+        theirs = score("@" + text)
+        u, *ours = made.make(score(""), size, int(limit))
+        far = [abs(a / b - 1) for a, b in zip(ours, kls)]
+        far.append(((u - theirs).abs().max() / theirs.abs().max()).item())
+        print(f"# anchor {text}: KL before, after and scores "
+              f"{far[0]:.1e}, {far[1]:.1e}, {far[2]:.1e} off", flush=True)
+        if max(far) > 1e-4:
+            raise SystemExit(f"{o.anchors}: anchor {text} departs")
+        scores.append((int(limit), u))
+    if not o.solve:
+        return None
+    budget = int(o.solve * int(fit.n.sum()))
+    (a, u), (b, v) = scores[0], scores[-1]      # the nearest on each side
+    for limit, x in scores:
+        a, u = (limit, x) if limit <= budget else (a, u)
+    for limit, x in reversed(scores):
+        b, v = (limit, x) if limit >= budget else (b, v)
+    t = min(max((budget - a) / (b - a), 0), 1) if b != a else 0
+    return (1 - t) * u + t * v
+
+
 # ------------------------------------------------------------------- the dump
 class Dump:             # the named arrays that a pattern of --only asks for
     def __init__(self, only):
@@ -475,7 +636,7 @@ def arguments():
             sequences=16, length=512, batch=4, steps=60,
             relaxation="soft-corrected", train_bits=0.0, alpha=0.1, rho=10.0,
             eta=0.02, tau=1.0, rate=0.1, tail=0.33, seed=1, at="", only="*",
-            score="", solve=0.0, float=64).items():
+            score="", solve=0.0, float=64, anchors="").items():
         a.add_argument("--" + name.replace("_", "-"), type=type(value),
                        default=value)
     a.add_argument("--act-order", action="store_true")
@@ -493,8 +654,10 @@ def main():
     model = Model(pathlib.Path(o.model), getattr(torch, f"float{o.float}"))
     made = Dump(o.only)                         # candidates: in every dump
     fit = Stage1(model, read_tokens(o), o, made)
-    print("step\tE\tc\tentropy\tlambda")
-    for t in range(1, o.steps + 1):
+    scores = check_anchors(fit, o) if o.anchors else None
+    if not o.anchors:
+        print("step\tE\tc\tentropy\tlambda")
+    for t in range(1, 1 if o.anchors else o.steps + 1):
         dump = Dump(o.only if (wanted := o.out and t in o.at) else [])
         s = fit.step(dump)
         print(f"{t}\t{s['E']:.9f}\t{s['c']:.9f}\t{s['entropy']:.9f}\t"
@@ -504,7 +667,8 @@ def main():
             save_file(made.tensors | dump.tensors, name + ".safetensors",
                       {"made_by": f"second.py, torch {torch.__version__}"})
     if o.solve:
-        choice = solve(s["scores"].numpy(), (fit.n * fit.b).long().numpy(),
+        scores = s["scores"] if scores is None else scores
+        choice = solve(scores.numpy(), (fit.n * fit.b).long().numpy(),
                        int(o.solve * int(fit.n.sum())))
         print("module\tbits" if choice else "infeasible",
               *(f"model.layers.{l}.{name}\t{o.bits[k]}" for (l, name), k

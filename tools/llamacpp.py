@@ -217,9 +217,11 @@ def candidates(args):
         if type_of(t) not in ("f32", "f16", "bf16"):
             sys.exit(f"{args.model}: {t.name}: expected F32, F16 or BF16, "
                      f"found {type_of(t)}")
-        for label in labels:
-            if bytes_of(t, label) is None:
-                continue
+        fitting = [x for x in labels if bytes_of(t, x) is not None]
+        if not fitting:
+            sys.exit(f"{args.model}: {t.name}: no type fits rows of "
+                     f"{t.shape[0]}: expected f16 or bf16 among them")
+        for label in fitting:
             dtype = label.upper() if BITS[label] == 16 else "F32"
             size = int(t.n_elements) * (2 if BITS[label] == 16 else 4)
             header[f"{module}.{label}"] = {

@@ -177,6 +177,7 @@ typedef struct {
     size_t unmatched_count;
     const char *target;         /* budget that the file states, or NULL      */
     gm_convention in;           /* what that counts                          */
+    const char *overhead;       /* overhead_given of gamma's own, or NULL    */
 } gm_foreign;
 
 /* Whichever of the formats it is.  otherwise: the type of modules that the file

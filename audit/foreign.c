@@ -447,8 +447,10 @@ static void read_tsv(reading *r) {
     for (long m = 0; m < a.M; m++) {
         kind k = plain(r, a.bits[m]);
         if (a.bytes[m] > 0) k.bytes = a.bytes[m];
+        if (a.label && strcmp(a.label[m], "-") != 0) k.type = a.label[m];
         add(r, a.name[m], EXACT, k);
     }
+    r->out->overhead = gm_keys_get(&a.keys, "overhead_given");
     const int in = gm_convention_of(gm_keys_get(&a.keys, "convention"));
     if (in < 0) return;
     r->out->target = gm_keys_get(&a.keys, "budget_asked");

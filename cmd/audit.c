@@ -4,6 +4,8 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
+#include <strings.h>
 
 /* What the file gives, what of it the scores have, the best of that size. */
 typedef struct {
@@ -19,10 +21,16 @@ typedef struct {
     gm_status status;           /* of the solvers: proof.why                 */
 } auditing;
 
-static int find(const gm_scores *s, long m, int bits) {
-    int k = 0;
-    while (k < s->K && (s->bits[k] != bits || s->bytes[m * s->K + k] < 0)) k++;
-    return k < s->K ? k : -1;
+/* The candidate that has the type's name as its label, else the only one of its
+   bits; -1: none, or several. */
+static int find(const gm_scores *s, long m, const gm_gets *g) {
+    int found = -1, count = 0;
+    for (int k = 0; k < s->K; k++) {
+        if (s->bytes[m * s->K + k] < 0) continue;
+        if (strcasecmp(s->label[k], g->type) == 0) return k;
+        if (s->bits[k] == g->bits) found = k, count++;
+    }
+    return count == 1 ? found : -1;
 }
 
 /* Sizes; and `some`, the scores without modules whose bits they lack. */
@@ -35,6 +43,7 @@ static void measure(auditing *x) {
     const gm_budget own = {GM_BITS, x->sizes.code_bits, ""};
     const double *score = gm_scores_at(a, s, &own)->score;
     gm_scores_new(a, s->M, s->K, s->bits, t);
+    memcpy(t->label, s->label, sizeof t->label);
     t->path = s->path;
     t->overhead = s->overhead;
     t->M = 0;
@@ -43,7 +52,7 @@ static void measure(auditing *x) {
     x->sizes.file_bytes = x->scored.file_bytes = s->overhead;
     for (long m = 0; m < s->M; m++) {
         const gm_gets *g = &x->file.module[m];
-        const int k = find(s, m, g->bits);
+        const int k = find(s, m, g);
         const int64_t theirs = k < 0 ? -1 : s->bytes[m * s->K + k];
         const int64_t bytes = g->bytes >= 0 ? g->bytes : theirs >= 0 ? theirs
                             : (g->codes + 7) / 8;
@@ -114,9 +123,10 @@ static void print_moves(const auditing *x) {
     for (long m = 0; m < s->M; m++) {
         const long from = m * s->K + x->has[m], to = m * s->K + x->best[m];
         if (from == to) continue;
-        gm_result_row("move\t%s\t%.9g\t%d to %d bits, %+" PRId64 " bytes",
+        gm_result_row("move\t%s\t%.9g\t%s to %s%s, %+" PRId64 " bytes",
                       s->name[m], s->score[from] - s->score[to],
-                      s->bits[x->has[m]], s->bits[x->best[m]],
+                      s->label[x->has[m]], s->label[x->best[m]],
+                      gm_labelled(s) ? "" : " bits",
                       s->bytes[to] - s->bytes[from]);
     }
 }
@@ -168,7 +178,7 @@ static void print_names(const auditing *x) {
         if (!g->from)
             gm_result_row("not_named\t%s\t%.9g\t%s", s->name[m],
                           (double)g->codes / n, g->type);
-        if (find(s, m, g->bits) < 0)
+        if (find(s, m, g) < 0)
             gm_result_row("not_scored\t%s\t%.9g\t%s: no such candidate; %"
                           PRId64 " bytes", s->name[m], (double)g->codes / n,
                           g->type, g->bytes >= 0 ? g->bytes
@@ -185,6 +195,7 @@ static void run_audit(gm_call *call) {
     x->call = call;
     gm_scores_read(a, call->operand[1], &x->all);
     gm_foreign_read(a, call->operand[0], &x->all, call->otherwise, &x->file);
+    gm_overhead_give(a, x->file.path, x->file.overhead, &x->all);
     measure(x);
     gm_result_begin("key\tname\tvalue\tnote");
     const int64_t over = print_budget(x);

@@ -81,7 +81,7 @@ struct gm_call {
         *choices, *delimiter, *bits, *ebits, *bytes, *budgets, *external,
         *allow, *cache, *train_bits, *methods, *search, *scores_from, *rates,
         *step, *state, *tolerance, *max_memory, *isa, *values, *otherwise,
-        *proof, *lp_plain;
+        *proof, *lp_plain, *overhead;
     bool frontier, hash, force, certificate, resume, no_models, no_gptq, all,
         json, quiet, verbose, help, keep_odd, no_fuse;
     /* which of the row's names */

@@ -57,6 +57,9 @@ static long parse_bits(const gm_scores *s, const char *option,
                        const char *text) {
     for (int k = 0; k < s->K; k++)
         if (is_called(s, k, 0, text)) return 0;
+    if (gm_labelled(s) && (*text < '0' || *text > '9'))
+        gm_fail(GM_EUSAGE, "%s: expected bits from 1 to 32 or a label of %s, "
+                "found \"%s\"", option, s->path, text);
     return gm_parse_long(option, text, 1, 32);
 }
 

@@ -117,7 +117,7 @@ static const option table[] = {
     {"--exact", NULL, FLAG, SOLVE | CHECK, &now.constraints.exact,
      "sum = budget"},
     {"--pin", "LIST...", LIST, SOLVE | CHECK, &now.constraints.pin,
-     "PATTERN=BITS,...: these modules take BITS (or PATTERN>=BITS, "
+     "PATTERN=BITS,...: these modules take BITS, or a label (or PATTERN>=BITS, "
      "PATTERN<=BITS); a PATTERN is a module, its last part, or has *"},
     {"--min-bits", "LIST...", LIST, SOLVE | CHECK, &now.constraints.min_bits,
      "BITS or PATTERN=BITS,...: at least BITS"},
@@ -129,6 +129,8 @@ static const option table[] = {
     {"--resource", "LIST...", FILES, SOLVE | CHECK, &now.constraints.resources,
      "FILE:LIMIT,...: sum of costs <= LIMIT; FILE has columns module and one "
      "for each number of bits (GLPK); check: FILE,..."},
+    {"--overhead", "BYTES", TEXT, SOLVE, &now.overhead, "of another tool's "
+     "file beside the modules, in place of the scores' overhead_bytes"},
     {"--solver", "both|dp|glpk", NAME, SOLVE, &now.solve.solver,
      "(both; dp for more than 32 budgets)"},
     {"--score-bits", "N", WHOLE, SOLVE | CHECK, &now.score_bits,
@@ -169,8 +171,8 @@ static const option table[] = {
     {"--sequential", NULL, FLAG, RECIPE, &now.recipe.sequential,
      "gptq: H from inputs that all before, so quantized, give"},
     {"--external", "FILE", READ, RECIPE | REFINE, &now.external, "another "
-     "tool's candidates, NAME.bK (docs/formats.md), or DIR,DIR,...: quantized "
-     "models (docs/deploy.md); --bits picks among them"},
+     "tool's candidates, NAME.bK or NAME.LABEL (docs/formats.md), or "
+     "DIR,DIR,...: quantized models (docs/deploy.md); --bits picks among them"},
     {"--allow", "LIST", TEXT, FIT | DUMP, &now.allow,
      "PATTERN=2,3;PATTERN=4;...: modules (or their last parts) that match, '*' "
      "for anything, have only these candidates"},

@@ -33,7 +33,7 @@ void gm_call_grid(gm_call *call, const gm_scores *scores,
     if (both) print_line("");
     if (chosen)
         gm_grid_bits(&call->arena, chosen->M, chosen->name, chosen->bits,
-                     &style);
+                     chosen->label, &style);
 }
 
 static void show_table(gm_call *call) {
@@ -48,9 +48,12 @@ static void show_table(gm_call *call) {
         gm_call_grid(call, bits ? NULL : &scores, bits ? &chosen : NULL);
         return;
     }
-    gm_result_begin(bits ? "module\tbits" : "module\tsensitivity");
+    gm_result_begin(!bits ? "module\tsensitivity" : chosen.label
+                    ? "module\tbits\tlabel" : "module\tbits");
     for (long m = 0; m < t.rows; m++)
-        if (bits) gm_result_row("%s\t%d", chosen.name[m], chosen.bits[m]);
+        if (bits) gm_result_row("%s\t%d%s%s", chosen.name[m], chosen.bits[m],
+                                chosen.label ? "\t" : "",
+                                chosen.label ? chosen.label[m] : "");
         else gm_result_row("%s\t%.9g", scores.name[m],
                            gm_sensitivity(&scores, m));
     gm_result_end(call);

@@ -234,13 +234,28 @@ static void size_for(gm_call *call, gm_scores *scores) {
         call->constraints.fuse = "q_proj+k_proj+v_proj,gate_proj+up_proj";
 }
 
+/* --overhead as a whole number, or NULL. */
+static const char *overhead_of(gm_call *call) {
+    int64_t bytes = 0;
+    if (!call->overhead) return NULL;
+    if (strcmp(call->overhead, "0") != 0 &&
+        !gm_is_bytes(call->overhead, &bytes))
+        gm_fail(GM_EUSAGE, "--overhead: expected bytes, such as 1800000 or "
+                "1.8M, found \"%s\"", call->overhead);
+    return gm_format(&call->arena, "%" PRId64, bytes);
+}
+
 static void run_solve(gm_call *call) {
     gm_arena *a = &call->arena;
     solving *s = gm_alloc(a, 1, sizeof *s);
     const char *way = read_options(call);
     s->call = call;
     gm_scores_read(a, call->operand[0], &s->scores);
+    if (gm_given("--for") && call->overhead)
+        gm_fail(GM_EUSAGE, "expected either --for, whose files' overhead is "
+                "known, or --overhead, found both");
     if (gm_given("--for")) size_for(call, &s->scores);
+    gm_overhead_give(a, "--overhead", overhead_of(call), &s->scores);
     char *list = call->budgets ? gm_format(a, "%s", call->budgets) : NULL;
     for (char *text; (text = strsep(&list, ","));)
         for (int i = 0; i < FILES; i++)

@@ -347,6 +347,9 @@ void gm_call_chosen(gm_call *call) {
     gm_call_open(call, gm_call_cache(call, call->alloc), find ? made : NULL);
     call->sizes = gm_keys_get(&allocation.keys, "sizes");
     make_table(call);
+    gm_overhead_give(a, allocation.path,
+                     gm_keys_get(&allocation.keys, "overhead_given"),
+                     &call->table);
     call->choice = gm_alloc(a, (size_t)call->table.M, sizeof *call->choice);
     gm_allocation_match(&allocation, &call->table, call->choice);
 }

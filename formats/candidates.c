@@ -44,11 +44,10 @@ void gm_recipe_labels(const char *list, long group, gm_recipe *out) {
 void gm_recipe_bits(const gm_recipe *r, char text[GM_RECIPE_TEXT]) {
     int n = 0;
     for (int k = 0; k < r->count; k++) {
-        n += snprintf(text + n, GM_RECIPE_TEXT - (size_t)n, "%s",
-                      k ? "," : "");
-        n += *r->label[k]
-            ? snprintf(text + n, GM_RECIPE_TEXT - (size_t)n, "%s", r->label[k])
-            : snprintf(text + n, GM_RECIPE_TEXT - (size_t)n, "%d", r->bits[k]);
+        char number[16];
+        snprintf(number, sizeof number, "%d", r->bits[k]);
+        n += snprintf(text + n, GM_RECIPE_TEXT - (size_t)n, "%s%s",
+                      k ? "," : "", *r->label[k] ? r->label[k] : number);
     }
 }
 

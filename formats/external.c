@@ -16,6 +16,7 @@ static const char example[] = "model.layers.0.self_attn.q_proj.b3";
 
 /* What is being read. */
 typedef struct {
+    gm_arena *arena;
     const gm_model *model;
     const char *path;
     gm_tensors tensors;
@@ -30,20 +31,10 @@ static const gm_tensor *weight_of(const gm_model *model, long m) {
     return gm_linear_tensor(model, m / GM_LINEARS, (int)(m % GM_LINEARS));
 }
 
-/* The file's metadata NAME.WHAT, or NULL. */
-static const char *metadata(const reading *r, const char *name,
-                            const char *what) {
-    const gm_json *c = r->tensors.metadata ? r->tensors.metadata->child : NULL;
-    const size_t n = strlen(name);
-    while (c && !(strncmp(c->key, name, n) == 0 && c->key[n] == '.' &&
-                  strcmp(c->key + n + 1, what) == 0))
-        c = c->next;
-    return c ? c->string : NULL;
-}
-
 /* Slot of a label within a module's; its bits are metadata LABEL.bits. */
 static long label_slot(reading *r, const char *name, const char *label) {
-    const char *text = metadata(r, label, "bits");
+    const gm_json *text = gm_json_get(r->tensors.metadata,
+                                      gm_format(r->arena, "%s.bits", label));
     long bits;
     int i = 0;
     while (i < r->labels && strcmp(r->label[i], label) != 0) i++;
@@ -52,9 +43,9 @@ static long label_slot(reading *r, const char *name, const char *label) {
         gm_bad(r->path, "tensor \"%s\": expected a module's name and bits such "
                "as %s, found no .b and number at its end and no metadata "
                "\"%s.bits\" of a label", name, example, label);
-    if (!gm_is_long(text, 1, 32, &bits))
+    if (!gm_is_long(text->string, 1, 32, &bits))
         gm_bad(r->path, "metadata \"%s.bits\": expected a whole number from 1 "
-               "to 32, found \"%s\"", label, text);
+               "to 32, found \"%s\"", label, text->string);
     if (i == LABELS)
         gm_bad(r->path, "tensor \"%s\": expected at most %d labels, found more",
                name, LABELS);
@@ -177,56 +168,47 @@ static long slot_in(const reading *r, const gm_recipe *recipe, int k) {
     return i < r->labels ? NUMBERS + i : SLOTS;
 }
 
-/* --bits, a list of the file's; 16 (32) that it lacks is the weight as
+/* Marks the slots of --bits; 16 (32) that the file lacks is the weight as
    stored. */
-static void pick(gm_arena *arena, const reading *r, const char *bits,
-                 long group, gm_recipe *out) {
-    char *list = gm_format(arena, "%s", bits);
+static void pick(const reading *r, const char *bits, bool *want) {
+    char *list = gm_format(r->arena, "%s", bits);
+    gm_recipe p;
     for (char *c = list; *c; c++) *c = (char)tolower((unsigned char)*c);
-    gm_recipe_labels(list, group, out);
-    for (int k = 0; k < out->count; k++) {
-        const long slot = slot_in(r, out, k);
-        const char *name = *out->label[k] ? out->label[k]
-                         : gm_format(arena, "%d", out->bits[k]);
-        if (slot == SLOTS || (out->bits[k] < 16 && !file_has(r, slot)))
+    gm_recipe_labels(list, 1, &p);
+    for (int k = 0; k < p.count; k++) {
+        const long slot = slot_in(r, &p, k);
+        const char *name = *p.label[k] ? p.label[k]
+                         : gm_format(r->arena, "%d", p.bits[k]);
+        if (slot == SLOTS || (p.bits[k] < 16 && !file_has(r, slot)))
             gm_fail(GM_EUSAGE, "--bits: expected bits that %s has, found %s",
                     r->path, name);
-        for (int j = 0; j < k; j++)
-            if (slot_in(r, out, j) == slot)
-                gm_fail(GM_EUSAGE, "--bits: %s is given twice", name);
-        if (slot >= NUMBERS) out->bits[k] = r->bits[slot - NUMBERS];
+        if (want[slot]) gm_fail(GM_EUSAGE, "--bits: %s is given twice", name);
+        want[slot] = true;
     }
 }
 
-/* In order of bits, then of labels. */
-static void insert(const reading *r, long slot, gm_recipe *out) {
-    const int bits = slot < NUMBERS ? (int)slot : r->bits[slot - NUMBERS];
-    const char *label = slot < NUMBERS ? "" : r->label[slot - NUMBERS];
-    int k = out->count++;
-    for (; k > 0 && (out->bits[k - 1] > bits ||
-                     (out->bits[k - 1] == bits &&
-                      strcmp(out->label[k - 1], label) > 0)); k--) {
-        out->bits[k] = out->bits[k - 1];
-        memcpy(out->label[k], out->label[k - 1], GM_LABEL);
-    }
-    out->bits[k] = bits;
-    strcpy(out->label[k], label);
-}
-
-/* The recipe's bits and labels: those of --bits, or all of the file. */
-static void choose_bits(gm_arena *arena, const reading *r, const char *bits,
-                        long group, gm_recipe *out) {
-    gm_recipe picked = {0};
+/* The recipe's bits and labels, in this order: those of --bits, or all of the
+   file. */
+static void choose_bits(const reading *r, const char *bits, long group,
+                        gm_recipe *out) {
+    bool want[SLOTS] = {false};
+    if (bits) pick(r, bits, want);
     *out = (gm_recipe){.group = group, .damping = GM_DAMPING};
-    if (bits) pick(arena, r, bits, group, &picked);
-    for (int k = 0; k < picked.count; k++)
-        insert(r, slot_in(r, &picked, k), out);
-    for (long slot = 1; !bits && slot < SLOTS; slot++) {
-        if (!file_has(r, slot)) continue;
-        if (out->count == GM_MAX_CANDIDATES)
+    for (long slot = 1; slot < SLOTS; slot++) {
+        const int b = slot < NUMBERS ? (int)slot : r->bits[slot - NUMBERS];
+        const char *label = slot < NUMBERS ? "" : r->label[slot - NUMBERS];
+        int k = out->count;
+        if (bits ? !want[slot] : !file_has(r, slot)) continue;
+        if (out->count++ == GM_MAX_CANDIDATES)
             gm_bad(r->path, "expected at most %d candidates, found more; "
                    "--bits picks among them", GM_MAX_CANDIDATES);
-        insert(r, slot, out);
+        for (; k > 0 && (out->bits[k - 1] > b || (out->bits[k - 1] == b &&
+                         strcmp(out->label[k - 1], label) > 0)); k--) {
+            out->bits[k] = out->bits[k - 1];
+            memcpy(out->label[k], out->label[k - 1], GM_LABEL);
+        }
+        out->bits[k] = b;
+        strcpy(out->label[k], label);
     }
     if (out->count == 0)
         gm_bad(r->path, "expected tensors such as %s, found none", example);
@@ -290,7 +272,7 @@ static void hash_of(const reading *r, long cells, gm_external *e) {
 void gm_external_open(gm_arena *arena, const gm_model *model,
                       const char *path, const char *bits, long group,
                       gm_recipe *out) {
-    reading r = {.model = model, .path = path,
+    reading r = {.arena = arena, .model = model, .path = path,
                  .M = model->config.layers * GM_LINEARS};
     const size_t slots = (size_t)(r.M * SLOTS);
     const int64_t most = INT64_C(1) << 53;  /* 64 bits hold 8 to the byte */
@@ -302,7 +284,7 @@ void gm_external_open(gm_arena *arena, const gm_model *model,
     open_all(arena, path, &r.tensors);
     read_tensors(&r);
     read_bytes(&r);
-    choose_bits(arena, &r, bits, group, out);
+    choose_bits(&r, bits, group, out);
     const size_t cells = (size_t)(r.M * out->count);
     gm_external *e = gm_alloc(arena, 1, sizeof *e);
     *e = (gm_external){.tensors = r.tensors,

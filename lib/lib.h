@@ -730,6 +730,10 @@ extern const gm_known_key gm_alloc_keys[];      /* ends with a NULL name */
 void gm_allocation_write(gm_arena *arena, const char *path,
                          const gm_allocation *allocation);
 void gm_allocation_read(gm_arena *arena, const char *path, gm_allocation *out);
+/* The overhead becomes the one given, of another tool's file: a whole number
+   (NULL: none is), also the key overhead_given. */
+void gm_overhead_give(gm_arena *arena, const char *from, const char *text,
+                      gm_scores *scores);
 /* Names in order, each with its place before; path: the file where none may
    appear twice, or NULL.  The place of one, or -1. */
 typedef struct { const char *name; long at; } gm_named;

@@ -513,7 +513,7 @@ const gm_known_key gm_alloc_keys[] = {
     {"calibration_hash", GM_KEY_SCORES, NULL},
     {"candidates", GM_KEY_SCORES, NULL},
     {"candidates_hash", GM_KEY_SCORES, NULL}, {"sizes", GM_KEY_SCORES, NULL},
-    {"scores_at", GM_KEY_SCORES, NULL},
+    {"scores_at", GM_KEY_SCORES, NULL}, {"overhead_given", GM_KEY_SCORES, NULL},
     {"convention", GM_KEY_PROOF, "bits|ebits|bytes"},
     {"budget_asked", GM_KEY_PROOF, NULL}, {"budget", GM_KEY_PROOF, NULL},
     {"relation", GM_KEY_PROOF, "<=|="}, {"modules", GM_KEY_PROOF, NULL},
@@ -588,6 +588,17 @@ void gm_allocation_read(gm_arena *arena, const char *path, gm_allocation *out) {
         out->bits[m] = (int)b;
         out->bytes[m] = is_absent(&r, bytes) ? -1 : cell_count(&r, bytes);
     }
+}
+
+void gm_overhead_give(gm_arena *arena, const char *from, const char *text,
+                      gm_scores *s) {
+    long bytes;
+    if (!text) return;
+    if (!gm_is_long(text, 0, MOST, &bytes))
+        gm_bad(from, "overhead_given: expected a whole number of bytes up to "
+               "2^53, found \"%s\"", text);
+    s->overhead = bytes;
+    gm_keys_set(arena, &s->keys, "overhead_given", "%ld", bytes);
 }
 
 /* "line 5: " of a row of a file, else "". */

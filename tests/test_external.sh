@@ -67,7 +67,80 @@ printf '\1' | dd of="$other" bs=1 seek=$((size - 2)) conv=notrunc 2>"$w/err"
 if [ $? -eq 1 ] && grep -q "^gamma: $w/alloc.tsv: was made for other candidates: expected candidates_hash [0-9a-f]* (--external $other), found [0-9a-f]*$" "$w/err"
 then ok; else bad "another file: $(cat "$w/err")"; fi
 
+# -------------- NAME.LABEL: q4_0 and q4_k of 4 bits; k_proj of block 1 lacks q8_0
+l=$w/l.safetensors
+build/test/test_labels $m "$l" >"$w/out" || bad "labels: $(cat "$w/out")"
+# shellcheck disable=SC2086
+succeed fit $m --calib data/calib.txt --out "$w/l" $small --external "$l"
+s=$w/l/scores.tsv
+for line in "# label_bits q2=2 q4_0=4 q4_k=4 q8_0=8" "# overhead_bytes 12345" \
+    "# candidates external bits=q2,q4_0,q4_k,q8_0 group=32"; do
+    if grep -qx "$line" "$s"; then ok; else bad "$s: no $line"; fi
+done
+succeed solve "$s" --bytes 700K --pin "q_proj=Q4_K,o_proj=4" --min-bits 3 \
+    --fuse gate_proj+up_proj --overhead 54321 --out "$w/l.tsv" \
+    --proof "$w/l.vipr" --lp-plain "$w/l.lp"
+succeed check "$w/l.tsv" "$s" --proof "$w/l.vipr"
+if grep -qx "overhead_given	54321	54321	the file's word" "$w/out"; then ok; else
+    bad "check of --overhead: $(cat "$w/out")"; fi
+found=$(awk -F '\t' '$1 == "module" || $1 ~ /layers.0.self_attn.[qo]_proj/ {
+    print $2, $4, $5 }' "$w/l.tsv" | tr '\n' ';')
+case $found in
+"bits label allowed;4 q4_k q4_k;4 q4_"[0k]" q4_0,q4_k;") ok ;;
+*) bad "the label's columns: $found" ;;
+esac
+if grep -q " x_model.layers.1.self_attn.k_proj_q4.0 " "$w/l.lp" &&
+    ! grep -q "k_proj_q4_0\|layers.1.self_attn.k_proj_q8" "$w/l.lp"; then ok; else
+    bad "names of the program: $(head -3 "$w/l.lp")"; fi
+succeed quantize $m --alloc "$w/l.tsv" --external "$l" --out "$w/lq"
+if awk -F '\t' 'NR == 2 { exit !($3 > 690000 && $3 <= 700000) }' "$w/out"
+then ok; else bad "bytes with --overhead: $(cat "$w/out")"; fi
+nll() { awk -F '\t' -v row=$1 '$1 == row { print $3 }' "$w/out"; }
+succeed eval $m --alloc "$w/l.tsv" --external "$l" --text data/test.txt \
+    --window 128 --windows 2
+a=$(nll quantized)
+succeed eval "$w/lq" --text data/test.txt --window 128 --windows 2
+b=$(nll original)
+if awk "BEGIN { d = $a - $b; exit !(d < 0.01 && d > -0.01) }"; then ok; else
+    bad "nll of the labels $a, of the written model $b"; fi
+succeed refine $m "$s" --calib data/calib.txt --external "$l" --ebits 4.5,5 \
+    --out "$w/l-refined.tsv"
+if grep -q "	q4_k.score@4.5	" "$w/l-refined.tsv"; then ok; else
+    bad "anchors: $(grep '^module' "$w/l-refined.tsv")"; fi
+succeed solve "$w/l-refined.tsv" --ebits 4.7 --out "$w/l-alloc.tsv"
+succeed check "$w/l-alloc.tsv" "$w/l-refined.tsv"
+succeed audit "$w/l.tsv" "$s"
+if grep -q "^within_budget	" "$w/out" && grep -q \
+    "^move	model.*	q[248_0k]* to q[248_0k]*, [+-]" "$w/out"; then ok; else
+    bad "audit: $(cat "$w/out")"; fi
+succeed show "$w/l.tsv"
+case $(head -1 "$w/out") in
+"candidates, modules:  a = q4_0: "*"  b = q4_k: "*) ok ;;
+*) bad "the grid of labels: $(cat "$w/out")" ;;
+esac
+succeed show "$w/l.tsv" --json
+if [ "$(grep -c '"bits": 4, "label": "q4_k"' "$w/out")" -ge 8 ]; then ok; else
+    bad "show --json: $(head -3 "$w/out")"; fi
+# shellcheck disable=SC2086
+quick run $m --calib data/calib.txt --eval data/test.txt --out "$w/lrun" \
+    $small --external "$l" --bits q4_k,Q8_0,q2 --budgets 4 --in ebits \
+    --window 64 --windows 2 --no-models
+if grep -q "Score of each module at q4_k" "$w/lrun/report.html" &&
+    [ -f "$w/lrun/report-scores-q4_k.svg" ]; then ok; else
+    bad "report of labels: $(ls "$w/lrun")"; fi
+# bits alone do not say which of two
+grep -v "^#" "$w/l.tsv" | cut -f 1-3 >"$w/bare.tsv"
+expect 1 "gamma: $w/bare.tsv: line 8: module model.layers.0.mlp.down_proj: $s has q4_0 and q4_k of 4 bits for it: expected a column label" \
+    check "$w/bare.tsv" "$s"
+expect 2 "gamma: --pin: expected bits from 1 to 32 or a label of $s, found \"q5\"" \
+    solve "$s" --ebits 5 --pin q_proj=q5
+expect 2 "gamma: expected either --for, whose files' overhead is known, or --overhead, found both" \
+    solve "$s" --ebits 5 --overhead 5 --for mlx
+expect 2 'gamma: --overhead: expected bytes, such as 1800000 or 1.8M, found "-5"' \
+    solve "$s" --ebits 5 --overhead -5
+
 # --------------------------------------------- an allocation: name and bits
+s=$w/a/scores.tsv
 names=$(awk -F '\t' '$1 ~ /^model/ { print $1 }' "$s")
 { echo "name	bits"
   for n in $names; do case $n in *mlp*) echo "$n	3";; *) echo "$n	4";; esac

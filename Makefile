@@ -95,7 +95,7 @@ build/test/encode: build/test/encode.o $(LIB:%=build/test/%.o)
 # test` replays the committed corpus with them; `make fuzz` looks for more, with
 # clang's libFuzzer: make fuzz FUZZ="json npy" SECONDS=60, or RUNS=10000000.
 FUZZ    := json safetensors tokenizer text config npy scores alloc vec compare \
-           choices foreign layout command verify
+           choices foreign layout external command verify
 WRAPPED := aligned_alloc open fstat stat lstat access close pread fopen mkdir \
            rename unlink
 WRAP    := $(WRAPPED:%=-Wl,--wrap=%)

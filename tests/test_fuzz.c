@@ -15,7 +15,7 @@ static const struct { const char *name; void (*run)(const uint8_t *, size_t); }
                 {"scores", fuzz_scores}, {"alloc", fuzz_alloc},
                 {"vec", fuzz_vec}, {"compare", fuzz_compare},
                 {"choices", fuzz_choices}, {"foreign", fuzz_foreign},
-                {"layout", fuzz_layout},
+                {"layout", fuzz_layout}, {"external", fuzz_external},
                 {"command", fuzz_command}, {"verify", fuzz_verify}};
 
 /* Exact blocks, so that a read beyond the input is seen. */

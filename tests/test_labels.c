@@ -25,10 +25,12 @@ static void must(gm_status s) {
 }
 
 /* Candidate `from` of own is called `label`, its bits are said to be `bits`; a
-   number of bits: "b4", NULL.  Its bytes are the packed ones plus `more`. */
-typedef struct { const char *label, *bits; int from; long more; } named;
-static const named usual[] = {{"q8_0", "8", 3, 0}, {"q4_k", "4", 2, 0},
-                              {"q4_0", "4", 1, 100}, {"q2", "2", 0, 0}};
+   number of bits: "b4", NULL.  Its bytes are the packed ones of own candidate
+   `sized` plus `more`. */
+typedef struct { const char *label, *bits; int from, sized; long more; } named;
+static const named usual[] = {{"q8_0", "8", 3, 3, 0}, {"q4_k", "4", 2, 2, 0},
+                              {"q4_0", "4", 1, 1, 100}, {"q2", "2", 0, 0, 0}};
+static const int is[] = {2, 3, 4, 8};
 
 /* A key of the metadata is left out, or becomes another. */
 typedef struct { const char *key, *to; bool gap; const char *added; } change;
@@ -56,7 +58,7 @@ static const char *write_file(const char *path, const named *n, int count,
                                            n[i].from);
                 key = gm_format(&arena, "%s.%s.bytes", stem(m), n[i].label);
                 value = gm_format(&arena, "%ld", (long)gm_packed_bytes(
-                    q.out, q.in, q.bits, GROUP) + n[i].more);
+                    q.out, q.in, is[n[i].sized], GROUP) + n[i].more);
                 t[tensors++] = (gm_tensor){
                     .name = gm_format(&arena, "%s.%s", stem(m), n[i].label),
                     .dtype = GM_F32, .rank = 2, .shape = {q.out, q.in},
@@ -110,7 +112,7 @@ static void offered(void) {
     open_file(path, NULL, &r, &c);
     CHECK_TEXT(c.text, "external bits=q2,q4_0,q4_k,q8_0 group=32");
     must(STATUS(gm_module_table(&arena, &model, &r, &t)));
-    const int bits[] = {2, 4, 4, 8}, from[] = {0, 1, 2, 3}, is[] = {2, 3, 4, 8};
+    const int bits[] = {2, 4, 4, 8};
     long wrong = 0;
     for (long i = 0; i < t.M * 4; i++) {
         const int k = (int)(i % 4);
@@ -120,7 +122,7 @@ static void offered(void) {
         wrong += t.bits[k] != bits[k] || c.allowed[i] == gap ||
                  t.bytes[i] != (gap ? -1 : bytes);
         if (gap) continue;
-        gm_packed a = gm_candidate(&arena, &own, i / 28, (int)(i / 4 % 7), from[k]);
+        gm_packed a = gm_candidate(&arena, &own, i / 28, (int)(i / 4 % 7), k);
         gm_packed b = gm_candidate(&arena, &c, i / 28, (int)(i / 4 % 7), k);
         const size_t n = (size_t)(a.out * a.in);
         gm_real *x = gm_alloc(&arena, n, sizeof *x);
@@ -142,8 +144,8 @@ static void offered(void) {
           gm_candidate_tensor(&c, 1, 1, 2) == gm_linear_tensor(&model, 1, 1),
           "16 beside labels");
     /* a number of bits beside labels of the same */
-    const named mixed[] = {{"b4", NULL, 2, 7}, {"q4_0", "4", 1, 0},
-                           {"a", "4", 0, 0}, {"b_4", "4", 3, 0}};
+    const named mixed[] = {{"b4", NULL, 2, 2, 7}, {"q4_0", "4", 1, 1, 0},
+                           {"a", "4", 0, 0, 0}, {"b_4", "4", 3, 3, 0}};
     open_file(file("mixed", mixed, 4, &(change){0}), NULL, &r, &c);
     gm_recipe_bits(&r, list);
     CHECK_TEXT(list, "4,a,b_4,q4_0");
@@ -190,7 +192,7 @@ static void bad_files(void) {
     static const char *const bad[] = {"Q4_0", "q4-0", "_q4", "4q", "b04", "q 4",
                                       "abcdefghijklmnopqrstuvwx"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        refused(&(named){bad[i], "4", 2, 0}, 1, NULL, &(change){0},
+        refused(&(named){bad[i], "4", 2, 2, 0}, 1, NULL, &(change){0},
                 gm_format(&arena, "%%s: tensor \"model.layers.0.mlp.down_proj.%s"
                           "\": expected a module's name and bits such as " Q
                           ".b3, found no .b and number at its end", bad[i]));
@@ -206,7 +208,7 @@ static void bad_files(void) {
         refused(usual, 4, pick[i][0], &(change){0}, pick[i][1]);
     named many[17];
     for (int i = 0; i < 17; i++)
-        many[i] = (named){gm_format(&arena, "t%d", i), "4", i % 4, 0};
+        many[i] = (named){gm_format(&arena, "t%d", i), "4", i % 4, 0, 0};
     refused(many, 17, NULL, &(change){0}, "%s: expected at most 16 candidates, "
             "found more; --bits picks among them");
     gm_recipe r;
@@ -254,14 +256,15 @@ static void learning_is_blind(void) {
         char number[4][16];
         const gm_relaxation relaxation = (gm_relaxation)(trial % GM_RELAXATIONS);
         for (int i = 0; i < 4; i++) {
-            /* own 0, 2, 1, 3: two of the same bytes, of the same bits at first */
             const uint64_t r = gm_random(7, (uint64_t)trial, (uint64_t)i);
             snprintf(number[i], sizeof number[i], "%d", 1 + (int)(r % 32));
             n[i] = (named){name[(trial + 3 * i) % 8], number[i], i,
-                           i == 2 ? 0 : i == 1 ? 8 : 0};
+                           i == 1 ? 2 : i, 0};
         }
-        learn(file("one", (named[]){{"q2", "2", 0, 0}, {"q3", "4", 1, 8},
-              {"q4", "4", 2, 0}, {"q8", "8", 3, 0}}, 4, &(change){.gap = true}),
+        /* 3 and 4 bits of the same bytes */
+        learn(file("one", (named[]){{"q2", "2", 0, 0, 0}, {"q3", "4", 1, 2, 0},
+              {"q4", "4", 2, 2, 0}, {"q8", "8", 3, 3, 0}}, 4,
+              &(change){.gap = true}),
               relaxation, &first);
         learn(file("two", n, 4, &(change){.gap = true}), relaxation, &other);
         long wrong = 0;
@@ -294,17 +297,16 @@ static void same_scores(const gm_scores *a, const gm_scores *b) {
 /* A table of M modules; labels, bits, sizes and scores drawn so that many are
    equal; some gaps. */
 static void draw(int trial, long M, gm_scores *s) {
-    static const named set[][4] = {
-        {{"2", 0, 2, 0}, {"q4_0", 0, 4, 0}, {"q4_k", 0, 4, 0}, {"4", 0, 4, 0}},
-        {{"iq4", 0, 4, 0}, {"a8", 0, 8, 0}, {"q4_k", 0, 4, 0}, {"q8", 0, 8, 0}},
-        {{"a8", 0, 8, 0}, {"q3", 0, 3, 0}, {"2", 0, 2, 0}, {"q4", 0, 4, 0}}};
+    static const struct { const char *label; int bits; } set[][4] = {
+        {{"2", 2}, {"q4_0", 4}, {"q4_k", 4}, {"4", 4}},
+        {{"iq4", 4}, {"a8", 8}, {"q4_k", 4}, {"q8", 8}},
+        {{"a8", 8}, {"q3", 3}, {"2", 2}, {"q4", 4}}};
     uint64_t at = 0;
     int bits[4];
-    const named *n = set[trial % 3];
-    for (int k = 0; k < 4; k++) bits[k] = n[k].from;
+    for (int k = 0; k < 4; k++) bits[k] = set[trial % 3][k].bits;
     must(STATUS(gm_scores_new(&arena, M, 4, bits, s)));
     s->overhead = trial % 5 * 100;
-    for (int k = 0; k < 4; k++) strcpy(s->label[k], n[k].label);
+    for (int k = 0; k < 4; k++) strcpy(s->label[k], set[trial % 3][k].label);
     for (long m = 0; m < M; m++) {
         s->name[m] = gm_format(&arena, "m%ld", m);
         s->out[m] = 8, s->in[m] = 8 + m % 2 * 8;

@@ -25,6 +25,7 @@ void fuzz_compare(const uint8_t *data, size_t size);
 void fuzz_choices(const uint8_t *data, size_t size);
 void fuzz_foreign(const uint8_t *data, size_t size);
 void fuzz_layout(const uint8_t *data, size_t size);
+void fuzz_external(const uint8_t *data, size_t size);
 void fuzz_verify(const uint8_t *data, size_t size);
 void fuzz_command(const uint8_t *data, size_t size);
 

@@ -94,7 +94,7 @@ seeds() {
 dictionary() {
     case $1 in
     json|safetensors|tokenizer|config|choices|foreign|layout) echo tests/fuzz/json.dict ;;
-    scores|alloc|compare|vec|npy) echo tests/fuzz/table.dict ;;
+    scores|alloc|compare|vec|npy|external) echo tests/fuzz/table.dict ;;
     command) echo tests/fuzz/command.dict ;;
     verify) echo tests/fuzz/verify.dict ;;
     text) echo tests/fuzz/text.dict ;;

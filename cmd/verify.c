@@ -11,6 +11,7 @@
 static void run_dump(gm_call *call) {
     gm_arena *a = &call->arena;
     gm_fit fit;
+    gm_candidates ordered;
     if (call->resume)
         gm_fail(GM_EUSAGE, "dump: --resume belongs to gamma fit; expected "
                 "--state FILE");
@@ -19,8 +20,9 @@ static void run_dump(gm_call *call) {
     const long step = gm_parse_long("--step", call->step, 1, call->fit.steps);
     call->dump.limit = call->dump_mb * 1000000;
     gm_call_begin(call);
-    gm_fit_begin(a, &call->candidates, call->calibration.tokens, &call->fit,
-                 &fit);
+    gm_external_order(a, &call->candidates, &ordered);  /* as fit, --state */
+    gm_recipe_text(&ordered.recipe, ordered.text);
+    gm_fit_begin(a, &ordered, call->calibration.tokens, &call->fit, &fit);
     if (call->state) gm_fit_load(a, &fit, NULL, call->state);
     if (fit.step >= step)
         gm_bad(call->state, "is after step %ld; expected one from before step "

@@ -421,6 +421,51 @@ static void solved(void) {
           infeasible, ambiguous, plain);
 }
 
+/* What --allow, --pin, --min-bits, --max-bits leave, as bits of a mask over
+   2, 4, q4_0, q4_k of the only module. */
+static void restricted(void) {
+    static const struct { char option; const char *text; int left; } c[] = {
+        {'p', "q4_k", 8}, {'p', "m0=Q4_0", 4}, {'p', "4", 14}, {'p', "*=2", 1},
+        {'p', "*>=3", 14}, {'p', "*<=3", 1}, {'m', "3", 14}, {'M', "2", 1},
+        {'a', "m0=q4_k", 8}, {'a', "*=2,Q4_0", 5}, {'a', "*=4", 14},
+        {'a', "*=4,2", 15}};
+    static const struct { char option; const char *text, *message; } bad[] = {
+        {'p', "q8", "--pin: expected bits from 1 to 32 or a label of T, found "
+         "\"q8\""},
+        {'p', "*>=q4_0", "--pin: expected a whole number from 1 to 32, found "
+         "\"q4_0\""},
+        {'m', "q4_0", "--min-bits: expected a whole number from 1 to 32, found "
+         "\"q4_0\""},
+        {'a', "*=q8", "--allow: expected bits from 1 to 32 or a label of T, "
+         "found \"q8\""},
+        {'a', "*=8", "--allow: there are no candidates of 8 bits"}};
+    const int bits[] = {2, 4, 4, 4};
+    gm_scores s;
+    must(STATUS(gm_scores_new(&arena, 1, 4, bits, &s)));
+    s.path = "T", s.name[0] = "m0", s.N = s.weights[0] = 8;
+    strcpy(s.label[2], "q4_0"), strcpy(s.label[3], "q4_k");
+    for (int i = 0; i < (int)(sizeof c / sizeof *c + sizeof bad / sizeof *bad);
+         i++) {
+        const int b = i - (int)(sizeof c / sizeof *c);
+        const char option = b < 0 ? c[i].option : bad[b].option;
+        const char *text = b < 0 ? c[i].text : bad[b].text;
+        const gm_constraints k = {.pin = option == 'p' ? text : NULL,
+                                  .min_bits = option == 'm' ? text : NULL,
+                                  .max_bits = option == 'M' ? text : NULL};
+        gm_mckp p;
+        int left = 0;
+        must(STATUS(gm_mckp_new(&arena, 1, 4, &p)));
+        p.scores = &s;
+        const gm_status status = option == 'a'
+            ? STATUS(gm_allow(&arena, &s, text, p.allowed))
+            : STATUS(gm_problem_constrain(&arena, &k, &p));
+        for (int j = 0; j < 4; j++) left |= p.allowed[j] << j;
+        if (b < 0) CHECK(!status && left == c[i].left, "%s leaves %d", text, left);
+        else CHECK(status == GM_EUSAGE, "%s", text);
+        if (b >= 0) CHECK_TEXT(err.text, bad[b].message);
+    }
+}
+
 static const char *text_file(const char *name, const char *text) {
     const char *path = gm_format(&arena, "%s/%s", work, name);
     gm_out out;
@@ -509,6 +554,7 @@ static int test_main(int argc, char **argv) {
     bad_files();
     learning_is_blind();
     solved();
+    restricted();
     bad_tables();
     gm_candidates_close(&own);
     gm_model_close(&model);

@@ -4,6 +4,7 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "formats/formats.h"
 #include "gamma.h"
+#include "rivals/rivals.h"
 #include "test.h"
 #include "vec.h"
 
@@ -250,6 +251,29 @@ static void keep(const gm_fit *fit, long step, double *theta, double *scalars) {
     scalars[6 + step] = fit->lambda;
 }
 
+/* KL of the model with candidate m mod 3 in module m, and its expansion, with
+   the labels that torch drew. */
+static void test_expansion(gm_arena *arena, const char *set,
+                           const gm_candidates *candidates,
+                           const int32_t *tokens, long M) {
+    const gm_sequences text = {tokens, 4, 24};
+    const size_t n = (size_t)(M * candidates->recipe.count);
+    gm_objective *o;
+    double kl, *slope = gm_alloc(arena, n, sizeof *slope);
+    double *curve = gm_alloc(arena, n, sizeof *curve);
+    int *choice = gm_alloc(arena, (size_t)M, sizeof *choice);
+    for (long m = 0; m < M; m++) choice[m] = (int)(m % 3);
+    CHECK(!STATUS(o = gm_objective_begin(arena, candidates, &text, false,
+                                         NULL)) &&
+          !STATUS(gm_objective_kl_begin(o)) &&
+          !STATUS(kl = gm_objective_kl(o, choice)) &&
+          !STATUS(gm_objective_expand(o, choice, 5, slope, curve)), "%s: %s",
+          set, err.text);
+    compare(set, "kl", &kl);
+    compare(set, "slope", slope);
+    compare(set, "curve", curve);
+}
+
 static void test_stage1(const char *set) {
     const gm_fit_options options = {
         .relaxation = GM_SOFT_CORRECTED, .score = GM_SCORE_LOSS, .sequences = 4,
@@ -293,6 +317,7 @@ static void test_stage1(const char *set) {
     fit.options.score = GM_SCORE_SCALED;
     gm_fit_scores(&fit, score, error);
     compare(set, "scaled", score);
+    test_expansion(&arena, set, &candidates, tokens, fit.M);
     gm_candidates_close(&candidates);
     gm_model_close(&model);
     gm_arena_free(&arena);

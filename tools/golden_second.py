@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Golden vectors of Stage I, soft-corrected, with its scores.
+"""Golden vectors of Stage I, soft-corrected, with its scores, and of KL around
+an assignment, as anchors take it.
 
 usage: python tools/golden_second.py OUT.vec NAME=DIR [NAME=DIR ...]
 
@@ -36,11 +37,14 @@ def run(folder, tokens, kind):
         fit = second.Stage1(model, second.read_tokens(o), o, second.Dump([]))
         steps = [fit.step(second.Dump([])) for _ in range(STEPS)]
         o.score = "loss"
-        return steps + [fit.scores()[0]]
+        losses = fit.scores()[0]
+        around = second.Anchors(fit, 0, 0)
+        around.spent, x = 0, [m % 3 for m in range(fit.M)]
+        return steps + [(losses, around.kl(x), *around.expand(x, 5))]
 
 
 def records(steps):
-    *steps, losses = steps
+    *steps, (losses, kl, slope, curve) = steps
     first, last = steps[0], steps[-1]
     yield "E0", [first["E0"]]
     yield "separable", last["separable"]
@@ -53,6 +57,9 @@ def records(steps):
     yield "scores", losses
     yield "scaled", last["scores"]
     yield "scores_error", last["scores_error"]
+    yield "kl", [kl]
+    yield "slope", slope
+    yield "curve", curve
 
 
 def put(f, name, value, kind="f"):
@@ -73,7 +80,9 @@ def main():
                 "(7919 i + 31 i^2 + 13) mod vocab\n"
                 "# E0, g, v of step 1; separable: of steps 1 and 2; E, c, lambda "
                 "(after) [steps];\n# theta (after) [steps, M, K]; scores: loss; "
-                "scaled: the same with --score scaled\n")
+                "scaled: the same with --score scaled\n"
+                "# kl, slope, curve: KL with module m at candidate m mod 3, and "
+                "A, C around it, seed 5\n")
         for name, folder in (m.split("=", 1) for m in models):
             config = json.loads((pathlib.Path(folder) /
                                  "config.json").read_text())

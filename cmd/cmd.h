@@ -104,6 +104,7 @@ struct gm_call {
     gm_measuring on;
     gm_scores table;            /* of the candidates' sizes, scores zero */
     int *choice;                /* [M], --alloc's */
+    double *separable;          /* [M, K] S_mk that the rivals can take, or NULL */
     const char *sizes;          /* that it was solved for: "mlx F16", or NULL */
 };
 

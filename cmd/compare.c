@@ -254,6 +254,7 @@ static void begin(comparing *c) {
     c->all = gm_comparison_open(a, call->out);
     c->run = name_run(c);
     if (c->learned) prepare_gamma(c);
+    if (!call->search) c->options.separable = call->separable;
     c->rivals = gm_rivals_begin(a, &c->options, &call->report);
     c->table = gm_rivals_table(c->rivals);
 }

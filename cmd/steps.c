@@ -477,6 +477,21 @@ void gm_call_begin(gm_call *call) {
     if (!budgets) allow(call);
 }
 
+/* S_mk, where Stage I measured it as the rivals would: on each sequence once,
+   tokens by their norm, of candidates in their order.  Only its sums are in
+   another order and its unit is E_0. */
+static void keep_separable(gm_call *call, const gm_fit *fit) {
+    const gm_fit_options *o = &fit->options;
+    const size_t cells = (size_t)(fit->M * fit->K);
+    if (o->relaxation != GM_SOFT_CORRECTED || o->norm != GM_NORM_TOKEN ||
+        (o->first_weight != 0 && o->first_weight != 1) ||
+        o->sequences % o->batch != 0 || fit->step * o->batch < o->sequences ||
+        fit->candidates->recipe.external != call->recipe.external)
+        return;
+    call->separable = gm_alloc(&call->arena, cells, sizeof *call->separable);
+    memcpy(call->separable, fit->separable, cells * sizeof *call->separable);
+}
+
 /* The state is saved at most every SAVE_SECONDS, so that a killed run loses
    little, and always at the end. */
 gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]) {
@@ -525,6 +540,7 @@ gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]) {
             gm_scores_write(a, gm_format(a, "%s/scores.tsv", call->out),
                             scores);
     }
+    keep_separable(call, &fit);
     gm_arena_free(&learning);
     fit.candidates = &call->candidates;
     return fit;

@@ -124,14 +124,16 @@ static bool measured(const gm_objective *o, long m, int k) {
            gm_candidate_tensor(c, l, j, k) != gm_linear_tensor(c->model, l, j);
 }
 
-void gm_objective_separable(gm_objective *o, double *S) {
+void gm_objective_separable(gm_objective *o, const double *known, double *S) {
     const long M = o->L * GM_LINEARS;
     for (long m = 0; m < M; m++) {
         int choice[GM_LINEARS] = {-1, -1, -1, -1, -1, -1, -1};
         for (int k = 0; k < o->K; k++) {
             choice[m % GM_LINEARS] = k;
-            S[m * o->K + k] = measured(o, m, k)
-                ? block_error(o, m / GM_LINEARS, choice) : 0;
+            double *E = S + m * o->K + k;
+            if (!measured(o, m, k)) *E = 0;
+            else if (!known) *E = block_error(o, m / GM_LINEARS, choice);
+            else *E = known[E - S], o->work += GM_LINEARS * o->text.sequences;
         }
         gm_say(o->report, "separable errors", m + 1, M);
     }

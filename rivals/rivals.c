@@ -492,8 +492,9 @@ static gm_effort prepare(gm_rivals *r) {
         e->value = gm_alloc(r->arena, (size_t)(r->table.M * r->table.K),
                             sizeof *e->value);
         gm_objective_forget(r->objective);
-        (linears ? gm_objective_gram : gm_objective_separable)(r->objective,
-                                                               e->value);
+        if (linears) gm_objective_gram(r->objective, e->value);
+        else gm_objective_separable(r->objective, r->options.separable,
+                                    e->value);
         e->evaluations = gm_objective_evaluations(r->objective);
         e->seconds = gm_seconds() - start;
     }

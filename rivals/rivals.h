@@ -49,9 +49,11 @@ double gm_objective_evaluations(const gm_objective *objective);
 long gm_objective_sequences(const gm_objective *objective);
 void gm_objective_forget(gm_objective *objective);
 
-/* [M, K]: E_l with module m alone at candidate k; the error of module m's own
-   output.  0 where there is no candidate. */
-void gm_objective_separable(gm_objective *objective, double *S);
+/* [M, K]: E_l with module m alone at candidate k (known: unless NULL, what that
+   is, in any unit); the error of module m's own output.  0 where there is no
+   candidate. */
+void gm_objective_separable(gm_objective *objective, const double *known,
+                            double *S);
 void gm_objective_gram(gm_objective *objective, double *D);
 
 /* sum_l E_l of a choice; blocks are remembered, in the arena, until forget. */
@@ -155,6 +157,7 @@ typedef struct {
     int64_t overhead;           /* of the table: file bytes beside sum s_mk  */
     bool whole;                 /* GM_MEASURES_GRADIENTS and _NOTHING alone
                                    are asked: less memory */
+    const double *separable;    /* [M, K] Stage I's S_mk of this text, or NULL */
 } gm_rivals_options;
 
 typedef struct gm_rivals gm_rivals;     /* sizes; errors measured so far */

@@ -121,6 +121,27 @@ succeed compare $common $rivals --search-text data/calib.txt --out "$w/searched"
 chosen searched separable
 same "$w/chosen-usual" "$w/chosen-searched"
 
+# S_mk of Stage I serves the rivals: the same bits as by errors of their own, with
+# and without gamma among the methods; not where Stage I measured other ones
+alone="--methods separable,greedy --budgets 2.25,2.6,3,3.5"
+both="--methods separable,gamma,greedy --budgets 2.25,2.6,3,3.5"
+# shellcheck disable=SC2086
+succeed compare $common $alone --out "$w/alone"
+effort() { grep -E '^(separable|greedy)' "$w/$1/compare.tsv" | cut -f 1-6,17; }
+for how in "--batch 2" "--batch 3" "--batch 2 --norm plain" \
+    "--batch 2 --first-weight 2" "--batch 2 --relaxation soft --score theta"; do
+    rm -rf "$w/both"
+    # shellcheck disable=SC2086
+    succeed compare ${common%--batch*}$how ${common#*--batch 2} $both \
+        --out "$w/both"
+    for file in "$w"/alone/alloc-*.tsv; do
+        same "$file" "$w/both/${file##*/}"
+    done
+    effort alone >"$w/effort-alone"
+    effort both >"$w/effort-both"
+    same "$w/effort-alone" "$w/effort-both"
+done
+
 # --------------------------------------------------------------- taken over
 cp "$t" "$w/before.tsv"
 # shellcheck disable=SC2086

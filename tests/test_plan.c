@@ -89,7 +89,7 @@ static void test_rivals(const char *what, gm_call p, gm_arena *arena,
     gm_plan_memory(&p, step);
     CHECK(STATUS(objective = gm_objective_begin(arena, candidates, text,
                                                 true, NULL)) == GM_OK &&
-          STATUS(gm_objective_separable(objective, S)) == GM_OK &&
+          STATUS(gm_objective_separable(objective, NULL, S)) == GM_OK &&
           STATUS(gm_objective_kl_begin(objective)) == GM_OK &&
           STATUS(gm_objective_kl(objective, choice)) == GM_OK &&
           STATUS(gm_objective_expand(objective, choice, 1, S, C)) == GM_OK, "%s",

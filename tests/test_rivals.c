@@ -34,7 +34,7 @@ static void fixture_begin(fixture *f, const char *dir, const char *bits) {
         f->tokens[i] = (int32_t)(gm_random(5, 0, (uint64_t)i) %
                                  (uint64_t)f->model.config.vocab);
     f->options = (gm_rivals_options){&f->candidates, {f->tokens, S, T}, NULL,
-                                     3, 7, 0, false};
+                                     3, 7, 0, false, NULL};
     if (!s) s = STATUS(f->rivals = gm_rivals_begin(a, &f->options, NULL));
     CHECK(s == GM_OK, "%s: %s", dir, err.text);
     if (s) exit(test_end("test_rivals"));
@@ -274,7 +274,7 @@ static void errors_by_definition(fixture *f) {
     if (!s) s = STATUS(gm_embed(&f->model, f->tokens, S * T, h));
     for (long i = 0; i < n; i++) wanted[i] = i % 7 == 0;
     f->candidates.allowed = wanted;
-    if (!s) s = STATUS(gm_objective_separable(o, E));
+    if (!s) s = STATUS(gm_objective_separable(o, NULL, E));
     f->candidates.allowed = NULL;
     CHECK(s == GM_OK, "%s", err.text);
     double runs = gm_objective_evaluations(o);
@@ -415,6 +415,34 @@ static double brute_force(fixture *f, const gm_budget *b, const double *u) {
     return best;
 }
 
+/* Errors that Stage I has measured are taken as they are: drawn ones decide, in
+   any unit; the effort is that of measuring them. */
+static void separable_is_taken(void) {
+    fixture f;
+    fixture_begin(&f, "data/tiny-llama", "2,4,16");
+    const long n = f.table->M * f.table->K;
+    const gm_budget b = {GM_BITS, 5 * f.table->N, "5"};
+    double *u = gm_alloc(&f.arena, (size_t)n, sizeof *u);
+    gm_effort own, taken;
+    gm_rivals *r;
+    CHECK(!chosen(f.rivals, GM_SEPARABLE, &b, f.choice, &own), "%s", err.text);
+    for (long i = 0; i < n; i++)
+        u[i] = i % 3 == 2 ? 0 : (double)(2 - i % 3) *
+                                (1 + gm_uniform(9, 0, (uint64_t)(i / 3)));
+    f.options.separable = u;
+    CHECK(!rivals(&f, &r) && !chosen(r, GM_SEPARABLE, &b, f.other, &taken), "%s",
+          err.text);
+    const double drawn = sum_of(&f, u, f.other);
+    CHECK(drawn < sum_of(&f, u, f.choice), "drawn errors: %.9g", drawn);
+    CHECK(taken.evaluations == own.evaluations && own.evaluations == 14,
+          "%g evaluations, measured %g", taken.evaluations, own.evaluations);
+    for (long i = 0; i < n; i++) u[i] *= 0.3;
+    CHECK(!rivals(&f, &r) && !chosen(r, GM_SEPARABLE, &b, f.choice, &taken) &&
+          !memcmp(f.choice, f.other, (size_t)f.table->M * sizeof *f.choice),
+          "another unit");
+    fixture_end(&f);
+}
+
 /* Where gains per size fall along each module, greedy is optimal at the sizes
    that it passes; elsewhere not better than the optimum, which `separable`
    is everywhere.  The solver sees scores rounded to 2^-30 of their range. */
@@ -426,7 +454,7 @@ static void against_brute_force(void) {
     mask(&f, 6);
     size_t n = (size_t)(t->M * t->K);
     double *u = gm_alloc(&f.arena, n, sizeof *u);
-    CHECK(!objective(&f, &o) && !STATUS(gm_objective_separable(o, u)), "%s",
+    CHECK(!objective(&f, &o) && !STATUS(gm_objective_separable(o, NULL, u)), "%s",
           err.text);
     for (int m = 0; m < 6; m++)
         CHECK(u[m * 3] - u[m * 3 + 1] > u[m * 3 + 1] - u[m * 3 + 2] &&
@@ -1338,6 +1366,7 @@ static int test_main(void) {
     gram_is_optimal(&f);
     fixture_end(&f);
     against_brute_force();
+    separable_is_taken();
     absent_candidates();
     refined_falls();
     whole_is_the_same();

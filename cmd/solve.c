@@ -239,7 +239,7 @@ static const char *overhead_of(gm_call *call) {
     int64_t bytes = 0;
     if (!call->overhead) return NULL;
     if (strcmp(call->overhead, "0") != 0 &&
-        !gm_is_bytes(call->overhead, &bytes))
+        (!gm_is_bytes(call->overhead, &bytes) || bytes > INT64_C(1) << 53))
         gm_fail(GM_EUSAGE, "--overhead: expected bytes, such as 1800000 or "
                 "1.8M, found \"%s\"", call->overhead);
     return gm_format(&call->arena, "%" PRId64, bytes);

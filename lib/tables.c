@@ -330,8 +330,11 @@ static int find_candidates(gm_arena *arena, const gm_table *table, int *bits,
                    "most %d candidates", table->column[c], GM_MAX_CANDIDATES);
         there[b] = true;
     }
-    for (int b = 1, k = 0; b <= 32; b++)
-        if (there[b]) snprintf(label[k], GM_LABEL, "%d", bits[k] = b), k++;
+    for (int b = 1, k = 0; b <= 32; b++) {
+        if (!there[b]) continue;
+        snprintf(label[k], GM_LABEL, "%d", b);
+        bits[k++] = b;
+    }
     K = find_labels(arena, table, K, bits, label);
     if (K == 0)
         gm_bad(table->path, "no column \"b.score\" for any number of bits b");
@@ -545,8 +548,8 @@ void gm_allocation_write(gm_arena *arena, const char *path,
     gm_out_open(arena, path, &out);
     write_keys(&out, &a->keys);
     gm_out_print(&out, "module\tbits\tbytes%s%s%s\n",
-                 a->label ? "\tlabel" : "",
-                 a->allowed ? "\tallowed" : "", a->fused ? "\tfused" : "");
+                 a->label ? "\tlabel" : "", a->allowed ? "\tallowed" : "",
+                 a->fused ? "\tfused" : "");
     for (long m = 0; m < a->M; m++) {
         gm_out_print(&out, "%s\t%d", a->name[m], a->bits[m]);
         if (a->bytes[m] < 0) gm_out_print(&out, "\t-");
@@ -574,7 +577,8 @@ void gm_allocation_read(gm_arena *arena, const char *path, gm_allocation *out) {
     const size_t n = (size_t)table.rows;
     for (long i = 0; i < table.columns; i++)
         if (i != bits && i != bytes && i != label && i != allowed &&
-            i != fused && strcmp(table.column[i], module ? "module" : "name") != 0)
+            i != fused &&
+            strcmp(table.column[i], module ? "module" : "name") != 0)
             out->other = table.column[i];
     out->bits = gm_alloc(arena, n, sizeof *out->bits);
     out->bytes = gm_alloc(arena, n, sizeof *out->bytes);

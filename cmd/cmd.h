@@ -200,9 +200,9 @@ gm_budget gm_call_budget(gm_call *call, const gm_scores *scores,
 void gm_call_windows(gm_call *call);
 
 /* ---------------------------------------------------------------- refine.c
-   Scores corrected at some budgets by --evaluations passes over the calibration
-   text.  Who is asked, in an arena that may go before the anchors, and *out, the
-   scores with room for `most`; then each in ascending order, the last of out. */
+   Scores corrected at some budgets by --evaluations passes over the text.  Who
+   is asked, in an arena that may go before the anchors, and *out, the scores
+   with room for `most`; then each in ascending order, the last of out. */
 gm_rivals *gm_call_refine(gm_call *call, gm_arena *arena,
                           const gm_scores *scores, int most, gm_scores *out);
 gm_effort gm_call_anchor(gm_call *call, gm_rivals *rivals,

@@ -192,7 +192,7 @@ static const option table[] = {
 
     /* Stage I: equations in gamma.c */
     {"--batch", "N", WHOLE, LEARN, &now.fit.batch,
-     "sequences in one step, 1..S", "4", 1, 1 << 20},
+     "sequences in one step, at most S", "4", 1, 1 << 20},
     {"--steps", "N", WHOLE, LEARN, &now.fit.steps,
      "sweeps over the blocks (--score scaled: 15, else 60)", NULL, 1, 1000000},
     {"--recipe", "default|paper", NAME, LEARN, &now.paper, "paper, its "

@@ -131,8 +131,8 @@ int gm_plan_memory(const gm_call *call, gm_planned step[GM_PLAN_STEPS]) {
         step[GM_PLAN_FIT].memory =
             2 * w.block + w.packed + R * ((double)c->d * 4 * real + 12) +
             acts_bytes(c, call->fit.batch, call->fit.T, true) +
-            call->fit.keep * L * (double)(call->fit.sequences * call->fit.T * c->d) *
-                real +
+            call->fit.keep * L * real *
+                (double)(call->fit.sequences * call->fit.T * c->d) +
             L * GM_LINEARS * call->recipe.count * 15 * 8 +
             (double)call->fit.steps * GM_FOUND * 8;
     if (p->rivals > GM_MEASURES_NOTHING)

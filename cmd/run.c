@@ -88,8 +88,8 @@ static void begin_stage(gm_call *call, int number, const char *name) {
 
 /* ----------------------------------------------------------------- anchors */
 
-/* --anchors of them, evenly from the lowest budget of the run to the highest, to
-   four digits, equal ones once; their number. */
+/* --anchors of them, evenly from the lowest budget of the run to the highest,
+   to four digits, equal ones once; their number. */
 static int spread(running *r, gm_budget *out) {
     gm_call *call = r->call;
     const bool bytes = call->in == GM_BYTES;

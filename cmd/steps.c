@@ -394,6 +394,7 @@ static void fit_options(gm_call *call) {
                 "hard, found %s", gm_relaxation_name[o->relaxation]);
     if (!(o->tau > 0)) o->tau = sampled ? 2 : 1;
     if (!(o->tau_last > 0)) o->tau_last = sampled ? 0.5 : o->tau;
+    if (!gm_given("--batch")) o->batch = gm_min(o->batch, o->sequences);
     gm_parse_long("--batch", gm_format(&call->arena, "%ld", o->batch), 1,
                   o->sequences);
     /* docs/results.md: what suffices, "Settings of Stage I" */

@@ -376,7 +376,8 @@ static void write_frontier(page *p) {
     for (long i = 0; i < p->allocs; i++) {
         const char *size = gm_keys_get(&p->alloc[i].keys, "file_bytes");
         const char *sum = gm_keys_get(&p->alloc[i].keys, "objective_real");
-        if (size && sum && !p->scores.anchors && gm_is_double(size, 1, DBL_MAX, at + solved) &&
+        if (size && sum && !p->scores.anchors &&
+            gm_is_double(size, 1, DBL_MAX, at + solved) &&
             gm_is_double(sum, DBL_MIN, DBL_MAX, u + solved))
             at[solved++] /= 1e6;
     }

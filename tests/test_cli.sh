@@ -217,7 +217,7 @@ if awk -F '\t' '/^#/ { next } $1 ~ /down_proj/ { n++; bad += $2 != 4 }
     bad "--allow: $(grep proj "$w/allow/alloc.tsv")"; fi
 expect 2 'gamma: --train-bits: expected 2.44444 to 4, which the modules'"'"' candidates reach, found 2' \
     fit $m --calib data/calib.txt --out "$w/allow" --allow 'down_proj=4' \
-    --train-bits 2 --length 64 --sequences 1 --batch 1 --group 64
+    --train-bits 2 --length 64 --sequences 1 --group 64
 
 # ------------------------------------------------- same bytes, threads, ISAs
 # small, since the scalar functions call libm's fma

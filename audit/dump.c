@@ -314,6 +314,8 @@ static void fill_file(dump *d) {
     const gm_candidates *c = d->fit->candidates;
     const gm_fit_options *o = &d->fit->options;
     gm_watcher watcher = {look, d};
+    /* the teacher's acts too, which kept states would save */
+    memset(d->fit->sweep->known, 0, (size_t)o->sequences * sizeof(bool));
     d->fit->watcher = &watcher;
     gm_fit_step(d->fit);
     d->fit->watcher = NULL;

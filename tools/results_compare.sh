@@ -8,7 +8,7 @@
 # killed run goes on where it stopped.
 # SPDX-License-Identifier: GPL-3.0-or-later
 set -e
-[ $# -eq 4 ] && [ "$METHODS" ] || { sed -n '2,8p' "$0"; exit 2; }
+if [ $# -ne 4 ] || [ -z "$METHODS" ]; then sed -n '2,8p' "$0"; exit 2; fi
 # shellcheck disable=SC2086
 ./gamma compare "$2" --tokens "$3" --eval-tokens "$4" \
     --window 1024 --windows 64 --bits 2,3,4,5,6 --group 64 --length 512 \

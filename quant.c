@@ -476,7 +476,7 @@ static workshop workshop_open(gm_arena *arena, const gm_model *model,
    input i.  One token in 512 hardly weighs in a plain H, but the first of a
    sequence, which all later ones attend to, is ruined by that: SmolLM2-135M,
    3 bits, groups of 64, has perplexity 98 by RTN, 304 with position 0 left out
-   of H, 75 with w = 1/||x||, 61 with that times 4 at it (docs/results.md). */
+   of H, 75 with w = 1/||x||, 61 with that times 4 at it (torch prototype). */
 static void token_weights(const workshop *shop, int i, long first, long rows,
                           const gm_real *x) {
     const long n = shop->inputs[i];

@@ -87,7 +87,7 @@ static const option table[] = {
      "2.25,2.5,3,3.5", .was = "--budgets"},
     {"--budget", "B", TEXT, SOLVE | REFINE | CHECK | AUDIT, &now.budgets,
      "B > 0, in the convention --in; also several, a,b,c (solve: one line "
-     "each; refine: anchors, between whose scores solve interpolates)",
+     "each; refine: anchors, of whose scores solve takes a mean)",
      .was = "--budgets"},
     {"--in", "bits|ebits|bytes", NAME, RUNS | COMPARE | SOLVE | REFINE | CHECK
      | AUDIT, &now.in, "what budgets count: sum n_m b_k <= floor(B N), average "

@@ -211,5 +211,5 @@ const gm_command gm_command_refine = {
     "gradients of the whole quantized model, mixes what it says with them,\n"
     "solves again and keeps what lowers KL on the text (docs/rivals.md); at\n"
     "each budget from the scores as they stand, so in any order.  Writes them\n"
-    "as anchors, between which gamma solve interpolates.",
+    "as anchors; gamma solve takes a mean of those around a budget.",
     2, REFINE, run_refine};

@@ -658,8 +658,8 @@ int64_t gm_packed_bytes(long out, long in, int bits, long group);
 /* What a budget counts: codes; scales and zeros too; the bytes of the file. */
 typedef enum { GM_BITS, GM_EBITS, GM_BYTES } gm_convention;
 
-/* Scores that hold at one budget, which is in its convention the limit asked,
-   in the others what the optimum there takes. */
+/* Scores corrected around the optimum of one budget, which is in its convention
+   the limit asked, in the others what the optimum there takes. */
 typedef struct {
     const char *text;
     int64_t at[3];                      /* by convention */
@@ -763,9 +763,10 @@ bool gm_is_bytes(const char *text, int64_t *out);
 gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
                           const char *text);
 
-/* The scores for a budget: between two anchors (1 - t) u + t u', t the budget's
-   place between theirs, beyond all the nearest one's; key scores_at says so.
-   Without anchors the table itself. */
+/* The scores for a budget: between two anchors (1 - t) v_i + t v_(i+1), t the
+   budget's place between theirs, v_i = (u_(i-1) + 2 u_i + u_(i+1)) / 4 of their
+   scores u, an end's own for what it lacks; beyond all v of the nearest; key
+   scores_at says so.  Without anchors the table itself. */
 const gm_scores *gm_scores_at(gm_arena *arena, const gm_scores *scores,
                               const gm_budget *budget);
 

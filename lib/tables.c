@@ -727,6 +727,13 @@ gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
     return budget;
 }
 
+/* Cell j of an anchor, 1 : 2 : 1 with its neighbours; at an end 3 : 1. */
+static double smoothed(const gm_scores *s, const gm_anchor *x, long j) {
+    const gm_anchor *first = s->anchor, *last = first + s->anchors - 1;
+    const gm_anchor *below = x > first ? x - 1 : x, *above = x < last ? x + 1 : x;
+    return 0.5 * x->score[j] + 0.25 * (below->score[j] + above->score[j]);
+}
+
 const gm_scores *gm_scores_at(gm_arena *arena, const gm_scores *scores,
                               const gm_budget *budget) {
     const gm_convention in = budget->convention;
@@ -744,7 +751,8 @@ const gm_scores *gm_scores_at(gm_arena *arena, const gm_scores *scores,
     *out = *scores;
     out->score = gm_alloc(arena, (size_t)cells, sizeof *out->score);
     for (long j = 0; j < cells; j++)
-        out->score[j] = (1 - t) * a->score[j] + t * b->score[j];
+        out->score[j] = (1 - t) * smoothed(scores, a, j) +
+                        t * smoothed(scores, b, j);
     gm_double_text(t, text);
     gm_keys_set(arena, &out->keys, "scores_at", "%s", a == b ? a->text
                 : gm_format(arena, "%s to %s, t = %s", a->text, b->text, text));

@@ -354,8 +354,8 @@ static void write_sensitivities(page *p) {
     }
     if (s->anchors)
         fill(p, &s->keys, "<p>As learned. What gamma solve adds up is these, "
-             "corrected by the whole model's KL at the anchors (columns "
-             "score@BUDGET of scores.tsv, in nats), interpolated between them. "
+             "corrected by the whole model's KL: a mean of the anchors around "
+             "its budget (columns score@BUDGET of scores.tsv, in nats). "
              "KL on the calibration text at each anchor by the scores as "
              "learned: {kl_before}; as corrected: {kl}.</p>\n");
     fold_table(p, &p->scored, "module,name,weights,*.score,*.stderr");

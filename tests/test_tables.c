@@ -79,17 +79,18 @@ static void test_round_trip(void) {
     gm_arena_free(&a);
 }
 
-/* Between anchors the straight line, exactly an anchor's at its place, the
-   nearest beyond; the table itself without any. */
+/* Of smoothed anchors: between them the straight line, beyond them the nearest;
+   of one alone its own; the table itself without any. */
 static void test_anchors(void) {
     static const struct { gm_convention in; int64_t limit; double first, last;
                           const char *says; } want[] = {
-        {GM_BITS, 1, 8, 1, "2.5"}, {GM_BITS, 20, 8, 1, "2.5"},
-        {GM_BITS, 25, 7, 2, "2.5 to 3, t = 0.25"}, {GM_BITS, 40, 4, 5, "3"},
-        {GM_BITS, 50, 2, 3, "3 to 4, t = 0.5"}, {GM_BITS, 60, 0, 1, "4"},
-        {GM_BITS, 1000, 0, 1, "4"}, {GM_EBITS, 75, 6, 3, "2.5 to 3, t = 0.5"},
-        {GM_BYTES, 9, 8, 1, "2.5"}, {GM_BYTES, 10, 4, 5, "3"},
-        {GM_BYTES, 11, 2, 3, "3 to 4, t = 0.5"}};
+        {GM_BITS, 1, 7, 2, "2.5"}, {GM_BITS, 20, 7, 2, "2.5"},
+        {GM_BITS, 25, 6.25, 2.25, "2.5 to 3, t = 0.25"},
+        {GM_BITS, 40, 4, 3, "3"}, {GM_BITS, 50, 2.5, 2.5, "3 to 4, t = 0.5"},
+        {GM_BITS, 60, 1, 2, "4"}, {GM_BITS, 1000, 1, 2, "4"},
+        {GM_EBITS, 75, 5.5, 2.5, "2.5 to 3, t = 0.5"},
+        {GM_BYTES, 9, 7, 2, "2.5"}, {GM_BYTES, 10, 4, 3, "3"},
+        {GM_BYTES, 11, 2.5, 2.5, "3 to 4, t = 0.5"}};
     gm_arena a = {0};
     gm_scores s;
     write_text("# anchors 2.5 20 50 9, 3 40 100 10, 4 60 100 12\n"
@@ -105,6 +106,9 @@ static void test_anchors(void) {
         CHECK_TEXT(gm_keys_get(&at->keys, "scores_at"), want[i].says);
     }
     CHECK(s.score[0] == 70 && !gm_keys_get(&s.keys, "scores_at"), "untouched");
+    s.anchors = 1, s.anchor[0].score[0] = 0.7;
+    CHECK(gm_scores_at(&a, &s, &(gm_budget){GM_BITS, 50, "x"})->score[0] == 0.7,
+          "one alone");
     s.anchors = 0;
     CHECK(gm_scores_at(&a, &s, &(gm_budget){GM_BITS, 20, "x"}) == &s, "none");
     gm_arena_free(&a);

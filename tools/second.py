@@ -593,6 +593,9 @@ def check_anchors(fit, o):
     if not o.solve:
         return None
     budget = int(o.solve * int(fit.n.sum()))
+    own = [u for _, u in scores]        # v_i = (u_(i-1) + 2 u_i + u_(i+1)) / 4
+    scores = [(limit, 0.5 * u + 0.25 * (below + above)) for (limit, u), below,
+              above in zip(scores, own[:1] + own, own[1:] + own[-1:])]
     (a, u), (b, v) = scores[0], scores[-1]      # the nearest on each side
     for limit, x in scores:
         a, u = (limit, x) if limit <= budget else (a, u)

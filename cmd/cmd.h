@@ -106,6 +106,7 @@ struct gm_call {
     int *choice;                /* [M], --alloc's */
     double *separable;          /* [M, K] S_mk that the rivals can take, or NULL */
     const char *sizes;          /* that it was solved for: "mlx F16", or NULL */
+    const char *made;           /* hash of candidates to be found, or NULL */
 };
 
 /* --------------------------------------------------------------- options.c
@@ -185,7 +186,9 @@ gm_baq_report gm_call_baq(gm_call *call, const gm_baq_options *options,
                           gm_candidates *out);
 /* File bytes beside the modules: the other tool's, or the packed file's. */
 int64_t gm_call_overhead(gm_call *call);
-/* --alloc, the candidates it was made for, call->table and call->choice. */
+/* --alloc: call->table, call->choice, and of call->candidates what they are;
+   then gm_call_chosen opens these, made if need be. */
+void gm_call_choose(gm_call *call);
 void gm_call_chosen(gm_call *call);
 /* The one option given of the first `count` of --budget, --bits, --ebits,
    --bytes, --frontier; call->in: what it counts. */

@@ -43,7 +43,10 @@ static void run_eval(gm_call *call) {
         const gm_specials specials = gm_specials_read(&call->arena, tokenizer);
         questions = gm_questions_read(call, tokenizer, &specials);
     }
-    if (call->alloc) gm_call_chosen(call);
+    if (call->alloc) {
+        gm_call_choose(call);
+        gm_call_chosen(call);
+    }
     if (text) gm_call_windows(call);
     call->plan = (gm_plan){0};
     if (text) gm_call_plan(call);

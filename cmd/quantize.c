@@ -28,13 +28,14 @@ static void run_quantize(gm_call *call) {
         gm_check_names(call->out, gm_export_names(a, &call->model));
         if (!call->force) gm_export_check(a, call->out);
     }
-    gm_call_chosen(call);
+    gm_call_choose(call);
     /* else the type of scales that the allocation was solved for */
     if (other)
         gm_layout_plan(a, name, &call->candidates, call->choice,
                        type ? (gm_dtype)call->scale_type
                             : gm_layout_scale(call->sizes, name),
                        call->keep_odd, &layout);
+    gm_call_chosen(call);
     int64_t bytes = packed
         ? gm_export_packed(a, &call->candidates, call->choice, call->out,
                            &call->report)

@@ -320,8 +320,8 @@ static void check_made(gm_call *call, const gm_allocation *allocation,
 }
 
 /* RTN's are made again when they are not there; GPTQ's are looked for by the
-   hash in the allocation, or made from --calib. */
-void gm_call_chosen(gm_call *call) {
+   hash in the allocation (call->made), or made from --calib. */
+void gm_call_choose(gm_call *call) {
     gm_arena *a = &call->arena;
     gm_allocation allocation;
     const bool writes = call->command->bit == QUANTIZE;
@@ -344,7 +344,9 @@ void gm_call_chosen(gm_call *call) {
         gm_bad(call->alloc, "was made for another model: expected model_hash "
                "%s (%s), found %s", call->model.hash, call->model.dir, hash);
     if (!find && made && !call->force) check_made(call, &allocation, made);
-    gm_call_open(call, gm_call_cache(call, call->alloc), find ? made : NULL);
+    call->made = find ? made : NULL;
+    call->candidates.model = &call->model;
+    call->candidates.recipe = call->recipe;
     call->sizes = gm_keys_get(&allocation.keys, "sizes");
     make_table(call);
     gm_overhead_give(a, allocation.path,
@@ -352,6 +354,10 @@ void gm_call_chosen(gm_call *call) {
                      &call->table);
     call->choice = gm_alloc(a, (size_t)call->table.M, sizeof *call->choice);
     gm_allocation_match(&allocation, &call->table, call->choice);
+}
+
+void gm_call_chosen(gm_call *call) {
+    gm_call_open(call, gm_call_cache(call, call->alloc), call->made);
 }
 
 /* ----------------------------------------------------------------- Stage I */

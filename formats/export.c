@@ -349,6 +349,7 @@ int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
     if (gm_same_file(model->dir, dir))
         gm_fail(GM_EUSAGE, "%s: the output directory is the model's own; "
                 "expected another", dir);
+    if (layout) gm_layout_zeros(arena, layout, choice);
     gm_make_dir(dir);
     gm_lock *lock = gm_dir_lock(arena, dir);
     gm_out map, config;

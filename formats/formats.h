@@ -73,10 +73,13 @@ typedef struct {
                                    type of scales and biases did; as written */
 } gm_layout;
 /* scale GM_OTHER: the layout's own.  What it cannot hold is refused, or, with
-   keep_odd, stays as stored. */
+   keep_odd, stays as stored.  Of the candidates it reads model and recipe, so
+   that none needs to be made before a refusal. */
 void gm_layout_plan(gm_arena *arena, const char *name,
                     const gm_candidates *candidates, const int *choice,
                     gm_dtype scale, bool keep_odd, gm_layout *out);
+/* layout->symmetric, from all zeros of the chosen candidates. */
+void gm_layout_zeros(gm_arena *arena, gm_layout *layout, const int *choice);
 /* The tensors of module m, bits[m] > 0; how many.  Then one of them, of its
    candidate k, to a file. */
 int gm_layout_parts(gm_arena *arena, const gm_layout *layout, long m,

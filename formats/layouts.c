@@ -128,9 +128,7 @@ static const gm_tensor *weight_of(const gm_layout *t, long m) {
                             (int)(m % GM_LINEARS));
 }
 
-/* Every zero of all modules is 2^(b-1). */
-static bool all_symmetric(gm_arena *arena, const gm_layout *t,
-                          const int *choice) {
+void gm_layout_zeros(gm_arena *arena, gm_layout *t, const int *choice) {
     bool all = true;
     for (long m = 0; m < t->M && all; m++) {
         if (!t->bits[m]) continue;
@@ -147,7 +145,7 @@ static bool all_symmetric(gm_arena *arena, const gm_layout *t,
         }
         gm_arena_rewind(arena, mark);
     }
-    return all;
+    t->symmetric = all;
 }
 
 /* t->bits; 0: the module stays as stored. */
@@ -208,7 +206,6 @@ void gm_layout_plan(gm_arena *arena, const char *name,
     for (long m = 0; m < out->M; m++)
         out->planar = out->planar || makes_planar(r, out->bits[m]);
     if (out->planar) choose(arena, out, choice, keep_odd);
-    out->symmetric = all_symmetric(arena, out, choice);
 }
 
 /* ----------------------------------------------------------- its tensors */

@@ -96,6 +96,14 @@ quick fit data/tiny-llama --calib data/calib.txt --sequences 2 --length 16 \
 expect 2 "gamma: --for mlx cannot hold module model.layers.0.self_attn.q_proj: expected bits of 1, 2, 3, 4, 5, 6, 8, found 7" \
     solve "$w/seven/scores.tsv" --for mlx --bits 7
 
+# quantize says so too, before it makes a candidate
+quick solve "$w/seven/scores.tsv" --bits 7 --out "$w/seven.tsv"
+expect 2 "gamma: --format mlx cannot hold module model.layers.0.self_attn.q_proj: expected bits of 1, 2, 3, 4, 5, 6, 8, found 7 (--keep-odd keeps such modules as stored)" \
+    quantize data/tiny-llama --alloc "$w/seven.tsv" --cache "$w/no" \
+    --format mlx --out "$w/no-model"
+if [ -e "$w/no" ] || [ -e "$w/no-model" ]; then
+    bad "$(ls "$w/no" "$w/no-model")"; else ok; fi
+
 # ------------------------------------------------------- a changed file is seen
 quick solve "$s" --for mlx --bits 3 --out "$w/a.tsv"
 for edit in 's/^# sizes mlx BF16/# sizes mlx F32/' 's/^# sizes mlx/# sizes gptq/' \

@@ -423,7 +423,7 @@ static void forward(const gm_acts *a, const gm_block *b, const gm_real *h,
         linear_forward(c, b, GM_GATE, R, a->x2, a->gate, false);
     if (anew(from, GM_UP)) linear_forward(c, b, GM_UP, R, a->x2, a->up, false);
     if (from < GM_DOWN) swiglu_forward(R, c->ff, a->gate, a->up, a->act);
-    if (last == 3) return;
+    if (!y) return;                     /* last = 3 */
     copy(y, a->mid, R * c->d);
     linear_forward(c, b, GM_DOWN, R, a->act, y, true);
 }

@@ -55,7 +55,7 @@ static void errors_of_modules(const char *dir) {
     gm_arena arena = {0};
     gm_model model;
     gm_recipe recipe;
-    gm_candidates candidates;
+    gm_candidates candidates = {0};
     gm_fit_options o = {
         .relaxation = GM_SOFT, .score = GM_SCORE_LOSS, .sequences = S, .T = T,
         .batch = S, .steps = 1, .alpha = 0.1, .rho = 10, .eta = 0.02, .tau = 1,

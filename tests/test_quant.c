@@ -257,7 +257,7 @@ static void mixture_and_inner(void) {
 
 static void recipes(void) {
     gm_recipe r;
-    char text[128];
+    char text[GM_RECIPE_TEXT];
     CHECK(STATUS(gm_recipe_parse("2,3,4,16", 64, &r)) == GM_OK, "%s", err.text);
     gm_recipe_text(&r, text);
     CHECK_TEXT(text, "rtn bits=2,3,4,16 group=64");

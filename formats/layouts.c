@@ -504,6 +504,25 @@ static void config_gptq(gm_arena *arena, const gm_layout *t, gm_out *out) {
     gm_out_print(out, "}}");
 }
 
+/* mlx-lm reads rope_theta and rope_scaling of most models; where they stand in
+   rope_parameters alone, as transformers 5 writes, it takes 10000 unsaid. */
+static void config_rope(gm_arena *arena, const gm_model *model,
+                        const char *text, gm_out *out) {
+    const gm_json *all = gm_json_python(arena, gm_format(
+        arena, "%s/config.json", model->dir));
+    const gm_json *p = gm_json_get(all, "rope_parameters");
+    const gm_json *theta = gm_json_get(all, "rope_theta");
+    const gm_json *scaling = gm_json_get(all, "rope_scaling");
+    if (!p || p->type != GM_JSON_OBJECT) return;
+    if (!theta || theta->type == GM_JSON_NULL)
+        gm_out_print(out, ",\n  \"rope_theta\": %.17g",
+                     model->config.rope.theta);
+    if (model->config.rope.kind != GM_ROPE_DEFAULT &&
+        (!scaling || scaling->type == GM_JSON_NULL))
+        gm_out_print(out, ",\n  \"rope_scaling\": %.*s",
+                     (int)strcspn(text + p->at, "}") + 1, text + p->at);
+}
+
 /* The model's own config.json and, as its last members, what was done. */
 void gm_layout_config(gm_arena *arena, const gm_layout *t, const char *text,
                       gm_out *out) {
@@ -514,6 +533,7 @@ void gm_layout_config(gm_arena *arena, const gm_layout *t, const char *text,
     while (end > text && strchr(" \t\r\n", end[-1])) end--;
     gm_out_print(out, "%.*s", (int)(end - text), text);
     if (which == MLX) {
+        config_rope(arena, t->candidates->model, text, out);
         gm_out_print(out, ",\n  \"quantization\": ");
         write[which](arena, t, out);
     }

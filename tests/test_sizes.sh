@@ -104,6 +104,38 @@ expect 2 "gamma: --format mlx cannot hold module model.layers.0.self_attn.q_proj
 if [ -e "$w/no" ] || [ -e "$w/no-model" ]; then
     bad "$(ls "$w/no" "$w/no-model")"; else ok; fi
 
+# -------------------------------------- rotary angles, in the keys mlx-lm reads
+quick solve "$s" --bits 3 --out "$w/a.tsv"
+sed '/^# model_hash/d' "$w/a.tsv" >"$w/b.tsv"
+# spelled NAME "MEMBERS" "PATTERN": what is in config.json after the model's
+spelled() {
+    rm -rf "$w/$1"
+    cp -r data/tiny-llama "$w/$1"
+    sed "/\"rope_parameters\"/,/}/c\\  $2," data/tiny-llama/config.json \
+        >"$w/$1/config.json"
+    quick quantize "$w/$1" --alloc "$w/b.tsv" --force --format mlx \
+        --out "$w/$1-mlx"
+    sed -n '/^  "rope_[a-z]*": /p' "$w/$1-mlx/config.json" |
+        tail -n +"$((1 + $(grep -c '^  "rope_[a-z]*": ' "$w/$1/config.json")))" \
+        >"$w/found"
+    if [ "$(tr -d '\n' <"$w/found")" = "$3" ]; then ok; else
+        bad "$1: $(cat "$w/found")"; fi
+    quick eval "$w/$1-mlx" --eval data/test.txt --window 64 --windows 2
+    cp "$w/out" "$w/$1.out"
+}
+theta='"rope_theta": 10000'
+spelled old "$theta" ""
+spelled new "\"rope_parameters\": {\"rope_type\": \"default\", $theta}" \
+    "  $theta,"
+same "$w/old.out" "$w/new.out"
+scaled="{\"rope_type\": \"linear\", \"factor\": 2.0, $theta}"
+spelled both "\"rope_parameters\": $scaled" "  $theta,  \"rope_scaling\": $scaled,"
+spelled null "\"rope_scaling\": null, \"rope_parameters\": $scaled" \
+    "  $theta,  \"rope_scaling\": $scaled,"
+same "$w/both.out" "$w/null.out"
+if cmp -s "$w/both.out" "$w/new.out"; then
+    bad "linear angles are not used"; else ok; fi
+
 # ------------------------------------------------------- a changed file is seen
 quick solve "$s" --for mlx --bits 3 --out "$w/a.tsv"
 for edit in 's/^# sizes mlx BF16/# sizes mlx F32/' 's/^# sizes mlx/# sizes gptq/' \

@@ -505,7 +505,8 @@ static void config_gptq(gm_arena *arena, const gm_layout *t, gm_out *out) {
 }
 
 /* mlx-lm reads rope_theta and rope_scaling of most models; where they stand in
-   rope_parameters alone, as transformers 5 writes, it takes 10000 unsaid. */
+   rope_parameters alone, as transformers 5 writes, it takes 10000 unsaid.  No
+   object is in that one: lib/checkpoint.c refuses others. */
 static void config_rope(gm_arena *arena, const gm_model *model,
                         const char *text, gm_out *out) {
     const gm_json *all = gm_json_python(arena, gm_format(

@@ -730,7 +730,8 @@ gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
 /* Cell j of an anchor, 1 : 2 : 1 with its neighbours; at an end 3 : 1. */
 static double smoothed(const gm_scores *s, const gm_anchor *x, long j) {
     const gm_anchor *first = s->anchor, *last = first + s->anchors - 1;
-    const gm_anchor *below = x > first ? x - 1 : x, *above = x < last ? x + 1 : x;
+    const gm_anchor *below = x > first ? x - 1 : x;
+    const gm_anchor *above = x < last ? x + 1 : x;
     return 0.5 * x->score[j] + 0.25 * (below->score[j] + above->score[j]);
 }
 

@@ -58,7 +58,7 @@ def cut(source, budget, to):
 
 
 def compare(name, scores, budgets, methods="gamma"):
-    """KL of each window, by method and budget."""
+    """KL of each window, by method, then budget."""
     gamma("compare", o.model, *TEXT, "--eval", o.text, "--window", 1024,
           "--windows", o.windows, *o.candidates.split(), "--scores", scores,
           "--budget", budgets, "--methods", methods, "--out", out / name)
@@ -67,7 +67,7 @@ def compare(name, scores, budgets, methods="gamma"):
         lines = path.read_text().splitlines()
         keys = dict(x[2:].split(" ", 1) for x in lines if x[:1] == "#")
         head, *rows = (x.split("\t") for x in lines if x[:1] != "#")
-        found[keys["method"], keys["budget"]] = [
+        found.setdefault(keys["method"], {})[keys["budget"]] = [
             float(row[head.index("kl")]) for row in rows]
     return found
 
@@ -77,28 +77,26 @@ if not (out / "fit/scores.tsv").exists():
     gamma("fit", o.model, *TEXT, *o.candidates.split(), "--steps", 20, "--out",
           out / "fit")
 refine(out / "path.tsv", o.anchors)
-ways = {"as learned": compare("f", out / "fit/scores.tsv", o.budgets),
-        "corrected there": {}}
-path = compare("p", out / "path.tsv", o.budgets)
+learned = compare("f", out / "fit/scores.tsv", o.budgets)["gamma"]
+path = compare("p", out / "path.tsv", o.budgets)["gamma"]
+ways = {"as learned": learned, "corrected there": {}}
 for b in filter(None, o.alone.split(",")):
     alone = out / f"there{b}.tsv"
     if b in o.anchors.split(","):
         cut(out / "path.tsv", b, alone)
     refine(alone, b)
-    ways["corrected there"].update(compare("t" + b, alone, b))
+    ways["corrected there"][b] = compare("t" + b, alone, b)["gamma"][b]
 if o.methods:
     others = compare("s", out / "fit/scores.tsv", o.budgets, o.methods)
-    for name in o.methods.split(","):
-        ways[name] = {("gamma", b): kl for (method, b), kl in others.items()
-                      if method == name}
+    ways |= {name: others[name] for name in o.methods.split(",")}
 print("budget\tway\tkl\tless_path\terror")
 for b in o.budgets.split(","):
-    ours = path["gamma", b]
+    ours = path[b]
     print(f"{b}\tanchors\t{sum(ours) / len(ours):.4f}\t-\t-")
     for name, rows in ways.items():
-        if ("gamma", b) not in rows:
+        if b not in rows:
             continue
-        kl, n = rows["gamma", b], len(ours)
+        kl, n = rows[b], len(ours)
         less = [x - y for x, y in zip(kl, ours)]
         mean = sum(less) / n
         error = (sum((x - mean) ** 2 for x in less) / (n - 1) / n) ** 0.5

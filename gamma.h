@@ -94,7 +94,9 @@ typedef enum { GM_RTN, GM_GPTQ, GM_EXTERNAL } gm_quantizer;
    plain 1 (Frantar et al. 2022); attention sqrt(a_t) / ||x_t|| for q, k and v,
    a_t by gm_attention_mass, else as token [ours]. */
 typedef enum { GM_TOKEN, GM_PLAIN, GM_ATTENTION } gm_hessian;
-typedef enum { GM_MINMAX, GM_MSE, GM_SYMMETRIC } gm_scales;     /* a set */
+/* A set: (1) to (4) in quant.c. */
+typedef enum { GM_MINMAX, GM_MSE, GM_SYMMETRIC, GM_BF16_SCALE = 4, GM_BIAS = 8
+} gm_scales;
 extern const char *const gm_quantizer_name[], *const gm_hessian_name[];
 #define GM_DAMPING 0.01
 
@@ -117,8 +119,7 @@ typedef struct {
     char label[GM_MAX_CANDIDATES][GM_LABEL];    /* another tool's, or ""     */
     long group;                         /* input columns per scale           */
     gm_quantizer quantizer;
-    gm_scales scales;                   /* (1) or (4) in quant.c             */
-    bool symmetric;                     /* zero = 2^(b-1); b > 1             */
+    gm_scales scales;                   /* SYMMETRIC: b > 1                  */
     gm_hessian hessian;                 /* GPTQ only, as the next three      */
     bool act_order;                     /* largest H_jj first                */
     double damping;                     /* share of mean H_jj added to it    */
@@ -132,19 +133,19 @@ typedef struct {
 /* One packed candidate of a weight [out, in], groups = ceil(in/group):
    codes: each row is a bit stream, least significant bit first, padded to a
    byte; scales: fp16 [out, groups], little endian, at any alignment; zeros:
-   like codes, [out, groups].  Values: scale (code - zero), float32. */
+   like codes, [out, groups].  Values: scale (code - zero) - shift, float32. */
 typedef struct {
     int bits;
     long out, in, group;
     uint8_t *codes, *scales, *zeros;
     gm_real *original;          /* [out, in] or NULL: the values themselves */
+    gm_scales rule;             /* BIAS: shift is not 0; (3) in quant.c     */
 } gm_packed;
 /* Its parts one after the other at data [gm_packed_bytes]; and as tensors
    STEM.codes, STEM.scales, STEM.zeros of a file. */
 gm_packed gm_packed_at(long out, long in, int bits, long group, uint8_t *data);
 void gm_packed_tensors(gm_arena *arena, const char *stem, const gm_packed *p,
                        gm_tensor out[3]);
-void gm_unpack(const uint8_t *stream, long n, int bits, uint8_t *code);
 
 /* What GPTQ of all weights with the same input shares: (5), in the order the
    columns are rounded in. */
@@ -163,6 +164,7 @@ void gm_gptq_factor(gm_arena *arena, long n, const double *H, double damping,
    GPTQ with its inputs' factor; factor NULL: RTN.  The arena is workspace. */
 void gm_quantize(gm_arena *arena, const gm_real *w, gm_scales rule,
                  const gm_factor *factor, gm_packed *q);
+float gm_shift(gm_scales rule, float scale, int zero);
 /* The values of all of the weight, q [out, in]. */
 void gm_dequantize(const gm_packed *packed, gm_real *q);
 
@@ -231,8 +233,6 @@ void gm_chosen_block(gm_arena *arena, const gm_candidates *candidates,
 /* ---------------------------------------------------------------- solver.c
    Stage II: the integer program, solved exactly (equations: solver.c). */
 
-enum { GM_MAX_ROWS = 16 };
-
 /* sum_mk cost[m K + k] x_mk <= limit.  Costs may have any sign. */
 typedef struct {
     const char *name;
@@ -267,12 +267,11 @@ void gm_problem_build(gm_arena *arena, const gm_scores *scores,
                       const gm_budget *budget, int score_bits, gm_mckp *out);
 
 /* Sizes that can be reached; next to a budget that cannot be met, -1: none
-   (`proven`: the next ones, else the nearest that were found). */
+   (`proven`: the next ones, else the nearest found); said in a reader's units. */
 typedef struct {
     int64_t smallest, largest, below, above;
     bool proven;
 } gm_reach;
-/* Says so in the reader's units. */
 _Noreturn void gm_problem_refuse(const gm_mckp *problem, const gm_reach *reach);
 
 typedef enum { GM_BOTH, GM_DP, GM_GLPK } gm_solver;
@@ -369,8 +368,7 @@ typedef struct {
     gm_loss_norm norm;
     gm_score score;     /* which is written as the score       */
     long sequences, T;  /* of the calibration text                        */
-    long batch;         /* sequences in one step                          */
-    long steps;
+    long batch, steps;  /* batch: sequences in one step                   */
     double alpha;       /* weight of the entropy term, units of E_0       */
     double rho;         /* penalty on the squared constraint              */
     double eta;         /* multiplier ascent: lambda += eta rho c         */
@@ -445,8 +443,7 @@ void gm_fit_step(gm_fit *fit);
    a candidate that the module lacks: 0 and -1. */
 void gm_fit_scores(const gm_fit *fit, double *score, double *error);
 
-/* The table of all modules and candidates with their sizes; scores, and the
-   overhead of a file, zero. */
+/* All modules and candidates with their sizes; scores and overhead: zero. */
 void gm_module_table(gm_arena *arena, const gm_model *model,
                      const gm_recipe *recipe, gm_scores *out);
 

@@ -8,8 +8,12 @@
                         where hi - lo would exceed 2^b - 1/2 steps of it,
                 zero = clamp(round(-lo / scale), 0, 2^b - 1);
        symmetric, b > 1: before that hi = -lo = max |w|, zero = 2^(b-1)
-   (2) code     clamp(round(w / scale) + zero, 0, 2^b - 1),  ties to even
-   (3) value    q = scale (code - zero)
+       BF16: that fp16 number, but of those that BF16 has too, at most 65280
+   (2) code     clamp(round((w + shift) / scale) + zero, 0, 2^b - 1),  ties to
+                even;  shift = 0
+   (3) value    q = scale (code - zero) - shift
+       bias: for runtimes that have q = scale code - bias, bias = scale zero
+             rounded to fp16 or BF16:  shift = bias - scale zero
    (4) mse      the grid of r lo, r hi for that r of 1, 0.99, ..., 0.21 whose
                 sum (w - q)^2 over the group is least
 
@@ -51,7 +55,7 @@ const char *const gm_hessian_name[] = {"token", "plain", "attention"};
 typedef struct {
     long out, in, group, groups;
     int bits;
-    gm_scales rule;
+    gm_scales rule;             /* of (1) to (4) */
     uint16_t *scale;            /* [out, groups] fp16                        */
     uint8_t *zero, *code;       /* [out, groups], [out, in]                  */
     const gm_factor *factor;    /* NULL: RTN                                 */
@@ -61,26 +65,36 @@ typedef struct {
 
 /* -------------------------------------------------- grids and codes (1)-(4) */
 
+/* (3); bias at most what fp16 holds. */
+float gm_shift(gm_scales rule, float scale, int zero) {
+    const float exact = scale * (float)zero;
+    if (!(rule & GM_BIAS)) return 0;
+    return (rule & GM_BF16_SCALE ? gm_bf16_to_f32(gm_f32_to_bf16(exact))
+            : gm_f16_to_f32(gm_f32_to_f16(gm_clamp(exact, 0, 65504)))) - exact;
+}
+
 /* (1), from lo <= 0 and hi >= 0. */
 static void grid(const rounding *r, float lo, float hi, uint16_t *scale,
                  uint8_t *zero) {
     const float top = (float)((1 << r->bits) - 1), step = (hi - lo) / top;
-    *scale = step > 0 ? gm_f16_reach(step, step / (2 * top + 1))
+    const bool bf16 = r->rule & GM_BF16_SCALE;
+    *scale = step > 0 ? gm_f16_reach(step, step / (2 * top + 1), bf16)
                       : 0x3c00;                             /* 1.0 */
     /* a group too wide for fp16 loses as many steps below zero as above */
-    const float s = step > 65504 ? step : gm_f16_to_f32(*scale);
+    const float most = bf16 ? 65280 : 65504;
+    const float s = step > most ? step : gm_f16_to_f32(*scale);
     *zero = (uint8_t)gm_clamp(gm_nearest(gm_clamp(-lo / s, 0, 512)), 0, top);
     if (r->rule & GM_SYMMETRIC) *zero = (uint8_t)(1 << (r->bits - 1));
 }
 
 /* sum_i (w_i - q_i)^2 on the grid, q by (2) and (3). */
-static double grid_error(const float *w, long n, int bits, uint16_t scale,
-                         uint8_t zero) {
-    const float top = (float)((1 << bits) - 1), z = (float)zero;
-    const float s = gm_f16_to_f32(scale);
+static double grid_error(const rounding *r, const float *w, long n,
+                         uint16_t scale, uint8_t zero) {
+    const float top = (float)((1 << r->bits) - 1), z = (float)zero;
+    const float s = gm_f16_to_f32(scale), shift = gm_shift(r->rule, s, zero);
     gm_real e[GM_MAX_GROUP];
     for (long i = 0; i < n; i++)
-        e[i] = (gm_real)(w[i] - (gm_code(w[i], s, z, top) - z) * s);
+        e[i] = w[i] - ((gm_code(w[i] + shift, s, z, top) - z) * s - shift);
     return gm_dot(n, e, e);
 }
 
@@ -97,13 +111,13 @@ static void choose_grid(const rounding *r, long row, long g, long n,
     if (r->rule & GM_SYMMETRIC) hi = hi > -lo ? hi : -lo, lo = -hi;
     grid(r, lo, hi, scale, zero);
     if (!(r->rule & GM_MSE)) return;
-    double least = grid_error(w, n, r->bits, *scale, *zero);
+    double least = grid_error(r, w, n, *scale, *zero);
     for (int percent = 99; percent > 20; percent--) {
         const float by = (float)percent;
         uint16_t s;
         uint8_t z;
         grid(r, lo * by / 100, hi * by / 100, &s, &z);
-        double error = grid_error(w, n, r->bits, s, z);
+        double error = grid_error(r, w, n, s, z);
         if (error < least) least = error, *scale = s, *zero = z;
     }
 }
@@ -126,8 +140,9 @@ static void round_rows(const rounding *r, const gm_real *w) {
                 x[j] = dead && dead[first + j] ? 0 : (float)from[j];
             choose_grid(r, row, g, n, x);
             float s = gm_f16_to_f32(r->scale[at]), z = (float)r->zero[at];
+            const float shift = gm_shift(r->rule, s, r->zero[at]);
             for (long j = 0; j < n; j++)
-                code[j] = (uint8_t)gm_code(x[j], s, z, top);
+                code[j] = (uint8_t)gm_code(x[j] + shift, s, z, top);
         }
 }
 
@@ -207,7 +222,7 @@ static void round_panel(const rounding *r, long row) {
     const long *order = r->factor->order, in = r->in, first = r->first;
     const long rows = gm_min(LANES, r->out - row);
     float w[BLOCK][LANES] = {0}, e[BLOCK][LANES], code[LANES], x[GM_MAX_GROUP];
-    float scale[LANES], zero[LANES] = {0};
+    float scale[LANES], zero[LANES] = {0}, shift[LANES] = {0};
     for (long i = 0; i < LANES; i++) scale[i] = 1;
     for (long i = 0; i < rows; i++)
         for (long j = first; j < r->end; j++)
@@ -223,11 +238,13 @@ static void round_panel(const rounding *r, long row) {
                 x[t - j] = t < r->end ? w[t - first][i]
                                       : (float)r->w[(row + i) * in + t];
             if (begins) choose_grid(r, row + i, g, n, x);
-            scale[i] = gm_f16_to_f32(r->scale[(row + i) * r->groups + g]);
-            zero[i] = (float)r->zero[(row + i) * r->groups + g];
+            const long at = (row + i) * r->groups + g;
+            scale[i] = gm_f16_to_f32(r->scale[at]);
+            zero[i] = (float)r->zero[at];
+            shift[i] = gm_shift(r->rule, scale[i], r->zero[at]);
         }
         gm_round_column(&(gm_column){
-            r->end - j, (float)((1 << r->bits) - 1), scale, zero,
+            r->end - j, (float)((1 << r->bits) - 1), scale, zero, shift,
             r->factor->U + j * in + j, w + (j - first), e[j - first], code});
         for (long i = 0; i < rows; i++)
             r->code[(row + i) * in + place] = (uint8_t)code[i];
@@ -259,49 +276,11 @@ static void round_columns(gm_arena *arena, rounding *r, const gm_real *w) {
 
 /* -------------------------------------------------------------- packing (7) */
 
-static void pack(const uint8_t *code, long n, int bits, uint8_t *stream) {
-    memset(stream, 0, (size_t)((n * bits + 7) / 8));
-    for (long i = 0; i < n; i++) {
-        const long at = i * bits / 8, shift = i * bits % 8;
-        stream[at] |= (uint8_t)(code[i] << shift);
-        if (shift + bits > 8)
-            stream[at + 1] |= (uint8_t)(code[i] >> (8 - shift));
-    }
-}
-
-/* Code i of a stream. */
-static uint8_t unpack_one(const uint8_t *stream, long i, int bits) {
-    const long at = i * bits / 8, shift = i * bits % 8;
-    unsigned two = stream[at];
-    if (shift + bits > 8) two |= (unsigned)stream[at + 1] << 8;
-    return (uint8_t)(two >> shift & ((1u << bits) - 1));
-}
-
-/* Eight codes of b bits are b bytes, and are spread over eight by halves: 4 and
-   4, then 2 and 2, then 1 and 1; four times as fast as one by one, which the
-   last codes are, where eight bytes could end after the stream. */
-void gm_unpack(const uint8_t *stream, long n, int bits, uint8_t *code) {
-    const uint64_t one = ((uint64_t)1 << bits) - 1;
-    const uint64_t four = ((uint64_t)1 << 4 * bits) - 1;
-    const uint64_t two = (((uint64_t)1 << 2 * bits) - 1) * 0x100000001;
-    const uint64_t each = one * 0x1000100010001;
-    uint64_t word;
-    long i = 0;
-    for (; (n - i) * bits >= 64; i += 8) {
-        memcpy(&word, stream + i / 8 * bits, 8);
-        word = (word & four) | (word >> 4 * bits & four) << 32;
-        word = (word & two) | (word >> 2 * bits & two) << 16;
-        word = (word & each) | (word >> bits & each) << 8;
-        memcpy(code + i, &word, 8);
-    }
-    for (; i < n; i++) code[i] = unpack_one(stream, i, bits);
-}
-
 gm_packed gm_packed_at(long out, long in, int bits, long group, uint8_t *data) {
     const gm_parts n = gm_packed_parts(out, in, bits, group);
     return (gm_packed){bits, out, in, group, data,
                        data ? data + n.codes : NULL,
-                       data ? data + n.codes + n.scales : NULL, NULL};
+                       data ? data + n.codes + n.scales : NULL, NULL, 0};
 }
 
 /* RTN (1)-(4), or GPTQ (6) with its factor; then (7). */
@@ -314,6 +293,7 @@ void gm_quantize(gm_arena *arena, const gm_real *w, gm_scales rule,
            q->group <= GM_MAX_GROUP && (!factor || in == factor->n));
     gm_mark mark = gm_arena_mark(arena);
     rounding r = {out, in, q->group, groups, q->bits, rule, .factor = factor};
+    q->rule = rule;
     r.scale = gm_alloc(arena, (size_t)out, (size_t)groups * sizeof *r.scale);
     r.zero = gm_alloc(arena, (size_t)out, (size_t)groups);
     r.code = gm_alloc(arena, (size_t)out, (size_t)in);
@@ -322,8 +302,8 @@ void gm_quantize(gm_arena *arena, const gm_real *w, gm_scales rule,
     memcpy(q->scales, r.scale, (size_t)(out * groups) * sizeof *r.scale);
 #pragma omp parallel for schedule(static) num_threads(gm_threads())
     for (long i = 0; i < out; i++) {
-        pack(r.code + i * in, in, q->bits, q->codes + i * row.codes);
-        pack(r.zero + i * groups, groups, q->bits, q->zeros + i * row.zeros);
+        gm_pack(r.code + i * in, in, q->bits, q->codes + i * row.codes);
+        gm_pack(r.zero + i * groups, groups, q->bits, q->zeros + i * row.zeros);
     }
     gm_arena_rewind(arena, mark);
 }
@@ -346,9 +326,10 @@ static const gm_real *strip(const gm_packed *p, long row, long first, long n,
         const long g = (first + i) / p->group;
         const uint8_t *half = p->scales + row * one.scales + 2 * g;
         const float s = gm_f16_to_f32((uint16_t)(half[0] | half[1] << 8));
-        const int z = unpack_one(p->zeros + row * one.zeros, g, p->bits);
+        const int z = gm_unpack_one(p->zeros + row * one.zeros, g, p->bits);
         const long end = gm_min(n, (g + 1) * p->group - first);
-        for (; i < end; i++) q[i] = (gm_real)((float)(code[i] - z) * s);
+        const float shift = gm_shift(p->rule, s, z);
+        for (; i < end; i++) q[i] = (float)(code[i] - z) * s - shift;
     }
     return q;
 }
@@ -434,7 +415,9 @@ static gm_packed shape_of(const gm_config *c, const gm_recipe *recipe, int j,
                           int k, uint8_t *data) {
     long out, in;
     gm_linear_shape(c, j, &out, &in);
-    return gm_packed_at(out, in, recipe->bits[k], recipe->group, data);
+    gm_packed q = gm_packed_at(out, in, recipe->bits[k], recipe->group, data);
+    q.rule = recipe->scales;
+    return q;
 }
 
 /* The first states are the embeddings. */
@@ -562,8 +545,7 @@ static void make_input(gm_arena *arena, workshop *shop, int i, int first,
             gm_packed q = shape_of(&shop->model->config, recipe, j, k, at);
             at += gm_packed_bytes(q.out, q.in, q.bits, q.group);
             if (gm_input_of[j] != i || k < first || k >= end) continue;
-            gm_quantize(arena, shop->block.w[j], recipe->scales |
-                        (recipe->symmetric ? GM_SYMMETRIC : 0),
+            gm_quantize(arena, shop->block.w[j], recipe->scales,
                         gptq ? &factor : NULL, &q);
             if (recipe->sequential) gm_dequantize(&q, shop->block.w[j]);
         }

@@ -83,9 +83,9 @@ struct gm_call {
         *step, *state, *tolerance, *max_memory, *isa, *values, *otherwise,
         *proof, *lp_plain, *overhead;
     bool frontier, hash, force, certificate, resume, no_models, no_gptq, all,
-        json, quiet, verbose, help, keep_odd, no_fuse;
+        json, quiet, verbose, help, keep_odd, no_fuse, symmetric;
     /* which of the row's names */
-    int layout, format, paper, match, scale_type, bos, protocol;
+    int layout, format, paper, match, scale_type, bos, protocol, scales;
     gm_convention in;
     long score_bits, solver_mib, window, windows, evaluations, dump_mb, threads,
         row, nth, block, anchors;
@@ -105,7 +105,8 @@ struct gm_call {
     gm_scores table;            /* of the candidates' sizes, scores zero */
     int *choice;                /* [M], --alloc's */
     double *separable;          /* [M, K] S_mk that the rivals can take, or NULL */
-    const char *sizes;          /* that it was solved for: "mlx F16", or NULL */
+    const char *sizes;          /* that it was solved for, or that scores get:
+                                   "mlx F16"; NULL: the packed file's        */
     const char *made;           /* hash of candidates to be found, or NULL */
 };
 
@@ -193,6 +194,8 @@ void gm_call_chosen(gm_call *call);
 /* The one option given of the first `count` of --budget, --bits, --ebits,
    --bytes, --frontier; call->in: what it counts. */
 const char *gm_call_way(gm_call *call, int count);
+/* "mlx F16": of --for and --scale-type, or `own`; NULL: --for is not given. */
+const char *gm_call_for(gm_call *call, const char *own);
 int64_t gm_size_in(const gm_sizes *sizes, gm_convention in);
 /* Of what call->in says; one above the largest assignment is said to be. */
 gm_budget gm_call_budget(gm_call *call, const gm_scores *scores,

@@ -64,12 +64,14 @@ static const option table[] = {
      &now.format, "a Hugging Face directory of dequantized weights, one "
      "safetensors file of codes, scales and zeros, or a directory as another "
      "runtime loads it (docs/deploy.md)", "hf"},
-    {"--for", "mlx|compressed-tensors|gptq", NAME, SOLVE, &now.layout,
-     "sizes of the directory that quantize --format writes for that runtime, "
-     "of its weight files to the byte; only candidates that it holds"},
+    {"--for", "mlx|compressed-tensors|gptq", NAME, SOLVE | FIT | DUMP,
+     &now.layout, "sizes of the directory that quantize --format writes for "
+     "that runtime, of its weight files to the byte; only candidates that it "
+     "holds; fit, dump: with the values that it gives them"},
     {"--no-fuse", NULL, FLAG, SOLVE, &now.no_fuse, "--for compressed-tensors "
      "and gptq: q, k, v, and gate, up may differ, which vLLM refuses"},
-    {"--scale-type", "f32|f16|bf16", NAME, QUANTIZE | SOLVE, &now.scale_type,
+    {"--scale-type", "f32|f16|bf16", NAME, QUANTIZE | SOLVE | FIT | DUMP,
+     &now.scale_type,
      "of scales in mlx (as the model) and compressed-tensors (f16)"},
     {"--keep-odd", NULL, FLAG, QUANTIZE, &now.keep_odd, "modules that the "
      "layout cannot hold stay as stored"},
@@ -154,10 +156,10 @@ static const option table[] = {
     {"--quantizer", "rtn|gptq", NAME, RECIPE | SHOW, &now.recipe.quantizer,
      "each weight to its nearest code; column by column, w_t -= (w_j - q_j) "
      "U_jt / U_jj for t > j, U^T U = H^-1 (rtn)"},
-    {"--scales", "minmax|mse", NAME, RECIPE | SHOW, &now.recipe.scales,
+    {"--scales", "minmax|mse", NAME, RECIPE | SHOW, &now.scales,
      "of a group: from lo = min(0, w) to hi = max(0, w); from r lo to r hi, r "
      "of 1, 0.99, ..., 0.21 with the least sum (w - q)^2 (minmax)"},
-    {"--symmetric", NULL, FLAG, RECIPE | SHOW, &now.recipe.symmetric,
+    {"--symmetric", NULL, FLAG, RECIPE | SHOW, &now.symmetric,
      "of a group hi = -lo = max |w| and zero = 2^(b-1), for b > 1: for kernels "
      "that know no zeros"},
     {"--hessian", "token|plain|attention", NAME, RECIPE | BAQ | SHOW,

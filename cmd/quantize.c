@@ -31,7 +31,7 @@ static void run_quantize(gm_call *call) {
     gm_call_choose(call);
     /* else the type of scales that the allocation was solved for */
     if (other)
-        gm_layout_plan(a, name, &call->candidates, call->choice,
+        gm_layout_plan(a, "--format", name, &call->candidates, call->choice,
                        type ? (gm_dtype)call->scale_type
                             : gm_layout_scale(call->sizes, name),
                        call->keep_odd, &layout);

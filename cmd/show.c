@@ -86,11 +86,11 @@ static void find_range(const showing *s, long n, const double *w, group *g) {
         g->lo = fmin(g->lo, w[j]);
         g->hi = fmax(g->hi, w[j]);
     }
-    if (s->call->recipe.symmetric) {
+    if (s->call->recipe.scales & GM_SYMMETRIC) {
         g->hi = fmax(g->hi, -g->lo);
         g->lo = 0 - g->hi;
     }
-    if (s->call->recipe.scales == GM_MSE && g->hi > g->lo)
+    if (s->call->recipe.scales & GM_MSE && g->hi > g->lo)
         r = nearbyint(100 * g->fp16 * ((1 << s->bits) - 1) / (g->hi - g->lo));
     if (r > 1) g->lo *= fmin(r / 100, 1), g->hi *= fmin(r / 100, 1);
 }
@@ -107,7 +107,7 @@ static void round_row(const showing *s, int way) {
     double *w = gm_alloc(a, (size_t)(2 * n), sizeof *w);
     gm_packed p = gm_packed_at(1, n, s->bits, r->group, gm_alloc(
         a, (size_t)gm_packed_bytes(1, n, s->bits, r->group), 1));
-    gm_quantize(a, s->w, r->scales | (r->symmetric ? GM_SYMMETRIC : 0), f, &p);
+    gm_quantize(a, s->w, r->scales, f, &p);
     gm_unpack(p.codes, n, s->bits, code);
     gm_unpack(p.zeros, s->groups, s->bits, zero);
     gm_dequantize(&p, q);

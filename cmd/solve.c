@@ -219,18 +219,21 @@ static void solve_frontier(solving *s) {
     if (status) gm_fail(status, "%s", f.why);
 }
 
-/* The scores' sizes become those of --for; what vLLM joins shares its bits. */
+/* The scores' sizes become those of --for, or are a layout's already; what vLLM
+   joins shares its bits. */
 static void size_for(gm_call *call, gm_scores *scores) {
     gm_arena *a = &call->arena;
-    const char *name = gm_layout_name(call->layout);
-    const char *type = gm_given("--scale-type")
-        ? gm_dtype_name((gm_dtype)call->scale_type)
-        : gm_layout_type(a, scores, name);
-    if (strcmp(name, "gptq") == 0 && strcmp(type, "F16") != 0)
-        gm_fail(GM_EUSAGE, "--scale-type: gptq has scales of F16, found %s",
-                type);
-    gm_layout_sizes(a, gm_format(a, "%s %s", name, type), scores);
-    if (call->layout && !call->no_fuse && !call->constraints.fuse)
+    const bool asked = gm_given("--for");
+    const char *text = gm_call_for(call, asked ? gm_layout_type(
+                           a, scores, gm_layout_name(call->layout)) : NULL);
+    if (asked) gm_layout_sizes(a, text, scores);
+    else text = gm_keys_get(&scores->keys, "sizes");
+    if (!gm_layout_sized(text)) return;
+    if (call->overhead)
+        gm_fail(GM_EUSAGE, "expected either --for, whose files' overhead is "
+                "known, or --overhead, found both");
+    if (gm_layout_scale(text, "mlx") == GM_OTHER && !call->no_fuse &&
+        !call->constraints.fuse)
         call->constraints.fuse = "q_proj+k_proj+v_proj,gate_proj+up_proj";
 }
 
@@ -251,10 +254,7 @@ static void run_solve(gm_call *call) {
     const char *way = read_options(call);
     s->call = call;
     gm_scores_read(a, call->operand[0], &s->scores);
-    if (gm_given("--for") && call->overhead)
-        gm_fail(GM_EUSAGE, "expected either --for, whose files' overhead is "
-                "known, or --overhead, found both");
-    if (gm_given("--for")) size_for(call, &s->scores);
+    size_for(call, &s->scores);
     gm_overhead_give(a, "--overhead", overhead_of(call), &s->scores);
     char *list = call->budgets ? gm_format(a, "%s", call->budgets) : NULL;
     for (char *text; (text = strsep(&list, ","));)

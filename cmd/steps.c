@@ -223,7 +223,11 @@ static void ask_recipe(gm_call *call, const char *bits) {
     static const char *const gptq[] = {"--hessian", "--act-order", "--damping",
                                        "--sequential"};
     static const char *const own[] = {"--quantizer", "--scales", "--symmetric"};
+    gm_scales *scales = &call->recipe.scales;
     gm_options_fill();
+    if (gm_given("--scales"))
+        *scales = (*scales | GM_MSE) ^ (call->scales ? 0 : GM_MSE);
+    if (call->symmetric) *scales |= GM_SYMMETRIC;
     for (int i = 0; i < 4 && call->recipe.quantizer == GM_RTN; i++)
         if (gm_given(gptq[i]))
             gm_fail(GM_EUSAGE, "%s belongs to --quantizer gptq, found rtn",
@@ -416,6 +420,42 @@ static void fit_options(gm_call *call) {
                                     most);
 }
 
+const char *gm_call_for(gm_call *call, const char *own) {
+    const char *name = gm_layout_name(call->layout);
+    const char *type = gm_given("--scale-type")
+        ? gm_dtype_name((gm_dtype)call->scale_type) : own;
+    if (!gm_given("--for") && gm_given("--scale-type"))
+        gm_fail(GM_EUSAGE, "--scale-type goes with --for, found none");
+    if (!gm_given("--for")) return NULL;
+    if (strcmp(name, "gptq") == 0 && strcmp(type, "F16") != 0)
+        gm_fail(GM_EUSAGE, "--scale-type: gptq has scales of F16, found %s",
+                type);
+    return gm_format(&call->arena, "%s %s", name, type);
+}
+
+/* Candidates with the values that the layout of --for gives them.  It must hold
+   each of them in each module, unless that may stay as stored. */
+static void ask_layout(gm_call *call) {
+    gm_arena *a = &call->arena;
+    gm_recipe *r = &call->recipe;
+    const gm_candidates all = {.recipe = *r, .model = &call->model};
+    const long M = call->model.config.layers * GM_LINEARS;
+    const char *name = gm_layout_name(call->layout);
+    const gm_dtype own = gm_layout_own(
+        call->layout, gm_linear_tensor(&call->model, 0, 0)->dtype);
+    int *choice = gm_alloc(a, (size_t)M, sizeof *choice);
+    gm_layout layout;
+    call->sizes = gm_call_for(call, gm_dtype_name(own));
+    if (!call->sizes) return;
+    const gm_dtype scale = gm_layout_scale(call->sizes, name);
+    for (int k = 0; k < r->count; k++) {
+        for (long m = 0; m < M; m++) choice[m] = k;
+        gm_layout_plan(a, "--for", name, &all, choice, scale,
+                       r->bits[r->count - 1] >= 16, &layout);
+    }
+    r->scales |= gm_layout_rounding(call->layout, scale);
+}
+
 void gm_call_prepare(gm_call *call) {
     gm_plan *p = &call->plan;
     gm_recipe_parse(call->bits && !call->external ? call->bits : "2,3,4", 128,
@@ -424,6 +464,7 @@ void gm_call_prepare(gm_call *call) {
         gm_model_open(&call->arena, call->operand[0], &call->model);
     ask_recipe(call, call->bits);
     if (call->command->bit == SHOW) return;
+    if (call->command->bit & (FIT | DUMP)) ask_layout(call);
     fit_options(call);
     p->candidates = p->learns = true;
     if (!(call->command->bit & (RUN | PLAN))) return;
@@ -543,6 +584,7 @@ gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]) {
         gm_fit_table(a, &fit, scores);
         scores->overhead = gm_call_overhead(call);
         gm_layout_overheads(a, &call->candidates, &scores->keys);
+        if (call->sizes) gm_layout_sizes(a, call->sizes, scores);
         if (!call->anchors)             /* else run does, with those it has */
             gm_scores_write(a, gm_format(a, "%s/scores.tsv", call->out),
                             scores);

@@ -67,14 +67,16 @@ void gm_recipe_text(const gm_recipe *r, char text[GM_RECIPE_TEXT]) {
                               r->act_order ? " act-order" : "");
     if (gptq && r->damping != GM_DAMPING)
         n += (size_t)snprintf(text + n, most - n, " damping=%.9g", r->damping);
-    snprintf(text + n, most - n, "%s%s%s",
-             r->scales == GM_MSE ? " scales=mse" : "",
-             r->symmetric ? " symmetric" : "",
-             gptq && r->sequential ? " sequential" : "");
+    snprintf(text + n, most - n, "%s%s%s%s%s",
+             r->scales & GM_MSE ? " scales=mse" : "",
+             r->scales & GM_SYMMETRIC ? " symmetric" : "",
+             gptq && r->sequential ? " sequential" : "",
+             r->scales & GM_BF16_SCALE ? " scale-type=bf16" : "",
+             r->scales & GM_BIAS ? " bias" : "");
 }
 
 void gm_recipe_check(const gm_recipe *r) {
-    if (r->symmetric && r->bits[0] == 1)
+    if (r->scales & GM_SYMMETRIC && r->bits[0] == 1)
         gm_fail(GM_EUSAGE, "--symmetric: expected 2 bits or more, found 1, "
                 "whose only values would be 0 and -2 max |w|");
 }
@@ -90,14 +92,19 @@ static void read_word(const char *word, gm_recipe *r) {
     static const char *const scales[] = {"minmax", "mse"};
     const bool gptq = r->quantizer == GM_GPTQ;
     const char *value, *expected = gptq
-        ? "hessian=, act-order, damping=, scales=, symmetric or sequential"
+        ? "hessian=, act-order, damping=, scales=, symmetric, sequential, "
+          "scale-type=bf16 or bias"
         : r->quantizer == GM_EXTERNAL ? "nothing"
-                                      : "nothing but scales= or symmetric";
+        : "nothing but scales=, symmetric, scale-type=bf16 or bias";
     const bool ours = r->quantizer != GM_EXTERNAL;
     if (ours && strcmp(word, "symmetric") == 0)
-        r->symmetric = true;
+        r->scales |= GM_SYMMETRIC;
+    else if (ours && strcmp(word, "scale-type=bf16") == 0)
+        r->scales |= GM_BF16_SCALE;
+    else if (ours && strcmp(word, "bias") == 0)
+        r->scales |= GM_BIAS;
     else if (ours && (value = after(word, "scales=")))
-        r->scales = (gm_scales)gm_parse_name("--scales", value, scales, 2);
+        r->scales |= (gm_scales)gm_parse_name("--scales", value, scales, 2);
     else if (gptq && (value = after(word, "hessian=")))
         r->hessian = (gm_hessian)gm_parse_name("--hessian", value,
                                                gm_hessian_name, 3);

@@ -511,6 +511,9 @@ int64_t gm_export_packed(gm_arena *arena, const gm_candidates *candidates,
     if (recipe->quantizer == GM_EXTERNAL)
         gm_fail(GM_EUSAGE, "%s: external candidates have no codes to pack: "
                 "expected --format hf, found packed", path);
+    if (recipe->scales & GM_BIAS)
+        gm_fail(GM_EUSAGE, "%s: these candidates were made for mlx, with its "
+                "biases: expected --format mlx or hf, found packed", path);
     for (long m = 0; m < M; m++) bits[m] = recipe->bits[choice[m]];
     const long *module = modules_of(arena, model);
     const gm_tensor *t = layout(arena, model, module, bits, recipe->group,

@@ -19,7 +19,7 @@ void gm_recipe_bits(const gm_recipe *recipe, char text[GM_RECIPE_TEXT]);
 void gm_recipe_labels(const char *list, long group, gm_recipe *out);
 /* "rtn bits=2,3,4 group=128", "gptq bits=2,3 group=64 hessian=token", and back;
    then, where they are not the default, act-order, damping=0.02, scales=mse,
-   symmetric, sequential, in this order. */
+   symmetric, sequential, scale-type=bf16, bias, in this order. */
 void gm_recipe_text(const gm_recipe *recipe, char text[GM_RECIPE_TEXT]);
 void gm_recipe_read(const char *text, gm_recipe *out);
 
@@ -72,10 +72,10 @@ typedef struct {
     double error[9];            /* of weights, in steps, by bits: what the
                                    type of scales and biases did; as written */
 } gm_layout;
-/* scale GM_OTHER: the layout's own.  What it cannot hold is refused, or, with
-   keep_odd, stays as stored.  Of the candidates it reads model and recipe, so
-   that none needs to be made before a refusal. */
-void gm_layout_plan(gm_arena *arena, const char *name,
+/* scale GM_OTHER: the layout's own.  What it cannot hold is refused, in the name
+   of `option`, or, with keep_odd, stays as stored.  Of the candidates it reads
+   model and recipe, so that none needs to be made before a refusal. */
+void gm_layout_plan(gm_arena *arena, const char *option, const char *name,
                     const gm_candidates *candidates, const int *choice,
                     gm_dtype scale, bool keep_odd, gm_layout *out);
 /* layout->symmetric, from all zeros of the chosen candidates. */
@@ -112,6 +112,9 @@ const char *gm_layout_type(gm_arena *arena, const gm_scores *scores,
    a layout has unless told, where weights are of type `stored`. */
 gm_dtype gm_layout_scale(const char *text, const char *name);
 gm_dtype gm_layout_own(int i, gm_dtype stored);
+/* What a layout does to scales and biases of this type: for a gm_recipe, whose
+   candidates then have the values that the layout gives them. */
+gm_scales gm_layout_rounding(int i, gm_dtype scale);
 
 /* A model as it is, or in one of these layouts: its weights are made of their
    codes when they are read.  Other quantized ones are refused. */

@@ -6,7 +6,8 @@
                   leaves.  A plane of w bits that begins at bit f of the code
                   lies at bit 32 (b floor(i/32) + f) + (i mod 32) w of the line,
                   least significant first, in words of 32 bits
-     (2) affine   w = scale code + bias,  bias = - scale zero, scale as rounded
+     (2) affine   w = scale code + bias,  bias = - scale zero - shift, scale as
+                  rounded; shift: (3) of quant.c
    Found by loading each with its own library: docs/deploy.md.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "formats.h"
@@ -149,8 +150,8 @@ void gm_layout_zeros(gm_arena *arena, gm_layout *t, const int *choice) {
 }
 
 /* t->bits; 0: the module stays as stored. */
-static void choose(gm_arena *arena, gm_layout *t, const int *choice,
-                   bool keep_odd) {
+static void choose(gm_arena *arena, gm_layout *t, const char *option,
+                   const int *choice, bool keep_odd) {
     for (long m = 0; m < t->M; m++) {
         const int b = t->candidates->recipe.bits[choice[m]];
         const gm_tensor *w = weight_of(t, m);
@@ -158,15 +159,32 @@ static void choose(gm_arena *arena, gm_layout *t, const int *choice,
             : unfit(arena, t->row, t->planar, t->candidates->recipe.group,
                     w->shape[0], w->shape[1], b);
         if (why && !keep_odd)
-            gm_fail(GM_EUSAGE, "--format %s cannot hold module %s: %s "
-                    "(--keep-odd keeps such modules as stored)", t->row->name,
-                    module_name(arena, m), why);
+            gm_fail(GM_EUSAGE, "%s %s cannot hold module %s: %s%s", option,
+                    t->row->name, module_name(arena, m), why,
+                    strcmp(option, "--for") == 0
+                    ? " (with 16 in --bits such modules stay as stored)"
+                    : " (--keep-odd keeps such modules as stored)");
         t->bits[m] = why || b >= 16 ? 0 : b;
     }
 }
 
 gm_dtype gm_layout_own(int i, gm_dtype stored) {
     return i == MLX ? stored : GM_F16;
+}
+
+gm_scales gm_layout_rounding(int i, gm_dtype scale) {
+    const bool bf16 = scale == GM_BF16;
+    return (bf16 ? GM_BF16_SCALE : 0) |
+           (i == MLX && (bf16 || scale == GM_F16) ? GM_BIAS : 0);
+}
+
+/* Biases were rounded for mlx: others' zeros do not say them. */
+static void check_rounding(const struct row *r, const char *option,
+                           const gm_recipe *recipe) {
+    if (recipe->scales & GM_BIAS && r != &rows[MLX])
+        gm_fail(GM_EUSAGE, "%s %s: these candidates were made for mlx, with "
+                "its biases: expected mlx, or candidates without --for mlx",
+                option, r->name);
 }
 
 /* One module of 5, 6 or 7 bits makes all of a model planar. */
@@ -180,7 +198,7 @@ static void check_group(const struct row *r, const char *option, long group) {
                 r->name, r->groups, group);
 }
 
-void gm_layout_plan(gm_arena *arena, const char *name,
+void gm_layout_plan(gm_arena *arena, const char *option, const char *name,
                     const gm_candidates *candidates, const int *choice,
                     gm_dtype scale, bool keep_odd, gm_layout *out) {
     const gm_recipe *recipe = &candidates->recipe;
@@ -192,20 +210,21 @@ void gm_layout_plan(gm_arena *arena, const char *name,
                        .scale = scale != GM_OTHER ? scale
                               : gm_layout_own((int)(r - rows), stored)};
     if (gm_linear_tensor(candidates->model, 0, 0)->joined)
-        gm_fail(GM_EUSAGE, "--format %s: the model joins q, k, v in one "
-                "tensor: expected --format hf or packed", name);
+        gm_fail(GM_EUSAGE, "%s %s: the model joins q, k, v in one tensor: "
+                "expected --format hf or packed", option, name);
     if (recipe->quantizer == GM_EXTERNAL)
-        gm_fail(GM_EUSAGE, "--format %s: external candidates have no codes: "
-                "expected --format hf", name);
+        gm_fail(GM_EUSAGE, "%s %s: external candidates have no codes: "
+                "expected --format hf", option, name);
     if (r == &rows[GPTQ] && out->scale != GM_F16)
         gm_fail(GM_EUSAGE, "--scale-type: gptq has scales of F16, found %s",
                 gm_dtype_name(out->scale));
-    check_group(r, "--format", group);
+    check_rounding(r, option, recipe);
+    check_group(r, option, group);
     out->bits = gm_alloc(arena, (size_t)out->M, sizeof *out->bits);
-    choose(arena, out, choice, keep_odd);
+    choose(arena, out, option, choice, keep_odd);
     for (long m = 0; m < out->M; m++)
         out->planar = out->planar || makes_planar(r, out->bits[m]);
-    if (out->planar) choose(arena, out, choice, keep_odd);
+    if (out->planar) choose(arena, out, option, choice, keep_odd);
 }
 
 /* ----------------------------------------------------------- its tensors */
@@ -273,12 +292,13 @@ static void write_numbers(gm_arena *arena, gm_layout *t, const part *p,
         stored.data = out + at;
         gm_tensor_read(&stored, 0, 1, &rounded);
         if (p->what == SCALES) continue;
-        bias = -rounded * (gm_real)zero[i];
+        const float shift = gm_shift(q->rule, (float)scale, zero[i]);
+        bias = -rounded * (gm_real)zero[i] - shift;
         gm_store(t->scale, &bias, 1, out + at);
         gm_tensor_read(&stored, 0, 1, &bias);
         const int top = (1 << q->bits) - 1;
         for (int c = 0; c <= top && scale > 0; c += top) {
-            const double e = ((double)rounded * c + bias) / scale -
+            const double e = ((double)rounded * c + bias + shift) / scale -
                              (c - zero[i]);
             t->error[q->bits] = fmax(t->error[q->bits], fabs(e));
         }
@@ -378,8 +398,9 @@ void gm_layout_sizes(gm_arena *arena, const char *text, gm_scores *s) {
                r->name, over);
     if (!made) gm_bad(s->path, "candidates: expected a recipe, found none");
     gm_recipe_read(made, &recipe);
+    check_rounding(r, "--for", &recipe);
     check_group(r, "--for", recipe.group);
-    t.symmetric = recipe.symmetric;
+    t.symmetric = recipe.scales & GM_SYMMETRIC;
     for (int k = 0; k < s->K; k++)
         t.planar = t.planar || makes_planar(r, s->bits[k]);
     for (long m = 0; m < s->M; m++) {

@@ -181,13 +181,16 @@ typedef float lanes __attribute__((vector_size(GM_LANES * sizeof(float)),
 INLINE void column_lanes(const gm_column *c) {
     const float top = c->top, pivot = (float)c->u[0];
     float w[GM_LANES], scale[GM_LANES], zero[GM_LANES], code[GM_LANES];
+    float shift[GM_LANES];
     lanes e;
     memcpy(w, c->w[0], sizeof w);
     memcpy(scale, c->scale, sizeof scale);
     memcpy(zero, c->zero, sizeof zero);
+    memcpy(shift, c->shift, sizeof shift);
     for (int r = 0; r < GM_LANES; r++) {
-        code[r] = gm_code(w[r], scale[r], zero[r], top);
-        w[r] = (w[r] - (code[r] - zero[r]) * scale[r]) / pivot;
+        code[r] = gm_code(w[r] + shift[r], scale[r], zero[r], top);
+        const float q = (code[r] - zero[r]) * scale[r] - shift[r];
+        w[r] = (w[r] - q) / pivot;
     }
     memcpy(c->code, code, sizeof code);
     memcpy(c->e, w, sizeof w);

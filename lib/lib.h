@@ -226,13 +226,14 @@ static inline float gm_code(float w, float scale, float zero, float top) {
 }
 
 /* One column of GPTQ for 16 rows side by side:
-     code = the code of w_0,   e = (w_0 - (code - zero) scale) / u_0,
+     code = the code of w_0 + shift,
+     e = (w_0 - ((code - zero) scale - shift)) / u_0,
      w_t -= e u_t,   0 < t < columns;   products rounded, no fma. */
 enum { GM_LANES = 16 };
 typedef struct {
     long columns;
     float top;                          /* 2^bits - 1                   */
-    const float *scale, *zero;          /* [16]                         */
+    const float *scale, *zero, *shift;  /* [16]                         */
     const gm_real *u;                   /* [columns] row of the factor  */
     float (*w)[GM_LANES];               /* [columns][16]                */
     float *e, *code;                    /* [16] results                 */
@@ -387,10 +388,16 @@ const char *gm_dtype_name(gm_dtype dtype);      /* "F32", "BF16", ... */
 float gm_f16_to_f32(uint16_t h);
 uint16_t gm_f32_to_f16(float x);
 /* x >= 0: the nearest, or the next above where that is less by more than
-   `slack`; the largest finite one, 65504, where x is larger. */
-uint16_t gm_f16_reach(float x, float slack);
+   `slack`; the largest finite one, 65504, where x is larger.  bf16: of those
+   that BF16 has too, up to 65280. */
+uint16_t gm_f16_reach(float x, float slack, bool bf16);
 float gm_bf16_to_f32(uint16_t h);
 uint16_t gm_f32_to_bf16(float x);
+/* Codes of `bits` bits, 1..8, the lowest first, in ceil(n bits / 8) bytes; and
+   one of them. */
+void gm_pack(const uint8_t *code, long n, int bits, uint8_t *stream);
+void gm_unpack(const uint8_t *stream, long n, int bits, uint8_t *code);
+uint8_t gm_unpack_one(const uint8_t *stream, long i, int bits);
 /* x as F32, F16, BF16 or F64. */
 void gm_store(gm_dtype dtype, const gm_real *x, long count, uint8_t *out);
 
@@ -641,8 +648,8 @@ void gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out);
 /* Shortest decimal that reads back as exactly x. */
 void gm_double_text(double x, char text[32]);
 
-enum { GM_MAX_CANDIDATES = 16, GM_MAX_GROUP = 512, GM_LABEL = 24,
-       GM_RECIPE_TEXT = 512 };
+enum { GM_MAX_CANDIDATES = 16, GM_MAX_ROWS = 16, GM_MAX_GROUP = 512,
+       GM_LABEL = 24, GM_RECIPE_TEXT = 512 };
 
 /* Tables call a candidate by its bits, "3", or by another tool's label, "q4_0":
    at most 23 of a-z 0-9 _, a letter first, but not b and a number. */

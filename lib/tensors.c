@@ -446,13 +446,6 @@ uint16_t gm_f32_to_f16(float x) {
     return (uint16_t)(bits >> 16 & 0x8000) | (uint16_t)h;
 }
 
-uint16_t gm_f16_reach(float x, float slack) {
-    const uint16_t most = 0x7BFF;               /* 65504 */
-    uint16_t h = gm_f32_to_f16(gm_clamp(x, 0, 65504));
-    if (h < most && x - gm_f16_to_f32(h) > slack) h++;
-    return h;
-}
-
 float gm_bf16_to_f32(uint16_t h) { return float_of_bits((uint32_t)h << 16); }
 
 uint16_t gm_f32_to_bf16(float x) {
@@ -460,6 +453,57 @@ uint16_t gm_f32_to_bf16(float x) {
     if ((bits & 0x7FFFFFFF) > 0x7F800000)       /* NaN stays NaN */
         return (uint16_t)(bits >> 16 | 0x40);
     return (uint16_t)round_shift(bits, 16);
+}
+
+/* Both types have h of 8 bits from the first that is 1, or of fewer: below 2^-16
+   that is all of fp16. */
+uint16_t gm_f16_reach(float x, float slack, bool bf16) {
+    const float most = bf16 ? 65280 : 65504;
+    float near = gm_clamp(x, 0, most);
+    if (bf16 && near >= 0x1p-16f)
+        near = gm_bf16_to_f32(gm_f32_to_bf16(near));
+    const uint16_t h = gm_f32_to_f16(near);
+    const int next = !bf16 || h < 256 ? 1 : h < 512 ? 2 : h < 1024 ? 4 : 8;
+    near = gm_f16_to_f32(h);
+    return (uint16_t)(near < most && x - near > slack ? h + next : h);
+}
+
+void gm_pack(const uint8_t *code, long n, int bits, uint8_t *stream) {
+    memset(stream, 0, (size_t)((n * bits + 7) / 8));
+    for (long i = 0; i < n; i++) {
+        const long at = i * bits / 8, shift = i * bits % 8;
+        stream[at] |= (uint8_t)(code[i] << shift);
+        if (shift + bits > 8)
+            stream[at + 1] |= (uint8_t)(code[i] >> (8 - shift));
+    }
+}
+
+/* Code i of a stream. */
+uint8_t gm_unpack_one(const uint8_t *stream, long i, int bits) {
+    const long at = i * bits / 8, shift = i * bits % 8;
+    unsigned two = stream[at];
+    if (shift + bits > 8) two |= (unsigned)stream[at + 1] << 8;
+    return (uint8_t)(two >> shift & ((1u << bits) - 1));
+}
+
+/* Eight codes of b bits are b bytes, and are spread over eight by halves: 4 and
+   4, then 2 and 2, then 1 and 1; four times as fast as one by one, which the
+   last codes are, where eight bytes could end after the stream. */
+void gm_unpack(const uint8_t *stream, long n, int bits, uint8_t *code) {
+    const uint64_t one = ((uint64_t)1 << bits) - 1;
+    const uint64_t four = ((uint64_t)1 << 4 * bits) - 1;
+    const uint64_t two = (((uint64_t)1 << 2 * bits) - 1) * 0x100000001;
+    const uint64_t each = one * 0x1000100010001;
+    uint64_t word;
+    long i = 0;
+    for (; (n - i) * bits >= 64; i += 8) {
+        memcpy(&word, stream + i / 8 * bits, 8);
+        word = (word & four) | (word >> 4 * bits & four) << 32;
+        word = (word & two) | (word >> 2 * bits & two) << 16;
+        word = (word & each) | (word >> bits & each) << 8;
+        memcpy(code + i, &word, 8);
+    }
+    for (; i < n; i++) code[i] = gm_unpack_one(stream, i, bits);
 }
 
 /* out[i] = element i of the little-endian array `from`. */

@@ -47,8 +47,8 @@ static void row_range(long n, const gm_real *w, float *lo, float *hi) {
         *hi = (float)w[j] > *hi ? (float)w[j] : *hi;
     }
     const float half = (*hi - *lo) / (2 * (MOST_LEVELS - 1));
-    *lo = -gm_f16_to_f32(gm_f16_reach(-*lo, half));
-    *hi = gm_f16_to_f32(gm_f16_reach(*hi, half));
+    *lo = -gm_f16_to_f32(gm_f16_reach(-*lo, half, false));
+    *hi = gm_f16_to_f32(gm_f16_reach(*hi, half, false));
     if (*lo == 0 && *hi == 0) *lo = -1, *hi = 1;
 }
 

@@ -64,8 +64,11 @@ one "$root/data/tiny-qwen3" 5 2.6
 
 tiny="--sequences 4 --length 64 --batch 2 --steps 50 --train-bits 2.75"
 for name in tiny-llama tiny-qwen2 tiny-qwen3; do
-    for quantizer in rtn gptq "gptq --symmetric"; do
+    for quantizer in rtn gptq "gptq --symmetric" \
+        "rtn --for mlx --scale-type bf16" "gptq --for mlx --scale-type f16"; do
         data=$root/data
+        # mlx cannot hold the others
+        case $name$quantizer in tiny-qwen*mlx*) continue ;; esac
         # shellcheck disable=SC2086
         both "$data/$name" 1 50 --calib "$data/calib.txt" $tiny \
             --bits 2,3,4 --group 32 --quantizer $quantizer

@@ -38,6 +38,8 @@ for pair in mlx:mlx_lm compressed-tensors:compressed_tensors gptq:gptqmodel; do
         one $layout "$model" $bits --rest "$gptq --act-order"
         one $layout "$model" ${bits#1,} --rest=--symmetric
         [ $layout != mlx ] || one $layout "$model" 4,6 --scale-type bf16
+        [ $layout != mlx ] || one $layout "$model" 3,8 --made-for bf16
+        [ $layout != mlx ] || one $layout "$model" 3,8 --made-for f16 --rest "$gptq"
         [ $layout != gptq ] || one $layout "$model" 5,6,7
     done
 done

@@ -47,7 +47,7 @@ static void quantize(const gm_real *w, int bits, gm_scales rule,
                      const gm_factor *factor, rounded *to) {
     gm_arena a = {0};
     to->packed = (gm_packed){bits, OUT, IN, GROUP, to->codes,
-                             (uint8_t *)to->scales, to->zeros, NULL};
+                             (uint8_t *)to->scales, to->zeros, NULL, 0};
     gm_quantize(&a, w, rule, factor, &to->packed);
     gm_dequantize(&to->packed, to->q);
     gm_arena_free(&a);

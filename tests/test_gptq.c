@@ -205,15 +205,24 @@ static int read_code(const uint8_t *stream, long j, int bits) {
 
 static const double u = 0x1p-24;    /* float's rounding unit */
 
+/* x in the type of biases, less x. */
+static double bias_shift(gm_scales rule, double x) {
+    const float f = (float)x;
+    if (!(rule & GM_BIAS)) return 0;
+    return (double)(rule & GM_BF16_SCALE ? gm_bf16_to_f32(gm_f32_to_bf16(f))
+                                         : gm_f16_to_f32(gm_f32_to_f16(f))) - x;
+}
+
 /* sum_j (w_j - q_j)^2 of group g of row i on a grid, and by how much it may
    be off: |d sum| <= 2 |e| |bound| + |bound|^2, Cauchy and Schwarz. */
 static double squares(const oracle *o, long i, long g, double scale, int zero,
                       double *off) {
     double sum = 0, bounds = 0, top = ldexp(1, o->bits) - 1;
+    double shift = bias_shift(o->rule, scale * zero);
     for (long j = g * o->group; j < (g + 1) * o->group && j < o->in; j++) {
         double w = o->w[i * o->in + j], bound = o->bound[i * o->in + j];
-        double code = fmin(fmax(rint(w / scale) + zero, 0), top);
-        double e = w - (code - zero) * scale;
+        double code = fmin(fmax(rint((w + shift) / scale) + zero, 0), top);
+        double e = w - (code - zero) * scale + shift;
         /* e itself is rounded by 3 units, relative to w */
         bound += 3 * u * fabs(w);
         sum += e * e, bounds += bound * bound;
@@ -232,6 +241,8 @@ static void follow_grid(oracle *o, long i, long g) {
     double scale = o->scale[i * o->groups + g], off, off_r, best = 0;
     int zero = o->zero[i * o->groups + g];
     const bool symmetric = o->rule & GM_SYMMETRIC, mse = o->rule & GM_MSE;
+    const bool bf16 = o->rule & GM_BF16_SCALE;
+    const double unit = bf16 ? 0x1p-8 : 0x1p-11;
     bool found = false;
     for (long j = g * o->group; j < (g + 1) * o->group && j < o->in; j++) {
         lo = fmin(lo, o->w[i * o->in + j]), hi = fmax(hi, o->w[i * o->in + j]);
@@ -243,9 +254,11 @@ static void follow_grid(oracle *o, long i, long g) {
         double raw = (hi - lo) * r / 100 / top;
         double near = 2 * bound / top + 5 * u * raw;
         if (raw < 0x1p-25) raw = scale == 1 ? 1 : raw;
-        double half = (double)gm_f16_to_f32(gm_f32_to_f16((float)raw));
+        double half = bf16
+            ? (double)gm_bf16_to_f32(gm_f32_to_bf16((float)raw))
+            : (double)gm_f16_to_f32(gm_f32_to_f16((float)raw));
         double z = fmin(-lo * r / 100 / scale, top);
-        bool same = fabs(scale - raw) <= fmax(raw * 0x1p-11, 0x1p-25) + near &&
+        bool same = fabs(scale - raw) <= fmax(raw * unit, 0x1p-25) + near &&
                     (symmetric ? zero == (int)(top + 1) / 2
                      : fabs(z - zero) <= 0.5 + bound / scale + 5 * u * z);
         if (same && !found) o->grid_ties += scale != half;
@@ -266,7 +279,8 @@ static void follow_grid(oracle *o, long i, long g) {
 static double follow_code(oracle *o, long i, long j) {
     long g = i * o->groups + j / o->group;
     double s = o->scale[g], top = ldexp(1, o->bits) - 1;
-    double x = o->w[i * o->in + j] / s;
+    double shift = bias_shift(o->rule, s * o->zero[g]);
+    double x = (o->w[i * o->in + j] + shift) / s;
     double code = fmin(fmax(rint(x) + o->zero[g], 0), top);
     double found = o->code[i * o->in + j];
     double near = o->bound[i * o->in + j] / s + 2 * u * fabs(x);
@@ -276,7 +290,7 @@ static double follow_code(oracle *o, long i, long j) {
         if (fabs(code - found) == 1 && fabs(x - boundary) <= near) o->ties++;
         else o->wrong++;
     }
-    return o->w[i * o->in + j] - (found - o->zero[g]) * s;
+    return o->w[i * o->in + j] - (found - o->zero[g]) * s + shift;
 }
 
 /* One column of all rows, c-th to be rounded; row[t] = U_ct, t in rounding
@@ -348,7 +362,7 @@ static made make_room(gm_arena *a, long out, long in, int bits, long group) {
 
 static gm_packed packed_of(made m, long out, long in, int bits, long group) {
     return (gm_packed){bits, out, in, group, m.codes, (uint8_t *)m.scales,
-                       m.zeros, NULL};
+                       m.zeros, NULL, 0};
 }
 
 /* sum_i (w_i - q_i) H (w_i - q_i)^T */
@@ -596,8 +610,7 @@ static void compare_module(gm_arena *a, const gm_candidates *c, long layer,
     gm_status s = STATUS(gm_gptq_factor(a, in, H, r->damping, r->act_order, &f));
     gm_packed mine = packed_of(m, out, in, r->bits[k], r->group);
     if (!s)
-        s = STATUS(gm_quantize(a, w, r->scales | (r->symmetric ? GM_SYMMETRIC
-                                                               : 0), &f, &mine));
+        s = STATUS(gm_quantize(a, w, r->scales, &f, &mine));
     if (!s) s = STATUS(found = gm_candidate(a, c, layer, j, k));
     CHECK(!s && memcmp(found.codes, m.codes, (size_t)p.codes) == 0 &&
           memcmp(found.scales, m.scales, (size_t)p.scales) == 0 &&
@@ -672,7 +685,7 @@ static void file_holds_candidates(const char *dir, const char *words) {
     gm_candidates_close(&again);
     recipe.group = 64;
     CHECK(STATUS(gm_candidates_find(&a, &model, &recipe, c.hash, work, &again)) == GM_EINPUT, "another recipe");
-    char expected[400], text64[128];
+    char expected[GM_RECIPE_TEXT + 400], text64[GM_RECIPE_TEXT];
     gm_recipe_text(&recipe, text64);
     snprintf(expected, sizeof expected, "%s/candidates-%.12s.safetensors: "
              "recipe: expected \"%s\", found \"%s\"", work, c.hash, text64,
@@ -809,6 +822,9 @@ static void recipe_texts(void) {
         "rtn bits=2 group=64 scales=mse", "rtn bits=2 group=64 symmetric",
         "gptq bits=2 group=64 hessian=token scales=mse symmetric sequential",
         "gptq bits=2 group=64 hessian=attention sequential",
+        "rtn bits=2 group=64 symmetric scale-type=bf16",
+        "gptq bits=2 group=64 hessian=token scale-type=bf16 bias",
+        "rtn bits=2 group=64 bias",
         ("gptq bits=1,2,3,4,5,6,7,8,16 group=512 hessian=attention act-order "
          "damping=0.0123456789 scales=mse sequential")};
     static const char *const bad[] = {
@@ -817,9 +833,10 @@ static void recipe_texts(void) {
         "gptq bits=2 group=64 order", "gptq bits=2 group=64 damping=-1",
         "rtn bits=2 group=513", "rtn bits=2 group=18446744073709551680",
         "rtn bits=2 group=64 hessian=token", "rtn bits=2 group=64 sequential",
-        "gptq bits=2 group=64 scales=x", "rtn bits=2 group=64 symmetric=1"};
+        "gptq bits=2 group=64 scales=x", "rtn bits=2 group=64 symmetric=1",
+        "rtn bits=2 group=64 scale-type=f32", "rtn bits=2 group=64 bias=1"};
     gm_recipe r;
-    char text[128];
+    char text[GM_RECIPE_TEXT];
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         CHECK(STATUS(gm_recipe_read(good[i], &r)) == GM_OK, "%s", good[i]);
         gm_recipe_text(&r, text);
@@ -901,6 +918,13 @@ static int test_main(void) {
     gptq_equals_surgeon(21, 130, 3, 48, 0, true, GM_SYMMETRIC);
     gptq_equals_surgeon(9, 150, 3, 96, -1, false, GM_SYMMETRIC | GM_MSE);
     gptq_equals_surgeon(21, 130, 2, 48, 0, true, GM_SYMMETRIC | GM_MSE);
+    gptq_equals_surgeon(33, 40, 3, 16, 5, false, GM_BF16_SCALE | GM_BIAS);
+    gptq_equals_surgeon(9, 150, 4, 96, 149, false, GM_BF16_SCALE | GM_BIAS);
+    gptq_equals_surgeon(21, 130, 6, 48, 0, true, GM_BF16_SCALE | GM_BIAS);
+    gptq_equals_surgeon(21, 130, 8, 48, 0, true, GM_BIAS);
+    gptq_equals_surgeon(9, 150, 3, 96, -1, false,
+                        GM_BF16_SCALE | GM_BIAS | GM_MSE);
+    gptq_equals_surgeon(20, 24, 4, 8, -1, false, GM_BF16_SCALE | GM_SYMMETRIC);
     golden_layer("token", 3, false, true);
     golden_layer("act-order", 4, true, true);
     golden_layer("plain", 2, false, false);

@@ -472,24 +472,26 @@ static void test_largest(void) {
 static void test_round_column(void) {
     enum { N = 64 };
     float w[N][GM_LANES], x[N][GM_LANES], e[GM_LANES], code[GM_LANES];
-    float scale[GM_LANES], zero[GM_LANES];
+    float scale[GM_LANES], zero[GM_LANES], shift[GM_LANES];
     gm_real u[N];
     for (int i = 0; i < N * GM_LANES; i++)
         w[i / GM_LANES][i % GM_LANES] = number(9, (uint64_t)i);
     w[0][3] = 1e6f, w[0][4] = -1e6f, w[0][5] = 0.25f;
     for (int r = 0; r < GM_LANES; r++)
-        scale[r] = 0.1f + 0.01f * (float)r, zero[r] = (float)(r % 8);
+        scale[r] = 0.1f + 0.01f * (float)r, zero[r] = (float)(r % 8),
+        shift[r] = r % 2 ? 0 : 0.003f * (float)(r - 7);
     for (int t = 0; t < N; t++) u[t] = 0.5f + number(10, (uint64_t)t);
     for (gm_isa isa = 0; isa <= gm_isa_best(); isa++)
         for (long n = 1; n <= N; n++) {
             long wrong = 0;
             gm_isa_use(isa);
             memcpy(x, w, sizeof x);
-            gm_round_column(&(gm_column){n, 7, scale, zero, u, x, e, code});
+            gm_round_column(&(gm_column){n, 7, scale, zero, shift, u, x, e,
+                                         code});
             for (int r = 0; r < GM_LANES; r++) {
-                float k = gm_code(w[0][r], scale[r], zero[r], 7);
-                float loss = (w[0][r] - (k - zero[r]) * scale[r]) /
-                             (float)u[0];
+                float k = gm_code(w[0][r] + shift[r], scale[r], zero[r], 7);
+                float q = (k - zero[r]) * scale[r] - shift[r];
+                float loss = (w[0][r] - q) / (float)u[0];
                 wrong += code[r] != k || e[r] != loss;
                 for (long t = 1; t < N; t++) {
                     float product = loss * (float)u[t];

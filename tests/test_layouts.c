@@ -234,7 +234,7 @@ static void directories(void) {
         gm_layout t;
         begin(&f, i % 2 ? "data/tiny-llama" : "data/tiny-qwen2", cases[i].bits,
               32);
-        gm_status s = STATUS(gm_layout_plan(&f.a, cases[i].layout,
+        gm_status s = STATUS(gm_layout_plan(&f.a, "--format", cases[i].layout,
                                             &f.candidates, f.choice,
                                             cases[i].scale, i % 2 == 0, &t));
         if (!s) s = STATUS(gm_export_directory(&f.a, &f.candidates, f.choice,
@@ -254,11 +254,11 @@ static void refused(const char *layout, const char *from, const char *bits,
     fixture f;
     gm_layout t;
     begin(&f, from, bits, group);
-    gm_status s = STATUS(gm_layout_plan(&f.a, layout, &f.candidates, f.choice,
-                                        GM_OTHER, false, &t));
+    gm_status s = STATUS(gm_layout_plan(&f.a, "--format", layout, &f.candidates,
+                                        f.choice, GM_OTHER, false, &t));
     CHECK(s == GM_EUSAGE && strstr(err.text, expected), "%s", err.text);
-    s = STATUS(gm_layout_plan(&f.a, layout, &f.candidates, f.choice, GM_OTHER,
-                              true, &t));
+    s = STATUS(gm_layout_plan(&f.a, "--format", layout, &f.candidates, f.choice,
+                              GM_OTHER, true, &t));
     if (strstr(expected, "group of")) CHECK(s == GM_EUSAGE, "%s", err.text);
     else CHECK(s == GM_OK && !t.bits[0], "kept: %s", err.text);
     end(&f);

@@ -35,7 +35,7 @@ static made make(gm_arena *a, const gm_real *w, long out, long in, int bits,
               .zeros = gm_alloc(a, (size_t)p.zeros, 1),
               .scales = gm_alloc(a, (size_t)p.scales, 1)};
     m.packed = (gm_packed){bits, out, in, group, m.codes, (uint8_t *)m.scales,
-                           m.zeros, NULL};
+                           m.zeros, NULL, 0};
     gm_quantize(a, w, rule, NULL, &m.packed);
     return m;
 }
@@ -50,18 +50,20 @@ static gm_vec record(const char *set, const char *what, int bits,
                      gm_scales rule) {
     char name[64];
     snprintf(name, sizeof name, bits ? "%s.%s%s%d" : "%s.%s", set, what,
-             rule ? "s" : "", bits);
+             rule & GM_BF16_SCALE ? "m" : rule & GM_BIAS ? "h" : rule ? "s" : "",
+             bits);
     return vec_read(rtn_vec, name);
 }
 
-/* Symmetric grids (names with s) from 2 bits on. */
+/* Symmetric grids (names with s) from 2 bits on; h, m: grids of a runtime with
+   biases. */
 static void rtn_equals_numpy(const char *set, gm_scales rule) {
     gm_arena a = {0};
     gm_vec vw = record(set, "w", 0, 0), vg = record(set, "group", 0, 0);
     long out = vw.dim[0], in = vw.dim[1], group = vg.i[0];
     long groups = (in + group - 1) / group;
     gm_real *w = reals(&a, &vw);
-    for (int bits = rule ? 2 : 1; bits <= 8; bits++) {
+    for (int bits = rule & GM_SYMMETRIC ? 2 : 1; bits <= 8; bits++) {
         made m = make(&a, w, out, in, bits, group, rule);
         gm_vec codes = record(set, "codes", bits, rule),
                scales = record(set, "scales", bits, rule),
@@ -184,7 +186,7 @@ static void searched_grids(int bits, bool symmetric) {
         if (i % 70 == 3) w[i] *= (gm_real)(i % 7);
     }
     gm_packed packed = {bits, OUT, IN, GROUP, codes, (uint8_t *)scales, zeros,
-                        NULL};
+                        NULL, 0};
     gm_arena a = {0};
     gm_quantize(&a, w, symmetric ? GM_MSE | GM_SYMMETRIC : GM_MSE, NULL,
                 &packed);
@@ -290,6 +292,9 @@ static int test_main(void) {
         rtn_equals_numpy("a", rule);
         rtn_equals_numpy("b", rule);
         rtn_equals_numpy("c", rule);
+        const gm_scales bias = symmetric ? GM_BIAS : GM_BIAS | GM_BF16_SCALE;
+        rtn_equals_numpy("a", bias);
+        rtn_equals_numpy("c", bias);
     }
     sizes_by_hand();
     for (int bits = 1; bits <= 8; bits++) {

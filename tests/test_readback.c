@@ -292,7 +292,8 @@ static void candidates(void) {
     gm_candidates_close(&c);
     /* a module kept as stored is no candidate */
     gm_layout t;
-    s = STATUS(gm_layout_plan(&arena, "mlx", &own, choice, GM_F32, false, &t));
+    s = STATUS(gm_layout_plan(&arena, "--format", "mlx", &own, choice, GM_F32,
+                              false, &t));
     t.bits[0] = 0;
     if (!s) s = STATUS(gm_export_directory(&arena, &own, choice, &t,
                                            WORK "/kept", NULL));
@@ -324,7 +325,7 @@ static int test_main(void) {
     for (int i = 0; i < 3; i++) {
         gm_layout t;
         const char *dir = gm_format(&arena, WORK "/%s-written", layouts[i]);
-        must(STATUS(gm_layout_plan(&arena, layouts[i], &own, choice,
+        must(STATUS(gm_layout_plan(&arena, "--format", layouts[i], &own, choice,
                                    i ? GM_OTHER : GM_F32, false, &t)));
         must(STATUS(gm_export_directory(&arena, &own, choice, &t, dir, NULL)));
         same_model(dir);

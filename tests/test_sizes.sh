@@ -9,6 +9,7 @@ w=build/test/sizes-work
 . tests/shell.sh
 export OMP_NUM_THREADS=1
 learn="--calib data/calib.txt --sequences 2 --length 16 --batch 2 --steps 1"
+is() { if [ "$2" = "$3" ]; then ok; else bad "$1: found $2, expected $3"; fi; }
 
 # sizes MODEL DIR FORMAT BUDGET TYPE...: promised, written, checked
 sizes() {
@@ -103,6 +104,78 @@ expect 2 "gamma: --format mlx cannot hold module model.layers.0.self_attn.q_proj
     --format mlx --out "$w/no-model"
 if [ -e "$w/no" ] || [ -e "$w/no-model" ]; then
     bad "$(ls "$w/no" "$w/no-model")"; else ok; fi
+
+# ----------------------------------------------------- candidates made for one
+# made FORMAT TYPE MODEL BITS GROUP QUANTIZER...: learned, solved, written as that
+# runtime has it: sizes to the byte, and the model is what was learned, not moved
+# by a type of scales or biases
+made() {
+    form=$1 type=$2 m=$3 bits=$4 group=$5
+    shift 5
+    rm -rf "$w/for"
+    # shellcheck disable=SC2086
+    quick fit "$m" $learn --bits "$bits" --group "$group" --for "$form" \
+        --scale-type "$type" --out "$w/for" --quantizer "$@"
+    upper=$(echo "$type" | tr fb FB)
+    is "$form: sizes" "$(sed -n 's/^# sizes //p' "$w/for/scores.tsv")" \
+        "$form $upper"
+    quick solve "$w/for/scores.tsv" --bits 5.6 --out "$w/a.tsv"
+    "$gamma" quantize "$m" --alloc "$w/a.tsv" --cache "$w/for" \
+        --format "$form" --out "$w/model" >"$w/out" 2>"$w/err"
+    is "$form $type: moved by its type" "$? $(grep " steps" "$w/err")" "0 "
+    is "$form $type: bytes" "$(cat "$w"/model/model*.safetensors | wc -c)" \
+        "$(sed -n 's/^# file_bytes //p' "$w/a.tsv")"
+    quick check "$w/a.tsv" "$w/for/scores.tsv"
+    # shellcheck disable=SC2086
+    for of in "$w/model" "$m --alloc $w/a.tsv --cache $w/for"; do
+        succeed eval $of --text data/test.txt --windows 2 --window 64
+        tail -n 1 "$w/out" | cut -f 2,3 >"$w/ppl-$(($(wc -w <<END
+$of
+END
+        ) > 1))"
+    done
+    if cmp -s "$w/ppl-0" "$w/ppl-1"; then ok; else
+        bad "$form $type: evaluated $(cat "$w/ppl-0"), learned $(cat \
+            "$w/ppl-1")"; fi
+}
+made mlx bf16 data/tiny-llama 2,4,8 32 rtn
+made mlx bf16 data/tiny-llama 3,5,8 64 gptq --act-order --scales mse
+made mlx f16 data/tiny-llama 4,6,8 32 rtn --scales mse
+made mlx f32 data/tiny-llama 4,6,8 32 rtn
+is "recipe for F32" "$(sed -n 's/^# candidates //p' "$w/for/scores.tsv")" \
+    "rtn bits=4,6,8 group=32"
+made compressed-tensors bf16 data/tiny-llama 2,5,7 64 rtn
+made gptq f16 data/tiny-llama 2,4,8 32 rtn
+# modules that cannot be in whole groups stay as stored
+made mlx f16 data/tiny-qwen2 2,4,16 32 rtn
+expect 2 "gamma: --for mlx cannot hold module model.layers.0.mlp.down_proj: expected inputs in whole groups of 32, found 216 inputs (with 16 in --bits such modules stay as stored)" \
+    fit data/tiny-qwen2 --calib data/calib.txt --bits 2,4 --group 32 --for mlx \
+    --out "$w/no"
+expect 2 "gamma: --for mlx: expected a group of 32, 64 or 128, found 24" \
+    fit data/tiny-llama --calib data/calib.txt --group 24 --for mlx --out "$w/no"
+expect 2 "gamma: --scale-type: gptq has scales of F16, found BF16" \
+    fit data/tiny-llama --calib data/calib.txt --group 32 --for gptq \
+    --scale-type bf16 --out "$w/no"
+for command in "fit data/tiny-llama --calib data/calib.txt --out $w/no" \
+    "solve $s --bits 3"; do
+    # shellcheck disable=SC2086
+    expect 2 "gamma: --scale-type goes with --for, found none" $command \
+        --scale-type f16
+done
+if [ -e "$w/no" ]; then bad "$(ls "$w/no")"; else ok; fi
+# made for mlx, with its biases: not for others
+made mlx bf16 data/tiny-llama 2,4,8 32 rtn
+theirs="these candidates were made for mlx, with its biases: expected"
+expect 2 "gamma: --for gptq: $theirs mlx, or candidates without --for mlx" \
+    solve "$w/for/scores.tsv" --for gptq --bits 4
+expect 2 "gamma: --format gptq: $theirs mlx, or candidates without --for mlx" \
+    quantize data/tiny-llama --alloc "$w/a.tsv" --cache "$w/for" \
+    --format gptq --out "$w/no"
+expect 2 "gamma: $w/no: $theirs --format mlx or hf, found packed" \
+    quantize data/tiny-llama --alloc "$w/a.tsv" --cache "$w/for" \
+    --format packed --out "$w/no"
+expect 2 "gamma: expected either --for, whose files' overhead is known, or --overhead, found both" \
+    solve "$w/for/scores.tsv" --bits 4 --overhead 1M
 
 # -------------------------------------- rotary angles, in the keys mlx-lm reads
 quick solve "$s" --bits 3 --out "$w/a.tsv"

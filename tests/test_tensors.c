@@ -78,6 +78,29 @@ static void test_half(void) {
     CHECK(gm_f32_to_f16(1e-40f) == 0, "float subnormals become 0");
 }
 
+/* Halves that bfloat16 has too: each is reached from itself, the nearer one from
+   beside the middle between two, the next one where too much would be left. */
+static void test_reach(void) {
+    long wrong = 0, count = 0, below = -1;
+    for (long h = 0; h < 0x7C00; h++) {
+        const float x = gm_f16_to_f32((uint16_t)h);
+        if (bits_of(x) & 0xFFFF) continue;
+        count++;
+        wrong += gm_f16_reach(x, 0, true) != h;
+        if (below >= 0) {
+            const float a = gm_f16_to_f32((uint16_t)below), m = (a + x) / 2;
+            const float lower = nextafterf(m, 0), half = x - a;
+            wrong += gm_f16_reach(lower, half, true) != below;
+            wrong += gm_f16_reach(nextafterf(m, 1e9f), half, true) != h;
+            wrong += gm_f16_reach(lower, (lower - a) / 2, true) != h;
+        }
+        below = h;
+    }
+    CHECK(wrong == 0 && count > 3000, "%ld of %ld wrong", wrong, count);
+    CHECK(gm_f16_to_f32(gm_f16_reach(65504, 0, true)) == 65280 &&
+          gm_f16_to_f32(gm_f16_reach(1e9f, 0, false)) == 65504, "the largest");
+}
+
 /* The same argument for bfloat16, whose values are floats cut to 16 bits. */
 static void test_bfloat(void) {
     long wrong = 0;
@@ -1117,7 +1140,7 @@ static void fuzz_index(void) {
 
 static int test_main(void) {
     CHECK(STATUS(gm_make_dir(DIR)) == GM_OK, "%s", err.text);
-    test_half(), test_bfloat(), test_store(), test_utf8();
+    test_half(), test_reach(), test_bfloat(), test_store(), test_utf8();
     test_json(), test_bad_json();
     test_tensors(), test_bad_tensors(), test_bad_header_length();
     test_tensor_read(), test_nan_position();

@@ -1,7 +1,7 @@
 """check_layouts.py: the layouts of other runtimes against those runtimes.
 
   python3 check_layouts.py GAMMA LAYOUT MODEL [--group G] [--bits LIST]
-      [--rest gamma's options] [--vectors FILE]
+      [--made-for TYPE] [--rest gamma's options]
 
 LAYOUT is mlx, compressed-tensors or gptq.  Gives the linears of MODEL the bits
 of LIST in turn, lets gamma write the packed file and the layout, reads the
@@ -9,7 +9,10 @@ packed file by itself (numpy, from docs/formats.md), and loads the layout with
 the runtime's own library on the CPU:
   weights   of every module, as the library dequantizes them, against gamma's:
             equal to the bit where the layout's types allow it, else within the
-            rounding of scales and biases that gamma states
+            rounding of scales and biases that gamma states; --made-for: of
+            candidates made for scales and biases of that type (gamma fit
+            --for mlx), against the directory --format hf: equal but for its
+            own rounding to the model's type
   logits    of 64 positions against transformers in float32 with gamma's weights
   greedy    32 tokens: the same, or, at the first other one, two logits as near
             to each other as the largest difference of logits
@@ -67,6 +70,20 @@ def gammas_modules(packed, shapes, bits, group):
         w = scale[:, at] * (code - zero[:, at]).astype(np.float32)
         out[name] = code, scale, zero, w.astype(np.float32)
     return out
+
+
+def hf_modules(directory, written, shapes):
+    """As gammas_modules, of dequantized weights and mlx's scales."""
+    import torch
+    types = {"F32": torch.float32, "F16": torch.float16,
+             "BF16": torch.bfloat16}
+    def numbers(t):
+        return torch.frombuffer(bytearray(t[2]), dtype=types[t[0]]).reshape(
+            t[1]).float().numpy()
+    tensors = read_all(directory)
+    return {n: (None, numbers(written[n + ".scales"]), None,
+                numbers(tensors[n + ".weight"]))
+            for n in shapes if n + ".scales" in written}
 
 
 def exact_model(model, weights):
@@ -173,6 +190,7 @@ def main(work):
     a.add_argument("--group", type=int, default=32)
     a.add_argument("--bits", default="4")
     a.add_argument("--scale-type")
+    a.add_argument("--made-for", choices=["bf16", "f16"])
     a.add_argument("--rest", default="")
     o = a.parse_args()
     stored = read_all(o.model)
@@ -181,11 +199,15 @@ def main(work):
               if k.endswith("_proj.weight")}
     cycle = [int(b) for b in o.bits.split(",")]
     bits = {n: cycle[i % len(cycle)] for i, n in enumerate(shapes)}
+    have = sorted({int(kept) if b >= 16 else b for b in cycle})
     with open(work + "/alloc.tsv", "w") as f:
+        if o.made_for:
+            kind = "scale-type=bf16 " if o.made_for == "bf16" else ""
+            f.write(f"# candidates rtn bits={','.join(map(str, have))} "
+                    f"group={o.group} {kind}bias\n")
         f.write("module\tbits\n")
         f.writelines(f"{n}\t{kept if b >= 16 else b}\n"
                      for n, b in bits.items())
-    have = sorted({int(kept) if b >= 16 else b for b in cycle})
     def quantize(kind, out, extra=()):
         p = subprocess.run(
             [o.gamma, "quantize", o.model, "--alloc", work + "/alloc.tsv",
@@ -194,12 +216,14 @@ def main(work):
             capture_output=True, text=True)
         if p.returncode:
             sys.exit("check_layouts: " + p.stderr)
-    quantize("packed", work + "/packed")
+    other = "hf" if o.made_for else "packed"
+    quantize(other, work + "/" + other)
     path = work + "/" + o.layout
     quantize(o.layout, path,
-             ["--keep-odd"] + (["--scale-type", o.scale_type]
-                               if o.scale_type else []))
-    ours = gammas_modules(work + "/packed", shapes, bits, o.group)
+             ["--keep-odd"] + (["--scale-type", o.scale_type or o.made_for]
+                               if o.scale_type or o.made_for else []))
+    ours = (hf_modules(work + "/hf", read_all(path), shapes) if o.made_for else
+            gammas_modules(work + "/packed", shapes, bits, o.group))
     load = {"mlx": load_mlx, "compressed-tensors": load_compressed,
             "gptq": load_gptq}[o.layout]
     theirs, logits = load(path)
@@ -220,16 +244,21 @@ def main(work):
     for n, w in theirs.items():
         code, scale, zero, mine = ours[n]
         at = np.arange(shapes[n][1]) // o.group
-        most = rounding(o.layout, kind, scale, zero, bits[n])
         far = np.abs(w - mine)
-        if (far > most[:, at]).any():
+        if o.made_for:              # float32 products; the model's type
+            unit = {"F32": 0, "F16": 2 ** -11, "BF16": 2 ** -8}[
+                stored[n + ".weight"][0]]
+            most = 1e-6 * scale[:, at] + unit * np.abs(w)
+        else:
+            most = rounding(o.layout, kind, scale, zero, bits[n])[:, at]
+        if (far > most).any():
             sys.exit(f"check_layouts: {o.layout} {n} ({bits[n]} bits): weights "
                      f"off by {(far / scale[:, at]).max():.3g} steps")
         equal += (w == mine).all()
         worst = max(worst, (far / np.maximum(scale, 1e-12)[:, at]).max())
     line = (f"{o.layout} {os.path.basename(o.model)} g{o.group} {o.bits} "
-            f"{o.scale_type or ''} {o.rest}: {len(theirs)} modules, {equal} to "
-            f"the bit, at most {worst:.2g} steps")
+            f"{o.scale_type or o.made_for or ''} {o.rest}: {len(theirs)} "
+            f"modules, {equal} to the bit, at most {worst:.2g} steps")
     if logits:
         exact = exact_model(o.model, ours)
         vocab = json.load(open(o.model + "/config.json"))["vocab_size"]

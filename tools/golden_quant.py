@@ -11,6 +11,11 @@ usage: python tools/golden_quant.py tests/golden/rtn.vec
     code  = clip(round(w / scale) + zero, 0, 2^b - 1)
     q     = scale (code - zero)
 symmetric (names with s, 2 bits or more): hi = -lo = max |w|, zero = 2^(b-1).
+For a runtime with q = scale code - bias (names with h: biases of fp16; with m:
+of BF16, and scales of those fp16 numbers that BF16 has too, at most 65280):
+    shift = scale zero in that type - scale zero
+    code  = clip(round((w + shift) / scale) + zero, 0, 2^b - 1)
+    q     = scale (code - zero) - shift
 All in float32, round to nearest, ties to even.  Shares no code with quant.c.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -18,9 +23,35 @@ import sys
 import numpy as np
 
 f32 = np.float32
+halves = np.arange(0x7c00, dtype=np.uint16)         # all that are finite
+HALF = halves.view(np.float16)
+BOTH = HALF[HALF.astype(f32).view(np.uint32) & 0xffff == 0]
 
 
-def rtn(w, bits, group, symmetric):
+def nearest(x, grid):
+    """Index of the nearest number of a sorted grid, ties to even."""
+    x, at = float(x), np.searchsorted(grid, x)
+    if at == len(grid) or float(grid[at]) == x:
+        return min(at, len(grid) - 1)
+    up, down = float(grid[at]) - x, x - float(grid[at - 1])
+    unit = grid[at - 1:at + 1].view(np.uint16)
+    even = np.flatnonzero(unit // np.gcd(*unit) % 2 == 0)
+    return at - 1 + (up < down if up != down else int(even[0]))
+
+
+def rounded(x, kind):
+    """float32 x in fp16, at most 65504, or BF16."""
+    if kind == "h":
+        return f32(np.float16(min(x, f32(65504))))
+    u = int(f32(x).view(np.uint32))
+    u += 0x7fff + (u >> 16 & 1)
+    return np.uint32(u & 0xffff0000).view(f32)
+
+
+def rtn(w, bits, group, kind):
+    symmetric = kind == "s"
+    grid = BOTH if kind == "m" else HALF
+    most = f32(grid[-1])
     top = f32(2**bits - 1)
     codes = np.zeros(w.shape, int)
     q = np.zeros(w.shape, f32)
@@ -33,17 +64,19 @@ def rtn(w, bits, group, symmetric):
                 hi = np.abs(x).max()
                 lo = -hi
             step = f32(hi - lo) / top
-            h = np.float16(min(step, f32(65504)))
-            if step - f32(h) > step / (2 * top + 1) and h < 65504:
-                h = np.nextafter(h, np.float16(np.inf))
-            s = f32(h) if step > 0 else f32(1)
-            z = np.clip(np.rint(f32(-lo) / max(s, step if step > 65504 else s)),
+            at = nearest(min(step, most), grid)
+            if step - f32(grid[at]) > step / (2 * top + 1) and (
+                    at < len(grid) - 1):
+                at += 1
+            s = f32(grid[at]) if step > 0 else f32(1)
+            z = np.clip(np.rint(f32(-lo) / max(s, step if step > most else s)),
                         0, top)
             if symmetric:
                 z = f32(2 ** (bits - 1))
-            c = np.clip(np.rint(x / s) + z, 0, top)
+            shift = rounded(s * z, kind) - s * z if kind in list("hm") else f32(0)
+            c = np.clip(np.rint((x + shift) / s) + z, 0, top)
             codes[i, first:first + group] = c
-            q[i, first:first + group] = s * (c - z).astype(f32)
+            q[i, first:first + group] = s * (c - z).astype(f32) - shift
             scales.append(int(np.float16(s).view(np.uint16)))
             zeros.append(int(z))
     return codes, scales, zeros, q
@@ -79,8 +112,9 @@ with open(sys.argv[1], "w") as f:
         w = weights(rows, columns, 7)
         put(f, f"{name}.w", "f", w.shape, w.ravel())
         put(f, f"{name}.group", "i", (1,), [group])
-        for bits, s in [(b, s) for s in ("", "s") for b in range(1, 9)]:
-            if s and bits == 1:
+        for bits, s in [(b, s) for s in ("", "s", "h", "m")
+                        for b in range(1, 9)]:
+            if s == "s" and bits == 1 or s in list("hm") and name == "b":
                 continue
             codes, scales, zeros, q = rtn(w, bits, group, s)
             put(f, f"{name}.codes{s}{bits}", "i", w.shape, codes.ravel())

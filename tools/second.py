@@ -132,41 +132,71 @@ def forward(model, block, h, seen=None):
 
 
 # ------------------------------------------------------------ candidates Q_mk
-def grid(part, bits, symmetric=False):
+def to_bf16(x):
+    return x.float().bfloat16().to(x.dtype)
+
+
+def grid(part, bits, o):
     """Scale (an fp16 number) and zero of each row of a group of weights: the
-    next fp16 above where the nearest is half a step short of the range."""
+    next fp16 above where the nearest is half a step short of the range.  With
+    --scale-type bf16 of those numbers that BF16 has too."""
+    symmetric, bf16 = o.symmetric, o.scale_type == "bf16"
+    most = 65280 if bf16 else 65504
     lo, hi = part.amin(1).clamp(max=0), part.amax(1).clamp(min=0)
     top = 2 ** bits - 1
     if symmetric:                               # then zero = 2^(b-1)
         hi = hi.maximum(-lo)
         lo = -hi
     step = (hi - lo) / top
-    scale = step.clamp(max=65504).half()
-    short = (step - scale > step / (2 * top + 1)) & (scale < 65504)
-    scale = (scale.view(torch.int16) + short).view(torch.half).to(part.dtype)
+    scale = step.clamp(max=most)
+    if bf16:                                    # as the C below fp16's normals
+        scale = torch.where(scale < 2 ** -16, scale, to_bf16(scale))
+    scale = scale.half()
+    short = (step - scale > step / (2 * top + 1)) & (scale < most)
+    units = scale.view(torch.int16)
+    if bf16:                                    # 8 bits of the 11
+        units = units + short * (1 + (units >= 256) + 2 * (units >= 512) +
+                                 4 * (units >= 1024)).to(torch.int16)
+    else:
+        units = units + short
+    scale = units.view(torch.half).to(part.dtype)
     scale[step == 0] = 1
     if symmetric:
         return scale, torch.full_like(scale, 2 ** (bits - 1))
     return scale, torch.round(-lo / scale.maximum(
-        torch.where(step > 65504, step, 0))).clamp(0, top)
+        torch.where(step > most, step, 0))).clamp(0, top)
 
 
-def encode(w, scale, zero, bits):
-    return (torch.round(w / scale) + zero).clamp(0, 2 ** bits - 1)
+def shifts(scale, zero, o):
+    """--for mlx: values are scale code - bias, bias = scale zero in BF16 or
+    fp16; that less scale zero."""
+    bias = scale.double() * zero.double()
+    if o.layout != "mlx":
+        return torch.zeros_like(scale)
+    return ((to_bf16(bias) if o.scale_type == "bf16" else
+             bias.float().clamp(max=65504).half().double()) - bias).to(
+                 scale.dtype)
 
 
-def dequantize(codes, scales, zeros, group):
-    """scale (code - zero) in float32, [out, in]."""
-    scale, zero = (a.float().repeat_interleave(group, 1)[:, :codes.shape[1]]
-                   for a in (scales, zeros))
-    return scale * (codes.float() - zero)
+def encode(w, scale, zero, bits, o):
+    return (torch.round((w + shifts(scale, zero, o)) / scale) + zero).clamp(
+        0, 2 ** bits - 1)
 
 
-def rtn(w, bits, group, symmetric):
+def dequantize(codes, scales, zeros, group, o):
+    """scale (code - zero) - shift in float32, [out, in]."""
+    shift = shifts(scales, zeros, o)
+    scale, zero, shift = (
+        a.float().repeat_interleave(group, 1)[:, :codes.shape[1]]
+        for a in (scales, zeros, shift))
+    return scale * (codes.float() - zero) - shift
+
+
+def rtn(w, bits, group, o):
     """Codes [out, in], scales and zeros [out, groups]; w float32."""
     parts = w.split(group, 1)
-    grids = [grid(part, bits, symmetric) for part in parts]
-    codes = [encode(part, s[:, None], z[:, None], bits)
+    grids = [grid(part, bits, o) for part in parts]
+    codes = [encode(part, s[:, None], z[:, None], bits, o)
              for part, (s, z) in zip(parts, grids)]
     return torch.cat(codes, 1), *(torch.stack(a, 1) for a in zip(*grids))
 
@@ -195,7 +225,7 @@ def factor(H, damping, act_order):
     return torch.linalg.cholesky(H, upper=True), order, dead
 
 
-def gptq(w, bits, group, U, order, dead, act_order, symmetric, given=None):
+def gptq(w, bits, group, U, order, dead, o, given=None):
     """As rtn.  Column after column, the rounding error moved onto the later
     ones: w_t -= (w_j - q_j) U_jt / U_jj.  given: another program's codes,
     scales and zeros, taken in place of our own one column after another; last
@@ -203,23 +233,25 @@ def gptq(w, bits, group, U, order, dead, act_order, symmetric, given=None):
     scales from ours, relative: (0.5, 2^-10) is what rounding explains."""
     off = [0.0, 0.0]
     w = w.double().masked_fill(dead, 0)
-    grids = [grid(part, bits, symmetric) for part in w.split(group, 1)]
+    grids = [grid(part, bits, o) for part in w.split(group, 1)]
     w, codes = w[:, order], torch.zeros_like(w)
     for j, c in enumerate(order.tolist()):
-        if not act_order and c % group == 0:    # from the current weights
-            grids[c // group] = grid(w[:, j:j + group], bits, symmetric)
+        if not o.act_order and c % group == 0:  # from the current weights
+            grids[c // group] = grid(w[:, j:j + group], bits, o)
         if given:
             theirs = [a[:, c // group].double() for a in given[1:]]
             ratio = theirs[0] / grids[c // group][0]
             off[1] = max(off[1], (ratio - 1).abs().max())
             grids[c // group] = theirs
         scale, zero = grids[c // group]
-        codes[:, c] = encode(w[:, j], scale, zero, bits)
+        shift = shifts(scale, zero, o)
+        codes[:, c] = encode(w[:, j], scale, zero, bits, o)
         if given:
             codes[:, c] = given[0][:, c]
-            exact = (w[:, j] / scale + zero).clamp(0, 2 ** bits - 1)
+            exact = ((w[:, j] + shift) / scale + zero).clamp(0, 2 ** bits - 1)
             off[0] = max(off[0], (exact - codes[:, c]).abs().max())
-        error = (w[:, j] - scale * (codes[:, c] - zero)) / U[j, j]
+        value = scale * (codes[:, c] - zero) - shift
+        error = (w[:, j] - value) / U[j, j]
         w[:, j:] -= error[:, None] * U[j, j:]
     return codes, *(torch.stack(a, 1) for a in zip(*grids)), off
 
@@ -245,18 +277,18 @@ def make_candidates(model, tokens, o, dump):
                 prefix = f"candidates.model.layers.{l}.{name}.b{b}."
                 given = [theirs[prefix + part] for part in PARTS[:3] if theirs]
                 codes, scales, zeros, far = (
-                    gptq(w, b, o.group, *shared[name], o.act_order,
-                         o.symmetric, given)
-                    if shared else (*rtn(w, b, o.group, o.symmetric), (0, 0)))
+                    gptq(w, b, o.group, *shared[name], o, given)
+                    if shared else (*rtn(w, b, o.group, o), (0, 0)))
                 off = [max(x, float(y)) for x, y in zip(off, far)]
-                w = dequantize(codes, scales, zeros, o.group)
+                w = dequantize(codes, scales, zeros, o.group, o)
                 for part, a in zip(PARTS, (codes.byte(), scales.float(),
                                            zeros.byte(), w)):
                     dump.put(prefix + part, a)
             out[l][name].append(w)
     if theirs:
         print(f"# given codes: {off[0]:.9f} steps off, scales {off[1]:.2g}")
-    if off[0] > 0.501 or off[1] > 2 ** -10:     # fp16: half a unit each
+    unit = 2 ** (-7 if o.scale_type == "bf16" else -10)
+    if off[0] > 0.501 or off[1] > unit:         # half a unit each
         raise SystemExit(f"{o.candidates}: not this model's GPTQ candidates")
     return out
 
@@ -644,6 +676,8 @@ def arguments():
                        default=value)
     a.add_argument("--act-order", action="store_true")
     a.add_argument("--symmetric", action="store_true")
+    a.add_argument("--for", dest="layout", default="")
+    a.add_argument("--scale-type", default="f16")
     o = a.parse_args()
     o.bits, o.only = [int(b) for b in o.bits.split(",")], o.only.split(",")
     o.at = [int(t) for t in o.at.split(",")] if o.at else [o.steps]

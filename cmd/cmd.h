@@ -194,6 +194,8 @@ void gm_call_chosen(gm_call *call);
 /* The one option given of the first `count` of --budget, --bits, --ebits,
    --bytes, --frontier; call->in: what it counts. */
 const char *gm_call_way(gm_call *call, int count);
+/* The options of a recipe over call->recipe. */
+void gm_call_recipe(gm_call *call);
 /* "mlx F16": of --for and --scale-type, or `own`; NULL: --for is not given. */
 const char *gm_call_for(gm_call *call, const char *own);
 int64_t gm_size_in(const gm_sizes *sizes, gm_convention in);

@@ -240,8 +240,7 @@ static void show_values(gm_call *call) {
     }
     gm_recipe_parse(call->bits ? call->bits : "2,3,4", GM_MAX_GROUP,
                     &call->recipe);
-    gm_options_fill();
-    gm_recipe_check(&call->recipe);
+    gm_call_recipe(call);
     show_row(&s);
 }
 

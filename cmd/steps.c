@@ -217,22 +217,26 @@ void gm_call_match(const gm_call *call, const gm_scores *scores,
 
 /* -------------------------------------------------------------- candidates */
 
+void gm_call_recipe(gm_call *call) {
+    gm_scales *scales = &call->recipe.scales;
+    gm_options_fill();
+    if (gm_given("--scales"))
+        *scales = (*scales | GM_MSE) ^ (call->scales ? 0 : GM_MSE);
+    if (call->symmetric) *scales |= GM_SYMMETRIC;
+    gm_recipe_check(&call->recipe);
+}
+
 /* The recipe's options over call->recipe; --external with `bits` ("2,3,4";
    NULL: all its file has). */
 static void ask_recipe(gm_call *call, const char *bits) {
     static const char *const gptq[] = {"--hessian", "--act-order", "--damping",
                                        "--sequential"};
     static const char *const own[] = {"--quantizer", "--scales", "--symmetric"};
-    gm_scales *scales = &call->recipe.scales;
-    gm_options_fill();
-    if (gm_given("--scales"))
-        *scales = (*scales | GM_MSE) ^ (call->scales ? 0 : GM_MSE);
-    if (call->symmetric) *scales |= GM_SYMMETRIC;
+    gm_call_recipe(call);
     for (int i = 0; i < 4 && call->recipe.quantizer == GM_RTN; i++)
         if (gm_given(gptq[i]))
             gm_fail(GM_EUSAGE, "%s belongs to --quantizer gptq, found rtn",
                     gptq[i]);
-    gm_recipe_check(&call->recipe);
     if (!call->external) return;
     for (int i = 0; i < 3; i++)
         if (gm_given(own[i]))

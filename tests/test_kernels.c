@@ -479,7 +479,9 @@ static void test_round_column(void) {
     w[0][3] = 1e6f, w[0][4] = -1e6f, w[0][5] = 0.25f;
     for (int r = 0; r < GM_LANES; r++)
         scale[r] = 0.1f + 0.01f * (float)r, zero[r] = (float)(r % 8),
-        shift[r] = r % 2 ? 0 : 0.003f * (float)(r - 7);
+        shift[r] = r % 3 ? 0.01f * (float)(r - 7) : 0;
+    /* 0.44 and 0.56 of a step: other codes */
+    w[0][6] = 0.07f, shift[6] = 0.02f;
     for (int t = 0; t < N; t++) u[t] = 0.5f + number(10, (uint64_t)t);
     for (gm_isa isa = 0; isa <= gm_isa_best(); isa++)
         for (long n = 1; n <= N; n++) {

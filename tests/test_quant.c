@@ -286,7 +286,20 @@ static void recipes(void) {
                "only values would be 0 and -2 max |w|");
 }
 
+/* A step between BF16's largest scale that fp16 has, 65280, and fp16's: a zero
+   from the step itself, 127.4 of them below 0. */
+static void widest_scale(void) {
+    const float step = 65400, below = -127.4f * step;
+    const gm_real w[2] = {below, 255 * step + below};
+    gm_arena a = {0};
+    made m = make(&a, w, 1, 2, 8, 2, GM_BF16_SCALE);
+    CHECK(gm_f16_to_f32(*m.scales) == 65280 && *m.zeros == 127,
+          "scale %g, zero %d", (double)gm_f16_to_f32(*m.scales), *m.zeros);
+    gm_arena_free(&a);
+}
+
 static int test_main(void) {
+    widest_scale();
     for (int symmetric = 0; symmetric <= 1; symmetric++) {
         const gm_scales rule = symmetric ? GM_SYMMETRIC : GM_MINMAX;
         rtn_equals_numpy("a", rule);

@@ -126,6 +126,8 @@ made() {
     is "$form $type: bytes" "$(cat "$w"/model/model*.safetensors | wc -c)" \
         "$(sed -n 's/^# file_bytes //p' "$w/a.tsv")"
     quick check "$w/a.tsv" "$w/for/scores.tsv"
+    if [ "$form" = mlx ] || [ "$(apart)" -eq 0 ]; then ok; else
+        bad "$form: $(apart) apart"; fi
     # shellcheck disable=SC2086
     for of in "$w/model" "$m --alloc $w/a.tsv --cache $w/for"; do
         succeed eval $of --text data/test.txt --windows 2 --window 64
@@ -165,6 +167,10 @@ done
 if [ -e "$w/no" ]; then bad "$(ls "$w/no")"; else ok; fi
 # made for mlx, with its biases: not for others
 made mlx bf16 data/tiny-llama 2,4,8 32 rtn
+quick quantize data/tiny-llama --alloc "$w/a.tsv" --cache "$w/for" \
+    --format mlx --scale-type f32 --out "$w/model"
+succeed eval "$w/model" --text data/test.txt --windows 2 --window 64
+is "biases in F32" "$(tail -n 1 "$w/out" | cut -f 2,3)" "$(cat "$w/ppl-1")"
 theirs="these candidates were made for mlx, with its biases: expected"
 expect 2 "gamma: --for gptq: $theirs mlx, or candidates without --for mlx" \
     solve "$w/for/scores.tsv" --for gptq --bits 4

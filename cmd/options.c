@@ -174,7 +174,8 @@ static const option table[] = {
      "gptq: H from inputs that all before, so quantized, give"},
     {"--external", "FILE", READ, RECIPE | REFINE, &now.external, "another "
      "tool's candidates, NAME.bK or NAME.LABEL (docs/formats.md), or "
-     "DIR,DIR,...: quantized models (docs/deploy.md); --bits picks among them"},
+     "DIR,DIR,...: quantized models, NAME=DIR (docs/deploy.md); --bits picks "
+     "among them"},
     {"--allow", "LIST", TEXT, FIT | DUMP, &now.allow,
      "PATTERN=2,3;PATTERN=4;...: modules (or their last parts) that match, '*' "
      "for anything, have only these candidates"},

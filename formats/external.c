@@ -35,15 +35,17 @@ static const gm_tensor *weight_of(const gm_model *model, long m) {
 static long label_slot(reading *r, const char *name, const char *label) {
     const gm_json *text = gm_json_get(r->tensors.metadata,
                                       gm_format(r->arena, "%s.bits", label));
-    long bits;
+    const gm_tensor *t = gm_tensor_find(&r->tensors, name);
+    const bool made = t && t->made;     /* of a directory's codes */
+    long bits = made ? t->made->bits : 0;
     int i = 0;
     while (i < r->labels && strcmp(r->label[i], label) != 0) i++;
     if (i < r->labels) return NUMBERS + i;
-    if (!text)
+    if (!made && !text)
         gm_bad(r->path, "tensor \"%s\": expected a module's name and bits such "
                "as %s, found no .b and number at its end and no metadata "
                "\"%s.bits\" of a label", name, example, label);
-    if (!gm_is_long(text->string, 1, 32, &bits))
+    if (!made && !gm_is_long(text->string, 1, 32, &bits))
         gm_bad(r->path, "metadata \"%s.bits\": expected a whole number from 1 "
                "to 32, found \"%s\"", label, text->string);
     if (i == LABELS)
@@ -79,18 +81,48 @@ static long slot_of(reading *r, const char *name) {
            "found \"%.*s\"", name, r->model->dir, example, (int)length, name);
 }
 
-/* A file, or directories of quantized models with commas between: of each its
-   modules' weights, NAME.bK. */
+/* Tensors of a directory: of each module the weight, NAME.bK, or, where the
+   directory is called `as`, NAME.as_K. */
+static void add_modules(gm_arena *arena, const char *dir, const char *as,
+                        const gm_model *from, size_t *room, gm_tensors *all) {
+    for (long m = 0; m < from->config.layers * GM_LINEARS; m++) {
+        const gm_tensor *w = weight_of(from, m);
+        if (!w->made) continue;
+        const char *name = gm_format(arena, "%.*s.%s%s%d",
+                                     (int)strlen(w->name) - 7, w->name,
+                                     as ? as : "b", as ? "_" : "",
+                                     w->made->bits);
+        for (long i = 0; i < all->count; i++)
+            if (strcmp(all->tensor[i].name, name) == 0)
+                gm_fail(GM_EUSAGE, "--external: %s is in %s and in %s: "
+                        "expected names for directories that have the same "
+                        "bits, such as a=DIR,b=DIR", name,
+                        all->tensor[i].path, dir);
+        all->tensor = gm_grow(arena, all->tensor, (size_t)all->count, room,
+                              sizeof *all->tensor);
+        all->tensor[all->count] = *w;
+        all->tensor[all->count++].name = name;
+    }
+}
+
+/* A file, or directories of quantized models with commas between. */
 static void open_all(gm_arena *arena, const char *path, gm_tensors *all) {
     char *list = gm_format(arena, "%s", path);
     size_t room = 0, files = 0;
     const bool folder = gm_exists(gm_format(arena, "%s/.", path));
-    if (!folder && (gm_exists(path) || !strchr(path, ','))) {
+    if (!folder && (gm_exists(path) || !strpbrk(path, ",="))) {
         gm_safetensors_open(arena, path, all);
         return;
     }
     for (char *dir; (dir = strsep(&list, ","));) {
         gm_model other;
+        char *equals = gm_exists(dir) ? NULL : strchr(dir, '=');
+        const char *as = equals ? dir : NULL;
+        if (equals) *equals = 0, dir = equals + 1;
+        if (as && (strlen(as) > GM_LABEL - 4 || !gm_is_label(as, strlen(as))))
+            gm_fail(GM_EUSAGE, "--external: expected a name of at most %d "
+                    "letters, digits and _ before =, such as mlx=DIR, found "
+                    "\"%s\"", GM_LABEL - 4, as);
         gm_layout_open(arena, dir, &other);
         if (!other.layout)
             gm_bad(dir, "expected a quantized model as mlx, compressed-tensors "
@@ -100,16 +132,7 @@ static void open_all(gm_arena *arena, const char *path, gm_tensors *all) {
                                 sizeof *all->file);
             all->file[all->files++] = other.tensors.file[i];
         }
-        for (long m = 0; m < other.config.layers * GM_LINEARS; m++) {
-            const gm_tensor *w = weight_of(&other, m);
-            if (!w->made) continue;
-            all->tensor = gm_grow(arena, all->tensor, (size_t)all->count, &room,
-                                  sizeof *all->tensor);
-            gm_tensor *t = all->tensor + all->count++;
-            *t = *w;
-            t->name = gm_format(arena, "%.*s.b%d", (int)strlen(w->name) - 7,
-                                w->name, w->made->bits);
-        }
+        add_modules(arena, dir, as, &other, &room, all);
     }
     gm_tensors_sort(all);
 }

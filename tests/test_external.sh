@@ -221,5 +221,29 @@ bytes=$(awk -F '\t' '$1 ~ /layers.0.self_attn.q_proj/ { print $5, $8 }' \
 if [ "$bytes" = "$((128 * 8 * 4 + 4 * 8 * 4 + 2 * 128 * 4 + 4 * 128)) $((
     128 * 16 * 4 + 2 * 128 * 4 + 4 * 16 * 4 + 16))" ]; then ok; else
     bad "bytes of the two: $bytes"; fi
+# two of the same bits: by names that are given
+both="$w/two/gptq2,$w/two/compressed-tensors4,$w/two/gptq2"
+expect 2 "gamma: --external: model.layers.0.self_attn.q_proj.b2 is in $w/two/gptq2/model.safetensors and in $w/two/gptq2: expected names for directories that have the same bits, such as a=DIR,b=DIR" \
+    fit $m --calib data/calib.txt --out "$w/no" --external "$both"
+expect 2 "gamma: --external: expected a name of at most 20 letters, digits and _ before =, such as mlx=DIR, found \"A b\"" \
+    fit $m --calib data/calib.txt --out "$w/no" --external "A b=$w/two/gptq2"
+# shellcheck disable=SC2086
+succeed fit $m --calib data/calib.txt --out "$w/of-named" $small \
+    --external "q=$w/two/gptq2,ct=$w/two/compressed-tensors4"
+if grep -q "^# label_bits q_2=2 ct_4=4" "$w/of-named/scores.tsv"; then ok; else
+    bad "labels: $(grep label "$w/of-named/scores.tsv")"; fi
+named="--external a=$w/two/gptq2,b=$w/two/gptq2"
+# shellcheck disable=SC2086
+succeed fit $m --calib data/calib.txt --out "$w/of-named" $small $named
+succeed solve "$w/of-named/scores.tsv" --bits 2 --out "$w/x1"
+# shellcheck disable=SC2086
+succeed quantize $m --alloc "$w/x1" $named --out "$w/named"
+# shellcheck disable=SC2086
+succeed eval $m --alloc "$w/x1" $named --text data/test.txt --windows 1 \
+    --window 64
+tail -n 1 "$w/out" | cut -f 2,3 >"$w/x1"
+succeed eval "$w/two/gptq2" --text data/test.txt --windows 1 --window 64
+tail -n 1 "$w/out" | cut -f 2,3 >"$w/x2"
+same "$w/x1" "$w/x2"
 
 finish

@@ -304,7 +304,14 @@ static void candidates(void) {
           "one tensor " Q ".bK, found none"), "%s", err.text);
     s = STATUS(gm_external_open(&arena, &model, WORK "/mlx-written," WORK
                                 "/gptq-written", NULL, GROUP, &recipe));
-    CHECK(s == GM_EINPUT && strstr(err.text, "is also in"), "%s", err.text);
+    CHECK(s == GM_EUSAGE && strstr(err.text, "expected names for directories "
+          "that have the same bits"), "%s", err.text);
+    s = STATUS(gm_external_open(&arena, &model, "a=" WORK "/mlx-written,b=" WORK
+                                "/gptq-written", NULL, GROUP, &recipe));
+    CHECK(s == GM_OK && recipe.count == 4, "%s", err.text);
+    for (int k = 0; k < recipe.count && !s; k++)
+        CHECK_TEXT(recipe.label[k], ((const char *[]){"a_4", "b_4", "a_8",
+                                                      "b_8"})[k]);
     s = STATUS(gm_external_open(&arena, &model, WORK "/mlx-written,data/"
                                 "tiny-llama", NULL, GROUP, &recipe));
     CHECK(s == GM_EINPUT, "taken");

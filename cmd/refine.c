@@ -25,10 +25,14 @@ static void seal(const gm_scores *s, char hash[65]) {
 gm_rivals *gm_call_refine(gm_call *call, gm_arena *arena,
                           const gm_scores *scores, int most, gm_scores *out) {
     const gm_sequences *text = &call->calibration;
+    const bool sized = gm_layout_sized(gm_keys_get(&scores->keys, "sizes")) &&
+                       scores->M == call->model.config.layers * GM_LINEARS &&
+                       scores->K == call->recipe.count;     /* else refused */
     const gm_rivals_options options = {
         .candidates = &call->candidates, .text = *text, .learned = scores,
         .evaluations = call->evaluations, .seed = call->fit.seed, .whole = true,
-        .overhead = gm_call_overhead(call)};
+        .overhead = sized ? scores->overhead : gm_call_overhead(call),
+        .bytes = sized ? scores->bytes : NULL};
     gm_arena *a = &call->arena;
     char hash[65];
     gm_sha_tokens(text->tokens, text->sequences, text->T, hash);
@@ -172,6 +176,8 @@ static void run_refine(gm_call *call) {
     int count = 0;
     /* all that can be refused before anything is computed */
     gm_scores_read(a, call->operand[1], &scores);
+    const char *sizes = gm_keys_get(&scores.keys, "sizes");
+    if (gm_layout_sized(sizes)) gm_layout_sizes(a, sizes, &scores);
     const gm_budget *budget = read_budgets(call, &scores, &count);
     gm_model_open(a, call->operand[0], &call->model);
     gm_model_hash(&call->model);

@@ -452,6 +452,8 @@ gm_rivals *gm_rivals_begin(gm_arena *arena, const gm_rivals_options *options,
     gm_module_table(arena, c->model, &c->recipe, &r->table);
     const long K = r->table.K;
     r->table.overhead = options->overhead;
+    for (long i = 0; i < r->table.M * K && options->bytes; i++)
+        r->table.bytes[i] = options->bytes[i];
     for (long m = 0; m < r->table.M; m++) {
         int count = 0;
         for (int k = 0; k < K; k++) {

@@ -155,6 +155,7 @@ typedef struct {
     long evaluations;           /* most evaluations of a search, >= 1        */
     uint64_t seed;
     int64_t overhead;           /* of the table: file bytes beside sum s_mk  */
+    const int64_t *bytes;       /* [M, K] its s_mk; NULL: the packed file's  */
     bool whole;                 /* GM_MEASURES_GRADIENTS and _NOTHING alone
                                    are asked: less memory */
     const double *separable;    /* [M, K] Stage I's S_mk of this text, or NULL */

@@ -171,6 +171,16 @@ quick quantize data/tiny-llama --alloc "$w/a.tsv" --cache "$w/for" \
     --format mlx --scale-type f32 --out "$w/model"
 succeed eval "$w/model" --text data/test.txt --windows 2 --window 64
 is "biases in F32" "$(tail -n 1 "$w/out" | cut -f 2,3)" "$(cat "$w/ppl-1")"
+# corrected by the whole model, at these sizes
+quick refine data/tiny-llama "$w/for/scores.tsv" --calib data/calib.txt \
+    --bytes 1100000 --out "$w/anchors.tsv"
+quick solve "$w/anchors.tsv" --bytes 1100000 --out "$w/b.tsv"
+is "anchors" "$(sed -n 's/^# scores_at //p' "$w/b.tsv")" 1100000
+quick check "$w/b.tsv" "$w/anchors.tsv"
+quick quantize data/tiny-llama --alloc "$w/b.tsv" --cache "$w/for" \
+    --format mlx --out "$w/model"
+is "bytes by anchors" "$(cat "$w"/model/model*.safetensors | wc -c)" \
+    "$(sed -n 's/^# file_bytes //p' "$w/b.tsv")"
 theirs="these candidates were made for mlx, with its biases: expected"
 expect 2 "gamma: --for gptq: $theirs mlx, or candidates without --for mlx" \
     solve "$w/for/scores.tsv" --for gptq --bits 4

@@ -8,12 +8,12 @@
                         where hi - lo would exceed 2^b - 1/2 steps of it,
                 zero = clamp(round(-lo / scale), 0, 2^b - 1);
        symmetric, b > 1: before that hi = -lo = max |w|, zero = 2^(b-1)
-       BF16: that fp16 number, but of those that BF16 has too, at most 65280
+       BF16: of the fp16 numbers those that BF16 has too, at most 65280
    (2) code     clamp(round((w + shift) / scale) + zero, 0, 2^b - 1),  ties to
-                even;  shift = 0
+                even, shift = 0
    (3) value    q = scale (code - zero) - shift
-       bias: for runtimes that have q = scale code - bias, bias = scale zero
-             rounded to fp16 or BF16:  shift = bias - scale zero
+       bias: a runtime has q = scale code - bias, bias = scale zero rounded to
+             fp16 or BF16, so that  shift = bias - scale zero
    (4) mse      the grid of r lo, r hi for that r of 1, 0.99, ..., 0.21 whose
                 sum (w - q)^2 over the group is least
 

@@ -41,6 +41,8 @@ done_by() {
 succeed() { done_by "$gamma" "$@"; }
 quick() { done_by "$fast" "$@"; }
 
+# is WHAT FOUND EXPECTED; same FILE FILE
+is() { if [ "$2" = "$3" ]; then ok; else bad "$1: found $2, expected $3"; fi; }
 same() { if cmp -s "$1" "$2"; then ok; else bad "$1 and $2 differ"; fi; }
 
 # The closing line, and the exit code of the test.

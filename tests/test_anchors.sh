@@ -12,7 +12,6 @@ w=build/test/anchors-work
 
 key() { sed -n "s/^# $1 //p" "$2"; }
 at() { key anchors "$1" | tr ',' '\n' | awk '{ printf "%s ", $1 }'; }
-is() { if [ "$2" = "$3" ]; then ok; else bad "$1: found $2, expected $3"; fi; }
 column() {      # FILE NAME...: these columns
     awk -F '\t' -v OFS='\t' -v want="$2" '/^#/ { next }
         !n { n = split(want, w, " "); for (i = 1; i <= n; i++)

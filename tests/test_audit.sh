@@ -11,7 +11,6 @@ row() {
     awk -F '\t' -v k="$1" -v n="${2:--}" \
         '$1 == k && $2 == n { print $3 "|" $4 }' "$w/out"
 }
-is() { if [ "$2" = "$3" ]; then ok; else bad "$1: found $2, expected $3"; fi; }
 audit() {
     code=$1
     shift

@@ -9,7 +9,6 @@
 w=build/test/cloze-work
 . tests/shell.sh
 
-is() { if [ "$2" = "$3" ]; then ok; else bad "$1: found $2, expected $3"; fi; }
 cloze() { python3 tools/make_cloze.py "$@" 2>"$w/err"; }
 
 # 200 paragraphs of three sentences of 13 to 20 words, with titles

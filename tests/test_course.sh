@@ -7,7 +7,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 w=build/test/course
 . tests/shell.sh
-is() { if [ "$2" = "$3" ]; then ok; else bad "$1: found $2, expected $3"; fi; }
 root=$PWD
 unset MAKEFLAGS MFLAGS MAKELEVEL      # of a make that runs this test
 

@@ -9,7 +9,6 @@
 w=build/test/report-work
 . tests/shell.sh
 
-is() { if [ "$2" = "$3" ]; then ok; else bad "$1: found $2, expected $3"; fi; }
 sane() {        # DIR COUNTS
     found=$(python3 tools/check_report.py "$1" 2>&1)
     is "$1" "${found%; by html.parser*}" "$2"

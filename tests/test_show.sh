@@ -9,11 +9,6 @@ w=${WORK:-build/test/show-work}
 . tests/shell.sh
 tab=$(printf '\t')
 
-# is "WHAT" FOUND EXPECTED
-is() { if [ "$2" = "$3" ]; then ok; else bad "$1: found
-$2
-  expected
-$3"; fi; }
 # tabbed: lines of words as lines of cells
 tabbed() { tr ' ' "$tab"; }
 

@@ -9,7 +9,6 @@ w=build/test/sizes-work
 . tests/shell.sh
 export OMP_NUM_THREADS=1
 learn="--calib data/calib.txt --sequences 2 --length 16 --batch 2 --steps 1"
-is() { if [ "$2" = "$3" ]; then ok; else bad "$1: found $2, expected $3"; fi; }
 
 # sizes MODEL DIR FORMAT BUDGET TYPE...: promised, written, checked
 sizes() {
@@ -106,6 +105,13 @@ if [ -e "$w/no" ] || [ -e "$w/no-model" ]; then
     bad "$(ls "$w/no" "$w/no-model")"; else ok; fi
 
 # ----------------------------------------------------- candidates made for one
+# likelihood TO MODEL OPTIONS...: perplexity and nll into a file
+likelihood() {
+    to=$w/$1
+    shift
+    succeed eval "$@" --text data/test.txt --windows 2 --window 64
+    tail -n 1 "$w/out" | cut -f 2,3 >"$to"
+}
 # made FORMAT TYPE MODEL BITS GROUP QUANTIZER...: learned, solved, written as that
 # runtime has it: sizes to the byte, and the model is what was learned, not moved
 # by a type of scales or biases
@@ -128,17 +134,9 @@ made() {
     quick check "$w/a.tsv" "$w/for/scores.tsv"
     if [ "$form" = mlx ] || [ "$(apart)" -eq 0 ]; then ok; else
         bad "$form: $(apart) apart"; fi
-    # shellcheck disable=SC2086
-    for of in "$w/model" "$m --alloc $w/a.tsv --cache $w/for"; do
-        succeed eval $of --text data/test.txt --windows 2 --window 64
-        tail -n 1 "$w/out" | cut -f 2,3 >"$w/ppl-$(($(wc -w <<END
-$of
-END
-        ) > 1))"
-    done
-    if cmp -s "$w/ppl-0" "$w/ppl-1"; then ok; else
-        bad "$form $type: evaluated $(cat "$w/ppl-0"), learned $(cat \
-            "$w/ppl-1")"; fi
+    likelihood written "$w/model"
+    likelihood learned "$m" --alloc "$w/a.tsv" --cache "$w/for"
+    same "$w/written" "$w/learned"
 }
 made mlx bf16 data/tiny-llama 2,4,8 32 rtn
 made mlx bf16 data/tiny-llama 3,5,8 64 gptq --act-order --scales mse
@@ -169,8 +167,8 @@ if [ -e "$w/no" ]; then bad "$(ls "$w/no")"; else ok; fi
 made mlx bf16 data/tiny-llama 2,4,8 32 rtn
 quick quantize data/tiny-llama --alloc "$w/a.tsv" --cache "$w/for" \
     --format mlx --scale-type f32 --out "$w/model"
-succeed eval "$w/model" --text data/test.txt --windows 2 --window 64
-is "biases in F32" "$(tail -n 1 "$w/out" | cut -f 2,3)" "$(cat "$w/ppl-1")"
+likelihood written "$w/model"
+same "$w/written" "$w/learned"
 # corrected by the whole model, at these sizes
 quick refine data/tiny-llama "$w/for/scores.tsv" --calib data/calib.txt \
     --bytes 1100000 --out "$w/anchors.tsv"

@@ -15,7 +15,6 @@ solve() {
 }
 value() { awk -F '\t' -v k="$1" '$1 == k { print $2 }' "$w/out"; }
 # is "WHAT" FOUND EXPECTED
-is() { if [ "$2" = "$3" ]; then ok; else bad "$1: found $2, expected $3"; fi; }
 # all "WHAT" "AWK CONDITION" FILE: it holds on every row of an alloc.tsv.
 all() {
     wrong=$(grep -v '^#' "$3" | awk -F '\t' "NR > 1 && !($2)" | head -n 3)

@@ -8,7 +8,6 @@
 w=${WORK:-build/test/vipr-work}
 . tests/shell.sh
 
-is() { if [ "$2" = "$3" ]; then ok; else bad "$1: found $2, expected $3"; fi; }
 python() {
     is "check_vipr.py $1" "$(python3 tools/check_vipr.py "$1")" \
         "$1: accepted: $2"

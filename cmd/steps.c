@@ -426,15 +426,15 @@ static void fit_options(gm_call *call) {
 
 const char *gm_call_for(gm_call *call, const char *own) {
     const char *name = gm_layout_name(call->layout);
-    const char *type = gm_given("--scale-type")
-        ? gm_dtype_name((gm_dtype)call->scale_type) : own;
-    if (!gm_given("--for") && gm_given("--scale-type"))
+    const bool typed = gm_given("--scale-type");
+    if (!gm_given("--for") && typed)
         gm_fail(GM_EUSAGE, "--scale-type goes with --for, found none");
     if (!gm_given("--for")) return NULL;
-    if (strcmp(name, "gptq") == 0 && strcmp(type, "F16") != 0)
-        gm_fail(GM_EUSAGE, "--scale-type: gptq has scales of F16, found %s",
-                type);
-    return gm_format(&call->arena, "%s %s", name, type);
+    const char *text = gm_format(&call->arena, "%s %s", name, typed
+                                 ? gm_dtype_name((gm_dtype)call->scale_type)
+                                 : own);
+    gm_layout_check_scale(call->layout, gm_layout_scale(text, name));
+    return text;
 }
 
 /* Candidates with the values that the layout of --for gives them.  It must hold
@@ -447,10 +447,10 @@ static void ask_layout(gm_call *call) {
     const char *name = gm_layout_name(call->layout);
     const gm_dtype own = gm_layout_own(
         call->layout, gm_linear_tensor(&call->model, 0, 0)->dtype);
-    int *choice = gm_alloc(a, (size_t)M, sizeof *choice);
     gm_layout layout;
     call->sizes = gm_call_for(call, gm_dtype_name(own));
     if (!call->sizes) return;
+    int *choice = gm_alloc(a, (size_t)M, sizeof *choice);
     const gm_dtype scale = gm_layout_scale(call->sizes, name);
     for (int k = 0; k < r->count; k++) {
         for (long m = 0; m < M; m++) choice[m] = k;

@@ -112,6 +112,7 @@ const char *gm_layout_type(gm_arena *arena, const gm_scores *scores,
    a layout has unless told, where weights are of type `stored`. */
 gm_dtype gm_layout_scale(const char *text, const char *name);
 gm_dtype gm_layout_own(int i, gm_dtype stored);
+void gm_layout_check_scale(int i, gm_dtype scale);  /* it can have that type */
 /* What a layout does to scales and biases of this type: for a gm_recipe, whose
    candidates then have the values that the layout gives them. */
 gm_scales gm_layout_rounding(int i, gm_dtype scale);

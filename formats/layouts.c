@@ -178,13 +178,10 @@ gm_scales gm_layout_rounding(int i, gm_dtype scale) {
            (i == MLX && (bf16 || scale == GM_F16) ? GM_BIAS : 0);
 }
 
-/* Biases were rounded for mlx: others' zeros do not say them. */
-static void check_rounding(const struct row *r, const char *option,
-                           const gm_recipe *recipe) {
-    if (recipe->scales & GM_BIAS && r != &rows[MLX])
-        gm_fail(GM_EUSAGE, "%s %s: these candidates were made for mlx, with "
-                "its biases: expected mlx, or candidates without --for mlx",
-                option, r->name);
+void gm_layout_check_scale(int i, gm_dtype scale) {
+    if (i == GPTQ && scale != GM_F16)
+        gm_fail(GM_EUSAGE, "--scale-type: gptq has scales of F16, found %s",
+                gm_dtype_name(scale));
 }
 
 /* One module of 5, 6 or 7 bits makes all of a model planar. */
@@ -192,7 +189,14 @@ static bool makes_planar(const struct row *r, int bits) {
     return r == &rows[GPTQ] && bits > 4 && bits < 8;
 }
 
-static void check_group(const struct row *r, const char *option, long group) {
+/* Of all modules.  Biases that were rounded for mlx others' zeros do not say. */
+static void check_recipe(const struct row *r, const char *option,
+                         const gm_recipe *recipe) {
+    const long group = recipe->group;
+    if (recipe->scales & GM_BIAS && r != &rows[MLX])
+        gm_fail(GM_EUSAGE, "%s %s: these candidates were made for mlx, with "
+                "its biases: expected mlx, or candidates without --for mlx",
+                option, r->name);
     if (r->most && (group < r->least || group > r->most || group & (group - 1)))
         gm_fail(GM_EUSAGE, "%s %s: expected a group of %s, found %ld", option,
                 r->name, r->groups, group);
@@ -202,7 +206,6 @@ void gm_layout_plan(gm_arena *arena, const char *option, const char *name,
                     const gm_candidates *candidates, const int *choice,
                     gm_dtype scale, bool keep_odd, gm_layout *out) {
     const gm_recipe *recipe = &candidates->recipe;
-    const long group = recipe->group;
     const struct row *r = gm_layout_row(name);
     const gm_dtype stored = gm_linear_tensor(candidates->model, 0, 0)->dtype;
     *out = (gm_layout){.row = r, .candidates = candidates,
@@ -215,11 +218,8 @@ void gm_layout_plan(gm_arena *arena, const char *option, const char *name,
     if (recipe->quantizer == GM_EXTERNAL)
         gm_fail(GM_EUSAGE, "%s %s: external candidates have no codes: "
                 "expected --format hf", option, name);
-    if (r == &rows[GPTQ] && out->scale != GM_F16)
-        gm_fail(GM_EUSAGE, "--scale-type: gptq has scales of F16, found %s",
-                gm_dtype_name(out->scale));
-    check_rounding(r, option, recipe);
-    check_group(r, option, group);
+    gm_layout_check_scale((int)(r - rows), out->scale);
+    check_recipe(r, option, recipe);
     out->bits = gm_alloc(arena, (size_t)out->M, sizeof *out->bits);
     choose(arena, out, option, choice, keep_odd);
     for (long m = 0; m < out->M; m++)
@@ -398,8 +398,7 @@ void gm_layout_sizes(gm_arena *arena, const char *text, gm_scores *s) {
                r->name, over);
     if (!made) gm_bad(s->path, "candidates: expected a recipe, found none");
     gm_recipe_read(made, &recipe);
-    check_rounding(r, "--for", &recipe);
-    check_group(r, "--for", recipe.group);
+    check_recipe(r, "--for", &recipe);
     t.symmetric = recipe.scales & GM_SYMMETRIC;
     for (int k = 0; k < s->K; k++)
         t.planar = t.planar || makes_planar(r, s->bits[k]);

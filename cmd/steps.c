@@ -231,14 +231,15 @@ void gm_call_recipe(gm_call *call) {
 static void ask_recipe(gm_call *call, const char *bits) {
     static const char *const gptq[] = {"--hessian", "--act-order", "--damping",
                                        "--sequential"};
-    static const char *const own[] = {"--quantizer", "--scales", "--symmetric"};
+    static const char *const own[] = {"--quantizer", "--scales", "--symmetric",
+                                      "--for"};
     gm_call_recipe(call);
     for (int i = 0; i < 4 && call->recipe.quantizer == GM_RTN; i++)
         if (gm_given(gptq[i]))
             gm_fail(GM_EUSAGE, "%s belongs to --quantizer gptq, found rtn",
                     gptq[i]);
     if (!call->external) return;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         if (gm_given(own[i]))
             gm_fail(GM_EUSAGE, "expected either %s or --external, found both",
                     own[i]);

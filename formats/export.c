@@ -200,7 +200,7 @@ static int64_t write_shard(writing *w, const char *path, const char *to) {
     for (long i = 0; i < count; i++) {
         const long m = p[i].m;
         if (p[i].part)
-            gm_layout_write(arena, w->layout, m, w->choice[m], t + i, &out);
+            gm_layout_write(arena, w->layout, m, t + i, &out);
         else if (m < 0 || w->layout) write_stored(&out, t + i, p[i].used);
         else write_weight(arena, w->candidates, t + i, m, w->choice[m], &out);
     }
@@ -349,7 +349,7 @@ int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
     if (gm_same_file(model->dir, dir))
         gm_fail(GM_EUSAGE, "%s: the output directory is the model's own; "
                 "expected another", dir);
-    if (layout) gm_layout_zeros(arena, layout, choice);
+    if (layout) gm_layout_zeros(arena, layout);
     gm_make_dir(dir);
     gm_lock *lock = gm_dir_lock(arena, dir);
     gm_out map, config;
@@ -422,14 +422,15 @@ static gm_tensor *layout(gm_arena *arena, const gm_model *model,
 
 /* Choosing "as stored" replaces some of `count` entries by one but may lengthen
    later offsets, by at most digits(largest file) - 1 digits in two numbers
-   each. */
+   each; so may another order of other tools' tensors. */
 static size_t stored_slack(const gm_model *model, const gm_recipe *recipe,
                            long count) {
     size_t bytes = 0;
     int64_t all = 0;
     for (long i = 0; i < model->tensors.count; i++)
         all += (int64_t)model->tensors.tensor[i].bytes;
-    for (; recipe->bits[recipe->count - 1] >= 16 && all >= 10; all /= 10)
+    for (; (recipe->external || recipe->bits[recipe->count - 1] >= 16) &&
+           all >= 10; all /= 10)
         bytes += 2 * (size_t)count;
     return bytes;
 }
@@ -462,24 +463,29 @@ int64_t gm_packed_overhead(gm_arena *arena, const gm_model *model,
     return bytes;
 }
 
+int64_t gm_layout_overhead(gm_arena *arena, const gm_candidates *c, int i) {
+    const gm_tensors *all = &c->model->tensors;
+    gm_mark mark = gm_arena_mark(arena);
+    const long *module = modules_of(arena, c->model);
+    int64_t bytes = 0;
+    for (long f = 0; f < all->files; f++)
+        bytes += (int64_t)layout_header(arena, c, i, module,
+                                        all->file[f]->path);
+    for (long j = 0; j < all->count; j++)
+        if (module[j] < 0) bytes += (int64_t)all->tensor[j].bytes;
+    gm_arena_rewind(arena, mark);
+    return bytes;
+}
+
 void gm_layout_overheads(gm_arena *arena, const gm_candidates *c,
                          gm_keys *keys) {
-    const gm_tensors *all = &c->model->tensors;
     const gm_tensor *first = gm_linear_tensor(c->model, 0, 0);
-    const long *module = modules_of(arena, c->model);
-    if (c->recipe.quantizer == GM_EXTERNAL || first->joined) return;
-    for (int i = 0; gm_layout_name(i); i++) {
-        int64_t bytes = 0;
-        for (long f = 0; f < all->files; f++)
-            bytes += (int64_t)layout_header(arena, c, i, module,
-                                            all->file[f]->path);
-        for (long j = 0; j < all->count; j++)
-            if (module[j] < 0) bytes += (int64_t)all->tensor[j].bytes;
-        const gm_dtype scale = gm_layout_own(i, first->dtype);
+    if (c->recipe.external || first->joined) return;
+    for (int i = 0; gm_layout_name(i); i++)
         gm_keys_set(arena, keys, gm_format(arena, "overhead.%s",
                                            gm_layout_name(i)), "%lld %s",
-                    (long long)bytes, gm_dtype_name(scale));
-    }
+                    (long long)gm_layout_overhead(arena, c, i),
+                    gm_dtype_name(gm_layout_own(i, first->dtype)));
 }
 
 /* The parts of one module follow each other as `layout` has them. */

@@ -105,15 +105,18 @@ static void add_modules(gm_arena *arena, const char *dir, const char *as,
     }
 }
 
-/* A file, or directories of quantized models with commas between. */
-static void open_all(gm_arena *arena, const char *path, gm_tensors *all) {
+/* A file, or directories of quantized models with commas between; the layout of
+   all of them, or NULL. */
+static const char *open_all(gm_arena *arena, const char *path,
+                            gm_tensors *all) {
     char *list = gm_format(arena, "%s", path);
     size_t room = 0, files = 0;
     const bool folder = gm_exists(gm_format(arena, "%s/.", path));
     if (!folder && (gm_exists(path) || !strpbrk(path, ",="))) {
         gm_safetensors_open(arena, path, all);
-        return;
+        return NULL;
     }
+    const char *layout = NULL;
     for (char *dir; (dir = strsep(&list, ","));) {
         gm_model other;
         char *equals = gm_exists(dir) ? NULL : strchr(dir, '=');
@@ -127,6 +130,7 @@ static void open_all(gm_arena *arena, const char *path, gm_tensors *all) {
         if (!other.layout)
             gm_bad(dir, "expected a quantized model as mlx, compressed-tensors "
                    "or gptq store it, found another");
+        layout = !all->files || layout == other.layout ? other.layout : NULL;
         for (long i = 0; i < other.tensors.files; i++) {
             all->file = gm_grow(arena, all->file, (size_t)all->files, &files,
                                 sizeof *all->file);
@@ -135,6 +139,7 @@ static void open_all(gm_arena *arena, const char *path, gm_tensors *all) {
         add_modules(arena, dir, as, &other, &room, all);
     }
     gm_tensors_sort(all);
+    return layout;
 }
 
 static void read_tensors(reading *r) {
@@ -267,14 +272,21 @@ static int64_t choose(const reading *r, const gm_recipe *recipe, long m,
     return largest;
 }
 
-/* Metadata overhead_bytes: of the tool's file beside the modules. */
-static void read_overhead(const reading *r, gm_external *e) {
+/* Of the tool's file beside the modules: metadata overhead_bytes; or of what
+   `quantize --format` writes, where all are of one layout. */
+static void read_overhead(const reading *r, const char *layout,
+                          const gm_recipe *recipe, gm_external *e) {
     const gm_json *v = gm_json_get(r->tensors.metadata, "overhead_bytes");
     long value = -1;
     if (v && !gm_is_long(v->string, 0, 1L << 53, &value))
         gm_bad(r->path, "metadata \"overhead_bytes\": expected a whole number "
                "from 0 to 2^53, found \"%s\"", v->string);
     e->overhead = value;
+    const gm_candidates c = {.recipe = *recipe, .model = (gm_model *)r->model};
+    if (!layout || weight_of(r->model, 0)->joined) return;
+    for (int i = 0; gm_layout_name(i); i++)
+        if (strcmp(gm_layout_name(i), layout) == 0)
+            e->overhead = gm_layout_overhead(r->arena, &c, i);
 }
 
 /* Of the tensors and of what each candidate is taken to weigh. */
@@ -304,7 +316,7 @@ void gm_external_open(gm_arena *arena, const gm_model *model,
     r.of = gm_alloc(arena, slots, sizeof *r.of);
     r.bytes = gm_alloc(arena, slots, sizeof *r.bytes);
     for (size_t i = 0; i < slots; i++) r.bytes[i] = -1;
-    open_all(arena, path, &r.tensors);
+    const char *layout = open_all(arena, path, &r.tensors);
     read_tensors(&r);
     read_bytes(&r);
     choose_bits(&r, bits, group, out);
@@ -315,7 +327,6 @@ void gm_external_open(gm_arena *arena, const gm_model *model,
                        .allowed = gm_alloc(arena, cells, sizeof *e->allowed),
                        .bytes = gm_alloc(arena, cells, sizeof *e->bytes),
                        .stored = gm_alloc(arena, cells, sizeof *e->stored)};
-    read_overhead(&r, e);
     out->quantizer = GM_EXTERNAL;
     out->external = e;
     for (long m = 0; m < r.M; m++) {
@@ -328,6 +339,7 @@ void gm_external_open(gm_arena *arena, const gm_model *model,
     for (int k = 0; k < out->count; k++)
         labelled = labelled || *out->label[k];
     if (!labelled) e->stored = NULL;
+    read_overhead(&r, layout, out, e);
     hash_of(&r, (long)cells, e);
 }
 

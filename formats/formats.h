@@ -65,6 +65,7 @@ enum { GM_LAYOUT_PARTS = 4 };
 typedef struct {
     const struct row *row;
     const gm_candidates *candidates;
+    const int *choice;          /* [M]; NULL: the widest of all              */
     long M;
     int *bits;                  /* [M]; 0: the module stays as stored        */
     gm_dtype scale;
@@ -74,17 +75,17 @@ typedef struct {
 } gm_layout;
 /* scale GM_OTHER: the layout's own.  What it cannot hold is refused, in the name
    of `option`, or, with keep_odd, stays as stored.  Of the candidates it reads
-   model and recipe, so that none needs to be made before a refusal. */
+   model and recipe, so that none needs to be made before a refusal.  Another
+   tool's must be codes in a directory of this layout: they are copied. */
 void gm_layout_plan(gm_arena *arena, const char *option, const char *name,
                     const gm_candidates *candidates, const int *choice,
                     gm_dtype scale, bool keep_odd, gm_layout *out);
 /* layout->symmetric, from all zeros of the chosen candidates. */
-void gm_layout_zeros(gm_arena *arena, gm_layout *layout, const int *choice);
-/* The tensors of module m, bits[m] > 0; how many.  Then one of them, of its
-   candidate k, to a file. */
+void gm_layout_zeros(gm_arena *arena, gm_layout *layout);
+/* The tensors of module m, bits[m] > 0; how many.  Then one of them to a file. */
 int gm_layout_parts(gm_arena *arena, const gm_layout *layout, long m,
                     gm_tensor out[GM_LAYOUT_PARTS]);
-void gm_layout_write(gm_arena *arena, gm_layout *layout, long m, int k,
+void gm_layout_write(gm_arena *arena, gm_layout *layout, long m,
                      const gm_tensor *what, gm_out *out);
 /* The bytes of the tensor STEM.name of a weight q. */
 void gm_layout_fill(gm_arena *arena, gm_layout *layout, const char *name,
@@ -153,7 +154,10 @@ int64_t gm_export_packed(gm_arena *arena, const gm_candidates *candidates,
    assignment needs, and all other tensors. */
 int64_t gm_packed_overhead(gm_arena *arena, const gm_model *model,
                            const gm_recipe *recipe);
-/* The same of the weight files of each layout, as keys "overhead.mlx", "BYTES
+/* The same of the weight files of layout i, whatever is chosen. */
+int64_t gm_layout_overhead(gm_arena *arena, const gm_candidates *candidates,
+                           int i);
+/* And of each layout, as keys "overhead.mlx", "BYTES
    TYPE" with the type of its scales; none where no layout can hold them. */
 void gm_layout_overheads(gm_arena *arena, const gm_candidates *candidates,
                          gm_keys *keys);

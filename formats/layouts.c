@@ -56,6 +56,24 @@ const struct row *gm_layout_row(const char *name) {
     return r;
 }
 
+/* A weight [out, in] that a directory holds in one of these layouts. */
+typedef struct {
+    gm_made made;
+    const gm_tensor *part[GM_LAYOUT_PARTS];     /* NULL: it has none of it */
+    struct reading *r;
+    int64_t out, in, groups;
+} weight;
+
+typedef struct reading {
+    const char *path;           /* of config.json */
+    const struct row *row;
+    unsigned widths;            /* those it speaks of, bit b: b bits */
+    bool planar;
+    unsigned less;              /* of every zero as stored: 1 in GPTQ's v1 */
+    const weight *held;         /* whose values are in `values` */
+    float *values;
+} reading;
+
 /* ---------------------------------------------------------------- words (1) */
 
 static int64_t place(int bits, int from, int width, int64_t i) {
@@ -81,6 +99,23 @@ static void put(uint8_t *line, int bits, bool planar, int64_t i,
 }
 
 static int64_t words(int64_t n, int bits) { return (n * bits + 31) / 32; }
+
+/* Code i of line l of `lines` lines of n. */
+static unsigned get(const uint8_t *data, bool down, int64_t lines, int64_t n,
+                    int bits, bool planar, int64_t l, int64_t i) {
+    const int64_t W = words(n, bits);
+    unsigned code = 0;
+    for (int from = 0, w; from < bits; from += w) {
+        w = plane(bits - from, planar);
+        const int64_t at = place(bits, from, w, i);
+        uint32_t word[2] = {0};
+        for (int64_t k = 0, j = at / 32; k < 2 && j < W; k++, j++)
+            memcpy(word + k, data + 4 * (down ? j * lines + l : l * W + j), 4);
+        const uint64_t two = word[0] | (uint64_t)word[1] << 32;
+        code |= (unsigned)(two >> at % 32 & ((1u << w) - 1)) << from;
+    }
+    return code;
+}
 
 /* `lines` lines of n codes: i of line l is code[l line + i step]. */
 static void pack(gm_arena *arena, const gm_layout *t, const part *p, int bits,
@@ -129,42 +164,67 @@ static const gm_tensor *weight_of(const gm_layout *t, long m) {
                             (int)(m % GM_LINEARS));
 }
 
-void gm_layout_zeros(gm_arena *arena, gm_layout *t, const int *choice) {
-    bool all = true;
-    for (long m = 0; m < t->M && all; m++) {
-        if (!t->bits[m]) continue;
-        gm_mark mark = gm_arena_mark(arena);
-        const gm_packed p = gm_candidate(arena, t->candidates, m / GM_LINEARS,
-                                         (int)(m % GM_LINEARS), choice[m]);
-        const long groups = (p.in + p.group - 1) / p.group;
-        const int64_t row = gm_packed_parts(1, p.in, p.bits, p.group).zeros;
-        uint8_t *zero = gm_alloc(arena, (size_t)groups, 1);
-        for (long o = 0; o < p.out && all; o++) {
-            gm_unpack(p.zeros + o * row, groups, p.bits, zero);
-            for (long g = 0; g < groups; g++)
-                all = all && zero[g] == 1 << (p.bits - 1);
-        }
-        gm_arena_rewind(arena, mark);
-    }
-    t->symmetric = all;
+/* Candidate k of module m, where a directory holds its codes; or NULL. */
+static const weight *held(const gm_candidates *c, long m, int k) {
+    const gm_external *e = c->recipe.external;
+    const gm_tensor *t = e ? e->tensor[m * c->recipe.count + k] : NULL;
+    return t && t->made ? (const weight *)t->made : NULL;
+}
+
+static const weight *chosen(const gm_layout *t, long m) {
+    return t->bits[m] ? held(t->candidates, m, t->choice[m]) : NULL;
+}
+
+static long group_of(const gm_layout *t, long m) {
+    const weight *h = m < 0 ? NULL : chosen(t, m);
+    return h ? (long)(h->in / h->groups) : t->candidates->recipe.group;
+}
+
+static bool is_symmetric(const gm_layout *t, long m) {
+    const weight *h = chosen(t, m);
+    for (int i = 0; h && i < GM_LAYOUT_PARTS; i++)
+        if (h->part[i] && t->row->part[i].what == ZEROS) return false;
+    return h || t->symmetric;
+}
+
+/* Why another tool's candidate k of module m cannot be written, or NULL. */
+static const char *unfit_held(gm_arena *arena, const gm_layout *t, long m,
+                              int k) {
+    const gm_candidates *c = t->candidates;
+    const gm_tensor *from = c->recipe.external->tensor[m * c->recipe.count + k];
+    const weight *h = held(c, m, k);
+    if (!h || h->r->row != t->row)
+        return gm_format(arena, "expected codes of %s, found %s%s in %s",
+                         t->row->name, h ? "those of " : "values",
+                         h ? h->r->row->name : "", from->path);
+    if (h->in % h->groups)
+        return gm_format(arena, "expected inputs in whole groups, found %ld "
+                         "inputs in %ld groups in %s", (long)h->in,
+                         (long)h->groups, from->path);
+    return unfit(arena, t->row, t->planar, (long)(h->in / h->groups), h->out,
+                 h->in, h->made.bits);
 }
 
 /* t->bits; 0: the module stays as stored. */
 static void choose(gm_arena *arena, gm_layout *t, const char *option,
-                   const int *choice, bool keep_odd) {
+                   bool keep_odd) {
+    const gm_candidates *c = t->candidates;
     for (long m = 0; m < t->M; m++) {
-        const int b = t->candidates->recipe.bits[choice[m]];
+        const int k = t->choice[m], b = c->recipe.bits[k];
         const gm_tensor *w = weight_of(t, m);
-        const char *why = b >= 16 ? NULL
-            : unfit(arena, t->row, t->planar, t->candidates->recipe.group,
-                    w->shape[0], w->shape[1], b);
+        const bool stored = gm_candidate_tensor(c, m / GM_LINEARS,
+                                                (int)(m % GM_LINEARS), k) == w;
+        const char *why = stored ? NULL
+            : c->recipe.external ? unfit_held(arena, t, m, k)
+            : unfit(arena, t->row, t->planar, c->recipe.group, w->shape[0],
+                    w->shape[1], b);
         if (why && !keep_odd)
             gm_fail(GM_EUSAGE, "%s %s cannot hold module %s: %s%s", option,
                     t->row->name, module_name(arena, m), why,
                     strcmp(option, "--for") == 0
                     ? " (with 16 in --bits such modules stay as stored)"
                     : " (--keep-odd keeps such modules as stored)");
-        t->bits[m] = why || b >= 16 ? 0 : b;
+        t->bits[m] = why || stored ? 0 : b;
     }
 }
 
@@ -208,23 +268,25 @@ void gm_layout_plan(gm_arena *arena, const char *option, const char *name,
     const gm_recipe *recipe = &candidates->recipe;
     const struct row *r = gm_layout_row(name);
     const gm_dtype stored = gm_linear_tensor(candidates->model, 0, 0)->dtype;
-    *out = (gm_layout){.row = r, .candidates = candidates,
+    *out = (gm_layout){.row = r, .candidates = candidates, .choice = choice,
                        .M = candidates->model->config.layers * GM_LINEARS,
                        .scale = scale != GM_OTHER ? scale
                               : gm_layout_own((int)(r - rows), stored)};
     if (gm_linear_tensor(candidates->model, 0, 0)->joined)
         gm_fail(GM_EUSAGE, "%s %s: the model joins q, k, v in one tensor: "
                 "expected --format hf or packed", option, name);
-    if (recipe->quantizer == GM_EXTERNAL)
-        gm_fail(GM_EUSAGE, "%s %s: external candidates have no codes: "
-                "expected --format hf", option, name);
-    gm_layout_check_scale((int)(r - rows), out->scale);
-    check_recipe(r, option, recipe);
+    if (recipe->external && scale != GM_OTHER)
+        gm_fail(GM_EUSAGE, "--scale-type: another tool's candidates keep "
+                "theirs, found %s", gm_dtype_name(scale));
+    if (!recipe->external) {
+        gm_layout_check_scale((int)(r - rows), out->scale);
+        check_recipe(r, option, recipe);
+    }
     out->bits = gm_alloc(arena, (size_t)out->M, sizeof *out->bits);
-    choose(arena, out, option, choice, keep_odd);
+    choose(arena, out, option, keep_odd);
     for (long m = 0; m < out->M; m++)
         out->planar = out->planar || makes_planar(r, out->bits[m]);
-    if (out->planar) choose(arena, out, option, choice, keep_odd);
+    if (out->planar) choose(arena, out, option, keep_odd);
 }
 
 /* ----------------------------------------------------------- its tensors */
@@ -264,8 +326,32 @@ static int parts_of(gm_arena *arena, const gm_layout *t, const gm_tensor *w,
     return n;
 }
 
+/* The same of what directories hold, as it lies there.  Of the widest layout
+   what is longest among all of the module's candidates. */
+static int held_parts(const gm_layout *t, long m,
+                      gm_tensor out[GM_LAYOUT_PARTS]) {
+    int n = 0;
+    for (int k = 0; k < t->candidates->recipe.count; k++) {
+        const weight *h = held(t->candidates, m, k);
+        for (int i = 0; h && i < GM_LAYOUT_PARTS; i++) {
+            const gm_tensor *from = h->part[i];
+            int j = 0;
+            if (!from || (t->choice && k != t->choice[m])) continue;
+            while (j < n && strcmp(out[j].name, from->name) != 0) j++;
+            if (j == n) out[n++] = *from;
+            if (from->bytes > out[j].bytes) out[j].bytes = from->bytes;
+            if (from->dtype == GM_BF16) out[j].dtype = GM_BF16;
+            for (int d = 0; d < from->rank; d++)
+                if (from->shape[d] > out[j].shape[d])
+                    out[j].shape[d] = from->shape[d];
+        }
+    }
+    return n;
+}
+
 int gm_layout_parts(gm_arena *arena, const gm_layout *t, long m,
                     gm_tensor out[GM_LAYOUT_PARTS]) {
+    if (t->candidates->recipe.external) return held_parts(t, m, out);
     return parts_of(arena, t, weight_of(t, m), t->candidates->recipe.group,
                     t->bits[m], out);
 }
@@ -331,14 +417,99 @@ void gm_layout_fill(gm_arena *arena, gm_layout *t, const char *name,
     if (p->what == SHAPE) memcpy(data, shape, sizeof shape);
 }
 
-void gm_layout_write(gm_arena *arena, gm_layout *t, long m, int k,
+static const uint8_t *bytes_of(gm_arena *arena, const gm_tensor *t) {
+    uint8_t *data = gm_alloc(arena, t->bytes, 1);
+    gm_tensor_bytes(t, 0, t->bytes, data);
+    return data;
+}
+
+/* The codes of tensor t of w, [lines, n]; v1 cannot say zero 0: readers take it
+   for 2^b, or carry. */
+static uint8_t *codes_of(gm_arena *arena, const weight *w, const part *p,
+                         const gm_tensor *t) {
+    const bool zeros = p->what == ZEROS;
+    const int64_t lines = zeros ? w->groups : w->out;
+    const int64_t n = zeros ? w->out : w->in;
+    const int bits = w->made.bits;
+    const uint8_t *data = bytes_of(arena, t);
+    uint8_t *code = gm_alloc(arena, (size_t)(lines * n), 1);
+    for (int64_t i = 0; i < lines * n; i++) {
+        const unsigned z = (zeros ? w->r->less : 0) +
+            get(data, p->down, lines, n, bits, w->r->planar, i / n, i % n);
+        if (z >> bits)
+            gm_bad(t->name, "expected zeros of 1 to %d, found 0, which "
+                   "checkpoint_format gptq cannot hold, in %s",
+                   (1 << bits) - 1, t->path);
+        code[i] = (uint8_t)z;
+    }
+    return code;
+}
+
+/* Every zero is 2^(b-1). */
+static bool is_centred(gm_arena *arena, const weight *w) {
+    const part *p = w->r->row->part;
+    bool all = true;
+    for (int k = 0; k < GM_LAYOUT_PARTS; k++) {
+        if (p[k].what != ZEROS || !w->part[k]) continue;
+        const uint8_t *code = codes_of(arena, w, p + k, w->part[k]);
+        for (int64_t i = 0; i < w->out * w->groups; i++)
+            all = all && code[i] == 1 << (w->made.bits - 1);
+    }
+    return all;
+}
+
+void gm_layout_zeros(gm_arena *arena, gm_layout *t) {
+    bool all = true;
+    for (long m = 0; m < t->M && all; m++) {
+        if (!t->bits[m]) continue;
+        gm_mark mark = gm_arena_mark(arena);
+        if (chosen(t, m)) {
+            all = is_centred(arena, chosen(t, m));
+            gm_arena_rewind(arena, mark);
+            continue;
+        }
+        const gm_packed p = gm_candidate(arena, t->candidates, m / GM_LINEARS,
+                                         (int)(m % GM_LINEARS), t->choice[m]);
+        const long groups = (p.in + p.group - 1) / p.group;
+        const int64_t row = gm_packed_parts(1, p.in, p.bits, p.group).zeros;
+        uint8_t *zero = gm_alloc(arena, (size_t)groups, 1);
+        for (long o = 0; o < p.out && all; o++) {
+            gm_unpack(p.zeros + o * row, groups, p.bits, zero);
+            for (long g = 0; g < groups; g++)
+                all = all && zero[g] == 1 << (p.bits - 1);
+        }
+        gm_arena_rewind(arena, mark);
+    }
+    t->symmetric = all;
+}
+
+/* The part of that name: codes in this layout's words, all else as it lies. */
+static const uint8_t *copy_held(gm_arena *arena, const gm_layout *t,
+                                const weight *w, const gm_tensor *what) {
+    int i = 0;
+    while (!w->part[i] || strcmp(w->part[i]->name, what->name) != 0) i++;
+    const part *p = t->row->part + i;
+    const bool zeros = p->what == ZEROS;
+    if (p->what != CODES && !zeros) return bytes_of(arena, w->part[i]);
+    uint8_t *data = gm_alloc(arena, what->bytes, 1);
+    const int64_t n = zeros ? w->out : w->in;
+    pack(arena, t, p, w->made.bits, codes_of(arena, w, p, w->part[i]),
+         zeros ? w->groups : w->out, n, n, 1, data);
+    return data;
+}
+
+void gm_layout_write(gm_arena *arena, gm_layout *t, long m,
                      const gm_tensor *what, gm_out *out) {
     gm_mark mark = gm_arena_mark(arena);
-    const gm_packed q = gm_candidate(arena, t->candidates, m / GM_LINEARS,
-                                     (int)(m % GM_LINEARS), k);
-    uint8_t *data = gm_alloc(arena, what->bytes, 1);
-    gm_layout_fill(arena, t, strrchr(what->name, '.') + 1, &q, data);
-    gm_out_write(out, data, what->bytes);
+    if (chosen(t, m)) {
+        gm_out_write(out, copy_held(arena, t, chosen(t, m), what), what->bytes);
+    } else {
+        const gm_packed q = gm_candidate(arena, t->candidates, m / GM_LINEARS,
+                                         (int)(m % GM_LINEARS), t->choice[m]);
+        uint8_t *data = gm_alloc(arena, what->bytes, 1);
+        gm_layout_fill(arena, t, strrchr(what->name, '.') + 1, &q, data);
+        gm_out_write(out, data, what->bytes);
+    }
     gm_arena_rewind(arena, mark);
 }
 
@@ -440,60 +611,70 @@ void gm_layout_widest(gm_arena *arena, int i, const gm_candidates *c,
     for (int k = 0; k < recipe->count; k++)
         if (recipe->bits[k] < 16) top = recipe->bits[k];
     out->bits = gm_alloc(arena, (size_t)out->M, sizeof *out->bits);
-    for (long m = 0; m < out->M; m++) out->bits[m] = top;
+    for (long m = 0; m < out->M; m++) {
+        bool any = !recipe->external;
+        for (int k = 0; k < recipe->count; k++) any = any || held(c, m, k);
+        out->bits[m] = any ? top : 0;
+    }
 }
 
 const char *gm_layout_name(int i) { return i <= GPTQ ? rows[i].name : NULL; }
 
 /* ---------------------------------------------------------- config.json */
 
-static int first_bits(const gm_layout *t) {
+/* The first module that has codes, or -1; its bits, or 4. */
+static long first_of(const gm_layout *t) {
     for (long m = 0; m < t->M; m++)
-        if (t->bits[m]) return t->bits[m];
-    return 4;
+        if (t->bits[m]) return m;
+    return -1;
+}
+
+static int bits_of_first(const gm_layout *t) {
+    return first_of(t) < 0 ? 4 : t->bits[first_of(t)];
 }
 
 static void config_mlx(gm_arena *arena, const gm_layout *t, gm_out *out) {
-    const long group = t->candidates->recipe.group;
     gm_out_print(out, "{\"group_size\": %ld, \"bits\": %d, \"mode\": "
                  "\"affine\", \"model.embed_tokens\": false, \"lm_head\": "
-                 "false", group, first_bits(t));
+                 "false", group_of(t, first_of(t)), bits_of_first(t));
     for (long m = 0; m < t->M; m++)
         if (t->bits[m])
             gm_out_print(out, ",\n    \"%s\": {\"group_size\": %ld, \"bits\": "
                          "%d, \"mode\": \"affine\"}",
-                         module_name(arena, m), group, t->bits[m]);
+                         module_name(arena, m), group_of(t, m), t->bits[m]);
         else gm_out_print(out, ",\n    \"%s\": false", module_name(arena, m));
     gm_out_print(out, "}");
 }
 
-/* One group of modules for each width. */
+static bool alike(const gm_layout *t, long m, long n) {
+    return t->bits[m] == t->bits[n] && group_of(t, m) == group_of(t, n) &&
+           is_symmetric(t, m) == is_symmetric(t, n);
+}
+
+/* One group of modules for each width, group and kind of zeros. */
 static void config_compressed(gm_arena *arena, const gm_layout *t,
                               gm_out *out) {
-    const char *comma = "";
+    int groups = 0;
     gm_out_print(out, "{\"quant_method\": \"compressed-tensors\", \"format\": "
                  "\"pack-quantized\", \"quantization_status\": "
                  "\"compressed\",\n    \"config_groups\": {");
-    for (int b = 1; b <= 8; b++) {
-        const char *targets = "";
-        gm_mark mark = gm_arena_mark(arena);
-        for (long m = 0; m < t->M; m++)
-            if (t->bits[m] == b)
-                targets = gm_format(arena, "%s%s\"%s\"", targets,
-                                    *targets ? ", " : "",
-                                    module_name(arena, m));
-        if (*targets) {
-            gm_out_print(out, "%s\n      \"group_%d\": {\"targets\": [%s], "
-                         "\"format\": \"pack-quantized\", \"input_activations\""
-                         ": null, \"output_activations\": null,\n        "
-                         "\"weights\": {\"num_bits\": %d, \"type\": \"int\", "
-                         "\"symmetric\": %s, \"strategy\": \"group\", "
-                         "\"group_size\": %ld, \"dynamic\": false}}", comma, b,
-                         targets, b, t->symmetric ? "true" : "false",
-                         t->candidates->recipe.group);
-            comma = ",";
-        }
-        gm_arena_rewind(arena, mark);
+    for (long m = 0; m < t->M; m++) {
+        long first = 0;
+        while (!alike(t, first, m)) first++;
+        if (!t->bits[m] || first < m) continue;
+        gm_out_print(out, "%s\n      \"group_%d\": {\"targets\": [",
+                     groups ? "," : "", groups);
+        for (long n = m; n < t->M; n++)
+            if (alike(t, m, n))
+                gm_out_print(out, "%s\"%s\"", n > m ? ", " : "",
+                             module_name(arena, n));
+        gm_out_print(out, "], \"format\": \"pack-quantized\", "
+                     "\"input_activations\": null, \"output_activations\": "
+                     "null,\n        \"weights\": {\"num_bits\": %d, \"type\": "
+                     "\"int\", \"symmetric\": %s, \"strategy\": \"group\", "
+                     "\"group_size\": %ld, \"dynamic\": false}}", t->bits[m],
+                     is_symmetric(t, m) ? "true" : "false", group_of(t, m));
+        groups++;
     }
     gm_out_print(out, "},\n    \"ignore\": [\"lm_head\"");
     for (long m = 0; m < t->M; m++)
@@ -505,20 +686,24 @@ static void config_compressed(gm_arena *arena, const gm_layout *t,
    layers.10. */
 static void config_gptq(gm_arena *arena, const gm_layout *t, gm_out *out) {
     const char *format = t->planar ? "gptq_p" : "gptq_v2", *comma = "";
-    const int base = first_bits(t);
+    const int base = bits_of_first(t);
+    const long group = group_of(t, first_of(t));
     gm_out_print(out, "{\"quant_method\": \"gptq\", \"bits\": %d, "
                  "\"group_size\": %ld, \"desc_act\": false, \"sym\": %s, "
                  "\"lm_head\": false, \"checkpoint_format\": \"%s\", "
                  "\"format\": \"%s\", \"pack_dtype\": \"int32\",\n    "
-                 "\"dynamic\": {", base, t->candidates->recipe.group,
+                 "\"dynamic\": {", base, group,
                  t->symmetric ? "true" : "false", format, format);
     for (long m = 0; m < t->M; m++) {
-        if (t->bits[m] == base) continue;
+        const bool same = !t->bits[m] || group_of(t, m) == group;
+        if (t->bits[m] == base && same) continue;
         gm_out_print(out, "%s\n      \"%c:^", comma, t->bits[m] ? '+' : '-');
         for (const char *c = module_name(arena, m); *c; c++)
             gm_out_print(out, "%s%c", *c == '.' ? "\\\\" : "", *c);
-        if (t->bits[m]) gm_out_print(out, "$\": {\"bits\": %d}", t->bits[m]);
-        else gm_out_print(out, "$\": {}");
+        if (!t->bits[m]) gm_out_print(out, "$\": {}");
+        else if (same) gm_out_print(out, "$\": {\"bits\": %d}", t->bits[m]);
+        else gm_out_print(out, "$\": {\"bits\": %d, \"group_size\": %ld}",
+                          t->bits[m], group_of(t, m));
         comma = ",";
     }
     gm_out_print(out, "}}");
@@ -567,61 +752,12 @@ void gm_layout_config(gm_arena *arena, const gm_layout *t, const char *text,
    The table the other way: of a directory's tensors the weights,
      scale (code - zero),  or  scale code + bias  where there are biases. */
 
-typedef struct {
-    gm_made made;
-    const gm_tensor *part[GM_LAYOUT_PARTS];     /* NULL: it has none of it */
-    struct reading *r;
-    int64_t out, in, groups;
-} weight;
-
-typedef struct reading {
-    const char *path;           /* of config.json */
-    const struct row *row;
-    unsigned widths;            /* those it speaks of, bit b: b bits */
-    bool planar;
-    unsigned less;              /* of every zero as stored: 1 in GPTQ's v1 */
-    const weight *held;         /* whose values are in `values` */
-    float *values;
-} reading;
-
-/* Code i of line l of `lines` lines of n. */
-static unsigned get(const uint8_t *data, bool down, int64_t lines, int64_t n,
-                    int bits, bool planar, int64_t l, int64_t i) {
-    const int64_t W = words(n, bits);
-    unsigned code = 0;
-    for (int from = 0, w; from < bits; from += w) {
-        w = plane(bits - from, planar);
-        const int64_t at = place(bits, from, w, i);
-        uint32_t word[2] = {0};
-        for (int64_t k = 0, j = at / 32; k < 2 && j < W; k++, j++)
-            memcpy(word + k, data + 4 * (down ? j * lines + l : l * W + j), 4);
-        const uint64_t two = word[0] | (uint64_t)word[1] << 32;
-        code |= (unsigned)(two >> at % 32 & ((1u << w) - 1)) << from;
-    }
-    return code;
-}
-
-static const uint8_t *bytes_of(gm_arena *arena, const gm_tensor *t) {
-    uint8_t *data = gm_alloc(arena, t->bytes, 1);
-    gm_tensor_bytes(t, 0, t->bytes, data);
-    return data;
-}
-
-/* zero[out, groups]; v1 cannot say 0: readers take it for 2^b, or carry. */
+/* zero[out, groups] */
 static void read_zeros(gm_arena *arena, const weight *w, const part *p,
                        const gm_tensor *t, gm_real *zero) {
-    const int bits = w->made.bits;
-    const uint8_t *data = bytes_of(arena, t);
-    for (int64_t i = 0; i < w->out * w->groups; i++) {
-        const unsigned z = w->r->less + get(data, p->down, w->groups, w->out,
-                                            bits, w->r->planar, i % w->groups,
-                                            i / w->groups);
-        if (z >> bits)
-            gm_bad(t->name, "expected zeros of 1 to %d, found 0, which "
-                   "checkpoint_format gptq cannot hold, in %s",
-                   (1 << bits) - 1, t->path);
-        zero[i] = (gm_real)z;
-    }
+    const uint8_t *code = codes_of(arena, w, p, t);
+    for (int64_t i = 0; i < w->out * w->groups; i++)
+        zero[i] = code[i % w->groups * w->out + i / w->groups];
 }
 
 static void read_numbers(gm_arena *arena, const weight *w, const part *p,

@@ -48,11 +48,13 @@ expect 2 "gamma: the candidates are another tool's: expected its file (--externa
     refine $m "$s" --calib data/calib.txt --bits 3 --out "$w/no.tsv"
 expect 2 "gamma: $w/p: external candidates have no codes to pack: expected --format hf, found packed" \
     quantize $m --alloc "$w/alloc.tsv" --external "$x" --out "$w/p" --format packed
+expect 2 "gamma: --format mlx cannot hold module model.layers.0.self_attn.q_proj: expected codes of mlx, found values in $x (--keep-odd keeps such modules as stored)" \
+    quantize $m --alloc "$w/alloc.tsv" --external "$x" --out "$w/p" --format mlx
 expect 2 "gamma: the candidates are another tool's: expected its file (--external FILE), found none" \
     quantize $m --alloc "$w/alloc.tsv" --out "$w/p"
 expect 2 "gamma: expected either --quantizer or --external, found both" \
     fit $m --out "$w/b" --calib data/calib.txt --external "$x" --quantizer gptq
-for option in "--scales mse" --symmetric; do
+for option in "--scales mse" --symmetric "--for mlx"; do
     # shellcheck disable=SC2086
     expect 2 "gamma: expected either ${option%% *} or --external, found both" \
         fit $m --out "$w/b" --calib data/calib.txt --external "$x" $option

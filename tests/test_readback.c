@@ -1,7 +1,8 @@
 /* test_readback.c: directories of other runtimes' layouts read back.  Claims:
    zeros less one (GPTQ's v1), groups in any order (act-order), a quantized
    embedding are read as they are meant; whatever is missing, of another shape,
-   type or kind is refused by its name; directories are candidates.
+   type or kind is refused by its name; directories are candidates, and a
+   mixture of them is written as if their widths had been written at once.
    That every weight in every width is what was written: test_layouts.c.
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "../formats/formats.h"
@@ -319,6 +320,119 @@ static void candidates(void) {
                "compressed-tensors or gptq store it, found another");
 }
 
+/* ------------------------------------------------------- written once more */
+
+/* The same tensors, to the byte, and config.json. */
+static void same_directory(const char *dir, const char *expected) {
+    gm_tensors all[2];
+    const char *text[2];
+    for (int i = 0; i < 2; i++) {
+        const char *of = i ? expected : dir;
+        must(STATUS(gm_safetensors_open(&arena, gm_format(
+            &arena, "%s/model.safetensors", of), all + i)));
+        text[i] = gm_file_text(&arena, gm_format(&arena, "%s/config.json", of),
+                               NULL);
+    }
+    CHECK_TEXT(text[0], text[1]);
+    CHECK(all[0].count == all[1].count, "%ld tensors", all[0].count);
+    for (long i = 0; i < all[0].count && i < all[1].count; i++) {
+        const gm_tensor *t = all[0].tensor + i, *u = all[1].tensor + i;
+        uint8_t *x = gm_alloc(&arena, t->bytes, 1);
+        uint8_t *y = gm_alloc(&arena, u->bytes, 1);
+        CHECK_TEXT(t->name, u->name);
+        CHECK_TEXT(gm_shape_of(t).text, gm_shape_of(u).text);
+        CHECK_TEXT(gm_type_of(t), gm_type_of(u));
+        gm_tensor_bytes(t, 0, t->bytes, x);
+        gm_tensor_bytes(u, 0, u->bytes, y);
+        CHECK(t->bytes == u->bytes && memcmp(x, y, t->bytes) == 0, "%s in %s",
+              t->name, dir);
+    }
+    gm_tensors_close(all);
+    gm_tensors_close(all + 1);
+}
+
+static const char *write_layout(const gm_candidates *c, const char *layout,
+                                const int *which, const char *name) {
+    gm_layout t;
+    const char *dir = gm_format(&arena, WORK "/%s-%s-written", layout, name);
+    must(STATUS(gm_layout_plan(&arena, "--format", layout, c, which, GM_OTHER,
+                               false, &t)));
+    must(STATUS(gm_export_directory(&arena, c, which, &t, dir, NULL)));
+    return dir;
+}
+
+/* Directories of either width of c, mixed; first: that of the fewer bits, or
+   NULL. */
+static void mixed_again(const gm_candidates *c, const char *layout,
+                        const char *first) {
+    static int all[2][64];
+    gm_recipe recipe;
+    gm_candidates others;
+    gm_layout t;
+    for (int m = 0; m < 64; m++) all[1][m] = 1;
+    const char *few = write_layout(c, layout, all[0], "few");
+    const char *many = write_layout(c, layout, all[1], "many");
+    const char *once = write_layout(c, layout, choice, "once");
+    const char *again = gm_format(&arena, WORK "/%s-again", layout);
+    int64_t promised, bytes = 0;
+    must(STATUS(gm_external_open(&arena, &model, gm_format(
+        &arena, "%s,%s", first ? first : few, many), NULL, GROUP, &recipe)));
+    must(STATUS(gm_candidates_open(&arena, &model, &recipe, NULL, WORK, NULL,
+                                   &others)));
+    gm_status s = STATUS(gm_layout_plan(&arena, "--format", layout, &others,
+                                        choice, GM_OTHER, false, &t));
+    if (!s) s = STATUS(bytes = gm_export_directory(&arena, &others, choice, &t,
+                                                   again, NULL));
+    CHECK(s == GM_OK, "%s", err.text);
+    promised = recipe.external->overhead;
+    for (long m = 0; m < t.M; m++)
+        promised += recipe.external->bytes[2 * m + choice[m]];
+    CHECK(bytes == promised, "%s: %lld bytes promised, %lld written", layout,
+          (long long)promised, (long long)bytes);
+    if (!s) same_directory(again, once);
+    /* in another layout, or with another type */
+    const char *other = strcmp(layout, "mlx") ? "mlx" : "gptq";
+    s = STATUS(gm_layout_plan(&arena, "--format", other, &others, choice,
+                              GM_OTHER, false, &t));
+    CHECK(s == GM_EUSAGE && strstr(err.text, gm_format(
+        &arena, "--format %s cannot hold module " Q ": expected codes of %s, "
+        "found those of %s in " WORK "/", other, other, layout)), "%s",
+        err.text);
+    s = STATUS(gm_layout_plan(&arena, "--format", other, &others, choice,
+                              GM_OTHER, true, &t));
+    CHECK(s == GM_OK && t.bits[0] == 0, "--keep-odd");
+    s = STATUS(gm_layout_plan(&arena, "--format", layout, &others, choice,
+                              GM_BF16, false, &t));
+    CHECK(s == GM_EUSAGE, "%d", s);
+    CHECK_TEXT(err.text, "--scale-type: another tool's candidates keep theirs, "
+               "found BF16");
+    gm_candidates_close(&others);
+}
+
+static void written_again(void) {
+    gm_recipe recipe;
+    gm_candidates odd, even;
+    must(STATUS(gm_recipe_parse("3,5", GROUP, &recipe)));
+    must(STATUS(gm_candidates_open(&arena, &model, &recipe, NULL, WORK, NULL,
+                                   &odd)));
+    recipe.scales = GM_SYMMETRIC;
+    must(STATUS(gm_candidates_open(&arena, &model, &recipe, NULL, WORK, NULL,
+                                   &even)));
+    mixed_again(&own, "mlx", NULL);
+    mixed_again(&odd, "mlx", NULL);
+    mixed_again(&odd, "compressed-tensors", NULL);
+    mixed_again(&even, "compressed-tensors", NULL);     /* no zeros */
+    mixed_again(&even, "gptq", NULL);
+    mixed_again(&odd, "gptq", NULL);    /* 3 bits dense, with 5 in planes */
+    mixed_again(&own, "gptq", NULL);
+    /* zeros less one, 4 bits, beside gptq_v2 */
+    mixed_again(&own, "gptq", directory(&(edit){
+        "gptq-few", .change = less_one, .find = "gptq_v2", .replace = "gptq"},
+        "few-v1"));
+    gm_candidates_close(&odd);
+    gm_candidates_close(&even);
+}
+
 static int test_main(void) {
     gm_recipe recipe;
     static const char *const layouts[] = {"mlx", "compressed-tensors", "gptq"};
@@ -345,6 +459,7 @@ static int test_main(void) {
         refused(edits + i);
     no_zero();
     candidates();
+    written_again();
     gm_candidates_close(&own);
     gm_model_close(&model);
     gm_arena_free(&arena);

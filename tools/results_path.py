@@ -20,12 +20,12 @@ for name in ("out", "model", "calib", "text"):
 for name, value in (("gamma", "./gamma"), ("anchors", "3,3.5,4"),
                     ("budgets", "2.875,3,3.125,3.25,3.375,3.5,3.75,4"),
                     ("alone", "3,3.25,3.5,3.75,4"), ("windows", "32"),
-                    ("methods", "separable,uniform"),
+                    ("methods", "separable,uniform"), ("sequences", "8"),
                     ("candidates", "--bits 2,3,4,5,6 --group 64")):
     parser.add_argument("--" + name, default=value, help=f"[{value}]")
 o = parser.parse_args()
 out = pathlib.Path(o.out)
-TEXT = ["--calib", o.calib, "--sequences", "8", "--length", "512"]
+TEXT = ["--calib", o.calib, "--sequences", o.sequences, "--length", "512"]
 
 
 def gamma(*words):

@@ -145,8 +145,11 @@ static long shard_pieces(const writing *w, const char *path, piece **out) {
     return count;
 }
 
-static size_t stored_slack(const gm_model *model, const gm_recipe *recipe,
-                           long count);
+static bool has_stored(const gm_recipe *r) {
+    return r->bits[r->count - 1] >= 16;
+}
+
+static size_t stored_slack(const gm_model *model, bool any, long count);
 
 /* A header of a layout's shard that is long enough for every assignment and
    type of scales: that of the most bits, with scales of four bytes or of two,
@@ -167,7 +170,8 @@ static size_t layout_header(gm_arena *arena, const gm_candidates *c, int row,
         for (long j = 0; j < count; j++) t[j] = p[j].t;
         const char *metadata[] = {"format", gm_layout_mode(&widest), NULL};
         const size_t bytes = gm_safetensors_header(t, count, metadata) +
-                             stored_slack(c->model, &c->recipe, count);
+                             stored_slack(c->model, c->recipe.external ||
+                                          has_stored(&c->recipe), count);
         gm_arena_rewind(arena, mark);
         if (bytes > most) most = bytes;
     }
@@ -423,14 +427,12 @@ static gm_tensor *layout(gm_arena *arena, const gm_model *model,
 /* Choosing "as stored" replaces some of `count` entries by one but may lengthen
    later offsets, by at most digits(largest file) - 1 digits in two numbers
    each; so may another order of other tools' tensors. */
-static size_t stored_slack(const gm_model *model, const gm_recipe *recipe,
-                           long count) {
+static size_t stored_slack(const gm_model *model, bool any, long count) {
     size_t bytes = 0;
     int64_t all = 0;
     for (long i = 0; i < model->tensors.count; i++)
         all += (int64_t)model->tensors.tensor[i].bytes;
-    for (; (recipe->external || recipe->bits[recipe->count - 1] >= 16) &&
-           all >= 10; all /= 10)
+    for (; any && all >= 10; all /= 10)
         bytes += 2 * (size_t)count;
     return bytes;
 }
@@ -449,7 +451,7 @@ static size_t header_bytes(gm_arena *arena, const gm_model *model,
     const gm_tensor *t = layout(arena, model, module, bits, recipe->group,
                                 &count);
     return (gm_safetensors_header(t, count, packed_metadata) +
-            stored_slack(model, recipe, count) + 7) / 8 * 8;
+            stored_slack(model, has_stored(recipe), count) + 7) / 8 * 8;
 }
 
 int64_t gm_packed_overhead(gm_arena *arena, const gm_model *model,

@@ -74,6 +74,22 @@ typedef struct reading {
     float *values;
 } reading;
 
+/* Lines of w's codes or zeros, and how many are in one. */
+static int64_t lines_of(const weight *w, const part *p) {
+    return p->what == ZEROS ? w->groups : w->out;
+}
+
+static int64_t line_of(const weight *w, const part *p) {
+    return p->what == ZEROS ? w->out : w->in;
+}
+
+/* Which of its parts are zeros; -1: it has none. */
+static int zeros_of(const weight *w) {
+    int i = GM_LAYOUT_PARTS - 1;
+    while (i >= 0 && (!w->part[i] || w->r->row->part[i].what != ZEROS)) i--;
+    return i;
+}
+
 /* ---------------------------------------------------------------- words (1) */
 
 static int64_t place(int bits, int from, int width, int64_t i) {
@@ -180,11 +196,10 @@ static long group_of(const gm_layout *t, long m) {
     return h ? (long)(h->in / h->groups) : t->candidates->recipe.group;
 }
 
+/* It is written without zeros, where the layout may lack them. */
 static bool is_symmetric(const gm_layout *t, long m) {
     const weight *h = chosen(t, m);
-    for (int i = 0; h && i < GM_LAYOUT_PARTS; i++)
-        if (h->part[i] && t->row->part[i].what == ZEROS) return false;
-    return h || t->symmetric;
+    return h ? zeros_of(h) < 0 : t->symmetric;
 }
 
 /* Why another tool's candidate k of module m cannot be written, or NULL. */
@@ -427,15 +442,14 @@ static const uint8_t *bytes_of(gm_arena *arena, const gm_tensor *t) {
    for 2^b, or carry. */
 static uint8_t *codes_of(gm_arena *arena, const weight *w, const part *p,
                          const gm_tensor *t) {
-    const bool zeros = p->what == ZEROS;
-    const int64_t lines = zeros ? w->groups : w->out;
-    const int64_t n = zeros ? w->out : w->in;
+    const unsigned less = p->what == ZEROS ? w->r->less : 0;
+    const int64_t lines = lines_of(w, p), n = line_of(w, p);
     const int bits = w->made.bits;
     const uint8_t *data = bytes_of(arena, t);
     uint8_t *code = gm_alloc(arena, (size_t)(lines * n), 1);
     for (int64_t i = 0; i < lines * n; i++) {
-        const unsigned z = (zeros ? w->r->less : 0) +
-            get(data, p->down, lines, n, bits, w->r->planar, i / n, i % n);
+        const unsigned z = less + get(data, p->down, lines, n, bits,
+                                      w->r->planar, i / n, i % n);
         if (z >> bits)
             gm_bad(t->name, "expected zeros of 1 to %d, found 0, which "
                    "checkpoint_format gptq cannot hold, in %s",
@@ -445,39 +459,35 @@ static uint8_t *codes_of(gm_arena *arena, const weight *w, const part *p,
     return code;
 }
 
-/* Every zero is 2^(b-1). */
-static bool is_centred(gm_arena *arena, const weight *w) {
-    const part *p = w->r->row->part;
-    bool all = true;
-    for (int k = 0; k < GM_LAYOUT_PARTS; k++) {
-        if (p[k].what != ZEROS || !w->part[k]) continue;
-        const uint8_t *code = codes_of(arena, w, p + k, w->part[k]);
-        for (int64_t i = 0; i < w->out * w->groups; i++)
-            all = all && code[i] == 1 << (w->made.bits - 1);
+/* All zeros of module m, and how many; NULL: it has none. */
+static const uint8_t *all_zeros(gm_arena *arena, const gm_layout *t, long m,
+                                int64_t *count) {
+    const weight *h = chosen(t, m);
+    if (h) {
+        const int i = zeros_of(h);
+        *count = i < 0 ? 0 : h->out * h->groups;
+        return i < 0 ? NULL : codes_of(arena, h, t->row->part + i, h->part[i]);
     }
-    return all;
+    const gm_packed p = gm_candidate(arena, t->candidates, m / GM_LINEARS,
+                                     (int)(m % GM_LINEARS), t->choice[m]);
+    const long groups = (p.in + p.group - 1) / p.group;
+    const int64_t row = gm_packed_parts(1, p.in, p.bits, p.group).zeros;
+    uint8_t *zero = gm_alloc(arena, (size_t)(p.out * groups), 1);
+    for (long o = 0; o < p.out; o++)
+        gm_unpack(p.zeros + o * row, groups, p.bits, zero + o * groups);
+    *count = p.out * groups;
+    return zero;
 }
 
 void gm_layout_zeros(gm_arena *arena, gm_layout *t) {
     bool all = true;
     for (long m = 0; m < t->M && all; m++) {
+        int64_t count;
         if (!t->bits[m]) continue;
         gm_mark mark = gm_arena_mark(arena);
-        if (chosen(t, m)) {
-            all = is_centred(arena, chosen(t, m));
-            gm_arena_rewind(arena, mark);
-            continue;
-        }
-        const gm_packed p = gm_candidate(arena, t->candidates, m / GM_LINEARS,
-                                         (int)(m % GM_LINEARS), t->choice[m]);
-        const long groups = (p.in + p.group - 1) / p.group;
-        const int64_t row = gm_packed_parts(1, p.in, p.bits, p.group).zeros;
-        uint8_t *zero = gm_alloc(arena, (size_t)groups, 1);
-        for (long o = 0; o < p.out && all; o++) {
-            gm_unpack(p.zeros + o * row, groups, p.bits, zero);
-            for (long g = 0; g < groups; g++)
-                all = all && zero[g] == 1 << (p.bits - 1);
-        }
+        const uint8_t *zero = all_zeros(arena, t, m, &count);
+        for (int64_t i = 0; i < count; i++)
+            all = all && zero[i] == 1 << (t->bits[m] - 1);
         gm_arena_rewind(arena, mark);
     }
     t->symmetric = all;
@@ -489,27 +499,31 @@ static const uint8_t *copy_held(gm_arena *arena, const gm_layout *t,
     int i = 0;
     while (!w->part[i] || strcmp(w->part[i]->name, what->name) != 0) i++;
     const part *p = t->row->part + i;
-    const bool zeros = p->what == ZEROS;
-    if (p->what != CODES && !zeros) return bytes_of(arena, w->part[i]);
+    const int64_t n = line_of(w, p);
+    if (p->what != CODES && p->what != ZEROS)
+        return bytes_of(arena, w->part[i]);
     uint8_t *data = gm_alloc(arena, what->bytes, 1);
-    const int64_t n = zeros ? w->out : w->in;
     pack(arena, t, p, w->made.bits, codes_of(arena, w, p, w->part[i]),
-         zeros ? w->groups : w->out, n, n, 1, data);
+         lines_of(w, p), n, n, 1, data);
+    return data;
+}
+
+/* The same of this program's own candidate. */
+static const uint8_t *make_part(gm_arena *arena, gm_layout *t, long m,
+                                const gm_tensor *what) {
+    const gm_packed q = gm_candidate(arena, t->candidates, m / GM_LINEARS,
+                                     (int)(m % GM_LINEARS), t->choice[m]);
+    uint8_t *data = gm_alloc(arena, what->bytes, 1);
+    gm_layout_fill(arena, t, strrchr(what->name, '.') + 1, &q, data);
     return data;
 }
 
 void gm_layout_write(gm_arena *arena, gm_layout *t, long m,
                      const gm_tensor *what, gm_out *out) {
     gm_mark mark = gm_arena_mark(arena);
-    if (chosen(t, m)) {
-        gm_out_write(out, copy_held(arena, t, chosen(t, m), what), what->bytes);
-    } else {
-        const gm_packed q = gm_candidate(arena, t->candidates, m / GM_LINEARS,
-                                         (int)(m % GM_LINEARS), t->choice[m]);
-        uint8_t *data = gm_alloc(arena, what->bytes, 1);
-        gm_layout_fill(arena, t, strrchr(what->name, '.') + 1, &q, data);
-        gm_out_write(out, data, what->bytes);
-    }
+    const weight *h = chosen(t, m);
+    gm_out_write(out, h ? copy_held(arena, t, h, what)
+                        : make_part(arena, t, m, what), what->bytes);
     gm_arena_rewind(arena, mark);
 }
 
@@ -882,10 +896,9 @@ static void check_parts(const reading *r, weight *w, const char *stem,
                    p[k].name, w->part[0]->name);
         if (!t) continue;
         if (what == CODES) w->made.bits = bits_of(r, w, p + k, t);
-        const int64_t lines = what == ZEROS ? w->groups : w->out;
-        const int64_t wide = what == CODES ? words(w->in, w->made.bits)
-                           : what == ZEROS ? words(w->out, w->made.bits)
-                           : w->groups;
+        const int64_t lines = lines_of(w, p + k);
+        const int64_t wide = codes ? words(line_of(w, p + k), w->made.bits)
+                                   : w->groups;
         if (what == INDEX) expect(t, "I32", w->in, 0);
         else if (what == SHAPE) check_shape(w, t);
         else expect(t, codes ? "I32,U32" : "F32,F16,BF16",

@@ -296,6 +296,9 @@ static void bad_files(void) {
             Q ".b2x\": expected a module's name and bits such as " Q ".b3, "
             "found no .b and number at its end and no metadata \"b2x.bits\" "
             "of a label");
+    refused("dash", PLAN(.rename = Q ".b2", .to = Q ".b2-"), NULL, ": tensor \""
+            Q ".b2-\": expected a module's name and bits such as " Q ".b3, "
+            "found no .b and number at its end");
     refused("zero", PLAN(.rename = Q ".b2", .to = Q ".b02"), NULL, ": tensor \""
             Q ".b02\": expected a module's name and bits such as " Q ".b3, "
             "found no .b and number at its end");

@@ -8,7 +8,8 @@
    stdin, answers each with a line on stdout: seconds of the clock and of the
    processor, without preparation:
 
-     threads N       forward, backward     block 0 on h: y.f32; grad.f32
+     threads N, isa NAME                   from here on
+     forward, backward                     block 0 on h: y.f32; grad.f32
      gram            H = h^T h             H.f64
      cholesky        of H + damping        L.f64 (the lower triangle)
      gptq            gate at 4 bits, groups of 128, with H; q.f32
@@ -228,6 +229,9 @@ static int run(int argc, char **argv) {
         line[strcspn(line, "\n")] = 0;
         wall = cpu = 0;
         if (strncmp(line, "threads ", 8) == 0) gm_threads_use(atoi(line + 8));
+        for (int i = 0; i < GM_ISA_COUNT && !strncmp(line, "isa ", 4); i++)
+            if (strcmp(line + 4, gm_isa_name((gm_isa)i)) == 0)
+                gm_isa_use((gm_isa)i);
         for (size_t i = 0; i < sizeof operation / sizeof *operation; i++)
             if (strcmp(line, operation[i].name) == 0) operation[i].run();
         printf("%.6f %.6f\n", wall, cpu);

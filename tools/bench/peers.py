@@ -14,7 +14,8 @@ of the two results over the largest value, or, of solve, of the objectives.
 A peer that is not here is a row saying so.
 
 Models are random with the true shapes (SmolLM2-135M whole, for blocks also
-Qwen3-0.6B and Llama-3.1-8B); --model: that directory instead of the first.
+Qwen3-0.6B, Qwen2.5-1.5B and Llama-3.1-8B); --model: that directory instead of
+the first.
 """
 import argparse
 import contextlib
@@ -121,6 +122,8 @@ class Ours:
         self.process = subprocess.Popen(
             [o.bench + "/ops", model, work, str(S), str(T)], text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        if o.isa:
+            self.ask(f"isa {o.isa}")
 
     def ask(self, command):
         self.process.stdin.write(command + "\n")
@@ -180,6 +183,7 @@ def compare(o, table, what, shape, ours, command, result, peers, counts=None):
 
 def configs():
     llama, qwen = transformers.LlamaConfig, transformers.Qwen3Config
+    qwen2 = transformers.Qwen2Config
     return {
         "SmolLM2-135M": (llama, dict(
             hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
@@ -189,6 +193,10 @@ def configs():
             hidden_size=1024, intermediate_size=3072, num_hidden_layers=1,
             num_attention_heads=16, num_key_value_heads=8, head_dim=128,
             vocab_size=256, tie_word_embeddings=True), 2),
+        "Qwen2.5-1.5B": (qwen2, dict(
+            hidden_size=1536, intermediate_size=8960, num_hidden_layers=1,
+            num_attention_heads=12, num_key_value_heads=2, vocab_size=256,
+            tie_word_embeddings=True), 2),
         "Llama-3.1-8B": (llama, dict(
             hidden_size=4096, intermediate_size=14336, num_hidden_layers=1,
             num_attention_heads=32, num_key_value_heads=8, vocab_size=256,
@@ -541,7 +549,8 @@ def gemm(o, table):
     for threads in o.threads:
         out = subprocess.run(
             [o.bench + "/gemm", "--threads", str(threads), "--rounds",
-             str(o.rounds)], capture_output=True, text=True)
+             str(o.rounds), *(["--isa", o.isa] if o.isa else [])],
+            capture_output=True, text=True)
         for line in out.stdout.splitlines()[1:]:
             c = line.split("\t")
             if c[1] == "geometric mean":
@@ -606,6 +615,7 @@ def main():
     parser.add_argument("--tokens")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--isa", help="our kernels': scalar, avx2 or avx512")
     parser.add_argument("--only", default="", help="one operation's name")
     parser.add_argument("--out", default="build/bench.tsv")
     parser.add_argument("--bench", default="build/bench")

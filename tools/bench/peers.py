@@ -96,7 +96,7 @@ def header(table, o):
     with contextlib.suppress(OSError):
         cpu = re.search(r"model name\s*: (.*)",
                         open("/proc/cpuinfo").read())[1]
-    isa = subprocess.run([o.bench + "/gemm", "--model", "none"],
+    isa = subprocess.run([o.bench + "/gemm", "--model", "none", *o.ours],
                          capture_output=True, text=True).stderr.split("\n")
     table.line(f"# machine\t{cpu}, {os.cpu_count()} processors, "
                f"{platform.system()} {platform.release()}")
@@ -549,8 +549,7 @@ def gemm(o, table):
     for threads in o.threads:
         out = subprocess.run(
             [o.bench + "/gemm", "--threads", str(threads), "--rounds",
-             str(o.rounds), *(["--isa", o.isa] if o.isa else [])],
-            capture_output=True, text=True)
+             str(o.rounds), *o.ours], capture_output=True, text=True)
         for line in out.stdout.splitlines()[1:]:
             c = line.split("\t")
             if c[1] == "geometric mean":
@@ -624,6 +623,7 @@ def main():
     parser.add_argument("--flags", default="unknown")
     o = parser.parse_args()
     o.threads = [int(t) for t in o.threads.split(",")]
+    o.ours = ["--isa", o.isa] if o.isa else []
     table = Table(o.out)
     header(table, o)
     failed = False

@@ -45,13 +45,13 @@ typedef struct {
     long terms, *index;
     int64_t *value;
 } gm_line;
-/* Variables x_mk; minimised: sum cost x. */
+/* Variables x_mk. */
 typedef struct {
     gm_arena *arena;
     const gm_mckp *p;
     long variables, lines, budget;      /* budget: its line, resources next  */
     const char **name;                  /* [variables]                       */
-    int64_t *cost;
+    gm_line objective;          /* minimised */
     gm_line *line;              /* the first `variables`: x >= 0; then one of
                                    each module; ...                          */
     long *variable, *row_of;    /* [M, K] -1: no candidate; what keeps it at 0
@@ -143,7 +143,7 @@ void gm_verify(gm_arena *arena, const gm_tensors *ours,
                gm_verification *out);
 
 /* "[3, 5]": element i of a tensor. */
-const char *gm_index_text(const gm_tensor *tensor, int64_t i, char text[96]);
+gm_shown gm_index_text(const gm_tensor *tensor, int64_t i);
 /* How many elements, and all of them in double, whatever their type. */
 long gm_element_count(const gm_tensor *tensor);
 double *gm_elements(gm_arena *arena, const gm_tensor *tensor);

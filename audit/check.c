@@ -37,7 +37,8 @@ struct checker {
     long *row, *leader;             /* [M] in the file; one of its group */
     const char *by_row;             /* sum of scores in order of the rows */
     bool *may;                      /* [M, K] a candidate, and allowed */
-    bool bytes, ebits, exact;       /* convention (neither: bits), relation */
+    gm_convention in;               /* of the budget; of none: bits */
+    bool exact;                     /* relation */
     int64_t den, shift, *u;         /* u: [M, K], what score_shift makes */
     bool beyond;                    /* a sum was beyond 128 bits */
     const char *factors;            /* multiplier_num, multiplier_den, ... */
@@ -77,9 +78,7 @@ static void claim_int(struct checker *c, const char *name, int64_t found) {
 }
 
 static const char *real_text(const struct checker *c, double x) {
-    char *text = gm_alloc(c->arena, 32, 1);
-    gm_double_text(x, text);
-    return text;
+    return gm_format(c->arena, "%s", gm_double_text(x).text);
 }
 
 /* An integer that the certificate must have, and nothing behind it. */
@@ -198,7 +197,8 @@ static void begin_rows(struct checker *c, int64_t budget) {
     const gm_scores *s = c->s;
     int64_t *size = gm_alloc(c->arena, (size_t)(s->M * s->K), sizeof *size);
     for (long i = 0; i < s->M * s->K; i++)
-        size[i] = c->bytes ? s->bytes[i] : c->ebits ? 8 * s->bytes[i]
+        size[i] = c->in == GM_BYTES ? s->bytes[i]
+                : c->in == GM_EBITS ? 8 * s->bytes[i]
                 : s->weights[i / s->K] * s->bits[i % s->K];
     c->limits[0].cost = size;
     c->limits[0].limit = budget;
@@ -255,37 +255,20 @@ static void check_sizes(struct checker *c) {
                real_text(c, (double)z->effective_bits / (double)s->N));
 }
 
-/* floor(budget as asked), from its text alone: "2.5" bits per weight; bytes as
-   "50", "50M", "50MB", "47.5MiB".  false: another text. */
-static bool asked_budget(const struct checker *c, const char *text,
-                         int64_t *out) {
-    int64_t unit = c->bytes ? 1 : c->s->N;
-    const size_t n = strspn(text, "0123456789.");
-    const char *at = text + n, *power = "KMG";
-    const char *last = c->bytes && *at ? strchr(power, *at) : NULL;
-    const bool binary = last && at[1] == 'i' && at[2] == 'B';
-    for (; last && power <= last; power++) unit *= binary ? 1024 : 1000;
-    at += last ? 1 + binary : 0;
-    if (c->bytes && *at == 'B') at++;
-    return !*at && gm_is_scaled(text, n, unit, out);
-}
-
 static void check_budget(struct checker *c) {
-    const int in = gm_convention_of(get(c, "convention"));
+    static const char *const counted[] = {"code bits", "effective bits",
+                                          "file bytes"};
     int64_t budget;
-    c->bytes = in == GM_BYTES;
-    c->ebits = in == GM_EBITS;
     c->exact = strcmp(get(c, "relation"), "=") == 0;
-    if (asked_budget(c, get(c, "budget_asked"), &budget))
+    if (gm_is_budget(get(c, "budget_asked"), c->in, c->s->N, &budget))
         claim_int(c, "budget from budget_asked", budget);
     else
         claim_text(c, "budget from budget_asked", "no number");
     budget = need(c, "budget");
     c->out->among = gm_format(c->arena, "%s %ld %s%s", c->exact ? "exactly" :
-                              "at most", (long)budget, c->bytes ?
-                              "file bytes" : c->ebits ? "effective bits" :
-                              "code bits", c->out->among);
-    if (c->bytes) budget -= c->s->overhead;
+                              "at most", (long)budget, counted[c->in],
+                              c->out->among);
+    if (c->in == GM_BYTES) budget -= c->s->overhead;
     begin_rows(c, budget);
     const int64_t size = claim_limit(c, 0, "size", "relation");
     claim_int(c, "size in convention", size);
@@ -371,14 +354,13 @@ static void check_choices(struct checker *c) {
 /* The table of resource `name` among "a.tsv,b.tsv". */
 static gm_table find_table(struct checker *c, const char *paths,
                            const char *name) {
-    for (const char *at = paths; at && *at;) {
-        size_t n = strcspn(at, ",");
-        const char *path = gm_format(c->arena, "%.*s", (int)n, at);
+    char *rest = gm_format(c->arena, "%s", paths ? paths : "");
+    while (rest && *rest) {
+        const char *path = strsep(&rest, ",");
         gm_table table;
         gm_table_read(c->arena, path, &table);
         const char *key = gm_table_key(&table, "resource");
         if (strcmp(key ? key : gm_base_name(path), name) == 0) return table;
-        at += n + (at[n] == ',');
     }
     gm_fail(GM_EUSAGE, "%s limits the resource \"%s\": give its table with "
             "--resource", c->a->path, name);
@@ -640,11 +622,8 @@ static double own_bound(const struct checker *c) {
 
 /* The scores at the budget that is stated, or at the file's own code bits. */
 static const gm_scores *scores_for(struct checker *c) {
-    gm_budget b = {GM_BITS, gm_sizes_of(c->s, c->choice).code_bits, ""};
-    if (c->out->certified) {
-        b.convention = (gm_convention)gm_convention_of(get(c, "convention"));
-        b.limit = need(c, "budget");
-    }
+    gm_budget b = {c->in, c->out->certified ? need(c, "budget")
+                   : gm_sizes_of(c->s, c->choice).code_bits, ""};
     return gm_scores_at(c->arena, c->s, &b);
 }
 
@@ -657,6 +636,8 @@ void gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
         .arena = arena, .a = allocation, .s = scores, .out = out,
         .factors = "multiplier_num, multiplier_den"};
     out->certified = check_keys(&c);
+    if (out->certified)
+        c.in = (gm_convention)gm_convention_of(get(&c, "convention"));
     c.choice = gm_alloc(arena, (size_t)scores->M, sizeof *c.choice);
     gm_allocation_match(allocation, scores, c.choice);
     c.s = scores_for(&c);

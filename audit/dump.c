@@ -334,18 +334,18 @@ static void begin_file(dump *d, const char *path) {
     const gm_candidates *c = d->fit->candidates;
     const gm_config *config = &c->model->config;
     gm_arena *a = d->arena;
-    char eps[32];
+    const gm_shown eps = gm_double_text(config->norm_eps);
     const char *weights = "";
     for (int j = 0; j < GM_LINEARS; j++) {
         long out, in;
         gm_linear_shape(config, j, &out, &in);
         weights = gm_format(a, "%s%s%ld", weights, j ? "," : "", out * in);
     }
-    gm_double_text(config->norm_eps, eps);
     const char *const metadata[] = {
         "format", "gamma-dump 1", "version", GM_VERSION,
-        "model_hash", c->model->hash, "candidates", c->text, "norm_eps", eps,
-        "weights", weights, "relaxation", gm_relaxation_name[o->relaxation],
+        "model_hash", c->model->hash, "candidates", c->text,
+        "norm_eps", eps.text, "weights", weights,
+        "relaxation", gm_relaxation_name[o->relaxation],
         "norm", gm_loss_norm_name[o->norm],
         "heads", gm_format(a, "%ld", config->heads),
         "kv_heads", gm_format(a, "%ld", config->kv_heads),

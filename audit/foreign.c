@@ -646,11 +646,8 @@ void gm_foreign_read(gm_arena *arena, const char *path,
         }
     }
     resolve_all(&r);
-    int64_t limit = 0;
-    if (out->target && (!(out->in == GM_BYTES ? gm_is_bytes(out->target, &limit)
-                        : gm_is_scaled(out->target, strlen(out->target),
-                                       scores->N, &limit)) ||
-                        limit <= 0))
+    int64_t limit;
+    if (out->target && !gm_is_budget(out->target, out->in, scores->N, &limit))
         gm_bad(path, "budget: expected %s, found \"%.60s\"", out->in == GM_BYTES
                ? "bytes, such as 50M" : "bits a weight, such as 2.5",
                out->target);

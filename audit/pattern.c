@@ -46,7 +46,7 @@ static bool add_kind(char c, bool set[256]) {
     return at != NULL;
 }
 
-/* One member of [...], a character or (0) a kind, which is added. */
+/* A character, escaped or not, or (0) a kind, which is added. */
 static unsigned char member(matching *m, bool set[256]) {
     const unsigned char c = (unsigned char)*m->at;
     if (!c || c >= 128 || (c == '[' && strchr(":=.", m->at[1])))
@@ -78,11 +78,10 @@ static void read_set(matching *m, bool set[256]) {
     m->at++;
 }
 
-/* One character out of a set, or (set NULL) c. */
-static void step(const matching *m, const bool *set, char c, places *x) {
+/* One character out of a set. */
+static void step(const matching *m, const bool set[256], places *x) {
     for (long p = m->length; p > 0; p--)
-        x->in[p] = x->in[p - 1] && (set ? set[(unsigned char)m->name[p - 1]]
-                                        : m->name[p - 1] == c);
+        x->in[p] = x->in[p - 1] && set[(unsigned char)m->name[p - 1]];
     x->in[0] = false;
 }
 
@@ -134,7 +133,7 @@ static void group(matching *m, places *x) {
 
 static void atom(matching *m, places *x) {
     bool set[256] = {false};
-    char c = *m->at;
+    const char c = *m->at, next = c ? m->at[1] : 0;
     if (--*m->steps < 0) refuse(m, "too many steps");
     if (strchr("*+?{", c)) refuse(m, "nothing to repeat");
     if (c & 0x80) refuse(m, "a character beyond ASCII");
@@ -142,31 +141,15 @@ static void atom(matching *m, places *x) {
         group(m, x);
         return;
     }
-    if (c == '[') {
-        read_set(m, set);
-        step(m, set, 0, x);
+    if (c == '^' || c == '$' || (c == '\\' && (next | 32) == 'b')) {
+        m->at += c == '\\' ? 2 : 1;
+        keep(m, m->at[-1], x);
         return;
     }
-    m->at++;
-    if (c == '.') {
-        memset(set, true, sizeof set);
-        step(m, set, 0, x);
-    } else if (c == '^' || c == '$') {
-        keep(m, c, x);
-    } else if (c != '\\') {
-        step(m, NULL, c, x);
-    } else if ((c = *m->at) == 'b' || c == 'B') {
-        m->at++;
-        keep(m, c, x);
-    } else if (add_kind(c, set)) {
-        m->at++;
-        step(m, set, 0, x);
-    } else if (!c || is_word((unsigned char)c)) {
-        refuse(m, "an escape");
-    } else {
-        m->at++;
-        step(m, NULL, c, x);
-    }
+    if (c == '[') read_set(m, set);
+    else if (c == '.') m->at++, memset(set, true, sizeof set);
+    else set[member(m, set)] = true;        /* no name has a 0 */
+    step(m, set, x);
 }
 
 /* *, +, ?, {n}, {n,}, {n,k} and these with ? behind; false: none follows. */

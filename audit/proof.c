@@ -92,10 +92,10 @@ void gm_program_build(gm_arena *arena, const gm_mckp *p, gm_program *q) {
     q->variable = gm_alloc(arena, cells, sizeof *q->variable);
     q->row_of = gm_alloc(arena, cells, sizeof *q->row_of);
     q->name = gm_alloc(arena, cells, sizeof *q->name);
-    q->cost = gm_alloc(arena, cells, sizeof *q->cost);
     q->leader = gm_alloc(arena, (size_t)M, sizeof *q->leader);
     q->live = gm_alloc(arena, cells, sizeof *q->live);
-    q->line = gm_alloc(arena, 2 * cells + (size_t)M + ROWS, sizeof *q->line);
+    q->line = gm_alloc(arena, 2 * cells + (size_t)M + ROWS + 1,
+                       sizeof *q->line);
     find_leaders(q);
     for (long i = 0; i < M * K; i++) {
         q->variable[i] = p->scores->bytes[i] < 0 ? -1 : q->variables;
@@ -104,8 +104,7 @@ void gm_program_build(gm_arena *arena, const gm_mckp *p, gm_program *q) {
                                p->scores->label[i % K]);
         char *label = name + strlen(name) - strlen(p->scores->label[i % K]);
         while ((label = strchr(label, '_'))) *label = '.';
-        q->name[q->variables] = name;
-        q->cost[q->variables++] = p->score[i];
+        q->name[q->variables++] = name;
     }
     for (long v = 0; v < q->variables; v++)
         add_to(add_line(q, gm_format(arena, "b%ld", v), 1, 0, 1), v, 1);
@@ -131,11 +130,12 @@ void gm_program_build(gm_arena *arena, const gm_mckp *p, gm_program *q) {
     for (long r = 0; r < p->rows; r++)
         add_limit(q, gm_format(arena, "limit_%ld", r + 1), -1, p->row[r].cost,
                   p->row[r].limit);
+    add_limit(q, "OBJ", 0, p->score, 0);
+    q->objective = q->line[--q->lines];         /* none of the rows */
 }
 
-static void print_line(gm_out *out, const gm_line *line) {
-    gm_out_print(out, "%s %c %" PRId64 " %ld", line->name,
-                 "LEG"[line->sense + 1], line->side, line->terms);
+static void print_terms(gm_out *out, const gm_line *line) {
+    gm_out_print(out, "%ld", line->terms);
     for (long i = 0; i < line->terms; i++)
         gm_out_print(out, " %ld %" PRId64, line->index[i], line->value[i]);
     gm_out_print(out, "\n");
@@ -148,11 +148,14 @@ void gm_program_print(const gm_program *q, gm_out *out) {
     gm_out_print(out, "INT %ld\n", q->variables);
     for (long v = 0; v < q->variables; v++)
         gm_out_print(out, "%ld%c", v, v + 1 < q->variables ? ' ' : '\n');
-    gm_out_print(out, "OBJ min\n%ld", q->variables);
-    for (long v = 0; v < q->variables; v++)
-        gm_out_print(out, " %ld %" PRId64, v, q->cost[v]);
-    gm_out_print(out, "\nCON %ld %ld\n", q->lines, q->variables);
-    for (long i = 0; i < q->lines; i++) print_line(out, &q->line[i]);
+    gm_out_print(out, "OBJ min\n");
+    print_terms(out, &q->objective);
+    gm_out_print(out, "CON %ld %ld\n", q->lines, q->variables);
+    for (const gm_line *line = q->line; line < q->line + q->lines; line++) {
+        gm_out_print(out, "%s %c %" PRId64 " ", line->name,
+                     "LEG"[line->sense + 1], line->side);
+        print_terms(out, line);
+    }
 }
 
 /* "+ 3 a - 4 b", four terms a line; one of 0 where there is none. */
@@ -171,14 +174,10 @@ static void print_sum(gm_out *out, const gm_program *q, const gm_line *line) {
 
 void gm_program_write_lp(const gm_program *q, const char *path) {
     gm_out out;
-    gm_line objective = {.terms = q->variables, .value = q->cost};
-    objective.index = gm_alloc(q->arena, (size_t)q->variables,
-                               sizeof *objective.index);
-    for (long v = 0; v < q->variables; v++) objective.index[v] = v;
     gm_out_open(q->arena, path, &out);
     gm_out_print(&out, "\\ gamma %s: scores times 2^%d, rounded\nMinimize\n"
                  " score:", GM_VERSION, q->p->shift);
-    print_sum(&out, q, &objective);
+    print_sum(&out, q, &q->objective);
     gm_out_print(&out, "\nSubject To\n");
     for (long i = q->variables; i < q->lines; i++) {
         gm_out_print(&out, " %s:", q->line[i].name);

@@ -64,14 +64,13 @@ static double ulp_of(double x, int p) {
     return ldexp(1, e - p > least ? e - p : least);
 }
 
-const char *gm_index_text(const gm_tensor *t, int64_t i, char text[96]) {
+gm_shown gm_index_text(const gm_tensor *t, int64_t i) {
     gm_tensor place = {.rank = t->rank};
     for (int r = t->rank - 1; r >= 0; r--) {
         place.shape[r] = t->shape[r] ? i % t->shape[r] : 0;
         i = t->shape[r] ? i / t->shape[r] : 0;
     }
-    snprintf(text, 96, "%.95s", gm_shape_of(&place).text);
-    return text;
+    return gm_shape_of(&place);
 }
 
 /* ------------------------------------------------ what is known of the run
@@ -142,12 +141,6 @@ static double block_loss(const facts *f, long l) {
 static double loss_error(const facts *f, long l) {
     return 4 * block_error(f) + sqrt(block_loss(f, l)) * state_error(f, l) +
            f->mixed + fmax(f->p, 0);
-}
-
-/* G(l) = X(l) / sqrt(E_l): relative error of e, and so of block l's
-   gradients. */
-static double gradient_error(const facts *f, long l) {
-    return loss_error(f, l) / sqrt(block_loss(f, l));
 }
 
 /* Once for each change of what was seen, not for each name. */
@@ -231,6 +224,8 @@ static rule rule_of(facts *f, const char *name) {
     const double rate = scalar(f, "rate", 0.1), E0 = scalar(f, "E0", 0.01);
     const double one = 1 - scalar(f, "beta1_power", 0.9);
     const double two = 1 - scalar(f, "beta2_power", 0.999);
+    /* relative error of e, and so of the gradients of block l + 1 */
+    const double Gl = loss_error(f, l + 1) / sqrt(block_loss(f, l + 1));
     const double X = loss_error(f, l), XS = 4 * block_error(f) + sqrt(E0) *
                                             state_error(f, f->blocks);
     /* Before theta was seen: what Adam makes of dv, where the gradient is as
@@ -299,7 +294,7 @@ static rule rule_of(facts *f, const char *name) {
      "sum_l 2 X(l) sqrt(E_l) of sum_l E_l", 0},
     {601, 0, "E", ELEMENT, 0, 2 * of_sum, 0,
      "sum_l 2 X(l) sqrt(E_l) of sum_l E_l, and as much of E0", 0},
-    {700, 0, "grad.*", ALL, 0, 4 * gradient_error(f, l + 1), 0, "error of e = "
+    {700, 0, "grad.*", ALL, 0, 4 * Gl, 0, "error of e = "
      "y~ - y: G(l) = X / sqrt(E_l), 4 G(l) of |x| + rms of the tensor", 0},
     {800, 0, "g", ALL, 0, G, 0,
      "G = max G(l) = max X / sqrt(E_l) = %.1e, of |x| + rms", G},
@@ -356,18 +351,17 @@ static facts facts_of(gm_arena *arena, const gm_tensors *ours) {
 static double factor_of(gm_arena *arena, const char *tolerances,
                         const gm_verdict *v) {
     double factor = -1;
-    for (const char *p = tolerances; p && *p; p += *p == ',') {
-        const int all = (int)strcspn(p, ","), n = (int)strcspn(p, "=,");
-        if (n == 0 || p[n] != '=')
+    char *rest = gm_format(arena, "%s", tolerances ? tolerances : "");
+    while (rest && *rest) {
+        char *name = strsep(&rest, ","), *number = strchr(name, '=');
+        if (!number || number == name)
             gm_fail(GM_EUSAGE, "--tolerance: expected NAME=FACTOR, found "
-                    "\"%.*s\"", all, p);
-        const char *name = gm_format(arena, "%.*s", n, p);
-        const char *number = gm_format(arena, "%.*s", all - n - 1, p + n + 1);
+                    "\"%s\"", name);
+        *number++ = 0;
         const double x = gm_parse_double("--tolerance", number, 0, 1e300);
         if (v && (gm_name_matches(name, v->name) ||
                   gm_name_matches(name, v->family)))
             factor = x;
-        p += all;
     }
     return factor;
 }
@@ -591,25 +585,24 @@ static void list_missing(gm_arena *arena, gm_verification *v) {
         if (k >= 0) in[k] |= d->a ? d->b ? BOTH : OURS : THEIRS;
     }
     for (int i = 0; i < 3; i++) v->missing[i] = "";
-    const char *p = families;
-    for (int k = 0, n; *p; k++, p += n + (p[n] == ',')) {
-        n = (int)strcspn(p, ",");
+    char *rest = gm_format(arena, "%s", families);
+    for (int k = 0; rest; k++) {
         const char **to = v->missing + (in[k] & OURS ? 0 : in[k] ? 1 : 2);
+        const char *family = strsep(&rest, ",");
         if (!(in[k] & BOTH))
-            *to = gm_format(arena, "%s%s%.*s", *to, **to ? ", " : "", n, p);
+            *to = gm_format(arena, "%s%s%s", *to, **to ? ", " : "", family);
     }
 }
 
 /* The message about the first departure. */
 static const char *departure(gm_arena *arena, const gm_verification *v) {
     const gm_verdict *d = v->verdict + v->first;
-    char index[96];
     if (d->problem)
         return gm_format(arena, "%s departs: %s", d->name, d->problem);
     return gm_format(arena, "%s departs first, at %s: ours %.9g, theirs %.9g "
                      "(absolute %.3g, relative %.3g, %.3g ulp; tolerance %.3g; "
                      "%lld of %lld elements); %ld of %ld tensors depart",
-                     d->name, gm_index_text(d->a, d->worst, index), d->ours,
+                     d->name, gm_index_text(d->a, d->worst).text, d->ours,
                      d->theirs, d->absolute, d->relative, d->ulp, d->tolerance,
                      (long long)d->differing, (long long)d->elements,
                      v->failed, v->compared);

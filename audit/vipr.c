@@ -31,7 +31,6 @@ struct fact {
 struct checker {
     gm_arena *arena;
     const gm_program *q;
-    gm_line objective;              /* as a line >= 0 */
     const char *path;
     char *at, *end;                 /* what is not read yet */
     long number;                    /* of the text's line, for messages */
@@ -115,9 +114,9 @@ static long fresh(struct checker *c, long most) {
 static void read_sum(struct checker *c, gm_line *line) {
     const char *text = word(c);
     if (strcmp(text, "OBJ") == 0) {
-        line->terms = c->objective.terms;
-        line->index = c->objective.index;
-        line->value = c->objective.value;
+        line->terms = c->q->objective.terms;
+        line->index = c->q->objective.index;
+        line->value = c->q->objective.value;
         return;
     }
     const long n = whole_of(c, text, 0, c->q->variables);
@@ -204,7 +203,7 @@ static wide read_solution(struct checker *c) {
             (line->sense >= 0 && sum < line->side))
             wrong(c, "the solution does not meet %s", line->name);
     }
-    return value_of(c, &c->objective);
+    return value_of(c, &c->q->objective);
 }
 
 /* ----------------------------------------------------------- the derivation */
@@ -364,7 +363,7 @@ static gm_proven read_goal(struct checker *c, gm_line *goal) {
     }
     if (strcmp(what, "range") != 0)
         wrong(c, "expected infeas or range, found \"%s\"", what);
-    *goal = c->objective;
+    *goal = c->q->objective;
     goal->sense = 1;
     goal->side = t.lower = whole(c, -INT64_MAX, INT64_MAX);
     t.upper = whole(c, t.lower, INT64_MAX);
@@ -381,8 +380,6 @@ gm_proven gm_proof_check(gm_arena *arena, const char *path, const gm_mckp *p) {
     gm_program_build(arena, p, &q);
     struct checker c = {.arena = arena, .q = &q, .path = path, .at = text,
                         .end = text + bytes, .number = 1};
-    c.objective = (gm_line){"OBJ", 0, 0, q.variables, q.line[q.budget].index,
-                            q.cost};
     c.sum = gm_alloc(arena, (size_t)q.variables, sizeof *c.sum);
     c.seen = gm_alloc(arena, (size_t)q.variables, sizeof *c.seen);
     if (strlen(text) != bytes) wrong(&c, "a NUL byte");

@@ -10,9 +10,7 @@ static const char *whole(gm_arena *arena, int64_t value) {
 }
 
 static const char *real(gm_arena *arena, double value) {
-    char text[32];
-    gm_double_text(value, text);
-    return gm_format(arena, "%s", text);
+    return gm_format(arena, "%s", gm_double_text(value).text);
 }
 
 static const char *solvers_text(const gm_certificate *t) {

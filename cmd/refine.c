@@ -50,10 +50,8 @@ gm_rivals *gm_call_refine(gm_call *call, gm_arena *arena,
 /* One number more in a key that lists one an anchor. */
 static void list_number(gm_arena *a, gm_scores *s, const char *key, double x) {
     const bool first = s->anchors == 1;
-    char text[32];
-    gm_double_text(x, text);
     gm_keys_set(a, &s->keys, key, "%s%s%s", first ? "" : gm_keys_get(
-                &s->keys, key), first ? "" : ", ", text);
+                &s->keys, key), first ? "" : ", ", gm_double_text(x).text);
 }
 
 /* Its size in the other conventions: its optimum's, but none below that of the

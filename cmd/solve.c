@@ -201,14 +201,14 @@ static void solve_frontier(solving *s) {
                           : "average_bits\tscore\tobjective\tbits");
     for (long i = 0; i < f.count; i++) {
         int64_t size = f.point[i].size, score = f.point[i].score;
-        char text[32];
-        gm_double_text(ldexp((double)score, -s->problem.shift), text);
+        const gm_shown x = gm_double_text(
+            ldexp((double)score, -s->problem.shift));
         if (bytes)
             gm_result_row("%" PRId64 "\t%s\t%" PRId64,
-                          size + s->scores.overhead, text, score);
+                          size + s->scores.overhead, x.text, score);
         else
             gm_result_row("%.9g\t%s\t%" PRId64 "\t%" PRId64,
-                          (double)size / (double)s->scores.N, text, score,
+                          (double)size / (double)s->scores.N, x.text, score,
                           size);
     }
     gm_result_end(call);

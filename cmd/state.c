@@ -67,14 +67,12 @@ static void describe(gm_arena *arena, const gm_fit *fit, bool found,
         {"lambda", NULL, fit->lambda}, {"entropy", NULL, fit->entropy}};
     for (size_t i = 0; i < sizeof keys / sizeof *keys - (found ? 0 : 5);
          i++) {
-        char number[32];
         double x = keys[i].number;
+        gm_shown number = gm_double_text(x);
         if (x == floor(x) && fabs(x) < 1e15)
-            snprintf(number, sizeof number, "%.0f", x);
-        else
-            gm_double_text(x, number);
+            snprintf(number.text, sizeof number.text, "%.0f", x);
         gm_keys_set(arena, out, keys[i].key, "%s",
-                    keys[i].text ? keys[i].text : number);
+                    keys[i].text ? keys[i].text : number.text);
     }
 }
 
@@ -289,7 +287,6 @@ void gm_learning_begin(gm_arena *arena, gm_fit *fit, gm_learning *out) {
 void gm_learning_write(gm_arena *arena, const gm_fit *fit,
                        const gm_learning *l, const char *path) {
     const gm_fit_options *o = &fit->options;
-    char text[32];
     gm_out out;
     gm_out_open(arena, path, &out);
     gm_out_print(&out, "# format gamma-learning 1\n"
@@ -299,10 +296,9 @@ void gm_learning_write(gm_arena *arena, const gm_fit *fit,
         const double x[] = {l->at[E][step], c, lambda, lambda + o->rho * c,
                             l->at[ENTROPY][step], c + o->budget};
         gm_out_print(&out, "%ld", step + 1);
-        for (size_t i = 0; i < sizeof x / sizeof *x; i++) {
-            gm_double_text(x[i], text);
-            gm_out_print(&out, "\t%s", isnan(x[i]) ? "-" : text);
-        }
+        for (size_t i = 0; i < sizeof x / sizeof *x; i++)
+            gm_out_print(&out, "\t%s", isnan(x[i]) ? "-"
+                         : gm_double_text(x[i]).text);
         gm_out_print(&out, "\n");
     }
     gm_out_commit(&out);

@@ -99,7 +99,6 @@ static void print_table(gm_call *call, const gm_verification *r) {
 
 static void explain(gm_call *call, const gm_verification *r) {
     const gm_verdict *v = r->verdict + r->first;
-    char index[96];
     if (v->problem)
         gm_talk(call, "first departure: %s\n  %s", v->name, v->problem);
     else
@@ -107,7 +106,7 @@ static void explain(gm_call *call, const gm_verification *r) {
                 "%.17g\n  error     absolute %.3g, relative %.3g (to %s), "
                 "%.3g ulp\n  tolerance %.3g: %s\n  %lld of %lld elements are "
                 "beyond their tolerance", v->name,
-                gm_index_text(v->a, v->worst, index), v->ours, v->theirs,
+                gm_index_text(v->a, v->worst).text, v->ours, v->theirs,
                 v->absolute, v->relative, v->scale, v->ulp, v->tolerance,
                 v->why, (long long)v->differing, (long long)v->elements);
     for (long i = 0; i < r->hints; i++)

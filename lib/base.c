@@ -56,10 +56,7 @@ void gm_disown(gm_owned *o) {
 }
 
 void gm_frame_open(gm_frame *frame) {
-    frame->below = innermost;
-    frame->newest = newest;
-    frame->status = GM_OK;
-    frame->error.text[0] = 0;
+    *frame = (gm_frame){.below = innermost, .newest = newest};
     innermost = frame;
 }
 

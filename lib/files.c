@@ -251,7 +251,8 @@ static int partial_open(const char *path, mode_t mode) {
     }
 }
 
-const char *gm_link_end(gm_arena *arena, const char *path) {
+/* What a path leads to through all links. */
+static const char *link_end(gm_arena *arena, const char *path) {
     const char *end = path;
     char to[PATH_MAX];
     for (int links = 0; links < 40; links++) {
@@ -271,7 +272,7 @@ bool gm_is_file(const char *path) {
 }
 
 void gm_remove_file(gm_arena *arena, const char *path) {
-    const char *end = gm_link_end(arena, path);
+    const char *end = link_end(arena, path);
     struct stat info;
     if (lstat(end, &info) == 0 &&       /* no device, no pipe */
         (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode)) && unlink(end) != 0)
@@ -308,7 +309,7 @@ void gm_out_open(gm_arena *arena, const char *path, gm_out *out) {
     int fd;
     path = gm_format(arena, "%s", standard ? "standard output" : path);
     *out = (gm_out){.path = path, .now = path, .hold = -1,
-                    .end = gm_link_end(arena, path)};
+                    .end = link_end(arena, path)};
     if (there && !S_ISCHR(was.st_mode) && fstat(STDOUT_FILENO, &other) == 0)
         standard = same_file(&other, &was);
     if (standard)

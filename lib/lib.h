@@ -306,14 +306,13 @@ void gm_out_commit(gm_out *out);
 void gm_out_abandon(gm_out *out);
 void gm_out_remove_all(void);       /* for handlers of signals */
 extern bool gm_stdout_taken;        /* an output was standard output */
-const char *gm_link_end(gm_arena *arena, const char *path);
 /* A regular file, or nothing there yet. */
 bool gm_is_file(const char *path);
 /* Removes what a path leads to, if that is a file. */
+void gm_remove_file(gm_arena *arena, const char *path);
 /* What a directory holds whose names match; -1: it cannot be read. */
 const char **gm_dir_names(gm_arena *arena, const char *dir,
                           const char *patterns, long *count);
-void gm_remove_file(gm_arena *arena, const char *path);
 
 void gm_make_dir(const char *path); /* and its parents */
 
@@ -646,7 +645,7 @@ void gm_head_load(gm_arena *arena, const gm_model *model, gm_head *out);
    scores.tsv and alloc.tsv: what Stage I hands to Stage II, and its answer. */
 
 /* Shortest decimal that reads back as exactly x. */
-void gm_double_text(double x, char text[32]);
+gm_shown gm_double_text(double x);
 
 enum { GM_MAX_CANDIDATES = 16, GM_MAX_ROWS = 16, GM_MAX_GROUP = 512,
        GM_LABEL = 24, GM_RECIPE_TEXT = 512 };
@@ -767,6 +766,9 @@ const char *gm_convention_name(gm_convention convention); /* "bits" ... */
 int gm_convention_of(const char *name);     /* -1: none of these, or NULL */
 /* "50M": 50 * 10^6, at least 1; false: no such number. */
 bool gm_is_bytes(const char *text, int64_t *out);
+/* A budget's limit, at least 1, of N weights. */
+bool gm_is_budget(const char *text, gm_convention convention, int64_t N,
+                  int64_t *limit);
 gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
                           const char *text);
 

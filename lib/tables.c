@@ -13,11 +13,13 @@
 
 #define MOST (INT64_C(1) << 53)     /* of sums: exact as a double, too */
 
-void gm_double_text(double x, char text[32]) {
+gm_shown gm_double_text(double x) {
+    gm_shown out;
     for (int digits = 1; digits <= 17; digits++) {
-        snprintf(text, 32, "%.*g", digits, x);
-        if (strtod(text, NULL) == x) return;
+        snprintf(out.text, sizeof out.text, "%.*g", digits, x);
+        if (strtod(out.text, NULL) == x) break;
     }
+    return out;
 }
 
 bool gm_is_label(const char *text, size_t n) {
@@ -98,7 +100,8 @@ static long need_column(const gm_table *table, const char *name) {
 
 /* A column as an array of texts, or NULL. */
 static const char **text_column(gm_arena *arena, const gm_table *table,
-                                long column) {
+                                const char *name) {
+    const long column = gm_table_column(table, name);
     if (column < 0) return NULL;
     const char **out = gm_alloc(arena, (size_t)table->rows, sizeof *out);
     for (long m = 0; m < table->rows; m++)
@@ -140,9 +143,8 @@ static void read_table(gm_arena *arena, const char *path, const char *format,
 
 const char **gm_table_modules(gm_arena *arena, const gm_table *table) {
     const size_t tail = strlen(".weight");
-    long column = gm_table_column(table, "module");
-    if (column < 0) column = gm_table_column(table, "name");
-    const char **name = text_column(arena, table, column);
+    const char **name = text_column(arena, table, "module");
+    if (!name) name = text_column(arena, table, "name");
     gm_arena scratch = {0};
     if (!name) gm_bad(table->path, "no column \"module\" or \"name\"");
     if (table->rows == 0) gm_bad(table->path, "no modules");
@@ -192,19 +194,16 @@ static void permute(gm_arena *arena, long M, int K, const int *at, void *x) {
 void gm_scores_sort(gm_arena *arena, gm_scores *s) {
     const gm_scores was = *s;
     int at[GM_MAX_CANDIDATES];
-    for (int k = 0; k < s->K; k++) {            /* insertion, stable */
-        int j = k;
-        for (; j > 0; j--) {
-            const int d = was.bits[at[j - 1]] - was.bits[k];
-            if (d < 0 || (!d && strcmp(was.label[at[j - 1]],
-                                       was.label[k]) <= 0)) break;
-            at[j] = at[j - 1];
-        }
-        at[j] = k;
-    }
     for (int k = 0; k < s->K; k++) {
-        s->bits[k] = was.bits[at[k]];
-        memcpy(s->label[k], was.label[at[k]], GM_LABEL);
+        int place = 0;                  /* how many come before it */
+        for (int j = 0; j < s->K; j++) {
+            int order = was.bits[j] - was.bits[k];
+            if (!order) order = strcmp(was.label[j], was.label[k]);
+            place += order < 0 || (!order && j < k);
+        }
+        at[place] = k;
+        s->bits[place] = was.bits[k];
+        memcpy(s->label[place], was.label[k], GM_LABEL);
     }
     permute(arena, s->M, s->K, at, s->bytes);
     permute(arena, s->M, s->K, at, s->score);
@@ -214,7 +213,6 @@ void gm_scores_sort(gm_arena *arena, gm_scores *s) {
 }
 
 static void write_scores_row(gm_out *out, const gm_scores *s, long m) {
-    char score[32], error[32];
     gm_out_print(out, "%s\t%" PRId64 "\t%" PRId64 "\t%" PRId64,
                  s->name[m], s->out[m], s->in[m], s->weights[m]);
     for (long i = m * s->K; i < (m + 1) * s->K; i++) {
@@ -222,16 +220,14 @@ static void write_scores_row(gm_out *out, const gm_scores *s, long m) {
             gm_out_print(out, "\t-\t-\t-");
             continue;
         }
-        gm_double_text(s->score[i], score);
-        gm_double_text(s->error[i], error);
-        gm_out_print(out, "\t%" PRId64 "\t%s\t%s", s->bytes[i], score,
-                     s->error[i] < 0 ? "-" : error);
+        gm_out_print(out, "\t%" PRId64 "\t%s\t%s", s->bytes[i],
+                     gm_double_text(s->score[i]).text, s->error[i] < 0 ? "-"
+                     : gm_double_text(s->error[i]).text);
     }
     for (int a = 0; a < s->anchors; a++)
-        for (long i = m * s->K; i < (m + 1) * s->K; i++) {
-            gm_double_text(s->anchor[a].score[i], score);
-            gm_out_print(out, "\t%s", s->bytes[i] < 0 ? "-" : score);
-        }
+        for (long i = m * s->K; i < (m + 1) * s->K; i++)
+            gm_out_print(out, "\t%s", s->bytes[i] < 0 ? "-"
+                         : gm_double_text(s->anchor[a].score[i]).text);
     gm_out_print(out, "\n");
 }
 
@@ -568,23 +564,20 @@ void gm_allocation_read(gm_arena *arena, const char *path, gm_allocation *out) {
     *out = (gm_allocation){.path = table.path, .M = table.rows,
                            .keys = table.keys, .line = table.line};
     out->name = gm_table_modules(arena, &table);
-    const bool module = gm_table_column(&table, "module") >= 0;
+    const char *known = gm_table_column(&table, "module") >= 0
+        ? "module,bits,bytes,label,allowed,fused"
+        : "name,bits,bytes,label,allowed,fused";
     const long bits = need_column(&table, "bits");
     const long bytes = gm_table_column(&table, "bytes");
-    const long label = gm_table_column(&table, "label");
-    const long allowed = gm_table_column(&table, "allowed");
-    const long fused = gm_table_column(&table, "fused");
     const size_t n = (size_t)table.rows;
     for (long i = 0; i < table.columns; i++)
-        if (i != bits && i != bytes && i != label && i != allowed &&
-            i != fused &&
-            strcmp(table.column[i], module ? "module" : "name") != 0)
+        if (!gm_name_matches(known, table.column[i]))
             out->other = table.column[i];
     out->bits = gm_alloc(arena, n, sizeof *out->bits);
     out->bytes = gm_alloc(arena, n, sizeof *out->bytes);
-    out->label = text_column(arena, &table, label);
-    out->allowed = text_column(arena, &table, allowed);
-    out->fused = text_column(arena, &table, fused);
+    out->label = text_column(arena, &table, "label");
+    out->allowed = text_column(arena, &table, "allowed");
+    out->fused = text_column(arena, &table, "fused");
     for (long m = 0; m < out->M; m++) {
         const struct row r = {&table, m, out->name[m]};
         const int64_t b = cell_count(&r, bits);
@@ -695,9 +688,7 @@ const char *gm_convention_name(gm_convention convention) {
 }
 
 int gm_convention_of(const char *name) {
-    for (int c = GM_BITS; name && c <= GM_BYTES; c++)
-        if (strcmp(name, convention_name[c]) == 0) return c;
-    return -1;
+    return name ? gm_name_which("bits,ebits,bytes", name) : -1;
 }
 
 bool gm_is_bytes(const char *text, int64_t *out) {
@@ -712,13 +703,16 @@ bool gm_is_bytes(const char *text, int64_t *out) {
     return false;
 }
 
+bool gm_is_budget(const char *text, gm_convention convention, int64_t N,
+                  int64_t *limit) {
+    return convention == GM_BYTES ? gm_is_bytes(text, limit)
+         : gm_is_scaled(text, strlen(text), N, limit) && *limit > 0;
+}
+
 gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
                           const char *text) {
     gm_budget budget = {convention, 0, text};
-    bool good = convention == GM_BYTES
-              ? gm_is_bytes(text, &budget.limit)
-              : gm_is_scaled(text, strlen(text), scores->N, &budget.limit);
-    if (!good || budget.limit <= 0)
+    if (!gm_is_budget(text, convention, scores->N, &budget.limit))
         gm_fail(GM_EUSAGE, "--%s: expected a positive decimal number%s, found "
                 "\"%s\"", convention_name[convention],
                 convention == GM_BYTES ?
@@ -748,15 +742,14 @@ const gm_scores *gm_scores_at(gm_arena *arena, const gm_scores *scores,
     const double t = a == b ? 0 : (double)(budget->limit - a->at[in]) /
                                   (double)(b->at[in] - a->at[in]);
     gm_scores *out = gm_alloc(arena, 1, sizeof *out);
-    char text[32];
     *out = *scores;
     out->score = gm_alloc(arena, (size_t)cells, sizeof *out->score);
     for (long j = 0; j < cells; j++)
         out->score[j] = (1 - t) * smoothed(scores, a, j) +
                         t * smoothed(scores, b, j);
-    gm_double_text(t, text);
     gm_keys_set(arena, &out->keys, "scores_at", "%s", a == b ? a->text
-                : gm_format(arena, "%s to %s, t = %s", a->text, b->text, text));
+                : gm_format(arena, "%s to %s, t = %s", a->text, b->text,
+                            gm_double_text(t).text));
     return out;
 }
 

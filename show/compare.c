@@ -124,16 +124,13 @@ static void write_windows(gm_arena *arena, const gm_comparison *c,
     const gm_measure *m = &r->measure;
     const double *const x[] = {m->window_nll, m->window_kl, m->window_top1};
     gm_out out;
-    char text[32];
     gm_out_open(arena, windows_path(arena, c->dir, r->key), &out);
     gm_out_print(&out, "# format gamma-windows 1\n# method %s\n# budget %s\n"
                  "window\tnll\tkl\ttop1\n", r->method, r->budget);
     for (long w = 0; w < m->windows; w++) {
         gm_out_print(&out, "%ld", w);
-        for (int i = 0; i < 3; i++) {
-            gm_double_text(x[i][w], text);
-            gm_out_print(&out, "\t%s", text);
-        }
+        for (int i = 0; i < 3; i++)
+            gm_out_print(&out, "\t%s", gm_double_text(x[i][w]).text);
         gm_out_print(&out, "\n");
     }
     gm_out_commit(&out);

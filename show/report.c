@@ -91,7 +91,6 @@ static void make_frontier(page *p) {
     gm_mckp problem;
     gm_frontier f;
     gm_out out;
-    char text[32];
     gm_scores learned = p->scores;
     learned.anchors = 0;
     gm_problem_build(p->arena, &learned, &budget, 30, &problem);
@@ -99,11 +98,11 @@ static void make_frontier(page *p) {
     gm_out_open(p->arena, in_dir(p, "frontier.tsv"), &out);
     gm_out_print(&out, "# format gamma-frontier 1\n# points %s\nfile_bytes\t"
                  "score\n", *f.why ? f.why : "all");
-    for (long i = 0; i < f.count; i++) {
-        gm_double_text(ldexp((double)f.point[i].score, -problem.shift), text);
-        gm_out_print(&out, "%ld\t%s\n", (long)(f.point[i].size +
-                                               p->scores.overhead), text);
-    }
+    for (long i = 0; i < f.count; i++)
+        gm_out_print(&out, "%ld\t%s\n",
+                     (long)(f.point[i].size + p->scores.overhead),
+                     gm_double_text(ldexp((double)f.point[i].score,
+                                          -problem.shift)).text);
     gm_out_commit(&out);
     read_one(p, "frontier.tsv", &p->frontier);
 }

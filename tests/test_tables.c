@@ -116,20 +116,16 @@ static void test_anchors(void) {
 
 /* Shortest text that reads back: 17 digits only where they are needed. */
 static void test_doubles(void) {
-    char text[32];
-    gm_double_text(0.1, text);
-    CHECK_TEXT(text, "0.1");
-    gm_double_text(100000, text);
-    CHECK_TEXT(text, "1e+05");
-    gm_double_text(1.0 / 3, text);
-    CHECK_TEXT(text, "0.3333333333333333");
+    CHECK_TEXT(gm_double_text(0.1).text, "0.1");
+    CHECK_TEXT(gm_double_text(100000).text, "1e+05");
+    CHECK_TEXT(gm_double_text(1.0 / 3).text, "0.3333333333333333");
     for (int i = 0; i < 20000; i++) {
         uint64_t word = gm_random(1, 2, (uint64_t)i);
         double x;
         memcpy(&x, &word, sizeof x);
         if (!isfinite(x)) continue;
-        gm_double_text(x, text);
-        CHECK(strtod(text, NULL) == x, "%.17g became %s", x, text);
+        const gm_shown text = gm_double_text(x);
+        CHECK(strtod(text.text, NULL) == x, "%.17g became %s", x, text.text);
     }
 }
 

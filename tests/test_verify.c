@@ -842,12 +842,11 @@ static void units_and_factors(void) {
         CHECK((v->status == GM_OK) == more, "%s", list);
         run_end(v);
     }
-    char text[96];
-    CHECK_TEXT(gm_index_text(&c.t[t], 100, text), "[2, 4]");
+    CHECK_TEXT(gm_index_text(&c.t[t], 100).text, "[2, 4]");
     gm_tensor cube = {.rank = 3, .shape = {2, 3, 4}};
-    CHECK_TEXT(gm_index_text(&cube, 23, text), "[1, 2, 3]");
-    CHECK_TEXT(gm_index_text(&cube, 13, text), "[1, 0, 1]");
-    CHECK_TEXT(gm_index_text(&(gm_tensor){.rank = 0}, 0, text), "[]");
+    CHECK_TEXT(gm_index_text(&cube, 23).text, "[1, 2, 3]");
+    CHECK_TEXT(gm_index_text(&cube, 13).text, "[1, 0, 1]");
+    CHECK_TEXT(gm_index_text(&(gm_tensor){.rank = 0}, 0).text, "[]");
     copy_close(&c);
 }
 

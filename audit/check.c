@@ -25,7 +25,6 @@
 #include "audit.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 struct checker {

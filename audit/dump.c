@@ -8,7 +8,6 @@
 #include "audit.h"
 
 #include <assert.h>
-#include <stdarg.h>
 #include <string.h>
 
 /* One tensor of the file; `at`: its first byte, after the header. */

@@ -366,12 +366,8 @@ static void read_autoround(reading *r, const gm_json *at) {
    A name that is none of the model's becomes a pattern in which a dot is one,
    but before *; the last that matches decides, also over whole names. */
 static const char *standard(const reading *r, const char *name) {
-    static const char *const special[] = {".*", "^", "$", "|", "(", ")", "[",
-                                          "]", "?", "+"};
-    bool regex = false;
+    const bool regex = strpbrk(name, "^$|()[]?+") || strstr(name, ".*");
     char *out = gm_alloc(r->arena, 2 * strlen(name) + 1, 1), *to = out;
-    for (size_t i = 0; i < sizeof special / sizeof *special; i++)
-        regex = regex || strstr(name, special[i]);
     for (const char *c = name; *c; c++) {
         if (regex ? *c == '.' && c[1] != '*' : ispunct((unsigned char)*c) &&
             *c != '_')
@@ -576,8 +572,7 @@ static gm_gets resolve(const reading *r, long m, const rule *by) {
     return gets;
 }
 
-/* Whether a rule matches module m; modules outside the blocks: only if it
-   matched none inside. */
+/* Whether a rule matches module m. */
 static bool matches(const reading *r, const rule *x, long m, long *steps) {
     const char *name = r->tensor ? r->tensor[m] : r->s->name[m];
     return x->how == EXACT ? x->module == m
@@ -585,6 +580,7 @@ static bool matches(const reading *r, const rule *x, long m, long *steps) {
                               steps);
 }
 
+/* Rules go to modules outside the blocks only if they matched none inside. */
 static void resolve_all(reading *r) {
     const long M = r->s->M;
     long steps = (1 << 19) + 1024 * M * (long)r->count;

@@ -7,6 +7,7 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "audit.h"
 
+#include <ctype.h>
 #include <string.h>
 
 enum { PLACES = 512, DEEPEST = 32 };
@@ -30,8 +31,7 @@ static bool any(const matching *m, const places *set) {
 }
 
 static bool is_word(unsigned char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
-           (c >= '0' && c <= '9');
+    return isalnum(c) || c == '_';      /* in the C locale: ASCII */
 }
 
 /* Adds what \d, \w, \s and their opposites stand for; false: c is none. */

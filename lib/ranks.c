@@ -21,7 +21,6 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static gm_transport job = {.size = 1};
 static gm_status failed;        /* agreed: no exchange follows */

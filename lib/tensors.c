@@ -16,7 +16,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* A name from a file, shortened so that what follows it in a message of 1024
    bytes is never cut off. */

@@ -17,7 +17,6 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "lib.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -590,12 +589,11 @@ static void load_normalizer(const struct load *l, const gm_json *n) {
 }
 
 static void load_behavior(const struct load *l, const gm_json *p) {
-    static const char *const names[] = {"Isolated", "Removed", "Contiguous",
-                                        "MergedWithPrevious", "MergedWithNext"};
     const gm_json *v = gm_json_get(p, "behavior");
-    int i = 0;
-    while (i < 5 && !gm_json_is(v, names[i])) i++;
-    if (i == 5)
+    const int i = is_plain(v) ? gm_name_which(
+        "Isolated,Removed,Contiguous,MergedWithPrevious,MergedWithNext",
+        v->string) : -1;
+    if (i < 0)
         refuse(l, "pre_tokenizer.behavior", v, "Isolated, Removed, Contiguous, "
                "MergedWithPrevious or MergedWithNext");
     l->t->step[l->t->steps - 1].behavior = (enum behavior)i;

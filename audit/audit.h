@@ -63,6 +63,7 @@ typedef struct {
 void gm_program_build(gm_arena *arena, const gm_mckp *p, gm_program *out);
 void gm_program_print(const gm_program *program, gm_out *out);  /* VER to CON */
 void gm_program_write_lp(const gm_program *program, const char *path);
+__int128 gm_gcd(__int128 a, __int128 b);    /* a, b >= 0 */
 
 enum { GM_PROOF_NODES = 1000 };
 /* What a file proves: lower <= optimum <= upper, or `none` is feasible. */

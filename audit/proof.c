@@ -239,9 +239,9 @@ static int64_t cost_of(const struct proof *d, int r, long i) {
     return r ? d->q->p->row[r - 1].cost[i] : d->q->p->size[i];
 }
 
-static int64_t gcd(int64_t a, int64_t b) {
+wide gm_gcd(wide a, wide b) {
     while (b) {
-        const int64_t rest = a % b;
+        const wide rest = a % b;
         a = b, b = rest;
     }
     return a;
@@ -289,7 +289,7 @@ static void reduce(struct proof *d, int r) {
             if (g->option[i].w[r] < g->least[r])
                 g->least[r] = g->option[i].w[r];
         for (int i = 0; i < g->options; i++)
-            unit = gcd(g->option[i].w[r] -= g->least[r], unit);
+            unit = (int64_t)gm_gcd(g->option[i].w[r] -= g->least[r], unit);
         side -= g->least[r];
     }
     if (unit == 0) unit = 1;
@@ -488,7 +488,7 @@ static void grow(struct proof *d) {
 /* ----------------------------------------------------------- the derivation */
 
 static void add_term(struct proof *d, long line, wide num, int64_t den) {
-    const int64_t rest = (int64_t)(num % den), g = gcd(den, llabs(rest));
+    const int64_t g = (int64_t)gm_gcd(num < 0 ? -num : num, den);
     if (num) d->term[d->terms++] = (struct term){line, num / g, den / g};
 }
 

@@ -218,14 +218,6 @@ static void inherit(struct checker *c, const struct fact *f, long without) {
     }
 }
 
-static wide gcd(wide a, wide b) {
-    while (b) {
-        const wide rest = a % b;
-        a = b, b = rest;
-    }
-    return a;
-}
-
 static bool is_zero(const struct checker *c) {
     long v = 0;
     while (v < c->q->variables && c->sum[v] == 0) v++;
@@ -271,7 +263,7 @@ static void combine(struct checker *c) {
             (bar && (!read_wide(bar + 1, end, &m[i].den) || m[i].den < 1)))
             wrong(c, "expected a multiplier such as -3 or 5/8, found \"%s\"",
                   text);
-        if (__builtin_mul_overflow(c->den / gcd(c->den, m[i].den), m[i].den,
+        if (__builtin_mul_overflow(c->den / gm_gcd(c->den, m[i].den), m[i].den,
                                    &c->den))
             wrong(c, "a common denominator is beyond 128 bits");
     }

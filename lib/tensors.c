@@ -1040,9 +1040,8 @@ static size_t npy_layout(const char *path, const uint8_t *file, size_t size,
                          size_t *data) {
     const bool npy = size >= 12 && memcmp(file, "\x93NUMPY", 6) == 0;
     const size_t start = npy && file[6] == 1 ? 10 : 12;
-    size_t length = npy ? (size_t)file[8] | (size_t)file[9] << 8 : 0;
-    if (start == 12 && npy)
-        length |= (size_t)file[10] << 16 | (size_t)file[11] << 24;
+    uint32_t length = 0;
+    if (npy) memcpy(&length, file + 8, start - 8);
     if (!npy || file[6] < 1 || file[6] > 3 || length > size - start)
         gm_bad(path, "expected an npy file of version 1.0, 2.0 or 3.0 with its "
                "header, found %zu bytes", size);

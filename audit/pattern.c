@@ -133,7 +133,7 @@ static void group(matching *m, places *x) {
 
 static void atom(matching *m, places *x) {
     bool set[256] = {false};
-    const char c = *m->at, next = c ? m->at[1] : 0;
+    const char c = *m->at;
     if (--*m->steps < 0) refuse(m, "too many steps");
     if (strchr("*+?{", c)) refuse(m, "nothing to repeat");
     if (c & 0x80) refuse(m, "a character beyond ASCII");
@@ -141,7 +141,7 @@ static void atom(matching *m, places *x) {
         group(m, x);
         return;
     }
-    if (c == '^' || c == '$' || (c == '\\' && (next | 32) == 'b')) {
+    if (c == '^' || c == '$' || (c == '\\' && (m->at[1] | 32) == 'b')) {
         m->at += c == '\\' ? 2 : 1;
         keep(m, m->at[-1], x);
         return;

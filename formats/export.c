@@ -12,9 +12,8 @@ static long *modules_of(gm_arena *arena, const gm_model *model) {
     const gm_tensors *all = &model->tensors;
     long *module = gm_alloc(arena, (size_t)all->count, sizeof *module);
     for (long i = 0; i < all->count; i++) module[i] = -1;
-    for (long m = 0; m < model->config.layers * GM_LINEARS; m++)
-        module[gm_linear_tensor(model, m / GM_LINEARS, (int)(m % GM_LINEARS)) -
-               all->tensor] = m;
+    for (long m = 0; m < gm_modules(model); m++)
+        module[gm_module_weight(model, m) - all->tensor] = m;
     return module;
 }
 
@@ -67,12 +66,13 @@ static void write_weight(gm_arena *arena, const gm_candidates *candidates,
     gm_arena_rewind(arena, mark);
 }
 
-/* One tensor of a file: as stored; the chosen weight of module m; or, part,
-   one tensor of what the layout makes of it. */
+/* One tensor of a file: as stored; the chosen weight of module m; or, from 1
+   on, part of what the layout or the packed file makes of it. */
 typedef struct {
     gm_tensor t;
     long m;                     /* -1: of no module */
-    bool used, part;
+    bool used;
+    int part;
 } piece;
 
 static int by_place(const void *a, const void *b) {
@@ -83,16 +83,16 @@ static int by_place(const void *a, const void *b) {
 
 /* t in the order of the file, as it has them: those that are rows of a joined
    one follow each other there.  How many there are. */
-static long join(const gm_tensor *t, long count, gm_tensor *out) {
+static long join(gm_tensor *t, long count) {
     long n = 0;
     for (long i = 0; i < count; i++) {
         const char *joined = t[i].joined;
-        if (joined && n && strcmp(out[n - 1].name, joined) == 0) {
-            out[n - 1].shape[0] += t[i].shape[0];
+        if (joined && n && strcmp(t[n - 1].name, joined) == 0) {
+            t[n - 1].shape[0] += t[i].shape[0];
             continue;
         }
-        out[n] = t[i];
-        if (joined) out[n].name = joined;
+        t[n] = t[i];
+        if (joined) t[n].name = joined;
         n++;
     }
     return n;
@@ -117,96 +117,151 @@ typedef struct {
     const gm_candidates *candidates;
     const int *choice;
     const long *module;
-    gm_layout *layout;
+    gm_layout *layout;          /* NULL, not packed: a Hugging Face directory */
+    bool packed;
     const char *dir;
     gm_out *index;              /* weight_map of a layout's shards, or NULL  */
     int64_t stored;             /* bytes of tensors                          */
 } writing;
 
-/* The tensors that lie in file `path`; in its order, so that each is as aligned
-   as it was there (torch refuses others).  How many. */
-static long shard_pieces(const writing *w, const char *path, piece **out) {
+/* What tensor t of module m becomes; 0: one tensor still. */
+static int parts_of(const writing *w, long m, const gm_tensor *t,
+                    gm_tensor part[GM_LAYOUT_PARTS]) {
+    const gm_recipe *r = &w->candidates->recipe;
+    if (m >= 0 && w->layout && w->layout->bits[m])
+        return gm_layout_parts(w->arena, w->layout, m, part);
+    if (m < 0 || !w->packed || r->bits[w->choice[m]] >= 16) return 0;
+    const gm_packed p = gm_packed_at(t->shape[0], t->shape[1],
+                                     r->bits[w->choice[m]], r->group, NULL);
+    const int stem = (int)strlen(t->name) - (int)strlen(".weight");
+    gm_packed_tensors(w->arena, gm_format(w->arena, "%.*s", stem, t->name), &p,
+                      part);
+    return 3;
+}
+
+/* The tensors of file `path` of the model (NULL: of all), as they will be: a
+   packed file's by name, a directory's in the order of the file, so that each
+   is as aligned as it was there (torch refuses others).  How many. */
+static long pieces_of(const writing *w, const char *path, piece **out,
+                      gm_tensor **tensors) {
     const gm_model *model = w->candidates->model;
     const gm_tensors *all = &model->tensors;
-    piece *p = gm_alloc(w->arena, (size_t)all->count * GM_LAYOUT_PARTS,
-                        sizeof *p);
+    const size_t most = (size_t)all->count * GM_LAYOUT_PARTS;
+    piece *p = gm_alloc(w->arena, most, sizeof *p);
+    gm_tensor *t = gm_alloc(w->arena, most, sizeof *t);
     long count = 0;
     for (long i = 0; i < all->count; i++) {
         gm_tensor part[GM_LAYOUT_PARTS] = {all->tensor[i]};
         const long m = w->module[i];
-        const bool split = m >= 0 && w->layout && w->layout->bits[m];
-        if (strcmp(part->path, path) != 0) continue;
-        const int n = split ? gm_layout_parts(w->arena, w->layout, m, part) : 1;
-        for (int j = 0; j < n; j++)
-            p[count++] = (piece){part[j], m, model->used[i], split};
+        if (path && strcmp(part->path, path) != 0) continue;
+        const int n = parts_of(w, m, all->tensor + i, part);
+        for (int j = 0; j == 0 || j < n; j++)
+            p[count++] = (piece){part[j], m, model->used[i], n ? j + 1 : 0};
     }
-    qsort(p, (size_t)count, sizeof *p, w->layout ? by_element : by_place);
+    if (!w->packed)
+        qsort(p, (size_t)count, sizeof *p, w->layout ? by_element : by_place);
+    for (long i = 0; i < count; i++) t[i] = p[i].t;
     *out = p;
+    *tensors = t;
     return count;
 }
 
-static bool has_stored(const gm_recipe *r) {
-    return r->bits[r->count - 1] >= 16;
+static const char *mode_of(const writing *w) {
+    return w->packed ? "gamma-packed 1"
+                     : w->layout ? gm_layout_mode(w->layout) : "pt";
 }
 
-static size_t stored_slack(const gm_model *model, bool any, long count);
+/* Choosing "as stored" replaces some of `count` entries by one but may lengthen
+   later offsets, by at most digits(largest file) - 1 digits in two numbers
+   each; so may another order of other tools' tensors. */
+static size_t slack(const writing *w, long count) {
+    const gm_recipe *r = &w->candidates->recipe;
+    const gm_tensors *t = &w->candidates->model->tensors;
+    const bool any = r->bits[r->count - 1] >= 16 || (w->layout && r->external);
+    size_t bytes = 0;
+    int64_t all = 0;
+    for (long i = 0; i < t->count; i++) all += (int64_t)t->tensor[i].bytes;
+    for (; any && all >= 10; all /= 10) bytes += 2 * (size_t)count;
+    return bytes;
+}
 
-/* A header of a layout's shard that is long enough for every assignment and
-   type of scales: that of the most bits, with scales of four bytes or of two,
-   which stand elsewhere, and the longest name of a type. */
-static size_t layout_header(gm_arena *arena, const gm_candidates *c, int row,
-                            const long *module, const char *path) {
+/* A header of file `path` that is long enough for every assignment and type of
+   scales: that of the most bits, whose shapes and offsets have the most digits,
+   with scales of four bytes or of two, which stand elsewhere, and the longest
+   name of a type. */
+static size_t longest_header(const writing *w, const char *path) {
     static const gm_dtype types[] = {GM_F32, GM_BF16};
+    const gm_recipe *r = &w->candidates->recipe;
+    const long M = gm_modules(w->candidates->model);
+    gm_mark mark = gm_arena_mark(w->arena);
+    int top = r->count - 1, *choice = gm_alloc(w->arena, (size_t)M,
+                                               sizeof *choice);
+    if (r->bits[top] >= 16 && top > 0) top--;
+    for (long m = 0; m < M; m++) choice[m] = top;
     size_t most = 0;
     for (int i = 0; i < 2; i++) {
-        gm_mark mark = gm_arena_mark(arena);
-        gm_layout widest;
+        gm_layout layout;
+        writing widest = *w;
         piece *p;
-        gm_layout_widest(arena, row, c, types[i], &widest);
-        const writing w = {.arena = arena, .candidates = c, .module = module,
-                           .layout = &widest};
-        const long count = shard_pieces(&w, path, &p);
-        gm_tensor *t = gm_alloc(arena, (size_t)count, sizeof *t);
-        for (long j = 0; j < count; j++) t[j] = p[j].t;
-        const char *metadata[] = {"format", gm_layout_mode(&widest), NULL};
+        gm_tensor *t;
+        widest.choice = choice;
+        if (w->layout)
+            gm_layout_widest(w->arena, gm_layout_which(w->layout),
+                             w->candidates, types[i], widest.layout = &layout);
+        const char *metadata[] = {"format", mode_of(w), NULL};
+        const long count = pieces_of(&widest, path, &p, &t);
         const size_t bytes = gm_safetensors_header(t, count, metadata) +
-                             stored_slack(c->model, c->recipe.external ||
-                                          has_stored(&c->recipe), count);
-        gm_arena_rewind(arena, mark);
+                             slack(w, count);
         if (bytes > most) most = bytes;
     }
+    gm_arena_rewind(w->arena, mark);
     return (most + 7) / 8 * 8;
 }
 
-/* One shard, to `to`.  Its bytes. */
-static int64_t write_shard(writing *w, const char *path, const char *to) {
+/* Parts of the packed file lie in it as they do in memory. */
+static void write_packed(gm_arena *arena, const gm_candidates *c, long m, int k,
+                         gm_out *out) {
+    gm_mark mark = gm_arena_mark(arena);
+    const gm_packed p = gm_candidate(arena, c, m / GM_LINEARS,
+                                     (int)(m % GM_LINEARS), k);
+    gm_out_write(out, p.codes, (size_t)gm_packed_bytes(p.out, p.in, p.bits,
+                                                       p.group));
+    gm_arena_rewind(arena, mark);
+}
+
+static void write_piece(const writing *w, const piece *p, gm_out *out) {
+    if (p->part && w->layout)
+        gm_layout_write(w->arena, w->layout, p->m, &p->t, out);
+    else if (p->part == 1)
+        write_packed(w->arena, w->candidates, p->m, w->choice[p->m], out);
+    else if (p->m < 0 || w->layout) write_stored(out, &p->t, p->used);
+    else if (!p->part)
+        write_weight(w->arena, w->candidates, &p->t, p->m, w->choice[p->m],
+                     out);
+}
+
+/* One file, of the model's file `path` or of all, to `to`.  Its bytes. */
+static int64_t write_file(writing *w, const char *path, const char *to,
+                          const gm_report *report) {
     gm_arena *arena = w->arena;
-    const char *metadata[] = {"format", w->layout ? gm_layout_mode(w->layout)
-                                                  : "pt", NULL};
+    const char *metadata[] = {"format", mode_of(w), NULL};
+    const bool own = w->layout || w->packed;
     piece *p;
-    const long count = shard_pieces(w, path, &p);
-    gm_tensor *t = gm_alloc(arena, (size_t)count, sizeof *t);
-    const size_t header = !w->layout ? 0
-        : layout_header(arena, w->candidates, gm_layout_which(w->layout),
-                        w->module, path);
+    gm_tensor *t;
+    gm_out out = {0};
+    const long count = pieces_of(w, path, &p, &t);
     for (long i = 0; i < count; i++) {
-        t[i] = p[i].t;
         w->stored += (int64_t)t[i].bytes;
         if (w->index)
             gm_out_print(w->index, "%s\n    %s: \"%s\"",
                          w->stored > (int64_t)t[i].bytes ? "," : "",
                          gm_json_quote(arena, t[i].name), gm_base_name(to));
     }
-    gm_out out = {0};
-    gm_tensor *stored = gm_alloc(arena, (size_t)count, sizeof *stored);
-    gm_safetensors_begin(arena, to, stored, join(t, count, stored), metadata,
-                         header, &out);
+    gm_safetensors_begin(arena, to, t, own ? count : join(t, count), metadata,
+                         own ? longest_header(w, path) : 0, &out);
     for (long i = 0; i < count; i++) {
-        const long m = p[i].m;
-        if (p[i].part)
-            gm_layout_write(arena, w->layout, m, t + i, &out);
-        else if (m < 0 || w->layout) write_stored(&out, t + i, p[i].used);
-        else write_weight(arena, w->candidates, t + i, m, w->choice[m], &out);
+        write_piece(w, p + i, &out);
+        if (w->packed) gm_say(report, "writing packed", i + 1, count);
     }
     const int64_t bytes = out.bytes;
     gm_out_commit(&out);
@@ -357,8 +412,9 @@ int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
     gm_make_dir(dir);
     gm_lock *lock = gm_dir_lock(arena, dir);
     gm_out map, config;
-    writing w = {arena, candidates, choice, modules_of(arena, model), layout,
-                 dir, index ? &map : NULL, 0};
+    writing w = {.arena = arena, .candidates = candidates, .choice = choice,
+                 .module = modules_of(arena, model), .layout = layout,
+                 .dir = dir, .index = index ? &map : NULL};
     const char *names = new_names(&w);
     remove_older(&w, names);
     write_list(&w, names, NULL);
@@ -369,8 +425,8 @@ int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
     }
     for (long i = 0; i < files; i++) {
         const char *path = model->tensors.file[i]->path;
-        bytes += write_shard(&w, path, gm_format(arena, "%s/%s", dir,
-                                                 shard_name(&w, i)));
+        bytes += write_file(&w, path, gm_format(arena, "%s/%s", dir,
+                                                shard_name(&w, i)), report);
         gm_say(report, "writing shards", i + 1, files);
     }
     if (index) {
@@ -397,145 +453,58 @@ int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
 
 /* ------------------------------------------------------------- packed file */
 
-static const char *const packed_metadata[] = {"format", "gamma-packed 1", NULL};
-
-/* The file's tensors, in its order: those of the model, but three parts for the
-   weight of a module m that gets bits[m] < 16. */
-static gm_tensor *layout(gm_arena *arena, const gm_model *model,
-                         const long *module, const int *bits, long group,
-                         long *count) {
-    const gm_tensors *all = &model->tensors;
-    gm_tensor *out = gm_alloc(arena, 3 * (size_t)all->count, sizeof *out);
-    *count = 0;
-    for (long i = 0; i < all->count; i++) {
-        const gm_tensor *t = all->tensor + i;
-        const int b = module[i] < 0 ? 16 : bits[module[i]];
-        if (b >= 16) {
-            out[(*count)++] = *t;
-            continue;
-        }
-        const int stem = (int)strlen(t->name) - (int)strlen(".weight");
-        const gm_packed p = gm_packed_at(t->shape[0], t->shape[1], b, group,
-                                         NULL);
-        gm_packed_tensors(arena, gm_format(arena, "%.*s", stem, t->name), &p,
-                          out + *count);
-        *count += 3;
-    }
-    return out;
-}
-
-/* Choosing "as stored" replaces some of `count` entries by one but may lengthen
-   later offsets, by at most digits(largest file) - 1 digits in two numbers
-   each; so may another order of other tools' tensors. */
-static size_t stored_slack(const gm_model *model, bool any, long count) {
-    size_t bytes = 0;
-    int64_t all = 0;
-    for (long i = 0; i < model->tensors.count; i++)
-        all += (int64_t)model->tensors.tensor[i].bytes;
-    for (; any && all >= 10; all /= 10)
-        bytes += 2 * (size_t)count;
-    return bytes;
-}
-
-/* A header long enough for every assignment: that of the largest candidate
-   below 16 bits everywhere, whose shapes and offsets have the most digits. */
-static size_t header_bytes(gm_arena *arena, const gm_model *model,
-                           const gm_recipe *recipe, const long *module) {
-    const long M = model->config.layers * GM_LINEARS;
-    const int last = recipe->bits[recipe->count - 1];
-    const int top = last >= 16 && recipe->count > 1
-                  ? recipe->bits[recipe->count - 2] : last;
-    int *bits = gm_alloc(arena, (size_t)M, sizeof *bits);
-    long count;
-    for (long m = 0; m < M; m++) bits[m] = top;
-    const gm_tensor *t = layout(arena, model, module, bits, recipe->group,
-                                &count);
-    return (gm_safetensors_header(t, count, packed_metadata) +
-            stored_slack(model, has_stored(recipe), count) + 7) / 8 * 8;
-}
-
-int64_t gm_packed_overhead(gm_arena *arena, const gm_model *model,
-                           const gm_recipe *recipe) {
-    gm_mark mark = gm_arena_mark(arena);
-    const long *module = modules_of(arena, model);
-    int64_t bytes = (int64_t)header_bytes(arena, model, recipe, module);
-    for (long i = 0; i < model->tensors.count; i++)
-        if (module[i] < 0) bytes += (int64_t)model->tensors.tensor[i].bytes;
-    gm_arena_rewind(arena, mark);
-    return bytes;
-}
-
-int64_t gm_layout_overhead(gm_arena *arena, const gm_candidates *c, int i) {
-    const gm_tensors *all = &c->model->tensors;
-    gm_mark mark = gm_arena_mark(arena);
-    const long *module = modules_of(arena, c->model);
-    int64_t bytes = 0;
-    for (long f = 0; f < all->files; f++)
-        bytes += (int64_t)layout_header(arena, c, i, module,
-                                        all->file[f]->path);
-    for (long j = 0; j < all->count; j++)
-        if (module[j] < 0) bytes += (int64_t)all->tensor[j].bytes;
-    gm_arena_rewind(arena, mark);
-    return bytes;
-}
-
-void gm_layout_overheads(gm_arena *arena, const gm_candidates *c,
-                         gm_keys *keys) {
-    const gm_tensor *first = gm_linear_tensor(c->model, 0, 0);
-    if (c->recipe.external || first->joined) return;
-    for (int i = 0; gm_layout_name(i); i++)
-        gm_keys_set(arena, keys, gm_format(arena, "overhead.%s",
-                                           gm_layout_name(i)), "%lld %s",
-                    (long long)gm_layout_overhead(arena, c, i),
-                    gm_dtype_name(gm_layout_own(i, first->dtype)));
-}
-
-/* The parts of one module follow each other as `layout` has them. */
-static void write_packed(gm_arena *arena, const gm_candidates *candidates,
-                         long m, int k, gm_out *out) {
-    const long l = m / GM_LINEARS;
-    const int j = (int)(m % GM_LINEARS);
-    const gm_tensor *whole = gm_candidate_tensor(candidates, l, j, k);
-    if (whole) {
-        write_stored(out, whole, true);
-        return;
-    }
-    gm_mark mark = gm_arena_mark(arena);
-    const gm_packed p = gm_candidate(arena, candidates, l, j, k);
-    gm_out_write(out, p.codes, (size_t)gm_packed_bytes(p.out, p.in, p.bits,
-                                                       p.group));
-    gm_arena_rewind(arena, mark);
-}
-
 int64_t gm_export_packed(gm_arena *arena, const gm_candidates *candidates,
                          const int *choice, const char *path,
                          const gm_report *report) {
-    const gm_model *model = candidates->model;
     const gm_recipe *recipe = &candidates->recipe;
-    const long M = model->config.layers * GM_LINEARS, n = model->tensors.count;
-    long count;
-    gm_out out = {0};
-    int *bits = gm_alloc(arena, (size_t)M, sizeof *bits);
     if (recipe->quantizer == GM_EXTERNAL)
         gm_fail(GM_EUSAGE, "%s: external candidates have no codes to pack: "
                 "expected --format hf, found packed", path);
     if (recipe->scales & GM_BIAS)
         gm_fail(GM_EUSAGE, "%s: these candidates were made for mlx, with its "
                 "biases: expected --format mlx or hf, found packed", path);
-    for (long m = 0; m < M; m++) bits[m] = recipe->bits[choice[m]];
-    const long *module = modules_of(arena, model);
-    const gm_tensor *t = layout(arena, model, module, bits, recipe->group,
-                                &count);
-    gm_safetensors_begin(arena, path, t, count, packed_metadata,
-                         header_bytes(arena, model, recipe, module), &out);
-    for (long i = 0; i < n; i++) {
-        const long m = module[i];
-        if (m < 0)
-            write_stored(&out, model->tensors.tensor + i, model->used[i]);
-        else write_packed(arena, candidates, m, choice[m], &out);
-        gm_say(report, "writing packed", i + 1, n);
-    }
-    const int64_t bytes = out.bytes;
-    gm_out_commit(&out);
+    writing w = {.arena = arena, .candidates = candidates, .choice = choice,
+                 .module = modules_of(arena, candidates->model),
+                 .packed = true};
+    return write_file(&w, NULL, path, report);
+}
+
+/* --------------------------------------------------- bytes beside the modules */
+
+static int64_t overhead(gm_arena *arena, const gm_candidates *c,
+                        gm_layout *layout) {
+    const gm_tensors *all = &c->model->tensors;
+    gm_mark mark = gm_arena_mark(arena);
+    const writing w = {.arena = arena, .candidates = c, .layout = layout,
+                       .module = modules_of(arena, c->model),
+                       .packed = !layout};
+    int64_t bytes = layout ? 0 : (int64_t)longest_header(&w, NULL);
+    for (long f = 0; layout && f < all->files; f++)
+        bytes += (int64_t)longest_header(&w, all->file[f]->path);
+    for (long i = 0; i < all->count; i++)
+        if (w.module[i] < 0) bytes += (int64_t)all->tensor[i].bytes;
+    gm_arena_rewind(arena, mark);
     return bytes;
+}
+
+int64_t gm_packed_overhead(gm_arena *arena, const gm_model *model,
+                           const gm_recipe *recipe) {
+    return overhead(arena, &(gm_candidates){.recipe = *recipe, .model = model},
+                    NULL);
+}
+
+int64_t gm_layout_overhead(gm_arena *arena, const gm_candidates *c, int i) {
+    return overhead(arena, c, &(gm_layout){
+        .row = gm_layout_row(gm_layout_name(i))});
+}
+
+void gm_layout_overheads(gm_arena *arena, const gm_candidates *c,
+                         gm_keys *keys) {
+    const gm_tensor *first = gm_module_weight(c->model, 0);
+    if (c->recipe.external || first->joined) return;
+    for (int i = 0; gm_layout_name(i); i++)
+        gm_keys_set(arena, keys, gm_format(arena, "overhead.%s",
+                                           gm_layout_name(i)), "%lld %s",
+                    (long long)gm_layout_overhead(arena, c, i),
+                    gm_dtype_name(gm_layout_own(i, first->dtype)));
 }

@@ -6,6 +6,14 @@
 
 #include "../gamma.h"
 
+/* Module m: 7 block + linear. */
+static inline long gm_modules(const gm_model *model) {
+    return model->config.layers * GM_LINEARS;
+}
+static inline const gm_tensor *gm_module_weight(const gm_model *model, long m) {
+    return gm_linear_tensor(model, m / GM_LINEARS, (int)(m % GM_LINEARS));
+}
+
 /* ------------------------------------------------------------ candidates.c */
 
 static inline bool gm_is_bits(long b) {

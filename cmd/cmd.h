@@ -196,8 +196,8 @@ void gm_call_chosen(gm_call *call);
 const char *gm_call_way(gm_call *call, int count);
 /* The options of a recipe over call->recipe. */
 void gm_call_recipe(gm_call *call);
-/* "mlx F16": of --for and --scale-type, or `own`; NULL: --for is not given. */
-const char *gm_call_for(gm_call *call, const char *own);
+/* "mlx F16", or "mlx": of --for and --scale-type; NULL: --for is not given. */
+const char *gm_call_for(gm_call *call);
 int64_t gm_size_in(const gm_sizes *sizes, gm_convention in);
 /* Of what call->in says; one above the largest assignment is said to be. */
 gm_budget gm_call_budget(gm_call *call, const gm_scores *scores,

@@ -222,16 +222,13 @@ static void solve_frontier(solving *s) {
 /* The scores' sizes become those of --for, or are a layout's already; what vLLM
    joins shares its bits. */
 static void size_for(gm_call *call, gm_scores *scores) {
-    gm_arena *a = &call->arena;
-    const bool asked = gm_given("--for");
+    const char *asked = gm_call_for(call);
     const char *text = gm_keys_get(&scores->keys, "sizes");
     if (call->overhead && (asked || gm_layout_sized(text)))
         gm_fail(GM_EUSAGE, "expected either --for, whose files' overhead is "
                 "known, or --overhead, found both");
-    const char *own = asked ? gm_layout_type(
-                          a, scores, gm_layout_name(call->layout)) : NULL;
-    const char *other = gm_call_for(call, own);
-    if (other) gm_layout_sizes(a, text = other, scores);
+    if (asked) gm_layout_sizes(&call->arena, asked, scores);
+    text = gm_keys_get(&scores->keys, "sizes");
     if (!gm_layout_sized(text)) return;
     if (gm_layout_scale(text, "mlx") == GM_OTHER && !call->no_fuse &&
         !call->constraints.fuse)

@@ -425,17 +425,13 @@ static void fit_options(gm_call *call) {
                                     most);
 }
 
-const char *gm_call_for(gm_call *call, const char *own) {
-    const char *name = gm_layout_name(call->layout);
-    const bool typed = gm_given("--scale-type");
-    if (!gm_given("--for") && typed)
+const char *gm_call_for(gm_call *call) {
+    const char *name = gm_given("--for");
+    if (!gm_given("--scale-type")) return name;
+    if (!name)
         gm_fail(GM_EUSAGE, "--scale-type goes with --for, found none");
-    if (!gm_given("--for")) return NULL;
-    const char *text = gm_format(&call->arena, "%s %s", name, typed
-                                 ? gm_dtype_name((gm_dtype)call->scale_type)
-                                 : own);
-    gm_layout_check_scale(call->layout, gm_layout_scale(text, name));
-    return text;
+    return gm_format(&call->arena, "%s %s", name,
+                     gm_dtype_name((gm_dtype)call->scale_type));
 }
 
 /* Candidates with the values that the layout of --for gives them.  It must hold
@@ -444,21 +440,19 @@ static void ask_layout(gm_call *call) {
     gm_arena *a = &call->arena;
     gm_recipe *r = &call->recipe;
     const gm_candidates all = {.recipe = *r, .model = &call->model};
-    const long M = call->model.config.layers * GM_LINEARS;
-    const char *name = gm_layout_name(call->layout);
-    const gm_dtype own = gm_layout_own(
-        call->layout, gm_linear_tensor(&call->model, 0, 0)->dtype);
+    const long M = gm_modules(&call->model);
+    const char *asked = gm_call_for(call), *name = gm_given("--for");
     gm_layout layout;
-    call->sizes = gm_call_for(call, gm_dtype_name(own));
-    if (!call->sizes) return;
+    if (!asked) return;
     int *choice = gm_alloc(a, (size_t)M, sizeof *choice);
-    const gm_dtype scale = gm_layout_scale(call->sizes, name);
     for (int k = 0; k < r->count; k++) {
         for (long m = 0; m < M; m++) choice[m] = k;
-        gm_layout_plan(a, "--for", name, &all, choice, scale,
+        gm_layout_plan(a, "--for", name, &all, choice,
+                       gm_layout_scale(asked, name),
                        r->bits[r->count - 1] >= 16, &layout);
     }
-    r->scales |= gm_layout_rounding(call->layout, scale);
+    r->scales |= gm_layout_rounding(&layout);
+    call->sizes = gm_format(a, "%s %s", name, gm_dtype_name(layout.scale));
 }
 
 void gm_call_prepare(gm_call *call) {

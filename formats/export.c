@@ -206,8 +206,8 @@ static size_t longest_header(const writing *w, const char *path) {
         gm_tensor *t;
         widest.choice = choice;
         if (w->layout)
-            gm_layout_widest(w->arena, gm_layout_which(w->layout),
-                             w->candidates, types[i], widest.layout = &layout);
+            gm_layout_widest(w->arena, w->layout->row, w->candidates, types[i],
+                             widest.layout = &layout);
         const char *metadata[] = {"format", mode_of(w), NULL};
         const long count = pieces_of(&widest, path, &p, &t);
         const size_t bytes = gm_safetensors_header(t, count, metadata) +
@@ -493,18 +493,19 @@ int64_t gm_packed_overhead(gm_arena *arena, const gm_model *model,
                     NULL);
 }
 
-int64_t gm_layout_overhead(gm_arena *arena, const gm_candidates *c, int i) {
-    return overhead(arena, c, &(gm_layout){
-        .row = gm_layout_row(gm_layout_name(i))});
+int64_t gm_layout_overhead(gm_arena *arena, const gm_candidates *c,
+                           const struct row *row) {
+    return overhead(arena, c, &(gm_layout){.row = row});
 }
 
 void gm_layout_overheads(gm_arena *arena, const gm_candidates *c,
                          gm_keys *keys) {
-    const gm_tensor *first = gm_module_weight(c->model, 0);
-    if (c->recipe.external || first->joined) return;
-    for (int i = 0; gm_layout_name(i); i++)
+    if (c->recipe.external || gm_module_weight(c->model, 0)->joined) return;
+    for (int i = 0; gm_layout_name(i); i++) {
+        const struct row *row = gm_layout_row(gm_layout_name(i));
         gm_keys_set(arena, keys, gm_format(arena, "overhead.%s",
                                            gm_layout_name(i)), "%lld %s",
-                    (long long)gm_layout_overhead(arena, c, i),
-                    gm_dtype_name(gm_layout_own(i, first->dtype)));
+                    (long long)gm_layout_overhead(arena, c, row),
+                    gm_dtype_name(gm_layout_own(row, c->model)));
+    }
 }

@@ -284,9 +284,7 @@ static void read_overhead(const reading *r, const char *layout,
     e->overhead = value;
     const gm_candidates c = {.recipe = *recipe, .model = (gm_model *)r->model};
     if (!layout || weight_of(r->model, 0)->joined) return;
-    for (int i = 0; gm_layout_name(i); i++)
-        if (strcmp(gm_layout_name(i), layout) == 0)
-            e->overhead = gm_layout_overhead(r->arena, &c, i);
+    e->overhead = gm_layout_overhead(r->arena, &c, gm_layout_row(layout));
 }
 
 /* Of the tensors and of what each candidate is taken to weigh. */

@@ -98,33 +98,30 @@ void gm_layout_write(gm_arena *arena, gm_layout *layout, long m,
 /* The bytes of the tensor STEM.name of a weight q. */
 void gm_layout_fill(gm_arena *arena, gm_layout *layout, const char *name,
                     const gm_packed *q, uint8_t *data);
-const struct row *gm_layout_row(const char *name);      /* "mlx" ... */
+const struct row *gm_layout_row(const char *name);      /* NULL: none */
 const char *gm_layout_mode(const gm_layout *layout);    /* metadata "format" */
 /* text: of the model's config.json. */
 void gm_layout_config(gm_arena *arena, const gm_layout *layout,
                       const char *text, gm_out *out);
 
-/* The names in order, NULL behind the last; which of them it is; a layout with
-   the most bits of the candidates everywhere. */
+/* The names in order, NULL behind the last; a layout with the most bits of the
+   candidates everywhere. */
 const char *gm_layout_name(int i);
-int gm_layout_which(const gm_layout *layout);
-void gm_layout_widest(gm_arena *arena, int i, const gm_candidates *candidates,
-                      gm_dtype scale, gm_layout *out);
-/* Scores' sizes become a layout's: text "mlx F16", the type of its scales, also
-   their key `sizes`; candidates that it cannot hold are none any more.  Whether
-   a key says so; the type unless told, by the scores' key overhead.NAME. */
+void gm_layout_widest(gm_arena *arena, const struct row *row,
+                      const gm_candidates *candidates, gm_dtype scale,
+                      gm_layout *out);
+/* Scores' sizes become a layout's: text "mlx F16", or "mlx" with the type of
+   scales that their key overhead.mlx says; that becomes their key `sizes`.
+   Candidates that it cannot hold are none any more.  Whether a key says so. */
 void gm_layout_sizes(gm_arena *arena, const char *text, gm_scores *scores);
 bool gm_layout_sized(const char *text);
-const char *gm_layout_type(gm_arena *arena, const gm_scores *scores,
-                           const char *name);
 /* The type in such a text, if it is of the layout NAME, else GM_OTHER; and what
-   a layout has unless told, where weights are of type `stored`. */
+   a layout has unless told. */
 gm_dtype gm_layout_scale(const char *text, const char *name);
-gm_dtype gm_layout_own(int i, gm_dtype stored);
-void gm_layout_check_scale(int i, gm_dtype scale);  /* it can have that type */
-/* What a layout does to scales and biases of this type: for a gm_recipe, whose
-   candidates then have the values that the layout gives them. */
-gm_scales gm_layout_rounding(int i, gm_dtype scale);
+gm_dtype gm_layout_own(const struct row *row, const gm_model *model);
+/* What a layout does to scales and biases: for a gm_recipe, whose candidates
+   then have the values that the layout gives them. */
+gm_scales gm_layout_rounding(const gm_layout *layout);
 
 /* A model as it is, or in one of these layouts: its weights are made of their
    codes when they are read.  Other quantized ones are refused. */
@@ -162,9 +159,9 @@ int64_t gm_export_packed(gm_arena *arena, const gm_candidates *candidates,
    assignment needs, and all other tensors. */
 int64_t gm_packed_overhead(gm_arena *arena, const gm_model *model,
                            const gm_recipe *recipe);
-/* The same of the weight files of layout i, whatever is chosen. */
+/* The same of a layout's weight files, whatever is chosen. */
 int64_t gm_layout_overhead(gm_arena *arena, const gm_candidates *candidates,
-                           int i);
+                           const struct row *row);
 /* And of each layout, as keys "overhead.mlx", "BYTES
    TYPE" with the type of its scales; none where no layout can hold them. */
 void gm_layout_overheads(gm_arena *arena, const gm_candidates *candidates,

@@ -23,6 +23,7 @@ typedef struct {
     const char *name;
     content what;
     bool down;                  /* lines are columns */
+    bool may;                   /* a directory may lack it */
 } part;
 
 struct row {
@@ -31,37 +32,50 @@ struct row {
     unsigned widths;            /* bit b: has b bits  */
     int least, most;            /* group: powers of two; most 0: any */
     bool whole;                 /* groups of one length: group divides in */
-    part part[GM_LAYOUT_PARTS];
+    part part[GM_LAYOUT_PARTS + 1];     /* CODES first; the last has no name */
 };
 
 enum { MLX, COMPRESSED, GPTQ };
 static const struct row rows[] = {
     [MLX] = {"mlx", "U32", "mlx", "32, 64 or 128", 0x17E, 32, 128, true,
-             {{"weight", CODES, false}, {"scales", SCALES, false},
-              {"biases", BIASES, false}}},
+             {{"weight", CODES, 0, 0}, {"scales", SCALES, 0, 0},
+              {"biases", BIASES, 0, 0}}},
     [COMPRESSED] = {"compressed-tensors", "I32", "pt", "any", 0x1FE, 0, 0, true,
-                    {{"weight_packed", CODES, false},
-                     {"weight_scale", SCALES, false},
-                     {"weight_shape", SHAPE, false},
-                     {"weight_zero_point", ZEROS, true}}},
+                    {{"weight_packed", CODES, 0, 0},
+                     {"weight_scale", SCALES, 0, 0},
+                     {"weight_shape", SHAPE, 0, true},
+                     {"weight_zero_point", ZEROS, true, true}}},
     [GPTQ] = {"gptq", "I32", "pt", "a power of two from 16 on", 0x1FC, 16, 1024,
               false,
-              {{"qweight", CODES, true}, {"qzeros", ZEROS, false},
-               {"scales", SCALES, true}, {"g_idx", INDEX, false}}},
+              {{"qweight", CODES, true, 0}, {"qzeros", ZEROS, 0, 0},
+               {"scales", SCALES, true, 0}, {"g_idx", INDEX, 0, true}}},
 };
 
+const char *gm_layout_name(int i) { return i <= GPTQ ? rows[i].name : NULL; }
+const char *gm_layout_mode(const gm_layout *t) { return t->row->mode; }
+
 const struct row *gm_layout_row(const char *name) {
-    const struct row *r = rows;
-    while (strcmp(r->name, name) != 0) r++;
-    return r;
+    for (const struct row *r = rows; r <= rows + GPTQ; r++)
+        if (strcmp(r->name, name) == 0) return r;
+    return NULL;
 }
 
-/* A weight [out, in] that a directory holds in one of these layouts. */
+/* A weight [out, in] in a layout: all that the shapes of its parts follow from.
+   zeros: it has them, where the layout may lack them. */
+typedef struct {
+    const struct row *row;
+    int64_t out, in, group, groups;
+    int bits;
+    bool planar, zeros;
+    gm_dtype scale;
+} shape;
+
+/* One that a directory holds. */
 typedef struct {
     gm_made made;
+    shape is;
     const gm_tensor *part[GM_LAYOUT_PARTS];     /* NULL: it has none of it */
     struct reading *r;
-    int64_t out, in, groups;
 } weight;
 
 typedef struct reading {
@@ -74,20 +88,49 @@ typedef struct reading {
     float *values;
 } reading;
 
-/* Lines of w's codes or zeros, and how many are in one. */
-static int64_t lines_of(const weight *w, const part *p) {
-    return p->what == ZEROS ? w->groups : w->out;
+static bool has_codes(const part *p) {
+    return p->what == CODES || p->what == ZEROS;
 }
 
-static int64_t line_of(const weight *w, const part *p) {
-    return p->what == ZEROS ? w->out : w->in;
+static int64_t words(int64_t n, int bits) { return (n * bits + 31) / 32; }
+
+/* Lines of a part with codes, and how many are in one; where code i of line l
+   is in [out, in] or [out, groups]. */
+static int64_t lines_of(const shape *s, const part *p) {
+    return p->what == ZEROS ? s->groups : s->out;
 }
 
-/* Which of its parts are zeros; -1: it has none. */
-static int zeros_of(const weight *w) {
-    int i = GM_LAYOUT_PARTS - 1;
-    while (i >= 0 && (!w->part[i] || w->r->row->part[i].what != ZEROS)) i--;
-    return i;
+static int64_t line_of(const shape *s, const part *p) {
+    return p->what == ZEROS ? s->out : s->in;
+}
+
+static int64_t code_at(const shape *s, const part *p, int64_t l, int64_t i) {
+    return p->what == ZEROS ? i * s->groups + l : l * s->in + i;
+}
+
+/* Where number i of [out, groups] is in a part. */
+static int64_t number_at(const shape *s, const part *p, int64_t i) {
+    return p->down ? i % s->groups * s->out + i / s->groups : i;
+}
+
+static gm_tensor tensor_of(const shape *s, const part *p) {
+    gm_tensor t = {.name = p->name, .dtype = s->scale, .rank = 2};
+    size_t each = gm_dtype_bytes(s->scale);
+    t.shape[p->down] = lines_of(s, p);
+    t.shape[!p->down] = s->groups;
+    if (has_codes(p)) {
+        t.dtype = GM_OTHER, t.type = s->row->word, each = 4;
+        t.shape[!p->down] = words(line_of(s, p), s->bits);
+    }
+    if (p->what == INDEX || p->what == SHAPE) {
+        t.dtype = p->what == SHAPE ? GM_I64 : GM_I32;
+        each = gm_dtype_bytes(t.dtype);
+        t.rank = 1;
+        t.shape[0] = p->what == SHAPE ? 2 : s->in;
+        t.shape[1] = 1;
+    }
+    t.bytes = (size_t)(t.shape[0] * t.shape[1]) * each;
+    return t;
 }
 
 /* ---------------------------------------------------------------- words (1) */
@@ -102,51 +145,28 @@ static int plane(int left, bool planar) {
     return width;
 }
 
-/* line [4 words + 1], zeroed: gets code i. */
-static void put(uint8_t *line, int bits, bool planar, int64_t i,
-                unsigned code) {
-    for (int from = 0, w; from < bits; from += w) {
-        w = plane(bits - from, planar);
-        const int64_t at = place(bits, from, w, i);
-        const unsigned v = (code >> from & ((1u << w) - 1)) << at % 8;
-        line[at / 8] |= (uint8_t)v;
-        line[at / 8 + 1] |= (uint8_t)(v >> 8);
-    }
-}
-
-static int64_t words(int64_t n, int bits) { return (n * bits + 31) / 32; }
-
-/* Code i of line l of `lines` lines of n. */
-static unsigned get(const uint8_t *data, bool down, int64_t lines, int64_t n,
-                    int bits, bool planar, int64_t l, int64_t i) {
-    const int64_t W = words(n, bits);
+/* Code i of line l of a part, in two words where it goes beyond one; as it is
+   there or, 0 being there, as it is put there. */
+static unsigned code_in(uint8_t *data, const shape *s, const part *p, int64_t l,
+                        int64_t i, const unsigned *put) {
+    const int64_t lines = lines_of(s, p), W = words(line_of(s, p), s->bits);
     unsigned code = 0;
-    for (int from = 0, w; from < bits; from += w) {
-        w = plane(bits - from, planar);
-        const int64_t at = place(bits, from, w, i);
-        uint32_t word[2] = {0};
-        for (int64_t k = 0, j = at / 32; k < 2 && j < W; k++, j++)
-            memcpy(word + k, data + 4 * (down ? j * lines + l : l * W + j), 4);
-        const uint64_t two = word[0] | (uint64_t)word[1] << 32;
-        code |= (unsigned)(two >> at % 32 & ((1u << w) - 1)) << from;
+    for (int from = 0, w; from < s->bits; from += w) {
+        w = plane(s->bits - from, s->planar);
+        const unsigned mask = (1u << w) - 1;
+        const int64_t at = place(s->bits, from, w, i);
+        uint64_t two = put ? (uint64_t)(*put >> from & mask) << at % 32 : 0;
+        for (int64_t k = 0, j = at / 32; 32 * k < at % 32 + w; k++, j++) {
+            uint8_t *to = data + 4 * (p->down ? j * lines + l : l * W + j);
+            uint32_t word;
+            memcpy(&word, to, 4);
+            two |= (uint64_t)word << 32 * k;
+            word = (uint32_t)(two >> 32 * k);
+            if (put) memcpy(to, &word, 4);
+        }
+        code |= (unsigned)(two >> at % 32 & mask) << from;
     }
     return code;
-}
-
-/* `lines` lines of n codes: i of line l is code[l line + i step]. */
-static void pack(gm_arena *arena, const gm_layout *t, const part *p, int bits,
-                 const uint8_t *code, int64_t lines, int64_t n, int64_t line,
-                 int64_t step, uint8_t *out) {
-    const int64_t W = words(n, bits);
-    uint8_t *stream = gm_alloc(arena, (size_t)W * 4 + 1, 1);
-    for (int64_t l = 0; l < lines; l++) {
-        memset(stream, 0, (size_t)W * 4 + 1);
-        for (int64_t i = 0; i < n; i++)
-            put(stream, bits, t->planar, i, code[l * line + i * step]);
-        for (int64_t w = 0; w < W; w++)
-            memcpy(out + 4 * (p->down ? w * lines + l : l * W + w),
-                   stream + 4 * w, 4);
-    }
 }
 
 /* ---------------------------------------------------------- what fits where */
@@ -155,29 +175,33 @@ static const char *module_name(gm_arena *arena, long m) {
     return gm_linear_name(arena, m / GM_LINEARS, (int)(m % GM_LINEARS));
 }
 
-/* Why a weight [out, in] cannot have b bits in this layout, or NULL. */
-static const char *unfit(gm_arena *arena, const struct row *r, bool planar,
-                         long group, int64_t high, int64_t wide, int b) {
-    const long out = (long)high, in = (long)wide;
-    if (!(r->widths >> b & 1)) {
+/* Why a layout cannot hold this weight, or NULL. */
+static const char *unfit(gm_arena *arena, const shape *s) {
+    const long out = (long)s->out, in = (long)s->in, group = (long)s->group;
+    if (!(s->row->widths >> s->bits & 1)) {
         const char *list = "";
         for (int i = 1; i <= 8; i++)
-            if (r->widths >> i & 1)
+            if (s->row->widths >> i & 1)
                 list = gm_format(arena, "%s%s%d", list, *list ? ", " : "", i);
-        return gm_format(arena, "expected bits of %s, found %d", list, b);
+        return gm_format(arena, "expected bits of %s, found %d", list, s->bits);
     }
-    if (r->whole && in % group)
+    if (s->row->whole && in % group)
         return gm_format(arena, "expected inputs in whole groups of %ld, found "
                          "%ld inputs", group, in);
-    if (r == &rows[GPTQ] && (planar || b == 3) && (in % 32 || out % 32))
+    if (s->row == &rows[GPTQ] && (s->planar || s->bits == 3) &&
+        (in % 32 || out % 32))
         return gm_format(arena, "expected inputs and outputs in multiples of "
-                         "32 for %d bits, found [%ld, %ld]", b, out, in);
+                         "32 for %d bits, found [%ld, %ld]", s->bits, out, in);
     return NULL;
 }
 
-static const gm_tensor *weight_of(const gm_layout *t, long m) {
-    return gm_linear_tensor(t->candidates->model, m / GM_LINEARS,
-                            (int)(m % GM_LINEARS));
+/* A weight [out, in] of this program's own candidates. */
+static shape own_shape(const gm_layout *t, int64_t out, int64_t in, long group,
+                       int bits) {
+    return (shape){.row = t->row, .out = out, .in = in, .group = group,
+                   .groups = (in + group - 1) / group, .bits = bits,
+                   .planar = t->planar, .zeros = !t->symmetric,
+                   .scale = t->scale};
 }
 
 /* Candidate k of module m, where a directory holds its codes; or NULL. */
@@ -188,36 +212,39 @@ static const weight *held(const gm_candidates *c, long m, int k) {
 }
 
 static const weight *chosen(const gm_layout *t, long m) {
-    return t->bits[m] ? held(t->candidates, m, t->choice[m]) : NULL;
+    return t->bits[m] && t->choice ? held(t->candidates, m, t->choice[m])
+                                   : NULL;
 }
 
-static long group_of(const gm_layout *t, long m) {
-    const weight *h = m < 0 ? NULL : chosen(t, m);
-    return h ? (long)(h->in / h->groups) : t->candidates->recipe.group;
+/* A candidate of module m, held by a directory or not, as it is written. */
+static shape shape_of(const gm_layout *t, const weight *h, long m, int bits) {
+    const gm_tensor *w = gm_module_weight(t->candidates->model, m);
+    shape s = h ? h->is : own_shape(t, w->shape[0], w->shape[1],
+                                    t->candidates->recipe.group, bits);
+    s.planar = t->planar;
+    return s;
 }
 
-/* It is written without zeros, where the layout may lack them. */
-static bool is_symmetric(const gm_layout *t, long m) {
-    const weight *h = chosen(t, m);
-    return h ? zeros_of(h) < 0 : t->symmetric;
+static shape written(const gm_layout *t, long m) {
+    return shape_of(t, chosen(t, m), m, t->bits[m]);
 }
 
-/* Why another tool's candidate k of module m cannot be written, or NULL. */
-static const char *unfit_held(gm_arena *arena, const gm_layout *t, long m,
-                              int k) {
+/* Why candidate k of module m cannot be written, or NULL. */
+static const char *refusal(gm_arena *arena, const gm_layout *t, long m, int k) {
     const gm_candidates *c = t->candidates;
-    const gm_tensor *from = c->recipe.external->tensor[m * c->recipe.count + k];
     const weight *h = held(c, m, k);
-    if (!h || h->r->row != t->row)
+    const shape s = shape_of(t, h, m, c->recipe.bits[k]);
+    const char *from = c->recipe.external
+        ? c->recipe.external->tensor[m * c->recipe.count + k]->path : NULL;
+    if (from && (!h || s.row != t->row))
         return gm_format(arena, "expected codes of %s, found %s%s in %s",
                          t->row->name, h ? "those of " : "values",
-                         h ? h->r->row->name : "", from->path);
-    if (h->in % h->groups)
+                         h ? s.row->name : "", from);
+    if (from && s.in % s.groups)
         return gm_format(arena, "expected inputs in whole groups, found %ld "
-                         "inputs in %ld groups in %s", (long)h->in,
-                         (long)h->groups, from->path);
-    return unfit(arena, t->row, t->planar, (long)(h->in / h->groups), h->out,
-                 h->in, h->made.bits);
+                         "inputs in %ld groups in %s", (long)s.in,
+                         (long)s.groups, from);
+    return unfit(arena, &s);
 }
 
 /* t->bits; 0: the module stays as stored. */
@@ -225,38 +252,29 @@ static void choose(gm_arena *arena, gm_layout *t, const char *option,
                    bool keep_odd) {
     const gm_candidates *c = t->candidates;
     for (long m = 0; m < t->M; m++) {
-        const int k = t->choice[m], b = c->recipe.bits[k];
-        const gm_tensor *w = weight_of(t, m);
+        const int k = t->choice[m];
         const bool stored = gm_candidate_tensor(c, m / GM_LINEARS,
-                                                (int)(m % GM_LINEARS), k) == w;
-        const char *why = stored ? NULL
-            : c->recipe.external ? unfit_held(arena, t, m, k)
-            : unfit(arena, t->row, t->planar, c->recipe.group, w->shape[0],
-                    w->shape[1], b);
+                                                (int)(m % GM_LINEARS), k) ==
+                            gm_module_weight(c->model, m);
+        const char *why = stored ? NULL : refusal(arena, t, m, k);
         if (why && !keep_odd)
             gm_fail(GM_EUSAGE, "%s %s cannot hold module %s: %s%s", option,
                     t->row->name, module_name(arena, m), why,
                     strcmp(option, "--for") == 0
                     ? " (with 16 in --bits such modules stay as stored)"
                     : " (--keep-odd keeps such modules as stored)");
-        t->bits[m] = why || stored ? 0 : b;
+        t->bits[m] = why || stored ? 0 : c->recipe.bits[k];
     }
 }
 
-gm_dtype gm_layout_own(int i, gm_dtype stored) {
-    return i == MLX ? stored : GM_F16;
+gm_dtype gm_layout_own(const struct row *r, const gm_model *model) {
+    return r == &rows[MLX] ? gm_module_weight(model, 0)->dtype : GM_F16;
 }
 
-gm_scales gm_layout_rounding(int i, gm_dtype scale) {
-    const bool bf16 = scale == GM_BF16;
+gm_scales gm_layout_rounding(const gm_layout *t) {
+    const bool bf16 = t->scale == GM_BF16;
     return (bf16 ? GM_BF16_SCALE : 0) |
-           (i == MLX && (bf16 || scale == GM_F16) ? GM_BIAS : 0);
-}
-
-void gm_layout_check_scale(int i, gm_dtype scale) {
-    if (i == GPTQ && scale != GM_F16)
-        gm_fail(GM_EUSAGE, "--scale-type: gptq has scales of F16, found %s",
-                gm_dtype_name(scale));
+           (t->row == &rows[MLX] && (bf16 || t->scale == GM_F16) ? GM_BIAS : 0);
 }
 
 /* One module of 5, 6 or 7 bits makes all of a model planar. */
@@ -265,9 +283,13 @@ static bool makes_planar(const struct row *r, int bits) {
 }
 
 /* Of all modules.  Biases that were rounded for mlx others' zeros do not say. */
-static void check_recipe(const struct row *r, const char *option,
+static void check_recipe(const gm_layout *t, const char *option,
                          const gm_recipe *recipe) {
+    const struct row *r = t->row;
     const long group = recipe->group;
+    if (r == &rows[GPTQ] && t->scale != GM_F16)
+        gm_fail(GM_EUSAGE, "--scale-type: gptq has scales of F16, found %s",
+                gm_dtype_name(t->scale));
     if (recipe->scales & GM_BIAS && r != &rows[MLX])
         gm_fail(GM_EUSAGE, "%s %s: these candidates were made for mlx, with "
                 "its biases: expected mlx, or candidates without --for mlx",
@@ -281,22 +303,18 @@ void gm_layout_plan(gm_arena *arena, const char *option, const char *name,
                     const gm_candidates *candidates, const int *choice,
                     gm_dtype scale, bool keep_odd, gm_layout *out) {
     const gm_recipe *recipe = &candidates->recipe;
+    const gm_model *model = candidates->model;
     const struct row *r = gm_layout_row(name);
-    const gm_dtype stored = gm_linear_tensor(candidates->model, 0, 0)->dtype;
     *out = (gm_layout){.row = r, .candidates = candidates, .choice = choice,
-                       .M = candidates->model->config.layers * GM_LINEARS,
-                       .scale = scale != GM_OTHER ? scale
-                              : gm_layout_own((int)(r - rows), stored)};
-    if (gm_linear_tensor(candidates->model, 0, 0)->joined)
+                       .M = gm_modules(model), .scale = scale};
+    if (scale == GM_OTHER) out->scale = gm_layout_own(r, model);
+    if (gm_module_weight(model, 0)->joined)
         gm_fail(GM_EUSAGE, "%s %s: the model joins q, k, v in one tensor: "
                 "expected --format hf or packed", option, name);
     if (recipe->external && scale != GM_OTHER)
         gm_fail(GM_EUSAGE, "--scale-type: another tool's candidates keep "
                 "theirs, found %s", gm_dtype_name(scale));
-    if (!recipe->external) {
-        gm_layout_check_scale((int)(r - rows), out->scale);
-        check_recipe(r, option, recipe);
-    }
+    if (!recipe->external) check_recipe(out, option, recipe);
     out->bits = gm_alloc(arena, (size_t)out->M, sizeof *out->bits);
     choose(arena, out, option, keep_odd);
     for (long m = 0; m < out->M; m++)
@@ -306,39 +324,16 @@ void gm_layout_plan(gm_arena *arena, const char *option, const char *name,
 
 /* ----------------------------------------------------------- its tensors */
 
-/* Of the weight STEM.weight [high, in] of b bits. */
-static int parts_of(gm_arena *arena, const gm_layout *t, const gm_tensor *w,
-                    long group, int b, gm_tensor out[GM_LAYOUT_PARTS]) {
-    const struct row *r = t->row;
-    const int stem = (int)strlen(w->name) - 7;
-    const int64_t high = w->shape[0], in = w->shape[1];
-    const int64_t groups = (in + group - 1) / group;
-    int n = 0;
-    for (const part *p = r->part; p < r->part + GM_LAYOUT_PARTS && p->name;
-         p++) {
-        const int64_t lines = p->what == ZEROS ? groups : high;
-        const int64_t wide = p->what == CODES ? words(in, b)
-                           : p->what == ZEROS ? words(high, b) : groups;
-        gm_tensor o = {.name = gm_format(arena, "%.*s.%s", stem, w->name,
-                                         p->name), .path = w->path,
-                       .dtype = t->scale, .rank = 2,
-                       .shape = {p->down ? wide : lines,
-                                 p->down ? lines : wide}};
-        if (p->what == CODES || p->what == ZEROS)
-            o.dtype = GM_OTHER, o.type = r->word;
-        if (p->what == INDEX || p->what == SHAPE) {
-            o.dtype = p->what == SHAPE ? GM_I64 : GM_I32;
-            o.rank = 1;
-            o.shape[0] = p->what == SHAPE ? 2 : in;
-            o.shape[1] = 1;
-        }
-        o.bytes = (size_t)(o.shape[0] * o.shape[1]) *
-                  (o.dtype == GM_OTHER ? 4 : gm_dtype_bytes(o.dtype));
-        if (p->what == ZEROS && r == &rows[COMPRESSED] && t->symmetric)
-            continue;
-        out[n++] = o;
-    }
-    return n;
+/* Zeros that are all the same are left out where that is known. */
+static bool is_written(const shape *s, const part *p) {
+    return p->what != ZEROS || !p->may || s->zeros;
+}
+
+static int64_t bytes_in(const shape *s) {
+    int64_t bytes = 0;
+    for (const part *p = s->row->part; p->name; p++)
+        if (is_written(s, p)) bytes += (int64_t)tensor_of(s, p).bytes;
+    return bytes;
 }
 
 /* The same of what directories hold, as it lies there.  Of the widest layout
@@ -366,37 +361,100 @@ static int held_parts(const gm_layout *t, long m,
 
 int gm_layout_parts(gm_arena *arena, const gm_layout *t, long m,
                     gm_tensor out[GM_LAYOUT_PARTS]) {
+    const gm_tensor *w = gm_module_weight(t->candidates->model, m);
+    int n = 0;
     if (t->candidates->recipe.external) return held_parts(t, m, out);
-    return parts_of(arena, t, weight_of(t, m), t->candidates->recipe.group,
-                    t->bits[m], out);
+    const shape s = written(t, m);
+    for (const part *p = s.row->part; p->name; p++) {
+        if (!is_written(&s, p)) continue;
+        out[n] = tensor_of(&s, p);
+        out[n].name = gm_format(arena, "%.*s.%s", (int)strlen(w->name) - 7,
+                                w->name, p->name);
+        out[n++].path = w->path;
+    }
+    return n;
 }
 
-/* Scales, or biases (2), of type t->scale; the largest error of a weight, in
-   steps, at the least or the largest code. */
-static void write_numbers(gm_arena *arena, gm_layout *t, const part *p,
-                          const gm_packed *q, const uint8_t *zero,
-                          uint8_t *out) {
-    const int64_t groups = (q->in + q->group - 1) / q->group;
-    const size_t n = (size_t)(q->out * groups), size = gm_dtype_bytes(t->scale);
-    gm_real *x = gm_alloc(arena, n, sizeof *x);
-    gm_tensor stored = {.name = p->name, .dtype = t->scale, .rank = 1,
-                        .shape = {1}, .bytes = size};
-    for (size_t i = 0; i < n; i++) {
-        const int64_t o = (int64_t)i / groups, g = (int64_t)i % groups;
-        const size_t at = size * (size_t)(p->down ? g * q->out + o
-                                                  : (int64_t)i);
+/* The codes or zeros of a candidate, [out, in] or [out, groups]. */
+static uint8_t *unpack(gm_arena *arena, const gm_packed *q, content what) {
+    const gm_parts row = gm_packed_parts(1, q->in, q->bits, q->group);
+    const long n = what == CODES ? q->in : (q->in + q->group - 1) / q->group;
+    uint8_t *code = gm_alloc(arena, (size_t)(q->out * n), 1);
+    for (long o = 0; o < q->out; o++)
+        gm_unpack(what == CODES ? q->codes + o * row.codes
+                                : q->zeros + o * row.zeros,
+                  n, q->bits, code + o * n);
+    return code;
+}
+
+static uint8_t *bytes_of(gm_arena *arena, const gm_tensor *t) {
+    uint8_t *data = gm_alloc(arena, t->bytes, 1);
+    gm_tensor_bytes(t, 0, t->bytes, data);
+    return data;
+}
+
+/* To `data`, zeroed. */
+static void pack(const shape *s, const part *p, const uint8_t *code,
+                 uint8_t *data) {
+    for (int64_t l = 0; l < lines_of(s, p); l++)
+        for (int64_t i = 0; i < line_of(s, p); i++)
+            code_in(data, s, p, l, i,
+                    &(unsigned){code[code_at(s, p, l, i)]});
+}
+
+/* Those of a weight that a directory holds; v1 cannot say zero 0: readers take
+   it for 2^b, or carry. */
+static uint8_t *read_codes(gm_arena *arena, const weight *w, content what) {
+    const shape *s = &w->is;
+    const unsigned less = what == ZEROS ? w->r->less : 0;
+    int k = 0;
+    while (s->row->part[k].what != what) k++;
+    const part *p = s->row->part + k;
+    const int64_t n = line_of(s, p), all = lines_of(s, p) * n;
+    uint8_t *data = bytes_of(arena, w->part[k]);
+    uint8_t *code = gm_alloc(arena, (size_t)all, 1);
+    for (int64_t i = 0; i < all; i++) {
+        const unsigned z = less + code_in(data, s, p, i / n, i % n, NULL);
+        if (z >> s->bits)
+            gm_bad(w->part[k]->name, "expected zeros of 1 to %d, found 0, "
+                   "which checkpoint_format gptq cannot hold, in %s",
+                   (1 << s->bits) - 1, w->part[k]->path);
+        code[code_at(s, p, i / n, i % n)] = (uint8_t)z;
+    }
+    return code;
+}
+
+static gm_packed packed_of(gm_arena *arena, const gm_layout *t, long m) {
+    return gm_candidate(arena, t->candidates, m / GM_LINEARS,
+                        (int)(m % GM_LINEARS), t->choice[m]);
+}
+
+/* x at `to` in a type; as it reads there. */
+static gm_real store(const part *p, gm_dtype type, gm_real x, uint8_t *to) {
+    const gm_tensor stored = {.name = p->name, .dtype = type, .rank = 1,
+                              .shape = {1}, .bytes = gm_dtype_bytes(type),
+                              .data = to};
+    gm_store(type, &x, 1, to);
+    gm_tensor_read(&stored, 0, 1, &x);
+    return x;
+}
+
+/* Scales, or biases (2); the largest error of a weight, in steps, at the least
+   or the largest code. */
+static void write_numbers(gm_arena *arena, gm_layout *t, const shape *s,
+                          const part *p, const gm_packed *q, uint8_t *out) {
+    const uint8_t *zero = unpack(arena, q, ZEROS);
+    const int64_t size = (int64_t)gm_dtype_bytes(s->scale);
+    for (int64_t i = 0; i < s->out * s->groups; i++) {
+        uint8_t *to = out + size * number_at(s, p, i);
         uint16_t half;
-        gm_real bias, rounded;
         memcpy(&half, q->scales + 2 * i, 2);
         const gm_real scale = gm_f16_to_f32(half);
-        gm_store(t->scale, &scale, 1, out + at);
-        stored.data = out + at;
-        gm_tensor_read(&stored, 0, 1, &rounded);
+        const gm_real rounded = store(p, s->scale, scale, to);
         if (p->what == SCALES) continue;
         const float shift = gm_shift(q->rule, (float)scale, zero[i]);
-        bias = -rounded * (gm_real)zero[i] - shift;
-        gm_store(t->scale, &bias, 1, out + at);
-        gm_tensor_read(&stored, 0, 1, &bias);
+        const gm_real exact = -rounded * (gm_real)zero[i] - shift;
+        const gm_real bias = store(p, s->scale, exact, to);
         const int top = (1 << q->bits) - 1;
         for (int c = 0; c <= top && scale > 0; c += top) {
             const double e = ((double)rounded * c + bias + shift) / scale -
@@ -408,127 +466,57 @@ static void write_numbers(gm_arena *arena, gm_layout *t, const part *p,
 
 void gm_layout_fill(gm_arena *arena, gm_layout *t, const char *name,
                     const gm_packed *q, uint8_t *data) {
+    const shape s = own_shape(t, q->out, q->in, q->group, q->bits);
     const part *p = t->row->part;
-    const int64_t groups = (q->in + q->group - 1) / q->group;
-    const gm_parts row = gm_packed_parts(1, q->in, q->bits, q->group);
     while (strcmp(name, p->name) != 0) p++;
-    const int64_t n = p->what == CODES ? q->in : groups;
-    uint8_t *code = gm_alloc(arena, (size_t)(q->out * n), 1);
-    for (long o = 0; o < q->out; o++)
-        gm_unpack(p->what == CODES ? q->codes + o * row.codes
-                                   : q->zeros + o * row.zeros,
-                  n, q->bits, code + o * n);
-    if (p->what == CODES)
-        pack(arena, t, p, q->bits, code, q->out, q->in, q->in, 1, data);
-    if (p->what == ZEROS)
-        pack(arena, t, p, q->bits, code, groups, q->out, 1, groups, data);
+    if (has_codes(p)) pack(&s, p, unpack(arena, q, p->what), data);
     if (p->what == SCALES || p->what == BIASES)
-        write_numbers(arena, t, p, q, code, data);
+        write_numbers(arena, t, &s, p, q, data);
     for (int32_t i = 0; p->what == INDEX && i < q->in; i++) {
         const int32_t of = i / (int32_t)q->group;
         memcpy(data + 4 * i, &of, sizeof of);
     }
-    const int64_t shape[] = {q->out, q->in};
-    if (p->what == SHAPE) memcpy(data, shape, sizeof shape);
-}
-
-static const uint8_t *bytes_of(gm_arena *arena, const gm_tensor *t) {
-    uint8_t *data = gm_alloc(arena, t->bytes, 1);
-    gm_tensor_bytes(t, 0, t->bytes, data);
-    return data;
-}
-
-/* The codes of tensor t of w, [lines, n]; v1 cannot say zero 0: readers take it
-   for 2^b, or carry. */
-static uint8_t *codes_of(gm_arena *arena, const weight *w, const part *p,
-                         const gm_tensor *t) {
-    const unsigned less = p->what == ZEROS ? w->r->less : 0;
-    const int64_t lines = lines_of(w, p), n = line_of(w, p);
-    const int bits = w->made.bits;
-    const uint8_t *data = bytes_of(arena, t);
-    uint8_t *code = gm_alloc(arena, (size_t)(lines * n), 1);
-    for (int64_t i = 0; i < lines * n; i++) {
-        const unsigned z = less + get(data, p->down, lines, n, bits,
-                                      w->r->planar, i / n, i % n);
-        if (z >> bits)
-            gm_bad(t->name, "expected zeros of 1 to %d, found 0, which "
-                   "checkpoint_format gptq cannot hold, in %s",
-                   (1 << bits) - 1, t->path);
-        code[i] = (uint8_t)z;
-    }
-    return code;
-}
-
-/* All zeros of module m, and how many; NULL: it has none. */
-static const uint8_t *all_zeros(gm_arena *arena, const gm_layout *t, long m,
-                                int64_t *count) {
-    const weight *h = chosen(t, m);
-    if (h) {
-        const int i = zeros_of(h);
-        *count = i < 0 ? 0 : h->out * h->groups;
-        return i < 0 ? NULL : codes_of(arena, h, t->row->part + i, h->part[i]);
-    }
-    const gm_packed p = gm_candidate(arena, t->candidates, m / GM_LINEARS,
-                                     (int)(m % GM_LINEARS), t->choice[m]);
-    const long groups = (p.in + p.group - 1) / p.group;
-    const int64_t row = gm_packed_parts(1, p.in, p.bits, p.group).zeros;
-    uint8_t *zero = gm_alloc(arena, (size_t)(p.out * groups), 1);
-    for (long o = 0; o < p.out; o++)
-        gm_unpack(p.zeros + o * row, groups, p.bits, zero + o * groups);
-    *count = p.out * groups;
-    return zero;
+    if (p->what == SHAPE)
+        memcpy(data, (const int64_t[]){q->out, q->in}, 2 * sizeof(int64_t));
 }
 
 void gm_layout_zeros(gm_arena *arena, gm_layout *t) {
     bool all = true;
     for (long m = 0; m < t->M && all; m++) {
-        int64_t count;
-        if (!t->bits[m]) continue;
+        const weight *h = chosen(t, m);
+        if (!t->bits[m] || (h && !h->is.zeros)) continue;
         gm_mark mark = gm_arena_mark(arena);
-        const uint8_t *zero = all_zeros(arena, t, m, &count);
-        for (int64_t i = 0; i < count; i++)
-            all = all && zero[i] == 1 << (t->bits[m] - 1);
+        const shape s = written(t, m);
+        const gm_packed q = h ? (gm_packed){0} : packed_of(arena, t, m);
+        const uint8_t *zero = h ? read_codes(arena, h, ZEROS)
+                                : unpack(arena, &q, ZEROS);
+        for (int64_t i = 0; i < s.out * s.groups; i++)
+            all = all && zero[i] == 1 << (s.bits - 1);
         gm_arena_rewind(arena, mark);
     }
     t->symmetric = all;
 }
 
-/* The part of that name: codes in this layout's words, all else as it lies. */
-static const uint8_t *copy_held(gm_arena *arena, const gm_layout *t,
-                                const weight *w, const gm_tensor *what) {
-    int i = 0;
-    while (!w->part[i] || strcmp(w->part[i]->name, what->name) != 0) i++;
-    const part *p = t->row->part + i;
-    const int64_t n = line_of(w, p);
-    if (p->what != CODES && p->what != ZEROS)
-        return bytes_of(arena, w->part[i]);
-    uint8_t *data = gm_alloc(arena, what->bytes, 1);
-    pack(arena, t, p, w->made.bits, codes_of(arena, w, p, w->part[i]),
-         lines_of(w, p), n, n, 1, data);
-    return data;
-}
-
-/* The same of this program's own candidate. */
-static const uint8_t *make_part(gm_arena *arena, gm_layout *t, long m,
-                                const gm_tensor *what) {
-    const gm_packed q = gm_candidate(arena, t->candidates, m / GM_LINEARS,
-                                     (int)(m % GM_LINEARS), t->choice[m]);
-    uint8_t *data = gm_alloc(arena, what->bytes, 1);
-    gm_layout_fill(arena, t, strrchr(what->name, '.') + 1, &q, data);
-    return data;
-}
-
+/* Of a directory's, codes in this layout's words, all else as it lies. */
 void gm_layout_write(gm_arena *arena, gm_layout *t, long m,
                      const gm_tensor *what, gm_out *out) {
     gm_mark mark = gm_arena_mark(arena);
     const weight *h = chosen(t, m);
-    gm_out_write(out, h ? copy_held(arena, t, h, what)
-                        : make_part(arena, t, m, what), what->bytes);
+    const shape s = written(t, m);
+    const char *name = strrchr(what->name, '.') + 1;
+    uint8_t *data = gm_alloc(arena, what->bytes, 1);
+    int k = 0;
+    while (strcmp(s.row->part[k].name, name) != 0) k++;
+    if (!h) {
+        const gm_packed q = packed_of(arena, t, m);
+        gm_layout_fill(arena, t, name, &q, data);
+    } else if (has_codes(s.row->part + k)) {
+        pack(&s, s.row->part + k,
+             read_codes(arena, h, s.row->part[k].what), data);
+    } else gm_tensor_bytes(h->part[k], 0, what->bytes, data);
+    gm_out_write(out, data, what->bytes);
     gm_arena_rewind(arena, mark);
 }
-
-const char *gm_layout_mode(const gm_layout *t) { return t->row->mode; }
-int gm_layout_which(const gm_layout *t) { return (int)(t->row - rows); }
 
 /* ------------------------------------------------------ sizes from scores */
 
@@ -540,88 +528,72 @@ gm_dtype gm_layout_scale(const char *text, const char *name) {
     return t <= GM_BF16 ? t : GM_OTHER;
 }
 
-static void read_sizes(const char *path, const char *text, gm_layout *t) {
-    for (t->row = rows; t->row <= rows + GPTQ; t->row++) {
-        t->scale = gm_layout_scale(text, t->row->name);
-        if (t->scale != GM_OTHER) return;
-    }
-    gm_bad(path, "sizes: expected a layout and the type of its scales, such as "
-           "mlx F16, found \"%s\"", text);
-}
-
 bool gm_layout_sized(const char *text) {
     return text && strcmp(text, "codes") != 0;
 }
 
-/* "BYTES TYPE" */
-static const char *overhead_of(gm_arena *arena, const gm_scores *s,
-                               const char *name) {
+/* Of the text "BYTES TYPE" the bytes and "TYPE". */
+static const char *read_overhead(gm_arena *arena, const gm_scores *s,
+                                 const char *name, long *bytes) {
     const char *key = gm_format(arena, "overhead.%s", name);
     const char *text = gm_keys_get(&s->keys, key);
-    if (!text || !strchr(text, ' '))
+    const char *type = text ? strchr(text, ' ') : NULL;
+    if (!type || !gm_is_long(gm_format(arena, "%.*s", (int)(type - text), text),
+                             0, 1L << 53, bytes))
         gm_bad(s->path, "%s: expected bytes and a type, as gamma fit writes, "
                "found \"%s\"", key, text ? text : "");
-    return text;
-}
-
-const char *gm_layout_type(gm_arena *arena, const gm_scores *s,
-                           const char *name) {
-    return strchr(overhead_of(arena, s, name), ' ') + 1;
+    return type + 1;
 }
 
 void gm_layout_sizes(gm_arena *arena, const char *text, gm_scores *s) {
-    gm_layout t = {0};
-    gm_recipe recipe;
-    long bytes;
-    read_sizes(s->path, text, &t);
-    const struct row *r = t.row;
-    const char *over = overhead_of(arena, s, r->name);
+    const int n = (int)strcspn(text, " ");
+    const char *name = gm_format(arena, "%.*s", n, text);
     const char *made = gm_keys_get(&s->keys, "candidates");
-    if (!gm_is_long(gm_format(arena, "%.*s", (int)strcspn(over, " "), over), 0,
-                    1L << 53, &bytes))
-        gm_bad(s->path, "overhead.%s: expected bytes and a type, found \"%s\"",
-               r->name, over);
+    gm_layout t = {.row = gm_layout_row(name), .scale = GM_OTHER};
+    gm_recipe recipe;
+    long bytes = 0;
+    if (t.row) {
+        const char *own = read_overhead(arena, s, name, &bytes);
+        if (!text[n]) text = gm_format(arena, "%s %s", name, own);
+        t.scale = gm_layout_scale(text, name);
+    }
+    if (t.scale == GM_OTHER)
+        gm_bad(s->path, "sizes: expected a layout and the type of its scales, "
+               "such as mlx F16, found \"%s\"", text);
     if (!made) gm_bad(s->path, "candidates: expected a recipe, found none");
     gm_recipe_read(made, &recipe);
-    check_recipe(r, "--for", &recipe);
+    check_recipe(&t, "--for", &recipe);
     t.symmetric = recipe.scales & GM_SYMMETRIC;
     for (int k = 0; k < s->K; k++)
-        t.planar = t.planar || makes_planar(r, s->bits[k]);
+        t.planar = t.planar || makes_planar(t.row, s->bits[k]);
     for (long m = 0; m < s->M; m++) {
         const char *why = NULL;
         bool any = false;
-        const gm_tensor w = {.name = "module.weight", .rank = 2,
-                             .shape = {s->out[m], s->in[m]}};
         for (int k = 0; k < s->K; k++) {
             int64_t *b = s->bytes + m * s->K + k;
-            gm_tensor of[GM_LAYOUT_PARTS];
-            gm_mark mark = gm_arena_mark(arena);
-            const char *bad = *b < 0 || s->bits[k] >= 16 ? NULL
-                : unfit(arena, r, t.planar, recipe.group, s->out[m], s->in[m],
-                        s->bits[k]);
-            if (bad) *b = -1, why = bad;
+            const shape of = own_shape(&t, s->out[m], s->in[m], recipe.group,
+                                       s->bits[k]);
+            if (*b >= 0 && of.bits < 16) {
+                const char *bad = unfit(arena, &of);
+                *b = bad ? -1 : bytes_in(&of);
+                if (bad) why = bad;
+            }
             any = any || *b >= 0;
-            if (*b < 0 || s->bits[k] >= 16) continue;
-            *b = 0;
-            for (int n = parts_of(arena, &t, &w, recipe.group, s->bits[k], of);
-                 n--;)
-                *b += (int64_t)of[n].bytes;
-            gm_arena_rewind(arena, mark);
         }
         if (!any)
-            gm_fail(GM_EUSAGE, "--for %s cannot hold module %s: %s", r->name,
+            gm_fail(GM_EUSAGE, "--for %s cannot hold module %s: %s", name,
                     s->name[m], why);
     }
     s->overhead = bytes;
     gm_keys_set(arena, &s->keys, "sizes", "%s", text);
 }
 
-void gm_layout_widest(gm_arena *arena, int i, const gm_candidates *c,
-                      gm_dtype scale, gm_layout *out) {
+void gm_layout_widest(gm_arena *arena, const struct row *r,
+                      const gm_candidates *c, gm_dtype scale, gm_layout *out) {
     const gm_recipe *recipe = &c->recipe;
     int top = recipe->bits[0];
-    *out = (gm_layout){.row = rows + i, .candidates = c, .scale = scale,
-                       .M = c->model->config.layers * GM_LINEARS};
+    *out = (gm_layout){.row = r, .candidates = c, .scale = scale,
+                       .M = gm_modules(c->model)};
     for (int k = 0; k < recipe->count; k++)
         if (recipe->bits[k] < 16) top = recipe->bits[k];
     out->bits = gm_alloc(arena, (size_t)out->M, sizeof *out->bits);
@@ -632,37 +604,34 @@ void gm_layout_widest(gm_arena *arena, int i, const gm_candidates *c,
     }
 }
 
-const char *gm_layout_name(int i) { return i <= GPTQ ? rows[i].name : NULL; }
-
 /* ---------------------------------------------------------- config.json */
 
-/* The first module that has codes, or -1; its bits, or 4. */
-static long first_of(const gm_layout *t) {
+/* What stands for all modules: the first that has codes. */
+static shape first_of(const gm_layout *t) {
     for (long m = 0; m < t->M; m++)
-        if (t->bits[m]) return m;
-    return -1;
+        if (t->bits[m]) return written(t, m);
+    return (shape){.bits = 4, .group = t->candidates->recipe.group};
 }
 
-static int bits_of_first(const gm_layout *t) {
-    return first_of(t) < 0 ? 4 : t->bits[first_of(t)];
+static void print_affine(gm_out *out, shape s) {
+    gm_out_print(out, "{\"group_size\": %ld, \"bits\": %d, \"mode\": "
+                 "\"affine\"", (long)s.group, s.bits);
 }
 
 static void config_mlx(gm_arena *arena, const gm_layout *t, gm_out *out) {
-    gm_out_print(out, "{\"group_size\": %ld, \"bits\": %d, \"mode\": "
-                 "\"affine\", \"model.embed_tokens\": false, \"lm_head\": "
-                 "false", group_of(t, first_of(t)), bits_of_first(t));
-    for (long m = 0; m < t->M; m++)
-        if (t->bits[m])
-            gm_out_print(out, ",\n    \"%s\": {\"group_size\": %ld, \"bits\": "
-                         "%d, \"mode\": \"affine\"}",
-                         module_name(arena, m), group_of(t, m), t->bits[m]);
-        else gm_out_print(out, ",\n    \"%s\": false", module_name(arena, m));
+    print_affine(out, first_of(t));
+    gm_out_print(out, ", \"model.embed_tokens\": false, \"lm_head\": false");
+    for (long m = 0; m < t->M; m++) {
+        gm_out_print(out, ",\n    \"%s\": ", module_name(arena, m));
+        if (t->bits[m]) print_affine(out, written(t, m));
+        gm_out_print(out, t->bits[m] ? "}" : "false");
+    }
     gm_out_print(out, "}");
 }
 
 static bool alike(const gm_layout *t, long m, long n) {
-    return t->bits[m] == t->bits[n] && group_of(t, m) == group_of(t, n) &&
-           is_symmetric(t, m) == is_symmetric(t, n);
+    const shape x = written(t, m), y = written(t, n);
+    return x.bits == y.bits && x.group == y.group && x.zeros == y.zeros;
 }
 
 /* One group of modules for each width, group and kind of zeros. */
@@ -673,6 +642,7 @@ static void config_compressed(gm_arena *arena, const gm_layout *t,
                  "\"pack-quantized\", \"quantization_status\": "
                  "\"compressed\",\n    \"config_groups\": {");
     for (long m = 0; m < t->M; m++) {
+        const shape s = written(t, m);
         long first = 0;
         while (!alike(t, first, m)) first++;
         if (!t->bits[m] || first < m) continue;
@@ -686,8 +656,8 @@ static void config_compressed(gm_arena *arena, const gm_layout *t,
                      "\"input_activations\": null, \"output_activations\": "
                      "null,\n        \"weights\": {\"num_bits\": %d, \"type\": "
                      "\"int\", \"symmetric\": %s, \"strategy\": \"group\", "
-                     "\"group_size\": %ld, \"dynamic\": false}}", t->bits[m],
-                     is_symmetric(t, m) ? "true" : "false", group_of(t, m));
+                     "\"group_size\": %ld, \"dynamic\": false}}", s.bits,
+                     s.zeros ? "false" : "true", (long)s.group);
         groups++;
     }
     gm_out_print(out, "},\n    \"ignore\": [\"lm_head\"");
@@ -700,24 +670,24 @@ static void config_compressed(gm_arena *arena, const gm_layout *t,
    layers.10. */
 static void config_gptq(gm_arena *arena, const gm_layout *t, gm_out *out) {
     const char *format = t->planar ? "gptq_p" : "gptq_v2", *comma = "";
-    const int base = bits_of_first(t);
-    const long group = group_of(t, first_of(t));
+    const shape base = first_of(t);
     gm_out_print(out, "{\"quant_method\": \"gptq\", \"bits\": %d, "
                  "\"group_size\": %ld, \"desc_act\": false, \"sym\": %s, "
                  "\"lm_head\": false, \"checkpoint_format\": \"%s\", "
                  "\"format\": \"%s\", \"pack_dtype\": \"int32\",\n    "
-                 "\"dynamic\": {", base, group,
+                 "\"dynamic\": {", base.bits, (long)base.group,
                  t->symmetric ? "true" : "false", format, format);
     for (long m = 0; m < t->M; m++) {
-        const bool same = !t->bits[m] || group_of(t, m) == group;
-        if (t->bits[m] == base && same) continue;
-        gm_out_print(out, "%s\n      \"%c:^", comma, t->bits[m] ? '+' : '-');
+        const shape s = written(t, m);
+        const bool same = !s.bits || s.group == base.group;
+        if (s.bits == base.bits && same) continue;
+        gm_out_print(out, "%s\n      \"%c:^", comma, s.bits ? '+' : '-');
         for (const char *c = module_name(arena, m); *c; c++)
             gm_out_print(out, "%s%c", *c == '.' ? "\\\\" : "", *c);
-        if (!t->bits[m]) gm_out_print(out, "$\": {}");
-        else if (same) gm_out_print(out, "$\": {\"bits\": %d}", t->bits[m]);
-        else gm_out_print(out, "$\": {\"bits\": %d, \"group_size\": %ld}",
-                          t->bits[m], group_of(t, m));
+        gm_out_print(out, "$\": {");
+        if (s.bits) gm_out_print(out, "\"bits\": %d", s.bits);
+        if (!same) gm_out_print(out, ", \"group_size\": %ld", (long)s.group);
+        gm_out_print(out, "}");
         comma = ",";
     }
     gm_out_print(out, "}}");
@@ -766,64 +736,54 @@ void gm_layout_config(gm_arena *arena, const gm_layout *t, const char *text,
    The table the other way: of a directory's tensors the weights,
      scale (code - zero),  or  scale code + bias  where there are biases. */
 
-/* zero[out, groups] */
-static void read_zeros(gm_arena *arena, const weight *w, const part *p,
-                       const gm_tensor *t, gm_real *zero) {
-    const uint8_t *code = codes_of(arena, w, p, t);
-    for (int64_t i = 0; i < w->out * w->groups; i++)
-        zero[i] = code[i % w->groups * w->out + i / w->groups];
-}
-
-static void read_numbers(gm_arena *arena, const weight *w, const part *p,
-                         const gm_tensor *t, gm_real *x) {
-    const int64_t n = w->out * w->groups;
+static void read_numbers(gm_arena *arena, const weight *w, int k, gm_real *x) {
+    const int64_t n = w->is.out * w->is.groups;
     gm_real *stored = gm_alloc(arena, (size_t)n, sizeof *stored);
-    gm_tensor_read(t, 0, n, stored);
+    gm_tensor_read(w->part[k], 0, n, stored);
     for (int64_t i = 0; i < n; i++)
-        x[i] = stored[p->down ? i % w->groups * w->out + i / w->groups : i];
+        x[i] = stored[number_at(&w->is, w->is.row->part + k, i)];
 }
 
 static void read_index(const weight *w, const gm_tensor *t, int32_t *group) {
     gm_tensor_bytes(t, 0, t->bytes, group);
-    for (int64_t i = 0; i < w->in; i++)
-        if (group[i] < 0 || group[i] >= w->groups)
+    for (int64_t i = 0; i < w->is.in; i++)
+        if (group[i] < 0 || group[i] >= w->is.groups)
             gm_bad(t->name, "element %lld: expected a group below %lld, found "
-                   "%d in %s", (long long)i, (long long)w->groups, group[i],
+                   "%d in %s", (long long)i, (long long)w->is.groups, group[i],
                    t->path);
 }
 
+/* What is not said: zeros of 2^(b-1), groups of one length. */
 static const float *make_values(const gm_made *made) {
     const weight *w = (const weight *)made;
+    const shape *s = &w->is;
+    const part *p = s->row->part;
     reading *r = w->r;
-    const part *p = r->row->part;
     if (r->held == w) return r->values;
     r->held = NULL;
     gm_arena a = {0};
-    const int64_t n = w->out * w->groups;
+    const int64_t n = s->out * s->groups;
     gm_real *scale = gm_alloc(&a, (size_t)n, sizeof *scale);
     gm_real *zero = gm_alloc(&a, (size_t)n, sizeof *zero);
-    int32_t *group = gm_alloc(&a, (size_t)w->in, sizeof *group);
-    const uint8_t *codes = NULL;
-    bool biased = false, down = false;
-    for (int64_t i = 0; i < n; i++) zero[i] = (gm_real)(1 << (made->bits - 1));
-    for (int64_t i = 0; i < w->in; i++)
-        group[i] = (int32_t)(i / (w->in / w->groups));
-    for (int k = 0; k < GM_LAYOUT_PARTS; k++, p++) {
-        const gm_tensor *t = w->part[k];
-        if (!t) continue;
-        if (p->what == CODES) codes = bytes_of(&a, t), down = p->down;
-        if (p->what == ZEROS) read_zeros(&a, w, p, t, zero);
-        if (p->what == SCALES) read_numbers(&a, w, p, t, scale);
-        if (p->what == BIASES) read_numbers(&a, w, p, t, zero), biased = true;
-        if (p->what == INDEX) read_index(w, t, group);
+    int32_t *group = gm_alloc(&a, (size_t)s->in, sizeof *group);
+    const uint8_t *zeros = s->zeros ? read_codes(&a, w, ZEROS) : NULL;
+    bool biased = false;
+    for (int64_t i = 0; i < n; i++)
+        zero[i] = (gm_real)(zeros ? zeros[i] : 1 << (s->bits - 1));
+    for (int64_t i = 0; i < s->in; i++) group[i] = (int32_t)(i / s->group);
+    for (int k = 1; k < GM_LAYOUT_PARTS; k++) {
+        if (!w->part[k]) continue;
+        if (p[k].what == SCALES) read_numbers(&a, w, k, scale);
+        if (p[k].what == BIASES) read_numbers(&a, w, k, zero), biased = true;
+        if (p[k].what == INDEX) read_index(w, w->part[k], group);
     }
+    uint8_t *codes = bytes_of(&a, w->part[0]);
 #pragma omp parallel for num_threads(gm_threads())
-    for (int64_t o = 0; o < w->out; o++)
-        for (int64_t i = 0; i < w->in; i++) {
-            const int64_t g = o * w->groups + group[i];
-            const gm_real c = (gm_real)get(codes, down, w->out, w->in,
-                                           made->bits, r->planar, o, i);
-            r->values[o * w->in + i] =
+    for (int64_t o = 0; o < s->out; o++)
+        for (int64_t i = 0; i < s->in; i++) {
+            const int64_t g = o * s->groups + group[i];
+            const gm_real c = (gm_real)code_in(codes, s, p, o, i, NULL);
+            r->values[o * s->in + i] =
                 (float)(biased ? scale[g] * c + zero[g]
                                : scale[g] * (c - zero[g]));
         }
@@ -834,76 +794,76 @@ static const float *make_values(const gm_made *made) {
 
 /* ----------------------------------------------- what a directory holds */
 
-static void expect(const gm_tensor *t, const char *types, int64_t lines,
-                   int64_t columns) {
-    const bool matrix = columns > 0;
-    if (t->rank != 1 + matrix || t->shape[0] != lines ||
-        (matrix && t->shape[1] != columns)) {
-        char wide[32] = "";
-        if (matrix) snprintf(wide, sizeof wide, ", %lld", (long long)columns);
-        gm_bad(t->name, "expected [%lld%s], found %s in %s", (long long)lines,
-               wide, gm_shape_of(t).text, t->path);
-    }
-    if (!gm_name_matches(types, gm_type_of(t)))
-        gm_bad(t->name, "expected type %s, found %s in %s", types,
-               gm_type_of(t), t->path);
+static bool same_shape(const gm_tensor *t, const gm_tensor *u) {
+    return t->rank == u->rank &&
+           memcmp(t->shape, u->shape, (size_t)t->rank * sizeof *t->shape) == 0;
 }
 
-static void check_shape(const weight *w, const gm_tensor *t) {
-    int64_t shape[2];
-    expect(t, "I64", 2, 0);
-    gm_tensor_bytes(t, 0, 16, shape);
-    if (shape[0] != w->out || shape[1] != w->in)
+/* Part k is what the shape of the weight says. */
+static void check_part(const weight *w, int k) {
+    static const char *const types[] = {
+        [CODES] = "I32,U32", [ZEROS] = "I32,U32", [SCALES] = "F32,F16,BF16",
+        [BIASES] = "F32,F16,BF16", [INDEX] = "I32", [SHAPE] = "I64"};
+    const part *p = w->is.row->part + k;
+    const gm_tensor *t = w->part[k], like = tensor_of(&w->is, p);
+    int64_t both[2];
+    if (!same_shape(t, &like))
+        gm_bad(t->name, "expected %s, found %s in %s", gm_shape_of(&like).text,
+               gm_shape_of(t).text, t->path);
+    if (!gm_name_matches(types[p->what], gm_type_of(t)))
+        gm_bad(t->name, "expected type %s, found %s in %s", types[p->what],
+               gm_type_of(t), t->path);
+    if (p->what != SHAPE) return;
+    gm_tensor_bytes(t, 0, sizeof both, both);
+    if (both[0] != w->is.out || both[1] != w->is.in)
         gm_bad(t->name, "expected %lld and %lld, found %lld and %lld in %s",
-               (long long)w->out, (long long)w->in, (long long)shape[0],
-               (long long)shape[1], t->path);
+               (long long)w->is.out, (long long)w->is.in, (long long)both[0],
+               (long long)both[1], t->path);
 }
 
 /* The bits that the shape of its codes says. */
-static int bits_of(const reading *r, const weight *w, const part *p,
-                   const gm_tensor *t) {
-    for (int b = 1; b <= 8 && t->rank == 2; b++)
-        if ((r->widths & r->row->widths) >> b & 1 &&
-            t->shape[p->down] == w->out && t->shape[!p->down] == words(w->in, b)
-            && !(r->planar && (w->in % 32 || w->out % 32)))
-            return b;
+static int bits_of(const weight *w) {
+    const gm_tensor *t = w->part[0];
+    shape s = w->is;
+    for (s.bits = 1; s.bits <= 8; s.bits++) {
+        const gm_tensor like = tensor_of(&s, s.row->part);
+        if ((w->r->widths & s.row->widths) >> s.bits & 1 &&
+            same_shape(t, &like) &&
+            !(s.planar && (s.in % 32 || s.out % 32)))
+            return s.bits;
+    }
     gm_bad(t->name, "expected %lld outputs of %lld inputs in bits that "
-           "config.json names and %s has, found %s in %s", (long long)w->out,
-           (long long)w->in, r->row->name, gm_shape_of(t).text, t->path);
+           "config.json names and %s has, found %s in %s", (long long)s.out,
+           (long long)s.in, s.row->name, gm_shape_of(t).text, t->path);
 }
 
 /* Each part has its shape; the sum of their bytes. */
-static void check_parts(const reading *r, weight *w, const char *stem,
+static void check_parts(weight *w, const char *stem, const char *there,
                         const char *dir) {
-    const part *p = r->row->part;
+    shape *s = &w->is;
+    const part *p = s->row->part;
     const gm_tensor *scales = NULL;
-    for (int k = 0; k < GM_LAYOUT_PARTS; k++)
-        if (p[k].what == SCALES && (scales = w->part[k]) && scales->rank == 2)
-            w->groups = scales->shape[!p[k].down];
-    /* of one length, or as the index says */
-    if (scales && (w->groups < 1 || w->groups > w->in || (w->in % w->groups && (
-            r->row->whole || !w->part[GM_LAYOUT_PARTS - 1]))))
-        gm_bad(w->part[0]->name, "expected %lld inputs in whole groups, found "
-               "%lld groups in %s", (long long)w->in, (long long)w->groups,
-               w->part[0]->path);
-    for (int k = 0; k < GM_LAYOUT_PARTS && p[k].name; k++) {
-        const gm_tensor *t = w->part[k];
-        const content what = p[k].what;
-        const bool codes = what == CODES || what == ZEROS;
-        if (!t && what != INDEX && what != SHAPE &&
-            !(what == ZEROS && r->row == &rows[COMPRESSED]))
+    for (int k = 0; p[k].name; k++) {
+        if (!w->part[k] && !p[k].may)
             gm_bad(dir, "tensor %s.%s is missing, but %s is there", stem,
-                   p[k].name, w->part[0]->name);
-        if (!t) continue;
-        if (what == CODES) w->made.bits = bits_of(r, w, p + k, t);
-        const int64_t lines = lines_of(w, p + k);
-        const int64_t wide = codes ? words(line_of(w, p + k), w->made.bits)
-                                   : w->groups;
-        if (what == INDEX) expect(t, "I32", w->in, 0);
-        else if (what == SHAPE) check_shape(w, t);
-        else expect(t, codes ? "I32,U32" : "F32,F16,BF16",
-                    p[k].down ? wide : lines, p[k].down ? lines : wide);
-        w->made.stored += (int64_t)t->bytes;
+                   p[k].name, there);
+        if (p[k].what == SCALES) scales = w->part[k];
+        if (p[k].what == SCALES && scales->rank == 2)
+            s->groups = scales->shape[!p[k].down];
+    }
+    /* of one length, or as the index says */
+    if (s->groups < 1 || s->groups > s->in || (s->in % s->groups &&
+            (s->row->whole || !w->part[GM_LAYOUT_PARTS - 1])))
+        gm_bad(w->part[0]->name, "expected %lld inputs in whole groups, found "
+               "%lld groups in %s", (long long)s->in, (long long)s->groups,
+               w->part[0]->path);
+    s->group = s->in / s->groups;
+    w->made.bits = s->bits = bits_of(w);
+    for (int k = 0; p[k].name; k++) {
+        if (!w->part[k]) continue;
+        check_part(w, k);
+        s->zeros = s->zeros || p[k].what == ZEROS;
+        w->made.stored += (int64_t)w->part[k]->bytes;
     }
 }
 
@@ -912,21 +872,22 @@ static bool make_weight(gm_arena *arena, reading *r, const gm_tensors *all,
                         const char *dir, const char *stem, long out, long in,
                         bool *gone, gm_tensor *to) {
     const size_t n = strlen(stem);
+    const part *p = r->row->part;
+    const char *names = "bias", *there = NULL;
     weight *w = gm_alloc(arena, 1, sizeof *w);
-    const char *names = "bias", *codes = r->row->part->name;
-    *w = (weight){.made.values = make_values, .r = r, .out = out, .in = in};
-    for (int k = 0; k < GM_LAYOUT_PARTS && r->row->part[k].name; k++) {
-        const char *name = r->row->part[k].name;
-        w->part[k] = gm_tensor_find(all, gm_format(arena, "%s.%s", stem, name));
-        names = gm_format(arena, "%s,%s", names, name);
+    *w = (weight){.made.values = make_values, .r = r,
+                  .is = {.row = r->row, .out = out, .in = in,
+                         .planar = r->planar}};
+    for (int k = 0; p[k].name; k++) {
+        w->part[k] = gm_tensor_find(all, gm_format(arena, "%s.%s", stem,
+                                                   p[k].name));
+        if (w->part[k] && !there) there = w->part[k]->name;
+        names = gm_format(arena, "%s,%s", names, p[k].name);
     }
-    for (int k = 1; !w->part[0] && k < GM_LAYOUT_PARTS; k++)
-        if (w->part[k])
-            gm_bad(dir, "tensor %s.%s is missing, but %s is there", stem,
-                   codes, w->part[k]->name);
-    if (!w->part[0] || (w->part[0]->dtype <= GM_F64 && !w->part[1]))
+    if (!there ||
+        (w->part[0] && w->part[0]->dtype <= GM_F64 && !w->part[1]))
         return false;
-    check_parts(r, w, stem, dir);
+    check_parts(w, stem, there, dir);
     for (long i = 0; i < all->count; i++) {
         const char *name = all->tensor[i].name;
         if (strncmp(name, stem, n) != 0 || name[n] != '.') continue;

@@ -86,7 +86,7 @@ sed '/^# overhead[.]/d' "$s" >"$w/none.tsv"
 expect 1 "gamma: $w/none.tsv: overhead.mlx: expected bytes and a type, as gamma fit writes, found \"\"" \
     solve "$w/none.tsv" --for mlx --bits 3
 sed 's/^# overhead.mlx [0-9]*/# overhead.mlx -7/' "$s" >"$w/bad.tsv"
-expect 1 "gamma: $w/bad.tsv: overhead.mlx: expected bytes and a type, found \"-7 BF16\"" \
+expect 1 "gamma: $w/bad.tsv: overhead.mlx: expected bytes and a type, as gamma fit writes, found \"-7 BF16\"" \
     solve "$w/bad.tsv" --for mlx --bits 3
 sed '/^# candidates /d' "$s" >"$w/bad.tsv"
 expect 1 "gamma: $w/bad.tsv: candidates: expected a recipe, found none" \

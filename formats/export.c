@@ -469,7 +469,7 @@ int64_t gm_export_packed(gm_arena *arena, const gm_candidates *candidates,
     return write_file(&w, NULL, path, report);
 }
 
-/* --------------------------------------------------- bytes beside the modules */
+/* -------------------------------------------------- bytes beside the modules */
 
 static int64_t overhead(gm_arena *arena, const gm_candidates *c,
                         gm_layout *layout) {

@@ -27,27 +27,30 @@ typedef struct {
     int labels, bits[LABELS];
 } reading;
 
-static const gm_tensor *weight_of(const gm_model *model, long m) {
-    return gm_linear_tensor(model, m / GM_LINEARS, (int)(m % GM_LINEARS));
+/* A whole number of the metadata; -1: it is not there. */
+static long number_of(const reading *r, const char *key, long least, long most,
+                      const char *as) {
+    const gm_json *text = gm_json_get(r->tensors.metadata, key);
+    long value = -1;
+    if (text && !gm_is_long(text->string, least, most, &value))
+        gm_bad(r->path, "metadata \"%s\": expected a whole number from %ld to "
+               "%s, found \"%s\"", key, least, as, text->string);
+    return value;
 }
 
 /* Slot of a label within a module's; its bits are metadata LABEL.bits. */
 static long label_slot(reading *r, const char *name, const char *label) {
-    const gm_json *text = gm_json_get(r->tensors.metadata,
-                                      gm_format(r->arena, "%s.bits", label));
+    const char *key = gm_format(r->arena, "%s.bits", label);
     const gm_tensor *t = gm_tensor_find(&r->tensors, name);
-    const bool made = t && t->made;     /* of a directory's codes */
-    long bits = made ? t->made->bits : 0;
     int i = 0;
     while (i < r->labels && strcmp(r->label[i], label) != 0) i++;
     if (i < r->labels) return NUMBERS + i;
-    if (!made && !text)
+    const bool made = t && t->made;     /* of a directory's codes */
+    const long bits = made ? t->made->bits : number_of(r, key, 1, 32, "32");
+    if (bits < 0)
         gm_bad(r->path, "tensor \"%s\": expected a module's name and bits such "
                "as %s, found no .b and number at its end and no metadata "
-               "\"%s.bits\" of a label", name, example, label);
-    if (!made && !gm_is_long(text->string, 1, 32, &bits))
-        gm_bad(r->path, "metadata \"%s.bits\": expected a whole number from 1 "
-               "to 32, found \"%s\"", label, text->string);
+               "\"%s\" of a label", name, example, key);
     if (i == LABELS)
         gm_bad(r->path, "tensor \"%s\": expected at most %d labels, found more",
                name, LABELS);
@@ -73,7 +76,7 @@ static long slot_of(reading *r, const char *name) {
                "%ld", name, bits);
     const long slot = label ? label_slot(r, name, dot + 1) : bits;
     for (long m = 0; m < r->M; m++) {
-        const char *w = weight_of(r->model, m)->name;
+        const char *w = gm_module_weight(r->model, m)->name;
         if (strncmp(w, name, length) == 0 && strcmp(w + length, ".weight") == 0)
             return m * SLOTS + slot;
     }
@@ -85,8 +88,8 @@ static long slot_of(reading *r, const char *name) {
    directory is called `as`, NAME.as_K. */
 static void add_modules(gm_arena *arena, const char *dir, const char *as,
                         const gm_model *from, size_t *room, gm_tensors *all) {
-    for (long m = 0; m < from->config.layers * GM_LINEARS; m++) {
-        const gm_tensor *w = weight_of(from, m);
+    for (long m = 0; m < gm_modules(from); m++) {
+        const gm_tensor *w = gm_module_weight(from, m);
         if (!w->made) continue;
         const char *name = gm_format(arena, "%.*s.%s%s%d",
                                      (int)strlen(w->name) - 7, w->name,
@@ -146,7 +149,7 @@ static void read_tensors(reading *r) {
     for (long i = 0; i < r->tensors.count; i++) {
         const gm_tensor *t = r->tensors.tensor + i;
         const long slot = slot_of(r, t->name);
-        const int64_t *shape = weight_of(r->model, slot / SLOTS)->shape;
+        const int64_t *shape = gm_module_weight(r->model, slot / SLOTS)->shape;
         if (t->rank != 2 || t->shape[0] != shape[0] || t->shape[1] != shape[1])
             gm_bad(r->path, "tensor \"%s\": expected shape [%lld, %lld], found "
                    "%s", t->name, (long long)shape[0], (long long)shape[1],
@@ -162,17 +165,13 @@ static void read_tensors(reading *r) {
 static void read_bytes(reading *r) {
     const gm_json *c = r->tensors.metadata ? r->tensors.metadata->child : NULL;
     for (; c; c = c->next) {
-        char name[512];
-        long value, n = (long)strlen(c->key) - 6;
+        const long n = (long)strlen(c->key) - 6;
         if (n < 0 || strcmp(c->key + n, ".bytes") != 0) continue;
-        snprintf(name, sizeof name, "%.*s", (int)n, c->key);
+        const char *name = gm_format(r->arena, "%.*s", (int)n, c->key);
         if (!gm_tensor_find(&r->tensors, name))
             gm_bad(r->path, "metadata \"%s\": expected a tensor \"%s\", found "
                    "none", c->key, name);
-        if (!gm_is_long(c->string, 0, 1L << 53, &value))
-            gm_bad(r->path, "metadata \"%s\": expected a whole number from 0 "
-                   "to 2^53, found \"%s\"", c->key, c->string);
-        r->bytes[slot_of(r, name)] = value;
+        r->bytes[slot_of(r, name)] = number_of(r, c->key, 0, 1L << 53, "2^53");
     }
     for (long i = 0; i < r->M * SLOTS; i++)
         if (i % SLOTS >= NUMBERS && r->of[i] && r->bytes[i] < 0)
@@ -245,7 +244,7 @@ static void choose_bits(const reading *r, const char *bits, long group,
 /* What module m is offered into the tables; the largest of their bytes. */
 static int64_t choose(const reading *r, const gm_recipe *recipe, long m,
                       gm_external *e) {
-    const gm_tensor *w = weight_of(r->model, m);
+    const gm_tensor *w = gm_module_weight(r->model, m);
     const int stem = (int)strlen(w->name) - (int)strlen(".weight");
     int64_t largest = -1;
     for (int k = 0; k < recipe->count; k++) {
@@ -276,15 +275,10 @@ static int64_t choose(const reading *r, const gm_recipe *recipe, long m,
    `quantize --format` writes, where all are of one layout. */
 static void read_overhead(const reading *r, const char *layout,
                           const gm_recipe *recipe, gm_external *e) {
-    const gm_json *v = gm_json_get(r->tensors.metadata, "overhead_bytes");
-    long value = -1;
-    if (v && !gm_is_long(v->string, 0, 1L << 53, &value))
-        gm_bad(r->path, "metadata \"overhead_bytes\": expected a whole number "
-               "from 0 to 2^53, found \"%s\"", v->string);
-    e->overhead = value;
-    const gm_candidates c = {.recipe = *recipe, .model = (gm_model *)r->model};
-    if (!layout || weight_of(r->model, 0)->joined) return;
-    e->overhead = gm_layout_overhead(r->arena, &c, gm_layout_row(layout));
+    const gm_candidates c = {.recipe = *recipe, .model = r->model};
+    e->overhead = number_of(r, "overhead_bytes", 0, 1L << 53, "2^53");
+    if (layout && !gm_module_weight(r->model, 0)->joined)
+        e->overhead = gm_layout_overhead(r->arena, &c, gm_layout_row(layout));
 }
 
 /* Of the tensors and of what each candidate is taken to weigh. */
@@ -306,7 +300,7 @@ void gm_external_open(gm_arena *arena, const gm_model *model,
                       const char *path, const char *bits, long group,
                       gm_recipe *out) {
     reading r = {.arena = arena, .model = model, .path = path,
-                 .M = model->config.layers * GM_LINEARS};
+                 .M = gm_modules(model)};
     const size_t slots = (size_t)(r.M * SLOTS);
     const int64_t most = INT64_C(1) << 53;  /* 64 bits hold 8 to the byte */
     int64_t total = 0;
@@ -370,7 +364,7 @@ static int order_of(gm_arena *arena, const gm_external *e, long M, int K, int a,
 void gm_external_order(gm_arena *arena, const gm_candidates *c,
                        gm_candidates *out) {
     const gm_external *e = c->recipe.external;
-    const long M = c->model->config.layers * GM_LINEARS;
+    const long M = gm_modules(c->model);
     const int K = c->recipe.count;
     const size_t cells = (size_t)(M * K);
     int at[GM_MAX_CANDIDATES];

@@ -206,8 +206,8 @@ static size_t longest_header(const writing *w, const char *path) {
         gm_tensor *t;
         widest.choice = choice;
         if (w->layout)
-            gm_layout_widest(w->arena, w->layout->row, w->candidates, types[i],
-                             widest.layout = &layout);
+            gm_layout_widest(w->arena, w->layout->row, w->candidates,
+                             r->bits[top], types[i], widest.layout = &layout);
         const char *metadata[] = {"format", mode_of(w), NULL};
         const long count = pieces_of(&widest, path, &p, &t);
         const size_t bytes = gm_safetensors_header(t, count, metadata) +
@@ -287,27 +287,6 @@ static const char *shard_name(const writing *w, long i) {
                      all->files);
 }
 
-/* The files to be written, each between two line feeds. */
-static const char *new_names(const writing *w) {
-    const gm_model *model = w->candidates->model;
-    const char *names = "\n";
-    for (long i = 0; i < model->tensors.files; i++)
-        names = gm_format(w->arena, "%s%s\n", names, shard_name(w, i));
-    for (size_t i = 0; i < COMPANIONS; i++) {
-        const bool index = i == INDEX;
-        if (index && w->layout ? model->tensors.files > 1
-            : gm_exists(gm_format(w->arena, "%s/%s", model->dir,
-                                  companions[i])))
-            names = gm_format(w->arena, "%s%s\n", names, companions[i]);
-    }
-    return names;
-}
-
-/* NAME is in "\nA\nB\n". */
-static bool listed(gm_arena *arena, const char *names, const char *name) {
-    return strstr(names, gm_format(arena, "\n%s\n", name)) != NULL;
-}
-
 /* ------------------------------------------------------ whose files are there
    DIR/gamma.sha256 lists the files of the model in DIR, as `sha256sum -c` reads
    it.  It comes before the first of them, without config.json and with "-" for
@@ -316,13 +295,30 @@ static bool listed(gm_arena *arena, const char *names, const char *name) {
 
 static const char listing[] = "gamma.sha256";
 
-static void write_list(const writing *w, const char *names,
+/* Of the files to be written. */
+static const char *new_list(const writing *w) {
+    const gm_model *model = w->candidates->model;
+    const char *list = "";
+    for (long i = 0; i < model->tensors.files; i++)
+        list = gm_format(w->arena, "%s-  %s\n", list, shard_name(w, i));
+    for (size_t i = 0; i < COMPANIONS; i++) {
+        const bool index = i == INDEX;
+        if (index && w->layout ? model->tensors.files > 1
+            : gm_exists(gm_format(w->arena, "%s/%s", model->dir,
+                                  companions[i])))
+            list = gm_format(w->arena, "%s-  %s\n", list, companions[i]);
+    }
+    return list;
+}
+
+static void write_list(const writing *w, const char *list,
                        const gm_out *config) {
     gm_arena *arena = w->arena;
-    char *list = gm_format(arena, "%s", names + 1), hex[65];
+    char *lines = gm_format(arena, "%s", list), hex[65];
     gm_out out;
     gm_out_open(arena, gm_format(arena, "%s/%s", w->dir, listing), &out);
-    for (char *name; *(name = strsep(&list, "\n"));) {
+    for (char *line; *(line = strsep(&lines, "\n"));) {
+        const char *name = line + strlen("-  ");
         const bool last = strcmp(name, companions[CONFIG]) == 0;
         const char *path = last && config ? config->now
                          : gm_format(arena, "%s/%s", w->dir, name);
@@ -383,7 +379,7 @@ void gm_export_check(gm_arena *arena, const char *dir) {
 /* Before the first weight goes where an older model was: without config.json
    nobody takes a mixture of both for a model.  What only the older one has, in
    shards or in one file, would be taken for this one's. */
-static void remove_older(const writing *w, const char *names) {
+static void remove_older(const writing *w, const char *new) {
     gm_arena *arena = w->arena;
     const char *const kinds = gm_export_names(arena, w->candidates->model);
     const char *list = read_list(arena, w->dir);
@@ -393,7 +389,7 @@ static void remove_older(const writing *w, const char *names) {
     for (long i = 0; i < count; i++) {
         const char *whole = whole_name(arena, name[i]);
         if ((gm_name_matches(kinds, whole) || in_list(arena, list, whole)) &&
-            strcmp(name[i], listing) != 0 && !listed(arena, names, name[i]))
+            strcmp(name[i], listing) != 0 && !in_list(arena, new, name[i]))
             gm_remove_file(arena, gm_format(arena, "%s/%s", w->dir, name[i]));
     }
 }
@@ -415,9 +411,9 @@ int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
     writing w = {.arena = arena, .candidates = candidates, .choice = choice,
                  .module = modules_of(arena, model), .layout = layout,
                  .dir = dir, .index = index ? &map : NULL};
-    const char *names = new_names(&w);
-    remove_older(&w, names);
-    write_list(&w, names, NULL);
+    const char *list = new_list(&w);
+    remove_older(&w, list);
+    write_list(&w, list, NULL);
     if (index) {
         gm_out_open(arena, gm_format(arena, "%s/%s", dir, companions[INDEX]),
                     &map);
@@ -435,7 +431,7 @@ int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
         gm_out_commit(&map);
     }
     for (size_t i = 0; i < CONFIG; i++)
-        if (listed(arena, names, companions[i]) && !(layout && i == INDEX))
+        if (in_list(arena, list, companions[i]) && !(layout && i == INDEX))
             gm_copy_file(arena, gm_format(arena, "%s/%s", model->dir,
                                           companions[i]),
                          gm_format(arena, "%s/%s", dir, companions[i]));
@@ -445,7 +441,7 @@ int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
     gm_out_open(arena, gm_format(arena, "%s/config.json", dir), &config);
     if (layout) gm_layout_config(arena, layout, text, &config);
     else gm_out_write(&config, text, n);
-    if (fflush(config.file) == 0) write_list(&w, names, &config);
+    if (fflush(config.file) == 0) write_list(&w, list, &config);
     gm_out_commit(&config);
     gm_dir_unlock(lock);
     return bytes;

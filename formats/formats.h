@@ -105,10 +105,10 @@ void gm_layout_config(gm_arena *arena, const gm_layout *layout,
                       const char *text, gm_out *out);
 
 /* The names in order, NULL behind the last; a layout with the most bits of the
-   candidates everywhere. */
+   candidates everywhere, of other tools' with the longest of each part. */
 const char *gm_layout_name(int i);
 void gm_layout_widest(gm_arena *arena, const struct row *row,
-                      const gm_candidates *candidates, gm_dtype scale,
+                      const gm_candidates *candidates, int bits, gm_dtype scale,
                       gm_layout *out);
 /* Scores' sizes become a layout's: text "mlx F16", or "mlx" with the type of
    scales that their key overhead.mlx says; that becomes their key `sizes`.

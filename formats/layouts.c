@@ -589,18 +589,15 @@ void gm_layout_sizes(gm_arena *arena, const char *text, gm_scores *s) {
 }
 
 void gm_layout_widest(gm_arena *arena, const struct row *r,
-                      const gm_candidates *c, gm_dtype scale, gm_layout *out) {
-    const gm_recipe *recipe = &c->recipe;
-    int top = recipe->bits[0];
+                      const gm_candidates *c, int bits, gm_dtype scale,
+                      gm_layout *out) {
     *out = (gm_layout){.row = r, .candidates = c, .scale = scale,
                        .M = gm_modules(c->model)};
-    for (int k = 0; k < recipe->count; k++)
-        if (recipe->bits[k] < 16) top = recipe->bits[k];
     out->bits = gm_alloc(arena, (size_t)out->M, sizeof *out->bits);
     for (long m = 0; m < out->M; m++) {
-        bool any = !recipe->external;
-        for (int k = 0; k < recipe->count; k++) any = any || held(c, m, k);
-        out->bits[m] = any ? top : 0;
+        bool any = !c->recipe.external;
+        for (int k = 0; k < c->recipe.count; k++) any = any || held(c, m, k);
+        out->bits[m] = any ? bits : 0;
     }
 }
 

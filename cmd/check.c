@@ -103,8 +103,7 @@ static void run_check(gm_call *call) {
                     "ALLOC.tsv, which says it already", others[i]);
     gm_allocation_read(a, call->operand[0], &allocation);
     gm_scores_read(a, call->operand[1], &scores);
-    const char *sizes = gm_keys_get(&allocation.keys, "sizes");
-    if (gm_layout_sized(sizes)) gm_layout_sizes(a, sizes, &scores);
+    gm_layout_sizes(a, gm_keys_get(&allocation.keys, "sizes"), &scores);
     gm_overhead_give(a, allocation.path,
                      gm_keys_get(&allocation.keys, "overhead_given"), &scores);
     gm_check_allocation(a, &allocation, &scores, call->constraints.resources,

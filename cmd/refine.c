@@ -174,8 +174,7 @@ static void run_refine(gm_call *call) {
     int count = 0;
     /* all that can be refused before anything is computed */
     gm_scores_read(a, call->operand[1], &scores);
-    const char *sizes = gm_keys_get(&scores.keys, "sizes");
-    if (gm_layout_sized(sizes)) gm_layout_sizes(a, sizes, &scores);
+    gm_layout_sizes(a, gm_keys_get(&scores.keys, "sizes"), &scores);
     const gm_budget *budget = read_budgets(call, &scores, &count);
     gm_model_open(a, call->operand[0], &call->model);
     gm_model_hash(&call->model);

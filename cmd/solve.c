@@ -227,11 +227,10 @@ static void size_for(gm_call *call, gm_scores *scores) {
     if (call->overhead && (asked || gm_layout_sized(text)))
         gm_fail(GM_EUSAGE, "expected either --for, whose files' overhead is "
                 "known, or --overhead, found both");
-    if (asked) gm_layout_sizes(&call->arena, asked, scores);
+    gm_layout_sizes(&call->arena, asked, scores);
     text = gm_keys_get(&scores->keys, "sizes");
-    if (!gm_layout_sized(text)) return;
-    if (gm_layout_scale(text, "mlx") == GM_OTHER && !call->no_fuse &&
-        !call->constraints.fuse)
+    if (gm_layout_sized(text) && gm_layout_scale(text, "mlx") == GM_OTHER &&
+        !call->no_fuse && !call->constraints.fuse)
         call->constraints.fuse = "q_proj+k_proj+v_proj,gate_proj+up_proj";
 }
 

@@ -583,7 +583,7 @@ gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]) {
         gm_fit_table(a, &fit, scores);
         scores->overhead = gm_call_overhead(call);
         gm_layout_overheads(a, &call->candidates, &scores->keys);
-        if (call->sizes) gm_layout_sizes(a, call->sizes, scores);
+        gm_layout_sizes(a, call->sizes, scores);
         if (!call->anchors)             /* else run does, with those it has */
             gm_scores_write(a, gm_format(a, "%s/scores.tsv", call->out),
                             scores);

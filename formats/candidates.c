@@ -10,8 +10,7 @@
 
 /* ------------------------------------------------------------------ recipe */
 
-/* labels: the list may have some, of bits that it does not say: 0. */
-static void parse(const char *bits, long group, bool labels, gm_recipe *out) {
+void gm_recipe_list(const char *bits, long group, bool labels, gm_recipe *out) {
     *out = (gm_recipe){.group = group, .damping = GM_DAMPING};
     for (const char *c = bits; ; c++) {
         const size_t n = strcspn(c, ",");
@@ -31,14 +30,6 @@ static void parse(const char *bits, long group, bool labels, gm_recipe *out) {
         c = end;
         if (!*c) return;
     }
-}
-
-void gm_recipe_parse(const char *bits, long group, gm_recipe *out) {
-    parse(bits, group, false, out);
-}
-
-void gm_recipe_labels(const char *list, long group, gm_recipe *out) {
-    parse(list, group, true, out);
 }
 
 void gm_recipe_bits(const gm_recipe *r, char text[GM_RECIPE_TEXT]) {
@@ -131,7 +122,7 @@ void gm_recipe_read(const char *text, gm_recipe *out) {
                 "\"rtn bits=2,3,4 group=128\", found \"%s\"", text);
     /* nobody asks for external by name */
     const bool external = strcmp(quantizer, "external") == 0;
-    parse(bits, group, external, out);
+    gm_recipe_list(bits, group, external, out);
     out->quantizer = external ? GM_EXTERNAL
         : (gm_quantizer)gm_parse_name("--quantizer", quantizer,
                                       gm_quantizer_name, GM_EXTERNAL);
@@ -205,7 +196,7 @@ static void write_file(gm_arena *arena, const gm_candidates *c,
                        const gm_sequences *text, const char *path,
                        const char *dir, const gm_report *report) {
     const gm_recipe *r = &c->recipe;
-    const long M = c->model->config.layers * GM_LINEARS;
+    const long M = gm_modules(c->model);
     const bool gptq = r->quantizer == GM_GPTQ;
     char tokens[65];
     gm_out file = {0};
@@ -265,9 +256,8 @@ static void begin(gm_model *model, const gm_recipe *recipe,
     if (recipe->group < 1 || recipe->group > GM_MAX_GROUP)
         gm_fail(GM_EUSAGE, "--group: expected 1 to %d, found %ld",
                 GM_MAX_GROUP, recipe->group);
-    for (long m = 0; own && m < model->config.layers * GM_LINEARS; m++) {
-        const gm_tensor *t = gm_linear_tensor(model, m / GM_LINEARS,
-                                              (int)(m % GM_LINEARS));
+    for (long m = 0; own && m < gm_modules(model); m++) {
+        const gm_tensor *t = gm_module_weight(model, m);
         int stored = (int)gm_dtype_bytes(t->dtype) * 8;
         if (last != stored || recipe->bits[0] >= 16)
             gm_fail(GM_EUSAGE, "--bits: %d stands for the weight as stored, "

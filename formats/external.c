@@ -201,7 +201,7 @@ static void pick(const reading *r, const char *bits, bool *want) {
     char *list = gm_format(r->arena, "%s", bits);
     gm_recipe p;
     for (char *c = list; *c; c++) *c = (char)tolower((unsigned char)*c);
-    gm_recipe_labels(list, 1, &p);
+    gm_recipe_list(list, 1, true, &p);
     for (int k = 0; k < p.count; k++) {
         const long slot = slot_in(r, &p, k);
         const char *name = *p.label[k] ? p.label[k]

@@ -19,12 +19,14 @@ static inline const gm_tensor *gm_module_weight(const gm_model *model, long m) {
 static inline bool gm_is_bits(long b) {
     return (b >= 1 && b <= 8) || b == 16 || b == 32;
 }
-/* "2,3,4" and a group into a recipe of RTN; and its bits back. */
-void gm_recipe_parse(const char *bits, long group, gm_recipe *out);
+/* "2,3,4" and a group into a recipe of RTN; labels: "2,q4_0,q8_0" too, whose
+   bits are 0, for the file says them; and its bits back. */
+void gm_recipe_list(const char *bits, long group, bool labels, gm_recipe *out);
+static inline void gm_recipe_parse(const char *bits, long group,
+                                   gm_recipe *out) {
+    gm_recipe_list(bits, group, false, out);
+}
 void gm_recipe_bits(const gm_recipe *recipe, char text[GM_RECIPE_TEXT]);
-/* "2,q4_0,q8_0" of external candidates: a label's bits are 0, its file says
-   them. */
-void gm_recipe_labels(const char *list, long group, gm_recipe *out);
 /* "rtn bits=2,3,4 group=128", "gptq bits=2,3 group=64 hessian=token", and back;
    then, where they are not the default, act-order, damping=0.02, scales=mse,
    symmetric, sequential, scale-type=bf16, bias, in this order. */
@@ -112,7 +114,8 @@ void gm_layout_widest(gm_arena *arena, const struct row *row,
                       gm_layout *out);
 /* Scores' sizes become a layout's: text "mlx F16", or "mlx" with the type of
    scales that their key overhead.mlx says; that becomes their key `sizes`.
-   Candidates that it cannot hold are none any more.  Whether a key says so. */
+   Candidates that it cannot hold are none any more.  Whether a key says so; of
+   others (NULL, "codes") nothing is done. */
 void gm_layout_sizes(gm_arena *arena, const char *text, gm_scores *scores);
 bool gm_layout_sized(const char *text);
 /* The type in such a text, if it is of the layout NAME, else GM_OTHER; and what

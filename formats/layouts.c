@@ -135,38 +135,46 @@ static gm_tensor tensor_of(const shape *s, const part *p) {
 
 /* ---------------------------------------------------------------- words (1) */
 
-static int64_t place(int bits, int from, int width, int64_t i) {
-    return 32 * (i / 32 * bits + from) + i % 32 * width;
-}
-
 static int plane(int left, bool planar) {
     int width = left;
     while (planar && (width & (width - 1))) width &= width - 1;
     return width;
 }
 
-/* Code i of line l of a part, in two words where it goes beyond one; as it is
-   there or, 0 being there, as it is put there. */
-static unsigned code_in(uint8_t *data, const shape *s, const part *p, int64_t l,
-                        int64_t i, const unsigned *put) {
-    const int64_t lines = lines_of(s, p), W = words(line_of(s, p), s->bits);
-    unsigned code = 0;
-    for (int from = 0, w; from < s->bits; from += w) {
-        w = plane(s->bits - from, s->planar);
-        const unsigned mask = (1u << w) - 1;
-        const int64_t at = place(s->bits, from, w, i);
-        uint64_t two = put ? (uint64_t)(*put >> from & mask) << at % 32 : 0;
-        for (int64_t k = 0, j = at / 32; 32 * k < at % 32 + w; k++, j++) {
-            uint8_t *to = data + 4 * (p->down ? j * lines + l : l * W + j);
-            uint32_t word;
-            memcpy(&word, to, 4);
-            two |= (uint64_t)word << 32 * k;
-            word = (uint32_t)(two >> 32 * k);
-            if (put) memcpy(to, &word, 4);
+/* The codes of line l into its words, or out of them, where 0 is: 32 of them,
+   plane by plane. */
+static void move_line(const shape *s, const part *p, int64_t l, bool put,
+                      uint8_t *code, uint8_t *line) {
+    uint8_t field[32];
+    for (int64_t i = 0; i < line_of(s, p); i += 32) {
+        const long some = gm_min(32, line_of(s, p) - i);
+        for (int from = 0, w; from < s->bits; from += w) {
+            w = plane(s->bits - from, s->planar);
+            uint8_t *at = line + 4 * (i / 32 * s->bits + from);
+            if (!put) gm_unpack(at, some, w, field);
+            for (long k = 0; k < some; k++) {
+                uint8_t *c = code + code_at(s, p, l, i + k);
+                if (put) field[k] = (uint8_t)(*c >> from & ((1 << w) - 1));
+                else *c |= (uint8_t)(field[k] << from);
+            }
+            if (put) gm_pack(field, some, w, at);
         }
-        code |= (unsigned)(two >> at % 32 & mask) << from;
     }
-    return code;
+}
+
+/* Codes [out, in] or [out, groups] into the bytes of a part, or out of them. */
+static void move(gm_arena *arena, const shape *s, const part *p, bool put,
+                 uint8_t *code, uint8_t *data) {
+    const int64_t lines = lines_of(s, p), W = words(line_of(s, p), s->bits);
+    uint8_t *line = gm_alloc(arena, (size_t)W, 4);
+    for (int64_t l = 0; l < lines; l++) {
+        if (put) move_line(s, p, l, put, code, line);
+        for (int64_t j = 0; j < W; j++) {
+            uint8_t *at = data + 4 * (p->down ? j * lines + l : l * W + j);
+            memcpy(put ? at : line + 4 * j, put ? line + 4 * j : at, 4);
+        }
+        if (!put) move_line(s, p, l, put, code, line);
+    }
 }
 
 /* ---------------------------------------------------------- what fits where */
@@ -387,39 +395,26 @@ static uint8_t *unpack(gm_arena *arena, const gm_packed *q, content what) {
     return code;
 }
 
-static uint8_t *bytes_of(gm_arena *arena, const gm_tensor *t) {
-    uint8_t *data = gm_alloc(arena, t->bytes, 1);
-    gm_tensor_bytes(t, 0, t->bytes, data);
-    return data;
-}
-
-/* To `data`, zeroed. */
-static void pack(const shape *s, const part *p, const uint8_t *code,
-                 uint8_t *data) {
-    for (int64_t l = 0; l < lines_of(s, p); l++)
-        for (int64_t i = 0; i < line_of(s, p); i++)
-            code_in(data, s, p, l, i,
-                    &(unsigned){code[code_at(s, p, l, i)]});
-}
-
 /* Those of a weight that a directory holds; v1 cannot say zero 0: readers take
    it for 2^b, or carry. */
 static uint8_t *read_codes(gm_arena *arena, const weight *w, content what) {
     const shape *s = &w->is;
-    const unsigned less = what == ZEROS ? w->r->less : 0;
     int k = 0;
     while (s->row->part[k].what != what) k++;
-    const part *p = s->row->part + k;
-    const int64_t n = line_of(s, p), all = lines_of(s, p) * n;
-    uint8_t *data = bytes_of(arena, w->part[k]);
-    uint8_t *code = gm_alloc(arena, (size_t)all, 1);
-    for (int64_t i = 0; i < all; i++) {
-        const unsigned z = less + code_in(data, s, p, i / n, i % n, NULL);
+    const gm_tensor *t = w->part[k];
+    const int64_t n = s->out * (what == ZEROS ? s->groups : s->in);
+    const unsigned less = what == ZEROS ? w->r->less : 0;
+    uint8_t *data = gm_alloc(arena, t->bytes, 1);
+    uint8_t *code = gm_alloc(arena, (size_t)n, 1);
+    gm_tensor_bytes(t, 0, t->bytes, data);
+    move(arena, s, s->row->part + k, false, code, data);
+    for (int64_t i = 0; i < n; i++) {
+        const unsigned z = less + code[i];
         if (z >> s->bits)
-            gm_bad(w->part[k]->name, "expected zeros of 1 to %d, found 0, "
-                   "which checkpoint_format gptq cannot hold, in %s",
-                   (1 << s->bits) - 1, w->part[k]->path);
-        code[code_at(s, p, i / n, i % n)] = (uint8_t)z;
+            gm_bad(t->name, "expected zeros of 1 to %d, found 0, which "
+                   "checkpoint_format gptq cannot hold, in %s",
+                   (1 << s->bits) - 1, t->path);
+        code[i] = (uint8_t)z;
     }
     return code;
 }
@@ -469,7 +464,7 @@ void gm_layout_fill(gm_arena *arena, gm_layout *t, const char *name,
     const shape s = own_shape(t, q->out, q->in, q->group, q->bits);
     const part *p = t->row->part;
     while (strcmp(name, p->name) != 0) p++;
-    if (has_codes(p)) pack(&s, p, unpack(arena, q, p->what), data);
+    if (has_codes(p)) move(arena, &s, p, true, unpack(arena, q, p->what), data);
     if (p->what == SCALES || p->what == BIASES)
         write_numbers(arena, t, &s, p, q, data);
     for (int32_t i = 0; p->what == INDEX && i < q->in; i++) {
@@ -511,7 +506,7 @@ void gm_layout_write(gm_arena *arena, gm_layout *t, long m,
         const gm_packed q = packed_of(arena, t, m);
         gm_layout_fill(arena, t, name, &q, data);
     } else if (has_codes(s.row->part + k)) {
-        pack(&s, s.row->part + k,
+        move(arena, &s, s.row->part + k, true,
              read_codes(arena, h, s.row->part[k].what), data);
     } else gm_tensor_bytes(h->part[k], 0, what->bytes, data);
     gm_out_write(out, data, what->bytes);
@@ -546,6 +541,7 @@ static const char *read_overhead(gm_arena *arena, const gm_scores *s,
 }
 
 void gm_layout_sizes(gm_arena *arena, const char *text, gm_scores *s) {
+    if (!gm_layout_sized(text)) return;
     const int n = (int)strcspn(text, " ");
     const char *name = gm_format(arena, "%.*s", n, text);
     const char *made = gm_keys_get(&s->keys, "candidates");
@@ -774,12 +770,12 @@ static const float *make_values(const gm_made *made) {
         if (p[k].what == BIASES) read_numbers(&a, w, k, zero), biased = true;
         if (p[k].what == INDEX) read_index(w, w->part[k], group);
     }
-    uint8_t *codes = bytes_of(&a, w->part[0]);
+    const uint8_t *codes = read_codes(&a, w, CODES);
 #pragma omp parallel for num_threads(gm_threads())
     for (int64_t o = 0; o < s->out; o++)
         for (int64_t i = 0; i < s->in; i++) {
             const int64_t g = o * s->groups + group[i];
-            const gm_real c = (gm_real)code_in(codes, s, p, o, i, NULL);
+            const gm_real c = codes[o * s->in + i];
             r->values[o * s->in + i] =
                 (float)(biased ? scale[g] * c + zero[g]
                                : scale[g] * (c - zero[g]));

@@ -85,9 +85,6 @@ static void run_proof(gm_call *call) {
 }
 
 static void run_check(gm_call *call) {
-    static const char *const others[] = {
-        "--budget", "--in", "--bits", "--ebits", "--bytes", "--exact", "--pin",
-        "--min-bits", "--max-bits", "--fuse", "--score-bits"};
     gm_allocation allocation;
     gm_scores scores;
     gm_check c;
@@ -97,10 +94,11 @@ static void run_check(gm_call *call) {
         run_proof(call);
         return;
     }
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (gm_given(others[i]))
-            gm_fail(GM_EUSAGE, "check: %s goes with --proof and - in place of "
-                    "ALLOC.tsv, which says it already", others[i]);
+    const char *said = gm_given_of("--budget,--in,--bits,--ebits,--bytes,"
+        "--exact,--pin,--min-bits,--max-bits,--fuse,--score-bits");
+    if (said)
+        gm_fail(GM_EUSAGE, "check: %s goes with --proof and - in place of "
+                "ALLOC.tsv, which says it already", said);
     gm_allocation_read(a, call->operand[0], &allocation);
     gm_scores_read(a, call->operand[1], &scores);
     gm_layout_sizes(a, gm_keys_get(&allocation.keys, "sizes"), &scores);

@@ -49,6 +49,7 @@ typedef struct {
    once something was measured. */
 typedef struct {
     gm_sequences text;
+    const char *path;           /* of it */
     const char *protocol;       /* by which it was cut                        */
     const int32_t *next;        /* gm_evaluate's                              */
     const double *weight;       /* a gm_measure's                             */
@@ -58,6 +59,9 @@ typedef struct {
     long group;                 /* windows whose states are held; 0: all      */
     long held;                  /* 1 + first of those in `original`; 0: none  */
     gm_real *original, *student;        /* [group window, d]; NULL: not yet   */
+    /* choices among call->candidates, and what they were measured to be */
+    struct gm_measured { const int *choice; gm_measure is; } *seen;
+    size_t seen_count, seen_room;
 } gm_measuring;
 
 /* Couplings as options.c describes them; NULL: none. */
@@ -99,6 +103,7 @@ struct gm_call {
     gm_model model;
     gm_tokenizer *tokenizer;
     gm_plan plan;
+    gm_budget *budget;          /* [plan.budgets] of run and compare */
     gm_sequences calibration;
     gm_candidates candidates;
     gm_measuring on;
@@ -116,6 +121,7 @@ gm_call *gm_options_read(const gm_command *command, char **argv);
 /* The fields again as the options say, where a file filled some of them. */
 void gm_options_fill(void);
 const char *gm_given(const char *name);     /* as written; NULL: it is not */
+const char *gm_given_of(const char *names); /* the first given of "A,B,..." */
 /* What will be written, for the option `name`, is no input of the command and
    no file of its model; nor are the files of a directory whose names match
    "NAME,PATTERN*,...". */
@@ -172,6 +178,8 @@ int32_t *gm_call_tokens(gm_call *call, const char *text, const char *npy,
 /* What a choice among the candidates (NULL: the original) is on call->on. */
 gm_measure gm_call_measure(gm_call *call, const gm_candidates *candidates,
                            const int *choice);
+/* Of call->candidates; methods often choose the same, which is kept. */
+gm_measure gm_call_measure_once(gm_call *call, const int *choice);
 /* --out, a directory: not the model's own, ours alone until the end. */
 void gm_call_claim(gm_call *call);
 /* --cache, or the directory of `path`, but none of devices. */

@@ -31,9 +31,6 @@ typedef struct {
     gm_comparison all;
     const char *asked[MAX_ROWS];    /* keys of the rows asked for */
     long rows;
-    /* different assignments in this process, what they were measured to be */
-    struct { const int *choice; gm_measure measure; } seen[MAX_ROWS];
-    long seen_count;
 } comparing;
 
 /* --methods, in the order given, each once; what they need. */
@@ -153,27 +150,13 @@ static void write_alloc(comparing *c, const gm_budget *budget,
                                      bits ? "" : in), &out);
 }
 
-/* Methods often choose the same: measured once. */
-static gm_measure measure_choice(comparing *c, const int *choice) {
-    const size_t bytes = (size_t)c->table->M * sizeof *choice;
-    long i = 0;
-    while (i < c->seen_count && memcmp(c->seen[i].choice, choice, bytes) != 0)
-        i++;
-    if (i == c->seen_count) {
-        c->seen[i].measure = gm_call_measure(c->call, &c->call->candidates,
-                                             choice);
-        c->seen[c->seen_count++].choice = choice;
-    }
-    return c->seen[i].measure;
-}
-
 static void measure_method(comparing *c, int method, const gm_budget *budget,
                            gm_compared *row) {
     const gm_scores *t = c->table;
     int *choice = gm_alloc(&c->call->arena, (size_t)t->M, sizeof *choice);
     gm_effort spent = gm_rivals_choose(c->rivals, (gm_method)method, budget,
                                        choice, NULL);
-    row->measure = measure_choice(c, choice);
+    row->measure = gm_call_measure_once(c->call, choice);
     write_alloc(c, budget, row->method, choice);
     gm_compared_sizes(row, t, choice);
     row->quantizer = gm_quantizer_name[c->call->recipe.quantizer];
@@ -263,38 +246,33 @@ static void run_compare(gm_call *call) {
     static comparing c;
     gm_arena *a = &call->arena;
     char text[GM_ROW_TEXT];
-    const gm_compared *rows[MAX_ROWS];
     c = (comparing){.call = call};
     begin(&c);
     one_row(&c, ORIGINAL, NULL);
-    char *list = gm_format(a, "%s", call->budgets);
-    for (char *item; (item = strsep(&list, ","));) {
-        gm_budget budget = gm_budget_parse(c.table, call->in, item);
-        for (int i = 0; i < c.methods; i++) one_row(&c, c.method[i], &budget);
-    }
+    for (int b = 0; b < call->plan.budgets; b++)
+        for (int i = 0; i < c.methods; i++)
+            one_row(&c, c.method[i], call->budget + b);
+    gm_compared *row = gm_alloc(a, (size_t)c.rows, sizeof *row);
     gm_compared_text(NULL, text);
     gm_result_begin(gm_format(a, "%s\tseconds", text));
     for (long i = 0; i < c.rows; i++) {
-        rows[i] = gm_comparison_find(&c.all, c.asked[i]);
-        gm_compared_text(rows[i], text);
-        gm_result_row("%s\t%.1f", text, rows[i]->seconds);
+        row[i] = *gm_comparison_find(&c.all, c.asked[i]);
+        gm_compared_text(row + i, text);
+        gm_result_row("%s\t%.1f", text, row[i].seconds);
     }
     gm_result_end(call);
-    gm_plot plot = gm_comparison_series(a, rows, c.rows, call->in, 0, NULL);
+    gm_plot plot = gm_comparison_series(a, row, c.rows, call->in, 0, NULL);
     if (plot.count) {
         gm_talk(call, "\n%s", gm_plot_text(a, &plot, 78, 22));
-        plot = gm_comparison_series(a, rows, c.rows, call->in, c.rows, NULL);
+        plot = gm_comparison_series(a, row, c.rows, call->in, c.rows, NULL);
         plot.label[2] = gm_format(a, "%s, %s", gm_model_name(a, &call->model),
-                                  gm_base_name(call->text ? call->text
-                                               : call->text_tokens));
+                                  gm_base_name(call->on.path));
         gm_figure_file(a, gm_plot_svg, &plot,
                        gm_format(a, "%s/compare.svg", call->out));
     }
     if (c.wanted[GM_LEARNED])
-        gm_talk(call, "%s", gm_comparison_verdict(a, rows, c.rows));
-    gm_compared *table = gm_alloc(a, (size_t)c.rows, sizeof *table);
-    for (long i = 0; i < c.rows; i++) table[i] = *rows[i];
-    gm_call_page(call, table, c.rows);
+        gm_talk(call, "%s", gm_comparison_verdict(a, row, c.rows));
+    gm_call_page(call, row, c.rows);
 }
 
 const gm_command gm_command_compare = {

@@ -333,6 +333,12 @@ const char *gm_given(const char *name) {
     return i < 0 ? NULL : now.given[i];
 }
 
+const char *gm_given_of(const char *names) {
+    char *list = gm_format(&now.arena, "%s", names), *name;
+    while ((name = strsep(&list, ",")) && !gm_given(name)) continue;
+    return name;
+}
+
 /* What may have been meant: the option of this command whose name, of before
    too, is one letter off; the commands that have one of that name; the nearest
    option of this one. */

@@ -99,7 +99,6 @@ void gm_call_windows(gm_call *call) {
     gm_arena *a = &call->arena;
     const protocol *p = &table[call->protocol];
     const int last = (int)p->last;
-    const char *path = call->text ? call->text : call->text_tokens;
     const char *name = gm_given("--protocol");
     gm_measuring *on = &call->on;
     int32_t bos;
@@ -108,6 +107,7 @@ void gm_call_windows(gm_call *call) {
         gm_fail(GM_EUSAGE, "--protocol %s takes a whole document: --windows "
                 "does not go with it", name);
     on->protocol = name ? name : "default";
+    on->path = call->text ? call->text : call->text_tokens;
     const int32_t *x = read_text(call, (int)p->added, &n, &bos);
     const long T = length_of(call, p, n);
     const long each = p->stride ? gm_min(p->stride, T) : T;
@@ -130,7 +130,7 @@ void gm_call_windows(gm_call *call) {
         done = to;
     }
     if (w < (windows ? windows : 1))
-        gm_bad(path, "expected at least %ld tokens (%ld windows of %ld), found "
+        gm_bad(on->path, "expected at least %ld tokens (%ld windows of %ld), found "
                "%ld", (windows ? windows - 1 : 0) * each + T,
                windows ? windows : 1, T, n);
     on->text = (gm_sequences){in, w, T};

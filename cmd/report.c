@@ -20,11 +20,9 @@ void gm_call_original(gm_call *call, gm_compared *row) {
     row->measure.top1 = 1;
 }
 
-typedef struct { gm_call *call; const char *dir; } paging;
-
 static void write_page(void *context) {
-    const paging *p = context;
-    gm_page_write(&p->call->arena, p->dir);
+    gm_call *call = context;
+    gm_page_write(&call->arena, call->out);
 }
 
 /* Other files of the directory may be anybody's: what they say wrong cannot
@@ -36,20 +34,19 @@ void gm_call_page(gm_call *call, gm_compared *row, long count) {
     gm_error err;
     char hash[65];
     gm_sha_tokens(text->tokens, text->sequences, text->T, hash);
-    const char *from = call->text ? call->text : call->text_tokens;
     const struct { const char *key, *value; } is[] = {
         {"command", gm_options_text(call)},
         {"model", gm_model_name(a, &call->model)},
         {"model_hash", call->model.hash}, {"candidates", call->candidates.text},
         {"candidates_hash", call->candidates.hash},
-        {"text", gm_base_name(from)}, {"text_hash", hash},
+        {"text", gm_base_name(call->on.path)}, {"text_hash", hash},
         {"windows", gm_format(a, "%ld", text->sequences)},
         {"window", gm_format(a, "%ld", text->T)}};
     for (size_t i = 0; i < sizeof is / sizeof *is; i++)
         gm_keys_set(a, &keys, is[i].key, "%s", is[i].value);
     gm_compared_write(a, gm_format(a, "%s/table.tsv", call->out), &keys, row,
                       count);
-    const gm_status s = gm_try(write_page, &(paging){call, call->out}, &err);
+    const gm_status s = gm_try(write_page, call, &err);
     if (s == GM_EINPUT) gm_talk(call, "no report: %s", err.text);
     else if (s) gm_fail(s, "%s", err.text);
 }

@@ -10,27 +10,19 @@ typedef struct {
     gm_rivals *rivals;
     gm_compared *row;                   /* of table.tsv */
     long rows;
-    const int **choice;                 /* of each row, NULL: the original */
 } running;
 
-/* A row of what a method chose; another one that chose the same is not
-   measured again. */
+/* A row of what a method chose. */
 static const gm_compared *add_row(running *r, const char *method,
                                   const gm_budget *budget, const int *choice) {
     gm_call *call = r->call;
-    const size_t bytes = (size_t)r->scores.M * sizeof *choice;
-    gm_compared *row = r->row + r->rows;
-    long i = 1;
-    while (i < r->rows && memcmp(r->choice[i], choice, bytes) != 0) i++;
+    gm_compared *row = r->row + r->rows++;
     *row = (gm_compared){
         .method = method, .run = "", .budget = budget->text,
         .convention = gm_convention_name(budget->convention),
         .quantizer = gm_quantizer_name[call->recipe.quantizer],
-        .measure = i < r->rows ? r->row[i].measure
-                               : gm_call_measure(call, &call->candidates,
-                                                 choice)};
+        .measure = gm_call_measure_once(call, choice)};
     gm_compared_sizes(row, &r->scores, choice);
-    r->choice[r->rows++] = choice;
     return row;
 }
 
@@ -43,7 +35,7 @@ static int *choose(running *r, gm_method method, const gm_budget *budget) {
 
 /* One budget: solve, write, measure GAMMA and the largest uniform choice that
    fits; append its row.  Where more would fit than that, the mix too. */
-static void run_budget(running *r, const char *text) {
+static void run_budget(running *r, const gm_budget *budget) {
     gm_call *call = r->call;
     gm_arena *a = &call->arena;
     const gm_scores *scores = &r->scores;
@@ -52,8 +44,8 @@ static void run_budget(running *r, const char *text) {
     gm_solve_options options = {.solver = gm_have_glpk() ? GM_BOTH : GM_DP,
                                 .seconds = 60, .report = &call->report};
     int *choice = gm_alloc(a, (size_t)scores->M, sizeof *choice), k = 0;
-    gm_budget budget = gm_budget_parse(scores, call->in, text);
-    gm_allocate(a, scores, &budget, &options, choice, &certificate,
+    const char *text = budget->text;
+    gm_allocate(a, scores, budget, &options, choice, &certificate,
                 &allocation);           /* GM_ELIMIT: the row says so */
     const char *alloc = gm_format(a, "%s/alloc-%s.tsv", call->out, text);
     if (!call->no_models) {         /* never beside another one's model */
@@ -63,14 +55,14 @@ static void run_budget(running *r, const char *text) {
                               &call->report);
     }
     gm_allocation_write(a, alloc, &allocation);
-    const int *same = choose(r, GM_UNIFORM, &budget);
-    const int *mix = choose(r, GM_MIX, &budget);
+    const int *same = choose(r, GM_UNIFORM, budget);
+    const int *mix = choose(r, GM_MIX, budget);
     for (long m = 0; m < scores->M; m++)        /* some may have less */
         if (same[m] > k) k = same[m];
-    const gm_compared *u = add_row(r, "uniform", &budget, same);
+    const gm_compared *u = add_row(r, "uniform", budget, same);
     if (memcmp(mix, same, (size_t)scores->M * sizeof *mix) != 0)
-        add_row(r, "mix", &budget, mix);
-    const gm_compared *gamma = add_row(r, "gamma", &budget, choice);
+        add_row(r, "mix", budget, mix);
+    const gm_compared *gamma = add_row(r, "gamma", budget, choice);
     gm_result_row("%s\t%.3f\t%d\t%.3f\t%.0f\t%.4f\t%.3f\t%.0f\t%.5f\t%s", text,
                   r->row->measure.perplexity, scores->bits[k],
                   u->measure.perplexity, u->bytes, gamma->code_bits,
@@ -93,14 +85,12 @@ static void begin_stage(gm_call *call, int number, const char *name) {
 static int spread(running *r, gm_budget *out) {
     gm_call *call = r->call;
     const bool bytes = call->in == GM_BYTES;
-    gm_budget low = {.limit = INT64_MAX}, high = {.limit = -1};
-    char *list = gm_format(&call->arena, "%s", call->budgets);
+    gm_budget low = *call->budget, high = low;
     const long last = call->anchors - 1;
     int count = 0;
-    for (char *item; (item = strsep(&list, ","));) {
-        const gm_budget b = gm_budget_parse(&r->scores, call->in, item);
-        if (b.limit < low.limit) low = b;
-        if (b.limit > high.limit) high = b;
+    for (int i = 1; i < call->plan.budgets; i++) {
+        if (call->budget[i].limit < low.limit) low = call->budget[i];
+        if (call->budget[i].limit > high.limit) high = call->budget[i];
     }
     const double all = (double)(high.limit - low.limit);
     for (long i = 0; i <= last; i++) {
@@ -169,19 +159,17 @@ static void run_run(gm_call *call) {
     r.rivals = gm_rivals_begin(a, &(gm_rivals_options){
         .candidates = &call->candidates, .evaluations = 1,
         .overhead = call->table.overhead}, &call->report);
-    const size_t rows = 1 + 3 * (size_t)call->plan.budgets;
-    r.row = gm_alloc(a, rows, sizeof *r.row);
-    r.choice = gm_alloc(a, rows, sizeof *r.choice);
+    r.row = gm_alloc(a, 1 + 3 * (size_t)call->plan.budgets, sizeof *r.row);
     r.row[r.rows++] = (gm_compared){.method = "original", .run = ""};
     begin_stage(call, number++, "the original");
     gm_call_original(call, r.row);
     gm_result_begin("budget\toriginal_ppl\tuniform_bits\tuniform_ppl\t"
                     "uniform_bytes\tgamma_bits\tgamma_ppl\tgamma_bytes\t"
                     "gamma_kl\tproof");
-    list = gm_format(a, "%s", call->budgets);
-    for (char *item; (item = strsep(&list, ","));) {
-        begin_stage(call, number++, gm_format(a, "budget %s", item));
-        run_budget(&r, item);
+    for (int i = 0; i < call->plan.budgets; i++) {
+        begin_stage(call, number++, gm_format(a, "budget %s",
+                                              call->budget[i].text));
+        run_budget(&r, call->budget + i);
     }
     gm_result_end(call);
     gm_call_page(call, r.row, r.rows);

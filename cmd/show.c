@@ -290,18 +290,16 @@ static void show_module(gm_call *call) {
 
 /* The shape, by its operands; options that it has no use for are refused. */
 static void run_show(gm_call *call) {
-    static const char *const of_rows[] = {
-        "--values", "--bits", "--scales", "--symmetric", "--group",
-        "--quantizer", "--hessian", "--damping", "--act-order", "--row",
-        "--nth", "--calib", "--tokens", "--sequences", "--length"};
     const int given = !call->operand[0] ? 0 : !call->operand[1] ? 1 : 2;
     if (!given != !!call->values)
         gm_fail(GM_EUSAGE, "show: expected MODEL MODULE, SCORES.tsv, ALLOC.tsv "
                 "or --values, found %s", given ? "several" : "none");
-    for (int i = 0; i < 15; i++)
-        if (gm_given(of_rows[i]) && (given == 1 || (!given && i > 3)))
-            gm_fail(GM_EUSAGE, "show: %s belongs to a row of a model",
-                    of_rows[i]);
+    const char *odd = given == 1 ? gm_given_of("--bits,--scales,--symmetric")
+                                 : NULL;
+    if (!odd && given < 2)
+        odd = gm_given_of("--group,--quantizer,--hessian,--damping,--act-order,"
+                          "--row,--nth,--calib,--tokens,--sequences,--length");
+    if (odd) gm_fail(GM_EUSAGE, "show: %s belongs to a row of a model", odd);
     (given == 2 ? show_module : given ? show_table : show_values)(call);
 }
 

@@ -136,6 +136,19 @@ gm_measure gm_call_measure(gm_call *call, const gm_candidates *candidates,
     return out;
 }
 
+gm_measure gm_call_measure_once(gm_call *call, const int *choice) {
+    gm_measuring *on = &call->on;
+    const size_t bytes = (size_t)call->table.M * sizeof *choice;
+    for (size_t i = 0; i < on->seen_count; i++)
+        if (memcmp(on->seen[i].choice, choice, bytes) == 0)
+            return on->seen[i].is;
+    on->seen = gm_grow(&call->arena, on->seen, on->seen_count, &on->seen_room,
+                       sizeof *on->seen);
+    const gm_measure is = gm_call_measure(call, &call->candidates, choice);
+    on->seen[on->seen_count++] = (struct gm_measured){choice, is};
+    return is;
+}
+
 /* ----------------------------------------------------------- places, checks */
 
 void gm_call_claim(gm_call *call) {
@@ -229,20 +242,15 @@ void gm_call_recipe(gm_call *call) {
 /* The recipe's options over call->recipe; --external with `bits` ("2,3,4";
    NULL: all its file has). */
 static void ask_recipe(gm_call *call, const char *bits) {
-    static const char *const gptq[] = {"--hessian", "--act-order", "--damping",
-                                       "--sequential"};
-    static const char *const own[] = {"--quantizer", "--scales", "--symmetric",
-                                      "--for"};
+    const char *odd = gm_given_of("--hessian,--act-order,--damping,"
+                                  "--sequential");
     gm_call_recipe(call);
-    for (int i = 0; i < 4 && call->recipe.quantizer == GM_RTN; i++)
-        if (gm_given(gptq[i]))
-            gm_fail(GM_EUSAGE, "%s belongs to --quantizer gptq, found rtn",
-                    gptq[i]);
+    if (odd && call->recipe.quantizer == GM_RTN)
+        gm_fail(GM_EUSAGE, "%s belongs to --quantizer gptq, found rtn", odd);
     if (!call->external) return;
-    for (int i = 0; i < 4; i++)
-        if (gm_given(own[i]))
-            gm_fail(GM_EUSAGE, "expected either %s or --external, found both",
-                    own[i]);
+    odd = gm_given_of("--quantizer,--scales,--symmetric,--for");
+    if (odd)
+        gm_fail(GM_EUSAGE, "expected either %s or --external, found both", odd);
     gm_external_open(&call->arena, &call->model, call->external, bits,
                      call->recipe.group, &call->recipe);
 }
@@ -466,9 +474,10 @@ void gm_call_prepare(gm_call *call) {
     if (call->command->bit & (FIT | DUMP)) ask_layout(call);
     fit_options(call);
     p->candidates = p->learns = true;
-    if (!(call->command->bit & (RUN | PLAN))) return;
-    p->models = !call->no_models;
+    if (!(call->command->bit & (RUN | PLAN | COMPARE))) return;
     p->budgets = 1 + (int)gm_count_char(call->budgets, ',');
+    if (call->command->bit == COMPARE) return;
+    p->models = !call->no_models;
     p->whole = call->anchors > 0;
     if (p->whole) p->rivals = GM_MEASURES_GRADIENTS;
 }
@@ -495,18 +504,20 @@ static void allow(gm_call *call) {
                 "modules' candidates reach, found %g", least, most, *budget);
 }
 
-/* Each of --budgets is within reach: sizes are known without scores. */
+/* call->budget; each is within reach: sizes are known without scores. */
 static void check_budgets(gm_call *call) {
     gm_arena *a = &call->arena;
     const gm_solve_options options = {.solver = GM_DP};
     make_table(call);
     int *choice = gm_alloc(a, (size_t)call->table.M, sizeof *choice);
     char *list = gm_format(a, "%s", call->budgets);
-    for (char *item; (item = strsep(&list, ","));) {
+    call->budget = gm_alloc(a, (size_t)call->plan.budgets,
+                            sizeof *call->budget);
+    for (gm_budget *b = call->budget; list; b++) {
         gm_certificate certificate;
         gm_allocation allocation;
-        gm_budget budget = gm_call_budget(call, &call->table, item);
-        gm_allocate(a, &call->table, &budget, &options, choice, &certificate,
+        *b = gm_call_budget(call, &call->table, strsep(&list, ","));
+        gm_allocate(a, &call->table, b, &options, choice, &certificate,
                     &allocation);
     }
 }

@@ -283,18 +283,14 @@ void gm_compared_write(gm_arena *arena, const char *path, const gm_keys *keys,
     gm_out_commit(&out);
 }
 
-const gm_compared **gm_compared_read(gm_arena *arena, const char *path,
-                                     gm_table *t) {
+gm_compared *gm_compared_read(gm_arena *arena, const char *path,
+                              gm_table *t) {
     read_table(arena, path, table_format, RESULTS, t);
     if (t->rows > GM_MAX_ROWS_COMPARED)
         gm_bad(path, "expected at most %d rows, found %ld",
                GM_MAX_ROWS_COMPARED, t->rows);
-    const gm_compared **row = gm_alloc(arena, (size_t)t->rows, sizeof *row);
-    for (long i = 0; i < t->rows; i++) {
-        gm_compared *r = gm_alloc(arena, 1, sizeof *r);
-        read_row(t, i, r);
-        row[i] = r;
-    }
+    gm_compared *row = gm_alloc(arena, (size_t)t->rows, sizeof *row);
+    for (long i = 0; i < t->rows; i++) read_row(t, i, row + i);
     return row;
 }
 
@@ -368,7 +364,7 @@ static const char *thin(gm_arena *arena, gm_series *s, long *count, long most) {
     return left;
 }
 
-gm_plot gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
+gm_plot gm_comparison_series(gm_arena *arena, const gm_compared *row,
                              long count, gm_convention in, long most,
                              const char **left) {
     static const char *const label[] = {
@@ -379,8 +375,7 @@ gm_plot gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
     gm_plot plot = {"KL divergence from the original, lower is better",
                     {label[in], "mean KL in nats", NULL}, {false, true}, series,
                     0};
-    for (long i = 0; i < count; i++) {
-        const gm_compared *r = rows[i];
+    for (const gm_compared *r = row; r < row + count; r++) {
         const double all[] = {r->code_bits, r->effective_bits, r->bytes / 1e6};
         const double size = all[in], kl = r->measure.kl;
         if (!(kl > 0) || !isfinite(kl) || !isfinite(size)) continue;
@@ -409,20 +404,20 @@ gm_plot gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
     return plot;
 }
 
-const char *gm_comparison_verdict(gm_arena *arena,
-                                  const gm_compared *const *rows, long count) {
+const char *gm_comparison_verdict(gm_arena *arena, const gm_compared *row,
+                                  long count) {
     static const char *const side[] = {"gamma is better than",
                                        "gamma is worse than",
                                        "no difference to"};
     const char *text = "";
     for (int v = 0; v < 3; v++) {
         const char *names = "";
-        for (long i = 0; i < count; i++) {
-            double two = 2 * rows[i]->above_error, above = rows[i]->above;
-            int is = above > two ? 0 : above < -two ? 1 : 2;
-            if (rows[i]->paired && is == v)
-                names = gm_format(arena, "%s %s@%s", names, rows[i]->method,
-                                  rows[i]->budget);
+        for (const gm_compared *r = row; r < row + count; r++) {
+            const double two = 2 * r->above_error;
+            const int is = r->above > two ? 0 : r->above < -two ? 1 : 2;
+            if (r->paired && is == v)
+                names = gm_format(arena, "%s %s@%s", names, r->method,
+                                  r->budget);
         }
         if (*names) text = gm_format(arena, "%s%s%s\n", text, side[v], names);
     }

@@ -17,7 +17,7 @@ typedef struct {
     const char *dir;
     gm_out out;
     gm_table table, learning, scored, frontier;
-    const gm_compared **row;
+    gm_compared *row;
     gm_scores scores;
     gm_allocation *alloc;           /* those drawn, in order of their bytes */
     long allocs, methods;           /* methods: other files, of rivals */
@@ -252,7 +252,7 @@ static void write_sizes(page *p) {
 static void write_curve(page *p) {
     const long last = p->table.rows - 1;
     const char *left;
-    const int in = last < 0 ? -1 : gm_convention_of(p->row[last]->convention);
+    const int in = last < 0 ? -1 : gm_convention_of(p->row[last].convention);
     const gm_convention axis = in < 0 ? GM_BITS : (gm_convention)in;
     gm_plot plot = gm_comparison_series(p->arena, p->row, p->table.rows, axis,
                                         DRAWN, &left);

@@ -110,19 +110,19 @@ void gm_comparison_add(gm_arena *arena, gm_comparison *c,
                        const gm_compared *row);
 /* Whom gamma is better or worse than by two standard errors of the difference,
    window by window, as lines. */
-const char *gm_comparison_verdict(gm_arena *arena,
-                                  const gm_compared *const *rows, long count);
+const char *gm_comparison_verdict(gm_arena *arena, const gm_compared *row,
+                                  long count);
 /* KL against size, a series for each method.  most > 0: series of the same
    points are one; at most so many (the lowest, uniform, mix and gamma), *left:
    the names of the others. */
-gm_plot gm_comparison_series(gm_arena *arena, const gm_compared *const *rows,
+gm_plot gm_comparison_series(gm_arena *arena, const gm_compared *row,
                              long count, gm_convention in, long most,
                              const char **left);
 /* DIR/table.tsv, the rows of one command without the clock; pairs them. */
 void gm_compared_write(gm_arena *arena, const char *path, const gm_keys *keys,
                        gm_compared *row, long count);
-const gm_compared **gm_compared_read(gm_arena *arena, const char *path,
-                                     gm_table *table);
+gm_compared *gm_compared_read(gm_arena *arena, const char *path,
+                              gm_table *table);
 void gm_compared_sizes(gm_compared *row, const gm_scores *scores,
                        const int *choice);
 

@@ -118,11 +118,9 @@ static void damage(void) {
 /* A KL of 0 has no place on a logarithmic axis; sizes ascend. */
 static void series(void) {
     gm_comparison c = opened();
-    const gm_compared *rows[7];
     gm_plot plot;
-    for (int i = 0; i < 7; i++) rows[i] = &c.row[i];
     for (int in = 0; in < 3; in++) {
-        plot = gm_comparison_series(&arena, rows, 7, (gm_convention)in, 0,
+        plot = gm_comparison_series(&arena, c.row, 7, (gm_convention)in, 0,
                                     NULL);
         CHECK(plot.count == 2 && plot.series[0].count == 2 &&
               plot.series[1].count == 4, "%ld series", plot.count);
@@ -152,7 +150,6 @@ static void few_series(void) {
         {"gamma\n= greedy\n= anneal", GM_STRONG}, {"gram", GM_LINE},
         {"other", GM_LINE}};
     gm_compared row[20];
-    const gm_compared *rows[20];
     const char *out = NULL;
     for (int i = 0; i < 20; i++) {
         const double f = m[i / 2].f;
@@ -160,9 +157,8 @@ static void few_series(void) {
                                .code_bits = 3 - i % 2};
         row[i].measure.kl = i % 2 ? f : f / 4;
         row[i].measure.kl_error = i % 2 ? f / 100 : f / 200;
-        rows[i] = &row[i];
     }
-    gm_plot p = gm_comparison_series(&arena, rows, 20, GM_BITS, 5, &out);
+    gm_plot p = gm_comparison_series(&arena, row, 20, GM_BITS, 5, &out);
     CHECK(p.count == 5, "%ld series", p.count);
     for (int i = 0; i < 5; i++) {
         const gm_series *s = &p.series[i];
@@ -173,9 +169,9 @@ static void few_series(void) {
               && s->at[2][1] == s->at[1][1] / 50, "%s: points", s->name);
     }
     CHECK_TEXT(out, "random\n= first-high, evolve");
-    p = gm_comparison_series(&arena, rows, 20, GM_BITS, 1, &out);
+    p = gm_comparison_series(&arena, row, 20, GM_BITS, 1, &out);
     CHECK(p.count == 3, "uniform, mix and gamma stay: %ld", p.count);
-    p = gm_comparison_series(&arena, rows, 20, GM_BITS, 0, NULL);
+    p = gm_comparison_series(&arena, row, 20, GM_BITS, 0, NULL);
     CHECK(p.count == 10, "all: %ld", p.count);
 }
 

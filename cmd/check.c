@@ -30,16 +30,6 @@ static void print_verdict(gm_call *call, const gm_check *c) {
                 c->among, by, lost, hidden);
 }
 
-/* "gap, optimal": what does not hold. */
-static const char *wrong_claims(gm_arena *arena, const gm_check *c) {
-    const char *list = "";
-    for (long i = 0; i < c->count; i++)
-        if (!c->claim[i].holds)
-            list = gm_format(arena, "%s%s%s", list, *list ? "; " : "",
-                             c->claim[i].claim);
-    return list;
-}
-
 /* ------------------------------------------------------------------- proofs */
 
 /* The proof of the program that the assignment states, as one more claim. */
@@ -89,6 +79,7 @@ static void run_check(gm_call *call) {
     gm_scores scores;
     gm_check c;
     gm_arena *a = &call->arena;
+    const char *wrong = "";
     /* else standard input */
     if (call->proof && strcmp(call->operand[0], GM_STANDARD) == 0) {
         run_proof(call);
@@ -108,14 +99,17 @@ static void run_check(gm_call *call) {
                         &c);
     if (call->proof) check_proof(call, &allocation, &c);
     gm_result_begin("claim\tstated\tfound\tverdict");
-    for (long i = 0; i < c.count; i++)
-        gm_result_row("%s\t%s\t%s\t%s", c.claim[i].claim, c.claim[i].stated,
-                      c.claim[i].found, c.claim[i].word ? "the file's word" :
-                      c.claim[i].holds ? "holds" : "WRONG");
+    for (const gm_claim *x = c.claim; x < c.claim + c.count; x++) {
+        gm_result_row("%s\t%s\t%s\t%s", x->claim, x->stated, x->found,
+                      x->word ? "the file's word" : x->holds ? "holds"
+                                                             : "WRONG");
+        if (!x->holds)
+            wrong = gm_format(a, "%s%s%s", wrong, *wrong ? "; " : "", x->claim);
+    }
     gm_result_end(call);
     if (c.failed)
         gm_fail(GM_EDIFFER, "%s: %ld of %ld claims do not hold: %s",
-                allocation.path, c.failed, c.count, wrong_claims(a, &c));
+                allocation.path, c.failed, c.count, wrong);
     print_verdict(call, &c);
 }
 

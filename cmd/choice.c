@@ -37,8 +37,7 @@ static void need_text(const reading *r, const char *what, const gm_json *v,
         wrong(r, what, "a text", v);
 }
 
-/* What Python's str.isspace takes for white space. */
-static bool is_space(uint32_t c) {
+bool gm_is_space(uint32_t c) {
     return (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 ||
            c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
            c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
@@ -52,7 +51,7 @@ static size_t stripped(const char *text, size_t length) {
         uint32_t c;
         int n = gm_utf8(at, end, &c);
         at += n ? n : 1;
-        if (!n || !is_space(c)) keep = at;
+        if (!n || !gm_is_space(c)) keep = at;
     }
     return (size_t)(keep - text);
 }

@@ -313,6 +313,7 @@ typedef struct {
     bool right;
 } gm_ending;
 typedef struct { long questions, count; gm_ending *ending; } gm_questions;
+bool gm_is_space(uint32_t c);           /* as Python's str.isspace */
 
 /* --choices, one JSON object a line: {"context": "...", "choices": ["...",
    ...], "answer": index}.  The text is context, --delimiter, choice, with the

@@ -40,19 +40,14 @@ static const protocol table[] = {
 
 /* As many as re.split(r"\s+", text) of Python gives. */
 static double words_of(const char *text, size_t bytes) {
-    gm_arena a = {0};
-    const gm_regex *space = gm_regex_new(&a, "", "[\\s\x1c-\x1f]+", false);
-    gm_matcher m = {.steps = (uint64_t)GM_REGEX_STEPS * (bytes + 1)};
     const char *end = text + bytes;
     double words = 1;
     uint32_t point;
-    for (const char *at = text, *past; at < end; at = past) {
-        past = gm_regex_match(space, &m, text, at, end);
-        if (past) words++;
-        else past = at + gm_utf8(at, end, &point);
+    for (bool was = false, space; text < end; was = space) {
+        text += gm_utf8(text, end, &point);
+        space = gm_is_space(point);
+        words += space && !was;
     }
-    gm_arena_free(&m.arena);
-    gm_arena_free(&a);
     return words;
 }
 

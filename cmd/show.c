@@ -31,9 +31,7 @@ void gm_call_grid(gm_call *call, const gm_scores *scores,
     if (both) print_line("");
     if (scores) gm_grid_scores(&call->arena, scores, &style);
     if (both) print_line("");
-    if (chosen)
-        gm_grid_bits(&call->arena, chosen->M, chosen->name, chosen->bits,
-                     chosen->label, &style);
+    if (chosen) gm_grid_bits(&call->arena, chosen, &style);
 }
 
 static void show_table(gm_call *call) {

@@ -61,22 +61,17 @@ void gm_call_calibrate(gm_call *call) {
                                        (size_t)text->T * sizeof(bool));
 }
 
-static void note_unused(const gm_call *call) {
-    const gm_tensors *all = &call->model.tensors;
-    for (long i = 0; call->verbose && i < all->count; i++) {
-        const gm_tensor *t = all->tensor + i;
-        if (!call->model.used[i])
-            gm_talk(call, "%s: tensor %s: %s %s, not needed by the model",
-                    t->path, t->name, gm_type_of(t), gm_shape_of(t).text);
-    }
-}
-
 void gm_call_notes(const gm_call *call) {
     const gm_sequences *text = &call->calibration;
     const long rows = text->sequences * text->T, SHOWN = 5;
     char list[512] = "";
     long count = 0;
-    note_unused(call);
+    for (long i = 0; call->verbose && i < call->model.tensors.count; i++) {
+        const gm_tensor *t = call->model.tensors.tensor + i;
+        if (!call->model.used[i])
+            gm_talk(call, "%s: tensor %s: %s %s, not needed by the model",
+                    t->path, t->name, gm_type_of(t), gm_shape_of(t).text);
+    }
     if (!call->recipe.weightless) return;
     for (long i = 0; i < rows; i++)
         if (call->recipe.weightless[i] && count++ < SHOWN)

@@ -77,50 +77,50 @@ static void draw(gm_arena *arena, long M, const char *const *name,
 }
 
 /* A letter for each of at most 26 kinds of candidates; the legend. */
-static char *letters(gm_arena *arena, long M, const int *bits,
-                     const char *const *label, const char **glyph) {
+static char *letters(gm_arena *arena, const gm_allocation *a,
+                     const char **glyph) {
     char *legend = gm_format(arena, "candidates, modules:");
-    const char **kind = gm_alloc(arena, (size_t)M, sizeof *kind);
+    const char **kind = gm_alloc(arena, (size_t)a->M, sizeof *kind);
     char letter = 'a';
-    for (long m = 0; m < M; m++)
-        kind[m] = gm_format(arena, "%02d%s", bits[m], label[m]);
-    const gm_named *sorted = gm_names_sort(arena, NULL, kind, M);
-    for (long i = 0, n; i < M; i += n) {
+    for (long m = 0; m < a->M; m++)
+        kind[m] = gm_format(arena, "%02d%s", a->bits[m], a->label[m]);
+    const gm_named *sorted = gm_names_sort(arena, NULL, kind, a->M);
+    for (long i = 0, n; i < a->M; i += n) {
         const long m = sorted[i].at;
-        for (n = 0; i + n < M && strcmp(sorted[i + n].name, kind[m]) == 0; n++)
+        for (n = 0; i + n < a->M && strcmp(sorted[i + n].name, kind[m]) == 0;
+             n++)
             glyph[sorted[i + n].at] = gm_format(arena, "%c", letter);
         legend = gm_format(arena, "%s  %c = %s: %ld", legend, letter,
-                           strcmp(label[m], "-") != 0 ? label[m] :
-                           gm_format(arena, "%d", bits[m]), n);
+                           strcmp(a->label[m], "-") != 0 ? a->label[m] :
+                           gm_format(arena, "%d", a->bits[m]), n);
         if (letter < 'z') letter++;
     }
     return legend;
 }
 
 /* Digits, from 10 on letters; on colours, warm where bits are few. */
-void gm_grid_bits(gm_arena *arena, long M, const char *const *name,
-                  const int *bits, const char *const *label,
+void gm_grid_bits(gm_arena *arena, const gm_allocation *a,
                   const gm_style *style) {
     static const char digits[] = "0123456789abcdefghijklmnopqrstuvw";
     static const char *const colours[] = {"7", "97;41", "30;41", "30;43",
                                           "30;42", "30;46", "97;44", "97;45"};
-    const char **glyph = gm_alloc(arena, (size_t)M, sizeof *glyph);
-    const char **colour = gm_alloc(arena, (size_t)M, sizeof *colour);
+    const char **glyph = gm_alloc(arena, (size_t)a->M, sizeof *glyph);
+    const char **colour = gm_alloc(arena, (size_t)a->M, sizeof *colour);
     char *legend = gm_format(arena, "bits, modules:");
     long count[33] = {0};
-    for (long m = 0; m < M; m++) {
-        glyph[m] = gm_format(arena, "%c", digits[bits[m]]);
-        colour[m] = colours[bits[m] < 8 ? bits[m] : 0];
-        count[bits[m]]++;
+    for (long m = 0; m < a->M; m++) {
+        glyph[m] = gm_format(arena, "%c", digits[a->bits[m]]);
+        colour[m] = colours[a->bits[m] < 8 ? a->bits[m] : 0];
+        count[a->bits[m]]++;
     }
-    if (label) legend = letters(arena, M, bits, label, glyph);
-    for (int b = 1; b < 33 && !label; b++)
+    if (a->label) legend = letters(arena, a, glyph);
+    for (int b = 1; b < 33 && !a->label; b++)
         if (count[b])
             legend = gm_format(arena, "%s  %c%s: %ld", legend, digits[b],
                                b > 9 ? gm_format(arena, " = %d", b) : "",
                                count[b]);
     style->print(legend);
-    draw(arena, M, name, glyph, style->colour ? colour : NULL, style);
+    draw(arena, a->M, a->name, glyph, style->colour ? colour : NULL, style);
 }
 
 double gm_sensitivity(const gm_scores *s, long m) {

@@ -57,10 +57,9 @@ typedef struct {
     long width;                         /* characters of a line */
     void (*print)(const char *line);
 } gm_style;
-/* Counts, then digits: bits[M], 1 .. 32; label not NULL: a letter for each
-   label ("-": none, the bits) in order of bits and labels. */
-void gm_grid_bits(gm_arena *arena, long M, const char *const *name,
-                  const int *bits, const char *const *label,
+/* Counts, then digits; of labels a letter for each ("-": none, the bits) in
+   order of bits and labels. */
+void gm_grid_bits(gm_arena *arena, const gm_allocation *a,
                   const gm_style *style);
 /* Bars for what modules mind: gm_sensitivity, on a logarithmic scale. */
 void gm_grid_scores(gm_arena *arena, const gm_scores *s,

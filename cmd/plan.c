@@ -171,22 +171,12 @@ void gm_plan_fit(gm_call *call, double limit) {
     }
 }
 
-/* The teacher's states of all sequences are kept between steps where that takes
-   no more than --max-memory, or than the peak that there is without. */
-static void plan_states(gm_call *call, double limit) {
-    const gm_fit_options *o = &call->fit;
-    gm_planned step[GM_PLAN_STEPS];
-    const double peak = step[gm_plan_memory(call, step)].memory;
-    call->fit.keep = call->plan.learns && o->steps * o->batch > o->sequences;
-    gm_plan_memory(call, step);
-    if (step[GM_PLAN_FIT].memory > fmax(peak, limit)) call->fit.keep = false;
-}
-
 void gm_call_plan(gm_call *call) {
     /* the program, its libraries and their tables; workspaces of a thread */
     const double PROGRAM = 8e6, THREAD = 1.2e6;
     const gm_tensors *t = &call->model.tensors;
     gm_plan *p = &call->plan;
+    gm_fit_options *o = &call->fit;
     gm_planned step[GM_PLAN_STEPS];
     char text[256] = "";
     int64_t limit = INT64_MAX;
@@ -198,7 +188,13 @@ void gm_call_plan(gm_call *call) {
     for (long i = 0; i < t->count; i++)
         p->model_bytes += (double)t->tensor[i].bytes;
     gm_plan_fit(call, (double)limit);
-    plan_states(call, call->max_memory ? (double)limit : 0);
+    /* the teacher's states of all sequences are kept between steps where that
+       takes no more than --max-memory, or than the peak that there is without */
+    double room = step[gm_plan_memory(call, step)].memory;
+    if (call->max_memory) room = fmax(room, (double)limit);
+    o->keep = p->learns && o->steps * o->batch > o->sequences;
+    gm_plan_memory(call, step);
+    if (step[GM_PLAN_FIT].memory > room) o->keep = false;
     int most = gm_plan_memory(call, step);
     for (int i = 0; i < GM_PLAN_STEPS; i++)
         if (step[i].memory > 0)

@@ -78,26 +78,25 @@ static void describe(gm_arena *arena, const gm_fit *fit, bool found,
 
 /* What the state file has beside the step: numbers, and columns [M, K]. */
 enum { NUMBERS = 8, COLUMNS = 7, LATER = 5 };
-static const char *const number_name[NUMBERS] = {
-    "E0", "lambda", "multiplier_sum", "beta1_power", "beta2_power",
-    /* later: what the last step found; any further step finds it anew, so that
-       states written before these three were kept still serve */
-    "E", "c", "entropy"};
+typedef struct { const char *name; double *x; } part;
 /* of each step so far, a line a quantity */
 enum { E, C, LAMBDA, ENTROPY };
 static const char *const found_name[GM_FOUND] = {
     "steps.E", "steps.c", "steps.lambda", "steps.entropy"};
-static const char column_names[] =
-    "theta\tmoment1\tmoment2\tseparable\ttheta_sum\tloss_sum\tloss_squares\n";
 
-static void parts(gm_fit *fit, double *number[NUMBERS],
-                  double *column[COLUMNS]) {
-    double *const n[NUMBERS] = {&fit->E0, &fit->lambda, &fit->multiplier_sum,
-                                &fit->beta1_power, &fit->beta2_power, &fit->E,
-                                &fit->c, &fit->entropy};
-    double *const c[COLUMNS] = {fit->theta, fit->moment1, fit->moment2,
-                                fit->separable, fit->theta_sum, fit->loss_sum,
-                                fit->loss_squares};
+static void parts(gm_fit *fit, part number[NUMBERS], part column[COLUMNS]) {
+    const part n[NUMBERS] = {
+        {"E0", &fit->E0}, {"lambda", &fit->lambda},
+        {"multiplier_sum", &fit->multiplier_sum},
+        {"beta1_power", &fit->beta1_power}, {"beta2_power", &fit->beta2_power},
+        /* later: what the last step found; any further step finds it anew, so
+           that states written before these three were kept still serve */
+        {"E", &fit->E}, {"c", &fit->c}, {"entropy", &fit->entropy}};
+    const part c[COLUMNS] = {
+        {"theta", fit->theta}, {"moment1", fit->moment1},
+        {"moment2", fit->moment2}, {"separable", fit->separable},
+        {"theta_sum", fit->theta_sum}, {"loss_sum", fit->loss_sum},
+        {"loss_squares", fit->loss_squares}};
     memcpy(number, n, sizeof n);
     memcpy(column, c, sizeof c);
 }
@@ -125,7 +124,7 @@ static void check_own_hash(gm_arena *arena, const char *path) {
 void gm_fit_save(gm_arena *arena, const gm_fit *fit, const gm_learning *l,
                  const char *path) {
     gm_fit copy = *fit;
-    double *number[NUMBERS], *column[COLUMNS];
+    part number[NUMBERS], column[COLUMNS];
     gm_out out;
     gm_keys asked = {0};
     char hash[65];
@@ -137,7 +136,7 @@ void gm_fit_save(gm_arena *arena, const gm_fit *fit, const gm_learning *l,
     const int64_t at = out.bytes;
     gm_out_print(&out, "%064d\n", 0);
     for (int i = 0; i < NUMBERS; i++)
-        gm_out_print(&out, "# %s %a\n", number_name[i], *number[i]);
+        gm_out_print(&out, "# %s %a\n", number[i].name, *number[i].x);
     describe(arena, fit, false, &asked);
     for (const gm_key *k = asked.key; k < asked.key + asked.count; k++)
         gm_out_print(&out, "# asked.%s %s\n", k->name, k->value);
@@ -147,11 +146,12 @@ void gm_fit_save(gm_arena *arena, const gm_fit *fit, const gm_learning *l,
             gm_out_print(&out, " %a", l->at[i][step]);
         gm_out_print(&out, "\n");
     }
-    gm_out_print(&out, "%s", column_names);
+    for (int j = 0; j < COLUMNS; j++)
+        gm_out_print(&out, "%s%s", j ? "\t" : "", column[j].name);
     for (long i = 0; i < fit->M * fit->K; i++)
         for (int j = 0; j < COLUMNS; j++)
-            gm_out_print(&out, "%a%c", column[j][i],
-                         j + 1 < COLUMNS ? '\t' : '\n');
+            gm_out_print(&out, "%c%a", j ? '\t' : '\n', column[j].x[i]);
+    gm_out_print(&out, "\n");
     if (fflush(out.file) != 0)
         gm_fail(GM_EIO, "%s: cannot write", out.partial);
     gm_file_hash(out.partial, hash);
@@ -213,7 +213,7 @@ static void refuse_other(gm_arena *arena, const gm_fit *fit,
 
 void gm_fit_load(gm_arena *arena, gm_fit *fit, gm_learning *l,
                  const char *path) {
-    double *number[NUMBERS], *column[COLUMNS];
+    part number[NUMBERS], column[COLUMNS];
     const long cells = fit->M * fit->K, steps = fit->options.steps;
     gm_table t;
     char own[65];
@@ -234,17 +234,17 @@ void gm_fit_load(gm_arena *arena, gm_fit *fit, gm_learning *l,
     parts(fit, number, column);
     const double step = state_number(path, "step", gm_table_key(&t, "step"));
     for (int i = 0; i < NUMBERS; i++) {
-        const char *text = gm_table_key(&t, number_name[i]);
+        const char *text = gm_table_key(&t, number[i].name);
         if (text || i < LATER || !(step < (double)steps))
-            *number[i] = state_number(path, number_name[i], text);
+            *number[i].x = state_number(path, number[i].name, text);
     }
     if (step < 0 || step > (double)steps || step != floor(step))
         gm_bad(path, "step: expected 0 to %ld, found %g", steps, step);
     fit->step = (long)step;
     for (long i = 0; i < cells; i++)
         for (int j = 0; j < COLUMNS; j++)
-            column[j][i] = state_number(path, t.column[j],
-                                        t.cell[i * COLUMNS + j]);
+            column[j].x[i] = state_number(path, t.column[j],
+                                          t.cell[i * COLUMNS + j]);
     if (l) load_found(&t, fit->step, l);
     check_own_hash(arena, path);
 }

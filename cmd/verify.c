@@ -2,7 +2,6 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* -------------------------------------------------------------------- dump */
@@ -63,37 +62,28 @@ static void print_row(const gm_verdict *v, long tensors, long failed) {
                   v->a ? "absent in theirs" : "absent in ours");
 }
 
-static int by_family(const void *x, const void *y) {
-    const gm_verdict *a = *(gm_verdict *const *)x, *b = *(gm_verdict *const *)y;
-    const int order = strcmp(a->family, b->family);
-    return order ? order : (a > b) - (a < b);
-}
-
 /* A row for every tensor (--all), or for each family: its first failure, else
    its tightest pass, else absent. */
 static void print_table(gm_call *call, const gm_verification *r) {
     typedef struct { const gm_verdict *worst; long tensors, failed; } summary;
-    const size_t count = (size_t)r->count;
-    const gm_verdict **v = gm_alloc(&call->arena, count, sizeof *v);
-    summary *of = gm_alloc(&call->arena, count, sizeof *of), *s = of;
-    for (long i = 0; i < r->count; i++) v[i] = r->verdict + i;
-    if (!call->all) qsort(v, count, sizeof *v, by_family);
-    for (long i = 0; i < r->count; i++) {
-        if (i == 0 || call->all || strcmp(v[i - 1]->family, v[i]->family) != 0)
-            s = of + (v[i] - r->verdict), s->worst = v[i];
+    summary *of = gm_alloc(&call->arena, (size_t)r->count, sizeof *of);
+    summary *end = of, *s;
+    for (const gm_verdict *v = r->verdict; v < r->verdict + r->count; v++) {
+        s = call->all ? end : of;
+        while (s < end && strcmp(s->worst->family, v->family) != 0) s++;
+        if (s == end) *end++ = (summary){.worst = v};
         s->tensors++;
-        s->failed += v[i]->outcome == GM_DEPARTS;
-        if (s->worst->outcome == GM_DEPARTS || v[i]->outcome == GM_ABSENT)
+        s->failed += v->outcome == GM_DEPARTS;
+        if (s->worst->outcome == GM_DEPARTS || v->outcome == GM_ABSENT)
             continue;
-        if (v[i]->outcome == GM_DEPARTS || s->worst->outcome == GM_ABSENT ||
-            v[i]->excess > s->worst->excess)
-            s->worst = v[i];
+        if (v->outcome == GM_DEPARTS || s->worst->outcome == GM_ABSENT ||
+            v->excess > s->worst->excess)
+            s->worst = v;
     }
     gm_result_begin("family\ttensor\ttensors\tfailed\telements\tdiffering\t"
                     "absolute\trelative\tulp\ttolerance\tunit\tused\t"
                     "verdict");
-    for (s = of; s < of + count; s++)
-        if (s->tensors) print_row(s->worst, s->tensors, s->failed);
+    for (s = of; s < end; s++) print_row(s->worst, s->tensors, s->failed);
     gm_result_end(call);
 }
 

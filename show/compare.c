@@ -49,10 +49,6 @@ static void *place(const gm_compared *r, int c) {
     return (char *)(uintptr_t)r + column[c].at;
 }
 
-static double number(const gm_compared *r, int c) {
-    return *(double *)place(r, c);
-}
-
 void gm_compared_text(const gm_compared *r, char text[GM_ROW_TEXT]) {
     char *at = text;
     for (int c = 0; c < RESULTS; c++) {
@@ -66,7 +62,8 @@ void gm_compared_text(const gm_compared *r, char text[GM_ROW_TEXT]) {
         else if (column[c].kind == PAIRED && !r->paired)
             at += snprintf(at, room, "-");
         else
-            at += snprintf(at, room, "%.*g", column[c].most, number(r, c));
+            at += snprintf(at, room, "%.*g", column[c].most,
+                           *(double *)place(r, c));
     }
 }
 

@@ -118,9 +118,8 @@ static char letter_of(const gm_plot *plot, long i) {
 
 enum { MARGIN = 10 };       /* columns left of the frame, for numbers */
 
-static long cell_of(double f, long cells) {
-    long i = (long)(f * (double)(cells - 1) + 0.5);
-    return i < 0 ? 0 : i >= cells ? cells - 1 : i;
+static long cell_of(double f, long cells) {         /* 0 <= f <= 1 */
+    return (long)(f * (double)(cells - 1) + 0.5);
 }
 
 /* Copies `text` over line, its middle at `at`, unless it would touch what is
@@ -129,7 +128,6 @@ static void put_text(char *line, long width, long at, const char *text) {
     long n = (long)strlen(text);
     at = at < n / 2 ? 0 : at - n / 2;
     if (at + n > width) at = width - n;
-    if (at < 0) return;
     for (long i = at ? at - 1 : 0; i <= at + n && i < width; i++)
         if (line[i] != ' ') return;
     memcpy(line + at, text, (size_t)n);
@@ -171,8 +169,6 @@ const char *gm_plot_text(gm_arena *arena, const gm_plot *plot, long width,
                          long height) {
     axis xy[2];
     axes_of(plot, 7, xy);
-    if (width < 40) width = 40;
-    if (height < 8) height = 8;
     size_t cells = (size_t)((height + 2) * (width + 1));
     char *grid = gm_alloc(arena, cells + 1, 1);
     const char *legend = "";

@@ -287,8 +287,8 @@ static void write_maps(page *p) {
                                     a->bits[m]);
         }
         const gm_map map = {
-            gm_format(p->arena, "Bits of each module%s%s %s", asked && in ? ": "
-                      : "", asked && in ? asked : "", asked && in ? in : ""),
+            asked && in ? gm_format(p->arena, "Bits of each module: %s %s",
+                                    asked, in) : "Bits of each module ",
             gm_format(p->arena, "%s, %s", p->model, a->path), "bits", a->M,
             a->name, shade, text, said};
         figure(p, gm_format(p->arena, "bits-%ld", i + 1), gm_map_svg, &map);

@@ -160,7 +160,7 @@ void gm_call_prepare(gm_call *call);
    --out as a directory of ours, the candidates. */
 void gm_call_begin(gm_call *call);
 /* Stage I to its end; DIR/scores.tsv.  Arrays of the fit are given back. */
-gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]);
+gm_fit gm_call_learn(gm_call *call, gm_scores *scores);
 /* The model has an embedding of each of these tokens. */
 void gm_call_known(const gm_call *call, const char *path, const int32_t *tokens,
                    long count);

@@ -105,14 +105,13 @@ static void prepare_gamma(comparing *c) {
     const gm_fit_options *o = &call->fit;
     const double start = gm_seconds();
     const gm_scores *s = &c->scores;
-    char hash[65];
     gm_sha sha;
     if (call->scores_from) {
         gm_scores_read(&call->arena, call->scores_from, &c->scores);
         gm_call_match(call, &c->scores, call->candidates.hash);
     } else {
         call->resume = true;
-        gm_call_learn(call, &c->scores, hash);
+        gm_call_learn(call, &c->scores);
         c->learning = (gm_effort){
             (double)(o->steps * o->batch) / (double)o->sequences,
             gm_seconds() - start};
@@ -243,10 +242,9 @@ static void begin(comparing *c) {
 }
 
 static void run_compare(gm_call *call) {
-    static comparing c;
+    comparing c = {.call = call};
     gm_arena *a = &call->arena;
     char text[GM_ROW_TEXT];
-    c = (comparing){.call = call};
     begin(&c);
     one_row(&c, ORIGINAL, NULL);
     for (int b = 0; b < call->plan.budgets; b++)

@@ -80,8 +80,7 @@ static void run_fit(gm_call *call) {
     gm_scores scores;
     gm_call_prepare(call);
     gm_call_begin(call);
-    char hash[65];
-    gm_fit fit = gm_call_learn(call, &scores, hash);
+    const gm_fit fit = gm_call_learn(call, &scores);
     if (gm_rank() > 0) return;
     gm_result_begin("scores\tmodules\tE\tc\tlambda");
     gm_result_row("%s/scores.tsv\t%ld\t%.6f\t%.6f\t%.6g", call->out, fit.M,

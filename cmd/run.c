@@ -139,7 +139,6 @@ static void make_anchors(running *r) {
 static void run_run(gm_call *call) {
     running r = {.call = call};
     gm_arena *a = &call->arena;
-    char hash[65];
     gm_call_prepare(call);
     int number = 3 + call->plan.whole;
     begin_stage(call, 1, "candidates");
@@ -153,7 +152,7 @@ static void run_run(gm_call *call) {
     }
     gm_call_begin(call);
     begin_stage(call, 2, "learning");
-    gm_call_learn(call, &r.scores, hash);
+    gm_call_learn(call, &r.scores);
     if (gm_rank() > 0) return;      /* the rest is done by one process */
     if (call->anchors) make_anchors(&r);
     r.rivals = gm_rivals_begin(a, &(gm_rivals_options){

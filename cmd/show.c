@@ -95,7 +95,7 @@ static void find_range(const showing *s, long n, const double *w, group *g) {
 
 /* As the method rounds it; then (6) of quant.c with the values that it took,
    for what each weight was when its turn came. */
-static void round_row(const showing *s, int way) {
+static void round_row(showing *s, int way) {
     gm_arena *a = &s->call->arena;
     const gm_recipe *r = &s->call->recipe;
     const gm_factor *f = way ? &s->factor : NULL;
@@ -105,6 +105,8 @@ static void round_row(const showing *s, int way) {
     double *w = gm_alloc(a, (size_t)(2 * n), sizeof *w);
     gm_packed p = gm_packed_at(1, n, s->bits, r->group, gm_alloc(
         a, (size_t)gm_packed_bytes(1, n, s->bits, r->group), 1));
+    s->column[way] = gm_alloc(a, (size_t)n, sizeof(column));
+    s->group[way] = gm_alloc(a, (size_t)s->groups, sizeof(group));
     gm_quantize(a, s->w, r->scales, f, &p);
     gm_unpack(p.codes, n, s->bits, code);
     gm_unpack(p.zeros, s->groups, s->bits, zero);
@@ -192,10 +194,6 @@ static void show_row(showing *s) {
     if (s->only >= s->groups)
         gm_fail(GM_EUSAGE, "--nth: expected a group of the row, 0 to %ld, "
                 "found %ld", s->groups - 1, s->only);
-    for (int way = 0; way < 2; way++) {
-        s->column[way] = gm_alloc(&call->arena, (size_t)s->n, sizeof(column));
-        s->group[way] = gm_alloc(&call->arena, (size_t)s->n, sizeof(group));
-    }
     for (long j = 0; j < s->n; j++)     /* gcc 12 for AArch64 crashes on fmax */
         if (fabs((double)s->w[j]) > most) most = fabs((double)s->w[j]);
     s->decimals = (int)fmin(fmax(4, 3 - floor(log10(most))), 9);

@@ -547,13 +547,14 @@ static void keep_separable(gm_call *call, const gm_fit *fit) {
 
 /* The state is saved at most every SAVE_SECONDS, so that a killed run loses
    little, and always at the end. */
-gm_fit gm_call_learn(gm_call *call, gm_scores *scores, char hash[65]) {
+gm_fit gm_call_learn(gm_call *call, gm_scores *scores) {
     const double SAVE_SECONDS = 0.5;
     gm_arena *a = &call->arena;
     gm_arena learning = {0};        /* as large as evaluation, and before it */
     gm_fit fit;
     gm_learning steps;
     gm_candidates ordered;
+    char hash[65];
     gm_external_order(a, &call->candidates, &ordered);
     gm_fit_begin(&learning, &ordered, call->calibration.tokens,
                  &call->fit, &fit);

@@ -445,12 +445,13 @@ static int fit(const char *text, size_t columns) {
 }
 
 /* What every form of help says of an option, its default, its range. */
-static const char *label(gm_arena *a, const option *o) {
-    return gm_format(a, "%s%s%s%s%s%s%s", o->name, o->value ? " " : "",
-                     o->value ? o->value : "", o->fallback ? " [" : "",
-                     o->fallback ? o->fallback : "", o->fallback ? "]" : "",
-                     o->most > 0 ? gm_format(a, " (%.7g .. %.7g)", o->least,
-                                             o->most) : "");
+static const char *label(const option *o) {
+    return gm_format(&now.arena, "%s%s%s%s%s%s%s", o->name,
+                     o->value ? " " : "", o->value ? o->value : "",
+                     o->fallback ? " [" : "", o->fallback ? o->fallback : "",
+                     o->fallback ? "]" : "", o->most > 0 ?
+                     gm_format(&now.arena, " (%.7g .. %.7g)", o->least, o->most)
+                     : "");
 }
 
 /* Text as roff has it; what is of one line is broken. */
@@ -481,7 +482,6 @@ static void print_examples(const gm_command *command, bool roff) {
 }
 
 static void print_often(const gm_command *command) {
-    gm_arena a = {0};
     int shown = 0, all = 0;
     for (const option *o = table; o < table + ROWS; o++)
         all += (o->commands & command->bit) != 0;
@@ -491,17 +491,15 @@ static void print_often(const gm_command *command) {
                 strcmp(often[i].name, o->name) != 0)
                 continue;
             const bool value = o->value && strlen(o->value) < 15;
-            printf("%-24s%s\n", gm_format(&a, "  %s %s", o->name, value
+            printf("%-24s%s\n", gm_format(&now.arena, "  %s %s", o->name, value
                    ? o->value : ""), often[i].text);
             shown++;
         }
     printf("\ngamma %s --help-all: all of its %d options, equations, defaults, "
            "ranges\n", command->name, all);
-    gm_arena_free(&a);
 }
 
 void gm_options_help(const gm_command *command, bool all) {
-    gm_arena a = {0};
     printf("gamma %s %s\n\n%s.\n\n", command->name, command->operands,
            command->summary);
     if (all) printf("%s\n\n", command->about);
@@ -511,7 +509,7 @@ void gm_options_help(const gm_command *command, bool all) {
     for (const option *o = table; all && o < table + ROWS; o++) {
         if (!(o->commands & command->bit)) continue;
         if (o->field == &now.threads) printf("\nFor every command:\n");
-        printf("  %s\n", label(&a, o));
+        printf("  %s\n", label(o));
         int cut;
         for (const char *text = o->help; *text; text += cut) {
             text += *text == ' ';
@@ -519,11 +517,10 @@ void gm_options_help(const gm_command *command, bool all) {
             printf("        %.*s\n", cut, text);
         }
     }
-    gm_arena_free(&a);
+    gm_arena_free(&now.arena);
 }
 
 void gm_options_man(const char *intro, const char *ending) {
-    gm_arena a = {0};
     printf(".TH GAMMA 1 2026-11-26 \"gamma %s\" \"User Commands\"\n.SH NAME\n"
            "gamma \\- global bit allocation for mixed\\-precision models\n"
            ".SH SYNOPSIS\n.B gamma\n.I COMMAND\n\\&... [options]\n"
@@ -533,9 +530,9 @@ void gm_options_man(const char *intro, const char *ending) {
     for (int i = 0; gm_commands[i]; i++) {
         const gm_command *c = gm_commands[i];
         printf(".SS gamma %s\n", c->name);
-        print_roff(gm_format(&a, "gamma %s %s", c->name, c->operands));
+        print_roff(gm_format(&now.arena, "gamma %s %s", c->name, c->operands));
         printf(".PP\n");
-        print_roff(gm_format(&a, "%s.", c->summary));
+        print_roff(gm_format(&now.arena, "%s.", c->summary));
         printf(".PP\n.nf\n");
         print_roff(c->about);
         printf(".fi\n.PP\n.nf\n");
@@ -548,22 +545,22 @@ void gm_options_man(const char *intro, const char *ending) {
         const char *list = o->commands == ALL ? "all commands" : "";
         for (int i = 0; gm_commands[i] && o->commands != ALL; i++)
             if (o->commands & gm_commands[i]->bit)
-                list = gm_format(&a, "%s%s%s", list, *list ? ", " : "",
+                list = gm_format(&now.arena, "%s%s%s", list, *list ? ", " : "",
                                  gm_commands[i]->name);
         printf(".TP\n");
-        print_roff(label(&a, o));
-        print_roff(gm_format(&a, "(%s) %s", list, o->help));
+        print_roff(label(o));
+        print_roff(gm_format(&now.arena, "(%s) %s", list, o->help));
     }
     printf(".SH EXIT STATUS\n");
     print_roff(ending);
-    gm_arena_free(&a);
+    gm_arena_free(&now.arena);
 }
 
 /* ------------------------------------------------------------- completions */
 
 /* "a|b|c" as "a b c". */
-static const char *spaced(gm_arena *a, const char *names) {
-    char *text = gm_format(a, "%s", names);
+static const char *spaced(const char *names) {
+    char *text = gm_format(&now.arena, "%s", names);
     for (char *bar; (bar = strchr(text, '|'));) *bar = ' ';
     return text;
 }
@@ -575,18 +572,17 @@ static void print_quoted(const char *s, const char *special) {
 }
 
 /* An option as zsh's _arguments has it. */
-static void print_argument(gm_arena *a, const option *o) {
+static void print_argument(const option *o) {
     const bool files = o->kind == READ || o->kind == WRITE || o->kind == FILES;
     printf(" \\\n    '%s[", o->name);
     print_quoted(o->help, "[]:\\");
     printf("]");
-    if (o->kind == NAME) printf(":name:(%s)", spaced(a, o->value));
+    if (o->kind == NAME) printf(":name:(%s)", spaced(o->value));
     else if (o->value) printf(":%s:%s", o->value, files ? "_files" : "");
     printf("'");
 }
 
 void gm_options_complete(bool zsh) {
-    gm_arena a = {0};
     printf(zsh ? "#compdef gamma\nlocal -a names\nlocal name=$words[2]\nnames=("
            : "_gamma() {\n    local words cur=${COMP_WORDS[COMP_CWORD]}\n"
              "    local prev=${COMP_WORDS[COMP_CWORD-1]}\n    words='--help "
@@ -605,7 +601,7 @@ void gm_options_complete(bool zsh) {
                gm_commands[i]->name);
         for (const option *o = table; o < table + ROWS; o++) {
             if (!(o->commands & gm_commands[i]->bit)) continue;
-            if (zsh) print_argument(&a, o);
+            if (zsh) print_argument(o);
             else printf(" %s", o->name);
         }
         printf(zsh ? " \\\n    '*:file:_files' ;;\n" : "' ;;\n");
@@ -613,12 +609,12 @@ void gm_options_complete(bool zsh) {
     printf(zsh ? "esac\n" : "    *) words= ;;\n    esac\n    case $prev in\n");
     for (const option *o = table; o < table + ROWS && !zsh; o++)
         if (o->kind == NAME)
-            printf("    %s) words='%s' ;;\n", o->name, spaced(&a, o->value));
+            printf("    %s) words='%s' ;;\n", o->name, spaced(o->value));
     if (!zsh)
         printf("    *) [ \"$COMP_CWORD\" = 1 ] || [ \"${cur:0:1}\" = - ] || "
                "words= ;;\n    esac\n    COMPREPLY=($(compgen -W \"$words\" -- "
                "\"$cur\"))\n}\ncomplete -o default -F _gamma gamma\n");
-    gm_arena_free(&a);
+    gm_arena_free(&now.arena);
 }
 
 const char *gm_quoted(const char *text) {

@@ -189,7 +189,7 @@ void gm_call_plan(gm_call *call) {
         p->model_bytes += (double)t->tensor[i].bytes;
     gm_plan_fit(call, (double)limit);
     /* the teacher's states of all sequences are kept between steps where that
-       takes no more than --max-memory, or than the peak that there is without */
+       takes no more than --max-memory, or than the peak there is without */
     double room = step[gm_plan_memory(call, step)].memory;
     if (call->max_memory) room = fmax(room, (double)limit);
     o->keep = p->learns && o->steps * o->batch > o->sequences;

@@ -125,8 +125,8 @@ void gm_call_windows(gm_call *call) {
         done = to;
     }
     if (w < (windows ? windows : 1))
-        gm_bad(on->path, "expected at least %ld tokens (%ld windows of %ld), found "
-               "%ld", (windows ? windows - 1 : 0) * each + T,
+        gm_bad(on->path, "expected at least %ld tokens (%ld windows of %ld), "
+               "found %ld", (windows ? windows - 1 : 0) * each + T,
                windows ? windows : 1, T, n);
     on->text = (gm_sequences){in, w, T};
     on->next = next;

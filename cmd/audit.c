@@ -189,10 +189,9 @@ static void print_names(const auditing *x) {
 static void run_audit(gm_call *call) {
     gm_arena *a = &call->arena;
     auditing *x = gm_alloc(a, 1, sizeof *x);
-    const bool given = call->budgets || call->bits || call->ebits ||
-                       call->bytes;
-    x->given = given ? gm_given(gm_call_way(call, 4)) : NULL;
     x->call = call;
+    if (gm_given_of("--budget,--bits,--ebits,--bytes"))
+        x->given = gm_given(gm_call_way(call, 4));
     gm_scores_read(a, call->operand[1], &x->all);
     gm_foreign_read(a, call->operand[0], &x->all, call->otherwise, &x->file);
     gm_overhead_give(a, x->file.path, x->file.overhead, &x->all);

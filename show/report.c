@@ -79,8 +79,7 @@ static void read_allocs(page *p) {
         p->methods += other;
         p->allocs += !other && belongs(p, name[i], &a->keys);
     }
-    if (p->allocs)
-        qsort(p->alloc, (size_t)p->allocs, sizeof *p->alloc, by_size);
+    qsort(p->alloc, (size_t)p->allocs, sizeof *p->alloc, by_size);
 }
 
 /* DIR/frontier.tsv, of the scores: as gamma solve --frontier, within 64 MiB and

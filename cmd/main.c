@@ -118,21 +118,15 @@ void gm_result_begin(const char *columns) {
     gm_result_row("%s", columns);
 }
 
-/* Whether a cell reads as a JSON number. */
+/* Whether a cell reads as a JSON number, which is less than strtod takes. */
 static bool is_number(const char *s) {
-    const char *digits = "0123456789";
-    s += *s == '-';
-    size_t n = strspn(s, digits);
-    if (!n || (n > 1 && *s == '0')) return false;
-    s += n;
-    if (*s == '.' && !(n = strspn(s + 1, digits))) return false;
-    if (*s == '.') s += n + 1;
-    if (*s == 'e' || *s == 'E') {
-        s += 1 + (s[1] == '-' || s[1] == '+');
-        if (!(n = strspn(s, digits))) return false;
-        s += n;
-    }
-    return !*s;
+    static const char all[] = "0123456789-+.eE", digits[] = "0123456789";
+    const char *first = s + (*s == '-'), *dot = strchr(s, '.');
+    const size_t n = strspn(first, digits);
+    char *end;
+    (void)strtod(s, &end);
+    return n && (n == 1 || *first != '0') && !*end && !s[strspn(s, all)] &&
+           (!dot || strspn(dot + 1, digits));
 }
 
 static void print_json(FILE *to) {

@@ -30,8 +30,6 @@ static void set_keys(gm_arena *a, const gm_mckp *p, const int *choice,
     const gm_scores *s = p->scores;
     const gm_sizes z = gm_sizes_of(s, choice);
     const double N = (double)s->N;
-    double score = 0;
-    for (long m = 0; m < s->M; m++) score += s->score[m * s->K + choice[m]];
     gm_key own[] = {
         {"format", "gamma-alloc 1"}, {"version", GM_VERSION},
         {"convention", gm_convention_name(p->asked->convention)},
@@ -49,7 +47,7 @@ static void set_keys(gm_arena *a, const gm_mckp *p, const int *choice,
         {"score_shift", whole(a, p->shift)},
         {"objective", whole(a, t->objective)}, {"bound", whole(a, t->bound)},
         {"gap", whole(a, t->objective - t->bound)},
-        {"objective_real", real(a, score)},
+        {"objective_real", real(a, z.score)},
         {"rounding_error", real(a, p->rounding)},
         {"lp_bound", whole(a, t->lp_bound)},
         {"multiplier_num", whole(a, t->lambda_num)},

@@ -111,12 +111,6 @@ static int64_t print_budget(auditing *x) {
 
 /* ------------------------------------------------------------- the optimum */
 
-static double score_of(const gm_scores *s, const int *choice) {
-    double sum = 0;
-    for (long m = 0; m < s->M; m++) sum += s->score[m * s->K + choice[m]];
-    return sum;
-}
-
 /* What takes each module from the file's bits to the optimum's. */
 static void print_moves(const auditing *x) {
     const gm_scores *s = &x->some;
@@ -150,7 +144,7 @@ static void print_score(auditing *x) {
     o->report = &call->report;
     gm_problem_build(&call->arena, s, &b, 30, &p);
     x->status = gm_mckp_solve(&call->arena, &p, o, x->best, t);
-    const double own = score_of(s, x->has), best = score_of(s, x->best);
+    const double own = z.score, best = gm_sizes_of(s, x->best).score;
     const double bound = t->optimal ? fmin(best, own)
                                    : ldexp((double)t->bound, -p.shift);
     gm_result_row("score\t-\t%.9g\tsum of the scores%s", own, note);

@@ -750,8 +750,11 @@ long gm_names_find(const gm_named *sorted, long count, const char *name);
 void gm_allocation_match(const gm_allocation *allocation,
                          const gm_scores *scores, int *choice);
 
-/* Sizes of an assignment, sums over all modules. */
-typedef struct { int64_t code_bits, effective_bits, file_bytes; } gm_sizes;
+/* Sizes and score of an assignment, sums over all modules. */
+typedef struct {
+    int64_t code_bits, effective_bits, file_bytes;
+    double score;
+} gm_sizes;
 gm_sizes gm_sizes_of(const gm_scores *scores, const int *choice);
 
 /* A budget: GM_BITS "2.5": sum n_m b_k <= floor(2.5 N);  GM_EBITS "2.75":

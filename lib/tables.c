@@ -673,7 +673,9 @@ void gm_allocation_match(const gm_allocation *a, const gm_scores *scores,
 gm_sizes gm_sizes_of(const gm_scores *scores, const int *choice) {
     gm_sizes sizes = {.file_bytes = scores->overhead};
     for (long m = 0; m < scores->M; m++) {
-        int64_t bytes = scores->bytes[m * scores->K + choice[m]];
+        const long at = m * scores->K + choice[m];
+        const int64_t bytes = scores->bytes[at];
+        sizes.score += scores->score[at];
         sizes.code_bits += scores->weights[m] * scores->bits[choice[m]];
         sizes.effective_bits += 8 * bytes;
         sizes.file_bytes += bytes;

@@ -661,6 +661,31 @@ static void config_compressed(gm_arena *arena, const gm_layout *t,
 
 /* A rule is a regular expression: with ^ and $, for layers.1 begins
    layers.10. */
+static void gptq_rule(shape s, int64_t group, const char *name,
+                      const char *comma, gm_out *out) {
+    gm_out_print(out, "%s\n      \"%c:^", comma, s.bits ? '+' : '-');
+    for (const char *c = name; *c; c++)
+        gm_out_print(out, "%s%c", *c == '.' ? "\\\\" : "", *c);
+    gm_out_print(out, "$\": {");
+    if (s.bits) gm_out_print(out, "\"bits\": %d", s.bits);
+    if (s.bits && s.group != group)
+        gm_out_print(out, ", \"group_size\": %ld", (long)s.group);
+    gm_out_print(out, "}");
+}
+
+/* vLLM joins q, k, v and gate, up and asks for the joined name alone: that of
+   module m where it is the last of them and all are alike, or NULL. */
+static const char *joined_name(gm_arena *arena, const gm_layout *t, long m) {
+    const int j = (int)(m % GM_LINEARS);
+    if (j == GM_V && alike(t, m, m - 1) && alike(t, m, m - 2))
+        return gm_format(arena, "model.layers.%ld.self_attn.qkv_proj",
+                         m / GM_LINEARS);
+    if (j == GM_UP && alike(t, m, m - 1))
+        return gm_format(arena, "model.layers.%ld.mlp.gate_up_proj",
+                         m / GM_LINEARS);
+    return NULL;
+}
+
 static void config_gptq(gm_arena *arena, const gm_layout *t, gm_out *out) {
     const char *format = t->planar ? "gptq_p" : "gptq_v2", *comma = "";
     const shape base = first_of(t);
@@ -671,17 +696,12 @@ static void config_gptq(gm_arena *arena, const gm_layout *t, gm_out *out) {
                  "\"dynamic\": {", base.bits, (long)base.group,
                  t->symmetric ? "true" : "false", format, format);
     for (long m = 0; m < t->M; m++) {
+        const char *joined = joined_name(arena, t, m);
         const shape s = written(t, m);
-        const bool same = !s.bits || s.group == base.group;
-        if (s.bits == base.bits && same) continue;
-        gm_out_print(out, "%s\n      \"%c:^", comma, s.bits ? '+' : '-');
-        for (const char *c = module_name(arena, m); *c; c++)
-            gm_out_print(out, "%s%c", *c == '.' ? "\\\\" : "", *c);
-        gm_out_print(out, "$\": {");
-        if (s.bits) gm_out_print(out, "\"bits\": %d", s.bits);
-        if (!same) gm_out_print(out, ", \"group_size\": %ld", (long)s.group);
-        gm_out_print(out, "}");
+        if (s.bits == base.bits && s.group == base.group) continue;
+        gptq_rule(s, base.group, module_name(arena, m), comma, out);
         comma = ",";
+        if (joined) gptq_rule(s, base.group, joined, comma, out);
     }
     gm_out_print(out, "}}");
 }

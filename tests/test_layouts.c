@@ -248,6 +248,53 @@ static void directories(void) {
     }
 }
 
+/* GPTQ's rules: of q, k, v and of gate, up also by the name vLLM joins them to,
+   but only where all that are joined are alike. */
+static void joined_rules(void) {
+    static const char *const expected[] = {
+        "+1.self_attn.q_proj", "+1.self_attn.k_proj", "+1.self_attn.v_proj",
+        "+1.self_attn.qkv_proj", "+1.mlp.gate_proj",
+        "+2.self_attn.q_proj", "+2.self_attn.v_proj", "+2.mlp.up_proj",
+        "-3.self_attn.k_proj", "-3.self_attn.v_proj", "-4.self_attn.q_proj",
+        "-4.self_attn.k_proj", "-4.self_attn.v_proj", "-4.self_attn.qkv_proj",
+        "+7.mlp.gate_proj", "+7.mlp.up_proj", "+7.mlp.gate_up_proj"};
+    enum { L = GM_LINEARS, N = sizeof expected / sizeof *expected };
+    static const int wide[] = {L + GM_Q, L + GM_K, L + GM_V, L + GM_GATE,
+                               2 * L + GM_Q, 2 * L + GM_V, 2 * L + GM_UP,
+                               7 * L + GM_GATE, 7 * L + GM_UP},
+        kept[] = {3 * L + GM_K, 3 * L + GM_V, 4 * L + GM_Q, 4 * L + GM_K,
+                  4 * L + GM_V};
+    fixture f;
+    gm_layout t;
+    begin(&f, "data/tiny-llama", "4,8,16", 32);
+    for (long m = 0; m < f.M; m++) f.choice[m] = 0;
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
+        f.choice[wide[i]] = 1;
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+        f.choice[kept[i]] = 2;
+    gm_status s = STATUS(gm_layout_plan(&f.a, "--format", "gptq", &f.candidates,
+                                        f.choice, GM_OTHER, false, &t));
+    if (!s) s = STATUS(gm_export_directory(&f.a, &f.candidates, f.choice, &t,
+                                           dir, NULL));
+    CHECK(s == GM_OK, "%s", err.text);
+    const gm_json *r = gm_json_get(gm_json_python(
+        &f.a, gm_format(&f.a, "%s/config.json", dir)), "quantization_config");
+    r = gm_json_get(r, "dynamic")->child;
+    for (int i = 0; i < N; i++, r = r ? r->next : NULL) {
+        const char *rest = strchr(expected[i], '.') + 1;
+        const char *last = strchr(rest, '.') + 1;
+        const char *key = gm_format(
+            &f.a, "%c:^model\\.layers\\.%c\\.%.*s\\.%s$", expected[i][0],
+            expected[i][1], (int)(last - rest - 1), rest, last);
+        const gm_json *b = gm_json_get(r, "bits");
+        CHECK(r && strcmp(r->key, key) == 0, "rule %d: expected %s, found %s",
+              i, key, r ? r->key : "none");
+        CHECK(*key == '-' ? !b : b && b->integer == 8, "rule %d: bits", i);
+    }
+    CHECK(!r, "expected %d rules, found more", N);
+    end(&f);
+}
+
 /* What a layout cannot hold is refused with what it can, or kept. */
 static void refused(const char *layout, const char *from, const char *bits,
                     long group, const char *expected) {
@@ -268,6 +315,7 @@ static int test_main(void) {
     STATUS(gm_make_dir(work));
     all_golden();
     directories();
+    joined_rules();
     refused("mlx", "data/tiny-llama", "7", 32,
             "expected bits of 1, 2, 3, 4, 5, 6, 8, found 7");
     refused("mlx", "data/tiny-llama", "4", 16,

@@ -224,6 +224,9 @@ gm_rivals *gm_call_refine(gm_call *call, gm_arena *arena,
 gm_effort gm_call_anchor(gm_call *call, gm_rivals *rivals,
                          const gm_budget *budget, gm_scores *out,
                          gm_refined *found);
+/* Of all of them, when they are made: which stand. */
+void gm_call_judge(gm_call *call, gm_rivals *rivals, const gm_budget *budget,
+                   gm_scores *out);
 /* The first ones, if the scores at `path` have them and as they would be made
    here. */
 void gm_call_anchors_left(gm_call *call, const char *path,

@@ -2,6 +2,7 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* What the anchors are made from, which the keys say, and what they are. */
@@ -18,6 +19,7 @@ static void seal(const gm_scores *s, char hash[65]) {
     for (const gm_anchor *x = s->anchor; x < s->anchor + s->anchors; x++) {
         gm_sha_add(&sha, x->at, sizeof x->at);
         gm_sha_add(&sha, x->score, cells * sizeof *x->score);
+        gm_sha_add(&sha, &x->instead, sizeof x->instead);
     }
     gm_sha_end(&sha, hash);
 }
@@ -47,11 +49,11 @@ gm_rivals *gm_call_refine(gm_call *call, gm_arena *arena,
     return gm_rivals_begin(arena, &options, &call->report);
 }
 
-/* One number more in a key that lists one an anchor. */
-static void list_number(gm_arena *a, gm_scores *s, const char *key, double x) {
-    const bool first = s->anchors == 1;
-    gm_keys_set(a, &s->keys, key, "%s%s%s", first ? "" : gm_keys_get(
-                &s->keys, key), first ? "" : ", ", gm_double_text(x).text);
+/* Number i of a key that lists one an anchor. */
+static void list_number(gm_arena *a, gm_scores *s, const char *key, int i,
+                        double x) {
+    gm_keys_set(a, &s->keys, key, "%s%s%s", i ? gm_keys_get(&s->keys, key) : "",
+                i ? ", " : "", gm_double_text(x).text);
 }
 
 /* Its size in the other conventions: its optimum's, but none below that of the
@@ -68,20 +70,68 @@ gm_effort gm_call_anchor(gm_call *call, gm_rivals *rivals,
     const gm_sizes z = gm_sizes_of(out, choice);
     gm_anchor *x = &out->anchor[out->anchors++];
     *x = (gm_anchor){budget->text, {z.code_bits, z.effective_bits,
-                                    z.file_bytes}, found->score};
+                                    z.file_bytes}, found->score, 0};
     x->at[budget->convention] = budget->limit;
     for (int c = GM_BITS; c <= GM_BYTES && out->anchors > 1; c++)
         if (x->at[c] < x[-1].at[c]) x->at[c] = x[-1].at[c];
-    list_number(a, out, "kl_before", found->kl_before);
-    list_number(a, out, "kl", found->kl);
+    list_number(a, out, "kl_before", out->anchors - 1, found->kl_before);
+    list_number(a, out, "kl", out->anchors - 1, found->kl);
     seal(out, hash);
     gm_keys_set(a, &out->keys, "refined_hash", "%s", hash);
     return effort;
 }
 
+static int ascending(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Nats that a unit of the learned scores is worth at an anchor: the median, of
+   two the upper, of its steps from candidate to candidate over theirs. */
+static double nats(gm_arena *arena, const gm_scores *s, const gm_anchor *x) {
+    double *ratio = gm_alloc(arena, (size_t)(s->M * s->K), sizeof *ratio);
+    size_t n = 0;
+    for (long i = 1; i < s->M * s->K; i++) {
+        const double step = s->score[i] - s->score[i - 1];
+        if (i % s->K && s->bytes[i] >= 0 && s->bytes[i - 1] >= 0 && step != 0)
+            ratio[n++] = (x->score[i] - x->score[i - 1]) / step;
+    }
+    qsort(ratio, n, sizeof *ratio, ascending);
+    return n && ratio[n / 2] > 0 ? ratio[n / 2] : 1;
+}
+
+/* A correction that the text does not show to help is left out: where the mean
+   of the anchors has, at one of them, no less KL than the learned scores by two
+   standard errors (of the differences over the sequences), these stand. [ours] */
+void gm_call_judge(gm_call *call, gm_rivals *rivals, const gm_budget *budget,
+                   gm_scores *out) {
+    gm_arena *a = &call->arena;
+    const long n = call->calibration.sequences;
+    double *by_learned = gm_alloc(a, (size_t)n, sizeof *by_learned);
+    double *by_mean = gm_alloc(a, (size_t)n, sizeof *by_mean), error;
+    gm_scores learned = *out;
+    char hash[65];
+    learned.anchors = 0;
+    for (int i = 0; i < out->anchors; i++) {
+        gm_anchor *x = &out->anchor[i];
+        gm_rivals_kl(rivals, &learned, budget + i, by_learned);
+        gm_rivals_kl(rivals, out, budget + i, by_mean);
+        const double gain = gm_mean_error(n, by_learned, by_mean, NULL, &error);
+        x->instead = gain > 2 * error ? 0 : nats(a, out, x);
+        list_number(a, out, "kl_gain", i, gain);
+        list_number(a, out, "kl_gain_error", i, error);
+        gm_talk(call, "KL at %s by the mean of the anchors: less by %.5f (error "
+                "%.5f)%s", x->text, gain, error, x->instead > 0
+                ? ", not shown to help: the learned scores stand there" : "");
+    }
+    seal(out, hash);
+    gm_keys_set(a, &out->keys, "refined_hash", "%s", hash);
+}
+
 void gm_call_anchors_left(gm_call *call, const char *path,
                           const gm_budget *budget, int count, gm_scores *out) {
-    static const char *const same[] = {"kl_before", "kl", "refined_hash"};
+    static const char *const same[] = {"kl_before", "kl", "refined_hash",
+                                       "kl_gain", "kl_gain_error"};
     gm_scores old, with = *out;
     char hash[65];
     if (!gm_exists(path)) return;
@@ -93,10 +143,10 @@ void gm_call_anchors_left(gm_call *call, const char *path,
             old.anchor[i].at[budget[i].convention] != budget[i].limit)
             return;
     }
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 5; i++) {
         const char *value = gm_keys_get(&old.keys, same[i]);
-        if (!value) return;
-        gm_keys_set(&call->arena, &with.keys, same[i], "%s", value);
+        if (i < 3 ? !value : value && old.anchors < count) return;
+        if (value) gm_keys_set(&call->arena, &with.keys, same[i], "%s", value);
     }
     with.anchors = old.anchors;
     seal(&with, hash);
@@ -170,7 +220,8 @@ static void run_refine(gm_call *call) {
     gm_candidates *c = &call->candidates;
     gm_out file;
     gm_scores scores, out;
-    gm_refined found;
+    gm_refined *found;
+    gm_effort *effort;
     int count = 0;
     /* all that can be refused before anything is computed */
     gm_scores_read(a, call->operand[1], &scores);
@@ -194,15 +245,19 @@ static void run_refine(gm_call *call) {
     gm_call_match(call, &scores, c->hash);
     offer(call, &scores);
     gm_rivals *rivals = gm_call_refine(call, a, &scores, count, &out);
+    found = gm_alloc(a, (size_t)count, sizeof *found);
+    effort = gm_alloc(a, (size_t)count, sizeof *effort);
+    for (int i = 0; i < count; i++)
+        effort[i] = gm_call_anchor(call, rivals, budget + i, &out, found + i);
+    gm_call_judge(call, rivals, budget, &out);
     gm_result_begin("scores\tbudget\tkl_before\tkl\tmoved\tmodules\t"
-                    "evaluations\tseconds");
-    for (int i = 0; i < count; i++) {
-        const gm_effort e = gm_call_anchor(call, rivals, budget + i, &out,
-                                           &found);
-        gm_result_row("%s\t%s\t%.8g\t%.8g\t%ld\t%ld\t%g\t%.1f", call->out,
-                      budget[i].text, found.kl_before, found.kl, found.moved,
-                      out.M, e.evaluations, e.seconds);
-    }
+                    "evaluations\tseconds\tstands");
+    for (int i = 0; i < count; i++)
+        gm_result_row("%s\t%s\t%.8g\t%.8g\t%ld\t%ld\t%g\t%.1f\t%s", call->out,
+                      budget[i].text, found[i].kl_before, found[i].kl,
+                      found[i].moved, out.M, effort[i].evaluations,
+                      effort[i].seconds,
+                      out.anchor[i].instead > 0 ? "learned" : "mean");
     gm_scores_write(a, call->out, &out);
     gm_result_end(call);
 }

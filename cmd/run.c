@@ -131,6 +131,10 @@ static void make_anchors(running *r) {
                 budget[i].text, found.moved, learned.M, found.kl,
                 found.kl_before);
     }
+    if (!gm_keys_get(&r->scores.keys, "kl_gain")) {
+        gm_call_judge(call, rivals, budget, &r->scores);
+        gm_scores_write(&call->arena, path, &r->scores);
+    }
     gm_arena_free(&work);
 }
 

@@ -152,8 +152,8 @@ static void solve_one(solving *s, const char *text) {
     if (all) gm_result_row("seconds\t%.3f", t->dp_seconds + t->glpk_seconds);
     gm_result_end(call);
     if (gm_keys_get(keys, "scores_at"))
-        gm_talk(call, "scores: not those learned but the anchors', at %s: what "
-                "a choice adds to the whole model's KL, in nats",
+        gm_talk(call, "scores: those of the anchors, at %s: what a choice adds "
+                "to the whole model's KL, in nats",
                 gm_keys_get(keys, "scores_at"));
     if (!all) gm_call_grid(call, s->problem.scores, &s->allocation);
     if (status) gm_fail(status, "%s", t->why);

@@ -233,16 +233,22 @@ void gm_objective_kl_begin(gm_objective *o) {
                          (size_t)o->d * sizeof *o->states);
 }
 
-double gm_objective_kl(gm_objective *o, const int *choice) {
+double gm_objective_kl_each(gm_objective *o, const int *choice, double *each) {
     gm_measure measure;
     gm_mark mark = gm_arena_mark(o->arena);
     gm_final_states(o->arena, o->model, o->candidates, choice, &o->text, NULL,
                     o->states);
     gm_evaluate(o->arena, &o->head, &o->text, NULL, o->states, o->last, NULL,
                 &measure);
+    for (long s = 0; each && s < measure.windows; s++)
+        each[s] = measure.window_kl[s];
     gm_arena_rewind(o->arena, mark);
     o->work += o->L * GM_LINEARS * o->text.sequences;
     return measure.kl;
+}
+
+double gm_objective_kl(gm_objective *o, const int *choice) {
+    return gm_objective_kl_each(o, choice, NULL);
 }
 
 /* ------------------------------------------------------------ around a choice

@@ -59,9 +59,12 @@ void gm_objective_gram(gm_objective *objective, double *D);
 /* sum_l E_l of a choice; blocks are remembered, in the arena, until forget. */
 double gm_objective_blocks(gm_objective *objective, const int *choice);
 
-/* Mean KL(original || quantized) over the text, nats.  _begin: once before. */
+/* Mean KL(original || quantized) over the text, nats; each: or NULL, that of
+   each sequence.  _begin: once before. */
 void gm_objective_kl_begin(gm_objective *objective);
 double gm_objective_kl(gm_objective *objective, const int *choice);
+double gm_objective_kl_each(gm_objective *objective, const int *choice,
+                            double *each);
 
 /* KL(choice, but module m at candidate k) ~ KL(choice) + slope_mk + curve_mk,
    both [M, K], 0 where choice has k or m lacks it; seed: of curve's labels.
@@ -181,6 +184,9 @@ typedef struct { double *score, kl_before, kl; long moved; } gm_refined;
 gm_effort gm_rivals_choose(gm_rivals *rivals, gm_method method,
                            const gm_budget *budget, int *choice,
                            gm_refined *refined);
+/* KL on each sequence of the text, of the optimum of some scores. */
+void gm_rivals_kl(gm_rivals *rivals, const gm_scores *scores,
+                  const gm_budget *budget, double *each);
 
 /* ------------------------------------------------------------------- baq.c
    BAQ (arXiv 2506.05664), a whole rival: GPTQ without groups, with bits for

@@ -223,7 +223,8 @@ static double swaps(const gm_config *c, double attention) {
 
 /* A sequence through all blocks for the teacher, once where it is kept, for the
    student, twice that backward; each candidate alone, from its linear on; for
-   an anchor the optimum and one expansion around it, if that is paid for. */
+   an anchor the optimum and one expansion around it, if that is paid for, and
+   two to judge it. */
 double gm_plan_products(const gm_call *call) {
     const gm_config *c = &call->model.config;
     const gm_fit_options *o = &call->fit;
@@ -242,7 +243,7 @@ double gm_plan_products(const gm_call *call) {
                       ? gm_expand_evaluations() : 0;
     if (call->anchors)
         row += (double)((call->plan.budgets > 1 ? call->anchors : 1) *
-                        o->sequences * (1 + around)) * (w.n + heads * (T + 1));
+                        o->sequences * (3 + around)) * (w.n + heads * (T + 1));
     return row * T * L +
            (1 + call->plan.budgets) * (double)on->sequences * window *
            (L * (w.n + heads * (window + 1)) + w.head);

@@ -44,7 +44,8 @@ def cut(source, budget, to):
     lines, kept = [], None
     for line in source.read_text().splitlines():
         if line.startswith("# anchors "):
-            line = "# anchors " + next(x for x in line[10:].split(", ")
+            line = "# anchors " + next(" ".join(x.split()[:4])
+                                       for x in line[10:].split(", ")
                                        if x.split()[0] == budget)
         if line.startswith(("# refined_hash", "# kl")):
             continue

@@ -520,11 +520,16 @@ class Anchors:
         p, q = self.p[s], z.log_softmax(-1)
         return (p.exp() * (p - q)).sum()
 
+    def each(self, x):
+        """KL of each sequence."""
+        with torch.no_grad():
+            return torch.stack([self.divergence(s, self.logits(
+                s, self.weights(x))) for s in range(self.S)]).double() / (
+                    self.T - 1)
+
     def kl(self, x):
         self.spent += 1
-        with torch.no_grad():
-            return sum(self.divergence(s, self.logits(s, self.weights(x)))
-                       for s in range(self.S)).item() / self.S / (self.T - 1)
+        return self.each(x).mean().item()
 
     def labels(self, q, s, draw, seed):
         """The first i with q_0 + ... + q_i > u, u of gm_uniform."""
@@ -598,6 +603,35 @@ def read_scores(path):
     return keys, {name: [row[i] for row in rows] for i, name in enumerate(head)}
 
 
+def stand(made, f, size, scores, keys, anchors, path):
+    """What stands at each anchor: v_i = (u_(i-1) + 2 u_i + u_(i+1)) / 4, or, if
+    its optimum has not two standard errors less KL than that of f, f times the
+    upper median of the steps of u_i over those of f."""
+    own = [u for _, u in scores]
+    stated = [[float(x) for x in keys[name].split(", ")]
+              for name in ("kl_gain", "kl_gain_error")]
+    for i, ((limit, u), below, above) in enumerate(zip(
+            scores, own[:1] + own, own[1:] + own[-1:])):
+        v = 0.5 * u + 0.25 * (below + above)
+        before = made.each(solve(f.numpy(), size, limit))
+        gains = before - made.each(solve(v.numpy(), size, limit))
+        gain = gains.mean().item()
+        error = gains.std().item() / len(gains) ** 0.5
+        steps = [(a / b).item() for a, b in zip(u.diff().ravel(),
+                                                f.diff().ravel()) if b != 0]
+        factor = sorted(steps)[len(steps) // 2]
+        if gain > 2 * error:
+            factor = 0
+        far = [abs(gain - stated[0][i]) / before.mean().item(),
+               abs(error - stated[1][i]) / before.mean().item(),
+               abs(factor - float((anchors[i][4:] or [0])[0])) / (factor or 1)]
+        print(f"# anchor {anchors[i][0]}: gain, its error and factor "
+              f"{far[0]:.1e}, {far[1]:.1e}, {far[2]:.1e} off", flush=True)
+        if max(far) > 1e-4:
+            raise SystemExit(f"{path}: anchor {anchors[i][0]} departs")
+        yield limit, factor * f if factor else v
+
+
 def check_anchors(fit, o):
     """Makes those of --anchors again; gives how scores stand at --solve."""
     keys, columns = read_scores(o.anchors)
@@ -625,9 +659,8 @@ def check_anchors(fit, o):
     if not o.solve:
         return None
     budget = int(o.solve * int(fit.n.sum()))
-    own = [u for _, u in scores]        # v_i = (u_(i-1) + 2 u_i + u_(i+1)) / 4
-    scores = [(limit, 0.5 * u + 0.25 * (below + above)) for (limit, u), below,
-              above in zip(scores, own[:1] + own, own[1:] + own[-1:])]
+    scores = [(limit, v) for limit, v in stand(made, score(""), size, scores,
+                                               keys, anchors, o.anchors)]
     (a, u), (b, v) = scores[0], scores[-1]      # the nearest on each side
     for limit, x in scores:
         a, u = (limit, x) if limit <= budget else (a, u)

@@ -194,6 +194,10 @@ again "$w/a" --anchors 2
 is "other places" "$(made) $(at "$w/a/scores.tsv")" "2 2.25 3.5 "
 "$gamma" $run --budget 3.5,2.25,3 --anchors 2 --out "$w/a" >"$w/out" 2>"$w/err"
 is "without --resume" "$(made)" 2
+# one that was judged alone is not the first of two
+succeed $run --budget 2.25 --out "$w/in"
+"$gamma" $run --budget 2.25,3 --anchors 2 --out "$w/in" --resume >"$w/out" 2>"$w/err"
+is "made again, judged alone" "$(made)" 2
 
 # ------------------------------------------------------------------- what it takes
 "$gamma" plan $m $small $text --budget 2.5,3 --quiet >"$w/plan"

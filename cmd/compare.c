@@ -122,7 +122,7 @@ static void prepare_gamma(comparing *c) {
     for (int i = 0; i < s->anchors; i++) {
         gm_sha_add(&sha, s->anchor[i].at, sizeof s->anchor[i].at);
         gm_sha_add(&sha, s->anchor[i].score, bytes);
-        gm_sha_add(&sha, &s->anchor[i].instead, sizeof s->anchor[i].instead);
+        gm_sha_add(&sha, &s->anchor[i].gain, 2 * sizeof(double));
     }
     gm_sha_end(&sha, c->scores_hash);
     c->options.learned = &c->scores;

@@ -2,7 +2,6 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* What the anchors are made from, which the keys say, and what they are. */
@@ -19,7 +18,6 @@ static void seal(const gm_scores *s, char hash[65]) {
     for (const gm_anchor *x = s->anchor; x < s->anchor + s->anchors; x++) {
         gm_sha_add(&sha, x->at, sizeof x->at);
         gm_sha_add(&sha, x->score, cells * sizeof *x->score);
-        gm_sha_add(&sha, &x->instead, sizeof x->instead);
     }
     gm_sha_end(&sha, hash);
 }
@@ -70,7 +68,7 @@ gm_effort gm_call_anchor(gm_call *call, gm_rivals *rivals,
     const gm_sizes z = gm_sizes_of(out, choice);
     gm_anchor *x = &out->anchor[out->anchors++];
     *x = (gm_anchor){budget->text, {z.code_bits, z.effective_bits,
-                                    z.file_bytes}, found->score, 0};
+                                    z.file_bytes}, found->score, 0, -1};
     x->at[budget->convention] = budget->limit;
     for (int c = GM_BITS; c <= GM_BYTES && out->anchors > 1; c++)
         if (x->at[c] < x[-1].at[c]) x->at[c] = x[-1].at[c];
@@ -81,28 +79,9 @@ gm_effort gm_call_anchor(gm_call *call, gm_rivals *rivals,
     return effort;
 }
 
-static int ascending(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* Nats that a unit of the learned scores is worth at an anchor: the median, of
-   two the upper, of its steps from candidate to candidate over theirs. */
-static double nats(gm_arena *arena, const gm_scores *s, const gm_anchor *x) {
-    double *ratio = gm_alloc(arena, (size_t)(s->M * s->K), sizeof *ratio);
-    size_t n = 0;
-    for (long i = 1; i < s->M * s->K; i++) {
-        const double step = s->score[i] - s->score[i - 1];
-        if (i % s->K && s->bytes[i] >= 0 && s->bytes[i - 1] >= 0 && step != 0)
-            ratio[n++] = (x->score[i] - x->score[i - 1]) / step;
-    }
-    qsort(ratio, n, sizeof *ratio, ascending);
-    return n && ratio[n / 2] > 0 ? ratio[n / 2] : 1;
-}
-
-/* A correction that the text does not show to help is left out: where the mean
-   of the anchors has, at one of them, no less KL than the learned scores by two
-   standard errors (of the differences over the sequences), these stand. [ours] */
+/* By how much the mean of the anchors lowers KL at each against the scores as
+   learned, and the standard error of that (of the differences over the
+   sequences): gm_scores_at leaves out what is not shown to help. [ours] */
 void gm_call_judge(gm_call *call, gm_rivals *rivals, const gm_budget *budget,
                    gm_scores *out) {
     gm_arena *a = &call->arena;
@@ -117,12 +96,12 @@ void gm_call_judge(gm_call *call, gm_rivals *rivals, const gm_budget *budget,
         gm_rivals_kl(rivals, &learned, budget + i, by_learned);
         gm_rivals_kl(rivals, out, budget + i, by_mean);
         const double gain = gm_mean_error(n, by_learned, by_mean, NULL, &error);
-        x->instead = gain > 2 * error ? 0 : nats(a, out, x);
+        x->gain = gain, x->error = error;
         list_number(a, out, "kl_gain", i, gain);
         list_number(a, out, "kl_gain_error", i, error);
         gm_talk(call, "KL at %s by the mean of the anchors: less by %.5f (error "
-                "%.5f)%s", x->text, gain, error, x->instead > 0
-                ? ", not shown to help: the learned scores stand there" : "");
+                "%.5f)%s", x->text, gain, error, gain > 2 * error
+                ? "" : ", not shown to help: the learned scores stand there");
     }
     seal(out, hash);
     gm_keys_set(a, &out->keys, "refined_hash", "%s", hash);
@@ -257,7 +236,8 @@ static void run_refine(gm_call *call) {
                       budget[i].text, found[i].kl_before, found[i].kl,
                       found[i].moved, out.M, effort[i].evaluations,
                       effort[i].seconds,
-                      out.anchor[i].instead > 0 ? "learned" : "mean");
+                      out.anchor[i].gain > 2 * out.anchor[i].error
+                      ? "mean" : "learned");
     gm_scores_write(a, call->out, &out);
     gm_result_end(call);
 }

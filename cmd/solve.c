@@ -152,7 +152,7 @@ static void solve_one(solving *s, const char *text) {
     if (all) gm_result_row("seconds\t%.3f", t->dp_seconds + t->glpk_seconds);
     gm_result_end(call);
     if (gm_keys_get(keys, "scores_at"))
-        gm_talk(call, "scores: those of the anchors, at %s: what a choice adds "
+        gm_talk(call, "scores: at the anchors %s; theirs are what a choice adds "
                 "to the whole model's KL, in nats",
                 gm_keys_get(keys, "scores_at"));
     if (!all) gm_call_grid(call, s->problem.scores, &s->allocation);

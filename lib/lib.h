@@ -670,8 +670,9 @@ typedef struct {
     const char *text;
     int64_t at[3];                      /* by convention */
     double *score;                      /* [M, K] */
-    double instead;                     /* > 0: that times the scores as learned
-                                           stand here, not a mean of anchors */
+    double gain, error;                 /* KL less by the means of anchors than
+                                           as learned, its standard error;
+                                           < 0: not known */
 } gm_anchor;
 
 /* One line a module; columns: module out in weights, then for each candidate
@@ -779,9 +780,9 @@ gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
 
 /* The scores for a budget: between two anchors (1 - t) v_i + t v_(i+1), t the
    budget's place between theirs, v_i = (u_(i-1) + 2 u_i + u_(i+1)) / 4 of their
-   scores u, an end's own for what it lacks, or, where the anchor says so, the
-   learned ones times a factor; beyond all v of the nearest; key scores_at says
-   so.  Without anchors the table itself. */
+   scores u, an end's own for what it lacks; beyond all v of the nearest; where
+   the anchors' gain, taken in the same way, is not two of its errors, the
+   scores as learned; key scores_at says so.  Without anchors the table itself. */
 const gm_scores *gm_scores_at(gm_arena *arena, const gm_scores *scores,
                               const gm_budget *budget);
 

@@ -240,11 +240,9 @@ void gm_scores_write(gm_arena *arena, const char *path,
     gm_keys_set(arena, &keys, "overhead_bytes", "%" PRId64, scores->overhead);
     for (int a = 0; a < scores->anchors; a++) {
         const gm_anchor *x = &scores->anchor[a];
-        list = gm_format(arena, "%s%s%s %" PRId64 " %" PRId64 " %" PRId64 "%s%s",
+        list = gm_format(arena, "%s%s%s %" PRId64 " %" PRId64 " %" PRId64,
                          list, a ? ", " : "", x->text, x->at[GM_BITS],
-                         x->at[GM_EBITS], x->at[GM_BYTES],
-                         x->instead > 0 ? " " : "",
-                         x->instead > 0 ? gm_double_text(x->instead).text : "");
+                         x->at[GM_EBITS], x->at[GM_BYTES]);
     }
     if (*list) gm_keys_set(arena, &keys, "anchors", "%s", list);
     list = "";
@@ -431,8 +429,23 @@ static void read_modules(const gm_table *table, const struct columns *columns,
     }
 }
 
-/* "3 CODE_BITS EFFECTIVE_BITS FILE_BYTES [FACTOR], 3.5 ..." and the columns of
-   each. */
+/* Key `name`, a number of each anchor; of no key -1. */
+static void read_list(gm_arena *arena, const gm_table *table, const char *name,
+                      gm_scores *s, size_t field) {
+    const char *given = gm_table_key(table, name);
+    char *list = given ? gm_format(arena, "%s", given) : NULL;
+    for (int i = 0; i < s->anchors; i++) {
+        double *x = (double *)((char *)&s->anchor[i] + field);
+        const char *text = list ? strsep(&list, ",") : "-1";
+        text += strspn(text, " ");
+        if (!gm_is_double(text, -DBL_MAX, DBL_MAX, x) || (given &&
+            !list != (i == s->anchors - 1)))
+            gm_bad(table->path, "%s: expected a number of each of %d anchors, "
+                   "found \"%s\"", name, s->anchors, given);
+    }
+}
+
+/* "3 CODE_BITS EFFECTIVE_BITS FILE_BYTES, 3.5 ..." and the columns of each. */
 static void read_anchors(gm_arena *arena, const gm_table *table, gm_scores *s) {
     const char *given = gm_table_key(table, "anchors");
     if (!given) return;
@@ -449,13 +462,13 @@ static void read_anchors(gm_arena *arena, const gm_table *table, gm_scores *s) {
                    (s->anchors == 1 || at >= x[-1].at[c]) && good;
             x->at[c] = at;
         }
-        x->instead = 0;
-        if (!good || (list && !gm_is_double(list, DBL_MIN, DBL_MAX,
-                                            &x->instead)))
+        if (!good || list)
             gm_bad(table->path, "anchors: expected \"BUDGET CODE_BITS "
-                   "EFFECTIVE_BITS FILE_BYTES [FACTOR], ...\", none of which "
-                   "falls, found \"%s\"", given);
+                   "EFFECTIVE_BITS FILE_BYTES, ...\", none of which falls, "
+                   "found \"%s\"", given);
     }
+    read_list(arena, table, "kl_gain", s, offsetof(gm_anchor, gain));
+    read_list(arena, table, "kl_gain_error", s, offsetof(gm_anchor, error));
     for (gm_anchor *x = s->anchor; x < s->anchor + s->anchors; x++) {
         x->score = gm_alloc(arena, (size_t)(s->M * s->K), sizeof *x->score);
         for (int k = 0; k < s->K; k++) {
@@ -728,13 +741,11 @@ gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
     return budget;
 }
 
-/* Cell j of what stands at an anchor: 1 : 2 : 1 with its neighbours, at an end
-   3 : 1; or the learned score in nats. */
-static double standing(const gm_scores *s, const gm_anchor *x, long j) {
+/* Cell j of an anchor, 1 : 2 : 1 with its neighbours; at an end 3 : 1. */
+static double smoothed(const gm_scores *s, const gm_anchor *x, long j) {
     const gm_anchor *first = s->anchor, *last = first + s->anchors - 1;
     const gm_anchor *below = x > first ? x - 1 : x;
     const gm_anchor *above = x < last ? x + 1 : x;
-    if (x->instead > 0) return x->instead * s->score[j];
     return 0.5 * x->score[j] + 0.25 * (below->score[j] + above->score[j]);
 }
 
@@ -753,14 +764,17 @@ const gm_scores *gm_scores_at(gm_arena *arena, const gm_scores *scores,
     gm_scores *out = gm_alloc(arena, 1, sizeof *out);
     *out = *scores;
     out->score = gm_alloc(arena, (size_t)cells, sizeof *out->score);
+    const double gain = (1 - t) * a->gain + t * b->gain;
+    const double error = (1 - t) * a->error + t * b->error;
+    const bool learned = error >= 0 && !(gain > 2 * error);
     for (long j = 0; j < cells; j++)
-        out->score[j] = (1 - t) * standing(scores, a, j) +
-                        t * standing(scores, b, j);
-    gm_keys_set(arena, &out->keys, "scores_at", "%s", a != b
-                ? gm_format(arena, "%s to %s, t = %s", a->text, b->text,
-                            gm_double_text(t).text)
-                : gm_format(arena, "%s%s", a->text,
-                            a->instead > 0 ? ", as learned" : ""));
+        out->score[j] = learned ? scores->score[j]
+                      : (1 - t) * smoothed(scores, a, j) +
+                        t * smoothed(scores, b, j);
+    gm_keys_set(arena, &out->keys, "scores_at", "%s%s%s%s%s", a->text,
+                a == b ? "" : " to ", a == b ? "" : gm_format(
+                    arena, "%s, t = %s", b->text, gm_double_text(t).text),
+                learned ? ", " : "", learned ? "as learned" : "");
     return out;
 }
 

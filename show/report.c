@@ -410,9 +410,9 @@ static void write_certificates(page *p) {
         fill(p, keys, taken[in < 0 ? GM_BITS : in]);
         fill(p, keys, " are taken, {slack} left. ");
         if (gm_keys_get(keys, "scores_at"))
-            fill(p, keys, "What is added up here are the scores of the anchors, "
-                 "at {scores_at}: what a choice adds to the KL of the whole "
-                 "model, in nats. ");
+            fill(p, keys, "Scores are taken at the anchors {scores_at}; theirs "
+                 "are what a choice adds to the KL of the whole model, in "
+                 "nats. ");
         fill(p, keys, "Scores times 2 to the power "
              "{score_shift}, rounded, add up to {objective}; no choice within "
              "the budget has less than {bound}, ");

@@ -72,10 +72,10 @@ done
 is "scores_at" "$(key scores_at "$w/a/alloc-2.25.tsv"), $(key scores_at \
     "$w/a/alloc-3.tsv" | cut -d , -f 1)" "2.25, as learned, 2.875 to 3.5"
 "$gamma" solve "$w/a/scores.tsv" --bits 3 >"$w/out" 2>"$w/err"
-is "said in words" "$(grep -c "^scores: those of the anchors, at \
+is "said in words" "$(grep -c "^scores: at the anchors \
 2.875 to 3.5, t = 0.2" "$w/err")" 1
-is "said in the report" "$(grep -c "the scores of the anchors, at" \
-    "$w/a/report.html") $(grep -c "scores of the anchors" "$w/none/report.html")" \
+is "said in the report" "$(grep -c "Scores are taken at the anchors" \
+    "$w/a/report.html") $(grep -c "taken at the anchors" "$w/none/report.html")" \
     "3 0"
 python3 tools/check_report.py "$w/a" >"$w/out" 2>&1 && ok || bad "$(cat "$w/out")"
 # the frontier is of the scores as learned

@@ -71,30 +71,26 @@ holds "$(key kl "$w/one.tsv") <= $(key kl_before "$w/one.tsv")"
 # there, that anchor's
 quick refine $m "$w/r.tsv" --calib data/calib.txt --bits 3 --out "$w/two.tsv"
 holds "$(told kl_before) != $(printf %.8g "$(key kl_before "$w/one.tsv")")"
-# which stand: the mean where its KL is less than by the learned scores by two
-# standard errors (at 2.25), else the learned ones in nats (at 3)
+# which are taken: the mean where its KL is less than by the learned scores by two
+# standard errors (at 2.25), else the learned ones (at 3)
 gain() { key "$1" "$w/p.tsv" | tr -d ' ' | cut -d , -f "$2"; }
-factor() { key anchors "$w/p.tsv" | cut -d , -f "$1" | sed 's/^ //' | cut -d ' ' -f 5; }
-holds "$(gain kl_gain 1) > 2 * $(gain kl_gain_error 1) && \"$(factor 1)\" == \"\""
-holds "$(gain kl_gain 2) <= 2 * $(gain kl_gain_error 2) && $(factor 2) > 0"
-column "$w/p.tsv" "2.score 3.score 4.score 2.score@3 3.score@3 4.score@3" |
-    awk 'NR > 1 { for (i = 1; i < 3; i++) if ($(i + 1) != $i)
-        printf "%.17g\n", ($(i + 4) - $(i + 3)) / ($(i + 1) - $i) }' | sort -g \
-    >"$w/steps"
-holds "$(sed -n "$(($(wc -l <"$w/steps") / 2 + 1))p" "$w/steps") - $(factor 2) < 1e-12"
+holds "$(gain kl_gain 1) > 2 * $(gain kl_gain_error 1)"
+holds "$(gain kl_gain 2) <= 2 * $(gain kl_gain_error 2)"
 # scores between, by the awk that anybody has, as a table without anchors
 N=$(key weights "$w/p.tsv")
 for B in 2 2.25 2.4 2.75 3 3.5; do
     column "$w/p.tsv" "module out in weights 2.bytes 3.bytes 4.bytes 2.score@2.25 3.score@2.25 4.score@2.25 2.score@3 3.score@3 4.score@3 2.score 3.score 4.score" |
-        awk -v factor="$(factor 2)" -F '\t' -v OFS='\t' -v B=$B -v N="$N" 'BEGIN {
+        awk -v gains="$(key kl_gain "$w/p.tsv"), $(key kl_gain_error "$w/p.tsv")" -F '\t' -v OFS='\t' -v B=$B -v N="$N" 'BEGIN {
                 a = int(N * 2.25); b = N * 3; x = int(N * B + 1e-6)
-                t = x <= a ? 0 : x >= b ? 1 : (x - a) / (b - a) }
+                t = x <= a ? 0 : x >= b ? 1 : (x - a) / (b - a)
+                split(gains, g, ", ")
+                taken = (1 - t) * g[1] + t * g[2] > 2 * ((1 - t) * g[3] + t * g[4]) }
             NR == 1 { print "module", "out", "in", "weights", "2.bytes",
                 "3.bytes", "4.bytes", "2.score", "3.score", "4.score"; next }
             { for (i = 8; i < 11; i++) {
                 low = 0.5 * $i + 0.25 * ($i + $(i + 3))
-                high = factor * $(i + 6)
-                $i = sprintf("%.17g", (1 - t) * low + t * high) }
+                high = 0.5 * $(i + 3) + 0.25 * ($i + $(i + 3))
+                $i = taken ? sprintf("%.17g", (1 - t) * low + t * high) : $(i + 6) }
                 NF = 10; print }' >"$w/between.tsv"
     succeed solve "$w/p.tsv" --bits $B --out "$w/alloc.tsv"
     bits "$w/alloc.tsv" >"$w/ours"

@@ -49,9 +49,9 @@ static void test_round_trip(void) {
         }
     }
     double at[2][9] = {{0}};
-    gm_anchor anchor[2] = {{"2.5", {25, 30, INT64_C(1) << 50}, at[0], 0},
+    gm_anchor anchor[2] = {{"2.5", {25, 30, INT64_C(1) << 50}, at[0], 0, -1},
                            {"3", {30, 30, (INT64_C(1) << 50) + 1}, at[1],
-                            0.1}};
+                            0, -1}};
     s.anchors = 2, s.anchor = anchor;
     for (long i = 0; i < 9; i++)
         if (s.bytes[i] >= 0) at[0][i] = value[8 - i], at[1][i] = value[i];
@@ -72,7 +72,7 @@ static void test_round_trip(void) {
           !memcmp(back.anchor[0].score, at[0], sizeof at[0]) &&
           !memcmp(back.anchor[1].score, at[1], sizeof at[1]) &&
           !memcmp(back.anchor[1].at, anchor[1].at, sizeof anchor[1].at) &&
-          back.anchor[0].instead == 0 && back.anchor[1].instead == 0.1 &&
+          back.anchor[1].error == -1 &&
           !strcmp(back.anchor[0].text, "2.5"), "anchors");
     CHECK_TEXT(gm_keys_get(&back.keys, "of_later_versions"), "kept  as is");
     CHECK(gm_keys_get(&back.keys, "none") == NULL, "a key that is not there");
@@ -108,16 +108,20 @@ static void test_anchors(void) {
         CHECK_TEXT(gm_keys_get(&at->keys, "scores_at"), want[i].says);
     }
     CHECK(s.score[0] == 70 && !gm_keys_get(&s.keys, "scores_at"), "untouched");
-    /* where the learned scores stand: in nats; the others' means are as before */
-    s.anchor[1].instead = 0.25;
-    const gm_scores *x = gm_scores_at(&a, &s, &(gm_budget){GM_BITS, 40, "x"});
-    CHECK(x->score[0] == 17.5 && x->score[1] == 15, "%g", x->score[0]);
-    CHECK_TEXT(gm_keys_get(&x->keys, "scores_at"), "3, as learned");
-    x = gm_scores_at(&a, &s, &(gm_budget){GM_BITS, 25, "x"});
-    CHECK(x->score[0] == 0.75 * 7 + 0.25 * 17.5, "%g", x->score[0]);
-    CHECK_TEXT(gm_keys_get(&x->keys, "scores_at"), "2.5 to 3, t = 0.25");
-    CHECK(gm_scores_at(&a, &s, &(gm_budget){GM_BITS, 60, "x"})->score[0] == 1,
-          "an anchor beside it");
+    /* not by two errors at 3, and half way to 4: the scores as learned */
+    static const struct { int64_t limit; double first; const char *says; } near[] =
+        {{25, 6.25, "2.5 to 3, t = 0.25"}, {30, 70, "2.5 to 3, t = 0.5, as learned"},
+         {40, 70, "3, as learned"}, {50, 70, "3 to 4, t = 0.5, as learned"},
+         {55, 1.75, "3 to 4, t = 0.75"}, {60, 1, "4"}};
+    for (int i = 0; i < 3; i++) s.anchor[i].error = 1;
+    s.anchor[0].gain = 3.5, s.anchor[1].gain = 0, s.anchor[2].gain = 4;
+    for (size_t i = 0; i < sizeof near / sizeof *near; i++) {
+        const gm_budget b = {GM_BITS, near[i].limit, "x"};
+        const gm_scores *x = gm_scores_at(&a, &s, &b);
+        CHECK(x->score[0] == near[i].first, "%zu: %g", i, x->score[0]);
+        CHECK_TEXT(gm_keys_get(&x->keys, "scores_at"), near[i].says);
+    }
+    for (int i = 0; i < 3; i++) s.anchor[i].error = -1;
     s.anchors = 1, s.anchor[0].score[0] = 0.7;
     CHECK(gm_scores_at(&a, &s, &(gm_budget){GM_BITS, 50, "x"})->score[0] == 0.7,
           "one alone");
@@ -270,33 +274,33 @@ static void test_refused(void) {
         {false, "# overhead_bytes -5\n" HEAD ROW, T "overhead_bytes: expected "
          "a whole number from 0 to 9007199254740992, found \"-5\""},
         {false, "# anchors 3 1 2\n" HEAD ROW, T "anchors: expected "
-         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES [FACTOR], ...\", none of "
-         "which falls, found \"3 1 2\""},
-        {false, "# anchors 3 1 2 3 4 5\n" HEAD ROW, T "anchors: expected "
-         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES [FACTOR], ...\", none of "
-         "which falls, found \"3 1 2 3 4 5\""},
-        {false, "# anchors 3 1 2 3 0\n" HEAD ROW, T "anchors: expected "
-         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES [FACTOR], ...\", none of "
-         "which falls, found \"3 1 2 3 0\""},
-        {false, "# anchors 3 1 2 3 \n" HEAD ROW, T "anchors: expected "
-         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES [FACTOR], ...\", none of "
-         "which falls, found \"3 1 2 3 \""},
+         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES, ...\", none of which "
+         "falls, found \"3 1 2\""},
+        {false, "# anchors 3 1 2 3 4\n" HEAD ROW, T "anchors: expected "
+         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES, ...\", none of which "
+         "falls, found \"3 1 2 3 4\""},
         {false, "# anchors 3 1 2 x\n" HEAD ROW, T "anchors: expected "
-         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES [FACTOR], ...\", none of "
-         "which falls, found \"3 1 2 x\""},
+         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES, ...\", none of which "
+         "falls, found \"3 1 2 x\""},
         {false, "# anchors 3 5 6 7, 4 5 5 8\n" HEAD ROW, T "anchors: expected "
-         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES [FACTOR], ...\", none of "
-         "which falls, found \"3 5 6 7, 4 5 5 8\""},
+         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES, ...\", none of which "
+         "falls, found \"3 5 6 7, 4 5 5 8\""},
         {false, "# anchors 3 5 6 7,\n" HEAD ROW, T "anchors: expected "
-         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES [FACTOR], ...\", none of "
-         "which falls, found \"3 5 6 7,\""},
+         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES, ...\", none of which "
+         "falls, found \"3 5 6 7,\""},
         {false, "# anchors 3 -1 2 3\n" HEAD ROW, T "anchors: expected "
-         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES [FACTOR], ...\", none of "
-         "which falls, found \"3 -1 2 3\""},
+         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES, ...\", none of which "
+         "falls, found \"3 -1 2 3\""},
         {false, "# anchors 3 1 2 3, , 4 5 6 7\n" HEAD ROW, T "anchors: expected "
-         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES [FACTOR], ...\", none of "
-         "which falls, found \"3 1 2 3, , 4 5 6 7\""},
+         "\"BUDGET CODE_BITS EFFECTIVE_BITS FILE_BYTES, ...\", none of which "
+         "falls, found \"3 1 2 3, , 4 5 6 7\""},
         {false, "# anchors 3 1 2 3\n" HEAD ROW, T "no column \"2.score@3\""},
+        {false, "# anchors 3 1 2 3\n# kl_gain x\n" HEAD ROW, T "kl_gain: "
+         "expected a number of each of 1 anchors, found \"x\""},
+        {false, "# anchors 3 1 2 3\n# kl_gain 1, 2\n" HEAD ROW, T "kl_gain: "
+         "expected a number of each of 1 anchors, found \"1, 2\""},
+        {false, "# anchors 3 1 2 3, 4 5 6 7\n# kl_gain_error 1\n" HEAD ROW, T
+         "kl_gain_error: expected a number of each of 2 anchors, found \"1\""},
         {true, "# format gamma-scores 1\nmodule\tbits\na\t2\n", T "format: "
          "expected \"gamma-alloc 1\", found \"gamma-scores 1\""},
         {true, "layer\tbits\na\t2\n", T "no column \"module\" or \"name\""},

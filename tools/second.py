@@ -603,33 +603,23 @@ def read_scores(path):
     return keys, {name: [row[i] for row in rows] for i, name in enumerate(head)}
 
 
-def stand(made, f, size, scores, keys, anchors, path):
-    """What stands at each anchor: v_i = (u_(i-1) + 2 u_i + u_(i+1)) / 4, or, if
-    its optimum has not two standard errors less KL than that of f, f times the
-    upper median of the steps of u_i over those of f."""
+def judge(made, f, size, scores, keys, anchors, path):
+    """Of each anchor: v_i = (u_(i-1) + 2 u_i + u_(i+1)) / 4, by how much its
+    optimum has less KL than that of f, and the standard error of that."""
     own = [u for _, u in scores]
-    stated = [[float(x) for x in keys[name].split(", ")]
-              for name in ("kl_gain", "kl_gain_error")]
     for i, ((limit, u), below, above) in enumerate(zip(
             scores, own[:1] + own, own[1:] + own[-1:])):
         v = 0.5 * u + 0.25 * (below + above)
         before = made.each(solve(f.numpy(), size, limit))
         gains = before - made.each(solve(v.numpy(), size, limit))
-        gain = gains.mean().item()
-        error = gains.std().item() / len(gains) ** 0.5
-        steps = [(a / b).item() for a, b in zip(u.diff().ravel(),
-                                                f.diff().ravel()) if b != 0]
-        factor = sorted(steps)[len(steps) // 2]
-        if gain > 2 * error:
-            factor = 0
-        far = [abs(gain - stated[0][i]) / before.mean().item(),
-               abs(error - stated[1][i]) / before.mean().item(),
-               abs(factor - float((anchors[i][4:] or [0])[0])) / (factor or 1)]
-        print(f"# anchor {anchors[i][0]}: gain, its error and factor "
-              f"{far[0]:.1e}, {far[1]:.1e}, {far[2]:.1e} off", flush=True)
+        found = gains.mean().item(), gains.std().item() / len(gains) ** 0.5
+        far = [abs(x - float(keys[name].split(", ")[i])) / before.mean().item()
+               for x, name in zip(found, ("kl_gain", "kl_gain_error"))]
+        print(f"# anchor {anchors[i][0]}: gain and its error "
+              f"{far[0]:.1e}, {far[1]:.1e} of KL off", flush=True)
         if max(far) > 1e-4:
             raise SystemExit(f"{path}: anchor {anchors[i][0]} departs")
-        yield limit, factor * f if factor else v
+        yield limit, v, torch.tensor(found)
 
 
 def check_anchors(fit, o):
@@ -659,15 +649,16 @@ def check_anchors(fit, o):
     if not o.solve:
         return None
     budget = int(o.solve * int(fit.n.sum()))
-    scores = [(limit, v) for limit, v in stand(made, score(""), size, scores,
-                                               keys, anchors, o.anchors)]
-    (a, u), (b, v) = scores[0], scores[-1]      # the nearest on each side
-    for limit, x in scores:
-        a, u = (limit, x) if limit <= budget else (a, u)
-    for limit, x in reversed(scores):
-        b, v = (limit, x) if limit >= budget else (b, v)
+    judged = list(judge(made, score(""), size, scores, keys, anchors, o.anchors))
+    a, u, low = judged[0]                       # the nearest on each side
+    b, v, high = judged[-1]
+    for limit, x, gain in judged:
+        a, u, low = (limit, x, gain) if limit <= budget else (a, u, low)
+    for limit, x, gain in reversed(judged):
+        b, v, high = (limit, x, gain) if limit >= budget else (b, v, high)
     t = min(max((budget - a) / (b - a), 0), 1) if b != a else 0
-    return (1 - t) * u + t * v
+    gain, error = (1 - t) * low + t * high
+    return (1 - t) * u + t * v if gain > 2 * error else score("")
 
 
 # ------------------------------------------------------------------- the dump

@@ -258,11 +258,11 @@ static int64_t choose(const reading *r, const gm_recipe *recipe, long m,
         e->tensor[i] = stored ? w : r->of[m * SLOTS + slot];
         e->allowed[i] = e->tensor[i] != NULL;
         e->bytes[i] = r->bytes[m * SLOTS + slot];
-        e->stored[i] = 8 * (double)e->bytes[i] /
-                       (double)(w->shape[0] * w->shape[1]);
         if (e->allowed[i] && e->bytes[i] < 0)
             e->bytes[i] = gm_packed_bytes(w->shape[0], w->shape[1], b,
                                           recipe->group);
+        e->stored[i] = 8 * (double)e->bytes[i] /
+                       (double)(w->shape[0] * w->shape[1]);
         if (e->bytes[i] > largest) largest = e->bytes[i];
     }
     if (largest < 0)

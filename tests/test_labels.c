@@ -141,8 +141,9 @@ static void offered(void) {
     gm_recipe_bits(&r, list);
     CHECK_TEXT(list, "q4_0,q8_0,16");
     CHECK(r.bits[0] == 4 && r.bits[1] == 8 && r.bits[2] == 16 &&
-          gm_candidate_tensor(&c, 1, 1, 2) == gm_linear_tensor(&model, 1, 1),
-          "16 beside labels");
+          gm_candidate_tensor(&c, 1, 1, 2) == gm_linear_tensor(&model, 1, 1) &&
+          r.external->stored[8 * 3 + 2] == 16, "16 beside labels: %g bits",
+          r.external->stored[8 * 3 + 2]);
     /* a number of bits beside labels of the same */
     const named mixed[] = {{"b4", NULL, 2, 2, 7}, {"q4_0", "4", 1, 1, 0},
                            {"a", "4", 0, 0, 0}, {"b_4", "4", 3, 3, 0}};

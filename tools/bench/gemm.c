@@ -115,25 +115,35 @@ static void load_blas(const char *name) {
 /* ------------------------------------------------------------------- peak */
 
 #ifdef __x86_64__
-/* Twelve independent chains of fused multiply-adds of 8 floats, 192 floating-
-   point operations a turn.  The empty asm keeps each chain in a register. */
-__attribute__((target("avx2,fma")))
-static void peak_chains(long turns, long thread) {
-    __m256 v[12], x = _mm256_set1_ps(0.999999f), y = _mm256_set1_ps(1e-7f);
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++) v[i] = _mm256_set1_ps((float)(i + thread));
-    for (long t = 0; t < turns; t++)
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++) {
-            v[i] = _mm256_fmadd_ps(v[i], x, y);
-            __asm__ volatile("" : "+x"(v[i]));
-        }
-}
-#else
-static void peak_chains(long turns, long thread) {
-    (void)turns, (void)thread;
-}
+/* Twelve independent chains of fused multiply-adds of a register's floats.  The
+   empty asm keeps each chain in a register. */
+#define CHAINS(name, isa, type, set, fmadd, r)                                 \
+    __attribute__((target(isa))) static void name(long turns, long thread) {   \
+        type v[12], x = set(0.999999f), y = set(1e-7f);                        \
+        _Pragma("GCC unroll 12")                                               \
+        for (int i = 0; i < 12; i++) v[i] = set((float)(i + thread));          \
+        for (long t = 0; t < turns; t++)                                       \
+            _Pragma("GCC unroll 12")                                           \
+            for (int i = 0; i < 12; i++) {                                     \
+                v[i] = fmadd(v[i], x, y);                                      \
+                __asm__ volatile("" : "+" r(v[i]));                            \
+            }                                                                  \
+    }
+CHAINS(chains_avx2, "avx2,fma", __m256, _mm256_set1_ps, _mm256_fmadd_ps, "x")
+CHAINS(chains_avx512, "avx512f", __m512, _mm512_set1_ps, _mm512_fmadd_ps, "v")
 #endif
+
+/* Floating-point operations of one turn. */
+static double peak_chains(long turns, long thread) {
+#ifdef __x86_64__
+    const bool wide = gm_isa_now() == GM_AVX512;
+    (wide ? chains_avx512 : chains_avx2)(turns, thread);
+    return wide ? 384 : 192;
+#else
+    (void)turns, (void)thread;
+    return 0;
+#endif
+}
 
 /* Of one thread the processor's time, in which other work on the machine
    counts little; of several, the clock's. */
@@ -145,11 +155,12 @@ static double seconds(int threads) {
 }
 
 static double peak_gflops(int threads) {
-    long turns = 2000000;
-    double start = seconds(threads);
-#pragma omp parallel for num_threads(threads)
-    for (int i = 0; i < threads; i++) peak_chains(turns, i);
-    return (double)turns * threads * 192 / (seconds(threads) - start) / 1e9;
+    const long turns = 2000000;
+    double work = 0, start = seconds(threads);
+#pragma omp parallel for num_threads(threads) reduction(+ : work)
+    for (int i = 0; i < threads; i++)
+        work += (double)turns * peak_chains(turns, i);
+    return work / (seconds(threads) - start) / 1e9;
 }
 
 /* ------------------------------------------------------------------- time */

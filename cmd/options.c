@@ -85,11 +85,11 @@ static const option table[] = {
 
     /* budgets, and the exact solver */
     {"--budget", "LIST", TEXT, RUNS | COMPARE, &now.budgets,
-     "a,b,c: each solved exactly from the same scores, in the convention --in",
+     "a,b,c: each solved exactly from one run's scores, in the convention --in",
      "2.25,2.5,3,3.5", .was = "--budgets"},
     {"--budget", "B", TEXT, SOLVE | REFINE | CHECK | AUDIT, &now.budgets,
      "B > 0, in the convention --in; also several, a,b,c (solve: one line "
-     "each; refine: anchors, of whose scores solve takes a mean)",
+     "each; refine: anchors, between which solve takes scores)",
      .was = "--budgets"},
     {"--in", "bits|ebits|bytes", NAME, RUNS | COMPARE | SOLVE | REFINE | CHECK
      | AUDIT, &now.in, "what budgets count: sum n_m b_k <= floor(B N), average "

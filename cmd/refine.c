@@ -2,6 +2,7 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
+#include <math.h>
 #include <string.h>
 
 /* What the anchors are made from, which the keys say, and what they are. */
@@ -39,6 +40,9 @@ gm_rivals *gm_call_refine(gm_call *call, gm_arena *arena,
     *out = *scores;
     out->anchors = 0;
     out->anchor = gm_alloc(a, (size_t)most, sizeof *out->anchor);
+    if (scores->anchors)            /* run, which begins as learned, has none */
+        gm_keys_set(a, &out->keys, "refined_from", "%s", gm_keys_get(
+            &scores->keys, "anchors"));
     gm_keys_set(a, &out->keys, "refined_on", "%s", hash);
     gm_keys_set(a, &out->keys, "refined_sequences", "%ld", text->sequences);
     gm_keys_set(a, &out->keys, "refined_length", "%ld", text->T);
@@ -96,6 +100,7 @@ void gm_call_judge(gm_call *call, gm_rivals *rivals, const gm_budget *budget,
         gm_rivals_kl(rivals, &learned, budget + i, by_learned);
         gm_rivals_kl(rivals, out, budget + i, by_mean);
         const double gain = gm_mean_error(n, by_learned, by_mean, NULL, &error);
+        if (n < 2) error = fabs(gain);          /* one shows nothing */
         x->gain = gain, x->error = error;
         list_number(a, out, "kl_gain", i, gain);
         list_number(a, out, "kl_gain_error", i, error);
@@ -249,5 +254,6 @@ const gm_command gm_command_refine = {
     "gradients of the whole quantized model, mixes what it says with them,\n"
     "solves again and keeps what lowers KL on the text (docs/rivals.md); at\n"
     "each budget from the scores as they stand, so in any order.  Writes them\n"
-    "as anchors; gamma solve takes a mean of those around a budget.",
+    "as anchors; gamma solve takes a mean of those around a budget, or, where\n"
+    "that is not shown to lower KL, the scores as they stand.",
     2, REFINE, run_refine};

@@ -151,10 +151,12 @@ static void solve_one(solving *s, const char *text) {
     if (all) gm_result_row("nodes\t%ld", t->nodes);
     if (all) gm_result_row("seconds\t%.3f", t->dp_seconds + t->glpk_seconds);
     gm_result_end(call);
-    if (gm_keys_get(keys, "scores_at"))
-        gm_talk(call, "scores: at the anchors %s; theirs are what a choice adds "
-                "to the whole model's KL, in nats",
-                gm_keys_get(keys, "scores_at"));
+    const char *at = gm_keys_get(keys, "scores_at");
+    if (at)
+        gm_talk(call, "scores: at the anchors %s; %s", at,
+                strstr(at, "learned") ? "in units of E_0: the anchors' mean is "
+                "not shown to lower KL there" : "theirs are what a choice adds "
+                "to the whole model's KL, in nats");
     if (!all) gm_call_grid(call, s->problem.scores, &s->allocation);
     if (status) gm_fail(status, "%s", t->why);
 }

@@ -469,6 +469,13 @@ static void read_anchors(gm_arena *arena, const gm_table *table, gm_scores *s) {
     }
     read_list(arena, table, "kl_gain", s, offsetof(gm_anchor, gain));
     read_list(arena, table, "kl_gain_error", s, offsetof(gm_anchor, error));
+    const char *gain = gm_table_key(table, "kl_gain");
+    const char *error = gm_table_key(table, "kl_gain_error");
+    for (gm_anchor *x = s->anchor; x < s->anchor + s->anchors; x++)
+        if (!gain != !error || (error && x->error < 0))
+            gm_bad(table->path, "kl_gain_error: expected numbers >= 0 beside "
+                   "kl_gain, found \"%s\" beside \"%s\"",
+                   error ? error : "none", gain ? gain : "none");
     for (gm_anchor *x = s->anchor; x < s->anchor + s->anchors; x++) {
         x->score = gm_alloc(arena, (size_t)(s->M * s->K), sizeof *x->score);
         for (int k = 0; k < s->K; k++) {
@@ -612,6 +619,8 @@ void gm_overhead_give(gm_arena *arena, const char *from, const char *text,
     if (!gm_is_long(text, 0, MOST, &bytes))
         gm_bad(from, "overhead_given: expected a whole number of bytes up to "
                "2^53, found \"%s\"", text);
+    for (gm_anchor *x = s->anchor; x < s->anchor + s->anchors; x++)
+        x->at[GM_BYTES] += bytes - s->overhead;
     s->overhead = bytes;
     gm_keys_set(arena, &s->keys, "overhead_given", "%ld", bytes);
 }
@@ -763,6 +772,10 @@ const gm_scores *gm_scores_at(gm_arena *arena, const gm_scores *scores,
                                   (double)(b->at[in] - a->at[in]);
     gm_scores *out = gm_alloc(arena, 1, sizeof *out);
     *out = *scores;
+    gm_keys *keys = &out->keys;         /* of its own: one is added */
+    keys->room = keys->count;
+    keys->key = gm_grow(arena, keys->key, keys->count, &keys->room,
+                        sizeof *keys->key);
     out->score = gm_alloc(arena, (size_t)cells, sizeof *out->score);
     const double gain = (1 - t) * a->gain + t * b->gain;
     const double error = (1 - t) * a->error + t * b->error;

@@ -535,11 +535,11 @@ gm_effort gm_rivals_choose(gm_rivals *r, gm_method method,
 
 void gm_rivals_kl(gm_rivals *r, const gm_scores *scores,
                   const gm_budget *budget, double *each) {
-    gm_mark mark = gm_arena_mark(r->arena);
-    int *choice = gm_alloc(r->arena, (size_t)r->table.M, sizeof *choice);
     r->method = GM_REFINED;
     r->budget = budget;
-    prepare(r);
+    prepare(r);                         /* what it makes stays */
+    gm_mark mark = gm_arena_mark(r->arena);
+    int *choice = gm_alloc(r->arena, (size_t)r->table.M, sizeof *choice);
     solve(r, gm_scores_at(r->arena, scores, budget), choice);
     gm_objective_kl_each(r->objective, choice, each);
     gm_arena_rewind(r->arena, mark);

@@ -355,7 +355,9 @@ static void write_sensitivities(page *p) {
              "corrected by the whole model's KL: a mean of the anchors around "
              "its budget (columns score@BUDGET of scores.tsv, in nats). "
              "KL on the calibration text at each anchor by the scores as "
-             "learned: {kl_before}; as corrected: {kl}.</p>\n");
+             "learned: {kl_before}; as corrected: {kl}; by how much the "
+             "mean lowers it: {kl_gain}, standard error {kl_gain_error}. Where "
+             "that is not two errors the scores stand as learned.</p>\n");
     fold_table(p, &p->scored, "module,name,weights,*.score,*.stderr");
 }
 
@@ -363,8 +365,8 @@ static void write_frontier(page *p) {
     const gm_table *t = &p->frontier;
     if (p->scores.anchors)
         say(p, "<p>By the scores as learned, the same for all sizes; what was "
-            "solved here is by those of its own budget (anchors), in another "
-            "unit, and not drawn.</p>\n");
+            "solved here is by those of its own budget (anchors), most in "
+            "another unit, and not drawn.</p>\n");
     double *x = numbers(p, t, "file_bytes"), *y = numbers(p, t, "score");
     double *at = gm_alloc(p->arena, (size_t)p->allocs, 2 * sizeof *at);
     double *u = at + p->allocs;
@@ -409,10 +411,13 @@ static void write_certificates(page *p) {
         fill(p, keys, "for {budget_asked} {convention}: ");
         fill(p, keys, taken[in < 0 ? GM_BITS : in]);
         fill(p, keys, " are taken, {slack} left. ");
-        if (gm_keys_get(keys, "scores_at"))
-            fill(p, keys, "Scores are taken at the anchors {scores_at}; theirs "
-                 "are what a choice adds to the KL of the whole model, in "
-                 "nats. ");
+        const char *at = gm_keys_get(keys, "scores_at");
+        if (at)
+            fill(p, keys, strstr(at, "learned") ? "Scores are taken at the "
+                 "anchors {scores_at}: their mean is not shown to lower the KL "
+                 "of the whole model there. " : "Scores are taken at the "
+                 "anchors {scores_at}; theirs are what a choice adds to the KL "
+                 "of the whole model, in nats. ");
         fill(p, keys, "Scores times 2 to the power "
              "{score_shift}, rounded, add up to {objective}; no choice within "
              "the budget has less than {bound}, ");

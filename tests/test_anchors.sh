@@ -85,6 +85,46 @@ succeed solve "$w/none/scores.tsv" --frontier --solver dp
 same "$w/frontier" "$w/out"
 same "$w/a/frontier.tsv" "$w/none/frontier.tsv"
 
+# gains by hand: budgets from some 3 up stand
+sed 's/^# kl_gain .*/# kl_gain -0.001, 0.001, 0.001/
+    s/^# kl_gain_error .*/# kl_gain_error 0.001, 0.001, 0.0002/' \
+    "$w/a/scores.tsv" >"$w/by-hand.tsv"
+half() {        # WITHOUT FOUND
+    sed "$1" "$w/by-hand.tsv" >"$w/half.tsv"
+    expect 1 "gamma: $w/half.tsv: kl_gain_error: expected numbers >= 0 beside \
+kl_gain, found $2" solve "$w/half.tsv" --bits 3 --out "$w/x.tsv"
+}
+half '/^# kl_gain /d' '"0.001, 0.001, 0.0002" beside "none"'
+half '/^# kl_gain_error /d' '"none" beside "-0.001, 0.001, 0.001"'
+half 's/^# kl_gain_error 0/# kl_gain_error -0/' \
+    '"-0.001, 0.001, 0.0002" beside "-0.001, 0.001, 0.001"'
+# the same room for modules is the same budget, whatever is beside them
+own=$(key overhead_bytes "$w/by-hand.tsv")
+for beside in 4000 1017616 "$own"; do
+    succeed solve "$w/by-hand.tsv" --bytes $((20384 + beside)) \
+        --overhead "$beside" --out "$w/alloc.tsv"
+    grep -v '^#' "$w/alloc.tsv" >"$w/rows-$beside"
+    is "beside $beside" "$(key scores_at "$w/alloc.tsv")" \
+        "$(key scores_at "$w/alloc.tsv" | grep "t = ")"
+    same "$w/rows-$beside" "$w/rows-4000"
+done
+# corrected again: from the mean that stands there, and says so
+for from in a/scores by-hand; do
+    succeed refine $m "$w/$from.tsv" --tokens $tokens --budget 3.5 \
+        --cache "$w/fit" --evaluations 4 --out "$w/again.tsv"
+    is "from" "$(key refined_from "$w/again.tsv")" "$(key anchors "$w/$from.tsv")"
+    cut -f 1-13 "$w/again.tsv" | grep -v '^#' >"$w/learned"
+    grep -v '^#' "$w/fit/scores.tsv" >"$w/of-fit"
+    same "$w/learned" "$w/of-fit"
+done
+# one sequence shows nothing
+succeed refine $m "$w/fit/scores.tsv" --tokens $tokens --sequences 1 --length 32 \
+    --cache "$w/fit" --budget 2.25,2.875,3.5 --out "$w/alone.tsv"
+is "of one sequence" "$(key kl_gain_error "$w/alone.tsv")" \
+    "$(key kl_gain "$w/alone.tsv" | sed 's/-//g')"
+is "learned" "$(cut -f 9 "$w/out" | sort | uniq -c | tr -s ' \n' ' ')" \
+    " 3 learned 1 stands "
+
 # ------------------------------------------------------------- where they stand
 # spread OPTIONS... EXPECTED
 spread() {
@@ -161,6 +201,27 @@ done
 is "killed behind one" "$left" "2.25 "
 again "$w/killed"
 is "made by the run that went on" "$(made)" 2
+for file in scores.tsv alloc-3.tsv report.html; do
+    same "$w/killed/$file" "$w/whole-$file"
+done
+# killed behind the last, before it is known which stand
+low=1 high=60000 left=
+while [ $low -lt $high ]; do
+    n=$(((low + high) / 2))
+    rm -rf "$w/killed"
+    LD_PRELOAD=$so FAULT=kill FAULT_AT=$n "$gamma" $run --budget 3.5,2.25,3 \
+        --out "$w/killed" >"$w/out" 2>"$w/err"
+    left="$(at "$w/killed/scores.tsv" 2>/dev/null)$(key kl_gain \
+        "$w/killed/scores.tsv" 2>/dev/null)"
+    case $left in
+    "2.25 2.875 3.5 ") break ;;
+    "2.25 2.875 3.5 "*) high=$n ;;
+    *) low=$((n + 1)) ;;
+    esac
+done
+is "killed behind all" "$left" "2.25 2.875 3.5 "
+again "$w/killed"
+is "judged alone" "$(made)" 0
 for file in scores.tsv alloc-3.tsv report.html; do
     same "$w/killed/$file" "$w/whole-$file"
 done

@@ -404,6 +404,15 @@ int64_t gm_export_directory(gm_arena *arena, const gm_candidates *candidates,
     if (gm_same_file(model->dir, dir))
         gm_fail(GM_EUSAGE, "%s: the output directory is the model's own; "
                 "expected another", dir);
+    const gm_external *e = candidates->recipe.external;
+    for (long i = 0; e && i < e->tensors.files; i++) {
+        const char *from = e->tensors.file[i]->path;
+        const char *parent = gm_format(arena, "%.*s.", (int)(gm_base_name(from)
+                                       - from), from);
+        if (gm_same_file(parent, dir))
+            gm_fail(GM_EUSAGE, "%s: the output directory has the candidates "
+                    "of %s; expected another", dir, from);
+    }
     if (layout) gm_layout_zeros(arena, layout);
     gm_make_dir(dir);
     gm_lock *lock = gm_dir_lock(arena, dir);

@@ -6,6 +6,7 @@
 #include "formats.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -108,10 +109,37 @@ static void add_modules(gm_arena *arena, const char *dir, const char *as,
     }
 }
 
+/* A directory's modules are candidates beside the model's own norms and biases:
+   where a tool moved factors between the two (AWQ, rotations), they are not.
+   Types may differ, so what rounding does is none. */
+static void check_others(gm_arena *arena, const gm_model *model,
+                         const gm_model *other) {
+    for (long i = 0; i < model->tensors.count; i++) {
+        const gm_tensor *t = model->tensors.tensor + i;
+        const gm_tensor *u = gm_tensor_find(&other->tensors, t->name);
+        if (!model->used[i] || t->rank != 1 || !u || u->rank != 1 ||
+            u->shape[0] != t->shape[0])
+            continue;
+        gm_mark mark = gm_arena_mark(arena);
+        const long n = (long)t->shape[0];
+        gm_real *x = gm_alloc(arena, (size_t)n, sizeof *x);
+        gm_real *y = gm_alloc(arena, (size_t)n, sizeof *y), most = 0;
+        gm_tensor_read(t, 0, n, x);
+        gm_tensor_read(u, 0, n, y);
+        for (long k = 0; k < n; k++) most = (gm_real)fmax(most, fabs(x[k]));
+        for (long k = 0; k < n; k++)
+            if (!(fabs(x[k] - y[k]) <= most / 64))
+                gm_bad(u->path, "tensor \"%s\": element %ld: expected %g as in "
+                       "%s, found %g: modules of another model", t->name, k,
+                       (double)x[k], t->path, (double)y[k]);
+        gm_arena_rewind(arena, mark);
+    }
+}
+
 /* A file, or directories of quantized models with commas between; the layout of
    all of them, or NULL. */
-static const char *open_all(gm_arena *arena, const char *path,
-                            gm_tensors *all) {
+static const char *open_all(gm_arena *arena, const gm_model *model,
+                            const char *path, gm_tensors *all) {
     char *list = gm_format(arena, "%s", path);
     size_t room = 0, files = 0;
     const bool folder = gm_exists(gm_format(arena, "%s/.", path));
@@ -129,10 +157,14 @@ static const char *open_all(gm_arena *arena, const char *path,
             gm_fail(GM_EUSAGE, "--external: expected a name of at most %d "
                     "letters, digits and _ before =, such as mlx=DIR, found "
                     "\"%s\"", GM_LABEL - 4, as);
+        if (!*dir)
+            gm_fail(GM_EUSAGE, "--external: expected directories with commas "
+                    "between, found nothing in one's place in \"%s\"", path);
         gm_layout_open(arena, dir, &other);
         if (!other.layout)
             gm_bad(dir, "expected a quantized model as mlx, compressed-tensors "
                    "or gptq store it, found another");
+        check_others(arena, model, &other);
         layout = !all->files || layout == other.layout ? other.layout : NULL;
         for (long i = 0; i < other.tensors.files; i++) {
             all->file = gm_grow(arena, all->file, (size_t)all->files, &files,
@@ -308,7 +340,7 @@ void gm_external_open(gm_arena *arena, const gm_model *model,
     r.of = gm_alloc(arena, slots, sizeof *r.of);
     r.bytes = gm_alloc(arena, slots, sizeof *r.bytes);
     for (size_t i = 0; i < slots; i++) r.bytes[i] = -1;
-    const char *layout = open_all(arena, path, &r.tensors);
+    const char *layout = open_all(arena, model, path, &r.tensors);
     read_tensors(&r);
     read_bytes(&r);
     choose_bits(&r, bits, group, out);

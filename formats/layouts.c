@@ -84,6 +84,7 @@ typedef struct reading {
     unsigned widths;            /* those it speaks of, bit b: b bits */
     bool planar;
     unsigned less;              /* of every zero as stored: 1 in GPTQ's v1 */
+    bool index, zeros;          /* it says that every module has them */
     const weight *held;         /* whose values are in `values` */
     float *values;
 } reading;
@@ -233,8 +234,12 @@ static shape shape_of(const gm_layout *t, const weight *h, long m, int bits) {
     return s;
 }
 
+/* One group a line, as a directory holds it, is group -1 to its readers. */
 static shape written(const gm_layout *t, long m) {
-    return shape_of(t, chosen(t, m), m, t->bits[m]);
+    const weight *h = chosen(t, m);
+    shape s = shape_of(t, h, m, t->bits[m]);
+    if (h && s.groups == 1 && s.row != &rows[MLX]) s.group = -1;
+    return s;
 }
 
 /* Why candidate k of module m cannot be written, or NULL. */
@@ -276,7 +281,8 @@ static void choose(gm_arena *arena, gm_layout *t, const char *option,
 }
 
 gm_dtype gm_layout_own(const struct row *r, const gm_model *model) {
-    return r == &rows[MLX] ? gm_module_weight(model, 0)->dtype : GM_F16;
+    const gm_dtype own = gm_module_weight(model, 0)->dtype;
+    return r != &rows[MLX] ? GM_F16 : own == GM_F64 ? GM_F32 : own;
 }
 
 gm_scales gm_layout_rounding(const gm_layout *t) {
@@ -288,6 +294,26 @@ gm_scales gm_layout_rounding(const gm_layout *t) {
 /* One module of 5, 6 or 7 bits makes all of a model planar. */
 static bool makes_planar(const struct row *r, int bits) {
     return r == &rows[GPTQ] && bits > 4 && bits < 8;
+}
+
+/* The names that module m's parts get are free, and the loaders' own. */
+static void check_names(gm_arena *arena, const gm_layout *t, long m,
+                        const char *option) {
+    const gm_model *model = t->candidates->model;
+    const gm_tensor *w = gm_module_weight(model, m);
+    const char *stem = module_name(arena, m);
+    if (strncmp(w->name, "model.", 6) != 0)
+        gm_fail(GM_EUSAGE, "%s %s: expected a tensor %s.weight, found %s: "
+                "expected --format hf or packed", option, t->row->name, stem,
+                w->name);
+    for (const part *p = t->row->part; t->bits[m] && p->name; p++) {
+        const char *name = gm_format(arena, "%s.%s", stem, p->name);
+        const gm_tensor *old = gm_tensor_find(&model->tensors, name);
+        if (old && old != w)
+            gm_bad(old->path, "tensor %s: expected none of this name, which "
+                   "%s %s gives to another, found one", name, option,
+                   t->row->name);
+    }
 }
 
 /* Of all modules.  Biases that were rounded for mlx others' zeros do not say. */
@@ -328,6 +354,7 @@ void gm_layout_plan(gm_arena *arena, const char *option, const char *name,
     for (long m = 0; m < out->M; m++)
         out->planar = out->planar || makes_planar(r, out->bits[m]);
     if (out->planar) choose(arena, out, option, keep_odd);
+    for (long m = 0; m < out->M; m++) check_names(arena, out, m, option);
 }
 
 /* ----------------------------------------------------------- its tensors */
@@ -351,7 +378,8 @@ static int held_parts(const gm_layout *t, long m,
     int n = 0;
     for (int k = 0; k < t->candidates->recipe.count; k++) {
         const weight *h = held(t->candidates, m, k);
-        for (int i = 0; h && i < GM_LAYOUT_PARTS; i++) {
+        if (!h || h->is.row != t->row) continue;
+        for (int i = 0; i < GM_LAYOUT_PARTS; i++) {
             const gm_tensor *from = h->part[i];
             int j = 0;
             if (!from || (t->choice && k != t->choice[m])) continue;
@@ -417,6 +445,15 @@ static uint8_t *read_codes(gm_arena *arena, const weight *w, content what) {
         code[i] = (uint8_t)z;
     }
     return code;
+}
+
+static void read_index(const weight *w, const gm_tensor *t, int32_t *group) {
+    gm_tensor_bytes(t, 0, t->bytes, group);
+    for (int64_t i = 0; i < w->is.in; i++)
+        if (group[i] < 0 || group[i] >= w->is.groups)
+            gm_bad(t->name, "element %lld: expected a group below %lld, found "
+                   "%d in %s", (long long)i, (long long)w->is.groups, group[i],
+                   t->path);
 }
 
 static gm_packed packed_of(gm_arena *arena, const gm_layout *t, long m) {
@@ -548,6 +585,9 @@ void gm_layout_sizes(gm_arena *arena, const char *text, gm_scores *s) {
     gm_layout t = {.row = gm_layout_row(name), .scale = GM_OTHER};
     gm_recipe recipe;
     long bytes = 0;
+    if (made && strncmp(made, "external ", 9) == 0)
+        gm_fail(GM_EUSAGE, "--for %s: another tool's candidates have their "
+                "sizes in %s: expected no --for", name, s->path);
     if (t.row) {
         const char *own = read_overhead(arena, s, name, &bytes);
         if (!text[n]) text = gm_format(arena, "%s %s", name, own);
@@ -648,9 +688,12 @@ static void config_compressed(gm_arena *arena, const gm_layout *t,
         gm_out_print(out, "], \"format\": \"pack-quantized\", "
                      "\"input_activations\": null, \"output_activations\": "
                      "null,\n        \"weights\": {\"num_bits\": %d, \"type\": "
-                     "\"int\", \"symmetric\": %s, \"strategy\": \"group\", "
-                     "\"group_size\": %ld, \"dynamic\": false}}", s.bits,
-                     s.zeros ? "false" : "true", (long)s.group);
+                     "\"int\", \"symmetric\": %s, \"strategy\": \"%s, "
+                     "\"dynamic\": false}}", s.bits,
+                     s.zeros ? "false" : "true", s.group < 0
+                     ? "channel\", \"group_size\": null"
+                     : gm_format(arena, "group\", \"group_size\": %ld",
+                                 (long)s.group));
         groups++;
     }
     gm_out_print(out, "},\n    \"ignore\": [\"lm_head\"");
@@ -686,14 +729,33 @@ static const char *joined_name(gm_arena *arena, const gm_layout *t, long m) {
     return NULL;
 }
 
+/* Whether groups of some module are not its inputs in order: readers may take
+   g_idx for what it is not unless desc_act says so. */
+static bool reordered(gm_arena *arena, const gm_layout *t) {
+    bool any = false;
+    for (long m = 0; m < t->M && !any; m++) {
+        const weight *h = chosen(t, m);
+        const gm_tensor *index = h ? h->part[GM_LAYOUT_PARTS - 1] : NULL;
+        if (!index) continue;
+        gm_mark mark = gm_arena_mark(arena);
+        int32_t *group = gm_alloc(arena, (size_t)h->is.in, sizeof *group);
+        read_index(h, index, group);
+        for (int64_t i = 0; i < h->is.in; i++)
+            any = any || group[i] != i / h->is.group;
+        gm_arena_rewind(arena, mark);
+    }
+    return any;
+}
+
 static void config_gptq(gm_arena *arena, const gm_layout *t, gm_out *out) {
     const char *format = t->planar ? "gptq_p" : "gptq_v2", *comma = "";
     const shape base = first_of(t);
     gm_out_print(out, "{\"quant_method\": \"gptq\", \"bits\": %d, "
-                 "\"group_size\": %ld, \"desc_act\": false, \"sym\": %s, "
+                 "\"group_size\": %ld, \"desc_act\": %s, \"sym\": %s, "
                  "\"lm_head\": false, \"checkpoint_format\": \"%s\", "
                  "\"format\": \"%s\", \"pack_dtype\": \"int32\",\n    "
                  "\"dynamic\": {", base.bits, (long)base.group,
+                 reordered(arena, t) ? "true" : "false",
                  t->symmetric ? "true" : "false", format, format);
     for (long m = 0; m < t->M; m++) {
         const char *joined = joined_name(arena, t, m);
@@ -755,15 +817,6 @@ static void read_numbers(gm_arena *arena, const weight *w, int k, gm_real *x) {
     gm_tensor_read(w->part[k], 0, n, stored);
     for (int64_t i = 0; i < n; i++)
         x[i] = stored[number_at(&w->is, w->is.row->part + k, i)];
-}
-
-static void read_index(const weight *w, const gm_tensor *t, int32_t *group) {
-    gm_tensor_bytes(t, 0, t->bytes, group);
-    for (int64_t i = 0; i < w->is.in; i++)
-        if (group[i] < 0 || group[i] >= w->is.groups)
-            gm_bad(t->name, "element %lld: expected a group below %lld, found "
-                   "%d in %s", (long long)i, (long long)w->is.groups, group[i],
-                   t->path);
 }
 
 /* What is not said: zeros of 2^(b-1), groups of one length. */
@@ -857,7 +910,9 @@ static void check_parts(weight *w, const char *stem, const char *there,
     const part *p = s->row->part;
     const gm_tensor *scales = NULL;
     for (int k = 0; p[k].name; k++) {
-        if (!w->part[k] && !p[k].may)
+        const bool must = (p[k].what == INDEX && w->r->index) ||
+                          (p[k].what == ZEROS && w->r->zeros);
+        if (!w->part[k] && (must || !p[k].may))
             gm_bad(dir, "tensor %s.%s is missing, but %s is there", stem,
                    p[k].name, there);
         if (p[k].what == SCALES) scales = w->part[k];
@@ -926,10 +981,13 @@ static unsigned widths_in(const char *path, const gm_json *j) {
         if (gm_name_matches("bits,num_bits", key) && c->is_integer &&
             c->integer > 0 && c->integer <= 8)
             widths |= 1u << c->integer;
+        const bool empty = c->type == GM_JSON_NULL ||
+            (strcmp(key, "transform_config") == 0 &&
+             c->type == GM_JSON_OBJECT && !c->child);
         if (mode ? !gm_json_is(c, "affine")
             : gm_name_matches("input_activations,output_activations,"
-                              "kv_cache_scheme", key) &&
-              c->type != GM_JSON_NULL)
+                              "kv_cache_scheme,transform_config", key) &&
+              !empty)
             gm_bad(path, "%s: expected %s, found %s", key,
                    mode ? "\"affine\"" : "null", gm_json_show(c).text);
         widths |= widths_in(path, c);
@@ -937,11 +995,22 @@ static unsigned widths_in(const char *path, const gm_json *j) {
     return widths;
 }
 
+/* Whether `key` is true (false) anywhere in it. */
+static bool says(const gm_json *j, const char *key, bool what) {
+    for (const gm_json *c = j->child; c; c = c->next)
+        if ((c->key && strcmp(c->key, key) == 0 && c->type == GM_JSON_BOOL &&
+             (c->number != 0) == what) || says(c, key, what))
+            return true;
+    return false;
+}
+
 /* By what it says of itself; row NULL: by nothing known here. */
 static void read_form(const gm_json *how, reading *r) {
     const gm_json *method = gm_json_get(how, "quant_method");
     const gm_json *form = gm_json_get(how, "checkpoint_format");
     if (!form) form = gm_json_get(how, "format");
+    r->index = says(how, "desc_act", true);
+    r->zeros = says(how, "symmetric", false) && !says(how, "symmetric", true);
     if (!method && gm_json_get(how, "bits") && gm_json_get(how, "group_size"))
         r->row = &rows[MLX];
     if (gm_json_is(method, "compressed-tensors")) r->row = &rows[COMPRESSED];

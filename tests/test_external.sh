@@ -248,4 +248,100 @@ succeed eval "$w/two/gptq2" --text data/test.txt --windows 1 --window 64
 tail -n 1 "$w/out" | cut -f 2,3 >"$w/x2"
 same "$w/x1" "$w/x2"
 
+# --------------------------------------- directories that are not what they say
+# damaged DIR COPY CODE: t: name -> [dtype, shape, bytes]; c: config.json
+damaged() {
+    rm -rf "$2"
+    cp -r "$1" "$2"
+    python3 - "$2" "$3" <<'end' || bad "$2: not made"
+import json, struct, sys
+path = sys.argv[1] + "/model.safetensors"
+data = open(path, "rb").read()
+size, = struct.unpack("<Q", data[:8])
+head = json.loads(data[8:8 + size])
+meta = head.pop("__metadata__", {})
+t = {k: [v["dtype"], v["shape"], data[8 + size + v["data_offsets"][0]:
+         8 + size + v["data_offsets"][1]]] for k, v in head.items()}
+c = json.load(open(sys.argv[1] + "/config.json"))
+q = "model.layers.0.self_attn.q_proj."
+exec(sys.argv[2])
+head, at = {"__metadata__": meta}, 0
+for k, (dtype, shape, b) in t.items():
+    head[k] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(b)]}
+    at += len(b)
+text = json.dumps(head).encode()
+text += b" " * (-len(text) % 8)
+open(path, "wb").write(struct.pack("<Q", len(text)) + text +
+                       b"".join(b for _, _, b in t.values()))
+json.dump(c, open(sys.argv[1] + "/config.json", "w"))
+end
+}
+d=$w/damaged
+mkdir "$d"
+of() { printf %s "quantize $m --alloc $w/two/4.tsv --external $1 --format $2 --out $d/x"; }
+# two layouts, all modules of one of them: that one is written
+for form in mlx compressed-tensors gptq; do
+    other=gptq
+    if [ $form = gptq ]; then other=mlx; fi
+    # shellcheck disable=SC2046
+    succeed $(of "$w/two/${other}2,$w/two/${form}4" $form) --force
+    is "$form of two layouts" "$(evaluate "$d/x")" "$(evaluate "$w/two/${form}4")"
+done
+# what its config says is there is there
+damaged "$w/two/compressed-tensors4" "$d/zero" 'del t[q + "weight_zero_point"]'
+expect 1 "gamma: $d/zero: tensor ${q=model.layers.0.self_attn.q_proj}.weight_zero_point is missing, but $q.weight_packed is there" \
+    eval "$d/zero" --text data/test.txt --window 64 --windows 1
+damaged "$w/two/gptq4" "$d/index" \
+    'del t[q + "g_idx"]; c["quantization_config"]["desc_act"] = True'
+expect 1 "gamma: $d/index: tensor $q.g_idx is missing, but $q.qweight is there" \
+    eval "$d/index" --text data/test.txt --window 64 --windows 1
+# groups that are not in order are said to be so
+act() { sed -n 's/.*"desc_act": \([a-z]*\).*/\1/p' "$1/config.json"; }
+is "in order" "$(act "$d/x")" false
+damaged "$w/two/gptq4" "$d/act" 'i = t[q + "g_idx"]
+i[2] = b"".join(i[2][k - 4:k] for k in range(len(i[2]), 0, -4))'
+# shellcheck disable=SC2046
+succeed $(of "$w/two/gptq2,$d/act" gptq) --force
+is "not in order" "$(act "$d/x")" true
+is "as it was" "$(evaluate "$d/x")" "$(evaluate "$d/act")"
+# no rotation is undone, no other model's modules are taken
+damaged "$w/two/compressed-tensors4" "$d/turned" \
+    'c["quantization_config"]["transform_config"] = {"config_groups": {}}'
+expect 1 "gamma: $d/turned/config.json: transform_config: expected null, found an object" \
+    eval "$d/turned" --text data/test.txt --window 64 --windows 1
+damaged "$w/two/mlx4" "$d/norm" 'n = t["model.norm.weight"]
+n[2] = n[2][:-2] + b"\x00\x40"'
+# shellcheck disable=SC2046
+"$gamma" $(of "$w/two/mlx2,$d/norm" mlx) --force >"$w/out" 2>"$w/err"
+is "another model's" "$? $(sed -n 's/.*\(tensor "model.norm.weight": element 127\).*\(modules of another model\)$/\1, \2/p' "$w/err")" \
+    '1 tensor "model.norm.weight": element 127, modules of another model'
+expect 2 "gamma: --external: expected directories with commas between, found nothing in one's place in \"$w/two/mlx2,\"" \
+    fit $m --calib data/calib.txt --out "$w/no" --external "$w/two/mlx2,"
+# the source of the candidates is not written over
+cp -r "$w/two/mlx4" "$d/source"
+for out in "$d/source" "$d/./source/"; do
+    expect 2 "gamma: $out: the output directory has the candidates of $d/source/model.safetensors; expected another" \
+        quantize $m --alloc "$w/two/4.tsv" --external "$w/two/mlx2,$d/source" \
+        --format mlx --out "$out" --force
+done
+same "$d/source/model.safetensors" "$w/two/mlx4/model.safetensors"
+# one group a row stays one
+quick quantize $m --alloc "$w/two/4.tsv" --group 128 \
+    --format compressed-tensors --out "$d/wide"
+# shellcheck disable=SC2046
+succeed $(of "$w/two/compressed-tensors2,$d/wide" compressed-tensors) --force
+is "channels" "$(grep -o '"strategy": "[a-z]*", "group_size": [a-z0-9]*' \
+    "$d/x/config.json" | sort | tr '\n' ';')" \
+    '"strategy": "channel", "group_size": null;"strategy": "group", "group_size": 128;'
+is "as it was" "$(evaluate "$d/x")" "$(evaluate "$d/wide")"
+# names that its reader would not find, or would find twice
+damaged $m "$d/bare" 't = {k.replace("model.", "", 1): v for k, v in t.items()}'
+expect 2 "gamma: --format mlx: expected a tensor $q.weight, found ${q#model.}.weight: expected --format hf or packed" \
+    quantize "$d/bare" --alloc "$w/two/4.tsv" --format mlx --out "$w/no"
+damaged $m "$d/extra" 't[q + "scales"] = t["model.norm.weight"]'
+expect 1 "gamma: $d/extra/model.safetensors: tensor $q.scales: expected none of this name, which --format mlx gives to another, found one" \
+    quantize "$d/extra" --alloc "$w/two/4.tsv" --format mlx --out "$w/no"
+expect 2 "gamma: --for mlx: another tool's candidates have their sizes in $w/of-two/scores.tsv: expected no --for" \
+    solve "$w/of-two/scores.tsv" --bits 3 --for mlx
+
 finish

@@ -341,6 +341,17 @@ expect 2 "gamma: --format mlx: expected a tensor $q.weight, found ${q#model.}.we
 damaged $m "$d/extra" 't[q + "scales"] = t["model.norm.weight"]'
 expect 1 "gamma: $d/extra/model.safetensors: tensor $q.scales: expected none of this name, which --format mlx gives to another, found one" \
     quantize "$d/extra" --alloc "$w/two/4.tsv" --format mlx --out "$w/no"
+# scales of a type that the layout knows
+damaged $m "$d/double" 'for v in t.values():    # BF16: the upper half of F32
+    n = len(v[2]) // 2
+    f = struct.unpack(f"<{n}f", b"".join(b"\0\0" + v[2][2 * i:2 * i + 2]
+                                         for i in range(n)))
+    v[0], v[2] = "F64", struct.pack(f"<{n}d", *f)'
+quick quantize "$d/double" --alloc "$w/two/4.tsv" --group 32 --format mlx \
+    --out "$d/y"
+quick quantize $m --alloc "$w/two/4.tsv" --group 32 --format mlx \
+    --scale-type f32 --out "$d/z"
+is "of F64" "$(evaluate "$d/y")" "$(evaluate "$d/z")"
 expect 2 "gamma: --for mlx: another tool's candidates have their sizes in $w/of-two/scores.tsv: expected no --for" \
     solve "$w/of-two/scores.tsv" --bits 3 --for mlx
 

@@ -2,8 +2,16 @@
    SPDX-License-Identifier: GPL-3.0-or-later */
 #include "cmd.h"
 
-/* Says what the type of scales does to the weights. */
+/* Says what the layout does to the weights, and leaves as they are. */
 static void tell_errors(const gm_call *call, const gm_layout *layout) {
+    long kept = 0;
+    for (long m = 0; m < layout->M; m++)
+        kept += !layout->bits[m] &&
+                call->candidates.recipe.bits[call->choice[m]] < 16;
+    if (kept)
+        gm_talk(call, "quantize: %ld of %ld modules stay as stored, which %s "
+                "cannot hold: sizes are those of the allocation, written is "
+                "that of the files", kept, layout->M, gm_given("--format"));
     for (int b = 1; b <= 8; b++)
         if (layout->error[b] > 0)
             gm_talk(call, "%s: scales of %s move weights of %d bits by at most "

@@ -448,6 +448,12 @@ static void read_list(gm_arena *arena, const gm_table *table, const char *name,
 /* "3 CODE_BITS EFFECTIVE_BITS FILE_BYTES, 3.5 ..." and the columns of each. */
 static void read_anchors(gm_arena *arena, const gm_table *table, gm_scores *s) {
     const char *given = gm_table_key(table, "anchors");
+    static const char *const of[] = {"kl_gain", "kl_gain_error", "scores_at"};
+    for (int i = given ? 2 : 0; i < 3; i++)
+        if (gm_table_key(table, of[i]))
+            gm_bad(table->path, "%s: expected %s, found \"%s\"", of[i], i < 2
+                   ? "anchors that it is of" : "it in allocations alone",
+                   gm_table_key(table, of[i]));
     if (!given) return;
     char *list = gm_format(arena, "%s", given), *next = list;
     s->anchor = gm_alloc(arena, strlen(given), sizeof *s->anchor);
@@ -458,8 +464,9 @@ static void read_anchors(gm_arena *arena, const gm_table *table, gm_scores *s) {
         for (int c = GM_BITS; c <= GM_BYTES; c++) {
             const char *text = list ? strsep(&list, " ") : "";
             long at = -1;
-            good = gm_is_long(text, 0, MOST, &at) &&
-                   (s->anchors == 1 || at >= x[-1].at[c]) && good;
+            good = gm_is_long(text, 0, MOST, &at) && good &&
+                   (s->anchors == 1 || (at >= x[-1].at[c] &&
+                                        strcmp(x->text, x[-1].text) != 0));
             x->at[c] = at;
         }
         if (!good || list)

@@ -98,6 +98,19 @@ half '/^# kl_gain /d' '"0.001, 0.001, 0.0002" beside "none"'
 half '/^# kl_gain_error /d' '"none" beside "-0.001, 0.001, 0.001"'
 half 's/^# kl_gain_error 0/# kl_gain_error -0/' \
     '"-0.001, 0.001, 0.0002" beside "-0.001, 0.001, 0.001"'
+sed '/^# anchors /d' "$w/by-hand.tsv" >"$w/half.tsv"
+expect 1 "gamma: $w/half.tsv: kl_gain: expected anchors that it is of, found \
+\"-0.001, 0.001, 0.001\"" solve "$w/half.tsv" --bits 3 --out "$w/x.tsv"
+for from in by-hand fit/scores; do
+    { sed 1q "$w/$from.tsv"; echo "# scores_at 3, t = 9"
+      sed 1d "$w/$from.tsv"; } >"$w/half.tsv"
+    expect 1 "gamma: $w/half.tsv: scores_at: expected it in allocations alone, \
+found \"3, t = 9\"" solve "$w/half.tsv" --bits 3 --out "$w/x.tsv"
+done
+sed '/^# anchors /s/ 2.875 / 2.25 /' "$w/by-hand.tsv" >"$w/half.tsv"
+expect 1 "gamma: $w/half.tsv: anchors: expected \"BUDGET CODE_BITS \
+EFFECTIVE_BITS FILE_BYTES, ...\", none of which falls, found \
+\"$(key anchors "$w/half.tsv")\"" solve "$w/half.tsv" --bits 3 --out "$w/x.tsv"
 # the same room for modules is the same budget, whatever is beside them
 own=$(key overhead_bytes "$w/by-hand.tsv")
 for beside in 4000 1017616 "$own"; do

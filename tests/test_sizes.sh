@@ -103,6 +103,11 @@ expect 2 "gamma: --format mlx cannot hold module model.layers.0.self_attn.q_proj
     --format mlx --out "$w/no-model"
 if [ -e "$w/no" ] || [ -e "$w/no-model" ]; then
     bad "$(ls "$w/no" "$w/no-model")"; else ok; fi
+"$gamma" quantize data/tiny-llama --alloc "$w/seven.tsv" --cache "$w/seven" \
+    --format mlx --keep-odd --out "$w/odd" >"$w/out" 2>"$w/err"
+is "kept" "$? $(grep -c "^quantize: 56 of 56 modules stay as stored, which mlx \
+cannot hold: sizes are those of the allocation, written is that of the files$" \
+    "$w/err")" "0 1"
 
 # ----------------------------------------------------- candidates made for one
 # likelihood TO MODEL OPTIONS...: perplexity and nll into a file

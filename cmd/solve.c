@@ -166,20 +166,23 @@ static void solve_many(solving *s) {
     const gm_certificate *t = &s->certificate;
     gm_certificate limit = {0};     /* of the last that met one */
     char *list = gm_format(&call->arena, "%s", call->budgets);
-    gm_result_begin("budget\tsize\tslack\tcode_bits\tfile_bytes\tscore\t"
-                    "objective\tbound\tgap\tlp_bound\toptimal\tagreed");
+#define COLUMNS "budget\tsize\tslack\tcode_bits\tfile_bytes\tscore\t" \
+                "objective\tbound\tgap\tlp_bound\toptimal\tagreed"
+    gm_result_begin(s->scores.anchors ? COLUMNS "\tscores_at" : COLUMNS);
     for (char *text; (text = strsep(&list, ","));) {
         gm_mark mark = gm_arena_mark(&call->arena);
         if (solve_budget(s, text)) limit = *t;
         gm_sizes z = gm_sizes_of(&s->scores, s->choice);
+        const char *at = gm_keys_get(&s->allocation.keys, "scores_at");
         gm_result_row("%s\t%" PRId64 "\t%" PRId64 "\t%.9g\t%" PRId64
                       "\t%s\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%" PRId64
-                      "\t%s\t%s", text, t->size, t->slack,
+                      "\t%s\t%s%s%s", text, t->size, t->slack,
                       (double)z.code_bits / (double)s->scores.N, z.file_bytes,
                       gm_keys_get(&s->allocation.keys, "objective_real"),
                       t->objective, t->bound, t->objective - t->bound,
                       t->lp_bound, t->optimal ? "proven" : "no",
-                      t->agreed ? "yes" : t->glpk_ran ? "no" : "one solver");
+                      t->agreed ? "yes" : t->glpk_ran ? "no" : "one solver",
+                      at ? "\t" : "", at ? at : "");
         gm_arena_rewind(&call->arena, mark);
     }
     gm_result_end(call);

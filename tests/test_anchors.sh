@@ -121,6 +121,13 @@ for beside in 4000 1017616 "$own"; do
         "$(key scores_at "$w/alloc.tsv" | grep "t = ")"
     same "$w/rows-$beside" "$w/rows-4000"
 done
+# a line a budget says what its score is of
+succeed solve "$w/by-hand.tsv" --budget 2.25,3.4
+is "of a line" "$(awk -F '\t' '{ print $NF }' "$w/out" | tr '\n' ';')" \
+    "scores_at;2.25, as learned;2.875 to 3.5, t = 0.8399739583333333;"
+succeed solve "$w/fit/scores.tsv" --budget 2.25,3.4
+is "of no anchors" "$(awk -F '\t' '{ print $NF }' "$w/out" | tr '\n' ';')" \
+    "agreed;yes;yes;"
 # corrected again: from the mean that stands there, and says so
 for from in a/scores by-hand; do
     succeed refine $m "$w/$from.tsv" --tokens $tokens --budget 3.5 \

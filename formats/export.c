@@ -354,7 +354,8 @@ static bool is_ours(gm_arena *arena, const char *dir, const char *list,
     char hex[65];
     if (strcmp(whole, listing) == 0) return true;
     if (whole != name) return at || strcmp(whole, companions[CONFIG]) == 0;
-    if (!at || at == list || at[-1] == '-') return at > list;
+    if (!at || at == list) return false;
+    if (at[-1] == '-') return true;
     gm_file_hash(gm_format(arena, "%s/%s", dir, name), hex);
     return at - list >= 64 && strncmp(at - 64, hex, 64) == 0;
 }

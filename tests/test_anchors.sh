@@ -203,43 +203,34 @@ for file in scores.tsv alloc-3.tsv report.html; do
 done
 same "$w/out" "$w/table"
 equal "$w/a/scores.tsv" "$w/refined.tsv"
-# killed behind the first anchor: before file operation n, found by halves
+# killed_behind ANCHORS: before the file operation, found by halves, that leaves
+# these; what a later one leaves begins with them
+killed_behind() {
+    low=1 high=60000 left=
+    while [ $low -lt $high ]; do
+        n=$(((low + high) / 2))
+        rm -rf "$w/killed"
+        LD_PRELOAD=$so FAULT=kill FAULT_AT=$n "$gamma" $run \
+            --budget 3.5,2.25,3 --out "$w/killed" >"$w/out" 2>"$w/err"
+        left="$(at "$w/killed/scores.tsv" 2>/dev/null)$(key kl_gain \
+            "$w/killed/scores.tsv" 2>/dev/null)"
+        case $left in
+        "$1") break ;;
+        "$1"*) high=$n ;;
+        *) low=$((n + 1)) ;;
+        esac
+    done
+    is "killed behind $1" "$left" "$1"
+}
 export OMP_NUM_THREADS=1
-low=1 high=60000 left=
-while [ $low -lt $high ]; do
-    n=$(((low + high) / 2))
-    rm -rf "$w/killed"
-    LD_PRELOAD=$so FAULT=kill FAULT_AT=$n "$gamma" $run --budget 3.5,2.25,3 \
-        --out "$w/killed" >"$w/out" 2>"$w/err"
-    left=$(at "$w/killed/scores.tsv" 2>/dev/null)
-    case $left in
-    "2.25 ") break ;;
-    "") low=$((n + 1)) ;;
-    *) high=$n ;;
-    esac
-done
-is "killed behind one" "$left" "2.25 "
+killed_behind "2.25 "
 again "$w/killed"
 is "made by the run that went on" "$(made)" 2
 for file in scores.tsv alloc-3.tsv report.html; do
     same "$w/killed/$file" "$w/whole-$file"
 done
-# killed behind the last, before it is known which stand
-low=1 high=60000 left=
-while [ $low -lt $high ]; do
-    n=$(((low + high) / 2))
-    rm -rf "$w/killed"
-    LD_PRELOAD=$so FAULT=kill FAULT_AT=$n "$gamma" $run --budget 3.5,2.25,3 \
-        --out "$w/killed" >"$w/out" 2>"$w/err"
-    left="$(at "$w/killed/scores.tsv" 2>/dev/null)$(key kl_gain \
-        "$w/killed/scores.tsv" 2>/dev/null)"
-    case $left in
-    "2.25 2.875 3.5 ") break ;;
-    "2.25 2.875 3.5 "*) high=$n ;;
-    *) low=$((n + 1)) ;;
-    esac
-done
-is "killed behind all" "$left" "2.25 2.875 3.5 "
+# before it is known which stand
+killed_behind "2.25 2.875 3.5 "
 again "$w/killed"
 is "judged alone" "$(made)" 0
 for file in scores.tsv alloc-3.tsv report.html; do

@@ -80,6 +80,7 @@ typedef struct {
     int *bits;                  /* [M]; 0: the module stays as stored        */
     gm_dtype scale;
     bool planar, symmetric;     /* gptq_p; every zero is 2^(b-1)             */
+    bool reordered;             /* gptq: a g_idx that is not in order        */
     double error[9];            /* of weights, in steps, by bits: what the
                                    type of scales and biases did; as written */
 } gm_layout;

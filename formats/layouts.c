@@ -316,6 +316,38 @@ static void check_names(gm_arena *arena, const gm_layout *t, long m,
     }
 }
 
+static void read_index(const weight *w, const gm_tensor *t, int32_t *group) {
+    gm_tensor_bytes(t, 0, t->bytes, group);
+    for (int64_t i = 0; i < w->is.in; i++)
+        if (group[i] < 0 || group[i] >= w->is.groups)
+            gm_bad(t->name, "element %lld: expected a group below %lld, found "
+                   "%d in %s", (long long)i, (long long)w->is.groups, group[i],
+                   t->path);
+}
+
+/* t->reordered: groups of some module are not its inputs in order.  Readers may
+   take g_idx for what it is not unless desc_act says so, and then want it of
+   every module. */
+static void check_order(gm_arena *arena, gm_layout *t, const char *option) {
+    const char *without = NULL;
+    for (long m = 0; m < t->M; m++) {
+        const weight *h = chosen(t, m);
+        const gm_tensor *index = h ? h->part[GM_LAYOUT_PARTS - 1] : NULL;
+        if (h && !index) without = h->part[0]->path;
+        if (!index || t->row->part[GM_LAYOUT_PARTS - 1].what != INDEX) continue;
+        gm_mark mark = gm_arena_mark(arena);
+        int32_t *group = gm_alloc(arena, (size_t)h->is.in, sizeof *group);
+        read_index(h, index, group);
+        for (int64_t i = 0; i < h->is.in; i++)
+            t->reordered = t->reordered || group[i] != i / h->is.group;
+        gm_arena_rewind(arena, mark);
+    }
+    if (t->reordered && without)
+        gm_fail(GM_EUSAGE, "%s %s: some modules have groups in another order: "
+                "expected g_idx of all, found none in %s", option,
+                t->row->name, without);
+}
+
 /* Of all modules.  Biases that were rounded for mlx others' zeros do not say. */
 static void check_recipe(const gm_layout *t, const char *option,
                          const gm_recipe *recipe) {
@@ -355,6 +387,7 @@ void gm_layout_plan(gm_arena *arena, const char *option, const char *name,
         out->planar = out->planar || makes_planar(r, out->bits[m]);
     if (out->planar) choose(arena, out, option, keep_odd);
     for (long m = 0; m < out->M; m++) check_names(arena, out, m, option);
+    check_order(arena, out, option);
 }
 
 /* ----------------------------------------------------------- its tensors */
@@ -445,15 +478,6 @@ static uint8_t *read_codes(gm_arena *arena, const weight *w, content what) {
         code[i] = (uint8_t)z;
     }
     return code;
-}
-
-static void read_index(const weight *w, const gm_tensor *t, int32_t *group) {
-    gm_tensor_bytes(t, 0, t->bytes, group);
-    for (int64_t i = 0; i < w->is.in; i++)
-        if (group[i] < 0 || group[i] >= w->is.groups)
-            gm_bad(t->name, "element %lld: expected a group below %lld, found "
-                   "%d in %s", (long long)i, (long long)w->is.groups, group[i],
-                   t->path);
 }
 
 static gm_packed packed_of(gm_arena *arena, const gm_layout *t, long m) {
@@ -729,24 +753,6 @@ static const char *joined_name(gm_arena *arena, const gm_layout *t, long m) {
     return NULL;
 }
 
-/* Whether groups of some module are not its inputs in order: readers may take
-   g_idx for what it is not unless desc_act says so. */
-static bool reordered(gm_arena *arena, const gm_layout *t) {
-    bool any = false;
-    for (long m = 0; m < t->M && !any; m++) {
-        const weight *h = chosen(t, m);
-        const gm_tensor *index = h ? h->part[GM_LAYOUT_PARTS - 1] : NULL;
-        if (!index) continue;
-        gm_mark mark = gm_arena_mark(arena);
-        int32_t *group = gm_alloc(arena, (size_t)h->is.in, sizeof *group);
-        read_index(h, index, group);
-        for (int64_t i = 0; i < h->is.in; i++)
-            any = any || group[i] != i / h->is.group;
-        gm_arena_rewind(arena, mark);
-    }
-    return any;
-}
-
 static void config_gptq(gm_arena *arena, const gm_layout *t, gm_out *out) {
     const char *format = t->planar ? "gptq_p" : "gptq_v2", *comma = "";
     const shape base = first_of(t);
@@ -755,7 +761,7 @@ static void config_gptq(gm_arena *arena, const gm_layout *t, gm_out *out) {
                  "\"lm_head\": false, \"checkpoint_format\": \"%s\", "
                  "\"format\": \"%s\", \"pack_dtype\": \"int32\",\n    "
                  "\"dynamic\": {", base.bits, (long)base.group,
-                 reordered(arena, t) ? "true" : "false",
+                 t->reordered ? "true" : "false",
                  t->symmetric ? "true" : "false", format, format);
     for (long m = 0; m < t->M; m++) {
         const char *joined = joined_name(arena, t, m);

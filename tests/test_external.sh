@@ -304,6 +304,13 @@ i[2] = b"".join(i[2][k - 4:k] for k in range(len(i[2]), 0, -4))'
 succeed $(of "$w/two/gptq2,$d/act" gptq) --force
 is "not in order" "$(act "$d/x")" true
 is "as it was" "$(evaluate "$d/x")" "$(evaluate "$d/act")"
+# which readers then want of every module
+damaged "$w/two/gptq2" "$d/none" \
+    't = {k: v for k, v in t.items() if "g_idx" not in k}'
+sed '/[.]1[.]/s/4$/2/' "$w/two/4.tsv" >"$d/both.tsv"
+expect 2 "gamma: --format gptq: some modules have groups in another order: expected g_idx of all, found none in $d/none/model.safetensors" \
+    quantize $m --alloc "$d/both.tsv" --external "$d/none,$d/act" \
+    --format gptq --out "$w/no"
 # no rotation is undone, no other model's modules are taken
 damaged "$w/two/compressed-tensors4" "$d/turned" \
     'c["quantization_config"]["transform_config"] = {"config_groups": {}}'

@@ -567,6 +567,18 @@ static void check_tensor(const gm_model *model, const char *name,
                gm_shape_of(t).text, t->path);
 }
 
+/* A bias of zeros, as AutoGPTQ wrote beside every linear. */
+static bool adds_nothing(const gm_tensor *t) {
+    const size_t n = strlen(t->name);
+    gm_real x = 1;
+    if (t->dtype > GM_F64 || strcmp(t->name + n - 5, ".bias") != 0) return false;
+    for (int64_t i = 0; i < (int64_t)(t->bytes / gm_dtype_bytes(t->dtype)); i++) {
+        gm_tensor_read(t, i, 1, &x);
+        if (x != 0) return false;
+    }
+    return true;
+}
+
 /* Every part of a block that the configuration has is there, and none that it
    has not: a bias we would leave out is a different model. */
 static void check_block(const gm_model *model, long layer) {
@@ -578,7 +590,7 @@ static void check_block(const gm_model *model, long layer) {
         if (place(c, p, &none))
             check_tensor(model, name, t, size_of(c, p->rows),
                          p->columns ? size_of(c, p->columns) : 0);
-        else if (t)
+        else if (t && !adds_nothing(t))
             gm_bad(model->dir, "tensor %s is there, but not in the model that "
                    "config.json describes", name);
     }

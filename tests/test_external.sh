@@ -311,6 +311,15 @@ sed '/[.]1[.]/s/4$/2/' "$w/two/4.tsv" >"$d/both.tsv"
 expect 2 "gamma: --format gptq: some modules have groups in another order: expected g_idx of all, found none in $d/none/model.safetensors" \
     quantize $m --alloc "$d/both.tsv" --external "$d/none,$d/act" \
     --format gptq --out "$w/no"
+# biases that add nothing, and one that does
+for bias in "bytes(256)" "bytes(255) + b'A'"; do
+    damaged "$w/two/gptq4" "$d/bias" \
+        "t[q + 'bias'] = ['F16', [128], $bias]"
+    [ -d "$d/zeros" ] || mv "$d/bias" "$d/zeros"
+done
+is "biases of zeros" "$(evaluate "$d/zeros")" "$(evaluate "$w/two/gptq4")"
+expect 1 "gamma: $d/bias: tensor ${q}.bias is there, but not in the model that config.json describes" \
+    eval "$d/bias" --text data/test.txt --window 64 --windows 1
 # no rotation is undone, no other model's modules are taken
 damaged "$w/two/compressed-tensors4" "$d/turned" \
     'c["quantization_config"]["transform_config"] = {"config_groups": {}}'

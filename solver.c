@@ -80,9 +80,9 @@ static void round_scores(gm_mckp *p, int shift) {
     const double most = ldexp(1, bits_for(p->M));
     p->shift = shift;
     p->rounding = ldexp((double)p->M, -shift);
-    for (long i = 0; i < p->M * p->K; i++)
-        if (p->allowed[i])
-            p->score[i] = llrint(fmin(ldexp(p->scores->score[i], shift), most));
+    for (long i = 0; i < p->M * p->K; i++)      /* of what is forbidden, too */
+        p->score[i] = llrint(fmax(-0x1p60, fmin(ldexp(p->scores->score[i],
+                                                      shift), most)));
 }
 
 void gm_problem_build(gm_arena *arena, const gm_scores *s,

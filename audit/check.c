@@ -384,10 +384,9 @@ static int read_costs(struct checker *c, const gm_table *t, int64_t unit,
     int most = 0;
     const gm_named *rows = gm_names_sort(c->arena, NULL, name, t->rows);
     for (int k = 0; k < s->K; k++) {
-        column[k] = gm_table_column(t, s->label[k]);
-        if (column[k] < 0)
-            column[k] = gm_table_column(t, gm_format(c->arena, "%s.cost",
-                                                     s->label[k]));
+        column[k] = gm_table_column(t, gm_format(c->arena, "%s.cost",
+                                                 s->label[k]));
+        if (column[k] < 0) column[k] = gm_table_column(t, s->label[k]);
     }
     for (long i = 0; i < s->M * s->K; i++) {
         const char *module = s->name[i / s->K];
@@ -479,7 +478,7 @@ static int64_t objective_of(struct checker *c) {
         if (c->may[i] && u < -0x1p60)
             gm_bad(c->a->path, "score_shift: scores overflow at %ld",
                    (long)c->shift);
-        c->u[i] = llrint(fmin(u, most));
+        c->u[i] = llrint(fmax(-0x1p60, fmin(u, most)));
     }
     for (long m = 0; m < s->M; m++) sum += c->u[m * s->K + c->choice[m]];
     return narrow(c, "objective", sum);
@@ -646,15 +645,15 @@ void gm_check_allocation(gm_arena *arena, const gm_allocation *allocation,
     check_sizes(&c);
     check_origin(&c);
     check_choices(&c);
-    if (!out->certified) {
-        begin_rows(&c, out->sizes.code_bits);
-        out->bound = own_bound(&c);
-        return;
-    }
-    check_budget(&c);
+    if (out->certified) check_budget(&c);
+    else begin_rows(&c, out->sizes.code_bits);
     for (const gm_key *k = keys->key; k < keys->key + keys->count; k++)
-        if (strncmp(k->name, "limit.", 6) == 0)
+        if (out->certified && strncmp(k->name, "limit.", 6) == 0)
             check_row(&c, k->name + 6, resources);
-    check_bound(&c);
-    if (!out->failed) out->program = program_of(&c);
+    if (resources && gm_count_char(resources, ',') + 1 != c.rows - 1)
+        gm_fail(GM_EUSAGE, "--resource: expected tables of all that %s limits, "
+                "%d, found \"%s\"", allocation->path, c.rows - 1, resources);
+    if (out->certified) check_bound(&c);
+    else out->bound = own_bound(&c);
+    if (out->certified && !out->failed) out->program = program_of(&c);
 }

@@ -583,7 +583,7 @@ static bool matches(const reading *r, const rule *x, long m, long *steps) {
 /* Rules go to modules outside the blocks only if they matched none inside. */
 static void resolve_all(reading *r) {
     const long M = r->s->M;
-    long steps = (1 << 19) + 1024 * M * (long)r->count;
+    long steps = 1 << 26;               /* of all patterns: half a minute */
     const int64_t most = INT64_C(1) << 53;
     int64_t bytes = 0;
     const rule **by = gm_alloc(r->arena, (size_t)M, sizeof *by);

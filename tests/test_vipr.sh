@@ -59,7 +59,7 @@ for more in "--bits 3" "--bits 2" "--bits 8" "--ebits 3.3" "--bytes 150K" \
     python "$w/p.vipr" "range $best $best"
     # shellcheck disable=SC2086
     succeed check "$w/a.tsv" "$s" --proof "$w/p.vipr" \
-        ${resource:+--resource "$w/latency.tsv"}
+        $(case $more in *--resource*) echo --resource "$w/latency.tsv" ;; esac)
     is "check $more" "$(grep '^proof' "$w/out" | tr '\t' ' ')" \
         "proof $best <= optimum <= $best $best holds"
     # shellcheck disable=SC2086
@@ -67,6 +67,15 @@ for more in "--bits 3" "--bits 2" "--bits 8" "--ebits 3.3" "--bytes 150K" \
     is "check - $more" "$(tail -n 1 "$w/out" | tr '\t' ' ')" \
         "optimum $best $best"
 done
+
+# what is forbidden keeps its score, also when the others were rounded finer
+printf 'module\tweights\t2.bytes\t2.score\t3.bytes\t3.score\t4.bytes\t4.score
+a\t8\t2\t1e-9\t3\t4e-9\t4\t9e8\nb\t8\t2\t3e-9\t3\t1e-9\t4\t-9e300\n' \
+    >"$w/far.tsv"
+succeed solve "$w/far.tsv" --bits 3 --max-bits 3 --out "$w/a.tsv" --proof "$w/p.vipr"
+succeed check "$w/a.tsv" "$w/far.tsv" --proof "$w/p.vipr"
+is "score_shift" "$(sed -n 's/^# score_shift //p' "$w/a.tsv")" 85
+python "$w/p.vipr" "range $(sed -n 's/^RTP range //p' "$w/p.vipr")"
 
 # --------------------------------------------------------- nothing is feasible
 while read -r more; do

@@ -115,7 +115,7 @@ static void look(matching *m, bool negative, places *x) {
     m->at = end;
 }
 
-static void group(matching *m, places *x) {
+static bool group(matching *m, places *x) {
     char kind = ':';
     if (++m->depth > DEEPEST) refuse(m, "more than 32 groups in each other");
     m->at++;
@@ -129,27 +129,27 @@ static void group(matching *m, places *x) {
     if (*m->at != ')') refuse(m, "a group without end");
     m->at++;
     m->depth--;
+    return kind == ':';
 }
 
-static void atom(matching *m, places *x) {
+/* false: it takes no characters, so dialects do not agree on its repeats. */
+static bool atom(matching *m, places *x) {
     bool set[256] = {false};
     const char c = *m->at;
     if (--*m->steps < 0) refuse(m, "too many steps");
     if (strchr("*+?{", c)) refuse(m, "nothing to repeat");
     if (c & 0x80) refuse(m, "a character beyond ASCII");
-    if (c == '(') {
-        group(m, x);
-        return;
-    }
+    if (c == '(') return group(m, x);
     if (c == '^' || c == '$' || (c == '\\' && (m->at[1] | 32) == 'b')) {
         m->at += c == '\\' ? 2 : 1;
         keep(m, m->at[-1], x);
-        return;
+        return false;
     }
     if (c == '[') read_set(m, set);
     else if (c == '.') m->at++, memset(set, true, sizeof set);
     else set[member(m, set)] = true;        /* no name has a 0 */
     step(m, set, x);
+    return true;
 }
 
 /* *, +, ?, {n}, {n,}, {n,k} and these with ? behind; false: none follows. */
@@ -183,7 +183,9 @@ static void repeated(matching *m, places *x) {
     const char *begin = m->at;
     places reached = *x, now = *x;
     long least, most;
-    atom(m, &now);
+    const bool some = atom(m, &now);
+    if (!some && *m->at && strchr("*+?{", *m->at))
+        refuse(m, "nothing to repeat");
     if (!repeats(m, &least, &most)) {
         *x = now;
         return;
@@ -218,12 +220,12 @@ static void alternatives(matching *m, places *x) {
 bool gm_pattern_matches(const char *path, const char *pattern,
                         const char *name, bool anywhere, long *steps) {
     matching m = {.path = path, .pattern = pattern, .at = pattern,
-                  .name = name, .length = (long)strlen(name),
-                  .steps = steps};
+                  .name = name, .steps = steps};
     places x = {0};
-    if (m.length >= PLACES)
-        gm_bad(path, "expected names below %d bytes, found \"%.60s...\"",
-               PLACES, name);
+    while (name[m.length] && !(name[m.length] & 0x80)) m.length++;
+    if (name[m.length] || m.length >= PLACES)
+        gm_bad(path, "expected names of ASCII, below %d bytes, found "
+               "\"%.60s...\"", PLACES, name);
     memset(x.in, true, anywhere ? (size_t)m.length + 1 : 1);
     alternatives(&m, &x);
     if (*m.at) refuse(&m, "a group's end without a beginning");

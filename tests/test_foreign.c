@@ -115,6 +115,20 @@ static void refused_pattern(const char *pattern, const char *what) {
                                    what));
 }
 
+/* Python's . and \w take a letter of two bytes, std::regex' one byte. */
+static void test_refused_names(void) {
+    static char longest[513];
+    memset(longest, 'a', 512);
+    const char *const names[] = {"caf\xc3\xa9", longest};
+    for (int i = 0; i < 2; i++) {
+        long steps = 1 << 19;
+        CHECK(STATUS(gm_pattern_matches("p", "a", names[i], true, &steps)) ==
+              GM_EINPUT, "%s", names[i]);
+        CHECK_TEXT(err.text, gm_format(&arena, "p: expected names of ASCII, "
+                   "below 512 bytes, found \"%.60s...\"", names[i]));
+    }
+}
+
 /* What dialects read differently, or none reads. */
 static void test_refused_patterns(void) {
     refused_pattern("(a)\\1", "an escape at \"1\"");
@@ -126,6 +140,9 @@ static void test_refused_patterns(void) {
     refused_pattern("ab)", "a group's end without a beginning at \")\"");
     refused_pattern("*a", "nothing to repeat at \"*a\"");
     refused_pattern("a|+", "nothing to repeat at \"+\"");
+    refused_pattern("^*a", "nothing to repeat at \"*a\"");
+    refused_pattern("a\\b?", "nothing to repeat at \"?\"");
+    refused_pattern("(?=a){2}", "nothing to repeat at \"{2}\"");
     refused_pattern("a**", "a repeat of a repeat at \"*\"");
     refused_pattern("a++", "a repeat of a repeat at \"+\"");
     refused_pattern("a{,3}", "a number of repeats at \"{,3}\"");
@@ -317,6 +334,7 @@ static int test_main(void) {
     test_formats();
     test_patterns();
     test_refused_patterns();
+    test_refused_names();
     test_refused_files();
     test_refused_summary();
     test_summary_spellings();

@@ -124,7 +124,7 @@ static kind grouped(const reading *r, const char *name, const gm_json *v,
     const gm_json *mode = gm_json_get(v, mlx ? "mode" : "data_type");
     const char *text = mode && mode->type == GM_JSON_STRING ? mode->string : "";
     const long b = number(r, name, v, "bits", 1, 32, base->eighths / 8);
-    long g = number(r, name, v, "group_size", -1, MOST, base->block);
+    long g = number(r, name, v, "group_size", mlx ? 1 : -1, MOST, base->block);
     const bool mx = strstr(text, "mx") || strstr(text, "nv");
     if (v->type != GM_JSON_OBJECT) wrong(r, name, "value", "an object", v);
     if (!b) wrong(r, name, "bits", "a whole number", gm_json_get(v, "bits"));
@@ -299,8 +299,8 @@ static void read_summary(reading *r, char *text) {
 
 /* MLX: {"bits", "group_size", NAME: {"bits", "group_size"} or false or true} */
 static void read_mlx(reading *r, const gm_json *at) {
-    const kind none = plain(r, 4), mlx = {"", 32, 64, 0};
-    r->otherwise = grouped(r, "quantization", at, &none, true);
+    const kind mlx = {"", 32, 64, 0};
+    r->otherwise = grouped(r, "quantization", at, &mlx, true);
     r->otherwise.fallback = "f16";      /* rows that groups do not divide */
     for (const gm_json *v = at->child; v; v = v->next) {
         if (v->type == GM_JSON_OBJECT)

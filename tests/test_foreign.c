@@ -197,6 +197,9 @@ static void test_refused_files(void) {
     refused("{\"bits\": 4, \"dynamic\": {\"(a\": {}}}", NULL, "pattern \"(a\": "
             "expected what all dialects have, found a group without end at "
             "\"\"");
+    refused("{\"quantization\": {\"bits\": 4, \"group_size\": -1}}", NULL,
+            "quantization: group_size: expected a whole number from 1 to "
+            "65536, found -1");
     refused("{\"assignment\": {\"a\": 33}}", NULL,
             "a: bits: expected a whole number from 1 to 32, found 33");
     refused("{\"assignment\": {}, \"target_avg_bits\": -1}", NULL, "budget: "

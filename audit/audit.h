@@ -21,6 +21,7 @@ typedef struct {
     double score;               /* sum of the real scores                    */
     double bound;               /* from the multiplier alone, real scores    */
     double hidden;              /* what the scores' rounding may hide of it  */
+    bool rounded;               /* too much of it for a proof                */
     int64_t gap;                /* objective - that bound, integers          */
     bool certified;             /* the file has a certificate                */
     gm_mckp program;            /* certified, nothing failed: what it solves */

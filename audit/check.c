@@ -559,7 +559,7 @@ static void check_bound(struct checker *c) {
     double least, apart;
     out->gap = objective - weak;
     out->hidden = check_rounding(c, &least, &apart);
-    const bool rounded = 2 * out->hidden > apart;
+    const bool rounded = out->rounded = 2 * out->hidden > apart;
     out->bound = fmax(least, out->score - out->hidden -
                              ldexp((double)out->gap, -(int)c->shift));
     claim_int(c, "objective", objective);

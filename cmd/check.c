@@ -20,7 +20,7 @@ static void print_verdict(gm_call *call, const gm_check *c) {
         gm_talk(call, "no certificate in the file; score %.9g, no assignment "
                 "of its code bits scores below %.9g: within %.3g %% of optimal",
                 c->score, c->bound, lost);
-    else if (c->gap == 0 && lost < 1e-3)
+    else if (c->gap == 0 && lost < 1e-3 && !c->rounded)
         gm_talk(call, "optimal among the assignments of %s: the %s it "
                 "(within %.2g %%, the scores' rounding)", c->among, by, lost);
     else

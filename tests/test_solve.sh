@@ -139,6 +139,23 @@ forged '1s/^/# candidates rtn\n/' 7 '1 of 26 claims do not hold: candidates'
 forged 's/^module	bits	bytes$/module	bits	size/' 1 \
     'column size: none of an allocation with a certificate'
 
+# scores so large that those a percentage apart are far from optimal: rounded to
+# 512 all of a's are the same, and 2 bits are 2e-8 % above 3
+printf 'module\tweights\t2.bytes\t2.score\t3.bytes\t3.score
+a\t8\t2\t-999999999900\t3\t-1e12\nb\t8\t2\t-999999999000\t3\t-1e12\n' >"$w/far.tsv"
+"$gamma" solve "$w/far.tsv" --bits 3 --out "$w/a.tsv" --quiet >"$w/out"
+"$gamma" check "$w/a.tsv" "$w/far.tsv" 2>&1 >"$w/out" | grep -q '^optimal among' ||
+    bad "check of far scores"
+sed "s/^a	3	3/a	2	2/; s/score_shift .*/score_shift -9/
+    s/\(objective\|bound\) -.*/\1 -3906250000/; s/rounding_error .*/rounding_error 1024/
+    s/objective_real .*/objective_real -1.9999999999e+12/
+    s/optimal .*/optimal not proven: rounding/; s/ties .*/ties any optimum/
+    s/\(code_bits\|size\|effective_bits\) 48/\1 40/; s/slack 0/slack 8/
+    s/file_bytes 6/file_bytes 5/; s/\(average_.*_bits\) 3/\1 2.5/" "$w/a.tsv" >"$w/forged.tsv"
+is "far scores, too coarse" "$("$gamma" check "$w/forged.tsv" "$w/far.tsv" 2>&1 \
+    >"$w/out" | sed -n 's/ [0-9.e-]* %.*/ P/; /assignments/p')" "all claims hold; \
+among the assignments of at most 48 code bits the multiplier alone proves this one within P"
+
 # ------------------------------------------------------------------- couplings
 solve "$s" --bits 3 --pin 'lm_head=16' --pin '*.down_proj>=3' --pin 'q_proj=8' \
     --pin 'k_proj<=2,o_proj>=3' --out "$w/a.tsv"

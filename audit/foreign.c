@@ -94,6 +94,14 @@ static long number(const reading *r, const char *name, const gm_json *object,
     return (long)v->integer;
 }
 
+/* The members of what is an object, null, or not there. */
+static const gm_json *members(const reading *r, const char *name,
+                              const gm_json *v) {
+    if (v && v->type != GM_JSON_OBJECT && v->type != GM_JSON_NULL)
+        wrong(r, name, "value", "an object", v);
+    return v ? v->child : NULL;
+}
+
 static kind find_kind(const reading *r, const kind *table, const char *name,
                       const char *type) {
     const kind *k = table;
@@ -185,8 +193,9 @@ static void state(reading *r, const char *key, gm_convention in) {
 
 /* ExLlamaV2: {"strategy": {"model.layers.0.mlp": {"down_proj": {...}, ...}}} */
 static void read_exl2(reading *r, const gm_json *at) {
-    for (const gm_json *part = at->child; part; part = part->next)
-        for (const gm_json *v = part->child; v; v = v->next)
+    const gm_json *part = members(r, "strategy", at), *v;
+    for (; part; part = part->next)
+        for (v = members(r, part->key, part); v; v = v->next)
             if (v->type == GM_JSON_OBJECT)
                 add(r, gm_format(r->arena, "%s.%s", part->key, v->key), EXACT,
                     (kind){.mixed = v});
@@ -196,11 +205,12 @@ static void read_exl2(reading *r, const gm_json *at) {
 /* ExLlamaV3: {"tensor_storage": {NAME: {"bits_per_weight", "stored_tensors":
    {TENSOR: {"n_bytes"}}}}} */
 static void read_exl3(reading *r, const gm_json *at) {
-    for (const gm_json *v = at->child; v; v = v->next) {
+    const gm_json *v = members(r, "tensor_storage", at);
+    for (; v; v = v->next) {
         const gm_json *t = gm_json_get(v, "stored_tensors");
         const long b = number(r, v->key, v, "bits_per_weight", 1, 8, 0);
         kind k = b ? plain(r, b) : as_stored(r);
-        for (t = t ? t->child : NULL; t; t = t->next)
+        for (t = members(r, v->key, t); t; t = t->next)
             k.bytes += number(r, t->key, t, "n_bytes", 0, 1L << 40, 0);
         add(r, v->key, EXACT, k);
     }
@@ -211,7 +221,8 @@ static void read_exl3(reading *r, const gm_json *at) {
    its budget counts the latter. */
 static void read_rco(reading *r, const gm_json *at) {
     const gm_json *map = gm_json_get(r->root, "bitwidth_map");
-    for (const gm_json *v = at->child; v; v = v->next) {
+    const gm_json *v = members(r, "assignment", at);
+    for (; v; v = v->next) {
         if (!v->is_integer || v->integer < 1 || v->integer > 32)
             wrong(r, v->key, "bits", "a whole number from 1 to 32", v);
         kind k = plain(r, (long)v->integer);
@@ -238,7 +249,7 @@ static kind algorithm(const reading *r, const char *name, const gm_json *v) {
 static void read_modelopt(reading *r, const gm_json *at) {
     const gm_json *v = gm_json_get(at, "quantized_layers");
     if (gm_json_is(gm_json_get(at, "quant_algo"), "MIXED_PRECISION")) {
-        for (v = v ? v->child : NULL; v; v = v->next)
+        for (v = members(r, "quantized_layers", v); v; v = v->next)
             add(r, v->key, EXACT, algorithm(r, v->key, v));
         return;
     }
@@ -317,7 +328,7 @@ static void read_gptqmodel(reading *r, const gm_json *at) {
     const gm_json *all = gm_json_get(at, "dynamic");
     r->otherwise = grouped(r, "bits", at, &base, false);
     for (int keeps = 1; keeps >= 0; keeps--)
-        for (const gm_json *v = all ? all->child : NULL; v; v = v->next) {
+        for (const gm_json *v = members(r, "dynamic", all); v; v = v->next) {
             const bool negative = strncmp(v->key, "-:", 2) == 0;
             if (negative != (keeps == 1)) continue;
             rule *new = add(r, v->key, START, negative ? as_stored(r) :
@@ -345,7 +356,7 @@ static void read_autoround(reading *r, const gm_json *at) {
     if (!blocks) blocks = gm_json_get(at, "to_quant_block_names");
     r->otherwise = grouped(r, "bits", at, &base, false);
     for (int whole = 1; whole >= 0; whole--)
-        for (const gm_json *v = all ? all->child : NULL; v; v = v->next)
+        for (const gm_json *v = members(r, "extra_config", all); v; v = v->next)
             if ((module_of(r, v->key) >= 0) == (whole == 1) &&
                 (whole || v->type != GM_JSON_OBJECT || v->length))
                 add(r, v->key, whole ? EXACT : ANYWHERE,

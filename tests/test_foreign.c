@@ -197,6 +197,19 @@ static void test_refused_files(void) {
     refused("{\"bits\": 4, \"dynamic\": {\"(a\": {}}}", NULL, "pattern \"(a\": "
             "expected what all dialects have, found a group without end at "
             "\"\"");
+    static const char *const lists[][2] = {
+        {"{\"strategy\": [{\"a\": {}}]}", "strategy"},
+        {"{\"strategy\": {\"a\": [{}]}}", "a"},
+        {"{\"tensor_storage\": [{}]}", "tensor_storage"},
+        {"{\"tensor_storage\": {\"a\": {\"stored_tensors\": [1]}}}", "a"},
+        {"{\"assignment\": [4]}", "assignment"},
+        {"{\"quantization\": {\"quant_algo\": \"MIXED_PRECISION\", "
+         "\"quantized_layers\": [{}]}}", "quantized_layers"},
+        {"{\"bits\": 4, \"dynamic\": [{}]}", "dynamic"},
+        {"{\"bits\": 4, \"extra_config\": [{}]}", "extra_config"}};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        refused(lists[i][0], NULL, gm_format(&arena, "%s: value: expected an "
+                "object, found a list", lists[i][1]));
     refused("{\"quantization\": {\"bits\": 4, \"group_size\": -1}}", NULL,
             "quantization: group_size: expected a whole number from 1 to "
             "65536, found -1");

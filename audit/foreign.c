@@ -181,11 +181,7 @@ static void state(reading *r, const char *key, gm_convention in) {
     if (!v || v->type == GM_JSON_NULL) return;
     if (v->type != GM_JSON_NUMBER || !(v->number > 0 && v->number <= 64))
         wrong(r, "budget", key, "bits above 0, at most 64", v);
-    char *text = gm_format(r->arena, "%.9f", v->number);
-    size_t n = strlen(text);
-    while (text[n - 1] == '0') text[--n] = 0;
-    if (text[n - 1] == '.') text[n - 1] = 0;
-    r->out->target = text;
+    r->out->target = gm_format(r->arena, "%.11g", v->number);
     r->out->in = in;
 }
 

@@ -179,7 +179,7 @@ static void test_refused_files(void) {
     refused("# convention bytes\n# budget_asked 0\nmodule\tbits\na\t3\n",
             NULL, "budget: expected bytes, such as 50M, found \"0\"");
     refused("{\"assignment\": {}, \"target_avg_bits\": 1e-9}", NULL, "budget: "
-            "expected bits a weight, such as 2.5, found \"0.000000001\"");
+            "expected bits a weight, such as 2.5, found \"1e-09\"");
     refused("{\"x\": 1}", NULL, "expected an allocation (docs/audit.md), found "
             "JSON without strategy, tensor_storage, assignment, quantization, "
             "extra_config, dynamic, bits or layers with bits");

@@ -291,9 +291,15 @@ static void choose(dump *d, const gm_report *report) {
         d->without = gm_format(d->arena, "%s,%s", d->without, families[i]);
         layout(d);
     }
-    if (d->count == 0)
-        gm_fail(GM_EUSAGE, "--only: \"%s\" matches no name of this dump; "
-                "docs/verify.md lists them", d->options->only);
+    char *list = d->options->only ? gm_format(d->arena, "%s", d->options->only)
+                                  : NULL;
+    for (char *name; (name = strsep(&list, ","));) {
+        long i = 0;
+        while (i < d->count && !gm_name_matches(name, d->tensor[i].name)) i++;
+        if (i == d->count)
+            gm_fail(GM_EUSAGE, "--only: \"%s\" matches no name of this dump; "
+                    "docs/verify.md lists them", name);
+    }
     gm_say(report, gm_format(d->arena, "%ld tensors, %.1f MB%s%s", d->count,
                              (double)d->bytes / 1e6, *over ?
                              "; over the limit, left out: " : "", over), 0, 0);

@@ -346,10 +346,14 @@ static facts facts_of(gm_arena *arena, const gm_tensors *ours) {
 
 /* ----------------------------------------------------------- user's factors */
 
+static bool is_for(const char *name, const gm_verdict *v) {
+    return gm_name_matches(name, v->name) || gm_name_matches(name, v->family);
+}
+
 /* FACTOR of the last "NAME=FACTOR" whose NAME is the family or matches the
-   name; -1 when none does.  v NULL: only checks the list. */
+   name; -1 when none does.  all: each NAME is of one of them, else NULL. */
 static double factor_of(gm_arena *arena, const char *tolerances,
-                        const gm_verdict *v) {
+                        const gm_verdict *v, const gm_verification *all) {
     double factor = -1;
     char *rest = gm_format(arena, "%s", tolerances ? tolerances : "");
     while (rest && *rest) {
@@ -359,9 +363,12 @@ static double factor_of(gm_arena *arena, const char *tolerances,
                     "\"%s\"", name);
         *number++ = 0;
         const double x = gm_parse_double("--tolerance", number, 0, 1e300);
-        if (v && (gm_name_matches(name, v->name) ||
-                  gm_name_matches(name, v->family)))
-            factor = x;
+        long i = 0;
+        while (all && i < all->count && !is_for(name, all->verdict + i)) i++;
+        if (all && i == all->count)
+            gm_fail(GM_EUSAGE, "--tolerance: \"%s\" matches nothing that is "
+                    "compared; docs/verify.md lists the names", name);
+        if (v && is_for(name, v)) factor = x;
     }
     return factor;
 }
@@ -476,7 +483,7 @@ static void compare(facts *f, const char *tolerances, gm_verdict *v) {
     if (v->problem) return;
     const int a = precision(v->a->dtype), b = precision(v->b->dtype);
     const gm_tensor *m2 = gm_tensor_find(f->ours, "moment2");
-    const double given = factor_of(f->arena, tolerances, v);
+    const double given = factor_of(f->arena, tolerances, v, NULL);
     pair p = {.r = rule_of(f, v->name), .n = n,
               .columns = v->a->rank > 1 ? (long)v->a->shape[v->a->rank - 1] : 1,
               .factor = given < 0 ? 1 : given, .precision = a < b ? a : b,
@@ -612,9 +619,9 @@ void gm_verify(gm_arena *arena, const gm_tensors *ours,
                const gm_tensors *theirs, const char *tolerances, long block,
                gm_verification *out) {
     *out = (gm_verification){.first = -1};
-    factor_of(arena, tolerances, NULL);
     facts f = facts_of(arena, ours);
     collect(&f, theirs, block, out);
+    factor_of(arena, tolerances, NULL, out);
     list_missing(arena, out);
     for (long i = 0; i < out->count; i++) {
         gm_verdict *v = out->verdict + i;

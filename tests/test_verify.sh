@@ -170,6 +170,8 @@ expect 5 "gamma: $w/none.safetensors: cannot open: No such file or directory" \
     verify "$w/none.safetensors" "$w/a.safetensors"
 expect 2 'gamma: --tolerance: expected NAME=FACTOR, found "codes"' \
     verify "$w/a.safetensors" "$w/a.safetensors" --tolerance codes
+expect 2 'gamma: --tolerance: "code" matches nothing that is compared; docs/verify.md lists the names' \
+    verify "$w/a.safetensors" "$w/a.safetensors" --tolerance codes=2,code=3
 "$gamma" verify --help-all >"$w/out"
 holds "$w/out" '7: something departs; 1: no'
 
@@ -180,7 +182,7 @@ expect 2 "gamma: --step: expected a whole number from 1 to 3, found \"4\"" \
 expect 2 "gamma: dump: --resume belongs to gamma fit; expected --state FILE" \
     dump $m $o --out "$w/x.safetensors" --resume
 expect 2 "gamma: --only: \"techer.*\" matches no name of this dump; docs/verify.md lists them" \
-    dump $m $o --out "$w/x.safetensors" --only 'techer.*'
+    dump $m $o --out "$w/x.safetensors" --only 'tokens,techer.*'
 expect 2 "gamma: dump: unknown option --stat; did you mean --state (gamma dump --help-all lists them)" \
     dump $m --stat x
 # options of fit are dump's own, each listed once

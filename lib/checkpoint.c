@@ -14,7 +14,7 @@
 
 struct draft {
     gm_config c;
-    bool window;                                    /* use_sliding_window   */
+    bool window, causal;            /* use_sliding_window, is_causal        */
     long full_layers;                               /* max_window_layers    */
     double attention_factor, mscale, all_dim;       /* yarn                 */
     double rotary;                                  /* share that is turned */
@@ -31,12 +31,12 @@ enum {
 };
 
 /* What a field may hold, as messages say it: an integer (long) or a number
-   (double) in a range, true or false (bool), nothing but 0, false or null, or
-   one of some words (int, which). */
-enum kind { COUNT, NUMBER, FLAG, NO_EXPERTS, SILU, ARCHS, ROPES };
+   (double) in a range, true or false (bool; null is false, as in Python), nothing
+   but 0, false or null, or one of some words (int, which). */
+enum kind { COUNT, NUMBER, FLAG, NONE, SILU, ARCHS, ROPES };
 static const char *const holds[] = {
     [COUNT] = "an integer in %g..%.0f", [NUMBER] = "a number in %g..%g",
-    [FLAG] = "true or false", [NO_EXPERTS] = "none (no experts)",
+    [FLAG] = "true or false", [NONE] = "none (not supported)",
     [SILU] = "\"silu\" or \"swish\"",
     [ARCHS] = "\"llama\", \"qwen2\", \"qwen3\", \"mistral\" or \"phi3\"",
     [ROPES] = ("\"default\", \"linear\", \"llama3\", \"yarn\", \"dynamic\" or "
@@ -54,11 +54,14 @@ static const struct field {
 } fields[] = {
     {ARCH | MUST, ARCHS, "model_type", AT(c.arch), 0, 0},
     {MODEL, SILU, "hidden_act", AT(unused), 0, 0},
-    {MODEL, NO_EXPERTS, "num_experts", AT(unused), 0, 0},
-    {MODEL, NO_EXPERTS, "num_local_experts", AT(unused), 0, 0},
-    {MODEL, NO_EXPERTS, "n_routed_experts", AT(unused), 0, 0},
-    {MODEL, NO_EXPERTS, "num_experts_per_tok", AT(unused), 0, 0},
-    {MODEL, NO_EXPERTS, "moe_intermediate_size", AT(unused), 0, 0},
+    {MODEL, NONE, "num_experts", AT(unused), 0, 0},
+    {MODEL, NONE, "num_local_experts", AT(unused), 0, 0},
+    {MODEL, NONE, "n_routed_experts", AT(unused), 0, 0},
+    {MODEL, NONE, "num_experts_per_tok", AT(unused), 0, 0},
+    {MODEL, NONE, "moe_intermediate_size", AT(unused), 0, 0},
+    {MODEL, NONE, "per_layer_config", AT(unused), 0, 0},
+    {MODEL, NONE, "transformers_weights", AT(unused), 0, 0},
+    {MODEL, FLAG, "is_causal", AT(causal), 0, 0},
     {MODEL, COUNT, "num_hidden_layers", AT(c.layers), 1, 10000},
     {MODEL, COUNT, "hidden_size", AT(c.d), 1, 1 << 20},
     {MODEL, COUNT, "intermediate_size", AT(c.ff), 1, 1 << 22},
@@ -153,7 +156,8 @@ static int read_word(const struct source *s, const char *key, const gm_json *v,
 
 static void read_field(const struct source *s, const struct field *row,
                        struct draft *d) {
-    const gm_json *v = given(s, row->key);
+    const gm_json *v = row->kind == FLAG ? gm_json_get(s->object, row->key)
+                                         : given(s, row->key);
     double most = row->most == HEADS ? (double)d->c.heads : row->most;
     void *to = (char *)d + row->at;
     char expected[80];
@@ -165,12 +169,11 @@ static void read_field(const struct source *s, const struct field *row,
         *(long *)to = (long)v->integer;
     else if (row->kind == NUMBER && fits)
         *(double *)to = v->number;
-    else if (row->kind == FLAG && v->type == GM_JSON_BOOL)
+    else if (row->kind == FLAG && v->type <= GM_JSON_BOOL)
         *(bool *)to = v->number != 0;
     else if (row->kind >= SILU)
         *(int *)to = read_word(s, row->key, v, expected);
-    else if (row->kind < NO_EXPERTS || v->type == GM_JSON_OBJECT ||
-             v->number != 0)
+    else if (row->kind < NONE || v->type > GM_JSON_NUMBER || v->number != 0)
         refuse(s, row->key, expected, v);
 }
 
@@ -204,6 +207,7 @@ static void read_model(const struct source *s, struct draft *d) {
     const gm_json *kv = gm_json_get(s->object, "num_key_value_heads");
     if (!s->quantized) refuse_quantized(s);
     read_fields(s, MODEL, d);
+    require(s, d->causal, "is_causal", "true");
     if (!c->kv_heads || (kv && kv->type == GM_JSON_NULL))
         c->kv_heads = c->heads;
     require(s, c->d % c->heads == 0 || c->head_dim, "hidden_size",
@@ -363,7 +367,8 @@ static void read_rope(gm_arena *arena, const struct source *s,
 
 static struct source config_read(gm_arena *arena, const char *dir,
                                  bool quantized, gm_config *out) {
-    struct draft d = {.full_layers = 28, .attention_factor = -1, .rotary = 1};
+    struct draft d = {.full_layers = 28, .attention_factor = -1, .rotary = 1,
+                      .causal = true};
     struct source s = {gm_format(arena, "%s/config.json", dir), "", NULL,
                        quantized};
     s.object = gm_json_python(arena, s.path);

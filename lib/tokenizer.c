@@ -328,6 +328,9 @@ static void replace(struct cut *c, const char *at, const char *end,
                     bool match) {
     const char *from = match ? c->step->text : at;
     const size_t n = match ? strlen(from) : (size_t)(end - at);
+    if (at == end)          /* the library goes on with wrong offsets there */
+        gm_bad(c->w->t->path, "normalizer.pattern: expected a character at least "
+               "where it matches, found none");
     if (c->to) c->to = (char *)memcpy(c->to, from, n) + n;
     c->bytes += n;
 }
@@ -424,7 +427,7 @@ static void find(struct work *w, int pass, const char *text, const char *end) {
     const gm_tokenizer *t = w->t;
     gm_mark before = gm_arena_mark(&w->scratch);
     if (text == end) return;
-    for (int i = 0; pass == 1 && i < t->normalizers; i++)
+    for (int i = 0; pass == 1 && i < t->normalizers && text < end; i++)
         rewrite(w, &t->step[i], &text, &end);
     if (pass == 2) {
         apply(w, t->normalizers, text, end);

@@ -251,6 +251,11 @@ static const struct { const char *from, *to, *message; } refused[] = {
      "[{\"type\":\"Replace\",\"content\":\"\",\"pattern\":{\"String\":\"b"
      "\"}}]",
      "added_tokens: nothing is left of \"b\" when normalized"},
+    {"[{\"type\":\"NFC\"}]",
+     "[{\"type\":\"Replace\",\"content\":\"\",\"pattern\":{\"Regex\":\"a*"
+     "\"}}]",
+     "normalizer.pattern: expected a character at least where it matches, found "
+     "none"},
     {"\"type\":\"ByteLevel\"",
      "\"type\":\"Whitespace\"",
      "pre_tokenizer.type: \"Whitespace\", expected null, ByteLevel, "

@@ -327,6 +327,9 @@ def small():
                              "id": len(data["model"]["vocab"])}] * (i > 1))]
         texts = check_tokenizer.added_texts(rng, data, 4)
         out.append((data, texts + ["a\n\n\nb <a> \n \n"] * (i < 3)))
+    data = {**data, "added_tokens": [], "normalizer": check_tokenizer.normalizers(
+        {**check_tokenizer.REPLACE, "content": ""}, check_tokenizer.PREPEND)}
+    out.append((data, ["", " ", "  ", "a b"]))  # of nothing nothing is made
     for i, (data, texts) in enumerate(out):
         source = json.dumps(data, separators=(",", ":"))
         tokenizer = Tokenizer.from_str(source)

@@ -108,7 +108,7 @@ static const char own_hash[] = "# sha256 ";
 static void check_own_hash(gm_arena *arena, const char *path) {
     char stated[65] = "", found[65];
     size_t bytes;
-    char *text = gm_file_text(arena, path, &bytes);
+    char *text = gm_regular_text(arena, path, &bytes);
     char *at = strstr(text, own_hash);
     if (!at) return;
     at += strlen(own_hash);

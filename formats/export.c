@@ -339,7 +339,7 @@ static const char *whole_name(gm_arena *arena, const char *name) {
 /* The list's lines "HASH  NAME"; and of one name the end of its hash. */
 static const char *read_list(gm_arena *arena, const char *dir) {
     const char *path = gm_format(arena, "%s/%s", dir, listing);
-    return gm_exists(path) ? gm_file_text(arena, path, NULL) : "";
+    return gm_exists(path) ? gm_regular_text(arena, path, NULL) : "";
 }
 
 static const char *in_list(gm_arena *arena, const char *list,

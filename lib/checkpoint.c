@@ -679,7 +679,7 @@ const char *gm_model_dir(gm_arena *arena, const char *path) {
     if (!gm_exists(ref))
         gm_bad(path, "a cache of the hub without refs/main; give a directory "
                "of its snapshots");
-    char *revision = gm_file_text(arena, ref, NULL);
+    char *revision = gm_regular_text(arena, ref, NULL);
     revision[strcspn(revision, "\r\n")] = 0;
     gm_name_check(ref, "snapshot", revision);
     return gm_format(arena, "%s/snapshots/%s", path, revision);

@@ -139,12 +139,13 @@ static const struct stream *stream_read(const gm_input *in, const char *path) {
     return streams = s;
 }
 
-char *gm_file_text(gm_arena *arena, const char *path, size_t *bytes) {
+static char *text_of(gm_arena *arena, const char *path, size_t *bytes,
+                     int flags) {
     gm_input *in = NULL;
     if (!kept.chunk) streams = NULL;    /* a failing frame gave it back */
     const struct stream *s = streams;
     while (s && strcmp(s->path, path) != 0) s = s->next;
-    if (!s) in = input_open(arena, path, 0);
+    if (!s) in = input_open(arena, path, flags);
     if (in && in->stream) s = stream_read(in, path);
     const size_t n = s ? s->bytes : in->size;
     char *text = gm_alloc(arena, n + 1, 1);
@@ -153,6 +154,14 @@ char *gm_file_text(gm_arena *arena, const char *path, size_t *bytes) {
     if (bytes) *bytes = n;
     if (in) gm_input_close(in);
     return text;
+}
+
+char *gm_file_text(gm_arena *arena, const char *path, size_t *bytes) {
+    return text_of(arena, path, bytes, 0);
+}
+
+char *gm_regular_text(gm_arena *arena, const char *path, size_t *bytes) {
+    return text_of(arena, path, bytes, O_NONBLOCK);
 }
 
 void gm_file_hash(const char *path, char hex[65]) {
@@ -175,7 +184,7 @@ void gm_copy_file(gm_arena *arena, const char *from, const char *to) {
     gm_mark mark = gm_arena_mark(arena);
     gm_out out;
     size_t bytes;
-    const char *text = gm_file_text(arena, from, &bytes);
+    const char *text = gm_regular_text(arena, from, &bytes);
     gm_out_open(arena, to, &out);
     gm_out_write(&out, text, bytes);
     gm_out_commit(&out);

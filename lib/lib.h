@@ -263,6 +263,8 @@ void gm_lower_inverse(long n, const double *L, double *X);
 /* The whole of a file, or of a pipe, a device, `-`, up to 256 MiB (the same
    again when asked again); a NUL behind it; bytes: may be NULL. */
 char *gm_file_text(gm_arena *arena, const char *path, size_t *bytes);
+/* Of a directory's file, which nobody named: a pipe is not waited for. */
+char *gm_regular_text(gm_arena *arena, const char *path, size_t *bytes);
 void gm_file_hash(const char *path, char hex[65]);
 void gm_copy_file(gm_arena *arena, const char *from, const char *to);
 

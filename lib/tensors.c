@@ -304,11 +304,8 @@ const gm_json *gm_json_parse(gm_arena *arena, const char *path, long line,
 static const gm_json *read_whole(gm_arena *arena, const char *path,
                                  bool python) {
     gm_arena scratch = {0};
-    gm_input *in = gm_input_open(&scratch, path);
-    const size_t bytes = in->size;
-    char *text = gm_alloc(&scratch, bytes + 1, 1);
-    gm_input_read(in, 0, bytes, text);
-    gm_input_close(in);
+    size_t bytes;
+    const char *text = gm_regular_text(&scratch, path, &bytes);
     const gm_json *root = parse(arena, path, 1, text, bytes, python);
     gm_arena_free(&scratch);
     return root;

@@ -263,6 +263,12 @@ static void test_streams(void) {
     CHECK(bytes == sizeof long_text && again[0] == 'x', "the same again");
     refused(STATUS(gm_input_open(&arena, DIR "/fifo")), GM_EINPUT,
             DIR "/fifo: not a regular file");
+    alarm(20);                          /* nor is it waited for elsewhere */
+    refused(STATUS(gm_copy_file(&arena, DIR "/fifo", DIR "/copy")), GM_EINPUT,
+            DIR "/fifo: not a regular file");
+    refused(STATUS(gm_json_read(&arena, DIR "/fifo")), GM_EINPUT,
+            DIR "/fifo: not a regular file");
+    alarm(0);
     refused(STATUS(gm_file_text(&arena, DIR, NULL)), GM_EINPUT,
             DIR ": not a regular file");
     const size_t used = arena.used;

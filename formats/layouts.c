@@ -779,8 +779,8 @@ static void config_gptq(gm_arena *arena, const gm_layout *t, gm_out *out) {
    object is in that one: lib/checkpoint.c refuses others. */
 static void config_rope(gm_arena *arena, const gm_model *model,
                         const char *text, gm_out *out) {
-    const gm_json *all = gm_json_python(arena, gm_format(
-        arena, "%s/config.json", model->dir));
+    const gm_json *all = gm_json_read(arena, gm_format(
+        arena, "%s/config.json", model->dir), true);
     const gm_json *p = gm_json_get(all, "rope_parameters");
     const gm_json *theta = gm_json_get(all, "rope_theta");
     const gm_json *scaling = gm_json_get(all, "rope_scaling");

@@ -371,7 +371,7 @@ static struct source config_read(gm_arena *arena, const char *dir,
                       .causal = true};
     struct source s = {gm_format(arena, "%s/config.json", dir), "", NULL,
                        quantized};
-    s.object = gm_json_python(arena, s.path);
+    s.object = gm_json_read(arena, s.path, true);
     if (s.object->type != GM_JSON_OBJECT)
         gm_bad(s.path, "expected an object");
     read_fields(&s, ARCH, &d);

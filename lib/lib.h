@@ -368,10 +368,9 @@ typedef struct gm_json {
    be NUL, `line` is the number of the first line.  O(n log n). */
 const gm_json *gm_json_parse(gm_arena *arena, const char *path, long line,
                              const char *text, size_t bytes);
-const gm_json *gm_json_read(gm_arena *arena, const char *path);
-/* What Python's json reads: NaN, Infinity and 1e999 too; a key that is there
-   twice is the last one for gm_json_get. */
-const gm_json *gm_json_python(gm_arena *arena, const char *path);
+/* A file; python: what its json reads, NaN, Infinity and 1e999 too; a key that
+   is there twice is the last one for gm_json_get. */
+const gm_json *gm_json_read(gm_arena *arena, const char *path, bool python);
 /* The member, or NULL, also of what is no object. */
 const gm_json *gm_json_get(const gm_json *object, const char *key);
 bool gm_json_is(const gm_json *value, const char *text);
@@ -528,7 +527,6 @@ gm_tokenizer *gm_tokenizer_open(gm_arena *arena, const char *dir);
 int32_t *gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
                      const char *path, const char *text, size_t bytes,
                      long *count);
-long gm_tokenizer_size(const gm_tokenizer *tokenizer);  /* largest id + 1 */
 /* The ids that a text becomes with add_special_tokens = True, -1 standing for
    its own: tokenizer.json's post_processor.  And, of tokenizer_config.json,
    bos_token, and what lm-evaluation-harness puts before a text that has nothing

@@ -301,22 +301,13 @@ const gm_json *gm_json_parse(gm_arena *arena, const char *path, long line,
     return parse(arena, path, line, text, bytes, false);
 }
 
-static const gm_json *read_whole(gm_arena *arena, const char *path,
-                                 bool python) {
+const gm_json *gm_json_read(gm_arena *arena, const char *path, bool python) {
     gm_arena scratch = {0};
     size_t bytes;
     const char *text = gm_regular_text(&scratch, path, &bytes);
     const gm_json *root = parse(arena, path, 1, text, bytes, python);
     gm_arena_free(&scratch);
     return root;
-}
-
-const gm_json *gm_json_read(gm_arena *arena, const char *path) {
-    return read_whole(arena, path, false);
-}
-
-const gm_json *gm_json_python(gm_arena *arena, const char *path) {
-    return read_whole(arena, path, true);
 }
 
 const gm_json *gm_json_get(const gm_json *object, const char *key) {
@@ -789,7 +780,7 @@ static int by_string(const void *a, const void *b) {
    which tensors there are, as in transformers. */
 static gm_tensors index_open(gm_arena *arena, const char *dir,
                              const char *index) {
-    const gm_json *map = member(index, gm_json_python(arena, index),
+    const gm_json *map = member(index, gm_json_read(arena, index, true),
                                 "weight_map", GM_JSON_OBJECT);
     long n = 0, kept = 0;
     const char **path = gm_alloc(arena, map->length, sizeof *path);

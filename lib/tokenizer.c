@@ -72,7 +72,6 @@ struct gm_tokenizer {
     int32_t byte_id[256];               /* of <0x00> ... when falling back  */
     int32_t unk;                        /* -1: none; MISSING: not in vocab  */
     struct table vocab, merges;
-    long size;                          /* largest id + 1                   */
 };
 
 struct symbol { int32_t id, previous, next; };      /* id -1: it is gone */
@@ -484,10 +483,6 @@ int32_t *gm_tokenize(const gm_tokenizer *tokenizer, gm_arena *arena,
     return tokens;
 }
 
-long gm_tokenizer_size(const gm_tokenizer *tokenizer) {
-    return tokenizer->size;
-}
-
 /* ---------------------------------------------------------- tokenizer.json */
 
 struct load {
@@ -685,13 +680,12 @@ static void load_options(const struct load *l) {
     l->t->ignore_merges = flag(l, l->model, "model.ignore_merges", 0);
 }
 
-/* The id of a token, below 2^31 - 1, so that id + 1 is a count too. */
+/* The id of a token, below 2^31 - 1. */
 static int32_t load_id(const struct load *l, const gm_json *v,
                        const char *token) {
     if (!v || !v->is_integer || v->integer < 0 || v->integer >= INT32_MAX)
         gm_bad(l->t->path, "id of \"%.160s\": expected an integer from 0 to %d",
                token, INT32_MAX - 1);
-    if (v->integer + 1 > l->t->size) l->t->size = (long)v->integer + 1;
     return (int32_t)v->integer;
 }
 
@@ -862,7 +856,7 @@ static void load_added(struct load *l, const gm_json *root) {
 static void load(void *context) {
     struct load *l = context;
     gm_tokenizer *t = l->t;
-    const gm_json *root = gm_json_read(&l->scratch, t->path);
+    const gm_json *root = gm_json_read(&l->scratch, t->path, false);
     const gm_json *version = gm_json_get(root, "version");
     if (version && !gm_json_is(version, "1.0"))
         refuse(l, "version", version, "1.0");
@@ -941,12 +935,13 @@ gm_specials gm_specials_read(gm_arena *arena, const gm_tokenizer *tokenizer) {
     struct load l = {.t = &t, .arena = arena};
     gm_arena *a = &l.scratch;
     const char *path = gm_format(a, "%s/tokenizer_config.json", t.dir);
-    const gm_json *config = gm_exists(path) ? gm_json_read(a, path) : NULL;
+    const gm_json *config = gm_exists(path) ? gm_json_read(a, path, true)
+                                            : NULL;
     const int32_t bos = named(&t, config, "bos_token");
     gm_specials out = {alone, 1, bos, bos != -1 ? bos
                                       : named(&t, config, "eos_token")};
-    load_around(&l, gm_json_get(gm_json_read(a, t.path), "post_processor"),
-                &out);
+    load_around(&l, gm_json_get(gm_json_read(a, t.path, false),
+                                "post_processor"), &out);
     gm_arena_free(a);
     return out;
 }

@@ -266,7 +266,7 @@ static void test_streams(void) {
     alarm(20);                          /* nor is it waited for elsewhere */
     refused(STATUS(gm_copy_file(&arena, DIR "/fifo", DIR "/copy")), GM_EINPUT,
             DIR "/fifo: not a regular file");
-    refused(STATUS(gm_json_read(&arena, DIR "/fifo")), GM_EINPUT,
+    refused(STATUS(gm_json_read(&arena, DIR "/fifo", false)), GM_EINPUT,
             DIR "/fifo: not a regular file");
     alarm(0);
     refused(STATUS(gm_file_text(&arena, DIR, NULL)), GM_EINPUT,

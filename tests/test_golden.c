@@ -195,7 +195,7 @@ static void solve_one(gm_arena *arena, const gm_json *v, gm_mckp *p,
 /* What the reader above does not take need not be solved. */
 static void test_integer_programs(void) {
     gm_arena all = {0};
-    const gm_json *file = gm_json_read(&all, "tests/golden/mckp.json");
+    const gm_json *file = gm_json_read(&all, "tests/golden/mckp.json", false);
     const gm_json *list = gm_json_get(file, "cases");
     long misshapen = 0;
     for (const gm_json *v = list->child; v; v = v->next) {

@@ -277,8 +277,8 @@ static void joined_rules(void) {
     if (!s) s = STATUS(gm_export_directory(&f.a, &f.candidates, f.choice, &t,
                                            dir, NULL));
     CHECK(s == GM_OK, "%s", err.text);
-    const gm_json *r = gm_json_get(gm_json_python(
-        &f.a, gm_format(&f.a, "%s/config.json", dir)), "quantization_config");
+    const gm_json *r = gm_json_get(gm_json_read(
+        &f.a, gm_format(&f.a, "%s/config.json", dir), true), "quantization_config");
     r = gm_json_get(r, "dynamic")->child;
     for (int i = 0; i < N; i++, r = r ? r->next : NULL) {
         const char *rest = strchr(expected[i], '.') + 1;

@@ -391,7 +391,6 @@ def main():
 
         def ids(string):
             return tokenizer.encode(string, add_special_tokens=False).ids
-        record(out, name + ".size", [max(tokenizer.get_vocab().values()) + 1])
         for line, string in LINES.items():
             record(out, f"{name}.{line}", ids(string))
         record(out, name + ".counts", [len(ids(s)) for s in cases])

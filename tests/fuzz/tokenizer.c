@@ -19,6 +19,6 @@ void fuzz_tokenizer(const uint8_t *data, size_t size) {
     if (!s) s = STATUS(tokens = gm_tokenize(t, &arena, "text", text, bytes, &count));
     fuzz_end(1 << 14, 1 << 20);     /* \p{L}, 5 bytes, is 650 ranges */
     for (long i = 0; !s && i < count; i++)
-        FUZZ_CHECK(tokens[i] >= 0 && tokens[i] < gm_tokenizer_size(t));
+        FUZZ_CHECK(tokens[i] >= 0);
     gm_arena_free(&arena);
 }

@@ -478,12 +478,11 @@ static void read_anchors(gm_arena *arena, const gm_table *table, gm_scores *s) {
     read_list(arena, table, "kl_gain_error", s, offsetof(gm_anchor, error));
     const char *gain = gm_table_key(table, "kl_gain");
     const char *error = gm_table_key(table, "kl_gain_error");
-    for (gm_anchor *x = s->anchor; x < s->anchor + s->anchors; x++)
+    for (gm_anchor *x = s->anchor; x < s->anchor + s->anchors; x++) {
         if (!gain != !error || (error && x->error < 0))
             gm_bad(table->path, "kl_gain_error: expected numbers >= 0 beside "
                    "kl_gain, found \"%s\" beside \"%s\"",
                    error ? error : "none", gain ? gain : "none");
-    for (gm_anchor *x = s->anchor; x < s->anchor + s->anchors; x++) {
         x->score = gm_alloc(arena, (size_t)(s->M * s->K), sizeof *x->score);
         for (int k = 0; k < s->K; k++) {
             const long column = need_column(table, gm_format(arena,

@@ -204,10 +204,11 @@ gm_budget gm_call_budget(gm_call *call, const gm_scores *scores,
     const gm_sizes z = gm_sizes_of(scores, most);
     const int64_t largest = gm_size_in(&z, call->in);
     if (budget.limit > largest)
-        gm_talk(call, "budget %s: above the largest, %.10g: every module gets "
-                "its most bits, %d at most; a lower budget makes it a choice, "
-                "candidates of more bits (--bits of gamma fit and run) use it",
-                text, (double)largest / unit, scores->bits[scores->K - 1]);
+        gm_talk(call, "budget %s: above the largest, %.10g: every module may "
+                "have its most bits, %d at most; a lower budget makes it a "
+                "choice, candidates of more bits (--bits of gamma fit and run) "
+                "use it", text, (double)largest / unit,
+                scores->bits[scores->K - 1]);
     return budget;
 }
 

@@ -76,7 +76,7 @@ static void make(gm_mckp *p, int family, uint64_t seed) {
 
 static void equals_enumeration(gm_solver solver, int instances) {
     const char *name[] = {"both", "dp", "glpk"};
-    long infeasible = 0, ties = 0, refused = 0;
+    long infeasible = 0, ties = 0;
     for (int n = 0; n < instances; n++) {
         gm_arena a = {0};
         gm_mckp p;
@@ -90,13 +90,6 @@ static void equals_enumeration(gm_solver solver, int instances) {
         best b = enumerate(&p);
         gm_status s = SOLVED(gm_mckp_solve(&a, &p, &o, choice, &c), c);
         infeasible += !b.found;
-        /* GLPK alone, on byte sizes (family 2), may end outside the budget by
-           its tolerances; that is found out and said, never returned */
-        if (solver == GM_GLPK && n % 7 == 2 && s == GM_EDIFFER) {
-            refused++;
-            gm_arena_free(&a);
-            continue;
-        }
         CHECK(s == (b.found ? GM_OK : GM_EINFEASIBLE), "%s, instance %d: status "
               "%d: %s", name[solver], n, s, err.text);
         if (!s) {
@@ -115,8 +108,6 @@ static void equals_enumeration(gm_solver solver, int instances) {
         }
         gm_arena_free(&a);
     }
-    CHECK(refused <= instances / 100, "%s refused %ld of %d", name[solver],
-          refused, instances);
     CHECK(infeasible > 10 && ties > 10, "%s: %ld infeasible, %ld with ties: too "
           "few to mean anything", name[solver], infeasible, ties);
 }

@@ -863,8 +863,8 @@ static void find_multipliers(struct glpk *q) {
 /* min v over what is alive within `room`, recomputed in integers; whether it is
    proven.  GLPK compares doubles: its optimum may lie above the true one by
    2e-10 of the objective it saw and of its largest cost (the worst on 60,000
-   instances, GLPK 5.0); that is below 1, hence 0, for scores of 30 bits.  Claims
-   that integers refute prove nothing (rows of numbers from 2^22 on). */
+   instances, GLPK 5.0); that is below 1, hence 0, for scores of 30 bits.  What
+   integers refute proves nothing (seen with rows of numbers from 2^19 on). */
 static bool minimum(struct glpk *q, int64_t room) {
     struct core *c = q->c;
     int column = 0;
@@ -911,7 +911,6 @@ static bool glpk_optimum(struct glpk *q, struct answer *a) {
         if (q->found && (!a->found || q->v < a->high)) take(q, a);
         if (a->found && (q->low > a->high || a->low > a->high))
             q->c->refuted = true;
-        if (q->c->refuted) return false;
         q->low = lower(lower(q->low, target + 1), a->high);
         if (q->low > a->low) a->low = q->low;
         if (!proven) return false;
@@ -1106,11 +1105,11 @@ static gm_status solve(gm_arena *arena, const gm_mckp *p,
         certify(&c, &a);
     }
     if (proven && !a.found) {
-        if (!p->exact || p->rows)
-            gm_fail(GM_EINFEASIBLE, "no assignment meets the budget together "
-                    "with the other constraints");
-        find_neighbours(&c);
-        gm_problem_refuse(p, &t->reach);
+        if (p->exact) find_neighbours(&c);
+        if (p->exact && t->reach.below != p->budget)    /* but for resources */
+            gm_problem_refuse(p, &t->reach);
+        gm_fail(GM_EINFEASIBLE, "no assignment meets the budget together with "
+                "the other constraints");
     }
     if (!proven)
         snprintf(t->why, sizeof t->why, "%s: objective %s%" PRId64 ", bound %"

@@ -671,7 +671,7 @@ static void test_lies(void) {
             said[lie] += alone ? s != GM_OK || t.enumerated : !t.agreed;
             if (alone && lie == (few ? WORSE : EMPTY) && !t.enumerated)
                 continue;               /* nothing can tell */
-            CHECK(s == GM_OK ? t.objective == truth.objective &&
+            CHECK(s == GM_OK ? t.optimal && t.objective == truth.objective &&
                   (!t.unique_rule || !memcmp(x, y, (size_t)p.M * sizeof *x))
                   : alone && (lie == EMPTY || (lie > HONEST && !few &&
                     s == GM_ELIMIT && t.bound <= truth.objective)),

@@ -34,16 +34,8 @@ typedef struct {
 
 /* out = softmax(x / tau) of each module, over what it may take. */
 static void softmax(const rco *o, const double *x, double tau, double *out) {
-    const long K = o->p->K;
-    for (long m = 0; m < o->p->M; m++) {
-        const bool *may = o->p->allowed + m * K;
-        const double *from = x + m * K;
-        double *to = out + m * K, top = -INFINITY, sum = 0;
-        for (long k = 0; k < K; k++) if (may[k]) top = fmax(top, from[k]);
-        for (long k = 0; k < K; k++)
-            sum += to[k] = may[k] ? gm_expd((from[k] - top) / tau) : 0;
-        for (long k = 0; k < K; k++) to[k] /= sum;
-    }
+    for (long i = 0; i < o->n; i += o->p->K)
+        gm_softmax(o->p->K, o->p->allowed + i, x + i, tau, out + i);
 }
 
 /* (1) and, into normal, (2). */

@@ -184,10 +184,13 @@ static void run_audit(gm_call *call) {
     gm_arena *a = &call->arena;
     auditing *x = gm_alloc(a, 1, sizeof *x);
     x->call = call;
-    if (gm_given_of("--budget,--bits,--ebits,--bytes"))
-        x->given = gm_given(gm_call_way(call, 4));
+    if (gm_given_of("--budget|--bits|--ebits|--bytes")) gm_call_way(call, 4);
+    x->given = call->budgets;
     gm_scores_read(a, call->operand[1], &x->all);
     gm_foreign_read(a, call->operand[0], &x->all, call->otherwise, &x->file);
+    if (call->otherwise && !strstr(x->file.format, "llama.cpp"))
+        gm_fail(GM_EUSAGE, "--default goes with a list of llama.cpp, found %s",
+                x->file.format);
     gm_overhead_give(a, x->file.path, x->file.overhead, &x->all);
     measure(x);
     gm_result_begin("key\tname\tvalue\tnote");

@@ -62,8 +62,8 @@ static void run_proof(gm_call *call) {
     gm_scores scores;
     gm_mckp problem;
     gm_scores_read(a, call->operand[1], &scores);
-    const char *text = gm_given(gm_call_way(call, 4));
-    const gm_budget budget = gm_budget_parse(&scores, call->in, text);
+    gm_call_way(call, 4);
+    const gm_budget budget = gm_budget_parse(&scores, call->in, call->budgets);
     gm_problem_build(a, &scores, &budget, (int)call->score_bits, &problem);
     gm_problem_constrain(a, &call->constraints, &problem);
     const gm_proven t = gm_proof_check(a, call->proof, &problem);
@@ -85,8 +85,8 @@ static void run_check(gm_call *call) {
         run_proof(call);
         return;
     }
-    const char *said = gm_given_of("--budget,--in,--bits,--ebits,--bytes,"
-        "--exact,--pin,--min-bits,--max-bits,--fuse,--score-bits");
+    const char *said = gm_given_of("--budget|--in|--bits|--ebits|--bytes|"
+        "--exact|--pin|--min-bits|--max-bits|--fuse|--score-bits");
     if (said)
         gm_fail(GM_EUSAGE, "check: %s goes with --proof and - in place of "
                 "ALLOC.tsv, which says it already", said);

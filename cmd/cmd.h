@@ -121,7 +121,7 @@ gm_call *gm_options_read(const gm_command *command, char **argv);
 /* The fields again as the options say, where a file filled some of them. */
 void gm_options_fill(void);
 const char *gm_given(const char *name);     /* as written; NULL: it is not */
-const char *gm_given_of(const char *names); /* the first given of "A,B,..." */
+const char *gm_given_of(const char *names); /* the first given of "A|B|..." */
 /* What will be written, for the option `name`, is no input of the command and
    no file of its model; nor are the files of a directory whose names match
    "NAME,PATTERN*,...". */
@@ -172,9 +172,9 @@ void gm_call_calibrate(gm_call *call);
 /* Says which of its tokens were found to weigh nothing, if any. */
 void gm_call_notes(const gm_call *call);
 gm_tokenizer *gm_call_tokenizer(gm_call *call);    /* the model's */
-/* All tokens of either. */
-int32_t *gm_call_tokens(gm_call *call, const char *text, const char *npy,
-                        long *count);
+/* All tokens of either; `options` names both. */
+int32_t *gm_call_tokens(gm_call *call, const char *options, const char *text,
+                        const char *npy, long *count);
 /* What a choice among the candidates (NULL: the original) is on call->on. */
 gm_measure gm_call_measure(gm_call *call, const gm_candidates *candidates,
                            const int *choice);

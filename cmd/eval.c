@@ -36,8 +36,6 @@ static void run_eval(gm_call *call) {
     const bool text = call->text || call->text_tokens || !call->choices;
     (call->alloc ? gm_model_open : gm_layout_open)(
         &call->arena, call->operand[0], &call->model);
-    if (!text && gm_given("--protocol"))
-        gm_fail(GM_EUSAGE, "--protocol goes with --eval FILE, found none");
     if (call->choices) {
         const gm_tokenizer *tokenizer = gm_call_tokenizer(call);
         const gm_specials specials = gm_specials_read(&call->arena, tokenizer);

@@ -399,6 +399,8 @@ static void do_command(void *context) {
 int main(int argc, char **argv) {
     gm_error err;
     hold_closed();
+    if (argc > 2 && !strcmp(argv[1], "help"))       /* gamma help COMMAND */
+        argv[1] = argv[2], argv[2] = "--help";
     const char *first = argc < 2 ? "--help" : argv[1];
     const bool all = strcmp(first, "--help-all") == 0;
     if (all || !strcmp(first, "--help") || !strcmp(first, "help")) {

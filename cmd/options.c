@@ -107,7 +107,7 @@ static const option table[] = {
     {"--frontier", NULL, FLAG, SOLVE, &now.frontier,
      "every Pareto-optimal (size, score), sizes in the convention --in"},
     {"--lp", "FILE", WRITE, SOLVE, &now.solve.lp,
-     "GLPK's model in CPLEX LP format"},
+     "GLPK's model in CPLEX LP format (% as in --out)"},
     {"--lp-plain", "FILE", WRITE, SOLVE, &now.lp_plain, "the program as asked, "
      "nothing reduced, with names, in CPLEX LP format (% as in --out)"},
     {"--proof", "FILE", WRITE, SOLVE, &now.proof, "that nothing is better, or "
@@ -231,7 +231,7 @@ static const option table[] = {
      "share of steps averaged into the scores", "0.33", 0, 1},
     {"--seed", "N", WHOLE, LEARN | REFINE, &now.fit.seed,
      "of sequences, noise, labels, rivals, draws", "1", 0, 0x1p62},
-    {"--resume", NULL, FLAG, FIT | RUNS | DUMP, &now.resume,
+    {"--resume", NULL, FLAG, FIT | RUNS, &now.resume,
      "fit, run: go on from DIR/fit.state, to the same bits"},
 
     /* what came of it */
@@ -316,6 +316,28 @@ static const option table[] = {
 enum { ROWS = sizeof table / sizeof *table };
 _Static_assert(ROWS <= (int)GM_OPTIONS, "gm_call has room for all options");
 
+/* Of these commands any of `of` would do nothing without one of `with`, or,
+   never, beside one: an option that does nothing is refused. */
+static const struct {
+    unsigned commands;
+    const char *of, *with;
+    bool never;
+} beside[] = {
+    {SOLVE | FIT | DUMP, "--scale-type", "--for"},
+    {SOLVE, "--in", "--budget|--frontier"},
+    {REFINE | CHECK | AUDIT, "--in", "--budget"},
+    {SOLVE, "--out|--certificate|--lp|--lp-plain|--proof|--exact|--solver|"
+     "--glpk-log", "--frontier", true},
+    {EVAL, "--calib|--bits|--group|--quantizer|--scales|--symmetric|--hessian|"
+     "--damping|--act-order|--sequential|--external|--force|--cache", "--alloc"},
+    {CHOSEN, "--sequences|--length", "--calib"},
+    {SHOW, "--sequences|--length", "--calib|--tokens"},
+    {EVAL, "--max-memory", "--eval|--eval-tokens|--alloc"},
+    {EVAL | BAQ, "--window|--windows|--protocol", "--eval|--eval-tokens"},
+    {EVAL, "--delimiter|--bos", "--choices"},
+    {RUN, "--force", "--no-models", true},
+    {DUMP, "--limit", "--only", true}};
+
 static bool is_named(const option *o, const char *name) {
     return strcmp(name, o->name) == 0 || (o->was && !strcmp(name, o->was));
 }
@@ -335,8 +357,20 @@ const char *gm_given(const char *name) {
 
 const char *gm_given_of(const char *names) {
     char *list = gm_format(&now.arena, "%s", names), *name;
-    while ((name = strsep(&list, ",")) && !gm_given(name)) continue;
+    while ((name = strsep(&list, "|")) && !gm_given(name)) continue;
     return name;
+}
+
+static void check_beside(void) {
+    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+        if (!(beside[i].commands & now.command->bit)) continue;
+        const char *odd = gm_given_of(beside[i].of);
+        const char *other = gm_given_of(beside[i].with);
+        if (odd && !other != beside[i].never)
+            gm_fail(GM_EUSAGE, beside[i].never ? "%s does not go with %s"
+                    : "%s goes with %s, found none", odd,
+                    other ? other : beside[i].with);
+    }
 }
 
 /* What may have been meant: the option of this command whose name, of before
@@ -805,6 +839,7 @@ gm_call *gm_options_read(const gm_command *c, char **argv) {
         now.operand[0] = gm_model_dir(&now.arena, now.operand[0]);
     }
     gm_options_fill();
+    check_beside();
     if (now.threads) gm_threads_use((int)now.threads);
     while (now.isa && isa < GM_ISA_COUNT &&
            strcmp(now.isa, gm_isa_name((gm_isa)isa)) != 0)

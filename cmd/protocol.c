@@ -56,12 +56,13 @@ static double words_of(const char *text, size_t bytes) {
 static const int32_t *read_text(gm_call *call, int added, long *n,
                                 int32_t *bos) {
     gm_arena *a = &call->arena;
-    int32_t *x = gm_call_tokens(call, call->text, call->text_tokens, n);
+    int32_t *x = gm_call_tokens(call, "--eval FILE, --eval-tokens FILE.npy",
+                                call->text, call->text_tokens, n);
     *bos = -1;
     if (added == NOTHING) return x;
     if (!call->text)
         gm_fail(GM_EUSAGE, "--protocol %s is one of texts: expected --eval "
-                "FILE, found --tokens", call->on.protocol);
+                "FILE, found --eval-tokens", call->on.protocol);
     const gm_specials s = gm_specials_read(a, gm_call_tokenizer(call));
     if (added == PREFIX && s.prefix < 0)
         gm_bad(call->model.dir, "protocol %s needs a bos_token or eos_token "

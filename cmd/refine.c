@@ -185,7 +185,7 @@ static gm_budget *read_budgets(gm_call *call, const gm_scores *scores,
                                int *count) {
     gm_arena *a = &call->arena;
     const char *way = gm_call_way(call, 4);
-    char *list = gm_format(a, "%s", gm_given(way));
+    char *list = gm_format(a, "%s", call->budgets);
     gm_budget *out = gm_alloc(a, strlen(list) + 1, sizeof *out);
     for (char *item; (item = strsep(&list, ","));) {
         const gm_budget b = gm_call_budget(call, scores, item);

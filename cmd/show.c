@@ -290,11 +290,11 @@ static void run_show(gm_call *call) {
     if (!given != !!call->values)
         gm_fail(GM_EUSAGE, "show: expected MODEL MODULE, SCORES.tsv, ALLOC.tsv "
                 "or --values, found %s", given ? "several" : "none");
-    const char *odd = given == 1 ? gm_given_of("--bits,--scales,--symmetric")
+    const char *odd = given == 1 ? gm_given_of("--bits|--scales|--symmetric")
                                  : NULL;
     if (!odd && given < 2)
-        odd = gm_given_of("--group,--quantizer,--hessian,--damping,--act-order,"
-                          "--row,--nth,--calib,--tokens,--sequences,--length");
+        odd = gm_given_of("--group|--quantizer|--hessian|--damping|--act-order|"
+                          "--row|--nth|--calib|--tokens|--sequences|--length");
     if (odd) gm_fail(GM_EUSAGE, "show: %s belongs to a row of a model", odd);
     (given == 2 ? show_module : given ? show_table : show_values)(call);
 }

@@ -20,44 +20,43 @@ typedef struct {
 _Static_assert(GM_PROOF_NODES == 1000, "as --help says of --proof");
 
 /* The options whose names have a % for one of many budgets. */
-static const char *const files[] = {"--out", "--proof", "--lp-plain"};
+static const char *const files[] = {"--out", "--lp", "--proof", "--lp-plain"};
 enum { FILES = sizeof files / sizeof *files };
 
-/* a,b,c, or NULL: there is no list of budgets. */
-static const char *list_of(const gm_call *call) {
-    return call->budgets && strchr(call->budgets, ',') ? call->budgets : NULL;
-}
-
-/* The option that says the budget; call->in: what it counts; the solver. */
-static const char *read_options(gm_call *call) {
+/* The budget; call->in: what it counts; the solver. */
+static void read_options(gm_call *call) {
     gm_solve_options *o = &call->solve;
-    const char *way = gm_call_way(call, 5), *list = list_of(call);
+    gm_call_way(call, 5);
+    const char *list = strchr(call->budgets, ','), *odd;
     if (call->frontier && !gm_given("--in")) call->in = GM_BYTES;
     for (int i = 0; i < FILES; i++) {
         const char *to = gm_given(files[i]);
         if (to && list && !strchr(to, '%'))
             gm_fail(GM_EUSAGE, "%s: of several budgets a %% in the name stands "
                     "for each; found none in \"%s\"", files[i], to);
-        if (to && i > 0 && call->frontier)
-            gm_fail(GM_EUSAGE, "%s goes with one budget or several", files[i]);
     }
+    if (list && call->certificate)
+        gm_fail(GM_EUSAGE, "--certificate is of one budget, found several; "
+                "--out FILE has it of each");
     if (!gm_given("--solver"))
-        o->solver = !gm_have_glpk() || (list && gm_count_char(list, ',') >= 32)
-                        ? GM_DP : GM_BOTH;
+        o->solver = !gm_have_glpk() || call->frontier ||
+                    (list && gm_count_char(list, ',') >= 32) ? GM_DP : GM_BOTH;
     if (o->solver == GM_GLPK && !gm_have_glpk())
         gm_fail(GM_EUSAGE, "--solver glpk: this program was built without GLPK "
                 "(make GLPK=0)");
-    if (o->lp && o->solver == GM_DP)
-        gm_fail(GM_EUSAGE, gm_have_glpk() ? "--lp is the model that GLPK gets: "
-                "it goes with --solver both or glpk" :
-                "this program was built without GLPK (make GLPK=0)");
+    odd = o->solver == GM_BOTH ? NULL : gm_given_of(
+        o->solver == GM_DP ? "--lp|--glpk-log" : "--memory");
+    if (odd)
+        gm_fail(GM_EUSAGE, !gm_have_glpk() ? "%s: this program was built "
+                "without GLPK (make GLPK=0)" : o->solver == GM_DP ? "%s is of "
+                "GLPK: it goes with --solver both or glpk" : "%s is of the "
+                "dynamic program: it goes with --solver both or dp", odd);
     o->report = &call->report;
     o->memory = (size_t)call->solver_mib << 20;
     gm_talk(call, "%s%s; the dynamic program's lists take at most %ld MiB",
             o->solver == GM_BOTH ? "dynamic program and GLPK" :
             o->solver == GM_DP ? "dynamic program" : "GLPK",
             gm_have_glpk() ? "" : " (built without GLPK)", call->solver_mib);
-    return way;
 }
 
 /* ------------------------------------------------- one budget, many budgets */
@@ -70,11 +69,10 @@ static void build(solving *s, const char *text) {
     gm_problem_constrain(&call->arena, &call->constraints, &s->problem);
 }
 
-/* The file of an option, a % in it replaced by the budget of --budget, or
-   NULL. */
+/* The file of an option, a % in it replaced by the budget, or NULL. */
 static const char *file_of(solving *s, const char *option, const char *text) {
     const char *to = gm_given(option);
-    const char *hole = to && s->call->budgets ? strchr(to, '%') : NULL;
+    const char *hole = to ? strchr(to, '%') : NULL;
     if (!hole) return to;
     return gm_format(&s->call->arena, "%.*s%s%s", (int)(hole - to), to, text,
                      hole + 1);
@@ -116,6 +114,7 @@ static gm_status solve_budget(solving *s, const char *text) {
         gm_program_build(a, &s->problem, &program);
         gm_program_write_lp(&program, plain);
     }
+    s->call->solve.lp = file_of(s, "--lp", text);
     const gm_status failed = gm_try(solve_problem, s, &err);
     if (failed == GM_EINFEASIBLE && proof) prove(s, NULL, proof);
     if (failed) gm_fail(failed, "%s", err.text);
@@ -234,8 +233,12 @@ static void size_for(gm_call *call, gm_scores *scores) {
                 "known, or --overhead, found both");
     gm_layout_sizes(&call->arena, asked, scores);
     text = gm_keys_get(&scores->keys, "sizes");
-    if (gm_layout_sized(text) && gm_layout_scale(text, "mlx") == GM_OTHER &&
-        !call->no_fuse && !call->constraints.fuse)
+    const bool joined = gm_layout_sized(text) &&
+                        gm_layout_scale(text, "mlx") == GM_OTHER;
+    if (call->no_fuse && !joined)
+        gm_fail(GM_EUSAGE, "--no-fuse goes with --for compressed-tensors or "
+                "gptq, found %s", text ? text : "none");
+    if (joined && !call->no_fuse && !call->constraints.fuse)
         call->constraints.fuse = "q_proj+k_proj+v_proj,gate_proj+up_proj";
 }
 
@@ -253,20 +256,20 @@ static const char *overhead_of(gm_call *call) {
 static void run_solve(gm_call *call) {
     gm_arena *a = &call->arena;
     solving *s = gm_alloc(a, 1, sizeof *s);
-    const char *way = read_options(call);
+    read_options(call);
     s->call = call;
     gm_scores_read(a, call->operand[0], &s->scores);
     size_for(call, &s->scores);
     gm_overhead_give(a, "--overhead", overhead_of(call), &s->scores);
-    char *list = call->budgets ? gm_format(a, "%s", call->budgets) : NULL;
+    char *list = gm_format(a, "%s", call->budgets);
     for (char *text; (text = strsep(&list, ","));)
         for (int i = 0; i < FILES; i++)
             if (gm_given(files[i]))
                 gm_check_output(files[i], file_of(s, files[i], text));
     s->choice = gm_alloc(a, (size_t)s->scores.M, sizeof *s->choice);
     if (call->frontier) solve_frontier(s);
-    else if (list_of(call)) solve_many(s);
-    else solve_one(s, gm_given(way));
+    else if (strchr(call->budgets, ',')) solve_many(s);
+    else solve_one(s, call->budgets);
 }
 
 const gm_command gm_command_solve = {

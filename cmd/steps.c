@@ -22,15 +22,15 @@ gm_tokenizer *gm_call_tokenizer(gm_call *call) {
     return call->tokenizer;
 }
 
-int32_t *gm_call_tokens(gm_call *call, const char *text, const char *npy,
-                        long *count) {
+int32_t *gm_call_tokens(gm_call *call, const char *options, const char *text,
+                        const char *npy, long *count) {
     gm_arena *a = &call->arena;
     const char *path = npy ? npy : text;
     int32_t *tokens;
     size_t bytes;
     if (!text == !npy)
-        gm_fail(GM_EUSAGE, "expected either a text or --tokens FILE.npy, found "
-                "%s", text ? "both" : "none");
+        gm_fail(GM_EUSAGE, "%s: expected one of %s, found %s",
+                call->command->name, options, text ? "both" : "none");
     if (npy) {
         tokens = gm_npy_read(a, npy, count);
     } else {
@@ -47,7 +47,8 @@ gm_sequences gm_call_sequences(gm_call *call, const char *text,
                                const char *npy) {
     long count;
     gm_sequences out = {NULL, call->fit.sequences, call->fit.T};
-    int32_t *tokens, *all = gm_call_tokens(call, text, npy, &count);
+    int32_t *tokens, *all = gm_call_tokens(
+        call, "--calib FILE, --tokens FILE.npy", text, npy, &count);
     gm_calibration(&call->arena, all, count, out.sequences, out.T, &tokens);
     out.tokens = tokens;
     return out;
@@ -178,9 +179,7 @@ const char *gm_call_way(gm_call *call, int count) {
     if (given != 1)
         gm_fail(GM_EUSAGE, "%s: expected one of %s, found %s",
                 call->command->name, list, given ? "several" : "none");
-    if (gm_given("--in") && !gm_name_matches("--budget,--frontier", way))
-        gm_fail(GM_EUSAGE, "--in goes with --budget and --frontier; %s says "
-                "it already", way);
+    call->budgets = gm_given(way);
     return way;
 }
 
@@ -238,13 +237,16 @@ void gm_call_recipe(gm_call *call) {
 /* The recipe's options over call->recipe; --external with `bits` ("2,3,4";
    NULL: all its file has). */
 static void ask_recipe(gm_call *call, const char *bits) {
-    const char *odd = gm_given_of("--hessian,--act-order,--damping,"
+    const unsigned bit = call->command->bit;
+    const char *odd = gm_given_of("--hessian|--act-order|--damping|"
                                   "--sequential");
+    if (!odd && bit & (QUANTIZE | EVAL | SHOW))     /* its one use there */
+        odd = gm_given_of(bit == SHOW ? "--calib|--tokens" : "--calib");
     gm_call_recipe(call);
     if (odd && call->recipe.quantizer == GM_RTN)
         gm_fail(GM_EUSAGE, "%s belongs to --quantizer gptq, found rtn", odd);
     if (!call->external) return;
-    odd = gm_given_of("--quantizer,--scales,--symmetric,--for");
+    odd = gm_given_of("--quantizer|--scales|--symmetric|--for");
     if (odd)
         gm_fail(GM_EUSAGE, "expected either %s or --external, found both", odd);
     gm_external_open(&call->arena, &call->model, call->external, bits,
@@ -265,6 +267,9 @@ static void make_table(gm_call *call) {
 
 void gm_call_open(gm_call *call, const char *dir, const char *hash) {
     gm_arena *a = &call->arena;
+    if (!call->recipe.external && gm_same_file(call->operand[0], dir))
+        gm_fail(GM_EUSAGE, "%s: candidates are kept there, but it is the "
+                "model's own directory; expected another (--cache DIR)", dir);
     gm_check_names(dir, "sha256-*.txt");
     if (hash)
         gm_candidates_find(a, &call->model, &call->recipe, hash, dir,
@@ -432,8 +437,6 @@ static void fit_options(gm_call *call) {
 const char *gm_call_for(gm_call *call) {
     const char *name = gm_given("--for");
     if (!gm_given("--scale-type")) return name;
-    if (!name)
-        gm_fail(GM_EUSAGE, "--scale-type goes with --for, found none");
     return gm_format(&call->arena, "%s %s", name,
                      gm_dtype_name((gm_dtype)call->scale_type));
 }
@@ -459,6 +462,24 @@ static void ask_layout(gm_call *call) {
     call->sizes = gm_format(a, "%s %s", name, gm_dtype_name(layout.scale));
 }
 
+/* call->budget; each is within reach: sizes are known without scores. */
+static void check_budgets(gm_call *call) {
+    gm_arena *a = &call->arena;
+    const gm_solve_options options = {.solver = GM_DP};
+    make_table(call);
+    int *choice = gm_alloc(a, (size_t)call->table.M, sizeof *choice);
+    char *list = gm_format(a, "%s", call->budgets);
+    call->budget = gm_alloc(a, (size_t)call->plan.budgets,
+                            sizeof *call->budget);
+    for (gm_budget *b = call->budget; list; b++) {
+        gm_certificate certificate;
+        gm_allocation allocation;
+        *b = gm_call_budget(call, &call->table, strsep(&list, ","));
+        gm_allocate(a, &call->table, b, &options, choice, &certificate,
+                    &allocation);
+    }
+}
+
 void gm_call_prepare(gm_call *call) {
     gm_plan *p = &call->plan;
     gm_recipe_parse(call->bits && !call->external ? call->bits : "2,3,4", 128,
@@ -472,9 +493,12 @@ void gm_call_prepare(gm_call *call) {
     p->candidates = p->learns = true;
     if (!(call->command->bit & (RUN | PLAN | COMPARE))) return;
     p->budgets = 1 + (int)gm_count_char(call->budgets, ',');
+    if (call->model.tensors.count) check_budgets(call);
     if (call->command->bit == COMPARE) return;
     p->models = !call->no_models;
     p->whole = call->anchors > 0;
+    if (!p->whole && gm_given("--evaluations"))
+        gm_fail(GM_EUSAGE, "--evaluations goes with --anchors, found 0");
     if (p->whole) p->rivals = GM_MEASURES_GRADIENTS;
 }
 
@@ -500,28 +524,9 @@ static void allow(gm_call *call) {
                 "modules' candidates reach, found %g", least, most, *budget);
 }
 
-/* call->budget; each is within reach: sizes are known without scores. */
-static void check_budgets(gm_call *call) {
-    gm_arena *a = &call->arena;
-    const gm_solve_options options = {.solver = GM_DP};
-    make_table(call);
-    int *choice = gm_alloc(a, (size_t)call->table.M, sizeof *choice);
-    char *list = gm_format(a, "%s", call->budgets);
-    call->budget = gm_alloc(a, (size_t)call->plan.budgets,
-                            sizeof *call->budget);
-    for (gm_budget *b = call->budget; list; b++) {
-        gm_certificate certificate;
-        gm_allocation allocation;
-        *b = gm_call_budget(call, &call->table, strsep(&list, ","));
-        gm_allocate(a, &call->table, b, &options, choice, &certificate,
-                    &allocation);
-    }
-}
-
 void gm_call_begin(gm_call *call) {
     const unsigned bit = call->command->bit;
     const bool budgets = bit & (RUN | COMPARE);
-    if (budgets) check_budgets(call);
     if (budgets) gm_call_windows(call);
     gm_call_calibrate(call);
     gm_call_plan(call);

@@ -11,9 +11,6 @@ static void run_dump(gm_call *call) {
     gm_arena *a = &call->arena;
     gm_fit fit;
     gm_candidates ordered;
-    if (call->resume)
-        gm_fail(GM_EUSAGE, "dump: --resume belongs to gamma fit; expected "
-                "--state FILE");
     gm_call_prepare(call);
     gm_check_output("--out", gm_dump_scalars(a, call->out));
     const long step = gm_parse_long("--step", call->step, 1, call->fit.steps);

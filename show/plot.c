@@ -20,8 +20,10 @@ typedef struct {
     double tick[MAX_TICKS];
 } axis;
 
+/* Within what a double has when the axis goes beyond it. */
 static double on_axis(const axis *a, double x) {
-    return a->log ? gm_logd(x) : x;
+    const double most = a->log ? 600 : 1e300;
+    return fmax(-most, fmin(most, a->log ? gm_logd(x) : x));
 }
 
 static double fraction(const axis *a, double x) {
@@ -58,14 +60,15 @@ static void choose_ticks(axis *a, int most) {
             add_tick(a, n * step + 0);      /* -0 + 0 = 0 */
         return;
     }
-    /* ends: hi is finite.  NOLINTNEXTLINE(*.FloatLoopCounter) */
+    /* ends: on_axis.  NOLINTNEXTLINE(*.FloatLoopCounter) */
     for (double p = decade_below(lo); p <= hi; p *= 10)
         for (int i = 0; i < (ratio < 1000 ? 3 : 1); i++)
             add_tick(a, steps[i] * p);
 }
 
 /* Ranges of all points and bars and a little beyond, so that none lies on the
-   frame.  A single value gets room on both sides.  across: most ticks of x. */
+   frame.  A single value, or values that a tick cannot tell apart (n + 1 = n in
+   choose_ticks), get room on both sides.  across: most ticks of x. */
 static void axes_of(const gm_plot *plot, int across, axis xy[2]) {
     const double beyond = 0.05;
     long points = 0;
@@ -95,9 +98,10 @@ static void axes_of(const gm_plot *plot, int across, axis xy[2]) {
                 plot->count);
     for (int d = 0; d < 2; d++) {
         axis *a = xy + d;
+        const double size = a->log ? 1 : fmax(fabs(a->lo), fabs(a->hi));
         double grow = beyond * (a->hi - a->lo);
-        if (grow == 0)
-            grow = a->log ? 0.5 : a->lo == 0 ? 1 : beyond * fabs(a->lo);
+        if (!(grow > 1e-12 * size) || size < 1e-290)
+            grow = a->log ? 0.5 : size < 1e-290 ? 1 : beyond * size;
         a->lo -= grow;
         a->hi += grow;
         choose_ticks(a, d ? 8 : across);

@@ -79,9 +79,9 @@ is "said in the report" "$(grep -c "Scores are taken at the anchors" \
     "3 0"
 python3 tools/check_report.py "$w/a" >"$w/out" 2>&1 && ok || bad "$(cat "$w/out")"
 # the frontier is of the scores as learned
-succeed solve "$w/a/scores.tsv" --frontier --solver dp
+succeed solve "$w/a/scores.tsv" --frontier
 cp "$w/out" "$w/frontier"
-succeed solve "$w/none/scores.tsv" --frontier --solver dp
+succeed solve "$w/none/scores.tsv" --frontier
 same "$w/frontier" "$w/out"
 same "$w/a/frontier.tsv" "$w/none/frontier.tsv"
 

@@ -17,13 +17,42 @@ expect 2 'gamma: --steps: expected a whole number from 1 to 1000000, found "0"' 
 expect 2 'gamma: --steps: expected N after it, found --quiet' fit $m --steps
 expect 2 'gamma: --alpha is given twice' fit $m --alpha 1 --alpha 2
 expect 2 'gamma: fit: --out DIR is missing' fit $m
-expect 2 'gamma: expected either a text or --tokens FILE.npy, found none' \
+expect 2 'gamma: fit: expected one of --calib FILE, --tokens FILE.npy, found none' \
     fit $m --out "$w/x"
-expect 2 'gamma: expected either a text or --tokens FILE.npy, found both' \
+expect 2 'gamma: fit: expected one of --calib FILE, --tokens FILE.npy, found both' \
     fit $m --out "$w/x" --calib data/calib.txt --tokens x.npy
 expect 2 'gamma: info: an argument is missing (usage: gamma info MODEL)' info
 expect 2 'gamma: --bits: 16 stands for the weight as stored, beside fewer bits, but model.layers.0.self_attn.q_proj.weight is F32 (32 bits) in data/tiny-qwen3/model.safetensors' \
     fit data/tiny-qwen3 --calib data/calib.txt --out "$w/x" --bits 2,16
+# an option that would do nothing is refused
+idle() {        # "OPTION WHY" ARGS...
+    why=$1
+    shift
+    expect 2 "gamma: $why" "$@"
+}
+for option in --bits=4 --calib=x --force --cache=x --external=x --quantizer=gptq
+do
+    idle "${option%=*} goes with --alloc, found none" \
+        eval $m --eval data/test.txt $option
+done
+idle '--bos goes with --choices, found none' \
+    eval $m --eval data/test.txt --bos never
+idle '--windows goes with --eval|--eval-tokens, found none' \
+    eval $m --choices data/choices.jsonl --windows 2
+idle '--max-memory goes with --eval|--eval-tokens|--alloc, found none' \
+    eval $m --choices data/choices.jsonl --max-memory 1
+idle '--window goes with --eval|--eval-tokens, found none' \
+    baq $m --calib data/calib.txt --out "$w/x" --window 64
+idle '--force does not go with --no-models' \
+    run $m --calib data/calib.txt --eval data/test.txt --out "$w/x" --no-models \
+    --force
+for no in '--anchors 0' '--recipe paper'; do
+    # shellcheck disable=SC2086
+    idle '--evaluations goes with --anchors, found 0' run $m --out "$w/x" \
+        --calib data/calib.txt --eval data/test.txt $no --evaluations 9
+done
+"$gamma" help fit >"$w/out" && "$gamma" fit --help >"$w/err"
+same "$w/out" "$w/err"
 "$gamma" slove 2>"$w/err"
 if [ $? -eq 2 ] && grep -q 'unknown command "slove"; did you mean solve' \
     "$w/err"; then ok; else bad "unknown command: $(cat "$w/err")"; fi
@@ -121,6 +150,14 @@ succeed info data/tiny-qwen3 --json
 # text that nobody names; an assignment of another model's
 succeed quantize $m --alloc "$w/alloc.tsv" --bits 2,3,4,5 --out "$w/other"
 same "$w/q/model.safetensors" "$w/other/model.safetensors"
+rm -rf "$w/m"; cp -r $m "$w/m"; cp "$w/alloc.tsv" "$w/m"
+expect 2 "gamma: $w/m: candidates are kept there, but it is the model's own \
+directory; expected another (--cache DIR)" \
+    quantize "$w/m" --alloc "$w/m/alloc.tsv" --out "$w/other"
+expect 2 'gamma: --calib belongs to --quantizer gptq, found rtn' \
+    quantize $m --alloc "$w/alloc.tsv" --calib data/calib.txt --out "$w/other"
+expect 2 'gamma: --length goes with --calib, found none' \
+    quantize $m --alloc "$w/alloc.tsv" --length 64 --out "$w/other"
 sed '/_hash/d' "$w/alloc.tsv" >"$w/any.tsv"
 expect 2 "gamma: $w/any.tsv has no candidates_hash and GPTQ candidates are made from a calibration text: --calib FILE is missing" \
     quantize $m --alloc "$w/any.tsv" --quantizer gptq --out "$w/other"

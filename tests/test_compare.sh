@@ -276,14 +276,21 @@ expect 2 "gamma: --methods: expected $all, found \"genetic\"" \
 expect 2 'gamma: --methods: uniform is given twice' \
     compare $common --out "$w/x" --methods uniform,uniform
 expect 2 'gamma: compare: --out DIR is missing' compare $common
-expect 2 'gamma: compare: --text FILE is missing' \
+expect 2 'gamma: compare: expected one of --eval FILE, --eval-tokens FILE.npy, found none' \
     compare $m --calib data/calib.txt --out "$w/x"
-expect 2 'gamma: expected either a text or --tokens FILE.npy, found none' \
+expect 2 'gamma: compare: expected one of --calib FILE, --tokens FILE.npy, found none' \
     compare $m --text data/test.txt --out "$w/x"
 expect 2 'gamma: --in: expected bits, ebits or bytes, found "words"' \
     compare $common --out "$w/x" --in words
 expect 2 'gamma: --evaluations: expected a whole number from 1 to 1000000, found "0"' \
     compare $m $text --out "$w/x" --evaluations 0
+# what no method asked for takes
+expect 2 'gamma: --steps is of the scores that gamma and refined take, found neither' \
+    compare $m $text --out "$w/x" --steps 3 --methods uniform,gram
+expect 2 'gamma: --scores is of the scores that gamma and refined take, found neither' \
+    compare $m $text --out "$w/x" --scores x.tsv --methods uniform,gram
+expect 2 'gamma: --alpha is of the scores that gamma and refined take, found --scores' \
+    compare $m $text --out "$w/x" --scores x.tsv --alpha 1
 expect 3 'gamma: --bits 1.5: no assignment is that small; reachable are 2 to 4 bits per weight, next below: none, above: 2' \
     compare $common --out "$w/x" --budgets 3,1.5
 expect 2 'gamma: --bits: expected a positive decimal number of bits per weight, such as 2.5, found "two"' \
@@ -326,7 +333,7 @@ expect 2 'gamma: argument "a?b": control character 0x0A' \
 b'
 expect 2 'gamma: --bos always: the tokenizer has no bos_token' \
     eval $m --choices data/choices.jsonl --bos always
-expect 2 'gamma: expected either a text or --tokens FILE.npy, found none' \
+expect 2 'gamma: eval: expected one of --eval FILE, --eval-tokens FILE.npy, found none' \
     eval data/tiny-llama
 
 # shellcheck disable=SC2086

@@ -9,6 +9,7 @@
 #include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static const char svg_path[] = "build/test/plot.svg";
 
@@ -345,6 +346,31 @@ static void one_point(void) {
     gm_arena_free(&a);
 }
 
+/* Values that differ by a last bit, or by more than a double: a figure, and at
+   once (alarm ends a test that hangs). */
+static void extremes(void) {
+    static const double y[][2] = {
+        {1.0986122886681078, 1.098612288668108}, {1e-320, 2e-320},
+        {5e-324, 1e308}, {1e308, 1.7e308}, {0, 5e-324}, {-1.7e308, 1.7e308}};
+    gm_arena a = {0};
+    alarm(100);
+    for (int i = 0; i < 12; i++) {
+        const double *at = y[i % 6];
+        const gm_series s = {"s", 0, GM_LINE, 2, {size, at, NULL}};
+        const gm_plot p = {"t", {"x", "y"}, {false, i >= 6}, &s, 1};
+        if (i >= 6 && at[0] <= 0) continue;
+        CHECK(!STATUS(gm_plot_text(&a, &p, 70, 20)) &&
+              !STATUS(gm_figure_file(&a, gm_plot_svg, &p, svg_path)), "%s",
+              err.text);
+        char *text = read_file(svg_path);
+        CHECK(!parse_xml(text).wrong && !strstr(text, "nan") &&
+              !strstr(text, "inf"), "%d: %s", i, text);
+        free(text);
+    }
+    alarm(0);
+    gm_arena_free(&a);
+}
+
 static void refused(void) {
     gm_arena a = {0};
     double zero[3] = {0.3, 0, 0.1}, nan[3] = {2, 3, NAN};
@@ -372,6 +398,7 @@ static int test_main(void) {
     bars_and_steps();
     thinned();
     one_point();
+    extremes();
     refused();
     return test_end("test_plot");
 }

@@ -89,7 +89,7 @@ if cmp -s "$w/kl-2-default" "$w/kl-2-llama.cpp"; then
 
 expect 2 'gamma: --protocol harness takes a whole document: --windows does not go with it' \
     eval data/tiny-llama --eval $t --protocol harness --windows 2
-expect 2 'gamma: --protocol goes with --eval FILE, found none' \
+expect 2 'gamma: --protocol goes with --eval|--eval-tokens, found none' \
     eval data/tiny-llama --choices data/choices.jsonl --protocol gptq
 expect 2 'gamma: expected windows of at least 3 tokens, found 2' \
     eval data/tiny-llama --eval $t --protocol llama.cpp --window 2

@@ -112,10 +112,10 @@ sed 's/^# scores_at .*/# scores_at 2.25/' "$w/alloc.tsv" >"$w/forged.tsv"
 if [ $? -eq 7 ] && grep -q scores_at "$w/err"; then ok; else
     bad "forged scores_at: $(cat "$w/err")"; fi
 # of all budgets: the scores as learned, and it says so
-"$gamma" solve "$w/p.tsv" --frontier --solver dp >"$w/frontier" 2>"$w/err"
+"$gamma" solve "$w/p.tsv" --frontier >"$w/frontier" 2>"$w/err"
 if grep -q '^the scores of Stage I alone' "$w/err"; then ok; else
     bad "frontier: $(cat "$w/err")"; fi
-succeed solve "$s" --frontier --solver dp
+succeed solve "$s" --frontier
 same "$w/out" "$w/frontier"
 expect 2 'gamma: --budget: 3 and 3.0 are the same budget' \
     refine $m "$s" --calib data/calib.txt --budgets 3,2.25,3.0 --out "$w/x.tsv"
@@ -220,7 +220,7 @@ refuse 3 'gamma: --bits 1: no assignment is that small; reachable are 2 to 4 bit
     --quiet 2>"$w/err"
 if [ $? -eq 6 ] && grep -q '^gamma: --max-memory: anchors needs [0-9.]* MB, expected at most 1.0 MB; lower --sequences or --length$' \
     "$w/err" && [ ! -e "$w/x.tsv" ]; then ok; else bad "memory: $(cat "$w/err")"; fi
-expect 2 'gamma: expected either a text or --tokens FILE.npy, found none' \
+expect 2 'gamma: refine: expected one of --calib FILE, --tokens FILE.npy, found none' \
     refine $g "$s" --bits 3 --out "$w/x.tsv"
 expect 1 "gamma: $s: model_hash: expected $(key model_hash "$w/a/scores.tsv"), found $(key model_hash "$s")" \
     refine $m "$s" $tokens --bits 3 --out "$w/x.tsv"

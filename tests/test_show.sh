@@ -348,10 +348,14 @@ m="data/tiny-llama model.layers.7.mlp.down_proj"
         show $m --nth 2
     expect 2 "gamma: show: --bits: expected 1 to 8, found 16" \
         show $m --bits 2,16
-    expect 2 "gamma: expected either a text or --tokens FILE.npy, found none" \
+    expect 2 "gamma: show: expected one of --calib FILE, --tokens FILE.npy, found none" \
         show $m --quantizer gptq
     expect 2 "gamma: --act-order belongs to --quantizer gptq, found rtn" \
         show $m --act-order
+    expect 2 "gamma: --calib belongs to --quantizer gptq, found rtn" \
+        show $m --calib data/calib.txt
+    expect 2 "gamma: --length goes with --calib|--tokens, found none" \
+        show $m --length 8
 }
 for values in 1,x 1,,2 nan 1e39; do
     wrong=${values#1,} wrong=${wrong%,2}

@@ -7,9 +7,10 @@
 w=${WORK:-build/test/solve-work}
 . tests/shell.sh
 
-# solve ARGS...: succeeds; then value KEY reads the result.
-solve() {
-    if "$gamma" solve "$@" --certificate >"$w/out" 2>"$w/err"; then ok; else
+# table ARGS...: succeeds; solve: of one budget; then value KEY reads the result.
+solve() { table "$@" --certificate; }
+table() {
+    if "$gamma" solve "$@" >"$w/out" 2>"$w/err"; then ok; else
         bad "gamma solve $*: exit code $?: $(tail -n 1 "$w/err")"
     fi
 }
@@ -243,7 +244,7 @@ else
 fi
 
 # -------------------------------------------------- many budgets, the frontier
-solve "$s" --budgets 2.25,2.5,3 --out "$w/many-%.tsv"
+table "$s" --budgets 2.25,2.5,3 --out "$w/many-%.tsv"
 is "--budgets: rows" "$(grep -c proven "$w/out")" 3
 solve "$s" --bits 2.5 --out "$w/a.tsv"
 if cmp -s "$w/a.tsv" "$w/many-2.5.tsv"; then ok; else
@@ -258,12 +259,12 @@ for option in --out --proof --lp-plain; do
     same "$w/one-bits" "$w/one-2.5"
     rm "$w/one-2.5"
 done
-solve "$s" --budgets 70K,80.5K --in bytes
+table "$s" --budgets 70K,80.5K --in bytes
 is "--in bytes" "$(awk -F '\t' 'NR > 1 && $5 > $1 * 1000' "$w/out" | wc -l |
     tr -d ' ')" 0
 expect 2 "gamma: --out: of several budgets a % in the name stands for each; \
 found none in \"$w/x.tsv\"" solve "$s" --budgets 2,3 --out "$w/x.tsv"
-solve "$s" --frontier --in bits
+table "$s" --frontier --in bits
 cp "$w/out" "$w/frontier"
 is "--frontier is complete" "$(grep -c 'all there are' "$w/err")" 1
 is "--frontier: sizes rise, scores fall" "$(awk -F '\t' 'NR > 2 &&
@@ -275,7 +276,7 @@ for budget in 2.25 3.7 5; do
         $4 <= b { last = $3 } END { print last }' "$w/frontier")" \
         "$(value objective)"
 done
-solve "$s" --frontier
+table "$s" --frontier
 cp "$w/out" "$w/frontier"
 for budget in 70K 80.5K; do
     solve "$s" --bytes $budget
@@ -344,11 +345,38 @@ expect 2 "gamma: solve: expected one of --budget, --bits, --ebits, --bytes, \
 expect 2 "gamma: solve: expected one of --budget, --bits, --ebits, --bytes, \
 --frontier, found several" solve "$s" --bits 2 --bytes 1M
 if [ $have_glpk = yes ]; then
-    expect 2 "gamma: --lp is the model that GLPK gets: it goes with --solver \
-both or glpk" solve "$s" --bits 2 --solver dp --lp "$w/no.lp"
+    for option in "--lp $w/no.lp" --glpk-log; do
+        # shellcheck disable=SC2086
+        expect 2 "gamma: ${option%% *} is of GLPK: it goes with --solver both \
+or glpk" solve "$s" --bits 2 --solver dp $option
+    done
+    expect 2 "gamma: --memory is of the dynamic program: it goes with --solver \
+both or dp" solve "$s" --bits 2 --solver glpk --memory 8
 fi
-expect 2 "gamma: --in goes with --budget and --frontier; --bits says it \
-already" solve "$s" --bits 2 --in bytes
+# what would do nothing
+expect 2 "gamma: --in goes with --budget|--frontier, found none" \
+    solve "$s" --bits 2 --in bytes
+expect 2 "gamma: --no-fuse goes with --for compressed-tensors or gptq, found \
+none" solve "$s" --bits 2 --no-fuse
+expect 2 "gamma: --certificate is of one budget, found several; --out FILE has \
+it of each" solve "$s" --bits 2,3 --certificate
+for option in "--out $w/no" --certificate "--lp $w/no" "--lp-plain $w/no" \
+    "--proof $w/no" --exact "--solver dp" --glpk-log; do
+    # shellcheck disable=SC2086
+    expect 2 "gamma: ${option%% *} does not go with --frontier" \
+        solve "$s" --frontier $option
+done
+expect 2 "gamma: --resource: expected as many files as $w/many-2.5.tsv has \
+limits, 0, found $w/latency.tsv" \
+    check "$w/many-2.5.tsv" "$s" --resource "$w/latency.tsv"
+# a list and its % by any name of the budget
+table "$s" --bits 2.25,3 --out "$w/bits-%.tsv" \
+    $([ $have_glpk = no ] || echo --lp "$w/bits-%.lp")
+for budget in 2.25 3; do
+    same "$w/bits-$budget.tsv" "$w/many-$budget.tsv"
+    [ $have_glpk = no ] || [ -s "$w/bits-$budget.lp" ] && ok ||
+        bad "no --lp of $budget"
+done
 expect 2 "gamma: --solver: expected both, dp or glpk, found \"cplex\"" \
     solve "$s" --bits 2 --solver cplex
 expect 2 "gamma: --pin: \"lm_head\" is none of the modules of $s: embeddings, \

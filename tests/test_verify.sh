@@ -179,8 +179,10 @@ holds "$w/out" '7: something departs; 1: no'
 expect 2 "gamma: dump: --out FILE is missing" dump $m $o
 expect 2 "gamma: --step: expected a whole number from 1 to 3, found \"4\"" \
     dump $m $o --out "$w/x.safetensors" --step 4
-expect 2 "gamma: dump: --resume belongs to gamma fit; expected --state FILE" \
+expect 2 "gamma: dump: unknown option --resume; it belongs to gamma run, fit, plan (gamma dump --help-all lists them)" \
     dump $m $o --out "$w/x.safetensors" --resume
+expect 2 "gamma: --limit does not go with --only" \
+    dump $m $o --out "$w/x.safetensors" --only E --limit 1
 expect 2 "gamma: --only: \"techer.*\" matches no name of this dump; docs/verify.md lists them" \
     dump $m $o --out "$w/x.safetensors" --only 'tokens,techer.*'
 expect 2 "gamma: dump: unknown option --stat; did you mean --state (gamma dump --help-all lists them)" \

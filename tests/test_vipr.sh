@@ -189,7 +189,7 @@ expect 7 "gamma: $w/short.vipr: line $last: the file ends early" \
 expect 2 "gamma: --proof: of several budgets a % in the name stands for \
 each; found none in \"$w/p.vipr\"" \
     solve "$s" --budgets 2,3 --proof "$w/p.vipr"
-expect 2 "gamma: --lp-plain goes with one budget or several" \
+expect 2 "gamma: --lp-plain does not go with --frontier" \
     solve "$s" --frontier --lp-plain "$w/p.lp"
 for alloc in - "$w/m-3.tsv"; do
     expect 2 "gamma: check: --bits goes with --proof and - in place of \

@@ -220,13 +220,6 @@ static void begin(comparing *c) {
     gm_call *call = c->call;
     gm_arena *a = &call->arena;
     read_methods(c);
-    const char *odd = c->learned && !call->scores_from ? NULL : gm_given_of(
-        "--batch|--steps|--recipe|--relaxation|--norm|--first-weight|--score|"
-        "--train-bits|--alpha|--rho|--eta|--tau|--tau-last|--rate|--tail");
-    if (!odd && !c->learned) odd = gm_given_of("--scores");
-    if (odd)
-        gm_fail(GM_EUSAGE, "%s is of the scores that gamma and refined take, "
-                "found %s", odd, c->learned ? "--scores" : "neither");
     gm_call_prepare(call);
     call->plan.learns = !call->scores_from && c->learned;
     c->options = (gm_rivals_options){.candidates = &call->candidates,

@@ -336,6 +336,9 @@ static const struct {
     {EVAL | BAQ, "--window|--windows|--protocol", "--eval|--eval-tokens"},
     {EVAL, "--delimiter|--bos", "--choices"},
     {RUN, "--force", "--no-models", true},
+    {COMPARE, "--batch|--steps|--recipe|--relaxation|--norm|--first-weight|"
+     "--score|--train-bits|--alpha|--rho|--eta|--tau|--tau-last|--rate|--tail",
+     "--scores", true},
     {DUMP, "--limit", "--only", true}};
 
 static bool is_named(const option *o, const char *name) {

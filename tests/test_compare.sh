@@ -23,6 +23,7 @@ small="--sequences 4 --length 32 --batch 2 --steps 3 --group 64 --evaluations 12
 four="--methods uniform,random,greedy,gamma"
 budgets="--budgets 2.25,3"
 common="$m $text $small"
+scored="$m $text --sequences 4 --length 32 --group 64 --evaluations 12"
 
 # ------------------------------------------------------------- one comparison
 # shellcheck disable=SC2086
@@ -150,7 +151,7 @@ same "$w/out" "$w/table"
 same "$t" "$w/before.tsv"
 # gamma's scores from a file: the same row
 # shellcheck disable=SC2086
-quick compare $common --methods gamma $budgets --out "$w/a" \
+quick compare $scored --methods gamma $budgets --out "$w/a" \
     --scores "$w/fit/scores.tsv"
 same "$t" "$w/before.tsv"
 # another method and another seed: rows are added, the others stay
@@ -168,7 +169,7 @@ cp -r "$w/a" "$w/two"
 awk -F '\t' -v OFS='\t' '/^model/ && !n++ { $6 *= 2 } 1' "$w/fit/scores.tsv" \
     >"$w/two.tsv"
 # shellcheck disable=SC2086
-quick compare $common --methods gamma --budgets 3 --out "$w/two" \
+quick compare $scored --methods gamma --budgets 3 --out "$w/two" \
     --scores "$w/two.tsv"
 if [ "$(cell "$w/two/compare.tsv" gamma 3 key | sort -u | wc -l | tr -d ' ')" = 2 ]
 then ok; else bad "other scores: $(cut -f 1,3 "$w/two/compare.tsv")"; fi
@@ -284,12 +285,7 @@ expect 2 'gamma: --in: expected bits, ebits or bytes, found "words"' \
     compare $common --out "$w/x" --in words
 expect 2 'gamma: --evaluations: expected a whole number from 1 to 1000000, found "0"' \
     compare $m $text --out "$w/x" --evaluations 0
-# what no method asked for takes
-expect 2 'gamma: --steps is of the scores that gamma and refined take, found neither' \
-    compare $m $text --out "$w/x" --steps 3 --methods uniform,gram
-expect 2 'gamma: --scores is of the scores that gamma and refined take, found neither' \
-    compare $m $text --out "$w/x" --scores x.tsv --methods uniform,gram
-expect 2 'gamma: --alpha is of the scores that gamma and refined take, found --scores' \
+expect 2 'gamma: --alpha does not go with --scores' \
     compare $m $text --out "$w/x" --scores x.tsv --alpha 1
 expect 3 'gamma: --bits 1.5: no assignment is that small; reachable are 2 to 4 bits per weight, next below: none, above: 2' \
     compare $common --out "$w/x" --budgets 3,1.5
@@ -302,7 +298,7 @@ sed 's/^# candidates_hash ./# candidates_hash x/' "$w/fit/scores.tsv" \
 h=$(sed -n 's/^# candidates_hash .//p' "$w/fit/scores.tsv")
 g=$(sed -n 's/^# candidates_hash //p' "$w/fit/scores.tsv")
 expect 1 "gamma: $w/other.tsv: candidates_hash: expected $g, found x$h" \
-    compare $common $four --out "$w/a" --scores "$w/other.tsv"
+    compare $scored $four --out "$w/a" --scores "$w/other.tsv"
 }
 if [ -e "$w/x" ]; then bad "a refused run wrote $w/x"; else ok; fi
 

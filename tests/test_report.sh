@@ -95,7 +95,7 @@ for b in 2.3 3.6; do
 done
 
 # ----------------------------------------------------------------- the frontier
-quick solve "$w/1/scores.tsv" --frontier --solver dp
+quick solve "$w/1/scores.tsv" --frontier
 cut -f 1,2 "$w/out" >"$w/points"
 grep -v '^#' "$w/1/frontier.tsv" >"$w/stated"
 same "$w/points" "$w/stated"

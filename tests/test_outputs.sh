@@ -434,7 +434,8 @@ streamed() {
         code=$?
         wait
         [ $code -eq "${fails:-0}" ] && ok || bad "$what: $code, $(cat "$w/err")"
-        sed 's/	[0-9.]*$//; /^seconds/d' "$w/out" >"$now/results"
+        # the clock's column: the last, or before refine's word
+        sed 's|\t[0-9.]*\(\tmean\|\tlearned\)*$|\1|; /^seconds/d' "$w/out" >"$now/results"
         sed "s|$path: |standard input: |" "$w/err" >"$now/said"
         rm -f "$now"/compare.* "$now"/baq-*.tsv "$now"/report*
         if [ -f "$now/table.tsv" ]; then    # which names the inputs as typed
@@ -476,6 +477,9 @@ while read -r command option value; do
         --methods uniform,greedy --eval-tokens $npy --out "$now" ;;
     'compare --eval' | 'compare --eval-tokens') set -- $learn $window \
         --budgets 3 --methods uniform,greedy --tokens $npy --out "$now" ;;
+    'compare --scores') set -- $short --group 16 $window --budgets 3 \
+        --methods uniform,gamma --tokens $npy --eval-tokens $npy \
+        --out "$now" ;;
     compare*) set -- $learn $window --budgets 3 --methods uniform,gamma \
         --tokens $npy --eval-tokens $npy --out "$now" ;;
     dump*) set -- $learn $cache --out "$now/d"

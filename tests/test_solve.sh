@@ -366,8 +366,8 @@ for option in "--out $w/no" --certificate "--lp $w/no" "--lp-plain $w/no" \
     expect 2 "gamma: ${option%% *} does not go with --frontier" \
         solve "$s" --frontier $option
 done
-expect 2 "gamma: --resource: expected as many files as $w/many-2.5.tsv has \
-limits, 0, found $w/latency.tsv" \
+expect 2 "gamma: --resource: expected tables of all that $w/many-2.5.tsv \
+limits, 0, found \"$w/latency.tsv\"" \
     check "$w/many-2.5.tsv" "$s" --resource "$w/latency.tsv"
 # a list and its % by any name of the budget
 table "$s" --bits 2.25,3 --out "$w/bits-%.tsv" \

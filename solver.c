@@ -162,10 +162,10 @@ static const char *size_text(const gm_mckp *p, int64_t size, char text[48]) {
 void gm_problem_refuse(const gm_mckp *p, const gm_reach *t) {
     char text[5][48];
     snprintf(text[4], 48, "%" PRId64, p->budget);
-    gm_fail(GM_EINFEASIBLE, "--%s %s: no assignment %s; reachable are %s to %s "
-            "%s, %s below: %s, above: %s",
-            p->asked ? gm_convention_name(p->asked->convention) : "budget",
+    gm_fail(GM_EINFEASIBLE, "a budget of %s %s: no assignment %s; reachable are "
+            "%s to %s %s, %s below: %s, above: %s",
             p->asked ? p->asked->text : text[4],
+            p->asked ? gm_convention_name(p->asked->convention) : "units",
             p->budget < t->smallest ? "is that small" :
             p->budget > t->largest ? "is that large" : "meets it exactly",
             size_text(p, t->smallest, text[0]),

@@ -14,7 +14,9 @@ typedef struct {
     gm_certificate certificate;
     gm_allocation allocation;
     int *choice;
-    gm_status status;               /* of the solvers: GM_OK or GM_ELIMIT */
+    gm_status status, limit;        /* of the solvers: GM_OK or GM_ELIMIT;
+                                       of the budget `text` */
+    const char *text;
 } solving;
 
 _Static_assert(GM_PROOF_NODES == 1000, "as --help says of --proof");
@@ -160,22 +162,36 @@ static void solve_one(solving *s, const char *text) {
     if (status) gm_fail(status, "%s", t->why);
 }
 
+static void solve_next(void *context) {
+    solving *s = context;
+    s->limit = solve_budget(s, s->text);
+}
+
+/* A budget that nothing meets has no row; the others have theirs. */
 static void solve_many(solving *s) {
     gm_call *call = s->call;
     const gm_certificate *t = &s->certificate;
-    gm_certificate limit = {0};     /* of the last that met one */
+    gm_status first = GM_OK;        /* that was missed */
+    gm_error missed, err;
     char *list = gm_format(&call->arena, "%s", call->budgets);
 #define COLUMNS "budget\tsize\tslack\tcode_bits\tfile_bytes\tscore\t" \
                 "objective\tbound\tgap\tlp_bound\toptimal\tagreed"
     gm_result_begin(s->scores.anchors ? COLUMNS "\tscores_at" : COLUMNS);
-    for (char *text; (text = strsep(&list, ","));) {
+    while ((s->text = strsep(&list, ","))) {
         gm_mark mark = gm_arena_mark(&call->arena);
-        if (solve_budget(s, text)) limit = *t;
+        gm_status got = gm_try(solve_next, s, &err);
+        const bool none = got;
+        if (none && got != GM_EINFEASIBLE && got != GM_ELIMIT)
+            gm_fail(got, "%s", err.text);
+        if (!none && (got = s->limit))
+            snprintf(err.text, sizeof err.text, "%s", t->why);
+        if (got && !first) first = got, missed = err;
+        if (none) continue;
         gm_sizes z = gm_sizes_of(&s->scores, s->choice);
         const char *at = gm_keys_get(&s->allocation.keys, "scores_at");
         gm_result_row("%s\t%" PRId64 "\t%" PRId64 "\t%.9g\t%" PRId64
                       "\t%s\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%" PRId64
-                      "\t%s\t%s%s%s", text, t->size, t->slack,
+                      "\t%s\t%s%s%s", s->text, t->size, t->slack,
                       (double)z.code_bits / (double)s->scores.N, z.file_bytes,
                       gm_keys_get(&s->allocation.keys, "objective_real"),
                       t->objective, t->bound, t->objective - t->bound,
@@ -185,7 +201,7 @@ static void solve_many(solving *s) {
         gm_arena_rewind(&call->arena, mark);
     }
     gm_result_end(call);
-    if (*limit.why) gm_fail(GM_ELIMIT, "%s", limit.why);
+    if (first) gm_fail(first, "%s", missed.text);
 }
 
 /* -------------------------------------------------------------- all budgets */

@@ -748,11 +748,10 @@ gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
                           const char *text) {
     gm_budget budget = {convention, 0, text};
     if (!gm_is_budget(text, convention, scores->N, &budget.limit))
-        gm_fail(GM_EUSAGE, "--%s: expected a positive decimal number%s, found "
-                "\"%s\"", convention_name[convention],
-                convention == GM_BYTES ?
-                " of bytes, such as 50000000, 50M or 47.5MiB" :
-                " of bits per weight, such as 2.5", text);
+        gm_fail(GM_EUSAGE, "budget: expected a positive decimal number of %s, "
+                "found \"%s\"", convention == GM_BYTES ?
+                "bytes, such as 50000000, 50M or 47.5MiB" :
+                "bits per weight, such as 2.5", text);
     return budget;
 }
 

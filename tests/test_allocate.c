@@ -263,12 +263,13 @@ static void refusals(void) {
           GM_EINFEASIBLE, "below the smallest");
     CHECK(c.reach.smallest == 600 && c.reach.largest == 1200, "range %lld..%lld",
           (long long)c.reach.smallest, (long long)c.reach.largest);
-    CHECK_TEXT(err.text, "--bits 1.99: no assignment is that small; reachable "
+    CHECK_TEXT(err.text, "a budget of 1.99 bits: no assignment is that small; "
+               "reachable "
                "are 2 to 4 bits per weight, next below: none, above: 2");
     const char *bad[] = {"-1", "0", "x", "2.5M", "nan"};
     for (int i = 0; i < 5; i++) {
         char expected[160];
-        snprintf(expected, sizeof expected, "--bits: expected a positive "
+        snprintf(expected, sizeof expected, "budget: expected a positive "
                  "decimal number of bits per weight, such as 2.5, found \"%s\"",
                  bad[i]);
         CHECK(STATUS(budget = gm_budget_parse(&s, GM_BITS, bad[i])) ==
@@ -283,7 +284,8 @@ static void refusals(void) {
     CHECK(STATUS(budget = gm_budget_parse(&s, GM_BYTES, "1089")) == GM_OK &&
           SOLVED(gm_allocate(&a, &s, &budget, &o, choice, &c, &allocation), c) ==
               GM_EINFEASIBLE, "%s", err.text);
-    CHECK_TEXT(err.text, "--bytes 1089: no assignment is that small; reachable "
+    CHECK_TEXT(err.text, "a budget of 1089 bytes: no assignment is that small; "
+               "reachable "
                "are 1090 to 1168 file bytes, next below: none, above: 1090");
     s.path = "s.tsv", s.score[0] = 1e308, s.score[2] = -1e308;
     CHECK(SOLVED(gm_allocate(&a, &s, &budget, &o, choice, &c, &allocation), c) ==

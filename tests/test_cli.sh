@@ -404,22 +404,22 @@ expect_match 5 "config.json" info "$w/nothing-here"
 
 # -------------------------------------------------------------------- budgets
 s=$w/a/scores.tsv
-expect_match 2 "^gamma: --bits: .*\"-1\"" solve "$s" --bits -1 --out "$w/z.tsv"
-expect_match 2 "^gamma: --bits: .*\"0\"" solve "$s" --bits 0 --out "$w/z.tsv"
-expect 3 "gamma: --bits 1.99: no assignment is that small; reachable are 2 to 4 bits per weight, next below: none, above: 2" solve "$s" --bits 1.99 --out "$w/z.tsv"
-expect_match 3 "^gamma: --bytes 1000: no assignment is that small; reachable are [0-9]* to [0-9]* file bytes, next below: none, above: [0-9]*$" solve "$s" --bytes 1000 --out "$w/z.tsv"
+expect_match 2 "^gamma: budget: .*\"-1\"" solve "$s" --bits -1 --out "$w/z.tsv"
+expect_match 2 "^gamma: budget: .*\"0\"" solve "$s" --bits 0 --out "$w/z.tsv"
+expect 3 "gamma: a budget of 1.99 bits: no assignment is that small; reachable are 2 to 4 bits per weight, next below: none, above: 2" solve "$s" --bits 1.99 --out "$w/z.tsv"
+expect_match 3 "^gamma: a budget of 1000 bytes: no assignment is that small; reachable are [0-9]* to [0-9]* file bytes, next below: none, above: [0-9]*$" solve "$s" --bytes 1000 --out "$w/z.tsv"
 expect_match 2 "\"abc\"" solve "$s" --bits abc --out "$w/z.tsv"
 succeed solve "$s" --bits 99 --out "$w/z.tsv"
 expect 2 "gamma: $m: the output directory is the model's own; expected another" \
     quantize $m --alloc "$w/alloc.tsv" --cache "$w/a" --out $m
 # gamma run answers before it learns
-expect 3 "gamma: --bits 1.5: no assignment is that small; reachable are 2 to 4 bits per weight, next below: none, above: 2" \
+expect 3 "gamma: a budget of 1.5 bits: no assignment is that small; reachable are 2 to 4 bits per weight, next below: none, above: 2" \
     run $m --calib data/calib.txt --eval data/test.txt --out "$w/r" --budgets 3,1.5
 expect 1 "gamma: $w/short.txt: expected at least 512 tokens (1 windows of 512), found $tokens" \
     run $m --calib data/calib.txt --eval "$w/short.txt" --out "$w/r"
 expect 2 'gamma: --in: expected bits, ebits or bytes, found "bit"' \
     run $m --calib data/calib.txt --eval data/test.txt --out "$w/r" --in bit
-expect_match 3 "^gamma: --bytes 1000: no assignment is that small; reachable are [0-9]* to [0-9]* file bytes, next below: none, above: [0-9]*$" \
+expect_match 3 "^gamma: a budget of 1000 bytes: no assignment is that small; reachable are [0-9]* to [0-9]* file bytes, next below: none, above: [0-9]*$" \
     run $m --calib data/calib.txt --eval data/test.txt --out "$w/r" --in bytes --budgets 1000
 if [ -e "$w/r" ]; then bad "a refused run wrote $w/r"; else ok; fi
 if [ -e "$w/z.tsv.partial" ]; then bad "a partial file is left"; else ok; fi

@@ -287,9 +287,9 @@ expect 2 'gamma: --evaluations: expected a whole number from 1 to 1000000, found
     compare $m $text --out "$w/x" --evaluations 0
 expect 2 'gamma: --alpha does not go with --scores' \
     compare $m $text --out "$w/x" --scores x.tsv --alpha 1
-expect 3 'gamma: --bits 1.5: no assignment is that small; reachable are 2 to 4 bits per weight, next below: none, above: 2' \
+expect 3 'gamma: a budget of 1.5 bits: no assignment is that small; reachable are 2 to 4 bits per weight, next below: none, above: 2' \
     compare $common --out "$w/x" --budgets 3,1.5
-expect 2 'gamma: --bits: expected a positive decimal number of bits per weight, such as 2.5, found "two"' \
+expect 2 'gamma: budget: expected a positive decimal number of bits per weight, such as 2.5, found "two"' \
     compare $common --out "$w/x" --budgets two
 expect 5 "gamma: $w/none.txt: cannot open: No such file or directory" \
     compare $m --calib data/calib.txt --text "$w/none.txt" --out "$w/x"

@@ -140,7 +140,8 @@ static void infeasible_message(fixture *f) {
     }
     b = gm_budget_parse(f->table, GM_BITS, "1.75");
     choose(f, GM_EVOLVE, &b, f->choice);
-    CHECK_TEXT(err.text, "--bits 1.75: no assignment is that small; reachable "
+    CHECK_TEXT(err.text, "a budget of 1.75 bits: no assignment is that small; "
+               "reachable "
                "are 2 to 8 bits per weight, next below: none, above: 2");
 }
 

@@ -369,6 +369,12 @@ done
 expect 2 "gamma: --resource: expected tables of all that $w/many-2.5.tsv \
 limits, 0, found \"$w/latency.tsv\"" \
     check "$w/many-2.5.tsv" "$s" --resource "$w/latency.tsv"
+# a budget that nothing meets takes no other's answer away
+"$gamma" solve "$s" --budget 1,2.5,1.5 --out "$w/met-%.tsv" --quiet \
+    >"$w/out" 2>"$w/err"
+is "one of three" "$? $(cut -f 1 "$w/out" | tr '\n' ' ')$(tail -n 1 "$w/err")" \
+    "3 budget 2.5 gamma: $(sed -n 's/^gamma: \(a budget of 1 bits\)/\1/p' "$w/err")"
+same "$w/met-2.5.tsv" "$w/many-2.5.tsv"
 # a list and its % by any name of the budget
 table "$s" --bits 2.25,3 --out "$w/bits-%.tsv" \
     $([ $have_glpk = no ] || echo --lp "$w/bits-%.lp")
@@ -385,11 +391,11 @@ norms and the output head stay as stored" solve "$s" --bits 3 \
 expect 2 "gamma: --bits is given twice" solve "$s" --bits 3 --bits 4
 expect 2 "gamma: --resource: expected FILE:LIMIT,..., found \"x\"" \
     solve "$s" --bits 3 --resource x
-expect 3 "gamma: --bits 1.5: no assignment is that small; reachable are 2 to 8 \
+expect 3 "gamma: a budget of 1.5 bits: no assignment is that small; reachable are 2 to 8 \
 bits per weight, next below: none, above: 2" solve "$s" --bits 1.5
-expect 3 "gamma: --bits 9: no assignment is that large; reachable are 2 to 8 \
+expect 3 "gamma: a budget of 9 bits: no assignment is that large; reachable are 2 to 8 \
 bits per weight, next below: 8, above: none" solve "$s" --bits 9 --exact
-expect 3 "gamma: --bits 2.01: no assignment meets it exactly; reachable are 2 \
+expect 3 "gamma: a budget of 2.01 bits: no assignment meets it exactly; reachable are 2 \
 to 8 bits per weight, next below: 2, above: 2.01923077" \
     solve "$s" --bits 2.01 --exact
 expect 3 "gamma: module model.layers.0.self_attn.q_proj: the constraints leave \

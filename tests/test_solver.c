@@ -380,7 +380,8 @@ static void test_single(void) {
     p.budget--;
     CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EINFEASIBLE,
           "one byte short: %s", err.text);
-    CHECK_TEXT(err.text, "--budget 8574: no assignment is that small; reachable "
+    CHECK_TEXT(err.text, "a budget of 8574 units: no assignment is that small; "
+               "reachable "
                "are 8575 to 8575 units, next below: none, above: 8575");
     gm_mckp_new(&arena, 1, 3, &p);
     for (int k = 0; k < 3; k++) p.size[k] = k, p.score[k] = -k;
@@ -402,12 +403,13 @@ static void test_unreachable(void) {
     p.exact = true;
     p.budget = 50;
     SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t);
-    CHECK_TEXT(err.text, "--budget 50: no assignment meets it exactly; "
+    CHECK_TEXT(err.text, "a budget of 50 units: no assignment meets it exactly; "
                "reachable are 30 to 75 units, next below: 45, above: 60");
     p.budget = 99;
     CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EINFEASIBLE &&
           t.reach.below == 75 && t.reach.above == -1, "above all: %s", err.text);
-    CHECK_TEXT(err.text, "--budget 99: no assignment is that large; reachable "
+    CHECK_TEXT(err.text, "a budget of 99 units: no assignment is that large; "
+               "reachable "
                "are 30 to 75 units, next below: 75, above: none");
     p.allowed[2] = p.allowed[3] = false;
     CHECK(SOLVED(gm_mckp_solve(&arena, &p, &options, x, &t), t) == GM_EINFEASIBLE,

@@ -371,7 +371,7 @@ static void test_budgets(void) {
         char message[160];
         CHECK(STATUS(b = gm_budget_parse(&s, GM_BYTES, bad[i])) == GM_EUSAGE,
               "accepted \"%s\"", bad[i]);
-        snprintf(message, sizeof message, "--bytes: expected a positive decimal"
+        snprintf(message, sizeof message, "budget: expected a positive decimal"
                  " number of bytes, such as 50000000, 50M or 47.5MiB, found "
                  "\"%s\"", bad[i]);
         CHECK_TEXT(err.text, message);

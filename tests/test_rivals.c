@@ -33,8 +33,9 @@ static void fixture_begin(fixture *f, const char *dir, const char *bits) {
     for (int i = 0; i < S * T; i++)
         f->tokens[i] = (int32_t)(gm_random(5, 0, (uint64_t)i) %
                                  (uint64_t)f->model.config.vocab);
-    f->options = (gm_rivals_options){&f->candidates, {f->tokens, S, T}, NULL,
-                                     3, 7, 0, false, NULL};
+    f->options = (gm_rivals_options){.candidates = &f->candidates,
+                                     .text = {f->tokens, S, T},
+                                     .evaluations = 3, .seed = 7};
     if (!s) s = STATUS(f->rivals = gm_rivals_begin(a, &f->options, NULL));
     CHECK(s == GM_OK, "%s: %s", dir, err.text);
     if (s) exit(test_end("test_rivals"));

@@ -781,8 +781,9 @@ gm_budget gm_budget_parse(const gm_scores *scores, gm_convention convention,
 /* The scores for a budget: between two anchors (1 - t) v_i + t v_(i+1), t the
    budget's place between theirs, v_i = (u_(i-1) + 2 u_i + u_(i+1)) / 4 of their
    scores u, an end's own for what it lacks; beyond all v of the nearest; where
-   the anchors' gain, taken in the same way, is not two of its errors, the
-   scores as learned; key scores_at says so.  Without anchors the table itself. */
+   the gain of the nearest anchor (half way: of both) is not two of its errors,
+   the scores as learned; key scores_at says so.  Without anchors the table
+   itself. */
 const gm_scores *gm_scores_at(gm_arena *arena, const gm_scores *scores,
                               const gm_budget *budget);
 

@@ -356,8 +356,9 @@ static void write_sensitivities(page *p) {
              "its budget (columns score@BUDGET of scores.tsv, in nats). "
              "KL on the calibration text at each anchor by the scores as "
              "learned: {kl_before}; as corrected: {kl}; by how much the "
-             "mean lowers it: {kl_gain}, standard error {kl_gain_error}. Where "
-             "that is not two errors the scores stand as learned.</p>\n");
+             "mean lowers it: {kl_gain}, standard error {kl_gain_error}. Budgets "
+             "nearest to one where that is not two errors take the scores as "
+             "learned.</p>\n");
     fold_table(p, &p->scored, "module,name,weights,*.score,*.stderr");
 }
 

@@ -108,11 +108,12 @@ static void test_anchors(void) {
         CHECK_TEXT(gm_keys_get(&at->keys, "scores_at"), want[i].says);
     }
     CHECK(s.score[0] == 70 && !gm_keys_get(&s.keys, "scores_at"), "untouched");
-    /* not by two errors at 3, and half way to 4: the scores as learned */
+    /* not by two errors at 3: nearer to it than half way, as learned */
     static const struct { int64_t limit; double first; const char *says; } near[] =
-        {{25, 6.25, "2.5 to 3, t = 0.25"}, {30, 70, "2.5 to 3, t = 0.5, as learned"},
-         {40, 70, "3, as learned"}, {50, 70, "3 to 4, t = 0.5, as learned"},
-         {55, 1.75, "3 to 4, t = 0.75"}, {60, 1, "4"}};
+        {{10, 7, "2.5"}, {25, 6.25, "2.5 to 3, t = 0.25"},
+         {30, 5.5, "2.5 to 3, t = 0.5"}, {31, 70, "2.5 to 3, t = 0.55, as learned"},
+         {40, 70, "3, as learned"}, {49, 70, "3 to 4, t = 0.45, as learned"},
+         {50, 2.5, "3 to 4, t = 0.5"}, {55, 1.75, "3 to 4, t = 0.75"}, {60, 1, "4"}};
     for (int i = 0; i < 3; i++) s.anchor[i].error = 1;
     s.anchor[0].gain = 3.5, s.anchor[1].gain = 0, s.anchor[2].gain = 4;
     for (size_t i = 0; i < sizeof near / sizeof *near; i++) {

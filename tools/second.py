@@ -658,8 +658,9 @@ def check_anchors(fit, o):
     for limit, x, gain in reversed(judged):
         b, v, high = (limit, x, gain) if limit >= budget else (b, v, high)
     t = min(max((budget - a) / (b - a), 0), 1) if b != a else 0
-    gain, error = (1 - t) * low + t * high
-    return (1 - t) * u + t * v if gain > 2 * error else score("")
+    near = [low] * (t <= 0.5) + [high] * (t >= 0.5)
+    shown = any(gain > 2 * error for gain, error in near)
+    return (1 - t) * u + t * v if shown else score("")
 
 
 # ------------------------------------------------------------------- the dump

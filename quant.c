@@ -188,14 +188,17 @@ void gm_gptq_factor(gm_arena *arena, long n, const double *H, double damping,
             A[i * n + j] = a > b ? H[a * n + b] : H[b * n + a];
             if (i == j) A[i * n + j] = dead[a] ? 1 : A[i * n + j] + damp;
         }
-    if (!gm_cholesky(n, A))
-        gm_fail(GM_EINPUT, "the Hessian of %ld inputs, damped by %g of its "
-                "mean diagonal, is not positive definite: expected finite "
-                "activations", n, damping);
-    gm_lower_inverse(n, A, X);
-    for (long i = 0; i < n; i++)
-        for (long j = 0; j < n; j++)
+    bool fine = gm_cholesky(n, A);
+    if (fine) gm_lower_inverse(n, A, X);
+    for (long i = 0; i < n && fine; i++)
+        for (long j = 0; j < n; j++) {
             U[i * n + j] = (gm_real)X[(n - 1 - i) * n + n - 1 - j];
+            fine &= i == j ? isnormal(U[i * n + j]) : isfinite(U[i * n + j]);
+        }
+    if (!fine)
+        gm_fail(GM_EINPUT, "the Hessian of %ld inputs, damped by %g of its "
+                "mean diagonal, is not positive definite, or its inverse no "
+                "float: expected finite activations, not all tiny", n, damping);
     gm_arena_rewind(arena, mark);
 }
 

@@ -84,11 +84,10 @@ static long length_of(const gm_call *call, const protocol *p, long n) {
     if (!call->window && T < own)
         gm_talk(call, "windows of %ld tokens, the model's longest input, "
                 "instead of %ld", T, own);
-    if (p->last != DROPPED) T = gm_min(T, n - (p->last == MOVED));
     if (T < 2 + p->half)
         gm_fail(GM_EUSAGE, "expected windows of at least %d tokens, found %ld",
                 2 + p->half, T);
-    return T;
+    return p->last == DROPPED ? T : gm_min(T, n - (p->last == MOVED));
 }
 
 void gm_call_windows(gm_call *call) {
@@ -105,6 +104,7 @@ void gm_call_windows(gm_call *call) {
     on->protocol = name ? name : "default";
     on->path = call->text ? call->text : call->text_tokens;
     const int32_t *x = read_text(call, (int)p->added, &n, &bos);
+    if (n < 2) gm_bad(on->path, "expected at least 2 tokens, found %ld", n);
     const long T = length_of(call, p, n);
     const long each = p->stride ? gm_min(p->stride, T) : T;
     const size_t cells = (size_t)((n / each + 1) * T);
@@ -112,7 +112,7 @@ void gm_call_windows(gm_call *call) {
     double *weight = gm_alloc(a, (size_t)(n / each + 1), sizeof *weight);
     for (; done < n && (!windows || w < windows); w++) {
         long from = w * each, to = gm_min(from + T + (last == MOVED), n);
-        if (last == DROPPED && from + T > n) break;
+        if (from + (last == DROPPED ? T : 2) > n) break;    /* predicts none */
         if (last == DROPPED) done = from + 1 + (p->half ? T / 2 : 0);
         if (last == MOVED) from = to - 1 - T;
         for (long t = 0; t < T; t++) {

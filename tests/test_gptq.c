@@ -703,8 +703,9 @@ static void file_holds_candidates(const char *dir, const char *words) {
     gm_arena_free(&a);
 }
 
-/* Inputs that are not finite, and inputs of equal size in act-order: these
-   keep their order, so that U is that of the natural order. */
+/* Inputs that are not finite or whose factor is none in float, and inputs of
+   equal size in act-order: these keep their order, so that U is that of the
+   natural order. */
 static void odd_hessians(void) {
     enum { N = 4 };
     gm_arena a = {0};
@@ -720,8 +721,16 @@ static void odd_hessians(void) {
     H[2 * N + 1] = NAN;
     CHECK(STATUS(gm_gptq_factor(&a, N, H, 0.01, false, &f)) == GM_EINPUT, "NaN");
     CHECK_TEXT(err.text, "the Hessian of 4 inputs, damped by 0.01 of its mean "
-               "diagonal, is not positive definite: expected finite "
-               "activations");
+               "diagonal, is not positive definite, or its inverse no float: "
+               "expected finite activations, not all tiny");
+    for (int i = 0; i < N * N; i++) H[i] = i % (N + 1) ? 0 : 1e-77;
+    CHECK(STATUS(gm_gptq_factor(&a, N, H, 1, true, &f)) == 0, "%s", err.text);
+    H[2 * N + 1] = -0.999e-77;
+    CHECK(STATUS(gm_gptq_factor(&a, N, H, 1e-9, true, &f)) == GM_EINPUT &&
+          strstr(err.text, "no float"), "1/sqrt(2e-80) is no float: %s", err.text);
+    for (int i = 0; i < N; i++) H[i * N + i] = 1e78;
+    CHECK(STATUS(gm_gptq_factor(&a, N, H, 1, true, &f)) == GM_EINPUT &&
+          strstr(err.text, "no float"), "1/sqrt(2e78) is 0: %s", err.text);
     gm_arena_free(&a);
 }
 

@@ -67,6 +67,20 @@ told() {
     awk -F '\t' -v c="$1" -v line="$2" 'NR == 1 { for (i = 1; i <= NF; i++)
         if ($i == c) at = i } NR == line { print $at }' "$w/out"
 }
+# five tokens in windows of 2: the last, of one token, predicts none; one token
+# is a document, whose nll by torch is 8.729582
+printf 'Hello world' >"$w/five"
+succeed eval data/tiny-llama --eval "$w/five" --protocol stride --window 2
+is "windows of five tokens" "$(told windows 2) $(told predicted 2) $(told perplexity 2)" \
+    "2 2 10557.047352"
+printf a >"$w/one"
+succeed eval data/tiny-llama --eval "$w/one" --protocol harness
+is "a document of one token" "$(told nll 2 | cut -c 1-7) $(told predicted 2)" "8.72958 1"
+for name in default stride; do
+    expect 1 "gamma: $w/one: expected at least 2 tokens, found 1" \
+        eval data/tiny-llama --eval "$w/one" --protocol $name
+done
+
 # an allocation of all the bits there are: KL 0 where the same is predicted, and
 # of fewer bits the KL of those positions alone: half of the windows has another
 quick fit data/tiny-llama --calib data/calib.txt --bits 2,16 --sequences 4 \

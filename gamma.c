@@ -55,12 +55,11 @@
 
 /* ------------------------------------------------------- calibration text */
 
-void gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
-                    long sequences, long T, int32_t **out) {
+void gm_calibration(gm_arena *arena, const char *path, const int32_t *tokens,
+                    long count, long sequences, long T, int32_t **out) {
     if (count / T < sequences)
-        gm_fail(GM_EINPUT, "calibration text: expected at least %ld tokens "
-                "(%ld sequences of %ld), found %ld", sequences * T, sequences,
-                T, count);
+        gm_bad(path, "expected at least %ld tokens (%ld sequences of %ld), "
+               "found %ld", sequences * T, sequences, T, count);
     *out = gm_alloc(arena, (size_t)(sequences * T), sizeof **out);
     /* sequence i starts at floor(i count / sequences): spread evenly, and
        T <= count / sequences keeps them apart */
@@ -292,7 +291,7 @@ static double block_loss(const gm_fit *fit) {
 static bool measuring(const gm_fit *fit) {
     const gm_fit_options *o = &fit->options;
     return o->relaxation == GM_SOFT_CORRECTED &&
-           (fit->step == 0 || fit->step * o->batch < o->sequences);
+           fit->step * o->batch < o->sequences;
 }
 
 /* S_mk: module m of block l alone at candidate k, all else original, in units

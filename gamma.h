@@ -431,8 +431,8 @@ struct gm_fit {
 };
 
 /* Sequences of T tokens from a text, evenly spread over it, no overlap. */
-void gm_calibration(gm_arena *arena, const int32_t *tokens, long count,
-                    long sequences, long T, int32_t **out);
+void gm_calibration(gm_arena *arena, const char *path, const int32_t *tokens,
+                    long count, long sequences, long T, int32_t **out);
 void gm_fit_begin(gm_arena *arena, const gm_candidates *candidates,
                   const int32_t *tokens, const gm_fit_options *options,
                   gm_fit *out);

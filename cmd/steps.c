@@ -49,7 +49,8 @@ gm_sequences gm_call_sequences(gm_call *call, const char *text,
     gm_sequences out = {NULL, call->fit.sequences, call->fit.T};
     int32_t *tokens, *all = gm_call_tokens(
         call, "--calib FILE, --tokens FILE.npy", text, npy, &count);
-    gm_calibration(&call->arena, all, count, out.sequences, out.T, &tokens);
+    gm_calibration(&call->arena, npy ? npy : text, all, count, out.sequences,
+                   out.T, &tokens);
     out.tokens = tokens;
     return out;
 }

@@ -892,9 +892,9 @@ static void refusals(void) {
              (long)golden_options.seed);
     CHECK_TEXT(err.text, expected);
     int32_t *out, few[10] = {0};
-    CHECK(STATUS(gm_calibration(&f.arena, few, 10, 3, 4, &out)) == GM_EINPUT,
+    CHECK(STATUS(gm_calibration(&f.arena, "t.npy", few, 10, 3, 4, &out)) == GM_EINPUT,
           "short text");
-    CHECK_TEXT(err.text, "calibration text: expected at least 12 tokens (3 "
+    CHECK_TEXT(err.text, "t.npy: expected at least 12 tokens (3 "
                "sequences of 4), found 10");
     fixture_end(&f);
 }
@@ -904,7 +904,8 @@ static void calibration_spreads(void) {
     gm_arena a = {0};
     int32_t tokens[100], *out;
     for (int i = 0; i < 100; i++) tokens[i] = i;
-    CHECK(STATUS(gm_calibration(&a, tokens, 100, 7, 14, &out)) == GM_OK, "fits");
+    CHECK(STATUS(gm_calibration(&a, "", tokens, 100, 7, 14, &out)) == GM_OK,
+          "fits");
     for (int i = 0; i < 7; i++)
         for (int t = 0; t < 14; t++)
             CHECK(out[i * 14 + t] == i * 100 / 7 + t, "sequence %d token %d: "

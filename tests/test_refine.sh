@@ -212,7 +212,7 @@ refuse 2 'gamma: --sequences: expected a whole number from 1 to 1048576, found "
     --bits 3 --out "$w/x.tsv" --sequences 0
 refuse 2 'gamma: --evaluations: expected a whole number from 1 to 1000000, found "0"' \
     --bits 3 --out "$w/x.tsv" --evaluations 0
-refuse 1 'gamma: calibration text: expected at least 1024 tokens (4 sequences of 256), found 128' \
+refuse 1 "gamma: tests/golden/mistakes/tokens.npy: expected at least 1024 tokens (4 sequences of 256), found 128" \
     --bits 3 --out "$w/x.tsv" --length 256
 refuse 3 'gamma: a budget of 1 bits: no assignment is that small; reachable are 2 to 4 bits per weight, next below: none, above: 2' \
     --bits 1 --out "$w/x.tsv"

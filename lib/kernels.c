@@ -587,12 +587,7 @@ static void choose_blocks(gemm_job *g, int threads) {
 void gm_gemm(long m, long n, long k, const gm_real *a, long ars, long acs,
              const gm_real *b, long brs, long bcs, gm_real *c, long ldc,
              bool add) {
-    if (m < 1 || n < 1 || (k < 1 && add)) return;
-    if (k < 1) {
-        for (long i = 0; i < m; i++)
-            memset(c + i * ldc, 0, (size_t)n * sizeof *c);
-        return;
-    }
+    if (m < 1 || n < 1) return;
     gemm_job g = {.v = now(), .m = m, .n = n, .k = k,
                   .part = even_part(k, PART, 8), .a = a, .b = b, .ars = ars,
                   .acs = acs, .brs = brs, .bcs = bcs, .ldc = ldc, .c = c,

@@ -188,7 +188,7 @@ void gm_threads_use(int count);    /* >= 1; ignored without OpenMP          */
 int gm_threads(void);              /* for a loop begun here: 1 in another   */
 int gm_thread(void);               /* this one in the innermost loop        */
 
-/* C[m,n] = A B (add = false) or C += A B (add = true).
+/* C[m,n] = A B (add = false) or C += A B (add = true); k >= 1.
      A(i,k) = a[i*ars + k*acs]   B(k,j) = b[k*brs + j*bcs]   C(i,j) = c[i*ldc+j]
    Each C element: k is cut into parts(k) = ceil(k/384) equal parts (rounded up
    to a multiple of 8); a part is one chain of fma from 0 in k order; parts are

@@ -416,11 +416,10 @@ static void sweep(gm_fit *fit) {
     check_sweep(fit);
     fit->E = 0;
     for (long l = 0; l < L; l++) fit->E += fit->block_E[l];
-    if (fit->step == 0 && !(fit->E > 0))
-        gm_fail(GM_EINPUT, "%s: the reconstruction error of step %ld is %g; "
-                "expected a positive finite number", model->dir, fit->step + 1,
-                fit->E);
     if (fit->step == 0) {
+        if (!(fit->E > 0))
+            gm_fail(GM_EINPUT, "%s: the reconstruction error of step 1 is 0; "
+                    "expected a positive finite number", model->dir);
         fit->E0 = fit->E;
         for (long i = 0; i < fit->M * fit->K; i++)
             fit->separable[i] /= fit->E0;

@@ -435,7 +435,8 @@ streamed() {
         wait
         [ $code -eq "${fails:-0}" ] && ok || bad "$what: $code, $(cat "$w/err")"
         # the clock's column: the last, or before refine's word
-        sed 's|\t[0-9.]*\(\tmean\|\tlearned\)*$|\1|; /^seconds/d' "$w/out" >"$now/results"
+        sed 's,\t[0-9.]*\(\tmean\|\tlearned\)*$,\1,; /^seconds/d' \
+            "$w/out" >"$now/results"
         sed "s|$path: |standard input: |" "$w/err" >"$now/said"
         rm -f "$now"/compare.* "$now"/baq-*.tsv "$now"/report*
         if [ -f "$now/table.tsv" ]; then    # which names the inputs as typed

@@ -3,7 +3,7 @@
 # GPTQ tables of docs/results.md.  For each VARIANT (options of gamma fit in one
 # word, such as "--quantizer gptq --sequential") and each of BITS ("3 4"), the
 # model with these bits everywhere, measured on the first WINDOWS windows of
-# EVAL (0: all).  Calibration: SEQUENCES x LENGTH tokens of CALIB (16 x 512).
+# EVAL (0: all).  GPTQ's calibration: SEQUENCES x LENGTH tokens of CALIB (16 x 512).
 # SPDX-License-Identifier: GPL-3.0-or-later
 set -e
 [ $# -ge 9 ] || { sed -n '2,6p' "$0"; exit 2; }
@@ -13,6 +13,10 @@ mkdir -p "$out"
 layers=$(./gamma info "$model" | awk '$1 == "blocks" { print $2 }')
 printf 'variant\tbits\tperplexity\tkl\tkl_error\n'
 for variant; do
+    case $variant in
+    *gptq*) read="--calib $calib --sequences ${SEQUENCES:-16} --length ${LENGTH:-512}" ;;
+    *)      read= ;;
+    esac
     for b in $bits; do
         awk -v n="$layers" -v b="$b" 'BEGIN {
             split("self_attn.q self_attn.k self_attn.v self_attn.o mlp.gate " \
@@ -25,9 +29,8 @@ for variant; do
         ./gamma eval "$model" --text "$text" --window "$window" \
             --windows "$windows" --alloc "$out/uniform-$b.tsv" \
             --bits "$(echo "$bits" | tr ' ' ,)" --group "$group" $variant \
-            --calib "$calib" --sequences "${SEQUENCES:-16}" \
-            --length "${LENGTH:-512}" --cache "$out" --quiet |
-            awk -v v="$variant" -v b="$b" '$1 == "quantized" {
-                printf "%s\t%s\t%.3f\t%.5f\t%.5f\n", v, b, $2, $5, $6 }'
+            $read --cache "$out" --quiet >"$out/row"
+        awk -v v="$variant" -v b="$b" '$1 == "quantized" {
+            printf "%s\t%s\t%.3f\t%.5f\t%.5f\n", v, b, $2, $5, $6 }' "$out/row"
     done
 done

@@ -1,9 +1,9 @@
 #!/bin/sh
 # results_reuse.sh OUT MODEL CALIB TEXT "OPTIONS OF ALL" [BUDGET...]: the reuse
-# curve of docs/results.md.  One run of Stage I, learned at ONE bits (3), solved
-# at 20 budgets, against a run learned at each of them: KL on TEXT, the
-# difference over the same windows with its standard error, the steps from budget
-# to budget; OUT/reuse.tsv and OUT/reuse.svg.  Goes on where it stopped.
+# curve of docs/results.md.  One run of Stage I (LEARN: its options), learned at
+# ONE bits (3), solved at 20 budgets, against a run learned at each of them: KL on
+# TEXT, the difference over the same windows with its standard error, the steps
+# from budget to budget; OUT/reuse.tsv and OUT/reuse.svg.  Goes on where it stopped.
 # SPDX-License-Identifier: GPL-3.0-or-later
 set -e
 [ $# -ge 5 ] || { sed -n '2,7p' "$0"; exit 2; }
@@ -18,7 +18,7 @@ mkdir -p "$out"
 measure() {
     # shellcheck disable=SC2086
     [ -s "$out/at-$1/scores.tsv" ] || $gamma fit "$model" --calib "$calib" \
-        --out "$out/at-$1" $all --train-bits "$1" --quiet >/dev/null
+        --out "$out/at-$1" $all $LEARN --train-bits "$1" --quiet >/dev/null
     # shellcheck disable=SC2086
     $gamma compare "$model" --calib "$calib" --text "$text" --window \
         "${WINDOW:-256}" --windows "${WINDOWS:-0}" $all --methods gamma \

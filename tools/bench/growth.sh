@@ -24,8 +24,8 @@ row() {
     # shellcheck disable=SC2086
     plan=$("$gamma" plan "$m" $options --windows 1 --window 64 --no-models \
         --budgets 3 --quiet | awk -F '\t' '
-        $1 == "candidates" || $1 == "fit_steps" || $1 == "hash" {
-            s += $2; if ($3 > m) m = $3 } END { printf "%.2f\t%.1f", s, m }')
+        $1 == "candidates" || $1 == "fit_steps" {
+            if ($2 > m) m = $2 } END { print m }')
     # shellcheck disable=SC2086
     found=$( (bash -c "TIMEFORMAT='%U %S'; time \"$gamma\" fit \"$m\" $(echo \
         $options) --out \"$dir/out\" >/dev/null 2>\"$dir/err\"") 2>&1 |
@@ -34,7 +34,7 @@ row() {
     printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$found" "$memory" "$plan"
 }
 
-printf 'what\tvalue\tseconds\tMB\tplan_seconds\tplan_MB\n'
+printf 'what\tvalue\tseconds\tMB\tplan_MB\n'
 for n in 64 128 256; do row tokens $n 4 256 2,3,4 $n; done
 for n in 2 4 8; do row blocks $n $n 256 2,3,4 128; done
 for n in 256 512; do row width $n 4 $n 2,3,4 128; done

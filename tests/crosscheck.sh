@@ -44,8 +44,8 @@ both() {
 
 # one MODEL BLOCK BITS: tools/one_block.py
 one() {
-    "$gamma" dump "$1" --calib "$root/data/calib.txt" --sequences 4 \
-        --length 64 --batch 2 --steps 2 --group 32 --train-bits "$3" --detail \
+    "$gamma" dump "$1" --calib "$root/data/calib.txt" --sequences 2 \
+        --length 256 --batch 2 --steps 2 --group 32 --train-bits "$3" --detail \
         --cache "$work" --out "$work/ours.safetensors" --quiet >"$work/log"
     $python "$root/tools/one_block.py" "$1" "$work/ours.safetensors" "$2" \
         "$work/block.safetensors"

@@ -146,7 +146,7 @@ def check_maps(captions):
             bits = file[len("report-scores-"):-len(".svg")]
             _, columns, rows = read("scores.tsv")
             at = columns.index(bits + ".score")
-            expected = [f"{r[0]}: {r[at]} at {bits} bits" for r in rows
+            expected = [f"{r[0]}: {r[at]} at {bits}{' bits' * bits.isdigit()}" for r in rows
                         if r[at] != "-"]
         else:
             expected = []

@@ -35,8 +35,8 @@ def block(h, W, seen={}):                       # f(h; W): [batch, T, d] -> [bat
         return x @ W[name + "_proj.weight"].T + W.get(name + "_proj.bias", 0)
     def split(x): return x.unflatten(-1, (-1, hd)).transpose(1, 2)      # [batch, heads, T, hd]
     def join(x): return x.transpose(1, 2).flatten(2)
-    def turn(x):                                # the pair (i, i + hd/2) by t base^(-2i/hd)
-        phi = torch.arange(T).double()[:, None] * base ** (-torch.arange(0, hd, 2) / hd)
+    def turn(x):            # the pair (i, i + hd/2) by t base^(-2i/hd), all in float32
+        phi = torch.arange(T)[:, None] * (1 / base ** (torch.arange(0, hd, 2) / hd))
         a, b = x.chunk(2, -1)
         return torch.cat([a * phi.cos() - b * phi.sin(), b * phi.cos() + a * phi.sin()], -1)
     T, x = h.shape[1], norm(h, "input_layernorm")

@@ -45,12 +45,14 @@ static double decade_below(double x) {
 
 /* Linear: multiples of 1, 2 or 5 times 10^n, the finest that gives at most
    `most`.  Logarithmic: 1, 2, 5 in each decade, over more than three decades
-   the 1 alone, within half a decade as on a linear axis. */
+   the 1 alone, of more than `most` decades only each second, third, ...; within
+   half a decade as on a linear axis. */
 static void choose_ticks(axis *a, int most) {
     static const double steps[] = {1, 2, 5, 10, 20};
     const double lo = a->log ? gm_expd(a->lo) : a->lo;
     const double hi = a->log ? gm_expd(a->hi) : a->hi;
     const double ratio = a->log ? hi / lo : 1, range = hi - lo;
+    double leap = 10;
     if (ratio < 4) {
         const double unit = decade_below(range / most);
         int i = 0;
@@ -60,8 +62,9 @@ static void choose_ticks(axis *a, int most) {
             add_tick(a, n * step + 0);      /* -0 + 0 = 0 */
         return;
     }
+    while (a->hi - a->lo > most * gm_logd(leap)) leap *= 10;
     /* ends: on_axis.  NOLINTNEXTLINE(*.FloatLoopCounter) */
-    for (double p = decade_below(lo); p <= hi; p *= 10)
+    for (double p = decade_below(lo); p <= hi; p *= leap)
         for (int i = 0; i < (ratio < 1000 ? 3 : 1); i++)
             add_tick(a, steps[i] * p);
 }
@@ -376,7 +379,7 @@ void gm_plot_svg(gm_arena *arena, gm_out *out, bool alone, const void *what) {
     svg g = {out, plot, .right = named ? 590 : 320, .bottom = named ? 400 : 190,
              .legend = TOP + 14};
     const char *note = plot->label[2] ? plot->label[2] : "";
-    double width = g.right + 10, lines = 0;
+    double width = g.right + 28, lines = 0;     /* half of a last number */
     axes_of(plot, named ? 7 : 4, g.xy);
     for (long i = 0; i < plot->count; i++) {
         const char *name = plot->series[i].name;

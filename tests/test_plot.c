@@ -276,6 +276,24 @@ static void ticks_are_round(void) {
     gm_arena_free(&a);
 }
 
+/* Of many decades few have a tick; the last number of a small figure, whose
+   middle may stand at the frame's end, is not cut. */
+static void numbers_have_room(void) {
+    gm_arena a = {0};
+    static const double x[2] = {0, 1}, y[2] = {1e-200, 1e200};
+    const gm_series s = {"", 0, false, 2, {x, y}};
+    const gm_plot p = {"t", {"x", "y"}, {false, true}, &s, 1};
+    long lines = 0;
+    CHECK(!STATUS(gm_figure_file(&a, gm_plot_svg, &p, svg_path)), "%s",
+          err.text);
+    char *text = read_file(svg_path);
+    for (char *at = text; (at = strstr(at, "class=\"gr\"")); at++) lines++;
+    CHECK(lines >= 2 + 4 && lines <= 4 + 9, "%ld ticks", lines);
+    CHECK(number_behind(text, "width=", 0) >= 320 + 3 * 7.5, "cut at the right");
+    free(text);
+    gm_arena_free(&a);
+}
+
 /* A bar is two errors long on either side, to the frame's end where that is
    below 0 on a logarithmic axis; GM_STEPS goes level, then up or down. */
 static void bars_and_steps(void) {
@@ -395,6 +413,7 @@ static int test_main(void) {
     text_places();
     svg_of_many();
     ticks_are_round();
+    numbers_have_room();
     bars_and_steps();
     thinned();
     one_point();

@@ -94,7 +94,7 @@ for name in tiny-llama tiny-qwen2 tiny-qwen3; do
     "$gamma" refine "$root/data/$name" "$work/scores.tsv" --quiet \
         --calib "$root/data/calib.txt" --budget 2.25,2.75,3.5 --evaluations 31 \
         --out "$work/anchors.tsv" >"$work/log"
-    for bits in 2.5 3.5; do
+    for bits in 2.4 2.5 3.3; do
         "$gamma" solve "$work/anchors.tsv" --bits $bits --out "$work/alloc.tsv" \
             --quiet >"$work/log"
         # shellcheck disable=SC2086

@@ -72,7 +72,7 @@ holds "$(key kl "$w/one.tsv") <= $(key kl_before "$w/one.tsv")"
 quick refine $m "$w/r.tsv" --calib data/calib.txt --bits 3 --out "$w/two.tsv"
 holds "$(told kl_before) != $(printf %.8g "$(key kl_before "$w/one.tsv")")"
 # which are taken: the mean where its KL is less than by the learned scores by two
-# standard errors (at 2.25), else the learned ones (at 3)
+# standard errors at the nearest anchor (at 2.25), else the learned ones (at 3)
 gain() { key "$1" "$w/p.tsv" | tr -d ' ' | cut -d , -f "$2"; }
 holds "$(gain kl_gain 1) > 2 * $(gain kl_gain_error 1)"
 holds "$(gain kl_gain 2) <= 2 * $(gain kl_gain_error 2)"
@@ -84,7 +84,8 @@ for B in 2 2.25 2.4 2.75 3 3.5; do
                 a = int(N * 2.25); b = N * 3; x = int(N * B + 1e-6)
                 t = x <= a ? 0 : x >= b ? 1 : (x - a) / (b - a)
                 split(gains, g, ", ")
-                taken = (1 - t) * g[1] + t * g[2] > 2 * ((1 - t) * g[3] + t * g[4]) }
+                taken = (t <= 0.5 && g[1] > 2 * g[3]) ||
+                        (t >= 0.5 && g[2] > 2 * g[4]) }
             NR == 1 { print "module", "out", "in", "weights", "2.bytes",
                 "3.bytes", "4.bytes", "2.score", "3.score", "4.score"; next }
             { for (i = 8; i < 11; i++) {

@@ -115,7 +115,7 @@ static void test_anchors(void) {
          {40, 70, "3, as learned"}, {49, 70, "3 to 4, t = 0.45, as learned"},
          {50, 2.5, "3 to 4, t = 0.5"}, {55, 1.75, "3 to 4, t = 0.75"}, {60, 1, "4"}};
     for (int i = 0; i < 3; i++) s.anchor[i].error = 1;
-    s.anchor[0].gain = 3.5, s.anchor[1].gain = 0, s.anchor[2].gain = 4;
+    s.anchor[0].gain = 3.5, s.anchor[1].gain = 1.5, s.anchor[2].gain = 4;
     for (size_t i = 0; i < sizeof near / sizeof *near; i++) {
         const gm_budget b = {GM_BITS, near[i].limit, "x"};
         const gm_scores *x = gm_scores_at(&a, &s, &b);

@@ -434,9 +434,11 @@ streamed() {
         code=$?
         wait
         [ $code -eq "${fails:-0}" ] && ok || bad "$what: $code, $(cat "$w/err")"
-        # the clock's column: the last, or before refine's word
+        # the clock's column: the last, or before refine's word; of plan the memory
+        # too, whose base is this process's own
         sed 's,\t[0-9.]*\(\tmean\|\tlearned\)*$,\1,; /^seconds/d' \
             "$w/out" >"$now/results"
+        case $words in plan*) sed -i 's,\t[0-9.]*$,,' "$now/results" ;; esac
         sed "s|$path: |standard input: |" "$w/err" >"$now/said"
         rm -f "$now"/compare.* "$now"/baq-*.tsv "$now"/report*
         if [ -f "$now/table.tsv" ]; then    # which names the inputs as typed

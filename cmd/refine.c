@@ -105,7 +105,7 @@ void gm_call_judge(gm_call *call, gm_rivals *rivals, const gm_budget *budget,
         list_number(a, out, "kl_gain", i, gain);
         list_number(a, out, "kl_gain_error", i, error);
         gm_talk(call, "KL at %s by the mean of the anchors: less by %.5f (error "
-                "%.5f)%s", x->text, gain, error, gain > 2 * error
+                "%.5f)%s", x->text, gain, error, gm_anchor_stands(x)
                 ? "" : ", not shown to help: the learned scores stand there");
     }
     seal(out, hash);
@@ -241,7 +241,7 @@ static void run_refine(gm_call *call) {
                       budget[i].text, found[i].kl_before, found[i].kl,
                       found[i].moved, out.M, effort[i].evaluations,
                       effort[i].seconds,
-                      out.anchor[i].gain > 2 * out.anchor[i].error
+                      gm_anchor_stands(&out.anchor[i])
                       ? "mean" : "learned");
     gm_scores_write(a, call->out, &out);
     gm_result_end(call);

@@ -14,9 +14,8 @@ typedef struct {
     gm_certificate certificate;
     gm_allocation allocation;
     int *choice;
-    gm_status status, limit;        /* of the solvers: GM_OK or GM_ELIMIT;
-                                       of the budget `text` */
-    const char *text;
+    gm_status status;               /* of the solvers: GM_OK or GM_ELIMIT */
+    const char *text;               /* one of many budgets */
 } solving;
 
 _Static_assert(GM_PROOF_NODES == 1000, "as --help says of --proof");
@@ -164,7 +163,7 @@ static void solve_one(solving *s, const char *text) {
 
 static void solve_next(void *context) {
     solving *s = context;
-    s->limit = solve_budget(s, s->text);
+    solve_budget(s, s->text);
 }
 
 /* A budget that nothing meets has no row; the others have theirs. */
@@ -179,13 +178,14 @@ static void solve_many(solving *s) {
     gm_result_begin(s->scores.anchors ? COLUMNS "\tscores_at" : COLUMNS);
     while ((s->text = strsep(&list, ","))) {
         gm_mark mark = gm_arena_mark(&call->arena);
-        gm_status got = gm_try(solve_next, s, &err);
-        const bool none = got;
-        if (none && got != GM_EINFEASIBLE && got != GM_ELIMIT)
-            gm_fail(got, "%s", err.text);
-        if (!none && (got = s->limit))
-            snprintf(err.text, sizeof err.text, "%s", t->why);
-        if (got && !first) first = got, missed = err;
+        const gm_status none = gm_try(solve_next, s, &err);
+        const gm_status got = none ? none : s->status;
+        if (none && none != GM_EINFEASIBLE && none != GM_ELIMIT)
+            gm_fail(none, "%s", err.text);
+        if (got && !first)
+            snprintf(missed.text, sizeof missed.text, "%s", none ? err.text
+                     : t->why);
+        first = first ? first : got;
         if (none) continue;
         gm_sizes z = gm_sizes_of(&s->scores, s->choice);
         const char *at = gm_keys_get(&s->allocation.keys, "scores_at");

@@ -674,6 +674,10 @@ typedef struct {
                                            as learned, its standard error;
                                            < 0: not known */
 } gm_anchor;
+/* Its mean is shown to lower KL, or was not judged. */
+static inline bool gm_anchor_stands(const gm_anchor *x) {
+    return x->error < 0 || x->gain > 2 * x->error;
+}
 
 /* One line a module; columns: module out in weights, then for each candidate
    called b "b.bytes b.score b.stderr" ("-": the module lacks it / unknown),

@@ -763,11 +763,6 @@ static double smoothed(const gm_scores *s, const gm_anchor *x, long j) {
     return 0.5 * x->score[j] + 0.25 * (below->score[j] + above->score[j]);
 }
 
-/* Its mean is shown to lower KL, or was not judged. */
-static bool stands(const gm_anchor *x) {
-    return x->error < 0 || x->gain > 2 * x->error;
-}
-
 const gm_scores *gm_scores_at(gm_arena *arena, const gm_scores *scores,
                               const gm_budget *budget) {
     const gm_convention in = budget->convention;
@@ -787,7 +782,8 @@ const gm_scores *gm_scores_at(gm_arena *arena, const gm_scores *scores,
     keys->key = gm_grow(arena, keys->key, keys->count, &keys->room,
                         sizeof *keys->key);
     out->score = gm_alloc(arena, (size_t)cells, sizeof *out->score);
-    const bool learned = !(t <= 0.5 && stands(a)) && !(t >= 0.5 && stands(b));
+    const bool learned = !(t <= 0.5 && gm_anchor_stands(a)) &&
+                         !(t >= 0.5 && gm_anchor_stands(b));
     for (long j = 0; j < cells; j++)
         out->score[j] = learned ? scores->score[j]
                       : (1 - t) * smoothed(scores, a, j) +
